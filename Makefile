@@ -1,0 +1,51 @@
+# `make demo` and `make test` are all that a fresh machine with Python 3.11 and make needs.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint format bench test-ui lock clean
+
+help:
+	@echo "make demo     an agent asks, waits, is approved and finishes, on a real Temporal server"
+	@echo "make test     the tests          make lint     ruff, mypy strict, pyright strict"
+	@echo "make bench    the benchmarks     make test-ui  approve by clicking in the Temporal Web UI"
+
+setup: $(STAMP)
+
+$(STAMP): requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Assent needs Python 3.11 or later; set PYTHON=")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: setup
+	@$(BIN)/python examples/demo.py
+
+test: setup
+	$(BIN)/python -m pytest
+
+lint: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/pyright
+
+format: setup
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: setup
+	$(BIN)/python -m bench
+
+test-ui: setup
+	$(BIN)/python -m pytest -m ui tests/ui
+
+lock:
+	uv pip compile pyproject.toml --all-extras --group dev --generate-hashes --no-emit-index-url --universal \
+	  --python-version 3.11 --quiet -o requirements.lock
+
+clean:
+	rm -rf $(VENV) .assent dist

@@ -1,0 +1,80 @@
+"""The activities of a set of agents: `call_model`, one for each tool, and one for tools that are gone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+from assent.agent import Agent
+from assent.errors import ConfigurationError
+from assent.tools import Tool
+
+from .call_model import ModelCalls
+from .prefixes import Prefixes
+from .providers import Providers
+from .run_tool import ToolCalls
+
+PREFIX_CACHE: Final = 64 * 1024 * 1024
+"""Bytes of conversation that a worker's process keeps, so that a model call carries only what is new."""
+THREADS: Final = 64
+
+
+class Activities:
+    """The activities of *agents*, for `temporalio.worker.Worker(activities=…)`.
+
+    *prefix_cache* is in bytes; 0 rebuilds every conversation from history. *attributes* says whether the Assent search
+    attributes are registered in the namespace. Close it when its worker has stopped.
+
+    Raises:
+        ConfigurationError: two agents have one name, or two different tools do: the activity type is the tool's name.
+
+    I/O; not in workflow code.
+    """
+
+    def __init__(self, agents: Sequence[Agent], *, prefix_cache: int = PREFIX_CACHE, attributes: bool = True) -> None:
+        """Check the agents against each other."""
+        self.agents = _by_name(agents)
+        self.tools = _tools(agents)
+        self._providers = Providers()
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="assent-tool")
+        self._models = ModelCalls(self.agents, self._providers, Prefixes(prefix_cache), attributes=attributes)
+        self._calls = ToolCalls(self.agents, self._threads)
+
+    @property
+    def all(self) -> list[Callable[..., object]]:
+        """Every activity, ready for a worker."""
+        return [
+            self._models.call_model,
+            *(self._calls.activity_for(each) for each in self.tools),
+            self._calls.gone,
+        ]
+
+    async def close(self) -> None:
+        """Close the connections to providers, and let go of the threads."""
+        await self._providers.close()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _by_name(agents: Sequence[Agent]) -> Mapping[str, Agent]:
+    found: dict[str, Agent] = {}
+    for agent in agents:
+        if found.get(agent.name, agent) is not agent:
+            message = f"two agents are named {agent.name!r}; give one another name"
+            raise ConfigurationError(message)
+        found[agent.name] = agent
+    return found
+
+
+def _tools(agents: Sequence[Agent]) -> list[Tool]:
+    found: dict[str, tuple[Tool, str]] = {}
+    for agent in agents:
+        for each in agent.all_tools:
+            other, owner = found.setdefault(each.name, (each, agent.name))
+            if other.function is not each.function:
+                message = (
+                    f"agents {owner!r} and {agent.name!r} have different tools named {each.name!r}; "
+                    "rename one, or serve them on different task queues"
+                )
+                raise ConfigurationError(message)
+    return [each for each, _ in found.values()]

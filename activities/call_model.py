@@ -1,0 +1,114 @@
+"""The activity `call_model`: one question to the model, and the gate of every call that it answers with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Final
+
+from pydantic import TypeAdapter, ValidationError
+from temporalio import activity
+from temporalio.exceptions import ApplicationError
+
+from assent import protocol
+from assent.agent import Agent
+from assent.conversation import Conversation, ToolCall, tool_calls
+from assent.errors import HistoryError
+from assent.messages import problems
+from assent.policy import gate_for
+from assent.protocol import Gate, ModelCallInput, ModelTurn
+from assent.tools import Tool
+
+from .heartbeat import heartbeats
+from .prefixes import Prefixes
+from .providers import Answer, Providers, Question, ToolSpec, as_application_error
+
+_SLOW: Final = timedelta(minutes=1)
+
+
+class ModelCalls:
+    """The model calls of a worker's agents."""
+
+    def __init__(
+        self, agents: Mapping[str, Agent], providers: Providers, prefixes: Prefixes, *, attributes: bool
+    ) -> None:
+        """*attributes* says whether runs may upsert the Assent search attributes."""
+        self._agents = agents
+        self._providers = providers
+        self._prefixes = prefixes
+        self._attributes = attributes
+        self._tools = {name: [_spec(each) for each in agent.all_tools] for name, agent in agents.items()}
+
+    @activity.defn(name=protocol.CALL_MODEL)
+    async def call_model(self, call: ModelCallInput) -> ModelTurn:
+        """Ask the model, and say what each call that it makes needs before it may run.
+
+        Raises:
+            ApplicationError: the agent is not served here, the provider refused (final), or could not answer (retried).
+        """
+        agent = self._agent(call)
+        async with heartbeats():
+            conversation = await self._conversation(call)
+            question = Question(
+                model=agent.model,
+                instructions=agent.instructions,
+                items=conversation.items,
+                tools=self._tools[agent.name],
+                output_schema=agent.output_schema,
+                output_name=getattr(agent.output_type, "__name__", "output"),
+            )
+            answer = await self._ask(question)
+        self._prefixes.keep(conversation.append(answer.items), call.prefix)
+        return self._turn(agent, call, answer)
+
+    def _agent(self, call: ModelCallInput) -> Agent:
+        agent = self._agents.get(call.agent)
+        if agent is not None:
+            return agent
+        served = ", ".join(sorted(self._agents)) or "none"
+        message = f"no agent is named {call.agent!r} on this worker; it serves: {served}"
+        # A new run is a mistake of its starter. One that has run before must survive a worker set up wrongly.
+        first = call.turn == 1
+        raise ApplicationError(
+            message, type="UnknownAgent", non_retryable=first, next_retry_delay=None if first else _SLOW
+        )
+
+    async def _conversation(self, call: ModelCallInput) -> Conversation:
+        try:
+            return await self._prefixes.conversation(call)
+        except HistoryError as error:
+            raise ApplicationError(str(error), type="HistoryError", non_retryable=True) from error
+
+    async def _ask(self, question: Question) -> Answer:
+        try:
+            return await self._providers.ask(question)
+        except Exception as error:
+            raise as_application_error(error) from error
+
+    def _turn(self, agent: Agent, call: ModelCallInput, answer: Answer) -> ModelTurn:
+        # Only what is not the default is set: turns are stored, one by one, for as long as the history is.
+        fields: dict[str, object] = {"items": answer.items, "usage": answer.usage, "model": answer.model}
+        if call.turn == 1:
+            fields |= {"max_turns": agent.max_turns, "attributes": self._attributes}
+        calls = tool_calls(answer.items)
+        if calls:
+            fields |= {"gates": _gates(agent, calls), "policy_version": agent.policy_version}
+        elif agent.output_type is not None:
+            fields |= _output(agent.output_type, answer.text or "")
+        return ModelTurn.model_validate(fields)
+
+
+def _gates(agent: Agent, calls: list[ToolCall]) -> dict[str, Gate]:
+    return {call.call_id: gate_for(agent.tool(call.tool), call.tool, call.arguments, agent.policy) for call in calls}
+
+
+def _output(output_type: type[object], text: str) -> dict[str, object]:
+    try:
+        TypeAdapter(output_type).validate_json(text)
+    except ValidationError as error:
+        return {"follow_up": f"Your answer does not fit the required output: {problems(error)}. Answer again."}
+    return {"structured": True}
+
+
+def _spec(each: Tool) -> ToolSpec:
+    return ToolSpec(name=each.name, description=each.description, parameters=each.parameters)

@@ -1,0 +1,85 @@
+"""Conversations that this process has seen, so that a model call carries only what is new.
+
+A conversation is named by its digest, so an entry can be stale but never wrong. On a miss it is rebuilt from the run's
+own history, by the fold that the audit uses, up to the event that scheduled the call at hand. (Measured from inside an
+activity at 100, 1,000 and 5,000 events: 9, 16 and 71 ms; no workflow worker is needed.)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cachetools import LRUCache
+from temporalio import activity
+
+from assent.conversation import Conversation
+from assent.digest import canonical
+from assent.errors import HistoryError
+from assent.history import fold, scheduled
+from assent.protocol import Item, ModelCallInput, Prefix
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    conversation: Conversation
+    size: int
+
+
+class Prefixes:
+    """A cache of conversations, bounded in bytes, the least recently used going first."""
+
+    def __init__(self, limit: int) -> None:
+        """*limit* is in bytes; 0 keeps nothing."""
+        self._entries: LRUCache[str, _Entry] = LRUCache(max(limit, 1), getsizeof=lambda entry: entry.size)
+        self._enabled = limit > 0
+        self.hits = 0
+        self.misses = 0
+
+    async def conversation(self, call: ModelCallInput) -> Conversation:
+        """The whole conversation of a model call, what it carries included.
+
+        Raises:
+            HistoryError: what the run's history tells is not what the call names.
+        """
+        if call.prefix is None:
+            return Conversation().append(call.delta)
+        entry = self._entries.get(call.prefix.digest)
+        if entry is not None:
+            self.hits += 1
+            return entry.conversation.append(call.delta)
+        self.misses += 1
+        return _checked(await _rebuilt(), call.prefix, call.delta)
+
+    def keep(self, conversation: Conversation, replaces: Prefix | None) -> None:
+        """Keep a conversation for the run's next model call, in place of the shorter one it grew from."""
+        if not self._enabled:
+            return
+        shorter = self._entries.pop(replaces.digest, None) if replaces else None
+        known, size = (len(shorter.conversation), shorter.size) if shorter else (0, 0)
+        size += sum(len(canonical(item)) for item in conversation.items[known:])
+        if size <= self._entries.maxsize:
+            self._entries[conversation.digest] = _Entry(conversation, size)
+
+
+async def _rebuilt() -> Conversation:
+    info = activity.info()
+    handle = activity.client().get_workflow_handle(info.workflow_id or "", run_id=info.workflow_run_id)
+    history = await handle.fetch_history()
+    run = fold(
+        history.events,
+        workflow_id=info.workflow_id or "",
+        run_id=info.workflow_run_id or "",
+        until=scheduled(info.activity_id),
+    )
+    return run.conversation
+
+
+def _checked(rebuilt: Conversation, prefix: Prefix, delta: list[Item]) -> Conversation:
+    before = Conversation(rebuilt.items[: prefix.length])
+    digest = Conversation().append(before.items).digest
+    if digest != prefix.digest or list(rebuilt.items[prefix.length :]) != delta:
+        message = (
+            f"the history tells another conversation than the call names ({digest[:12]}, not {prefix.digest[:12]})"
+        )
+        raise HistoryError(message)
+    return rebuilt

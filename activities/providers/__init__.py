@@ -1,0 +1,19 @@
+"""Talking to model providers: one question and one answer, in the same form over both of OpenAI's APIs."""
+
+from .clients import Providers, warm_up
+from .failures import CallError, Posture, as_application_error, posture
+from .identity import with_unique_call_ids
+from .values import Answer, Question, ToolSpec
+
+__all__ = [
+    "Answer",
+    "CallError",
+    "Posture",
+    "Providers",
+    "Question",
+    "ToolSpec",
+    "as_application_error",
+    "posture",
+    "warm_up",
+    "with_unique_call_ids",
+]

@@ -1,0 +1,142 @@
+"""The clients that talk to providers: one for each address, key and timeout, with pooled connections.
+
+The `openai` package takes half a second to import. Nothing here imports it before it is needed, so that a worker polls
+at once; `warm_up` does it in a thread meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from dataclasses import dataclass, replace
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+from assent.models import Model, OpenAIResponses
+
+from . import chat, responses
+from .failures import SLOW, CallError, Posture, unreadable
+from .identity import with_unique_call_ids
+from .values import Answer, Question
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
+
+_CONNECT_TIMEOUT: Final = 10.0
+_NO_KEY: Final = "none"
+"""What a compatible server on this machine is sent when no key is set: it needs none, the client insists on one."""
+
+
+def warm_up() -> None:
+    """Import what the first call needs. Meant for a thread; blocks for about half a second, once.
+
+    I/O; not in workflow code.
+    """
+    import openai
+
+    # Only an attribute access makes the lazily loaded client module load.
+    _ = openai.AsyncOpenAI
+
+
+@dataclass(frozen=True)
+class _Address:
+    base_url: str | None
+    key_env: str
+    timeout: float
+
+
+class Providers:
+    """Asks models. One for each worker process; belongs to one event loop.
+
+    I/O; not in workflow code.
+    """
+
+    def __init__(self) -> None:
+        """Nothing is opened before the first question."""
+        self._clients: dict[_Address, AsyncOpenAI] = {}
+        self._without_encrypted: set[tuple[str | None, str]] = set()
+        self._warm = False
+
+    async def ask(self, question: Question) -> Answer:
+        """Ask the model, once. Every call id in the answer is new to the conversation.
+
+        Raises:
+            Exception: anything that `failures.posture` explains; use `failures.as_application_error`.
+
+        I/O; not in workflow code.
+        """
+        if not self._warm:
+            await asyncio.to_thread(warm_up)
+            self._warm = True
+        client = self._client(question.model)
+        try:
+            # The client's own timeout is for each read: a server that trickles would never reach it.
+            async with asyncio.timeout(question.model.timeout):
+                answer = await self._asked(client, question)
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise unreadable(f"The provider's answer is not JSON: {error}") from error
+        return replace(answer, items=with_unique_call_ids(answer.items, question.items))
+
+    async def close(self) -> None:
+        """Close all connections.
+
+        I/O; not in workflow code.
+        """
+        clients, self._clients = list(self._clients.values()), {}
+        for client in clients:
+            await client.close()
+
+    async def _asked(self, client: AsyncOpenAI, question: Question) -> Answer:
+        if not isinstance(question.model, OpenAIResponses):
+            return await chat.ask(client, question)
+        model = (question.model.base_url, question.model.id)
+        if model not in self._without_encrypted:
+            try:
+                return await responses.ask(client, question)
+            except Exception as error:
+                if not responses.refuses_encrypted(error):
+                    raise
+                # Models that do not reason refuse to be asked for it, and no list of names stays right.
+                self._without_encrypted.add(model)
+        return await responses.ask(client, question, encrypted=False)
+
+    def _client(self, model: Model) -> AsyncOpenAI:
+        base_url = model.base_url or os.environ.get("OPENAI_BASE_URL") or None
+        key = _key(model.api_key_env, base_url)
+        address = _Address(base_url, model.api_key_env, model.timeout)
+        client = self._clients.get(address)
+        if client is None:
+            client = self._clients[address] = _opened(address, key)
+        client.api_key = key  # read at every call, so that a renewed key needs no new worker
+        return client
+
+
+def _opened(address: _Address, key: str) -> AsyncOpenAI:
+    from openai import AsyncOpenAI, DefaultAsyncHttpxClient, Timeout
+
+    return AsyncOpenAI(
+        api_key=key,
+        base_url=address.base_url,
+        timeout=Timeout(address.timeout, connect=min(address.timeout, _CONNECT_TIMEOUT)),
+        max_retries=0,
+        # A proxy cannot reach this machine's own loopback address.
+        http_client=DefaultAsyncHttpxClient(trust_env=False) if _is_loopback(address.base_url) else None,
+    )
+
+
+def _key(variable: str, base_url: str | None) -> str:
+    key = os.environ.get(variable, "").strip()
+    if key or _is_loopback(base_url):
+        return key or _NO_KEY
+    message = f"The environment variable {variable} of the worker holds no API key for {base_url or 'OpenAI'}: set it."
+    raise CallError(Posture("AuthenticationFailed", message, retry=True, delay=SLOW))
+
+
+def _is_loopback(base_url: str | None) -> bool:
+    host = urlsplit(base_url or "").hostname or ""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,91 @@
+"""An agent: what a platform team writes, and what a worker serves.
+
+Pure; safe in workflow code.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Final
+
+from pydantic import JsonValue, PydanticUserError, TypeAdapter
+
+from assent.errors import ConfigurationError
+from assent.models import Model
+from assent.policy import PermissionPolicy, policy_version
+from assent.run import MAX_TURNS
+from assent.tools import Tool, tool_from
+
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agent:
+    """A named agent: its model, instructions, tools, policy and limits.
+
+    *tools* are what `@tool` made, or plain functions. *policy* decides which calls are allowed, asked for or denied;
+    without one, the tools' own flags do. *output_type* is a type that the final answer must fit (a pydantic model, a
+    dataclass, anything pydantic reads); the model is asked again where it does not. *max_turns* bounds the model calls
+    of one run.
+
+    Raises:
+        ConfigurationError: the name is empty or holds other characters than letters, digits, `_`, `.`, `-`; two tools
+            share a name; a tool is not one; the output type has no JSON schema; *max_turns* is below 1.
+
+    Pure; safe in workflow code.
+    """
+
+    name: str
+    model: Model
+    instructions: str | None = None
+    tools: Sequence[Callable[..., object]] = ()
+    policy: PermissionPolicy | None = None
+    output_type: type[object] | None = None
+    max_turns: int = MAX_TURNS
+    _tools: dict[str, Tool] = field(init=False, repr=False, compare=False, default_factory=dict[str, Tool])
+
+    def __post_init__(self) -> None:
+        """Check what can be checked before a worker serves it."""
+        if not _NAME.fullmatch(self.name):
+            message = f"agent {self.name!r}: take letters, digits, '_', '.' and '-', a letter or digit first"
+            raise ConfigurationError(message)
+        if self.max_turns < 1:
+            message = f"agent {self.name!r}: max_turns is {self.max_turns}; it must be at least 1"
+            raise ConfigurationError(message)
+        for each in self.tools:
+            self._add(tool_from(each))
+        _ = self.output_schema
+
+    def _add(self, made: Tool) -> None:
+        if made.name in self._tools:
+            message = f"agent {self.name!r}: two tools are named {made.name!r}; give one another name: @tool(name=…)"
+            raise ConfigurationError(message)
+        self._tools[made.name] = made
+
+    def tool(self, name: str) -> Tool | None:
+        """The tool of this name, if the agent has it."""
+        return self._tools.get(name)
+
+    @property
+    def all_tools(self) -> list[Tool]:
+        """The agent's tools, in the order given."""
+        return list(self._tools.values())
+
+    @cached_property
+    def policy_version(self) -> str:
+        """The version of the policy in force, as gates record it."""
+        return policy_version(self.policy)
+
+    @cached_property
+    def output_schema(self) -> dict[str, JsonValue] | None:
+        """The JSON schema of *output_type*; None without one."""
+        if self.output_type is None:
+            return None
+        try:
+            return TypeAdapter(self.output_type).json_schema()
+        except (PydanticUserError, TypeError) as error:
+            message = f"agent {self.name!r}: output_type {self.output_type!r} has no JSON schema: {error}"
+            raise ConfigurationError(message.splitlines()[0]) from None

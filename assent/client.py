@@ -1,0 +1,348 @@
+"""`AgentClient`: start runs, find what waits across them, decide, and read the records.
+
+I/O; not in workflow code.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
+from typing import Final, Literal
+
+from temporalio.client import Client, WorkflowExecution
+from temporalio.common import (
+    SearchAttributeKey,
+    SearchAttributePair,
+    TypedSearchAttributes,
+    WorkflowIDConflictPolicy,
+    WorkflowIDReusePolicy,
+)
+from temporalio.exceptions import WorkflowAlreadyStartedError
+from temporalio.service import RPCError, RPCStatusCode
+
+from assent import connection, protocol
+from assent.errors import DecisionError, MessageError, ServerUnreachableError
+from assent.handle import RunHandle
+from assent.protocol import ApprovalType, DecisionResult, RunRequest, request_memo
+from assent.records import Approval, PendingRun, is_recorded
+from assent.render import bounded, code, fenced, one_line, visible
+from assent.requirements import PendingRequirement, RequirementStatus, RunState
+
+SIDE_BY_SIDE: Final = 8
+"""Histories that are read at the same time."""
+PAGE: Final = 1_000
+_RUNS: Final = f"WorkflowType = '{protocol.WORKFLOW}'"
+
+
+class AgentClient:
+    """Everything a service, an operator or an auditor does with runs. Stateless: ids are all one has to keep.
+
+    Example:
+        `client = await AgentClient.connect()`, or `AgentClient(a_temporal_client)` for a client of your own, which
+        must have been made with `data_converter=assent.data_converter`.
+    """
+
+    def __init__(self, client: Client, *, task_queue: str = protocol.TASK_QUEUE) -> None:
+        """*task_queue* is where runs are started."""
+        self.temporal = client
+        self.task_queue = task_queue
+        self._attributes: bool | None = None
+
+    @classmethod
+    async def connect(
+        cls,
+        address: str | None = None,
+        *,
+        namespace: str | None = None,
+        profile: str | None = None,
+        task_queue: str = protocol.TASK_QUEUE,
+    ) -> AgentClient:
+        """A client from the arguments, else `TEMPORAL_*`, else the profile file of the `temporal` CLI.
+
+        Raises:
+            ConfigurationError: the environment or the profile file cannot be read.
+            ServerUnreachableError: nothing answers at the address.
+        """
+        client = await connection.connect(address, namespace=namespace, profile=profile)
+        return cls(client, task_queue=task_queue)
+
+    # -- runs ---------------------------------------------------------------------------------------------------------
+
+    async def start(
+        self,
+        agent: str,
+        input: str,  # noqa: A002 - the wire's own word
+        *,
+        requested_by: str | None = None,
+        id: str | None = None,  # noqa: A002
+        max_turns: int | None = None,
+    ) -> RunHandle:
+        """Start a run. With an *id* that a run has already, this is that run: starting is idempotent.
+
+        Raises:
+            MessageError: *agent* or *input* is empty, or the input is too large for the server.
+            ServerUnreachableError: the server does not answer.
+        """
+        if not agent.strip() or not input.strip():
+            empty = "prompt" if agent.strip() else "agent's name"
+            message = f"the {empty} is empty; give one"
+            raise MessageError(message)
+        asked = {"requested_by": requested_by, "max_turns": max_turns}
+        request = RunRequest.model_validate(
+            {"agent": agent, "input": input} | {name: value for name, value in asked.items() if value is not None}
+        )
+        run_id = id or f"{agent}-{uuid.uuid4().hex[:12]}"
+        try:
+            await self._start(request, run_id)
+        except WorkflowAlreadyStartedError:
+            pass
+        except RPCError as error:
+            raise _not_started(error) from error
+        return RunHandle(self.temporal, run_id)
+
+    def run(self, run_id: str) -> RunHandle:
+        """The run of this id; whether there is one shows at the first call."""
+        return RunHandle(self.temporal, run_id)
+
+    async def resume(self, state: RunState, *, approved: bool, by: str, reason: str | None = None) -> RunHandle:
+        """Decide everything that *state*, the durable JSON of a paused run, shows as waiting for a confirmation.
+
+        *reason* is what the model is told of a rejection; it is required with `approved=False` only where you want
+        other words than "not approved".
+
+        Raises:
+            DecisionError: something of it could not be decided so: it had been decided otherwise, or waits for a
+                result instead. What could be decided was.
+            NoWorkerError, RunNotFoundError: as `RunHandle.approve`.
+        """
+        run = self.run(state.id)
+        results: list[DecisionResult] = []
+        for requirement in state.active_requirements:
+            if approved:
+                results.append(await run.approve(requirement, by=by, reason=reason))
+            else:
+                results.append(await run.reject(requirement, by=by, reason=reason or "not approved"))
+        wrong = [result for result in results if result.status not in {"approved", "rejected", "recorded", "duplicate"}]
+        if wrong:
+            told = "; ".join(f"{result.tool}: {result.status}: {result.detail}" for result in wrong)
+            message = f"run {state.id!r} was not resumed as asked: {told}"
+            raise DecisionError(message)
+        return run
+
+    # -- the inbox ----------------------------------------------------------------------------------------------------
+
+    async def pending(self, *, agent: str | None = None, tool: str | None = None) -> list[PendingRun]:
+        """The runs that wait, oldest first, with what waits in each. One visibility query; needs no worker.
+
+        Raises:
+            ServerUnreachableError: the server does not answer.
+        """
+        found = [run async for run in self._pending(agent, tool)]
+        return sorted(found, key=lambda run: min(each.created_at for each in run.requirements))
+
+    async def get_approvals(
+        self,
+        *,
+        status: RequirementStatus | None = None,
+        approval_type: ApprovalType | None = None,
+        agent: str | None = None,
+        tool: str | None = None,
+        run_id: str | None = None,
+        limit: int = 100,
+    ) -> tuple[list[Approval], int]:
+        """Approvals and how many there are in all, newest first. Pending ones come from visibility, decided ones from
+        history; neither needs a worker. One of type `audit` appears only once it is decided.
+
+        Raises:
+            ServerUnreachableError: the server does not answer.
+        """
+        records = await self._records(status, agent, tool, run_id)
+        wanted = [
+            record
+            for record in records
+            if is_recorded(record)
+            and (status is None or record.status == status)
+            and (approval_type is None or record.approval_type == approval_type)
+            and (tool is None or record.tool_name == tool)
+            and (agent is None or record.agent == agent)
+        ]
+        wanted.sort(key=lambda record: record.created_at, reverse=True)
+        return wanted[:limit], len(wanted)
+
+    async def get_pending_approval_count(self) -> int:
+        """How many approvals are pending, over all runs."""
+        _, total = await self.get_approvals(status="pending", limit=0)
+        return total
+
+    async def resolve_approval(
+        self,
+        approval_id: str,
+        *,
+        status: Literal["approved", "rejected"],
+        resolved_by: str,
+        reason: str | None = None,
+        expected_status: Literal["pending"] = "pending",
+    ) -> Approval | None:
+        """Decide an approval wherever its run is. The loser of a race gets None, and is recorded in the run.
+
+        *expected_status* says that only a pending approval may be resolved; there is no other way.
+
+        Raises:
+            NoWorkerError: no worker answered; nothing was recorded.
+        """
+        del expected_status
+        run = await self._run_of(approval_id)
+        if run is None:
+            return None
+        if status == "approved":
+            result = await run.approve(approval_id, by=resolved_by, reason=reason)
+        else:
+            result = await run.reject(approval_id, by=resolved_by, reason=reason or "not approved")
+        if result.status not in {"approved", "rejected", "recorded"}:
+            return None
+        return next(record for record in await run.audit() if record.id == result.requirement_id)
+
+    async def audit(self, run_id: str) -> list[Approval]:
+        """The record of each requirement of a run, from its history.
+
+        Raises:
+            RunNotFoundError: there is no run of this id.
+        """
+        return await self.run(run_id).audit()
+
+    async def setup(self) -> list[str]:
+        """Register the search attributes that are missing; answers which those were.
+
+        Raises:
+            ConfigurationError: the server does not let this client, or one has another type.
+        """
+        added = await connection.register_attributes(self.temporal)
+        self._attributes = True
+        return added
+
+    # -- inside -------------------------------------------------------------------------------------------------------
+
+    async def _start(self, request: RunRequest, run_id: str) -> None:
+        attributes = TypedSearchAttributes.empty
+        if await self._registered():
+            attributes = _attributes(request)
+        await self.temporal.start_workflow(
+            protocol.WORKFLOW,
+            request,
+            id=run_id,
+            task_queue=self.task_queue,
+            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+            id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+            memo={protocol.MEMO_REQUEST: request_memo(request)},
+            search_attributes=attributes,
+            static_summary=bounded(one_line(f"{request.agent}: {request.input}"), 200),
+            static_details=_details(request),
+        )
+
+    async def _registered(self) -> bool:
+        if self._attributes is None:
+            try:
+                self._attributes = not await connection.missing_attributes(self.temporal)
+            except (RPCError, ValueError):
+                self._attributes = False
+        return self._attributes
+
+    async def _pending(self, agent: str | None, tool: str | None) -> AsyncIterator[PendingRun]:
+        query = f"{_RUNS} AND ExecutionStatus = 'Running'"
+        if await self._registered():
+            query += _waiting_query(agent, tool)
+        async for execution in self.temporal.list_workflows(query, page_size=PAGE):
+            run = await _pending_run(execution)
+            if run is not None and (agent is None or run.agent == agent):
+                kept = [each for each in run.requirements if tool is None or each.tool == tool]
+                if kept:
+                    yield run.model_copy(update={"requirements": kept})
+
+    async def _records(
+        self, status: RequirementStatus | None, agent: str | None, tool: str | None, run_id: str | None
+    ) -> list[Approval]:
+        if run_id is not None:
+            return await self.audit(run_id)
+        if status == "pending":
+            return [record for run in await self.pending(agent=agent, tool=tool) for record in run.approvals()]
+        ids = [execution.id async for execution in self.temporal.list_workflows(await self._decided_query(agent))]
+        gate = asyncio.Semaphore(SIDE_BY_SIDE)
+
+        async def read(each: str) -> list[Approval]:
+            async with gate:
+                return await self.audit(each)
+
+        return [record for records in await asyncio.gather(*map(read, ids)) for record in records]
+
+    async def _decided_query(self, agent: str | None) -> str:
+        if not await self._registered():
+            return _RUNS
+        named = f" AND {protocol.ATTRIBUTE_AGENT} = {_quoted(agent)}" if agent else ""
+        # A run that never waited has no number of pending requirements; one begun before the attributes were
+        # registered has no agent either, and is read to be sure.
+        return f"{_RUNS} AND ({protocol.ATTRIBUTE_PENDING} IS NOT NULL{named} OR {protocol.ATTRIBUTE_AGENT} IS NULL)"
+
+    async def _run_of(self, approval_id: str) -> RunHandle | None:
+        matches = {
+            run.run_id
+            for run in await self.pending()
+            for requirement in run.requirements
+            if requirement.id.startswith(approval_id.lower())
+        }
+        if len(matches) > 1:
+            message = f"the approval id {approval_id!r} matches in {len(matches)} runs; give more digits"
+            raise MessageError(message)
+        return self.run(matches.pop()) if matches else None
+
+
+def _details(request: RunRequest) -> str:
+    asker = f"Asked for by {code(request.requested_by)}.\n\n" if request.requested_by else ""
+    return f"Agent {code(request.agent)}. {asker}Prompt:\n\n{fenced(visible(bounded(request.input, 10_000)))}"
+
+
+def _attributes(request: RunRequest) -> TypedSearchAttributes:
+    pairs: list[SearchAttributePair[str]] = [
+        SearchAttributePair(SearchAttributeKey.for_keyword(protocol.ATTRIBUTE_AGENT), request.agent),
+        SearchAttributePair(SearchAttributeKey.for_keyword(protocol.ATTRIBUTE_STATUS), "running"),
+    ]
+    if request.requested_by:
+        key = SearchAttributeKey.for_keyword(protocol.ATTRIBUTE_REQUESTED_BY)
+        pairs.append(SearchAttributePair(key, request.requested_by))
+    return TypedSearchAttributes(pairs)
+
+
+def _waiting_query(agent: str | None, tool: str | None) -> str:
+    # A run begun before the attributes were registered has none, so its memo is read to be sure.
+    conditions = [f"{protocol.ATTRIBUTE_PENDING} > 0"]
+    if agent is not None:
+        conditions.append(f"{protocol.ATTRIBUTE_AGENT} = {_quoted(agent)}")
+    if tool is not None:
+        conditions.append(f"{protocol.ATTRIBUTE_WAITING_ON} = {_quoted(tool)}")
+    return f" AND ({' AND '.join(conditions)} OR {protocol.ATTRIBUTE_AGENT} IS NULL)"
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
+
+
+async def _pending_run(execution: WorkflowExecution) -> PendingRun | None:
+    waiting: list[PendingRequirement] = await execution.memo_value(
+        protocol.MEMO_PENDING, [], type_hint=list[PendingRequirement]
+    )
+    if not waiting:
+        return None
+    request: dict[str, str] = await execution.memo_value(protocol.MEMO_REQUEST, {}, type_hint=dict[str, str])
+    return PendingRun(
+        run_id=execution.id,
+        agent=request.get("agent", ""),
+        requested_by=request.get("requested_by"),
+        requirements=waiting,
+    )
+
+
+def _not_started(error: RPCError) -> Exception:
+    if error.status in {RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED}:
+        return ServerUnreachableError(f"the Temporal server does not answer: {error.message}")
+    return MessageError(f"the server did not take the run: {error.message}")

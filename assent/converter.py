@@ -1,0 +1,71 @@
+"""The data converter that workers and clients of Assent share: JSON by pydantic, and lenient towards what people type.
+
+Pure; safe in workflow code.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, Final
+
+from temporalio.api.common.v1 import Payload
+from temporalio.common import RawValue
+from temporalio.contrib.pydantic import PydanticPayloadConverter, ToJsonOptions
+from temporalio.converter import DataConverter
+
+
+class LenientConverter(PydanticPayloadConverter):
+    """Pydantic's JSON, except that a payload nobody declared a type for never fails to decode.
+
+    The SDK drops a signal whose payload does not decode, so that neither the run nor its operator learns of it.
+    Here such a payload arrives as a `RawValue`. Fields that were never set are left out of what is written, because
+    every byte of a turn is stored.
+    """
+
+    def __init__(self) -> None:
+        """Leave unset fields out."""
+        super().__init__(ToJsonOptions(exclude_unset=True))
+
+    def from_payloads(self, payloads: Sequence[Payload], type_hints: list[type[Any]] | None = None) -> list[Any]:
+        """As the parent, but undecodable payloads without a declared type become `RawValue`."""
+        if type_hints:
+            return super().from_payloads(payloads, type_hints)
+        return [self._untyped(payload) for payload in payloads]
+
+    def _untyped(self, payload: Payload) -> object:
+        try:
+            return super().from_payloads([payload], None)[0]
+        except Exception:  # noqa: BLE001 - whatever is wrong with it, it has to arrive
+            return RawValue(payload)
+
+
+data_converter: Final = dataclasses.replace(DataConverter.default, payload_converter_class=LenientConverter)
+"""Give this to `temporalio.client.Client.connect(..., data_converter=...)`."""
+
+PLAIN: Final = LenientConverter()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Undecodable:
+    """What stands for an input that is not JSON: its encoding and its size in bytes."""
+
+    encoding: str
+    size: int
+
+
+def decoded(arguments: Sequence[object]) -> tuple[object, ...]:
+    """The inputs of a signal, update or workflow as JSON values; what is not JSON becomes `Undecodable`."""
+    return tuple(_plain(argument) for argument in arguments)
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, bytes | bytearray):
+        return Undecodable("binary/plain", len(value))
+    if not isinstance(value, RawValue):
+        return value
+    again = PLAIN.from_payloads([value.payload], None)[0]
+    if not isinstance(again, RawValue):
+        return _plain(again)
+    encoding = value.payload.metadata.get("encoding", b"").decode("utf-8", "replace")
+    return Undecodable(encoding or "none", len(value.payload.data))

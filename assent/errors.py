@@ -1,0 +1,67 @@
+"""Every error that Assent raises on purpose.
+
+    AssentError                  all of them
+    ├── ConfigurationError       a setting, a module, an agent or a tool is wrong: what, where, what to do
+    ├── ArgumentsError           a model's tool arguments do not parse or do not fit the tool's schema
+    ├── MessageError             an inbound signal, update or API argument that cannot be read
+    ├── RunNotFoundError         no run has this id
+    ├── RequirementNotFoundError no requirement of the run, or more than one, matches an id
+    ├── ServerUnreachableError   no Temporal server answers at the address
+    ├── NoWorkerError            the server answers, but no worker that could
+    ├── DecisionError            a decision was not taken as asked
+    ├── RunFailedError           a run ended without a result: failed, cancelled or terminated
+    └── HistoryError             a recorded history cannot be read as a run
+
+Pure; safe in workflow code.
+"""
+
+from __future__ import annotations
+
+
+class AssentError(Exception):
+    """The root of every error that Assent raises on purpose."""
+
+
+class ConfigurationError(AssentError, ValueError):
+    """A setting, a module, an agent or a tool is wrong. The message is one line: what, where, what to do."""
+
+
+class ArgumentsError(AssentError, ValueError):
+    """A model's tool arguments do not parse or do not fit the tool's schema. The message is written for the model."""
+
+
+class MessageError(AssentError, ValueError):
+    """An inbound message that cannot be read. The message names the field and what was expected."""
+
+
+class RunNotFoundError(AssentError, LookupError):
+    """No run has this id."""
+
+
+class RequirementNotFoundError(AssentError, LookupError):
+    """No requirement of the run matches an id, or more than one does."""
+
+
+class ServerUnreachableError(AssentError, ConnectionError):
+    """No Temporal server answers at the address."""
+
+
+class NoWorkerError(AssentError, TimeoutError):
+    """The server answers, but no worker that could answer for the run."""
+
+
+class DecisionError(AssentError):
+    """A decision was not taken as asked: the message says what it came to."""
+
+
+class RunFailedError(AssentError):
+    """A run ended without a result: failed, cancelled, terminated or timed out. *kind* is the failure's type name."""
+
+    def __init__(self, message: str, *, kind: str) -> None:
+        """Keep *kind*, the failure's type name, beside the *message*."""
+        super().__init__(message)
+        self.kind = kind
+
+
+class HistoryError(AssentError, ValueError):
+    """A recorded history cannot be read as a run."""

@@ -1,0 +1,132 @@
+"""What can happen to a run, and what a run can ask for: the vocabulary of `assent.run.decide`.
+
+The workflow makes these values from what it lives through, the audit makes the same ones from a recorded history.
+
+Pure; safe in workflow code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal
+
+from assent.protocol import ModelCallInput, ModelTurn, RunResult, ToolCallInput, ToolOptions, ToolOutcome
+
+Channel = Literal["signal", "update"]
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why an activity gave no result: the failure's type name, and its message."""
+
+    kind: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The run began. *arguments* are the workflow's inputs as decoded JSON; the first should be a `RunRequest`."""
+
+    at: datetime
+    workflow_id: str
+    run_id: str
+    first_run_id: str
+    arguments: tuple[object, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelAnswered:
+    """A model call came back. *nonces* holds one for each call that waits, by `call_id`."""
+
+    at: datetime
+    turn: ModelTurn
+    nonces: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFailed:
+    """A model call failed for good."""
+
+    at: datetime
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class ToolAnswered:
+    """A tool's activity came back. *position* is the call's place in its turn."""
+
+    at: datetime
+    position: int
+    outcome: ToolOutcome
+
+
+@dataclass(frozen=True, slots=True)
+class ToolLost:
+    """A tool's activity gave no result: its worker died, or it ran out of time or attempts."""
+
+    at: datetime
+    position: int
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class MessageReceived:
+    """A signal or update arrived. *arguments* are its inputs as decoded JSON, any number of any shape."""
+
+    at: datetime
+    name: str
+    arguments: tuple[object, ...]
+    channel: Channel = "signal"
+
+
+@dataclass(frozen=True, slots=True)
+class CancelRequested:
+    """Somebody asked for the run to be cancelled."""
+
+    at: datetime
+
+
+Event = Started | ModelAnswered | ModelFailed | ToolAnswered | ToolLost | MessageReceived | CancelRequested
+
+
+@dataclass(frozen=True, slots=True)
+class CallModel:
+    """Schedule `call_model`."""
+
+    input: ModelCallInput
+
+
+@dataclass(frozen=True, slots=True)
+class RunTool:
+    """Schedule the tool's activity, whose type is *tool*. *attempts* bounds how often it may be started."""
+
+    position: int
+    turn: int
+    tool: str
+    input: ToolCallInput
+    options: ToolOptions
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Complete:
+    """End the run with a result."""
+
+    result: RunResult
+
+
+@dataclass(frozen=True, slots=True)
+class Fail:
+    """End the run with a failure."""
+
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """End the run as cancelled."""
+
+
+Command = CallModel | RunTool | Complete | Fail | Cancel

@@ -1,0 +1,300 @@
+"""A run from its recorded history: Temporal's events become the events of `assent.run`, and the same core folds them.
+
+The SDK hands the workflow code a workflow task's signals and updates *before* its activity results, whatever their
+order in history, and the clock stands still within a task. So events are gathered by workflow task and ordered in
+the same way here. What only the workflow knew, the nonces, is read from the memo that it upserted in that task.
+
+I/O free, but needs Temporal's protocol buffers; not in workflow code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Final
+
+from pydantic import ValidationError
+from temporalio.api.common.v1 import Payload
+from temporalio.api.enums.v1 import EventType
+from temporalio.api.failure.v1 import Failure as FailureProto
+from temporalio.api.history.v1 import HistoryEvent
+from temporalio.common import RawValue
+
+from assent import protocol
+from assent.converter import PLAIN, decoded
+from assent.errors import HistoryError
+from assent.events import (
+    CancelRequested,
+    Event,
+    Failure,
+    MessageReceived,
+    ModelAnswered,
+    ModelFailed,
+    Started,
+    ToolAnswered,
+    ToolLost,
+)
+from assent.protocol import ModelTurn, ToolOutcome
+from assent.requirements import PendingRequirement
+from assent.run import Run, Step, decide
+
+_STARTED: Final = EventType.EVENT_TYPE_WORKFLOW_EXECUTION_STARTED
+_TASK_STARTED: Final = EventType.EVENT_TYPE_WORKFLOW_TASK_STARTED
+_TASK_COMPLETED: Final = EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED
+_SIGNALED: Final = EventType.EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED
+_CANCEL_REQUESTED: Final = EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CANCEL_REQUESTED
+_SCHEDULED: Final = EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED
+_COMPLETED: Final = EventType.EVENT_TYPE_ACTIVITY_TASK_COMPLETED
+_FAILED: Final = EventType.EVENT_TYPE_ACTIVITY_TASK_FAILED
+_TIMED_OUT: Final = EventType.EVENT_TYPE_ACTIVITY_TASK_TIMED_OUT
+_UPDATE_ACCEPTED: Final = EventType.EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_ACCEPTED
+_MEMO_UPSERTED: Final = EventType.EVENT_TYPE_WORKFLOW_PROPERTIES_MODIFIED
+_INBOUND: Final = frozenset({_STARTED, _SIGNALED, _CANCEL_REQUESTED, _COMPLETED, _FAILED, _TIMED_OUT})
+
+
+@dataclass(slots=True)
+class WorkflowTask:
+    """One completed workflow task: what it was handed, when, and the events of the commands it gave."""
+
+    at: datetime
+    inbound: list[HistoryEvent]
+    commands: list[HistoryEvent] = field(default_factory=list[HistoryEvent])
+
+
+@dataclass(slots=True)
+class Gatherer:
+    """Gathers events into completed workflow tasks. What no task has handled yet waits here for the next page."""
+
+    inbound: list[HistoryEvent] = field(default_factory=list[HistoryEvent])
+    started: dict[int, datetime] = field(default_factory=dict[int, datetime])
+
+    def tasks(self, page: Iterable[HistoryEvent]) -> Iterator[WorkflowTask]:
+        """The workflow tasks that a page of a history completes, in order.
+
+        A task that failed or timed out is none: what it was handed goes to the next that completes. The server writes
+        a task's completion and its commands as one batch, so a page never ends between them.
+        """
+        task: WorkflowTask | None = None
+        for event in page:
+            if event.event_type in _INBOUND:
+                self.inbound.append(event)
+            elif event.event_type == _TASK_STARTED:
+                self.started = {event.event_id: _time(event)}
+            elif event.event_type == _TASK_COMPLETED:
+                if task is not None:
+                    yield task
+                task = self._completed(event)
+            elif task is not None:
+                task.commands.append(event)
+        if task is not None:
+            yield task
+
+    def _completed(self, event: HistoryEvent) -> WorkflowTask:
+        begun = event.workflow_task_completed_event_attributes.started_event_id
+        inbound, self.inbound = self.inbound, []
+        return WorkflowTask(self.started.get(begun, _time(event)), inbound)
+
+
+@dataclass(slots=True)
+class Reader:
+    """Turns the workflow tasks of one run into the events of `assent.run`. Remembers which activity is which."""
+
+    workflow_id: str
+    run_id: str = ""
+    _activities: dict[int, tuple[str, str]] = field(default_factory=dict[int, tuple[str, str]])
+
+    def events(self, task: WorkflowTask) -> list[Event]:
+        """What happened to the run in *task*, in the order in which its code was told.
+
+        Raises:
+            HistoryError: an activity's result cannot be read.
+        """
+        nonces = _nonces(task.commands)
+        messages = [event for event in task.inbound if event.event_type == _SIGNALED]
+        messages += [event for event in task.commands if event.event_type == _UPDATE_ACCEPTED]
+        # A cancellation reaches the workflow's main coroutine one step before activity results reach their tasks.
+        rest = sorted((event for event in task.inbound if event.event_type != _SIGNALED), key=_precedence)
+        found: list[Event] = [_message(event, task.at) for event in sorted(messages, key=_order)]
+        for event in rest:
+            read = self._read(event, task.at, nonces)
+            if read is not None:
+                found.append(read)
+        for event in task.commands:
+            if event.event_type == _SCHEDULED:
+                scheduled = event.activity_task_scheduled_event_attributes
+                self._activities[event.event_id] = (scheduled.activity_type.name, scheduled.activity_id)
+        return found
+
+    def _read(self, event: HistoryEvent, at: datetime, nonces: dict[str, str]) -> Event | None:
+        match event.event_type:
+            case EventType.EVENT_TYPE_WORKFLOW_EXECUTION_STARTED:
+                return self._started(event, at)
+            case EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CANCEL_REQUESTED:
+                return CancelRequested(at)
+            case EventType.EVENT_TYPE_ACTIVITY_TASK_COMPLETED:
+                completed = event.activity_task_completed_event_attributes
+                return self._completed(completed.scheduled_event_id, completed.result.payloads, at, nonces)
+            case EventType.EVENT_TYPE_ACTIVITY_TASK_FAILED:
+                failed = event.activity_task_failed_event_attributes
+                return self._not_completed(failed.scheduled_event_id, failed.failure, at)
+            case _:
+                late = event.activity_task_timed_out_event_attributes
+                return self._not_completed(late.scheduled_event_id, late.failure, at)
+
+    def _started(self, event: HistoryEvent, at: datetime) -> Started:
+        begun = event.workflow_execution_started_event_attributes
+        return Started(
+            at=at,
+            workflow_id=self.workflow_id or begun.workflow_id,
+            run_id=self.run_id or begun.original_execution_run_id,
+            first_run_id=begun.first_execution_run_id,
+            arguments=_arguments(begun.input.payloads),
+        )
+
+    def _completed(
+        self, scheduled: int, result: Iterable[Payload], at: datetime, nonces: dict[str, str]
+    ) -> Event | None:
+        kind, activity_id = self._activities[scheduled]
+        value = _arguments(result)
+        try:
+            if kind == protocol.CALL_MODEL:
+                return ModelAnswered(at, ModelTurn.model_validate(value[0]), nonces)
+            position = protocol.tool_position(activity_id)
+            if position is None:
+                return None
+            return ToolAnswered(at, position, ToolOutcome.model_validate(value[0]))
+        except (IndexError, ValidationError) as error:
+            message = f"the result of activity {activity_id!r} ({kind}) cannot be read: {error}"
+            raise HistoryError(message) from None
+
+    def _not_completed(self, scheduled: int, failure: FailureProto, at: datetime) -> Event | None:
+        kind, activity_id = self._activities[scheduled]
+        if kind == protocol.CALL_MODEL:
+            return ModelFailed(at, _failure(failure))
+        position = protocol.tool_position(activity_id)
+        return None if position is None else ToolLost(at, position, _failure(failure))
+
+
+@dataclass(frozen=True, slots=True)
+class Happening:
+    """One event of a run: what the run was before it, and what it came to."""
+
+    event: Event
+    before: Run
+    step: Step
+
+
+@dataclass(slots=True)
+class Follower:
+    """Folds a history page by page. *run* is the run as of the last page; *workflow_id* and *run_id* name it."""
+
+    workflow_id: str = ""
+    run_id: str = ""
+    run: Run = field(default_factory=Run)
+    _gatherer: Gatherer = field(default_factory=Gatherer)
+    _reader: Reader = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Read under the same ids."""
+        self._reader = Reader(self.workflow_id, self.run_id)
+
+    def feed(
+        self, page: Iterable[HistoryEvent], until: Callable[[WorkflowTask], bool] | None = None
+    ) -> Iterator[Happening]:
+        """What happened on a page, in order; with *until*, no further than the first task that satisfies it.
+
+        Raises:
+            HistoryError: an activity's result cannot be read.
+        """
+        for task in self._gatherer.tasks(page):
+            for event in self._reader.events(task):
+                before, step = self.run, decide(self.run, event)
+                self.run = step.run
+                yield Happening(event, before, step)
+            if until is not None and until(task):
+                return
+
+
+def fold(
+    events: Iterable[HistoryEvent],
+    *,
+    workflow_id: str = "",
+    run_id: str = "",
+    until: Callable[[WorkflowTask], bool] | None = None,
+) -> Run:
+    """The run that a history tells of; with *until*, as it was when the first task that satisfies it was done.
+
+    The ids are those the history was asked for by; where they are not given, those in its first event are taken.
+
+    Raises:
+        HistoryError: an activity's result cannot be read.
+    """
+    follower = Follower(workflow_id, run_id)
+    for _ in follower.feed(events, until):
+        pass
+    return follower.run
+
+
+def scheduled(activity_id: str) -> Callable[[WorkflowTask], bool]:
+    """Whether a workflow task scheduled the activity of this id; for `fold`."""
+
+    def found(task: WorkflowTask) -> bool:
+        return any(
+            event.event_type == _SCHEDULED and event.activity_task_scheduled_event_attributes.activity_id == activity_id
+            for event in task.commands
+        )
+
+    return found
+
+
+def _message(event: HistoryEvent, at: datetime) -> MessageReceived:
+    if event.event_type == _SIGNALED:
+        signal = event.workflow_execution_signaled_event_attributes
+        return MessageReceived(at, signal.signal_name, _arguments(signal.input.payloads))
+    request = event.workflow_execution_update_accepted_event_attributes.accepted_request
+    return MessageReceived(at, request.input.name, _arguments(request.input.args.payloads), "update")
+
+
+def _order(event: HistoryEvent) -> tuple[int, int]:
+    if event.event_type == _SIGNALED:
+        return event.event_id, 0
+    accepted = event.workflow_execution_update_accepted_event_attributes
+    return accepted.accepted_request_sequencing_event_id, event.event_id
+
+
+def _precedence(event: HistoryEvent) -> int:
+    return {_STARTED: 0, _CANCEL_REQUESTED: 1}.get(event.event_type, 2)
+
+
+def _arguments(payloads: Iterable[Payload]) -> tuple[object, ...]:
+    return decoded([RawValue(payload) for payload in payloads])
+
+
+def _nonces(commands: Iterable[HistoryEvent]) -> dict[str, str]:
+    """The nonces that the memo upserts of a workflow task tell, by call id; the newest turn wins."""
+    found: list[PendingRequirement] = []
+    for event in commands:
+        if event.event_type == _MEMO_UPSERTED:
+            fields = event.workflow_properties_modified_event_attributes.upserted_memo.fields
+            if protocol.MEMO_PENDING in fields:
+                found += _entries(fields[protocol.MEMO_PENDING])
+    return {entry.call_id: entry.nonce for entry in sorted(found, key=lambda entry: entry.turn)}
+
+
+def _entries(payload: Payload) -> list[PendingRequirement]:
+    entries: list[PendingRequirement] = PLAIN.from_payload(payload, list[PendingRequirement])
+    return entries
+
+
+def _failure(failure: FailureProto) -> Failure:
+    cause = failure.cause if failure.HasField("activity_failure_info") and failure.HasField("cause") else failure
+    if cause.HasField("application_failure_info"):
+        return Failure(cause.application_failure_info.type or "Error", cause.message)
+    if cause.HasField("timeout_failure_info"):
+        return Failure("Timeout", cause.message)
+    return Failure("Error", cause.message)
+
+
+def _time(event: HistoryEvent) -> datetime:
+    return event.event_time.ToDatetime(UTC)

@@ -1,0 +1,54 @@
+"""Logs of a worker: one line an event by structlog, with the run and activity that it is about.
+
+I/O; not in workflow code.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Final
+
+import structlog
+from structlog.types import EventDict, WrappedLogger
+from temporalio import activity
+
+# Their INFO lines, one an HTTP request or a task, would bury what an operator looks for.
+_QUIET: Final = ("httpx", "httpx2", "httpcore", "openai", "temporalio")
+
+
+def configure_logs(level: int = logging.INFO) -> None:
+    """Send the logs of this process to standard error: readable on a terminal, JSON lines elsewhere."""
+    shared: list[structlog.types.Processor] = [
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        add_activity,
+        structlog.processors.format_exc_info,
+    ]
+    terminal = sys.stderr.isatty()
+    renderer = structlog.dev.ConsoleRenderer() if terminal else structlog.processors.JSONRenderer()
+    handler = logging.StreamHandler()
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        )
+    )
+    logging.basicConfig(level=level, handlers=[handler], force=True)
+    for name in _QUIET:
+        logging.getLogger(name).setLevel(logging.WARNING)
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=True,
+    )
+
+
+def add_activity(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Add the ids of the run and of the activity that a line is about, where it is about one."""
+    if activity.in_activity():
+        info = activity.info()
+        event.setdefault("run", info.workflow_id)
+        event.setdefault("activity", f"{info.activity_type} {info.activity_id}")
+        event.setdefault("attempt", info.attempt)
+    return event

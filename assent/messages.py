@@ -1,0 +1,141 @@
+"""Reading what people type: the messages of signals and updates, from whatever arrived.
+
+Whatever arrives is read or refused with one line that names the field; nothing raises anything else, because an
+exception in a signal handler wedges a run for ever.
+
+Pure; safe in workflow code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final, TypeVar
+
+from pydantic import ValidationError
+
+from assent.errors import MessageError
+from assent.protocol import (
+    APPROVE,
+    DECIDE,
+    DELIVER,
+    REJECT,
+    SEND_MESSAGE,
+    SUBMIT_INPUT,
+    SUBMIT_RESULT,
+    Approve,
+    Decide,
+    Inbound,
+    Reject,
+    RunRequest,
+    SendMessage,
+    SubmitInput,
+    SubmitResult,
+)
+
+_M = TypeVar("_M", bound=Inbound)
+Message = Approve | Reject | SubmitResult | SubmitInput | SendMessage
+
+_KINDS: Final[Mapping[str, type[Approve | Reject | SubmitResult | SubmitInput | SendMessage]]] = {
+    APPROVE: Approve,
+    REJECT: Reject,
+    SUBMIT_RESULT: SubmitResult,
+    SUBMIT_INPUT: SubmitInput,
+    SEND_MESSAGE: SendMessage,
+}
+_EXAMPLE: Final = {
+    APPROVE: '{"id": "…", "by": "YOUR NAME"}',
+    REJECT: '{"id": "…", "by": "YOUR NAME", "reason": "…"}',
+    SUBMIT_RESULT: '{"id": "…", "by": "YOUR NAME", "output": …}',
+    SUBMIT_INPUT: '{"id": "…", "by": "YOUR NAME", "values": {…}}',
+    SEND_MESSAGE: '{"content": "…", "by": "YOUR NAME"}',
+    DECIDE: '{"id": "…", "by": "YOUR NAME", "verdict": "approve"}',
+    DELIVER: '{"id": "…", "by": "YOUR NAME", "output": …}',
+}
+SHOWN: Final = 300
+"""Characters of an unreadable message that are kept and shown; the whole stays in the history, with its event."""
+
+
+def read(name: str, arguments: Sequence[object]) -> Message:
+    """The message that a signal or update of this *name* carries in its decoded *arguments*.
+
+    Raises:
+        MessageError: no such name, not exactly one input, or an input that does not fit. One line that says what to
+            send instead.
+    """
+    if name not in _EXAMPLE:
+        known = ", ".join(sorted(_EXAMPLE))
+        message = f"there is no signal or update {name!r}; there are: {known}"
+        raise MessageError(message)
+    if len(arguments) != 1:
+        message = f"{name} takes one JSON input, not {len(arguments)}: {_EXAMPLE[name]}"
+        raise MessageError(message)
+    body = arguments[0]
+    if not isinstance(body, dict):
+        message = f"{name} takes a JSON object: {_EXAMPLE[name]}"
+        raise MessageError(message)
+    return _message(name, {str(key): value for key, value in body.items()})
+
+
+def read_request(arguments: tuple[object, ...]) -> RunRequest:
+    """The request that a run was started with.
+
+    Raises:
+        MessageError: not exactly one input, or one that does not fit; one line that says what to send.
+    """
+    wanted = '{"agent": "NAME", "input": "PROMPT", "requested_by": "YOUR NAME"}'
+    if len(arguments) != 1 or not isinstance(arguments[0], dict):
+        message = f"AgentRun takes one JSON object: {wanted}"
+        raise MessageError(message)
+    try:
+        request = RunRequest.model_validate(arguments[0])
+    except ValidationError as error:
+        message = f"AgentRun: {problems(error)}: {wanted}"
+        raise MessageError(message) from None
+    if not request.input.strip():
+        message = "AgentRun: input: the prompt is empty; say what the agent is to do"
+        raise MessageError(message)
+    return request
+
+
+def _message(name: str, body: dict[str, object]) -> Message:
+    if name == DECIDE:
+        return _decision(_parse(name, Decide, body))
+    if name == DELIVER:
+        name = SUBMIT_INPUT if "values" in body else SUBMIT_RESULT
+    if name == SUBMIT_RESULT and "output" not in body and body.get("error") is None:
+        message = f"{SUBMIT_RESULT}: an output or an error is missing: {_EXAMPLE[SUBMIT_RESULT]}"
+        raise MessageError(message)
+    return _parse(name, _KINDS[name], body)
+
+
+def _parse(name: str, kind: type[_M], body: dict[str, object]) -> _M:
+    try:
+        return kind.model_validate(body)
+    except ValidationError as error:
+        message = f"{name}: {problems(error)}: {_EXAMPLE[name]}"
+        raise MessageError(message) from None
+
+
+def _decision(decide: Decide) -> Approve | Reject:
+    if decide.verdict == "approve":
+        return Approve(
+            id=decide.id, by=decide.by, reason=decide.reason, arguments=decide.arguments, remember=decide.remember
+        )
+    if not decide.reason:
+        message = f"{DECIDE}: a rejection needs a reason; it is what the model is told"
+        raise MessageError(message)
+    return Reject(id=decide.id, by=decide.by, reason=decide.reason)
+
+
+def problems(error: ValidationError) -> str:
+    """The problems that pydantic found, in one line: each field and what is wrong with it."""
+    found = error.errors(include_url=False, include_input=False, include_context=False)
+    return "; ".join(f"{'.'.join(map(str, each['loc'])) or 'input'}: {each['msg']}" for each in found[:5])
+
+
+def shown(arguments: Sequence[object]) -> str:
+    """What arrived, bounded, for whoever looks at the run."""
+    text = ", ".join(repr(argument) for argument in arguments)
+    if len(text) <= SHOWN:
+        return text
+    return f"{text[:SHOWN]}… ({len(text)} characters)"

@@ -1,0 +1,152 @@
+"""Approvals: the record about a requirement, from the inbox while it waits and from history once it is decided.
+
+Pure; safe in workflow code.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from pydantic import Field, JsonValue
+
+from assent.conversation import text_of
+from assent.digest import parse_arguments
+from assent.errors import ArgumentsError
+from assent.protocol import ApprovalType, RequirementKind, Stored
+from assent.requirements import Attempt, Execution, PendingRequirement, Requirement, RequirementStatus, Vote
+from assent.run import Run
+
+
+class ApprovalContext(Stored):
+    """Where in its run a call came up: the turn, and the call's own id."""
+
+    turn: int
+    call_id: str
+    policy_version: str = ""
+
+
+class Approval(Stored):
+    """The record of one requirement.
+
+    *id* is the requirement's. *run_id* is the workflow id. *source* is the agent that asked. *arguments* are the exact
+    bytes that the model produced, None where the inbox's memo could not hold them (*arguments_size* says how many
+    there are, `assent show` has them). *status* is the decision, *execution* what came of an approved call, *result*
+    the beginning of its result. *attempts* are the decisions that did not count. Times are UTC.
+    """
+
+    id: str
+    status: RequirementStatus
+    approval_type: ApprovalType | None
+    kind: RequirementKind
+    run_id: str
+    source: str
+    tool_name: str
+    arguments: str | None
+    arguments_size: int
+    context: ApprovalContext
+    requested_by: str | None = None
+    created_at: datetime
+    needed: int = 1
+    votes: list[Vote] = Field(default_factory=list)
+    resolved_by: str | None = None
+    resolved_at: datetime | None = None
+    reason: str | None = None
+    execution: Execution | None = None
+    result: str | None = None
+    attempts: list[Attempt] = Field(default_factory=list)
+
+    @property
+    def short_id(self) -> str:
+        """The first 8 hex digits of the id: what people see and type."""
+        return self.id[:8]
+
+    @property
+    def agent(self) -> str:
+        """The agent that asked: *source* by the name that other calls use."""
+        return self.source
+
+    @property
+    def tool_args(self) -> dict[str, JsonValue] | None:
+        """The arguments, parsed; None where they are not at hand."""
+        if self.arguments is None:
+            return None
+        try:
+            return parse_arguments(self.arguments)
+        except ArgumentsError:
+            return None
+
+
+class PendingRun(Stored):
+    """One run of the inbox: who asked which agent, and what waits. Read from visibility alone."""
+
+    run_id: str
+    agent: str
+    requested_by: str | None
+    requirements: list[PendingRequirement]
+
+    def approvals(self) -> list[Approval]:
+        """What waits, as records."""
+        return [_pending(self, requirement) for requirement in self.requirements]
+
+
+def approvals_of(run: Run) -> list[Approval]:
+    """The records of a run's requirements, in the order in which they were opened."""
+    return [_record(run, requirement) for requirement in run.requirements]
+
+
+def model_words(run: Run) -> str:
+    """What the model said in its newest answer; untrusted."""
+    return text_of(run.conversation.items[-8:])
+
+
+def is_recorded(approval: Approval) -> bool:
+    """Whether there is a record yet: one of type `audit` exists only once it is decided."""
+    return approval.approval_type != "audit" or approval.status != "pending"
+
+
+def _record(run: Run, requirement: Requirement) -> Approval:
+    request = run.request
+    return Approval(
+        id=requirement.id,
+        status=requirement.status,
+        approval_type=requirement.approval_type,
+        kind=requirement.kind,
+        run_id=run.id,
+        source=request.agent if request else "",
+        tool_name=requirement.tool,
+        arguments=requirement.arguments,
+        arguments_size=len(requirement.arguments.encode("utf-8", "surrogatepass")),
+        context=ApprovalContext(
+            turn=requirement.turn, call_id=requirement.call_id, policy_version=requirement.policy_version
+        ),
+        requested_by=request.requested_by if request else None,
+        created_at=requirement.created_at,
+        needed=requirement.needed,
+        votes=requirement.votes,
+        resolved_by=requirement.resolved_by,
+        resolved_at=requirement.resolved_at,
+        reason=requirement.reason,
+        execution=requirement.execution,
+        result=requirement.result,
+        attempts=[attempt for attempt in run.attempts if attempt.requirement_id == requirement.id],
+    )
+
+
+def _pending(run: PendingRun, requirement: PendingRequirement) -> Approval:
+    return Approval(
+        id=requirement.id,
+        status="pending",
+        approval_type=requirement.approval_type,
+        kind=requirement.kind,
+        run_id=run.run_id,
+        source=run.agent,
+        tool_name=requirement.tool,
+        arguments=requirement.arguments,
+        arguments_size=requirement.arguments_size,
+        context=ApprovalContext(
+            turn=requirement.turn, call_id=requirement.call_id, policy_version=requirement.policy_version
+        ),
+        requested_by=run.requested_by,
+        created_at=requirement.created_at,
+        needed=requirement.needed,
+    )

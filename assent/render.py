@@ -1,0 +1,64 @@
+"""Text for people, from bytes that a model made: nothing hidden, nothing cut silently.
+
+One renderer for the terminal, the Temporal Web UI and notices. (Trojan Source, Boucher and Anderson 2021, is why bidi
+and zero-width characters are shown as escapes.)
+
+Pure; safe in workflow code.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from typing import Final
+
+_HIDDEN: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+_KEPT: Final = frozenset("\n\t")
+# Invisible, though Unicode files them under letters and marks.
+_BLANK: Final = frozenset("\u115f\u1160\u3164\uffa0\u2800\u034f\u17b4\u17b5")
+
+
+def visible(text: str) -> str:
+    """*text* with every character that would not show, or would show as another, written as an escape."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(_shown(character) for character in text)
+
+
+def one_line(text: str) -> str:
+    """As `visible`, with line breaks and tabs escaped too."""
+    return visible(text).replace("\n", "\\n").replace("\t", "\\t")
+
+
+def _shown(character: str) -> str:
+    if character in _KEPT:
+        return character
+    category = unicodedata.category(character)
+    blank = category == "Zs" and character != " "
+    variation = "\ufe00" <= character <= "\ufe0f" or "\U000e0100" <= character <= "\U000e01ef"
+    if category in _HIDDEN or blank or variation or character in _BLANK:
+        return f"\\x{ord(character):02x}" if ord(character) < 0x100 else f"\\u{{{ord(character):x}}}"
+    return character
+
+
+def bounded(text: str, limit: int) -> str:
+    """*text*, or its first *limit* characters and how many more there are."""
+    if len(text) <= limit:
+        return text
+    return f"{text[:limit]}… (+{len(text) - limit} characters)"
+
+
+def fenced(text: str, language: str = "") -> str:
+    """*text* as a Markdown code block that no run of backticks in it can close."""
+    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}{language}\n{text}\n{fence}"
+
+
+def code(text: str) -> str:
+    """*text* as Markdown inline code that no backtick in it can close."""
+    line = one_line(text)
+    longest = max((len(run) for run in re.findall(r"`+", line)), default=0)
+    tick = "`" * (longest + 1)
+    space = " " if longest or not line else ""
+    return f"{tick}{space}{line}{space}{tick}"

@@ -1,0 +1,174 @@
+"""A requirement, what was decided about it, and the state of a run: what queries, memos and audits are made of.
+
+Pure; safe in workflow code.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+
+from pydantic import Field, JsonValue
+
+from assent.digest import parse_arguments
+from assent.protocol import ApprovalType, RequirementKind, RunStatus, Stored, Usage
+
+
+class Vote(Stored):
+    """One accepted decision of a person on a requirement."""
+
+    verdict: Literal["approve", "reject", "submit"]
+    by: str
+    at: datetime
+    reason: str | None = None
+    channel: str = "signal"
+
+
+class Attempt(Stored):
+    """Something that somebody sent and that did not count, kept so that it does not vanish.
+
+    *text* is bounded; *count* is how many the same line stands for.
+    """
+
+    status: Literal["duplicate", "late", "refused", "superseded", "unknown", "unreadable"]
+    name: str
+    detail: str
+    at: datetime
+    by: str | None = None
+    requirement_id: str | None = None
+    text: str = ""
+    channel: str = "signal"
+
+
+RequirementStatus = Literal["pending", "approved", "rejected", "expired", "cancelled", "superseded"]
+Execution = Literal["running", "executed", "failed", "refused", "unknown"]
+
+
+class Requirement(Stored):
+    """What one tool call of a run waits for, and what became of it.
+
+    *id* is 64 hex digits; its first 8 are what people see, and any unique prefix of at least 6 names it.
+    *arguments* are the exact bytes the model produced. *status* is the decision; *execution* is what came of an
+    approved call. Times are UTC. *nonce* makes two equal calls, and a call before and after a reset, differ.
+    """
+
+    id: str
+    kind: RequirementKind
+    call_id: str
+    tool: str
+    arguments: str
+    nonce: str
+    turn: int
+    created_at: datetime
+    policy_version: str = ""
+    needed: int = 1
+    approvers: list[str] | None = None
+    expires_at: datetime | None = None
+    approval_type: ApprovalType | None = None
+    self_approval: bool = False
+    note: str | None = None
+    status: RequirementStatus = "pending"
+    votes: list[Vote] = Field(default_factory=list)
+    resolved_by: str | None = None
+    resolved_at: datetime | None = None
+    reason: str | None = None
+    execution: Execution | None = None
+    result: str | None = None
+
+    @property
+    def short_id(self) -> str:
+        """The first 8 hex digits of the id: what people see and type."""
+        return self.id[:8]
+
+    @property
+    def tool_name(self) -> str:
+        """The tool's name."""
+        return self.tool
+
+    @property
+    def tool_args(self) -> dict[str, JsonValue]:
+        """The arguments, parsed.
+
+        Raises:
+            ArgumentsError: the raw arguments are not a strict JSON object. Never the case for a requirement that
+                Assent opened itself.
+        """
+        return parse_arguments(self.arguments)
+
+    @property
+    def needs_confirmation(self) -> bool:
+        """Whether it waits for a person to approve or reject."""
+        return self.status == "pending" and self.kind == "confirmation"
+
+    @property
+    def needs_external_execution(self) -> bool:
+        """Whether it waits for a result from outside."""
+        return self.status == "pending" and self.kind == "external"
+
+    @property
+    def needs_user_input(self) -> bool:
+        """Whether it waits for values from a person."""
+        return self.status == "pending" and self.kind == "input"
+
+
+class RunState(Stored):
+    """What the query `state` answers, and the durable JSON of a paused run.
+
+    *id* is the workflow id. *running* counts the activities under way: tool calls, or the model call. *attempts* are
+    the newest messages that did not count, *attempts_dropped* how many older ones the bound pushed out.
+    """
+
+    id: str
+    run_id: str = ""
+    agent: str = ""
+    status: RunStatus = "running"
+    input: str = ""
+    requested_by: str | None = None
+    content: str | None = None
+    output: JsonValue = None
+    error: str | None = None
+    turns: int = 0
+    usage: Usage = Usage()
+    running: int = 0
+    requirements: list[Requirement] = Field(default_factory=list)
+    attempts: list[Attempt] = Field(default_factory=list)
+    attempts_dropped: int = 0
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether nothing of the run moves until somebody decides."""
+        return self.status == "waiting"
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the run has ended."""
+        return self.status in {"completed", "failed", "cancelled"}
+
+    @property
+    def active_requirements(self) -> list[Requirement]:
+        """The requirements that wait."""
+        return [requirement for requirement in self.requirements if requirement.status == "pending"]
+
+
+class PendingRequirement(Stored):
+    """One entry of the memo `assent_pending`: what the inbox shows without a worker.
+
+    *arguments* is None where they are too long for a memo; *arguments_size* is then their number of bytes, and
+    `assent show` has them whole.
+    """
+
+    id: str
+    kind: RequirementKind
+    call_id: str
+    tool: str
+    nonce: str
+    created_at: datetime
+    turn: int = 0
+    arguments: str | None = None
+    arguments_size: int = 0
+    needed: int = 1
+    approved_by: list[str] = Field(default_factory=list)
+    approval_type: ApprovalType | None = None
+    approvers: list[str] | None = None
+    expires_at: datetime | None = None
+    policy_version: str = ""

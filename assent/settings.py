@@ -1,0 +1,75 @@
+"""Settings from the environment: `ASSENT_AGENTS`, `ASSENT_TASK_QUEUE` and so on.
+
+How to reach Temporal is not here: that is `TEMPORAL_ADDRESS` and the profile file that the `temporal` CLI reads too.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Annotated
+
+from pydantic import field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from assent.agent import Agent
+from assent.errors import ConfigurationError
+from assent.protocol import TASK_QUEUE
+
+
+class Settings(BaseSettings):
+    """*agents* are the modules whose agents a worker serves; in the environment `ASSENT_AGENTS=module,module`.
+
+    *task_queue* is where runs are started and served. *prefix_cache* is bytes of conversation that a worker keeps,
+    *cached_runs* the runs it keeps in memory.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="ASSENT_", extra="ignore")
+
+    agents: Annotated[list[str], NoDecode] = []
+    task_queue: str = TASK_QUEUE
+    prefix_cache: int = 64 * 1024 * 1024
+    cached_runs: int = 1_000
+
+    @field_validator("agents", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+def load_agents(modules: Sequence[str]) -> list[Agent]:
+    """The agents that these modules define at their top level, in order, each once.
+
+    The working directory is searched too, as `python -m` does. I/O; not in workflow code.
+
+    Raises:
+        ConfigurationError: no module was named, one does not import, or one defines no agent. One line each.
+    """
+    if not modules:
+        message = "no agents: name the modules that define them with --agents MODULE, or in ASSENT_AGENTS=module,module"
+        raise ConfigurationError(message)
+    found: dict[int, Agent] = {}
+    for name in modules:
+        agents = [value for value in vars(_module(name)).values() if isinstance(value, Agent)]
+        if not agents:
+            message = f"module {name!r} defines no agent: assign an assent.Agent to a name at its top level"
+            raise ConfigurationError(message)
+        found |= {id(agent): agent for agent in agents}
+    return list(found.values())
+
+
+def _module(name: str) -> ModuleType:
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        return importlib.import_module(name)
+    except ConfigurationError:
+        raise
+    except Exception as error:
+        line = next(iter(str(error).splitlines()), "")
+        message = f"module {name!r} does not import: {type(error).__name__}: {line}"
+        raise ConfigurationError(message) from error

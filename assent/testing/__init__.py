@@ -1,0 +1,50 @@
+"""The public test kit: the real Temporal server, a model that follows a script behind real HTTP, a scripted approver.
+
+    async with environment() as running:
+        agent = Agent(name="a", model=running.responses(calls(call("deploy", env="prod")), says("done")), tools=[deploy])
+        async with running.serve(agent) as client:
+            state = await drive(await client.start("a", "Deploy."), lambda requirement: Approved())
+
+Fixtures for pytest are in `assent.testing.fixtures`. Install the extra `assent[testing]`.
+"""
+
+from assent.testing.approver import Approved, Delivered, Rejected, drive
+from assent.testing.environment import Environment, environment
+from assent.testing.model_server import (
+    Conversation,
+    ModelServer,
+    RecordedRequest,
+    Step,
+    breaks_off,
+    call,
+    calls,
+    fails,
+    garbles,
+    hangs,
+    says,
+    thinks,
+)
+from assent.testing.replay import check_replay, record
+
+__all__ = [
+    "Approved",
+    "Conversation",
+    "Delivered",
+    "Environment",
+    "ModelServer",
+    "RecordedRequest",
+    "Rejected",
+    "Step",
+    "breaks_off",
+    "call",
+    "calls",
+    "check_replay",
+    "drive",
+    "environment",
+    "fails",
+    "garbles",
+    "hangs",
+    "record",
+    "says",
+    "thinks",
+]

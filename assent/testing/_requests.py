@@ -1,0 +1,312 @@
+"""What a request has to be: the checks of the real API that protect its users and cost little.
+
+Both APIs are read into one form, the items of a Responses input.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from pydantic import JsonValue
+
+from assent.protocol import Item
+from assent.testing._reasoning import check_reasoning
+
+JsonObject = dict[str, JsonValue]
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_COMMON: Final = _words(
+    "model metadata parallel_tool_calls prompt_cache_key prompt_cache_options prompt_cache_retention safety_identifier "
+    "service_tier store stream stream_options temperature tool_choice tools top_logprobs top_p user moderation"
+)
+_RESPONSES: Final = _COMMON | _words(
+    "background context_management conversation include input instructions max_output_tokens max_tool_calls "
+    "previous_response_id prompt reasoning text truncation"
+)
+_CHAT: Final = _COMMON | _words(
+    "messages audio frequency_penalty logit_bias logprobs max_completion_tokens max_tokens modalities n prediction "
+    "presence_penalty reasoning_effort response_format seed stop verbosity web_search_options"
+)
+_ITEM_FIELDS: Final[Mapping[str, frozenset[str]]] = {
+    "message": frozenset({"type", "role", "content", "id", "status", "phase"}),
+    "function_call": frozenset({"type", "id", "call_id", "name", "arguments", "status"}),
+    "function_call_output": frozenset({"type", "id", "call_id", "output", "status"}),
+    "reasoning": frozenset({"type", "id", "summary", "content", "encrypted_content", "status"}),
+}
+_ITEM_NEEDS: Final[Mapping[str, tuple[str, ...]]] = {
+    "message": ("role", "content"),
+    "function_call": ("call_id", "name", "arguments"),
+    "function_call_output": ("call_id", "output"),
+    "reasoning": ("id", "summary"),
+}
+_NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+_UNSUPPORTED: Final = ("stream", "previous_response_id", "conversation", "background", "prompt")
+
+
+class BadRequestError(Exception):
+    """A request that the real API would refuse too. *status* is the HTTP status, *error* OpenAI's error object."""
+
+    def __init__(self, message: str, *, param: str | None = None, code: str | None = None, status: int = 400) -> None:
+        """Keep the parts of OpenAI's error object."""
+        super().__init__(message)
+        self.status = status
+        self.error: JsonObject = {"message": message, "type": "invalid_request_error", "param": param, "code": code}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request of either API, checked, as the items of a Responses input."""
+
+    model: str
+    instructions: str | None
+    items: list[Item]
+    tools: list[str]
+
+
+def read_responses(body: JsonObject) -> Asked:
+    """The request to `/responses` in *body*.
+
+    Raises:
+        BadRequestError: the real API would refuse it.
+    """
+    _check_parameters(body, _RESPONSES)
+    given = body.get("input")
+    items: list[Item] = [{"role": "user", "content": given}] if isinstance(given, str) else objects(given, "input")
+    for index, item in enumerate(items):
+        _check_item(item, f"input[{index}]")
+    _check_pairs(items)
+    if problem := check_reasoning(items):
+        raise BadRequestError(problem, param="input")
+    text = body.get("text")
+    _check_format(text.get("format") if isinstance(text, dict) else None, "text.format")
+    tools = [_tool_name(tool, f"tools[{index}]") for index, tool in enumerate(objects(body.get("tools", []), "tools"))]
+    return Asked(_model(body), _string(body.get("instructions")), items, tools)
+
+
+def read_chat(body: JsonObject) -> Asked:
+    """The request to `/chat/completions` in *body*.
+
+    Raises:
+        BadRequestError: the real API would refuse it.
+    """
+    _check_parameters(body, _CHAT)
+    if "parallel_tool_calls" in body and not body.get("tools"):
+        message = "Invalid value for 'parallel_tool_calls': only allowed when 'tools' are specified."
+        raise BadRequestError(message, param="parallel_tool_calls")
+    messages = objects(body.get("messages"), "messages")
+    if not messages:
+        raise BadRequestError("Invalid 'messages': empty array.", param="messages", code="empty_array")
+    _check_tool_messages(messages)
+    items = [item for index, message in enumerate(messages) for item in _items(message, f"messages[{index}]")]
+    _check_pairs(items)
+    _check_response_format(body.get("response_format"))
+    tools = objects(body.get("tools", []), "tools")
+    names = [_tool_name(_function(tool, f"tools[{n}]"), f"tools[{n}].function") for n, tool in enumerate(tools)]
+    system = [str(message.get("content")) for message in messages if message.get("role") in {"system", "developer"}]
+    return Asked(_model(body), "\n\n".join(system) or None, items, names)
+
+
+def objects(value: JsonValue, param: str) -> list[JsonObject]:
+    """*value* as a list of objects.
+
+    Raises:
+        BadRequestError: it is something else.
+    """
+    if value is None:
+        raise BadRequestError(f"Missing required parameter: '{param}'.", param=param, code="missing_required_parameter")
+    found = [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else None
+    if found is None or not isinstance(value, list) or len(found) != len(value):
+        raise BadRequestError(f"Invalid type for '{param}': expected an array of objects.", param=param)
+    return found
+
+
+def _string(value: JsonValue) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _need(value: Mapping[str, JsonValue], keys: Iterable[str], where: str) -> None:
+    for key in keys:
+        if key not in value:
+            param = f"{where}.{key}" if where else key
+            message = f"Missing required parameter: '{param}'."
+            raise BadRequestError(message, param=param, code="missing_required_parameter")
+
+
+def _model(body: JsonObject) -> str:
+    model = body.get("model")
+    if not isinstance(model, str) or not model:
+        raise BadRequestError("you must provide a model parameter", param="model", code="missing_required_parameter")
+    return model
+
+
+def _check_parameters(body: JsonObject, known: frozenset[str]) -> None:
+    _model(body)
+    for name in body.keys() - known:
+        raise BadRequestError(f"Unknown parameter: '{name}'.", param=name, code="unknown_parameter")
+    for name in _UNSUPPORTED:
+        if body.get(name):
+            raise BadRequestError(f"The scripted server does not support '{name}'.", param=name)
+
+
+def _check_item(item: Item, where: str) -> None:
+    kind = item.get("type", "message")
+    if not isinstance(kind, str) or kind not in _ITEM_FIELDS:
+        raise BadRequestError(f"Invalid value: '{kind}'.", param=f"{where}.type", code="invalid_value")
+    for name in item.keys() - _ITEM_FIELDS[kind]:
+        raise BadRequestError(
+            f"Unknown parameter: '{where}.{name}'.", param=f"{where}.{name}", code="unknown_parameter"
+        )
+    _need(item, _ITEM_NEEDS[kind], where)
+    if kind == "function_call" and not isinstance(item["arguments"], str):
+        raise BadRequestError(f"Invalid type for '{where}.arguments': expected a string.", param=f"{where}.arguments")
+    content = item.get("content")
+    if kind == "message" and isinstance(content, list):
+        _check_parts(content, assistant=item["role"] == "assistant", where=where)
+
+
+def _check_parts(parts: Sequence[JsonValue], *, assistant: bool, where: str) -> None:
+    known = {"output_text", "refusal"} if assistant else {"input_text", "input_image", "input_file"}
+    for index, part in enumerate(parts):
+        kind = part.get("type") if isinstance(part, dict) else None
+        if kind not in known:
+            param = f"{where}.content[{index}].type"
+            raise BadRequestError(f"Invalid value: '{kind}'. Supported values are: {sorted(known)}.", param=param)
+
+
+def _check_pairs(items: Iterable[Item]) -> None:
+    """Every call has exactly one output, after it, and every output its call."""
+    waiting: set[str] = set()
+    seen: set[str] = set()
+    for item in items:
+        call_id = str(item.get("call_id"))
+        if item.get("type") == "function_call":
+            if call_id in seen:
+                raise BadRequestError(f"Duplicate function call with call_id {call_id}.", param="input")
+            seen.add(call_id)
+            waiting.add(call_id)
+        elif item.get("type") == "function_call_output":
+            if call_id not in waiting:
+                message = f"No tool call found for function call output with call_id {call_id}."
+                raise BadRequestError(message, param="input")
+            waiting.remove(call_id)
+    for call_id in waiting:
+        raise BadRequestError(f"No tool output found for function call {call_id}.", param="input")
+
+
+def _check_tool_messages(messages: Sequence[JsonObject]) -> None:
+    """Messages of the role `tool` stand right behind the `tool_calls` that they answer, and answer them all."""
+    waiting: set[str] = set()
+    for index, message in enumerate(messages):
+        if message.get("role") == "tool":
+            call_id = str(message.get("tool_call_id"))
+            if call_id not in waiting:
+                text = "messages with role 'tool' must be a response to a preceding message with 'tool_calls'."
+                raise BadRequestError(f"Invalid parameter: {text}", param=f"messages.[{index}].role")
+            waiting.remove(call_id)
+            continue
+        _check_answered(waiting, index)
+        calls = message.get("tool_calls")
+        waiting = {str(call.get("id")) for call in objects(calls, "tool_calls")} if calls else set[str]()
+    _check_answered(waiting, len(messages))
+
+
+def _check_answered(waiting: set[str], index: int) -> None:
+    if waiting:
+        raise BadRequestError(
+            "An assistant message with 'tool_calls' must be followed by tool messages responding to each "
+            "'tool_call_id'. The following tool_call_ids did not have response messages: " + ", ".join(sorted(waiting)),
+            param=f"messages.[{index}].role",
+        )
+
+
+def _items(message: JsonObject, where: str) -> list[Item]:
+    role, content = message.get("role"), message.get("content")
+    if role == "tool":
+        _need(message, ("tool_call_id", "content"), where)
+        return [{"type": "function_call_output", "call_id": message["tool_call_id"], "output": content}]
+    if role not in {"system", "developer", "user", "assistant"}:
+        raise BadRequestError(f"Invalid value: '{role}'.", param=f"{where}.role", code="invalid_value")
+    calls = [_call(call, f"{where}.tool_calls[{n}]") for n, call in enumerate(_tool_calls(message, where))]
+    if content is None and not calls:
+        raise BadRequestError(f"Invalid value for '{where}.content': expected a string, got null.", param=where)
+    if role in {"system", "developer"}:
+        return []
+    said: list[Item] = [{"role": role, "content": content}] if content else []
+    return [*said, *calls]
+
+
+def _tool_calls(message: JsonObject, where: str) -> list[JsonObject]:
+    return objects(message["tool_calls"], f"{where}.tool_calls") if "tool_calls" in message else []
+
+
+def _call(call: JsonObject, where: str) -> Item:
+    _need(call, ("id", "type"), where)
+    function = _function(call, where)
+    _need(function, ("name", "arguments"), f"{where}.function")
+    if not isinstance(function["arguments"], str):
+        param = f"{where}.function.arguments"
+        raise BadRequestError(f"Invalid type for '{param}': expected a string.", param=param)
+    named: Item = {"name": function["name"], "arguments": function["arguments"]}
+    return {"type": "function_call", "call_id": call["id"], **named}
+
+
+def _function(entry: JsonObject, where: str) -> JsonObject:
+    function = entry.get("function")
+    if entry.get("type") != "function" or not isinstance(function, dict):
+        message = f"Missing required parameter: '{where}.function'."
+        raise BadRequestError(message, param=f"{where}.function", code="missing_required_parameter")
+    return function
+
+
+def _tool_name(tool: JsonObject, where: str) -> str:
+    _need(tool, ("name",), where)
+    name, parameters = tool["name"], tool.get("parameters")
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise BadRequestError(f"Invalid '{where}.name': string does not match pattern.", param=f"{where}.name")
+    if parameters is not None and (not isinstance(parameters, dict) or parameters.get("type") != "object"):
+        message = f"Invalid schema for function '{name}': schema must be a JSON Schema of 'type: \"object\"'."
+        raise BadRequestError(message, param=f"{where}.parameters", code="invalid_function_parameters")
+    return name
+
+
+def _check_response_format(given: JsonValue) -> None:
+    if isinstance(given, dict) and given.get("type") == "json_schema":
+        inner = given.get("json_schema")
+        _need(given, ("json_schema",), "response_format")
+        _check_format({"type": "json_schema", **inner} if isinstance(inner, dict) else None, "response_format")
+
+
+def _check_format(given: JsonValue, where: str) -> None:
+    if not isinstance(given, dict) or given.get("type") != "json_schema":
+        return
+    _need(given, ("name", "schema"), where)
+    name, schema = given["name"], given["schema"]
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise BadRequestError(f"Invalid '{where}.name': string does not match pattern.", param=f"{where}.name")
+    if given.get("strict") is True and not is_strict(schema):
+        message = f"Invalid schema for response_format '{name}': objects must be closed and require every property."
+        raise BadRequestError(message, param=where, code="invalid_json_schema")
+
+
+def is_strict(schema: JsonValue) -> bool:
+    """Whether every object in *schema* is closed and requires all of its properties, as `strict: true` demands."""
+    if isinstance(schema, list):
+        return all(is_strict(entry) for entry in schema)
+    if not isinstance(schema, dict):
+        return True
+    if schema.get("type") == "object":
+        properties, required = schema.get("properties"), schema.get("required")
+        names = set(properties) if isinstance(properties, dict) else set[str]()
+        if (
+            schema.get("additionalProperties") is not False
+            or set(required if isinstance(required, list) else []) != names
+        ):
+            return False
+    return all(is_strict(value) for value in schema.values())

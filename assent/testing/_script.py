@@ -1,0 +1,242 @@
+"""What a scripted model does: the steps, and the conversation that a step may look at."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal
+
+from pydantic import JsonValue
+
+from assent.conversation import text_of
+from assent.protocol import Item
+
+Finish = Literal["stop", "length", "content_filter", "refusal"]
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """What a step that is a function gets to see: the request, in the same form whichever API it came over.
+
+    *turn* is how many answers of the model are in it already. *tools* are the names of the tools on offer.
+
+    Pure; safe in workflow code.
+    """
+
+    model: str
+    instructions: str | None
+    items: Sequence[Item]
+    tools: Sequence[str]
+    turn: int
+
+    @cached_property
+    def user(self) -> list[str]:
+        """What people said, oldest first."""
+        return [_plain(item.get("content")) for item in self.items if item.get("role") == "user"]
+
+    @cached_property
+    def tool_outputs(self) -> dict[str, str]:
+        """What the tool calls came to, by call id, in the order of the conversation."""
+        outputs = (item for item in self.items if item.get("type") == "function_call_output")
+        return {str(item.get("call_id")): _plain(item.get("output")) for item in outputs}
+
+    @property
+    def last_output(self) -> str | None:
+        """The newest tool output; None when there is none."""
+        return next(reversed(self.tool_outputs.values()), None)
+
+
+@dataclass(frozen=True)
+class Call:
+    """One tool call of a scripted answer. *arguments* are the raw text."""
+
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An answer of the model. Made by `says` and `calls`."""
+
+    text: str | None = None
+    calls: tuple[Call, ...] = ()
+    ids: tuple[str, ...] = ()
+    finish: Finish = "stop"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A status that is no answer. Made by `fails`."""
+
+    status: int
+    error: dict[str, JsonValue]
+    headers: Mapping[str, str]
+    times: int | None
+
+
+@dataclass(frozen=True)
+class Hang:
+    """Silence before whatever comes next. Made by `hangs`."""
+
+    seconds: float
+    times: int | None
+
+
+@dataclass(frozen=True)
+class BreakOff:
+    """The first half of the answer that comes next. Made by `breaks_off`."""
+
+    times: int | None
+
+
+@dataclass(frozen=True)
+class Garble:
+    """Status 200 with a body of anything. Made by `garbles`."""
+
+    body: str
+    content_type: str
+    times: int | None
+
+
+@dataclass(frozen=True)
+class Thought:
+    """A reasoning item in front of the answer that comes next. Made by `thinks`."""
+
+    summary: str
+
+
+PlainStep = Reply | Failure | Hang | BreakOff | Garble | Thought
+Step = PlainStep | Callable[[Conversation], "PlainStep | Sequence[PlainStep]"]
+"""One step of a script. A function may answer a sequence: what goes before an answer, and the answer."""
+
+
+def call(tool: str, /, *, raw: str | None = None, **arguments: JsonValue) -> Call:
+    """One tool call, for `calls`. *raw* is the text of the arguments exactly, valid JSON or not.
+
+    Pure; safe in workflow code.
+    """
+    return Call(tool, json.dumps(arguments, ensure_ascii=False) if raw is None else raw)
+
+
+def calls(*tool_calls: Call, text: str | None = None, ids: Sequence[str] = ()) -> Reply:
+    """An answer that calls tools, side by side, perhaps with *text* before them.
+
+    *ids* are call ids to use instead of unique ones, as some compatible servers send `call_0` on every turn.
+
+    Pure; safe in workflow code.
+    """
+    return Reply(text=text, calls=tool_calls, ids=tuple(ids))
+
+
+def says(text: str | Mapping[str, JsonValue], *, finish: Finish = "stop") -> Reply:
+    """An answer in words; a mapping is said as JSON. *finish* is why the answer ends there.
+
+    Pure; safe in workflow code.
+    """
+    return Reply(text=text if isinstance(text, str) else json.dumps(text, ensure_ascii=False), finish=finish)
+
+
+def fails(
+    status: int = 500,
+    *,
+    retry_after: float | None = None,
+    times: int | None = 1,
+    message: str | None = None,
+    code: str | None = None,
+    param: str | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Failure:
+    """Fail with *status* the first *times* (None: every time) this point of a conversation is reached, then go on.
+
+    *retry_after* is seconds; a fraction is sent as `retry-after-ms` too, as the real API does.
+
+    Pure; safe in workflow code.
+    """
+    text = message or f"A scripted failure with status {status}."
+    kind = "server_error" if status >= 500 else "invalid_request_error"
+    error: dict[str, JsonValue] = {"message": text, "type": kind, "param": param, "code": code}
+    return Failure(status, error, {**_retry_headers(retry_after), **(headers or {})}, times)
+
+
+def hangs(seconds: float, *, times: int | None = 1) -> Hang:
+    """Be silent for *seconds*, then go on with the next step: a slow answer, or a timeout for who does not wait.
+
+    Pure; safe in workflow code.
+    """
+    return Hang(seconds, times)
+
+
+def breaks_off(*, times: int | None = 1) -> BreakOff:
+    """Send half of the answer that comes next, and close the connection.
+
+    Pure; safe in workflow code.
+    """
+    return BreakOff(times)
+
+
+def garbles(
+    body: str = "<html>Bad gateway</html>", *, content_type: str = "text/html", times: int | None = 1
+) -> Garble:
+    """Answer with status 200 and a *body* that is no answer.
+
+    Pure; safe in workflow code.
+    """
+    return Garble(body, content_type, times)
+
+
+def thinks(summary: str = "") -> Thought:
+    """Put a reasoning item in front of the answer that comes next.
+
+    The Responses API then demands it back, with its encrypted content, on every later turn. Over the Chat Completions
+    API nothing of it is seen.
+
+    Pure; safe in workflow code.
+    """
+    return Thought(summary)
+
+
+@dataclass
+class Script:
+    """The steps of one model, sorted by the answer that they lead up to."""
+
+    slots: list[list[Step]] = field(default_factory=list[list[Step]])
+    endless: bool = False
+
+    @classmethod
+    def of(cls, steps: Sequence[Step]) -> Script:
+        """The script made of *steps*: each answer or function ends one slot. A lone function answers every turn."""
+        script = cls(endless=len(steps) == 1 and callable(steps[0]))
+        slot: list[Step] = []
+        for step in steps:
+            slot.append(step)
+            if isinstance(step, Reply) or callable(step):
+                script.slots.append(slot)
+                slot = []
+        if slot:
+            script.slots.append(slot)
+        return script
+
+    def at(self, turn: int) -> list[Step] | None:
+        """The steps for the answer number *turn*, from 0; None when the script has run out."""
+        if self.endless:
+            return self.slots[0]
+        return self.slots[turn] if turn < len(self.slots) else None
+
+
+def turns_of(items: Sequence[Item]) -> int:
+    """How many answers of the model are among *items*; whatever comes in one piece is one answer."""
+    mine = [item.get("role") == "assistant" or item.get("type") in {"function_call", "reasoning"} for item in items]
+    return sum(now and not before for before, now in zip([False, *mine], mine, strict=False))
+
+
+def _retry_headers(seconds: float | None) -> dict[str, str]:
+    if seconds is None:
+        return {}
+    exact = {} if seconds == int(seconds) else {"retry-after-ms": f"{seconds * 1000:g}"}
+    return {"retry-after": f"{seconds:g}", **exact}
+
+
+def _plain(content: JsonValue) -> str:
+    return content if isinstance(content, str) else text_of([{"role": "assistant", "content": content}])

@@ -1,0 +1,73 @@
+"""A scripted approver: drives a run to its end, deciding what waits as a plain function says.
+
+I/O; not in workflow code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from assent.errors import DecisionError
+from assent.handle import RunHandle
+from assent.protocol import DecisionResult
+from assent.requirements import Requirement, RunState
+
+
+@dataclass(frozen=True)
+class Approved:
+    """Approve it."""
+
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """Reject it; the model is told the reason."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Delivered:
+    """Hand in a result from outside, or the error it ended in."""
+
+    output: object = None
+    error: str | None = None
+
+
+Ruling = Approved | Rejected | Delivered
+ROUNDS: Final = 100
+
+
+async def drive(run: RunHandle, rule: Callable[[Requirement], Ruling], *, by: str = "approver") -> RunState:
+    """Decide everything that *run* waits for, as *rule* says and in the name of *by*, until the run has ended.
+
+    Raises:
+        DecisionError: a decision did not count, or the run waits for a hundredth time.
+    """
+    for _ in range(ROUNDS):
+        state = await run.until_paused()
+        if state.is_finished:
+            return state
+        for requirement in state.active_requirements:
+            _check(await _decide(run, requirement, rule(requirement), by))
+    message = f"run {run.id!r} still waits after {ROUNDS} rounds of decisions"
+    raise DecisionError(message)
+
+
+async def _decide(run: RunHandle, requirement: Requirement, ruling: Ruling, by: str) -> DecisionResult:
+    match ruling:
+        case Approved(reason):
+            return await run.approve(requirement, by=by, reason=reason)
+        case Rejected(reason):
+            return await run.reject(requirement, by=by, reason=reason)
+        case Delivered(output, error):
+            return await run.submit_result(requirement, by=by, output=output, error=error)
+
+
+def _check(result: DecisionResult) -> None:
+    if result.status not in {"approved", "rejected", "executed", "failed", "recorded"}:
+        message = f"the decision on {result.tool} came to {result.status}: {result.detail}"
+        raise DecisionError(message)

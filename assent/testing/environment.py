@@ -1,0 +1,79 @@
+"""A running environment for tests: the real Temporal server, a scripted model over HTTP, workers on demand.
+
+I/O; not in workflow code.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from assent.agent import Agent
+from assent.client import AgentClient
+from assent.embedded import EmbeddedServer, embedded_server
+from assent.models import OpenAIChat, OpenAIResponses
+from assent.runtime import serving
+from assent.testing.model_server import ModelServer, Step
+
+
+@dataclass(frozen=True)
+class Environment:
+    """A Temporal server and a scripted model server, both on ports of their own."""
+
+    server: EmbeddedServer
+    models: ModelServer
+
+    def responses(self, *steps: Step) -> OpenAIResponses:
+        """A model behind the Responses API that answers with these steps, under a name of its own."""
+        return OpenAIResponses(id=self._scripted(steps), base_url=self.models.url)
+
+    def chat(self, *steps: Step) -> OpenAIChat:
+        """A model behind the Chat Completions API that answers with these steps, under a name of its own."""
+        return OpenAIChat(id=self._scripted(steps), base_url=self.models.url)
+
+    def client(self, task_queue: str) -> AgentClient:
+        """A client that starts its runs on *task_queue*."""
+        return AgentClient(self.server.client, task_queue=task_queue)
+
+    @asynccontextmanager
+    async def serve(
+        self,
+        *agents: Agent,
+        task_queue: str | None = None,
+        prefix_cache: int = 64 * 1024 * 1024,
+        cached_runs: int = 1_000,
+    ) -> AsyncIterator[AgentClient]:
+        """A worker that serves *agents* while the block runs, and a client of its task queue (new, unless named).
+
+        *prefix_cache* 0 rebuilds every conversation from history; *cached_runs* 0 replays every run at every step.
+        """
+        queue = task_queue or f"test-{uuid.uuid4().hex[:8]}"
+        async with serving(
+            self.server.client,
+            agents,
+            task_queue=queue,
+            prefix_cache=prefix_cache,
+            cached_runs=cached_runs,
+            grace=timedelta(seconds=1),
+        ):
+            yield self.client(queue)
+
+    def _scripted(self, steps: tuple[Step, ...]) -> str:
+        name = f"scripted-{uuid.uuid4().hex[:8]}"
+        self.models.script(name, *steps)
+        return name
+
+
+@asynccontextmanager
+async def environment(*, database: Path | None = None, ui: bool = False) -> AsyncIterator[Environment]:
+    """An environment for as long as the block runs; nothing of it is left after.
+
+    Raises:
+        ConfigurationError: there is no `temporal` binary; install the extra `assent[testing]`.
+    """
+    async with embedded_server(database, ui=ui) as server, ModelServer() as models:
+        yield Environment(server, models)

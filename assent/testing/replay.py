@@ -1,0 +1,41 @@
+"""Replay checks: whether the code of today still replays the histories of yesterday.
+
+I/O; not in workflow code.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import cast
+
+from temporalio.client import WorkflowHistory
+from temporalio.worker import Replayer, WorkflowRunner
+
+from assent.converter import data_converter
+from assent.handle import RunHandle
+from assent.runtime import part
+
+
+async def check_replay(history: WorkflowHistory | Path | str) -> None:
+    """Replay a run's history with the workflow code of today.
+
+    *history* is one as fetched, a file of it (as `temporal workflow show --output json` writes), or that JSON itself.
+
+    Raises:
+        temporalio.workflow.NondeterminismError: the code no longer does what the history says it did.
+    """
+    if isinstance(history, Path):
+        history = history.read_text()
+    if isinstance(history, str):
+        history = WorkflowHistory.from_json("replayed", history)
+    replayer = Replayer(
+        workflows=[cast("type", part("workflows", "AgentRun"))],
+        workflow_runner=cast("WorkflowRunner", part("workflows", "RUNNER")),
+        data_converter=data_converter,
+    )
+    await replayer.replay_workflow(history)
+
+
+async def record(run: RunHandle, file: Path) -> None:
+    """Write a run's history to *file*, for `check_replay` in the years to come."""
+    file.write_text((await run.history()).to_json() + "\n")

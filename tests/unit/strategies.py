@@ -1,0 +1,286 @@
+"""A run as a test drives it, and the strategies from which the properties draw."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Final
+
+from hypothesis import strategies as st
+from hypothesis.strategies import SearchStrategy
+from pydantic import JsonValue
+
+from assent.conversation import Conversation
+from assent.events import (
+    CallModel,
+    CancelRequested,
+    Channel,
+    Command,
+    Event,
+    Failure,
+    MessageReceived,
+    ModelAnswered,
+    ModelFailed,
+    RunTool,
+    Started,
+    ToolAnswered,
+    ToolLost,
+)
+from assent.protocol import (
+    Authorization,
+    DecisionResult,
+    Gate,
+    Item,
+    ModelCallInput,
+    ModelTurn,
+    ToolCallInput,
+    ToolOutcome,
+    Verdict,
+)
+from assent.requirements import Requirement
+from assent.run import Run, Step, decide
+from assent.tools import Tool, tool
+
+NOW: Final = datetime(2026, 3, 1, 12, tzinfo=UTC)
+WORKFLOW_ID: Final = "run-1"
+MEBIBYTE: Final = "x" * 1024 * 1024
+ALLOW: Final = Gate(verdict="allow")
+ASK: Final = Gate(verdict="ask")
+EXTERNAL: Final = Gate(verdict="external")
+
+HOSTILE: Final = (
+    "plain",
+    "`",
+    "```\n# fake heading\n```",
+    "````json\n{}\n`````",
+    "a | b |\n|---|---|",
+    "</code><script>alert(1)</script>",
+    "[click](http://evil) **bold** ![i](x)",
+    "line one\nline two\r\n- item\n\n> quote",
+    "\x1b[2J\x1b[31mred\x07\x9b",
+    "abc\u202edcba\u202c \u2066x\u2069",
+    "a\u200bb\u2060c\ufeffd\u00ade",
+    "é ü 中 😀",
+    "'; rm -rf / #\\",
+    " leading and trailing ",
+)
+"""Texts that a model or a person may send to hide something, or to break out of where it is shown."""
+
+PEOPLE: Final = {
+    "alice": ("alice", "Alice", "ＡＬＩＣＥ", "a\u200blice", " a l i c e "),
+    "bob": ("bob", "BOB", "ｂｏｂ", "b\u2060ob", "bob\u200d"),
+    "josé": ("josé", "JOSE\u0301", "jose\u200b\u0301", "Ｊｏｓé"),
+    "carol": ("carol", "CAROL", "caro\ufe0fl"),
+}
+"""People, and the spellings under which they may appear."""
+
+
+@tool
+def look(text: str = "") -> str:
+    """Look something up."""
+    return text
+
+
+@tool(requires_confirmation=True)
+def pay(to: str = "", amount: int = 0) -> str:
+    """Pay somebody."""
+    return f"{to} {amount}"
+
+
+@tool(external_execution=True)
+def deploy(version: str = "") -> str:
+    """Deploy a version, elsewhere."""
+    return version
+
+
+TOOLS: Final[dict[str, Tool]] = {each.name: each for each in (look, pay, deploy)}
+
+
+def function_call(call_id: str, tool: str = "pay", arguments: str = "{}") -> Item:
+    """The item with which a model asks for a tool."""
+    return {"type": "function_call", "call_id": call_id, "name": tool, "arguments": arguments}
+
+
+def said(text: str) -> Item:
+    """The item with which a model says something."""
+    return {"role": "assistant", "content": text}
+
+
+def turn_of(*gates: Gate | None, tool: str = "pay", arguments: str = "{}", prefix: str = "c") -> ModelTurn:
+    """A turn with one call of *tool* for each of *gates*; None is a call that the worker gave no gate."""
+    named = [(f"{prefix}{number}", gate) for number, gate in enumerate(gates)]
+    return ModelTurn(
+        items=[function_call(call_id, tool, arguments) for call_id, _ in named],
+        gates={call_id: gate for call_id, gate in named if gate is not None},
+        policy_version="p1",
+    )
+
+
+@dataclass
+class Play:
+    """One run, driven event by event; every command it gave and every event it was told are kept."""
+
+    run: Run = field(default_factory=Run)
+    commands: list[Command] = field(default_factory=list[Command])
+    events: list[Event] = field(default_factory=list[Event])
+    at: datetime = NOW
+
+    def tell(self, event: Event) -> Step:
+        """What the event comes to."""
+        step = decide(self.run, event)
+        self.run = step.run
+        self.commands += step.commands
+        self.events.append(event)
+        self.at += timedelta(seconds=1)
+        return step
+
+    def start(self, **request: object) -> Step:
+        """Begin, by default for alice."""
+        return self.begin({"agent": "a", "input": "do it", "requested_by": "alice", **request})
+
+    def begin(self, *arguments: object) -> Step:
+        """Begin with exactly these inputs."""
+        return self.tell(Started(self.at, WORKFLOW_ID, "r1", "r1", arguments))
+
+    def model(self, turn: ModelTurn) -> Step:
+        """The model answers; every call gets a nonce of its own."""
+        calls = [item for item in turn.items if item.get("type") == "function_call"]
+        nonces = {str(call["call_id"]): f"nonce-{len(self.events)}-{call['call_id']}" for call in calls}
+        return self.tell(ModelAnswered(self.at, turn, nonces))
+
+    def answer(self, text: str = "done") -> Step:
+        """The model gives its final answer."""
+        return self.model(ModelTurn(items=[said(text)]))
+
+    def model_fails(self) -> Step:
+        """The model call fails for good."""
+        return self.tell(ModelFailed(self.at, Failure("BadRequest", "no")))
+
+    def tool(self, position: int = 0, output: str | None = None, **outcome: str) -> Step:
+        """The call at *position* comes back."""
+        return self.tell(ToolAnswered(self.at, position, ToolOutcome(output=output, **outcome)))
+
+    def lose(self, position: int = 0) -> Step:
+        """The worker of the call at *position* is lost."""
+        return self.tell(ToolLost(self.at, position, Failure("Timeout", "heartbeat")))
+
+    def cancel(self) -> Step:
+        """Somebody cancels the run."""
+        return self.tell(CancelRequested(self.at))
+
+    def send(self, name: str, *arguments: object, channel: Channel = "signal") -> DecisionResult:
+        """A message arrives."""
+        result = self.tell(MessageReceived(self.at, name, arguments, channel)).result
+        assert result is not None, "every message is answered"
+        return result
+
+    def approve(self, by: str = "bob", position: int = 0, **fields: object) -> DecisionResult:
+        """Somebody approves the requirement at *position*."""
+        return self.send("approve", {"id": self.run.requirements[position].id, "by": by, **fields})
+
+    def reject(self, by: str = "bob", position: int = 0, reason: str = "no") -> DecisionResult:
+        """Somebody rejects the requirement at *position*."""
+        return self.send("reject", {"id": self.run.requirements[position].id, "by": by, "reason": reason})
+
+    def submit(self, by: str = "bob", position: int = 0, **fields: object) -> DecisionResult:
+        """Somebody hands in a result for the requirement at *position*."""
+        return self.send("submit_result", {"id": self.run.requirements[position].id, "by": by, **fields})
+
+    @property
+    def requirement(self) -> Requirement:
+        """The only requirement there is."""
+        (found,) = self.run.requirements
+        return found
+
+    @property
+    def ran(self) -> list[RunTool]:
+        """The tools that were run."""
+        return [command for command in self.commands if isinstance(command, RunTool)]
+
+    @property
+    def asked(self) -> list[CallModel]:
+        """The model calls that were made."""
+        return [command for command in self.commands if isinstance(command, CallModel)]
+
+    @property
+    def told(self) -> list[str]:
+        """What the model was told about its calls, in the order of the conversation."""
+        return outputs(self.run.conversation)
+
+
+def outputs(conversation: Conversation) -> list[str]:
+    """The outputs of function calls in a conversation."""
+    return [str(item["output"]) for item in conversation.items if item.get("type") == "function_call_output"]
+
+
+def playing(*gates: Gate | None, arguments: str = "{}", **request: object) -> Play:
+    """A run for alice whose first turn makes one call of `pay` for each of *gates*."""
+    play = Play()
+    play.start(**request)
+    play.model(turn_of(*gates, arguments=arguments))
+    return play
+
+
+def approved_call(arguments: str = '{"to": "A", "amount": 1}', gate: Gate = ASK) -> ToolCallInput:
+    """The input of a call of `pay` that as many people approved as it needs, as its activity reads it."""
+    play = playing(gate, arguments=arguments)
+    for number in range(gate.needed):
+        play.approve(by=f"approver {number}")
+    (command,) = play.ran
+    return ToolCallInput.model_validate_json(command.input.model_dump_json(exclude_unset=True))
+
+
+def authorization_of(call: ToolCallInput) -> Authorization:
+    """The authorization of a call that has one."""
+    assert call.authorization is not None
+    return call.authorization
+
+
+def through_json(call: ModelCallInput) -> ModelCallInput:
+    """A model call as its activity reads it."""
+    return ModelCallInput.model_validate_json(call.model_dump_json(exclude_unset=True))
+
+
+# -- strategies -------------------------------------------------------------------------------------------------------
+
+# What any client can get through a JSON decoder: no lone surrogates, but NaN and the infinities (`1e999`) do arrive.
+texts: Final = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+json_values: SearchStrategy[JsonValue] = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | texts,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
+    max_leaves=6,
+)
+people: Final = st.sampled_from(sorted(PEOPLE))
+spellings: Final = people.flatmap(lambda person: st.sampled_from(PEOPLE[person]))
+message_names: Final = st.sampled_from(
+    ["approve", "reject", "submit_result", "submit_input", "send_message", "decide", "deliver", "aprove", ""]
+)
+deadlines: Final = st.none() | st.builds(
+    lambda minutes, offset: (NOW + timedelta(days=3650, minutes=minutes)).astimezone(offset),
+    st.integers(0, 1000),
+    st.sampled_from([UTC, timezone(timedelta(hours=-5)), timezone(timedelta(hours=5, minutes=30))]),
+)
+written_arguments: Final = st.builds(
+    lambda fields, indent, ascii_only: json.dumps(fields, indent=indent, ensure_ascii=ascii_only),
+    st.fixed_dictionaries({}, optional={"to": texts, "amount": st.integers(-9, 10**6)}),
+    st.none() | st.integers(0, 3),
+    st.booleans(),
+)
+
+
+def gates_of(verdict: Verdict) -> SearchStrategy[Gate]:
+    """Gates with this verdict and any terms."""
+    return st.builds(
+        Gate,
+        verdict=st.just(verdict),
+        needed=st.integers(1, 3),
+        approvers=st.none() | st.lists(spellings, max_size=4),
+        expires_at=deadlines,
+        self_approval=st.booleans(),
+        at_most_once=st.booleans(),
+        reason=st.none() | texts,
+    )
+
+
+gates: Final = st.sampled_from(["allow", "ask", "ask", "ask", "deny", "external", "invalid"]).flatmap(gates_of)

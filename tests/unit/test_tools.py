@@ -1,0 +1,387 @@
+"""What `@tool` makes of a function, what it refuses, and how a tool's return value reads."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+import json
+import re
+from collections.abc import AsyncIterator, Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from enum import Enum
+from typing import Annotated
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel, Field
+
+from assent.errors import ConfigurationError
+from assent.protocol import RESERVED_TOOL_NAMES, ToolOptions
+from assent.tools import Tool, ToolContext, tool, tool_from
+
+
+class Order(BaseModel):
+    """An order."""
+
+    item: str
+    price: Decimal = Decimal("1.50")
+
+
+class Colour(str, Enum):  # noqa: UP042  # the older spelling is what this is about
+    """Its `str()` is `Colour.RED`."""
+
+    RED = "red"
+
+
+@dataclasses.dataclass
+class Point:
+    """A point."""
+
+    x: int
+    seen: datetime
+
+
+class Opaque:
+    """Nothing that JSON could carry."""
+
+    def __repr__(self) -> str:
+        """Always the same."""
+        return "<opaque>"
+
+
+CONTEXT = ToolContext(run_id="r", call_id="c", tool="t", agent="a", attempt=1, idempotency_key="k")
+
+
+def add(a: int, b: int = 1) -> int:
+    """Add two numbers."""
+    return a + b
+
+
+async def fetch(url: str) -> str:
+    """Fetch a page."""
+    return f"page of {url}"
+
+
+def refusal(function: Callable[..., object], **options: object) -> str:
+    """The message with which *function* is refused, without the place, which is checked here."""
+    with pytest.raises(ConfigurationError) as caught:
+        tool(**options)(function)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+    message = str(caught.value)
+    assert "\n" not in message
+    place, _, rest = message.partition(": ")
+    assert re.fullmatch(r"test_tools\.py:\d+", place), message
+    return rest
+
+
+def written(source: str) -> Callable[..., object]:
+    """The function that *source* defines, as no type checker would let it stand in a file."""
+    names: dict[str, Callable[..., object]] = {}
+    exec(compile(f"from __future__ import annotations\n{source}", "test_tools.py", "exec"), names)
+    return names[source.split()[1].split("(")[0]]
+
+
+# -- a tool is its function -------------------------------------------------------------------------------------------
+
+
+def test_calling_a_tool_calls_its_function() -> None:
+    assert tool(add)(2, b=3) == 5
+
+
+async def test_an_async_tool_is_awaited_as_its_function() -> None:
+    made = tool(fetch)
+    assert made.is_async
+    assert await made("x") == "page of x"
+
+
+def test_a_tool_looks_like_its_function() -> None:
+    made = tool(add)
+    assert (vars(made)["__name__"], made.__doc__, made.__module__) == ("add", "Add two numbers.", __name__)
+    assert inspect.signature(made) == inspect.signature(add)
+    assert inspect.unwrap(made) is add
+
+
+def test_bare_and_called_decorators_make_the_same_tool() -> None:
+    bare, called = tool(add), tool()(add)
+    assert (bare.name, bare.description, bare.parameters) == (called.name, called.description, called.parameters)
+    assert bare.options is called.options is None
+
+
+def test_a_tool_says_what_and_where_it_is() -> None:
+    line = inspect.getsourcelines(add)[1]
+    assert repr(tool(add)) == f"<Tool 'add' (test_tools.py:{line})>"
+
+
+def test_a_tool_cannot_be_changed() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        setattr(tool(add), "name", "other")  # noqa: B010  # what is refused is the assignment, at run time too
+
+
+def test_name_and_description_given_win() -> None:
+    made = tool(name="plus", description="Adds.")(add)
+    assert (made.name, made.description) == ("plus", "Adds.")
+
+
+def test_without_a_docstring_the_name_describes() -> None:
+    def deploy_to_production() -> None: ...
+
+    assert tool(deploy_to_production).description == "Deploy to production"
+
+
+def test_the_return_annotation_is_kept_resolved() -> None:
+    def none() -> None: ...
+
+    assert tool(add).return_annotation is int
+    assert tool(none).return_annotation is type(None)
+    assert tool(written("def unresolved() -> Missing: ...")).return_annotation == "Missing"
+    assert tool(written("def unannotated(): ...")).return_annotation is None
+
+
+def test_plain_functions_and_bound_methods_become_tools_and_tools_stay() -> None:
+    class Shop:
+        def order(self, item: str) -> str:
+            """Order it."""
+            return item
+
+    made = tool_from(Shop().order)
+    assert made.parameters["properties"] == {"item": {"type": "string"}}
+    assert made("tea") == "tea"
+    assert tool_from(made) is made
+    assert tool_from(add).name == "add"
+
+
+def test_a_wrapped_function_has_the_signature_of_the_original() -> None:
+    @functools.wraps(add)
+    def wrapper(*args: int, **kwargs: int) -> int:
+        return add(*args, **kwargs)
+
+    assert tool_from(wrapper).parameters == tool(add).parameters
+
+
+# -- options ----------------------------------------------------------------------------------------------------------
+
+
+def test_default_options_are_left_out() -> None:
+    assert tool(timeout=timedelta(minutes=10), heartbeat_timeout=timedelta(seconds=30))(add).options is None
+
+
+def test_options_count_the_first_attempt() -> None:
+    made = tool(timeout=timedelta(seconds=5), heartbeat_timeout=timedelta(seconds=2), retries=2, task_queue="gpu")(add)
+    assert made.options == ToolOptions(timeout=5.0, heartbeat=2.0, attempts=3, task_queue="gpu")
+
+
+@pytest.mark.parametrize("option", ["timeout", "heartbeat_timeout"])
+@pytest.mark.parametrize("value", [timedelta(0), timedelta(seconds=-1), 30])
+def test_times_are_positive_timedeltas(option: str, value: object) -> None:
+    assert refusal(add, **{option: value}).startswith(f"tool 'add': {option} is {value!r}; give a positive timedelta")
+
+
+@pytest.mark.parametrize("retries", [-1, True, "2", 1.0])
+def test_retries_are_a_whole_number(retries: object) -> None:
+    assert "give a whole number" in refusal(add, retries=retries)
+
+
+def test_what_a_person_confirms_is_retried_only_when_idempotent() -> None:
+    assert "runs at most once" in refusal(add, requires_confirmation=True, retries=1)
+    assert tool(requires_confirmation=True, retries=1, idempotent=True)(add).options == ToolOptions(attempts=2)
+
+
+def test_two_pauses_exclude_each_other() -> None:
+    both = refusal(add, requires_confirmation=True, external_execution=True)
+    assert both == "tool 'add': requires_confirmation and external_execution exclude each other; keep one"
+    assert "exclude each other" in refusal(add, requires_confirmation=True, requires_user_input=True)
+
+
+def test_user_input_arrives_later() -> None:
+    assert "arrives with a later version" in refusal(add, requires_user_input=True)
+    assert "arrives with a later version" in refusal(add, user_input_fields=["a"])
+
+
+# -- what is no tool --------------------------------------------------------------------------------------------------
+
+
+def test_a_parameter_without_annotation_is_refused() -> None:
+    pay = written("def pay(amount): ...")
+    assert refusal(pay) == "tool 'pay': 'amount' has no annotation; annotate it, e.g. amount: int"
+
+
+def test_a_parameter_that_cannot_be_named_is_refused() -> None:
+    def many(*numbers: int) -> None: ...
+    def any_of(**numbers: int) -> None: ...
+    def positional(number: int, /) -> None: ...
+
+    for function, name in ((many, "'*numbers'"), (any_of, "'**numbers'"), (positional, "'number'")):
+        assert f"{name} cannot be passed by name" in refusal(function)
+
+
+def test_a_hidden_looking_parameter_is_refused() -> None:
+    def pay(_amount: int) -> None: ...
+
+    assert "'_amount' starts with an underscore" in refusal(pay)
+
+
+def test_a_type_without_schema_is_refused_by_name() -> None:
+    def first(ok: int, it: Opaque) -> None: ...
+    def second(it: Callable[[], int]) -> None: ...
+
+    assert "'it' is annotated" in refusal(first)
+    assert "which has no JSON schema" in refusal(second)
+
+
+def test_an_annotation_that_does_not_resolve_is_refused_by_name() -> None:
+    missing, odd = written("def pay(amount: Missing): ..."), written("def pay(amount: 1 / 0): ...")
+    assert "the annotation of 'amount' does not resolve (name 'Missing' is not defined)" in refusal(missing)
+    assert "the annotation of 'amount' does not resolve (division by zero)" in refusal(odd)
+
+
+def test_a_field_as_default_is_refused() -> None:
+    def pay(amount: int = Field(1)) -> None: ...
+
+    assert "'amount' has Field(...) as its default" in refusal(pay)
+
+
+def test_a_default_names_the_type_to_annotate() -> None:
+    assert refusal(written("def pay(note='x'): ...")).endswith("e.g. note: str")
+
+
+@pytest.mark.parametrize("name", ["", "two words", "naïve", "a" * 65, "dot.ted", "line\n"])
+def test_a_name_that_providers_refuse_is_refused(name: str) -> None:
+    assert "a name is 1 to 64 ASCII letters" in refusal(add, name=name)
+
+
+@pytest.mark.parametrize("name", sorted(RESERVED_TOOL_NAMES))
+def test_a_reserved_name_is_refused(name: str) -> None:
+    assert "Assent uses this name itself" in refusal(add, name=name)
+
+
+def test_generators_are_refused() -> None:
+    def lines() -> Iterator[int]:
+        yield 1
+
+    async def alines() -> AsyncIterator[int]:
+        yield 1
+
+    assert "it is a generator" in refusal(lines)
+    assert "it is a generator" in refusal(alines)
+
+
+def test_methods_are_refused_where_they_are_defined() -> None:
+    class Shop:
+        def order(self, item: str) -> None: ...
+
+    assert "it is a method" in refusal(Shop.order)
+
+
+NOT_FUNCTIONS: list[object] = [Order, "name", 3, len, functools.partial(add, 1), lambda: 1]
+
+
+@pytest.mark.parametrize("target", NOT_FUNCTIONS)
+def test_only_functions_become_tools(target: Callable[..., object]) -> None:
+    rest = refusal(target)
+    assert rest.startswith("@tool: ")
+    assert "not a function" in rest or "a lambda" in rest
+
+
+def test_a_tool_is_not_made_twice() -> None:
+    assert refusal(tool(add)) == "tool 'add': @tool is there twice; keep one"
+
+
+# -- the context ------------------------------------------------------------------------------------------------------
+
+
+def test_the_context_is_hidden_from_the_model() -> None:
+    def plain(a: int, context: ToolContext) -> None: ...
+    def optional(a: int, it: ToolContext | None = None) -> None: ...
+    def quoted(a: int, it: "ToolContext") -> None: ...  # noqa: UP037
+    def annotated(it: Annotated[ToolContext, "unseen"], a: int) -> None: ...
+
+    for function, name in ((plain, "context"), (optional, "it"), (quoted, "it"), (annotated, "it")):
+        made = tool_from(function)
+        assert made.context_parameter == name
+        assert made.parameters["properties"] == {"a": {"type": "integer"}}
+        assert made.validate('{"a": 1}') == {"a": 1}
+
+
+def test_the_context_resolves_where_it_is_imported_for_the_type_checker_only() -> None:
+    made = tool_from(written("def unimported(it: ToolContext | None = None) -> None: ..."))
+    assert made.context_parameter == "it"
+
+
+def test_a_tool_without_context_has_no_context_parameter() -> None:
+    assert tool(add).context_parameter is None
+
+
+def test_one_context_is_enough() -> None:
+    def twice(a: ToolContext, b: ToolContext | None) -> None: ...
+
+    assert refusal(twice).endswith("'a' and 'b' are both a ToolContext; keep one")
+
+
+def test_a_context_is_nothing_but_a_context() -> None:
+    def either(a: ToolContext | int) -> None: ...
+    def several(a: list[ToolContext]) -> None: ...
+
+    assert "'a' mixes ToolContext with other types" in refusal(either)
+    assert "'a' mixes ToolContext with other types" in refusal(several)
+
+
+def test_a_context_cannot_be_changed() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        setattr(CONTEXT, "attempt", 2)  # noqa: B010  # what is refused is the assignment, at run time too
+
+
+# -- what a tool returns ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("as it is, \"quoted\" and 'not'", "as it is, \"quoted\" and 'not'"),
+        ("", ""),
+        (None, "null"),
+        (True, "true"),
+        (3, "3"),
+        (["é"], '["é"]'),
+        (Order(item="tea"), '{"item":"tea","price":"1.50"}'),
+        (Point(1, datetime(2026, 1, 2, tzinfo=UTC)), '{"x":1,"seen":"2026-01-02T00:00:00Z"}'),
+        (Decimal("1.10"), '"1.10"'),
+        (Colour.RED, "red"),
+        (float("nan"), '"NaN"'),
+        ([1, Opaque()], '[1,"<opaque>"]'),
+        (b"\xff", "b'\\xff'"),
+        ("\ud800", "\\ud800"),
+    ],
+)
+def test_a_return_value_reads_as_text_or_json(value: object, text: str) -> None:
+    assert tool(add).render(value) == text
+
+
+def test_a_cycle_becomes_its_repr() -> None:
+    cycle: list[object] = []
+    cycle.append(cycle)
+    assert tool(add).render(cycle) == "[[...]]"
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text("aé\n\"'"),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text("ab"), inner),
+    max_leaves=10,
+)
+
+
+@given(JSON_VALUES)
+def test_json_values_survive_rendering(value: object) -> None:
+    text = tool(add).render(value)
+    assert text == value if isinstance(value, str) else json.loads(text) == value
+
+
+@given(st.text())
+def test_whatever_text_is_rendered_can_be_encoded(text: str) -> None:
+    assert tool(add).render(text).encode("utf-8")[:0] == b""
+
+
+def test_a_bare_tool_annotation_means_any_tool() -> None:
+    tools: list[Tool] = [tool(add), tool(fetch)]
+    assert [item.name for item in tools] == ["add", "fetch"]

@@ -1,0 +1,66 @@
+"""How activities are scheduled: their ids, times, retries and summaries; and how their failures are read."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Final, TypedDict
+
+from temporalio.common import RetryPolicy
+from temporalio.exceptions import ActivityError, ApplicationError
+from temporalio.exceptions import TimeoutError as ActivityTimeoutError
+
+from assent.events import Failure, RunTool
+from assent.protocol import ModelCallInput, model_activity_id, tool_activity_id
+from assent.views import call_summary
+
+MODEL_TIMEOUT: Final = timedelta(minutes=15)
+HEARTBEAT: Final = timedelta(seconds=30)
+_MODEL_RETRY: Final = RetryPolicy(
+    initial_interval=timedelta(seconds=1), backoff_coefficient=2.0, maximum_interval=timedelta(minutes=1)
+)
+
+
+class Options(TypedDict, total=False):
+    """The keyword arguments of `workflow.execute_activity` that Assent sets."""
+
+    activity_id: str
+    start_to_close_timeout: timedelta
+    heartbeat_timeout: timedelta
+    retry_policy: RetryPolicy
+    summary: str
+    task_queue: str
+
+
+def for_model(call: ModelCallInput) -> Options:
+    """The options of a model call. It is retried for as long as it takes; what is final says so itself."""
+    return Options(
+        activity_id=model_activity_id(call.turn),
+        start_to_close_timeout=MODEL_TIMEOUT,
+        heartbeat_timeout=HEARTBEAT,
+        retry_policy=_MODEL_RETRY,
+        summary=f"turn {call.turn}",
+    )
+
+
+def for_tool(command: RunTool) -> Options:
+    """The options of a tool call, as the worker gave them with its gate."""
+    options = Options(
+        activity_id=tool_activity_id(command.turn, command.position),
+        start_to_close_timeout=timedelta(seconds=command.options.timeout),
+        heartbeat_timeout=timedelta(seconds=command.options.heartbeat),
+        retry_policy=RetryPolicy(initial_interval=timedelta(seconds=1), maximum_attempts=command.attempts),
+        summary=call_summary(command.tool, command.input.arguments),
+    )
+    if command.options.task_queue is not None:
+        options["task_queue"] = command.options.task_queue
+    return options
+
+
+def failure_of(error: ActivityError) -> Failure:
+    """Why an activity gave no result, in the words that the history has."""
+    cause = error.cause
+    if isinstance(cause, ApplicationError):
+        return Failure(cause.type or "Error", cause.message)
+    if isinstance(cause, ActivityTimeoutError):
+        return Failure("Timeout", cause.message)
+    return Failure(type(cause).__name__, str(cause))

@@ -1,0 +1,238 @@
+"""`AgentRun`: one durable run of an agent.
+
+It gathers what happens, asks `assent.run.decide`, and carries out what that answers. Every rule is there; here is only
+what needs Temporal: activities, handlers, and what operators see.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from datetime import UTC, datetime, timedelta
+
+from pydantic import JsonValue
+from temporalio import workflow
+from temporalio.common import RawValue
+from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
+
+from assent import approvals, messages, protocol
+from assent.calls import gated_calls
+from assent.converter import decoded
+from assent.errors import MessageError
+from assent.events import (
+    CallModel,
+    Cancel,
+    CancelRequested,
+    Channel,
+    Command,
+    Complete,
+    Event,
+    Fail,
+    Failure,
+    MessageReceived,
+    ModelAnswered,
+    ModelFailed,
+    RunTool,
+    Started,
+    ToolAnswered,
+    ToolLost,
+)
+from assent.protocol import DecisionResult, ModelCallInput, ModelTurn, RunResult, ToolOutcome
+from assent.run import Run, Step, decide, state_of
+from assent.views import details
+
+from . import activity_options, publish
+
+_APPROVE = 'Approve a call that waits. Input: {"id": "FIRST 8 DIGITS", "by": "YOUR NAME"}'
+_REJECT = 'Reject a call that waits. Input: {"id": "FIRST 8 DIGITS", "by": "YOUR NAME", "reason": "WHY"}'
+_RESULT = 'Hand in the result of a call made elsewhere. Input: {"id": "…", "by": "YOUR NAME", "output": …} or "error"'
+_INPUT = 'Fill in what a tool asks of a person. Input: {"id": "…", "by": "YOUR NAME", "values": {…}}'
+_MESSAGE = 'Tell the model something more. Input: {"content": "TEXT", "by": "YOUR NAME"}'
+_OTHER = "Any other name: kept and shown in the details, and changes nothing."
+_DECIDE = 'Decide, and be answered. Input: as approve or reject, plus "verdict": "approve" or "reject"'
+_DELIVER = "Hand in a result or values and be answered. Input: as submit_result or submit_input"
+_STATE = "What the run is doing, what waits, what was decided, and which messages did not count."
+
+
+def _now() -> datetime:
+    """The workflow task's time, cut to microseconds in whole numbers, so that readers of the history get the same."""
+    seconds, nanoseconds = divmod(workflow.time_ns(), 1_000_000_000)
+    return datetime.fromtimestamp(seconds, UTC) + timedelta(microseconds=nanoseconds // 1_000)
+
+
+@workflow.defn(name=protocol.WORKFLOW)
+class AgentRun:
+    """One run of an agent. Handlers take any input at all: what cannot be read is kept, shown, and changes nothing."""
+
+    def __init__(self) -> None:
+        """Begin with a run that has not started; messages may arrive before it has."""
+        self._run = Run()
+        self._ending: Complete | Fail | Cancel | None = None
+        self._fault: BaseException | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._publisher = publish.Publisher()
+
+    @workflow.run
+    async def run(self, *arguments: object) -> RunResult:
+        """Run the agent to its end. The input is one `RunRequest`; anything else fails the run with one line."""
+        info = workflow.info()
+        started = Started(
+            at=_now(),
+            workflow_id=info.workflow_id,
+            run_id=info.run_id,
+            first_run_id=info.first_execution_run_id,
+            arguments=decoded(arguments),
+        )
+        self._apply(started)
+        try:
+            await self._until_over()
+        except asyncio.CancelledError:
+            self._apply(CancelRequested(_now()))
+            self._publisher.publish(self._run)
+            raise
+        return self._end()
+
+    async def _until_over(self) -> None:
+        while self._ending is None:
+            await workflow.wait_condition(self._has_news)
+            if self._fault is not None:
+                raise self._fault
+            self._publisher.publish(self._run)
+
+    def _has_news(self) -> bool:
+        return self._ending is not None or self._fault is not None or self._publisher.differs(self._run)
+
+    def _end(self) -> RunResult:
+        for task in self._tasks:
+            task.cancel()
+        match self._ending:
+            case Complete(result):
+                return result
+            case Fail(failure):
+                raise ApplicationError(failure.message, type=failure.kind, non_retryable=True)
+            case _:
+                raise asyncio.CancelledError
+
+    # -- the core, and what it asks for -------------------------------------------------------------------------------
+
+    def _apply(self, event: Event) -> Step:
+        step = decide(self._run, event)
+        self._run = step.run
+        for command in step.commands:
+            self._carry_out(command)
+        return step
+
+    def _carry_out(self, command: Command) -> None:
+        match command:
+            case CallModel(input=call):
+                workflow.set_current_details(details(self._run))
+                self._spawn(self._call_model(call))
+            case RunTool():
+                self._spawn(self._run_tool(command))
+            case _:
+                self._ending = command
+
+    def _spawn(self, work: Coroutine[object, object, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            # A fault in workflow code: raised from the main coroutine, so that the workflow task fails where it shows.
+            self._fault = error
+
+    async def _call_model(self, call: ModelCallInput) -> None:
+        try:
+            turn: ModelTurn = await workflow.execute_activity(
+                protocol.CALL_MODEL, call, result_type=ModelTurn, **activity_options.for_model(call)
+            )
+        except ActivityError as error:
+            self._failed(error, lambda failure: ModelFailed(_now(), failure))
+        else:
+            nonces = {gated.call_id: workflow.uuid4().hex for gated in gated_calls(turn)}
+            self._apply(ModelAnswered(_now(), turn, nonces))
+
+    async def _run_tool(self, command: RunTool) -> None:
+        try:
+            outcome: ToolOutcome = await workflow.execute_activity(
+                command.tool, command.input, result_type=ToolOutcome, **activity_options.for_tool(command)
+            )
+        except ActivityError as error:
+            self._failed(error, lambda failure: ToolLost(_now(), command.position, failure))
+        else:
+            self._apply(ToolAnswered(_now(), command.position, outcome))
+
+    def _failed(self, error: ActivityError, event: Callable[[Failure], Event]) -> None:
+        if not is_cancelled_exception(error):
+            self._apply(event(activity_options.failure_of(error)))
+
+    # -- what arrives -------------------------------------------------------------------------------------------------
+
+    def _receive(self, name: str, arguments: Sequence[object], channel: Channel = "signal") -> DecisionResult:
+        step = self._apply(MessageReceived(_now(), name, decoded(arguments), channel))
+        return step.result or DecisionResult(status="unknown")
+
+    @workflow.signal(name=protocol.APPROVE, description=_APPROVE)
+    def approve(self, *arguments: object) -> None:
+        """The signal `approve`."""
+        self._receive(protocol.APPROVE, arguments)
+
+    @workflow.signal(name=protocol.REJECT, description=_REJECT)
+    def reject(self, *arguments: object) -> None:
+        """The signal `reject`."""
+        self._receive(protocol.REJECT, arguments)
+
+    @workflow.signal(name=protocol.SUBMIT_RESULT, description=_RESULT)
+    def submit_result(self, *arguments: object) -> None:
+        """The signal `submit_result`."""
+        self._receive(protocol.SUBMIT_RESULT, arguments)
+
+    @workflow.signal(name=protocol.SUBMIT_INPUT, description=_INPUT)
+    def submit_input(self, *arguments: object) -> None:
+        """The signal `submit_input`."""
+        self._receive(protocol.SUBMIT_INPUT, arguments)
+
+    @workflow.signal(name=protocol.SEND_MESSAGE, description=_MESSAGE)
+    def send_message(self, *arguments: object) -> None:
+        """The signal `send_message`."""
+        self._receive(protocol.SEND_MESSAGE, arguments)
+
+    @workflow.signal(dynamic=True, description=_OTHER)
+    def other(self, name: str, arguments: Sequence[RawValue]) -> None:
+        """Signals of any other name."""
+        self._receive(name, arguments)
+
+    @workflow.update(name=protocol.DECIDE, description=_DECIDE)
+    def decide(self, *arguments: object) -> dict[str, JsonValue]:
+        """The update `decide`."""
+        return self._receive(protocol.DECIDE, arguments, "update").model_dump(mode="json")
+
+    @decide.validator
+    def _check_decide(self, *arguments: object) -> None:
+        self._check(protocol.DECIDE, arguments)
+
+    @workflow.update(name=protocol.DELIVER, description=_DELIVER)
+    def deliver(self, *arguments: object) -> dict[str, JsonValue]:
+        """The update `deliver`."""
+        return self._receive(protocol.DELIVER, arguments, "update").model_dump(mode="json")
+
+    @deliver.validator
+    def _check_deliver(self, *arguments: object) -> None:
+        self._check(protocol.DELIVER, arguments)
+
+    def _check(self, name: str, arguments: Sequence[object]) -> None:
+        """Refuse only what cannot be read or names nothing: a refused update leaves no trace for an auditor."""
+        try:
+            message = messages.read(name, decoded(arguments))
+        except MessageError as error:
+            raise ApplicationError(str(error), type="MessageError", non_retryable=True) from None
+        found = approvals.find(self._run.requirements, getattr(message, "id", ""))
+        if isinstance(found, str):
+            raise ApplicationError(found, type="RequirementNotFoundError", non_retryable=True)
+
+    @workflow.query(name=protocol.STATE, description=_STATE)
+    def state(self) -> dict[str, JsonValue]:
+        """The query `state`: a `RunState` as JSON, every field present."""
+        return state_of(self._run).model_dump(mode="json")

@@ -1,0 +1,76 @@
+"""What a run tells the outside of itself as it changes: search attributes, memo, current details.
+
+An upsert is an event, so only what changed is published, and an ungated run publishes nothing until it ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from temporalio import workflow
+from temporalio.common import SearchAttributeKey, SearchAttributeUpdate
+
+from assent import protocol
+from assent.requirements import Requirement
+from assent.run import Run
+from assent.views import details, pending_memo
+
+_AGENT: Final = SearchAttributeKey.for_keyword(protocol.ATTRIBUTE_AGENT)
+_STATUS: Final = SearchAttributeKey.for_keyword(protocol.ATTRIBUTE_STATUS)
+_PENDING: Final = SearchAttributeKey.for_int(protocol.ATTRIBUTE_PENDING)
+_WAITING_ON: Final = SearchAttributeKey.for_keyword_list(protocol.ATTRIBUTE_WAITING_ON)
+_REQUESTED_BY: Final = SearchAttributeKey.for_keyword(protocol.ATTRIBUTE_REQUESTED_BY)
+
+
+@dataclass(slots=True)
+class Publisher:
+    """Remembers what was published, to publish only what changed."""
+
+    _run: Run = field(default_factory=Run)
+
+    def differs(self, run: Run) -> bool:
+        """Whether *run* has something that operators should see and do not yet."""
+        last = self._run
+        return (
+            run.status != last.status or run.requirements is not last.requirements or run.attempts is not last.attempts
+        )
+
+    def publish(self, run: Run) -> None:
+        """Publish what changed since the last time."""
+        last, self._run = self._run, run
+        workflow.set_current_details(details(run))
+        if run.status != last.status or run.pending != last.pending:
+            self._upsert(run, last)
+
+    def _upsert(self, run: Run, last: Run) -> None:
+        if run.pending or last.pending:
+            workflow.upsert_memo(_memo(run))
+        if run.attributes:
+            workflow.upsert_search_attributes(_attributes(run, last))
+
+
+def _memo(run: Run) -> dict[str, object]:
+    entries = [entry.model_dump(mode="json", exclude_defaults=True) for entry in pending_memo(run.pending)]
+    memo: dict[str, object] = {protocol.MEMO_STATUS: run.status, protocol.MEMO_PENDING: entries}
+    if protocol.MEMO_REQUEST not in workflow.memo():
+        memo[protocol.MEMO_REQUEST] = protocol.request_memo(run.request)
+    return memo
+
+
+def _attributes(run: Run, last: Run) -> list[SearchAttributeUpdate[Any]]:
+    updates: list[SearchAttributeUpdate[Any]] = [_STATUS.value_set(run.status)]
+    if run.pending != last.pending:
+        updates += _waiting(run.pending)
+    known = {pair.key.name for pair in workflow.info().typed_search_attributes}
+    if run.request and protocol.ATTRIBUTE_AGENT not in known:
+        updates.append(_AGENT.value_set(run.request.agent))
+        if run.request.requested_by:
+            updates.append(_REQUESTED_BY.value_set(run.request.requested_by))
+    return updates
+
+
+def _waiting(pending: Sequence[Requirement]) -> list[SearchAttributeUpdate[Any]]:
+    tools = sorted({requirement.tool for requirement in pending})
+    return [_PENDING.value_set(len(pending)), _WAITING_ON.value_set(tools)]
