@@ -46,6 +46,8 @@ test-ui: setup
 lock:
 	uv pip compile pyproject.toml --all-extras --group dev --generate-hashes --no-emit-index-url --universal \
 	  --python-version 3.11 --quiet -o requirements.lock
+	uv pip compile pyproject.toml --generate-hashes --no-emit-index-url --universal --python-version 3.11 \
+	  --constraints requirements.lock --quiet -o requirements-worker.lock
 
 clean:
 	rm -rf $(VENV) .assent dist

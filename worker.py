@@ -31,8 +31,9 @@ async def serve(agents: list[Agent], settings: Settings, *, with_server: bool) -
     async with AsyncExitStack() as stack:
         web_ui = None
         if with_server:
-            ports = {"port": embedded.free_port(embedded.PORT), "ui_port": embedded.free_port(embedded.UI_PORT)}
-            server = await stack.enter_async_context(embedded.embedded_server(DATABASE, **ports))
+            port, ui_port = embedded.free_port(embedded.PORT), embedded.free_port(embedded.UI_PORT)
+            running = embedded.embedded_server(DATABASE, port=port, ui_port=ui_port)
+            server = await stack.enter_async_context(running)
             client, web_ui = server.client, server.ui_url
             print(f"Temporal server at {server.address}, its runs kept in {DATABASE}", flush=True)
         else:
@@ -57,6 +58,7 @@ async def serve(agents: list[Agent], settings: Settings, *, with_server: bool) -
 def main(
     agents: Annotated[list[str] | None, typer.Option(help="A module that defines agents; may be repeated.")] = None,
     task_queue: Annotated[str | None, typer.Option(help="Where runs are served.")] = None,
+    *,
     embedded_server: Annotated[bool, typer.Option("--embedded", help="Start a Temporal server too.")] = False,
 ) -> None:
     """Serve the agents of these modules; settings also from ASSENT_AGENTS, ASSENT_TASK_QUEUE and TEMPORAL_*."""

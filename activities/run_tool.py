@@ -1,4 +1,4 @@
-"""The activities that run tools. Each checks again, at the moment it runs, that what it is about to do was permitted."""
+"""The activities that run tools. Each checks again, as it runs, that what it is about to do was permitted."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class ToolCalls:
             return ToolOutcome(refused=str(error))
         except Exception as error:
             text = bounded(f"{type(error).__name__}: {error}", ERROR_LIMIT)
-            if activity.info().attempt < _attempts(tool):
+            if activity.info().attempt < _attempts(tool, call):
                 raise ApplicationError(text, type=type(error).__name__) from error
             return ToolOutcome(error=text)
 
@@ -110,7 +110,9 @@ def _context(tool: Tool, call: ToolCallInput) -> ToolContext:
     )
 
 
-def _attempts(tool: Tool) -> int:
+def _attempts(tool: Tool, call: ToolCallInput) -> int:
+    if call.authorization is not None and not tool.idempotent:
+        return 1
     return (tool.options.attempts or 1) if tool.options else 1
 
 

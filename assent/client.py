@@ -32,6 +32,8 @@ from assent.requirements import PendingRequirement, RequirementStatus, RunState
 SIDE_BY_SIDE: Final = 8
 """Histories that are read at the same time."""
 PAGE: Final = 1_000
+_NOTHING: Final[list[PendingRequirement]] = []
+_NOBODY: Final[dict[str, str]] = {}
 _RUNS: Final = f"WorkflowType = '{protocol.WORKFLOW}'"
 
 
@@ -72,10 +74,10 @@ class AgentClient:
     async def start(
         self,
         agent: str,
-        input: str,  # noqa: A002 - the wire's own word
+        input: str,
         *,
         requested_by: str | None = None,
-        id: str | None = None,  # noqa: A002
+        id: str | None = None,
         max_turns: int | None = None,
     ) -> RunHandle:
         """Start a run. With an *id* that a run has already, this is that run: starting is idempotent.
@@ -151,8 +153,10 @@ class AgentClient:
         run_id: str | None = None,
         limit: int = 100,
     ) -> tuple[list[Approval], int]:
-        """Approvals and how many there are in all, newest first. Pending ones come from visibility, decided ones from
-        history; neither needs a worker. One of type `audit` appears only once it is decided.
+        """Approvals, and how many there are in all, newest first.
+
+        Pending ones come from visibility, decided ones from history; neither needs a worker. One of type `audit`
+        appears only once it is decided.
 
         Raises:
             ServerUnreachableError: the server does not answer.
@@ -329,11 +333,11 @@ def _quoted(text: str) -> str:
 
 async def _pending_run(execution: WorkflowExecution) -> PendingRun | None:
     waiting: list[PendingRequirement] = await execution.memo_value(
-        protocol.MEMO_PENDING, [], type_hint=list[PendingRequirement]
+        protocol.MEMO_PENDING, _NOTHING, type_hint=list[PendingRequirement]
     )
     if not waiting:
         return None
-    request: dict[str, str] = await execution.memo_value(protocol.MEMO_REQUEST, {}, type_hint=dict[str, str])
+    request: dict[str, str] = await execution.memo_value(protocol.MEMO_REQUEST, _NOBODY, type_hint=dict[str, str])
     return PendingRun(
         run_id=execution.id,
         agent=request.get("agent", ""),

@@ -36,7 +36,7 @@ class LenientConverter(PydanticPayloadConverter):
     def _untyped(self, payload: Payload) -> object:
         try:
             return super().from_payloads([payload], None)[0]
-        except Exception:  # noqa: BLE001 - whatever is wrong with it, it has to arrive
+        except Exception:  # Whatever is wrong with it, it has to arrive
             return RawValue(payload)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import shutil
 import socket
 import sysconfig
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,7 +67,7 @@ def temporal_binary() -> str:
 @asynccontextmanager
 async def embedded_server(
     database: Path | None = None, *, port: int | None = None, ui: bool = True, ui_port: int | None = None
-) -> AsyncIterator[EmbeddedServer]:
+) -> AsyncGenerator[EmbeddedServer]:
     """A server for as long as the block runs. *database* keeps its runs in a file; without one they go with it.
 
     *port* and *ui_port* None take free ones. The server's own output goes to this process's streams.

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from datetime import timedelta
-from typing import Final, NoReturn, TypeVar
+from typing import Final, NoReturn
 
 from pydantic import JsonValue, TypeAdapter
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import (
     Client,
+    WorkflowExecutionDescription,
+    WorkflowExecutionStatus,
     WorkflowFailureError,
     WorkflowHistory,
     WorkflowUpdateFailedError,
@@ -40,8 +42,12 @@ from assent.watching import RunEvent, describe
 ANSWER_TIMEOUT: Final = timedelta(seconds=10)
 """How long a decision waits for a worker's answer."""
 
+# A run that has ended of itself may be closed a moment before its last task is in the history that was read.
+_NOT_CLOSED_BY_THE_SERVER: Final = frozenset(
+    {WorkflowExecutionStatus.RUNNING, WorkflowExecutionStatus.COMPLETED, WorkflowExecutionStatus.CONTINUED_AS_NEW}
+)
+
 Target = Requirement | PendingRequirement | Approval | str
-_T = TypeVar("_T")
 
 
 class RunHandle:
@@ -50,9 +56,17 @@ class RunHandle:
     State, records and events are read from the run's history, so they need no worker; decisions are answered by one.
     """
 
-    def __init__(self, client: Client, run_id: str, *, execution_id: str | None = None) -> None:
+    def __init__(
+        self,
+        client: Client,
+        run_id: str,
+        *,
+        execution_id: str | None = None,
+        answer_timeout: timedelta = ANSWER_TIMEOUT,
+    ) -> None:
         """*execution_id* fixes one execution of the workflow id; None is the newest."""
         self.id = run_id
+        self._answer_timeout = answer_timeout
         self._client = client
         self._handle = client.get_workflow_handle(run_id, run_id=execution_id)
 
@@ -65,7 +79,8 @@ class RunHandle:
             RunNotFoundError: there is no run of this id.
             HistoryError: the workflow of this id is not a run of Assent.
         """
-        return state_of(await self._fold())
+        state = state_of(await self._fold())
+        return state if state.is_finished else await self._closed(state)
 
     async def audit(self) -> list[Approval]:
         """The record of each requirement of the run, pending ones included, from its history.
@@ -192,12 +207,13 @@ class RunHandle:
     async def _ask(self, update: str, body: Mapping[str, JsonValue]) -> DecisionResult:
         try:
             result: DecisionResult = await self._handle.execute_update(
-                update, dict(body), result_type=DecisionResult, rpc_timeout=ANSWER_TIMEOUT
+                update, dict(body), result_type=DecisionResult, rpc_timeout=self._answer_timeout
             )
         except WorkflowUpdateFailedError as error:
             raise _refused(error.cause) from error
         except WorkflowUpdateRPCTimeoutOrCancelledError as error:
-            message = f"no worker answered for run {self.id!r} within {ANSWER_TIMEOUT.seconds} s; nothing was recorded"
+            waited = f"{self._answer_timeout.total_seconds():g} s"
+            message = f"no worker answered for run {self.id!r} within {waited}; nothing was recorded"
             raise NoWorkerError(message) from error
         except RPCError as error:
             if _has_ended(error):
@@ -213,6 +229,17 @@ class RunHandle:
         """
         try:
             return await self._handle.fetch_history()
+        except RPCError as error:
+            self._raise(error)
+
+    async def description(self) -> WorkflowExecutionDescription:
+        """What the server itself says of the run: status, memo, and the activities and workflow task under way.
+
+        Raises:
+            RunNotFoundError: there is no run of this id.
+        """
+        try:
+            return await self._handle.describe()
         except RPCError as error:
             self._raise(error)
 
@@ -238,9 +265,11 @@ class RunHandle:
 
     async def _closed(self, state: RunState) -> RunState:
         """The state of a run that the server closed by itself: terminated, timed out."""
-        description = await self._handle.describe()
-        status = description.status.name.lower() if description.status else "unknown"
-        return state.model_copy(update={"status": "failed", "error": f"the run was closed by the server: {status}"})
+        description = await self.description()
+        if description.status is None or description.status in _NOT_CLOSED_BY_THE_SERVER:
+            return state
+        error = f"the run was closed by the server: {description.status.name.lower()}"
+        return state.model_copy(update={"status": "failed", "error": error})
 
     def _raise(self, error: RPCError) -> NoReturn:
         if error.status == RPCStatusCode.NOT_FOUND:

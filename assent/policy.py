@@ -78,7 +78,10 @@ class PermissionPolicy(BaseModel):
 
     def decide(self, tool: str) -> Decision:
         """What the rules say about the tool of this name."""
-        return next((rule.decision for rule in self.rules if rule.matches(tool)), self.default)
+        for rule in self.rules:
+            if rule.matches(tool):
+                return rule.decision
+        return self.default
 
 
 NO_POLICY_VERSION = policy_digest([])

@@ -47,13 +47,13 @@ class Approval(Stored):
     requested_by: str | None = None
     created_at: datetime
     needed: int = 1
-    votes: list[Vote] = Field(default_factory=list)
+    votes: list[Vote] = Field(default_factory=list[Vote])
     resolved_by: str | None = None
     resolved_at: datetime | None = None
     reason: str | None = None
     execution: Execution | None = None
     result: str | None = None
-    attempts: list[Attempt] = Field(default_factory=list)
+    attempts: list[Attempt] = Field(default_factory=list[Attempt])
 
     @property
     def short_id(self) -> str:

@@ -68,7 +68,7 @@ class Requirement(Stored):
     self_approval: bool = False
     note: str | None = None
     status: RequirementStatus = "pending"
-    votes: list[Vote] = Field(default_factory=list)
+    votes: list[Vote] = Field(default_factory=list[Vote])
     resolved_by: str | None = None
     resolved_at: datetime | None = None
     reason: str | None = None
@@ -130,8 +130,8 @@ class RunState(Stored):
     turns: int = 0
     usage: Usage = Usage()
     running: int = 0
-    requirements: list[Requirement] = Field(default_factory=list)
-    attempts: list[Attempt] = Field(default_factory=list)
+    requirements: list[Requirement] = Field(default_factory=list[Requirement])
+    attempts: list[Attempt] = Field(default_factory=list[Attempt])
     attempts_dropped: int = 0
 
     @property

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
 
@@ -67,13 +67,13 @@ class Run:
     turn: int = 0
     max_turns: int = MAX_TURNS
     model_running: bool = False
-    conversation: Conversation = Conversation()
+    conversation: Conversation = field(default_factory=Conversation)
     calls: tuple[Call, ...] = ()
     queued: tuple[Item, ...] = ()
     requirements: tuple[Requirement, ...] = ()
     attempts: tuple[Attempt, ...] = ()
     attempts_dropped: int = 0
-    usage: Usage = Usage()
+    usage: Usage = field(default_factory=Usage)
     attributes: bool = False
     content: str | None = None
     output: JsonValue = None

@@ -1,4 +1,4 @@
-"""The worker's half, wherever it lives: `activities` and `workflows` in a checkout, below `assent` in an installed wheel.
+"""The worker's half, wherever it is: `activities` and `workflows` in a checkout, below `assent` in an installed wheel.
 
 A wheel that shipped top-level packages of these names would overwrite other people's; a checkout reads best with them.
 
@@ -7,7 +7,7 @@ I/O; not in workflow code.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
 from importlib import import_module
@@ -85,7 +85,7 @@ def serving(
 @asynccontextmanager
 async def _serving(
     client: Client, agents: Sequence[Agent], task_queue: str, prefix_cache: int, cached_runs: int, grace: timedelta
-) -> AsyncIterator[Worker]:
+) -> AsyncGenerator[Worker]:
     make_activities = cast("_MakeActivities", part("activities", "Activities"))
     make_worker = cast("_MakeWorker", part("workflows", "worker_for"))
     attributes = await attributes_usable(client)

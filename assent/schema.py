@@ -252,7 +252,7 @@ def _returns(annotation: object, names: dict[str, object]) -> object:
 
 class _Generator(GenerateJsonSchema):
     # A default that JSON cannot carry is left out of the schema; the call applies it all the same.
-    ignored_warning_kinds = {"skipped-choice", "non-serializable-default"}
+    ignored_warning_kinds = {"skipped-choice", "non-serializable-default"}  # noqa: RUF012 - pydantic declares it so
 
 
 def _build(parameters: Sequence[Parameter], docs: Mapping[str, str]) -> ArgumentSchema:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Final, Literal
+from typing import Final, Literal, cast
 
 from assent.conversation import text_of
 from assent.events import (
@@ -94,8 +94,6 @@ def _result(event: ToolAnswered | ToolLost) -> str:
 def _message(event: MessageReceived, before: Run, step: Step) -> RunEvent:
     result = step.result
     dropped = step.run.attempts is not before.attempts
-    body = event.arguments[0] if event.arguments else None
-    by = body.get("by") if isinstance(body, dict) else None
     return RunEvent(
         kind="not_counted" if dropped else ("decided" if result and result.requirement_id else "message"),
         at=event.at,
@@ -103,8 +101,14 @@ def _message(event: MessageReceived, before: Run, step: Step) -> RunEvent:
         text=f"{event.name}: {result.status}: {result.detail}" if result else event.name,
         tool=result.tool if result else None,
         requirement_id=result.requirement_id if result else None,
-        by=by if isinstance(by, str) else None,
+        by=_sender(event),
     )
+
+
+def _sender(event: MessageReceived) -> str | None:
+    body = event.arguments[0] if event.arguments else None
+    by = cast("dict[str, object]", body).get("by") if isinstance(body, dict) else None
+    return by if isinstance(by, str) else None
 
 
 def _opened(before: Run, run: Run, at: datetime) -> Iterator[RunEvent]:

@@ -63,8 +63,7 @@ def _attributes(run: Run, last: Run) -> list[SearchAttributeUpdate[Any]]:
     updates: list[SearchAttributeUpdate[Any]] = [_STATUS.value_set(run.status)]
     if run.pending != last.pending:
         updates += _waiting(run.pending)
-    known = {pair.key.name for pair in workflow.info().typed_search_attributes}
-    if run.request and protocol.ATTRIBUTE_AGENT not in known:
+    if run.request and workflow.info().typed_search_attributes.get(_AGENT) is None:
         updates.append(_AGENT.value_set(run.request.agent))
         if run.request.requested_by:
             updates.append(_REQUESTED_BY.value_set(run.request.requested_by))

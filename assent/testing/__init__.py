@@ -1,7 +1,8 @@
 """The public test kit: the real Temporal server, a model that follows a script behind real HTTP, a scripted approver.
 
     async with environment() as running:
-        agent = Agent(name="a", model=running.responses(calls(call("deploy", env="prod")), says("done")), tools=[deploy])
+        model = running.responses(calls(call("deploy", target="production")), says("done"))
+        agent = Agent(name="a", model=model, tools=[deploy])
         async with running.serve(agent) as client:
             state = await drive(await client.start("a", "Deploy."), lambda requirement: Approved())
 

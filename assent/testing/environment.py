@@ -6,7 +6,7 @@ I/O; not in workflow code.
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -14,6 +14,7 @@ from pathlib import Path
 
 from assent.agent import Agent
 from assent.client import AgentClient
+from assent.connection import connect
 from assent.embedded import EmbeddedServer, embedded_server
 from assent.models import OpenAIChat, OpenAIResponses
 from assent.runtime import serving
@@ -46,14 +47,16 @@ class Environment:
         task_queue: str | None = None,
         prefix_cache: int = 64 * 1024 * 1024,
         cached_runs: int = 1_000,
-    ) -> AsyncIterator[AgentClient]:
+    ) -> AsyncGenerator[AgentClient]:
         """A worker that serves *agents* while the block runs, and a client of its task queue (new, unless named).
 
         *prefix_cache* 0 rebuilds every conversation from history; *cached_runs* 0 replays every run at every step.
         """
         queue = task_queue or f"test-{uuid.uuid4().hex[:8]}"
+        # A connection of its own, so that two workers can serve one queue, as they do in production.
+        connection = await connect(self.server.address)
         async with serving(
-            self.server.client,
+            connection,
             agents,
             task_queue=queue,
             prefix_cache=prefix_cache,
@@ -69,7 +72,7 @@ class Environment:
 
 
 @asynccontextmanager
-async def environment(*, database: Path | None = None, ui: bool = False) -> AsyncIterator[Environment]:
+async def environment(*, database: Path | None = None, ui: bool = False) -> AsyncGenerator[Environment]:
     """An environment for as long as the block runs; nothing of it is left after.
 
     Raises:

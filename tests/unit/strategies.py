@@ -77,9 +77,9 @@ PEOPLE: Final = {
 
 
 @tool
-def look(text: str = "") -> str:
+def look(to: str = "", amount: int = 0) -> str:
     """Look something up."""
-    return text
+    return f"{to} {amount}"
 
 
 @tool(requires_confirmation=True)
@@ -89,9 +89,9 @@ def pay(to: str = "", amount: int = 0) -> str:
 
 
 @tool(external_execution=True)
-def deploy(version: str = "") -> str:
-    """Deploy a version, elsewhere."""
-    return version
+def deploy(to: str = "", amount: int = 0) -> str:
+    """Deploy something, elsewhere."""
+    return f"{to} {amount}"
 
 
 TOOLS: Final[dict[str, Tool]] = {each.name: each for each in (look, pay, deploy)}

@@ -1,0 +1,46 @@
+"""Agents that a real worker process serves. What their tools did is written to the file that `LEDGER` names."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from datetime import timedelta
+from pathlib import Path
+
+from assent import Agent, OpenAIResponses, approval, tool
+
+
+def note(line: str) -> None:
+    """Write down that a tool began or ended; one write, so that lines of several processes do not mix."""
+    with Path(os.environ["LEDGER"]).open("a") as ledger:
+        ledger.write(f"{line}\n")
+
+
+@approval
+@tool(requires_confirmation=True)
+def pay(to: str) -> str:
+    """Pay somebody."""
+    note(f"paid {to}")
+    return f"paid {to}"
+
+
+@approval
+@tool(requires_confirmation=True, heartbeat_timeout=timedelta(seconds=1))
+async def pay_slowly(to: str) -> str:
+    """Pay somebody, slowly."""
+    note(f"begins to pay {to}")
+    await asyncio.sleep(60)
+    note(f"paid {to}")
+    return f"paid {to}"
+
+
+@tool(heartbeat_timeout=timedelta(seconds=1))
+async def count() -> str:
+    """Count for a second."""
+    note("counts")
+    await asyncio.sleep(1)
+    note("counted")
+    return "counted"
+
+
+payer = Agent(name="payer", model=OpenAIResponses(id="e2e"), tools=[pay, pay_slowly, count])

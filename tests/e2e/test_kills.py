@@ -1,0 +1,119 @@
+"""`kill -9` of real processes: nothing is lost, and no gated tool runs twice."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import uuid
+from pathlib import Path
+
+from assent.embedded import free_port
+from assent.testing import Approved, Environment, ModelServer, call, calls, drive, says
+from tests.e2e.processes import reachable, server, worker
+
+
+def lines(ledger: Path) -> list[str]:
+    return ledger.read_text().splitlines() if ledger.exists() else []
+
+
+async def until(ledger: Path, line: str) -> None:
+    async with asyncio.timeout(20):
+        while line not in lines(ledger):
+            await asyncio.sleep(0.02)
+
+
+async def test_a_worker_killed_while_a_run_waits_loses_nothing(assent_environment: Environment, tmp_path: Path) -> None:
+    ledger, queue = tmp_path / "ledger", f"kill-{uuid.uuid4().hex[:6]}"
+    address, models = assent_environment.server.address, assent_environment.models
+    models.script("e2e", calls(call("pay", to="bob")), lambda seen: says(f"told: {seen.last_output}"))
+    client = assent_environment.client(queue)
+    async with worker(address, models.url, ledger, queue=queue) as first:
+        run = await client.start("payer", f"Pay. {queue}")
+        [requirement] = (await run.until_paused()).active_requirements
+        assert await first.end(signal.SIGKILL) == -signal.SIGKILL
+    # With every worker dead the inbox still answers, and the decision is kept.
+    assert run.id in [each.run_id for each in await client.pending()]
+    await run.send("approve", {"id": requirement.short_id, "by": "carol"})
+    async with worker(address, models.url, ledger, queue=queue) as second:
+        assert (await run.result()).content == "told: paid bob"
+        assert lines(ledger) == ["paid bob"]
+        assert await second.end(signal.SIGTERM) == 0
+
+
+async def test_a_worker_killed_inside_an_approved_tool_does_not_run_it_again(
+    assent_environment: Environment, tmp_path: Path
+) -> None:
+    ledger, queue = tmp_path / "ledger", f"kill-{uuid.uuid4().hex[:6]}"
+    address, models = assent_environment.server.address, ModelServer()
+    async with models:
+        models.script("e2e", calls(call("pay_slowly", to="bob")), lambda seen: says(str(seen.last_output)))
+        client = assent_environment.client(queue)
+        async with worker(address, models.url, ledger, queue=queue) as first:
+            run = await client.start("payer", f"Pay. {queue}")
+            [requirement] = (await run.until_paused()).active_requirements
+            await run.approve(requirement, by="carol")
+            await until(ledger, "begins to pay bob")
+            await first.end(signal.SIGKILL)
+        async with worker(address, models.url, ledger, queue=queue):
+            content = (await run.result()).content
+            assert content.startswith("Outcome unknown")
+            assert lines(ledger) == ["begins to pay bob"]
+            [record] = await run.audit()
+            assert (record.status, record.execution) == ("approved", "unknown")
+
+
+async def test_an_ungated_tool_is_run_again_after_its_worker_died(
+    assent_environment: Environment, tmp_path: Path
+) -> None:
+    ledger, queue = tmp_path / "ledger", f"kill-{uuid.uuid4().hex[:6]}"
+    address, models = assent_environment.server.address, ModelServer()
+    async with models:
+        models.script("e2e", calls(call("count")), lambda seen: says(str(seen.last_output)))
+        client = assent_environment.client(queue)
+        async with worker(address, models.url, ledger, queue=queue) as first:
+            run = await client.start("payer", f"Count. {queue}")
+            await until(ledger, "counts")
+            await first.end(signal.SIGKILL)
+        async with worker(address, models.url, ledger, queue=queue):
+            assert (await run.result()).content == "counted"
+            assert lines(ledger) == ["counts", "counts", "counted"]
+
+
+async def test_sigterm_lets_a_running_tool_finish(assent_environment: Environment, tmp_path: Path) -> None:
+    ledger, queue = tmp_path / "ledger", f"kill-{uuid.uuid4().hex[:6]}"
+    address, models = assent_environment.server.address, ModelServer()
+    async with models:
+        models.script("e2e", calls(call("count")), says("done"))
+        client = assent_environment.client(queue)
+        async with worker(address, models.url, ledger, queue=queue) as first:
+            run = await client.start("payer", f"Count. {queue}")
+            await until(ledger, "counts")
+            assert await first.end(signal.SIGTERM) == 0
+            assert lines(ledger) == ["counts", "counted"]
+            assert any("Web UI" in line for line in first.lines)
+        async with worker(address, models.url, ledger, queue=queue):
+            assert (await run.result()).content == "done"
+            assert lines(ledger) == ["counts", "counted"]
+
+
+async def test_server_and_worker_killed_while_a_run_waits_lose_nothing(tmp_path: Path) -> None:
+    ledger, queue, port = tmp_path / "ledger", "killed", free_port()
+    address = f"127.0.0.1:{port}"
+    async with ModelServer() as models:
+        models.script("e2e", calls(call("pay", to="bob")), says("done"))
+        serving = await server(tmp_path / "temporal.db", port)
+        try:
+            client = await reachable(address, queue)
+            async with worker(address, models.url, ledger, queue=queue) as first:
+                run = await client.start("payer", "Pay.")
+                await run.until_paused()
+                await first.end(signal.SIGKILL)
+            await serving.end(signal.SIGKILL)
+            serving = await server(tmp_path / "temporal.db", port)
+            client = await reachable(address, queue)
+            async with worker(address, models.url, ledger, queue=queue):
+                state = await drive(client.run(run.id), lambda _: Approved(), by="carol")
+                assert state.content == "done"
+                assert lines(ledger) == ["paid bob"]
+        finally:
+            await serving.end(signal.SIGKILL)
