@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format bench test-ui lock clean
+.PHONY: help setup demo test lint format bench test-ui histories lock clean
 
 help:
 	@echo "make demo     an agent asks, waits, is approved and finishes, on a real Temporal server"
@@ -51,3 +51,6 @@ lock:
 
 clean:
 	rm -rf $(VENV) .assent dist
+
+histories: setup
+	$(BIN)/python -m tests.replay.record

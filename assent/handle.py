@@ -25,6 +25,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from assent import protocol
 from assent.errors import (
+    HistoryError,
     MessageError,
     NoWorkerError,
     RequirementNotFoundError,
@@ -41,11 +42,6 @@ from assent.watching import RunEvent, describe
 
 ANSWER_TIMEOUT: Final = timedelta(seconds=10)
 """How long a decision waits for a worker's answer."""
-
-# A run that has ended of itself may be closed a moment before its last task is in the history that was read.
-_NOT_CLOSED_BY_THE_SERVER: Final = frozenset(
-    {WorkflowExecutionStatus.RUNNING, WorkflowExecutionStatus.COMPLETED, WorkflowExecutionStatus.CONTINUED_AS_NEW}
-)
 
 Target = Requirement | PendingRequirement | Approval | str
 
@@ -79,8 +75,11 @@ class RunHandle:
             RunNotFoundError: there is no run of this id.
             HistoryError: the workflow of this id is not a run of Assent.
         """
-        state = state_of(await self._fold())
-        return state if state.is_finished else await self._closed(state)
+        description = await self.description()
+        if description.workflow_type != protocol.WORKFLOW:
+            message = f"workflow {self.id!r} is a {description.workflow_type!r}, not a run of Assent"
+            raise HistoryError(message)
+        return _closed(state_of(await self._fold()), description)
 
     async def audit(self) -> list[Approval]:
         """The record of each requirement of the run, pending ones included, from its history.
@@ -105,7 +104,7 @@ class RunHandle:
             if follower.run.status != "running":
                 break
         state = state_of(follower.run)
-        return state if state.is_paused or state.is_finished else await self._closed(state)
+        return state if state.is_paused or state.is_finished else _closed(state, await self.description())
 
     async def watch(self) -> AsyncIterator[RunEvent]:
         """What happens in the run, from its beginning to its end, as it happens.
@@ -263,14 +262,6 @@ class RunHandle:
         except RPCError as error:
             self._raise(error)
 
-    async def _closed(self, state: RunState) -> RunState:
-        """The state of a run that the server closed by itself: terminated, timed out."""
-        description = await self.description()
-        if description.status is None or description.status in _NOT_CLOSED_BY_THE_SERVER:
-            return state
-        error = f"the run was closed by the server: {description.status.name.lower()}"
-        return state.model_copy(update={"status": "failed", "error": error})
-
     def _raise(self, error: RPCError) -> NoReturn:
         if error.status == RPCStatusCode.NOT_FOUND:
             ended = " that is still running" if _has_ended(error) else ""
@@ -289,6 +280,14 @@ _JSON: Final[TypeAdapter[object]] = TypeAdapter(object)
 
 def _id(target: Target) -> str:
     return target if isinstance(target, str) else target.id
+
+
+def _closed(state: RunState, description: WorkflowExecutionDescription) -> RunState:
+    """*state*, read after *description*: failed where the server closed the run by itself (terminated, timed out)."""
+    if state.is_finished or description.status is None or description.status == WorkflowExecutionStatus.RUNNING:
+        return state
+    error = f"the run was closed by the server: {description.status.name.lower()}"
+    return state.model_copy(update={"status": "failed", "error": error})
 
 
 def _has_ended(error: RPCError) -> bool:

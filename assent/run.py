@@ -20,7 +20,7 @@ from pydantic import JsonValue
 
 from assent import approvals, calls, messages
 from assent.calls import Call
-from assent.conversation import Conversation, ToolCall, text_of, tool_calls, tool_output, user_message
+from assent.conversation import Conversation, ToolCall, fitted, text_of, tool_calls, tool_output, user_message
 from assent.errors import MessageError
 from assent.events import (
     CallModel,
@@ -309,7 +309,8 @@ def _next_turn(step: Step, at: datetime) -> Step:
     run = step.run
     if run.ended or not run.calls or any(call.answer is None for call in run.calls):
         return step
-    answers = [tool_output(call.call.call_id, call.answer or "") for call in run.calls]
+    told = fitted([call.answer or "" for call in run.calls])
+    answers = [tool_output(call.call.call_id, answer) for call, answer in zip(run.calls, told, strict=True)]
     following = _call_model(run, answers, at)
     return replace(following, commands=(*step.commands, *following.commands), result=step.result)
 

@@ -1,38 +1,61 @@
-"""The worker's half, wherever it is: `activities` and `workflows` in a checkout, below `assent` in an installed wheel.
+"""Running a worker: its two halves wherever they are, and the loop around them.
 
-A wheel that shipped top-level packages of these names would overwrite other people's; a checkout reads best with them.
+`activities` and `workflows` lie at the top of a checkout, and below `assent` in an installed wheel: a wheel that ships
+top-level packages of those names overwrites other people's, a checkout reads best with them.
 
 I/O; not in workflow code.
 """
 
 from __future__ import annotations
 
+import asyncio
+import signal
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from importlib import import_module
-from typing import Protocol, cast
+from pathlib import Path
+from typing import Final, Protocol, cast
 
 from temporalio.client import Client
 from temporalio.worker import Worker
 
+from assent import embedded
 from assent.agent import Agent
-from assent.connection import attributes_usable
+from assent.connection import attributes_usable, connect
 from assent.errors import ConfigurationError
+from assent.settings import Settings
+
+DATABASE: Final = Path(".assent/temporal.db")
+GRACE: Final = timedelta(seconds=30)
+"""How long running tools may finish once a worker is asked to stop."""
 
 
-class _Activities(Protocol):
+class Activities(Protocol):
+    """What a worker needs of `activities.Activities`."""
+
     @property
-    def all(self) -> list[Callable[..., object]]: ...
+    def all(self) -> list[Callable[..., object]]:
+        """Every activity."""
+        ...
 
-    async def close(self) -> None: ...
+    async def close(self) -> None:
+        """Let go of connections and threads."""
+        ...
 
 
-class _MakeActivities(Protocol):
-    def __call__(self, agents: Sequence[Agent], *, prefix_cache: int, attributes: bool) -> _Activities: ...
+class MakeActivities(Protocol):
+    """`activities.Activities`, as a function."""
+
+    def __call__(self, agents: Sequence[Agent], *, prefix_cache: int, attributes: bool) -> Activities:
+        """The activities of these agents."""
+        ...
 
 
-class _MakeWorker(Protocol):
+class MakeWorker(Protocol):
+    """`workflows.worker_for`."""
+
     def __call__(
         self,
         client: Client,
@@ -41,14 +64,24 @@ class _MakeWorker(Protocol):
         activities: Sequence[Callable[..., object]],
         cached_runs: int,
         grace: timedelta,
-    ) -> Worker: ...
+    ) -> Worker:
+        """A worker with these activities."""
+        ...
+
+
+@dataclass(frozen=True)
+class Halves:
+    """The two halves of a worker: its activities, and the worker that runs `AgentRun` with them."""
+
+    activities: MakeActivities
+    worker: MakeWorker
 
 
 def part(name: str, attribute: str) -> object:
-    """An attribute of `activities` or `workflows`.
+    """An attribute of `activities` or `workflows`, from the wheel or from a checkout.
 
     Raises:
-        ConfigurationError: neither the wheel's nor a checkout's package of this name can be found.
+        ConfigurationError: it is in neither.
     """
     for candidate in (f"assent.{name}", name):
         try:
@@ -63,37 +96,70 @@ def part(name: str, attribute: str) -> object:
     raise ConfigurationError(message)
 
 
-def serving(
-    client: Client,
-    agents: Sequence[Agent],
-    *,
-    task_queue: str,
-    prefix_cache: int = 64 * 1024 * 1024,
-    cached_runs: int = 1_000,
-    grace: timedelta = timedelta(seconds=30),
-) -> AbstractAsyncContextManager[Worker]:
-    """A worker that serves *agents* for as long as the block runs, and then lets running tools finish (*grace*).
-
-    *prefix_cache* is bytes of conversation, *cached_runs* the runs kept in memory.
-
-    Raises:
-        ConfigurationError: the agents contradict each other, or a search attribute is registered with another type.
-    """
-    return _serving(client, agents, task_queue, prefix_cache, cached_runs, grace)
+def installed() -> Halves:
+    """The halves that are installed beside this module."""
+    return Halves(
+        activities=cast("MakeActivities", part("activities", "Activities")),
+        worker=cast("MakeWorker", part("workflows", "worker_for")),
+    )
 
 
 @asynccontextmanager
-async def _serving(
-    client: Client, agents: Sequence[Agent], task_queue: str, prefix_cache: int, cached_runs: int, grace: timedelta
+async def serving(
+    client: Client,
+    agents: Sequence[Agent],
+    settings: Settings,
+    *,
+    halves: Halves | None = None,
+    grace: timedelta = GRACE,
 ) -> AsyncGenerator[Worker]:
-    make_activities = cast("_MakeActivities", part("activities", "Activities"))
-    make_worker = cast("_MakeWorker", part("workflows", "worker_for"))
+    """A worker that serves *agents* for as long as the block runs, and then lets running tools finish (*grace*).
+
+    Raises:
+        ConfigurationError: the agents contradict each other.
+    """
+    found = halves or installed()
     attributes = await attributes_usable(client)
-    activities = make_activities(agents, prefix_cache=prefix_cache, attributes=attributes)
+    activities = found.activities(agents, prefix_cache=settings.prefix_cache, attributes=attributes)
     try:
-        async with make_worker(
-            client, task_queue=task_queue, activities=activities.all, cached_runs=cached_runs, grace=grace
+        async with found.worker(
+            client,
+            task_queue=settings.task_queue,
+            activities=activities.all,
+            cached_runs=settings.cached_runs,
+            grace=grace,
         ) as worker:
             yield worker
     finally:
         await activities.close()
+
+
+async def run_worker(
+    agents: Sequence[Agent], settings: Settings, *, halves: Halves, with_server: bool, say: Callable[[str], None]
+) -> None:
+    """Serve *agents* until SIGTERM or SIGINT, then let running tools finish. *say* prints what is served and where.
+
+    Raises:
+        ConfigurationError: the agents contradict each other, or there is no `temporal` binary for *with_server*.
+        ServerUnreachableError: no Temporal server answers.
+    """
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with AsyncExitStack() as stack:
+        if with_server:
+            server = await stack.enter_async_context(_server())
+            client, web_ui = server.client, server.ui_url
+            say(f"Temporal server at {server.address}, its runs kept in {DATABASE}")
+        else:
+            client, web_ui = await connect(), None
+        await stack.enter_async_context(serving(client, agents, settings, halves=halves))
+        say(f"Serving {', '.join(agent.name for agent in agents)} on task queue {settings.task_queue!r}")
+        say(f"Web UI: {web_ui or 'of your Temporal server'}; stop with Ctrl-C or SIGTERM")
+        await stop.wait()
+        say("Stopping: running tools may finish")
+
+
+def _server() -> embedded.Embedded:
+    port, ui_port = embedded.free_port(embedded.PORT), embedded.free_port(embedded.UI_PORT)
+    return embedded.embedded_server(DATABASE, port=port, ui_port=ui_port)

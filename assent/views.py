@@ -6,12 +6,18 @@ Pure; safe in workflow code.
 from __future__ import annotations
 
 import json
+import re
 import shlex
-from collections.abc import Sequence
+import textwrap
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
-from assent.conversation import text_of
-from assent.protocol import APPROVE, REJECT, SUBMIT_RESULT
+from pydantic import JsonValue
+
+from assent.conversation import ToolCall, text_of, tool_calls
+from assent.protocol import APPROVE, REJECT, SUBMIT_INPUT, SUBMIT_RESULT, Item, RequirementKind
 from assent.render import bounded, code, fenced, one_line, visible
 from assent.requirements import Attempt, PendingRequirement, Requirement
 from assent.run import Run
@@ -21,8 +27,19 @@ MEMO_ARGUMENTS: Final = 2_048
 MEMO_TOTAL: Final = 32_768
 """Bytes of arguments that all requirements of a run may put into the memo together."""
 DETAILS_ARGUMENTS: Final = 16_384
+"""Characters of one requirement's arguments in the details."""
+DETAILS_TOTAL: Final = 65_536
+"""Characters of all arguments in the details: the Web UI fetches the rendered details by a URL of at most 1 MiB."""
+DETAILS_REQUIREMENTS: Final = 20
 DETAILS_WORDS: Final = 2_000
+DETAILS_NAME: Final = 300
 DETAILS_ATTEMPTS: Final = 10
+DETAILS_DECIDED: Final = 10
+DETAILS_BEFORE: Final = 5
+WIDTH: Final = 56
+"""Columns of a code block in the Web UI's narrow column; what is longer can only be reached by scrolling sideways."""
+BROKEN: Final = "↵"
+"""Marks the end of a line that was broken to fit."""
 SUMMARY: Final = 120
 
 
@@ -63,84 +80,362 @@ def call_summary(tool: str, arguments: str) -> str:
     return bounded(one_line(f"{tool}({arguments})"), SUMMARY)
 
 
-def signal_command(workflow_id: str, name: str, body: dict[str, str]) -> str:
-    """The `temporal` command line that sends a signal, ready to paste into a POSIX shell."""
-    text = shlex.quote(json.dumps(body, ensure_ascii=False))
-    return f"temporal workflow signal --workflow-id {shlex.quote(workflow_id)} --name {name} --input {text}"
+def signal_command(workflow_id: str, name: str, body: dict[str, JsonValue]) -> str:
+    """The `temporal` command that sends a signal, over three lines, ready to paste into bash, zsh or ksh."""
+    lines = [
+        f"temporal workflow signal --name {name}",
+        f"  --workflow-id {_quoted(workflow_id)}",
+        f"  --input {_quoted(_typed(body, ','))}",
+    ]
+    return " \\\n".join(lines)
+
+
+def _typed(body: dict[str, JsonValue], comma: str) -> str:
+    return json.dumps(body, ensure_ascii=False, separators=(comma, ":"))
+
+
+def _quoted(text: str) -> str:
+    """*text* quoted for a shell; what would not show, as octal bytes."""
+    if one_line(text) == text:
+        return shlex.quote(text)
+    escaped = "".join(_octal(character) for character in text)
+    return f"$'{escaped}'"
+
+
+def _octal(character: str) -> str:
+    if character in "'\\":
+        return f"\\{character}"
+    if one_line(character) == character:
+        return character
+    return "".join(f"\\{byte:03o}" for byte in character.encode("utf-8", "surrogatepass"))
+
+
+# -- the details ------------------------------------------------------------------------------------------------------
+# The Web UI's renderer (gomarkdown) lets HTML, links and images through, and makes a gap of two lines between blocks.
+# So everything that comes from a model or a person is in a code span or block, and there are few blocks.
 
 
 def details(run: Run) -> str:
-    """The run's current details, in Markdown: what waits and how to decide it, what did not count, what was said."""
+    """The run's current details, in Markdown: what waits and how to decide it, what was decided, what did not count."""
+    pending = run.pending
+    room = min(DETAILS_ARGUMENTS, DETAILS_TOTAL // max(1, min(len(pending), DETAILS_REQUIREMENTS)))
     parts = [_headline(run)]
-    parts += [_waiting(run, requirement) for requirement in run.pending]
-    if run.attempts:
-        parts.append(_attempts(run.attempts, run.attempts_dropped))
-    words = text_of(run.conversation.items[-8:])
-    if run.pending and words:
-        parts.append(f"### The model's own words (untrusted)\n\n{fenced(visible(bounded(words, DETAILS_WORDS)))}")
+    parts += [_waiting(run, requirement, room) for requirement in pending[:DETAILS_REQUIREMENTS]]
+    if len(pending) > DETAILS_REQUIREMENTS:
+        hidden = len(pending) - DETAILS_REQUIREMENTS
+        parts.append(f"**And {hidden} more**, which {_show_command(run)} shows.")
+    parts += _decided(run)
+    parts += _attempts(run)
+    if pending:
+        parts += [*_before(run), *_words(run)]
     return "\n\n".join(parts)
 
 
 def _headline(run: Run) -> str:
-    agent = code(run.request.agent) if run.request else "the agent"
-    asker = f", asked for by {code(run.request.requested_by)}" if run.request and run.request.requested_by else ""
+    agent = code(bounded(run.request.agent, DETAILS_NAME)) if run.request else "the agent"
+    asker = f", asked for by {_name(run.request.requested_by)}" if run.request and run.request.requested_by else ""
     if run.ended:
-        return f"**{run.status}** after {run.turn} turns of {agent}{asker}"
+        turns = "1 turn" if run.turn == 1 else f"{run.turn} turns"
+        why = f": {code(bounded(f'{run.failure.kind}: {run.failure.message}', DETAILS_WORDS))}" if run.failure else ""
+        return f"**{run.status.capitalize()}** after {turns} of {agent}{asker}{why}"
     waiting = len(run.pending)
     if not waiting:
-        return f"**{run.status}**, turn {run.turn} of {agent}{asker}; nothing waits for a person"
+        return f"**{run.status.capitalize()}**, turn {run.turn} of {agent}{asker}; nothing waits for a person"
     calls = "1 call waits" if waiting == 1 else f"{waiting} calls wait"
-    return f"**{calls} for a person** · turn {run.turn} of {agent}{asker}"
+    return f"**{calls} for a decision**, turn {run.turn} of {agent}{asker}{_warning(run)}"
 
 
-def _waiting(run: Run, requirement: Requirement) -> str:
+def _warning(run: Run) -> str:
+    """Whoever looks after sending something wants to know first of all that it did not count."""
+    if not run.attempts:
+        return ""
+    newest = bounded(run.attempts[-1].detail, DETAILS_NAME)
+    return f"\n**The last message did not count:** {code(newest)}"
+
+
+def _name(name: str) -> str:
+    return code(bounded(name, DETAILS_NAME))
+
+
+def _show_command(run: Run) -> str:
+    return code(f"assent show {_quoted(run.id)}")
+
+
+_ASKS: Final[dict[RequirementKind, str]] = {
+    "confirmation": "Approve or reject",
+    "external": "Carry out elsewhere, or reject",
+    "input": "Fill in, or reject",
+    "outcome": "Say what came of",
+}
+
+
+def _waiting(run: Run, requirement: Requirement, room: int) -> str:
+    raw = requirement.arguments
+    text = laid_out(raw[:room])
+    cut = len(raw) > room or len(text) > room
+    shown = f"{text[:room]}…" if cut else text or "(no arguments)"
     lines = [
-        f"### {code(requirement.tool)} · {requirement.kind} {code(requirement.short_id)}",
-        _arguments(requirement),
-        *_terms(requirement),
+        f"### {_ASKS[requirement.kind]}: {code(requirement.tool)}",
+        fenced(shown, "json"),
+        "\n".join(f"- {term}" for term in _terms(run, requirement, None if cut else text)),
         _how(run, requirement),
     ]
     return "\n\n".join(lines)
 
 
-def _arguments(requirement: Requirement) -> str:
-    text = visible(requirement.arguments)
-    size = len(requirement.arguments.encode("utf-8", "surrogatepass"))
-    shown = fenced(bounded(text, DETAILS_ARGUMENTS), "json")
-    return f"Exact arguments ({size} bytes):\n\n{shown}"
-
-
-def _terms(requirement: Requirement) -> list[str]:
-    terms: list[str] = []
+def _terms(run: Run, requirement: Requirement, text: str | None) -> Iterator[str]:
+    yield _completeness(run, requirement, text)
     if requirement.note:
-        terms.append(f"Note: {code(bounded(requirement.note, DETAILS_WORDS))}")
+        yield f"Note: {code(bounded(requirement.note, DETAILS_WORDS))}"
+    asker = run.request.requested_by if run.request else None
+    if asker and requirement.kind == "confirmation" and not requirement.self_approval:
+        yield f"{_name(asker)} asked for this run and may not approve it"
     if requirement.needed > 1:
-        names = ", ".join(code(vote.by) for vote in requirement.votes) or "nobody yet"
-        terms.append(f"{requirement.needed} people must approve; so far: {names}")
+        names = ", ".join(_name(vote.by) for vote in requirement.votes) or "nobody"
+        yield f"{requirement.needed} people must approve; so far: {names}"
     if requirement.approvers is not None:
-        terms.append("May decide: " + ", ".join(code(name) for name in requirement.approvers))
-    return terms
+        yield "May decide: " + code(bounded(", ".join(requirement.approvers), DETAILS_WORDS))
+    if requirement.expires_at is not None:
+        yield f"Until {requirement.expires_at:%Y-%m-%d %H:%M} UTC; after that it counts as rejected"
+    yield "To decide: **More Actions**, **Send a Signal**, choose, and paste with your own name for `NAME`:"
+
+
+def _completeness(run: Run, requirement: Requirement, text: str | None) -> str:
+    """Whether the arguments are all there; *text* is None when they are not."""
+    size = len(requirement.arguments.encode("utf-8", "surrogatepass"))
+    if text is None:
+        return f"**Cut: this is only the beginning of {size:,} bytes.** All of it: {_show_command(run)}"
+    broken = f"; {BROKEN} ends a line that was broken to fit" if f"{BROKEN}\n" in text else ""
+    return f"These are the exact arguments, all {size:,} bytes{broken}"
 
 
 def _how(run: Run, requirement: Requirement) -> str:
-    who = {"id": requirement.short_id, "by": "YOUR NAME"}
-    choices: dict[str, dict[str, str]] = {APPROVE: who}
+    choices = _choices(requirement)
+    rows = [f"| `{name}` | {code(_typed(body, ', '))} |" for name, body in choices.items()]
+    table = "\n".join(["| Signal | Data |", "|---|---|", *rows])
+    commands = "\n\n".join(fenced(signal_command(run.id, name, body)) for name, body in choices.items())
+    return f"{table}\n\nOr in a terminal:\n\n{commands}"
+
+
+def _choices(requirement: Requirement) -> dict[str, dict[str, JsonValue]]:
+    """The signals that decide it, and what to send with each."""
+    who: dict[str, JsonValue] = {"id": requirement.short_id, "by": "NAME"}
+    rejection: dict[str, dict[str, JsonValue]] = {REJECT: {**who, "reason": "WHY"}}
     if requirement.kind == "external":
-        choices = {SUBMIT_RESULT: {**who, "output": "THE RESULT"}}
-    choices[REJECT] = {**who, "reason": "WHY"}
-    rows = [f"| `{name}` | {code(json.dumps(body, ensure_ascii=False))} |" for name, body in choices.items()]
-    table = "\n".join(["| signal | input |", "|---|---|", *rows])
-    commands = "\n".join(signal_command(run.id, name, body) for name, body in choices.items())
-    return f"On this page: **More Actions**, **Send a Signal**, then\n\n{table}\n\nIn a terminal:\n\n{fenced(commands)}"
+        return {SUBMIT_RESULT: {**who, "output": "TEXT"}, **rejection}
+    if requirement.kind == "input":
+        return {SUBMIT_INPUT: {**who, "values": {"FIELD": 0}}, **rejection}
+    return {APPROVE: who, **rejection}
 
 
-def _attempts(attempts: Sequence[Attempt], dropped: int) -> str:
-    shown = attempts[-DETAILS_ATTEMPTS:]
-    hidden = dropped + len(attempts) - len(shown)
-    lines = [f"- {attempt.status}: {code(attempt.detail)} — sent: {code(_sent(attempt))}" for attempt in shown]
-    more = f"\n- and {hidden} older ones" if hidden else ""
-    return "### Messages that did not count\n\n" + "\n".join(lines) + more
+def _decided(run: Run) -> list[str]:
+    decided = [requirement for requirement in run.requirements if requirement.status != "pending"]
+    return _section("Decided", [_decision(each) for each in decided[-DETAILS_DECIDED:]], len(decided))
+
+
+def _decision(requirement: Requirement) -> str:
+    by = f" by {_name(requirement.resolved_by)}" if requirement.resolved_by else ""
+    execution = f", {requirement.execution}" if requirement.execution else ""
+    reason = f": {code(bounded(requirement.reason, DETAILS_NAME))}" if requirement.reason else ""
+    name = f"{code(requirement.tool)} {code(requirement.short_id)}"
+    return f"{name} **{requirement.status}**{by}{execution}{reason}"
+
+
+def _attempts(run: Run) -> list[str]:
+    shown = run.attempts[-DETAILS_ATTEMPTS:]
+    lines = [f"{each.status}: {_bounded_code(each.detail)}; sent: {_bounded_code(_sent(each))}" for each in shown]
+    return _section("Messages that did not count", lines, len(run.attempts) + run.attempts_dropped)
 
 
 def _sent(attempt: Attempt) -> str:
-    return bounded(f"{attempt.name}({attempt.text})", DETAILS_WORDS)
+    return f"{attempt.name}({attempt.text})"
+
+
+def _before(run: Run) -> list[str]:
+    """What the run did before, by the answers that the model got."""
+    past = [*_answered(run.conversation.items), *_of_this_turn(run)]
+    shown = [
+        f"{code(call_summary(call.tool, call.arguments))} → {_bounded_code(answer)}"
+        for call, answer in past[-DETAILS_BEFORE:]
+    ]
+    return _section("Before this", shown, len(past))
+
+
+def _answered(items: Sequence[Item]) -> Iterator[tuple[ToolCall, str]]:
+    # Some servers use the same call ids in every turn, so a call is met by the next answer to it.
+    open_calls: dict[str, ToolCall] = {}
+    for item in items:
+        open_calls.update((call.call_id, call) for call in tool_calls([item]))
+        if item.get("type") == "function_call_output":
+            call = open_calls.pop(str(item.get("call_id")), None)
+            if call is not None:
+                yield call, str(item.get("output"))
+
+
+def _of_this_turn(run: Run) -> Iterator[tuple[ToolCall, str]]:
+    for each in run.calls:
+        if each.answer is not None:
+            yield each.call, each.answer
+        elif each.running:
+            yield each.call, "(still running)"
+
+
+def _words(run: Run) -> list[str]:
+    items = run.conversation.items
+    begin = next((index + 1 for index in reversed(range(len(items))) if not _is_said(items[index])), 0)
+    words = text_of(items[begin:])
+    if not words:
+        return []
+    return [f"### The model's own words (untrusted)\n\n{fenced(wrapped(bounded(words, DETAILS_WORDS)))}"]
+
+
+def _is_said(item: Item) -> bool:
+    """Whether the item is of the model's making, and no answer to it."""
+    return item.get("role") in {None, "assistant"} and item.get("type") != "function_call_output"
+
+
+def _section(title: str, lines: Sequence[str], total: int) -> list[str]:
+    if not lines:
+        return []
+    hidden = total - len(lines)
+    more = [f"and {hidden} older ones"] if hidden else []
+    return [f"### {title}\n\n" + "\n".join(f"- {line}" for line in [*lines, *more])]
+
+
+def _bounded_code(text: str) -> str:
+    return code(bounded(text, DETAILS_NAME))
+
+
+# -- laying out -------------------------------------------------------------------------------------------------------
+
+
+def wrapped(text: str, width: int = WIDTH) -> str:
+    """Prose in lines of at most *width* columns, for a code block."""
+    lines = visible(text).split("\n")
+    return "\n".join(textwrap.fill(line, width, replace_whitespace=False) for line in lines)
+
+
+_TOKEN: Final = re.compile(r'[ \t\r\n]*("(?:[^"\\]|\\.)*(?:"|\\?\Z)|[{}\[\],:]|[^\s{}\[\],:"]+)[ \t\r\n]*', re.DOTALL)
+_UNIT: Final = re.compile(r"\\u\{[0-9a-f]+\}|\\u[0-9a-fA-F]{4}|\\x[0-9a-f]{2}|\\.|.", re.DOTALL)
+_OPENING: Final = frozenset("{[")
+_CLOSING: Final = frozenset("}]")
+_BETWEEN: Final = frozenset(",:")
+_MARKS: Final = _OPENING | _CLOSING | _BETWEEN
+_WIDE: Final = frozenset("WF")
+_DEEPEST: Final = 8
+_BACK: Final = 12
+
+
+def laid_out(arguments: str, width: int = WIDTH) -> str:
+    """JSON in lines of at most *width* columns: white space between its tokens is set anew, the tokens are as they are.
+
+    A token that is too long is broken, after a line break that it spells out or where the line is full; `BROKEN` then
+    ends the line. JSON has no raw line breaks inside a token, so this can be told from what it holds. The last token
+    may be cut off. Text that is not JSON is one token.
+    """
+    parts = _tokens(arguments)
+    ends = _ends(parts)
+    page = _Page(width)
+    position = 0
+    while position < len(parts):
+        end = ends.get(position, len(parts))
+        flat = _flat(parts[position : end + 1]) if end - position < width else None
+        if position in ends and flat is not None and page.takes(flat):
+            page.lines[-1] += flat
+            position = end
+        else:
+            page.put(parts[position])
+        position += 1
+    return "\n".join(page.lines)
+
+
+def _tokens(text: str) -> list[str]:
+    parts: list[str] = []
+    position = 0
+    scalar = False
+    while match := _TOKEN.match(text, position):
+        if scalar and match[1] not in _MARKS:
+            break
+        scalar = match[1] not in _MARKS
+        parts.append(one_line(match[1]))
+        position = match.end()
+    if position == len(text):
+        return parts
+    return [one_line(text)] if text.strip() else []
+
+
+def _ends(parts: Sequence[str]) -> dict[int, int]:
+    """Where each bracket that opens is closed."""
+    ends: dict[int, int] = {}
+    opened: list[int] = []
+    for position, part in enumerate(parts):
+        if part in _OPENING:
+            opened.append(position)
+        elif part in _CLOSING and opened:
+            ends[opened.pop()] = position
+    return ends
+
+
+def _flat(parts: Sequence[str]) -> str:
+    return "".join(f"{part} " if part in _BETWEEN else part for part in parts)
+
+
+def _columns(text: str) -> int:
+    if text.isascii():
+        return len(text)
+    return sum(2 if unicodedata.east_asian_width(character) in _WIDE else 1 for character in text)
+
+
+@dataclass(slots=True)
+class _Page:
+    """Lines being written, at a depth of brackets."""
+
+    width: int
+    lines: list[str] = field(default_factory=lambda: [""])
+    depth: int = 0
+
+    def takes(self, text: str) -> bool:
+        """Whether *text* fits into the line, with a comma after it."""
+        return len(text) < self.width and _columns(self.lines[-1]) + _columns(text) < self.width
+
+    def put(self, part: str) -> None:
+        """Write one token, and begin a new line where JSON has one."""
+        self.depth += (part in _OPENING) - (part in _CLOSING)
+        if part in _CLOSING:
+            self._begin()
+        if part in _MARKS:
+            self.lines[-1] += ": " if part == ":" else part
+        else:
+            self._fold(part)
+        if part == "," or part in _OPENING:
+            self._begin()
+
+    def _begin(self, further: int = 0) -> None:
+        self.lines.append("  " * min(max(self.depth, 0) + further, _DEEPEST))
+
+    def _fold(self, part: str) -> None:
+        """Write a token over as many lines as it needs."""
+        if "\\n" not in part and self.takes(part):
+            self.lines[-1] += part
+            return
+        units: list[str] = _UNIT.findall(part)
+        position = 0
+        while position < len(units):
+            if position:
+                self.lines[-1] += BROKEN
+                self._begin(further=1)
+            taken = self._fitting(units[position : position + self.width])
+            self.lines[-1] += "".join(units[position : position + taken])
+            position += taken
+
+    def _fitting(self, units: Sequence[str]) -> int:
+        """How many of *units* go into the line: up to a line break, or as far as it goes, ending at a space if near."""
+        room = self.width - _columns(self.lines[-1]) - 1
+        for index, unit in enumerate(units):
+            room -= _columns(unit)
+            if room < 0:
+                near = range(index, max(0, index - _BACK), -1)
+                return next((end for end in near if units[end - 1] == " "), max(1, index))
+            if unit == "\\n" and index + 2 < len(units):
+                return index + 1
+        return len(units)

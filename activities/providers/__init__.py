@@ -1,6 +1,6 @@
 """Talking to model providers: one question and one answer, in the same form over both of OpenAI's APIs."""
 
-from .clients import Providers, warm_up
+from .clients import Providers, missing_key, warm_up
 from .failures import CallError, Posture, as_application_error, posture
 from .identity import with_unique_call_ids
 from .values import Answer, Question, ToolSpec
@@ -13,6 +13,7 @@ __all__ = [
     "Question",
     "ToolSpec",
     "as_application_error",
+    "missing_key",
     "posture",
     "warm_up",
     "with_unique_call_ids",

@@ -103,8 +103,8 @@ class Providers:
         return await responses.ask(client, question, encrypted=False)
 
     def _client(self, model: Model) -> AsyncOpenAI:
-        base_url = model.base_url or os.environ.get("OPENAI_BASE_URL") or None
-        key = _key(model.api_key_env, base_url)
+        base_url = _base_url(model)
+        key = _key(model)
         address = _Address(base_url, model.api_key_env, model.timeout)
         client = self._clients.get(address)
         if client is None:
@@ -126,12 +126,29 @@ def _opened(address: _Address, key: str) -> AsyncOpenAI:
     )
 
 
-def _key(variable: str, base_url: str | None) -> str:
-    key = os.environ.get(variable, "").strip()
-    if key or _is_loopback(base_url):
-        return key or _NO_KEY
-    message = f"The environment variable {variable} of the worker holds no API key for {base_url or 'OpenAI'}: set it."
-    raise CallError(Posture("AuthenticationFailed", message, retry=True, delay=SLOW))
+def missing_key(model: Model) -> str | None:
+    """What is missing to call *model*, in one line; None when nothing is. A server on this machine needs no key.
+
+    I/O; not in workflow code.
+    """
+    if os.environ.get(model.api_key_env, "").strip() or _is_loopback(_base_url(model)):
+        return None
+    return f"The environment variable {model.api_key_env} of the worker holds no API key for {_where(model)}: set it."
+
+
+def _key(model: Model) -> str:
+    problem = missing_key(model)
+    if problem is not None:
+        raise CallError(Posture("AuthenticationFailed", problem, retry=True, delay=SLOW))
+    return os.environ.get(model.api_key_env, "").strip() or _NO_KEY
+
+
+def _base_url(model: Model) -> str | None:
+    return model.base_url or os.environ.get("OPENAI_BASE_URL") or None
+
+
+def _where(model: Model) -> str:
+    return _base_url(model) or "OpenAI"
 
 
 def _is_loopback(base_url: str | None) -> bool:

@@ -18,6 +18,7 @@ from assent.connection import connect
 from assent.embedded import EmbeddedServer, embedded_server
 from assent.models import OpenAIChat, OpenAIResponses
 from assent.runtime import serving
+from assent.settings import Settings
 from assent.testing.model_server import ModelServer, Step
 
 
@@ -55,14 +56,8 @@ class Environment:
         queue = task_queue or f"test-{uuid.uuid4().hex[:8]}"
         # A connection of its own, so that two workers can serve one queue, as they do in production.
         connection = await connect(self.server.address)
-        async with serving(
-            connection,
-            agents,
-            task_queue=queue,
-            prefix_cache=prefix_cache,
-            cached_runs=cached_runs,
-            grace=timedelta(seconds=1),
-        ):
+        settings = Settings(task_queue=queue, prefix_cache=prefix_cache, cached_runs=cached_runs)
+        async with serving(connection, agents, settings, grace=timedelta(seconds=1)):
             yield self.client(queue)
 
     def _scripted(self, steps: tuple[Step, ...]) -> str:

@@ -27,13 +27,20 @@ async def check_replay(history: WorkflowHistory | Path | str) -> None:
     if isinstance(history, Path):
         history = history.read_text()
     if isinstance(history, str):
-        history = WorkflowHistory.from_json("replayed", history)
+        history = _read(history)
     replayer = Replayer(
         workflows=[cast("type", part("workflows", "AgentRun"))],
         workflow_runner=cast("WorkflowRunner", part("workflows", "RUNNER")),
         data_converter=data_converter,
     )
     await replayer.replay_workflow(history)
+
+
+def _read(text: str) -> WorkflowHistory:
+    # The workflow id is part of what a requirement's id is made of, so a history must be replayed under its own.
+    history = WorkflowHistory.from_json("", text)
+    own = history.events[0].workflow_execution_started_event_attributes.workflow_id
+    return WorkflowHistory(own, history.events)
 
 
 async def record(run: RunHandle, file: Path) -> None:

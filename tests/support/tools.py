@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
+from collections.abc import Callable
 
 from assent import ToolContext, approval, tool
 
@@ -28,6 +29,7 @@ def look_up(context: ToolContext, key: str) -> str:
     """Look something up.
 
     Args:
+        context: Hidden from the model.
         key: What to look up.
     """
     note(context, f"look_up({key})")
@@ -40,6 +42,7 @@ async def pay(context: ToolContext, to: str, amount: int) -> str:
     """Pay somebody.
 
     Args:
+        context: Hidden from the model.
         to: Who gets it.
         amount: How much, in cents.
     """
@@ -69,4 +72,4 @@ async def break_down(context: ToolContext, how: str) -> str:
     raise ValueError(how)
 
 
-ALL = [look_up, pay, restart, ship, break_down]
+ALL: list[Callable[..., object]] = [look_up, pay, restart, ship, break_down]

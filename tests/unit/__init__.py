@@ -1,0 +1,1 @@
+"""The pure core, tested by the hundred."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from strategies import (
+from .strategies import (
     ALLOW,
     ASK,
     EXTERNAL,
@@ -21,6 +21,7 @@ from assent.protocol import Gate, ModelTurn, ToolOptions, Usage
 from assent.requirements import RunState
 from assent.run import ATTEMPTS_KEPT, MAX_TURNS, Run, decide, state_of
 
+ACTIVITY_LIMIT = 2 * 1024 * 1024
 DENY = Gate(verdict="deny", reason="not here")
 INVALID = Gate(verdict="invalid", reason="amount: not a number")
 
@@ -450,7 +451,6 @@ def test_a_number_that_json_does_not_have_never_stops_the_run(name: str, value: 
         ("decide", {"id": "ID", "by": "bob", "verdict": MEBIBYTE}),
         ("reject", {"id": "ID", "by": "bob", "reason": MEBIBYTE}),
         ("submit_result", {"id": "ID", "by": MEBIBYTE, "output": 1}),
-        (MEBIBYTE, {}),
     ],
 )
 def test_a_mebibyte_of_text_does_not_swell_the_state(name: str, body: dict[str, object]) -> None:
@@ -460,11 +460,20 @@ def test_a_mebibyte_of_text_does_not_swell_the_state(name: str, body: dict[str, 
     assert len(state_of(play.run).model_dump_json()) < 16_384
 
 
-def test_what_the_model_is_told_fits_into_an_activity() -> None:
+@pytest.mark.parametrize("character", ["x", "é", '"', "\x00"])
+def test_what_the_model_is_told_fits_into_an_activity(character: str) -> None:
     play = playing(*[ALLOW] * 20)
     for position in range(20):
-        play.tool(position, "x" * 300 * 1024)
-    assert len(play.asked[-1].input.model_dump_json()) < 2 * 1024 * 1024
+        play.tool(position, character * 256 * 1024)
+    assert len(play.asked[-1].input.model_dump_json().encode()) < ACTIVITY_LIMIT
+
+
+def test_what_people_say_fits_into_an_activity() -> None:
+    play = playing(ASK)
+    for _ in range(4):
+        play.send("send_message", {"content": MEBIBYTE, "by": "bob"})
+    play.reject()
+    assert len(play.asked[-1].input.model_dump_json()) < ACTIVITY_LIMIT
 
 
 def test_a_result_that_is_cut_says_so() -> None:

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from pydantic import JsonValue
-from strategies import (
+from .strategies import (
     PEOPLE,
     TOOLS,
     WORKFLOW_ID,
@@ -112,7 +112,6 @@ class Lives(RuleBasedStateMachine):
         """The model answers with calls, or finally, or with something that does not fit the output type."""
         turn = self.run_now.turn
         named = [(f"call-{turn}-{position}", gate) for position, (gate, _) in enumerate(wanted)]
-        self.gates |= {(turn, position): gate for position, (gate, _) in enumerate(wanted)}
         items = [said(text)] + [
             function_call(call_id, TOOL_OF.get(gate.verdict if gate else "", "pay"), arguments)
             for (call_id, gate), (_, arguments) in zip(named, wanted, strict=True)
@@ -124,6 +123,7 @@ class Lives(RuleBasedStateMachine):
             follow_up="again" if follow_up else None,
         )
         if not self.run_now.ended:
+            self.gates |= {(turn, position): gate for position, (gate, _) in enumerate(wanted)}
             self.rebuilt += items
             self.said += ["again"] if follow_up and not wanted else []
         self.watch(lambda: self.play.model(answer))

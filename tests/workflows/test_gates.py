@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from pydantic import BaseModel
+from temporalio.testing import ActivityEnvironment
 
+from activities.run_tool import ToolCalls
 from assent import (
     Agent,
     PermissionPolicy,
@@ -20,12 +23,12 @@ from assent import (
     tool,
 )
 from assent.protocol import ToolCallInput
-from assent.testing import Approved, Environment, Rejected, call, calls, check_replay, drive, fails, says
+from assent.testing import Approved, Conversation, Environment, Rejected, call, calls, check_replay, drive, fails, says
 from tests.support import tools
 
 
-def outputs(seen: object) -> str:
-    return json.dumps(list(getattr(seen, "tool_outputs").values()))  # noqa: B009
+def outputs(seen: Conversation) -> str:
+    return json.dumps(list(seen.tool_outputs.values()))
 
 
 async def test_calls_of_one_turn_go_their_own_way_and_wait_for_nobody(assent_environment: Environment) -> None:
@@ -38,7 +41,7 @@ async def test_calls_of_one_turn_go_their_own_way_and_wait_for_nobody(assent_env
         assert tools.ran(run.id) == ["look_up(k)"]
         pay, restart = state.active_requirements
         await run.approve(restart, by="bob")
-        while "restart(s)" not in tools.ran(run.id):
+        while "restart(s)" not in tools.ran(run.id):  # noqa: ASYNC110 - a tool's thread writes it
             await asyncio.sleep(0.01)
         still = await run.until_paused()
         assert [each.id for each in still.active_requirements] == [pay.id]
@@ -80,10 +83,10 @@ async def test_who_asked_cannot_approve(assent_environment: Environment) -> None
     async with assent_environment.serve(Agent(name="ops", model=model, tools=tools.ALL)) as client:
         run = await client.start("ops", "Go.", requested_by="Alice")
         [requirement] = (await run.until_paused()).active_requirements
-        result = await run.approve(requirement, by="ＡＬＩＣＥ ")
+        result = await run.approve(requirement, by="\uff21\uff2c\uff29\uff23\uff25 ")
         assert result.status == "refused"
         [attempt] = (await run.state()).attempts
-        assert (attempt.status, attempt.by) == ("refused", "ＡＬＩＣＥ")
+        assert (attempt.status, attempt.by) == ("refused", "\uff21\uff2c\uff29\uff23\uff25")
         await drive(run, lambda _: Approved(), by="bob")
 
 
@@ -241,19 +244,7 @@ async def test_retries_keep_the_idempotency_key(assent_environment: Environment)
         assert (first.attempt, second.attempt, first.requested_by) == (1, 2, "alice")
 
 
-@dataclass
-class Swapped:
-    """A worker's activity that was handed other arguments than were approved."""
-
-    arguments: str
-
-
 async def test_the_activity_refuses_what_was_not_approved(assent_environment: Environment) -> None:
-    from activities.run_tool import ToolCalls  # noqa: PLC0415
-    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
-
-    from temporalio.testing import ActivityEnvironment  # noqa: PLC0415
-
     model = assent_environment.responses(calls(call("pay", to="a", amount=1)), says("done"))
     agent = Agent(name="ops", model=model, tools=tools.ALL)
     async with assent_environment.serve(agent) as client:
@@ -270,7 +261,7 @@ async def test_the_activity_refuses_what_was_not_approved(assent_environment: En
     with ThreadPoolExecutor(1) as threads:
         activity = ToolCalls({"ops": agent}, threads).activity_for(tools.pay)
         environment = ActivityEnvironment()
-        environment.info = environment.info.__class__(**{**environment.info.__dict__, "workflow_id": run.id})
+        environment.info = dataclasses.replace(environment.info, workflow_id=run.id)
         swapped = approved.model_copy(update={"arguments": approved.arguments.replace("1", "1000000")})
         spaced = approved.model_copy(update={"arguments": approved.arguments + " "})
         stripped = approved.model_copy(update={"authorization": None})

@@ -8,7 +8,7 @@ from temporalio.api.enums.v1 import EventType
 from temporalio.api.history.v1 import HistoryEvent
 
 from assent import Agent, RunHandle, approval, tool
-from assent.testing import Approved, Conversation, Environment, Step, call, calls, drive, says
+from assent.testing import Approved, Conversation, Environment, Reply, Step, call, calls, drive, says
 from tests.support import tools
 
 KIB = 1024
@@ -31,11 +31,12 @@ def pages(count: int) -> list[Step]:
     """A script that reads *count* pages one after the other, checks that it saw them all, and says how many."""
     steps: list[Step] = [calls(call("read_page", number=number)) for number in range(count)]
 
-    def last(seen: Conversation) -> Step:
+    def last(seen: Conversation) -> Reply:
         read = sorted(int(output[:4]) for output in seen.tool_outputs.values())
         return says(json.dumps(read))
 
-    return [*steps, last]
+    steps.append(last)
+    return steps
 
 
 async def scheduled(run: RunHandle) -> list[HistoryEvent]:

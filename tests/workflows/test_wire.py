@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -36,7 +36,7 @@ class Waiting:
 
 
 @asynccontextmanager
-async def waiting(running: Environment, *, requested_by: str | None = "alice") -> AsyncIterator[Waiting]:
+async def waiting(running: Environment, *, requested_by: str | None = "alice") -> AsyncGenerator[Waiting]:
     model = running.responses(calls(call("pay", to="bob", amount=5)), lambda seen: says(f"told: {seen.last_output}"))
     async with running.serve(Agent(name="payer", model=model, tools=tools.ALL)) as client:
         run = await client.start("payer", "Pay Bob.", requested_by=requested_by)
@@ -132,12 +132,17 @@ async def test_no_malformed_signal_stops_a_run_or_vanishes(assent_environment: E
 async def test_malformed_updates_are_told_to_the_sender_and_change_nothing(assent_environment: Environment) -> None:
     async with waiting(assent_environment) as it:
         handle = it.client.temporal.get_workflow_handle(it.run.id)
-        bodies: list[list[object]] = [[], [1, 2], ["x"], [{"id": it.id}], [{"id": it.id, "by": "x"}]]
-        bodies += [
-            [{"id": it.id, "by": "x", "verdict": "maybe"}],
-            [{"id": "abcdef12", "by": "x", "verdict": "approve"}],
+        who = {"id": it.id, "by": "x"}
+        bodies: list[list[object]] = [
+            [],
+            [1, 2],
+            ["x"],
+            [{"id": it.id}],
+            [who],
+            [{**who, "verdict": "maybe"}],
+            [{**who, "id": "abcdef12", "verdict": "approve"}],
+            [{**who, "verdict": "reject"}],
         ]
-        bodies += [[{"id": it.id, "by": "x", "verdict": "reject"}]]
         for body in bodies:
             with pytest.raises(WorkflowUpdateFailedError):
                 await handle.execute_update("decide", args=body)
@@ -148,7 +153,8 @@ async def test_malformed_updates_are_told_to_the_sender_and_change_nothing(assen
 
 async def test_a_malformed_start_fails_with_one_line(assent_environment: Environment) -> None:
     async with waiting(assent_environment) as it:
-        for index, arguments in enumerate(([], ["hello"], [{"agent": "payer"}], [{"agent": "payer", "input": " "}])):
+        starts: list[list[object]] = [[], ["hello"], [{"agent": "payer"}], [{"agent": "payer", "input": " "}]]
+        for index, arguments in enumerate(starts):
             handle = await it.client.temporal.start_workflow(
                 "AgentRun", args=arguments, id=f"{it.run.id}-bad-{index}", task_queue=it.client.task_queue
             )

@@ -1,0 +1,292 @@
+"""Following a run at a terminal: its events as they happen, and a question for each call that waits for a person.
+
+POSIX terminals. Questions are read without a thread, so that a question can be withdrawn when somebody else decides,
+and so that Ctrl-C ends the program at once.
+
+I/O; not in workflow code.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import os
+import sys
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from pydantic import JsonValue
+from rich.console import Console
+from rich.text import Text
+
+from assent.console import field as line
+from assent.console import make_console, named, print_commands, print_event, print_requirement, quoted
+from assent.decisions import Signal, decide
+from assent.errors import AssentError
+from assent.handle import RunHandle
+from assent.progress import progress_of, told
+from assent.render import one_line
+from assent.requirements import Requirement, RunState
+from assent.watching import RunEvent
+
+IDLE: Final = 3.0
+"""Seconds without an event after which it is said what holds the run up."""
+_QUESTIONS: Final[dict[str, tuple[str, str]]] = {
+    "confirmation": ("Approve it? [y/n] ", "yn"),
+    "external": (
+        "This call is carried out elsewhere. y: hand in its result, e: it failed, n: reject it [y/e/n] ",
+        "yen",
+    ),
+}
+
+
+Read = Callable[[str], Awaitable[str | None]]
+"""Shows a prompt and reads a line; None at the end of the input."""
+
+
+def can_ask() -> bool:
+    """Whether somebody sits at this process's terminal."""
+    return os.name == "posix" and sys.stdin.isatty() and sys.stdout.isatty()
+
+
+def os_user() -> str | None:
+    """The name of the user who runs this process; None where the system does not know it."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return None
+
+
+async def follow(
+    run: RunHandle, *, approver: str, console: Console | None = None, ask: bool, program: str = "assent"
+) -> RunState:
+    """Print what happens in *run* until it ends, and answer with its state then.
+
+    With *ask*, *approver* is asked about each call that waits: y or n, and why not; for a call that is carried out
+    elsewhere, its result. Without, the commands that decide are printed, beginning with *program*.
+
+    Raises:
+        RunNotFoundError: there is no run of this id.
+        ServerUnreachableError: the server does not answer any more.
+    """
+    desk = Desk(run, approver, console or make_console(), ask=ask, program=program)
+    tasks = [asyncio.ensure_future(work) for work in (desk.watch(), desk.ask_in_turn(), desk.say_what_holds_it_up())]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    state = await run.state()
+    if state.error is not None and not desk.ended:
+        quoted(desk.console, "error", state.error)
+    return state
+
+
+async def decide_at_terminal(
+    run: RunHandle,
+    state: RunState,
+    requirement: Requirement,
+    *,
+    approver: str,
+    console: Console,
+    read: Read,
+    program: str = "assent",
+) -> None:
+    """Ask about one call that waits, and send what *approver* says.
+
+    An answer that is none is asked for again; there is no default. At the end of the input nothing is decided, and
+    the commands to decide are printed.
+
+    Raises:
+        RunNotFoundError: there is no run of this id.
+    """
+    console.print()
+    print_requirement(console, state, requirement, None)
+    said = await _said(requirement, approver, read)
+    if said is None:
+        print_commands(console, run.id, requirement, program)
+        return
+    signal, body = said
+    try:
+        outcome = await decide(run, requirement, signal, body)
+    except AssentError as error:
+        line(console, "", one_line(str(error)), style="red")
+        return
+    style = "bold" if outcome.taken else "bold red"
+    line(console, "", f"{outcome.status}: {one_line(outcome.detail)}", style=style)
+    if outcome.status == "refused":
+        print_commands(console, run.id, requirement, program)
+
+
+async def _said(requirement: Requirement, approver: str, read: Read) -> tuple[Signal, dict[str, JsonValue]] | None:
+    question, choices = _QUESTIONS[requirement.kind]
+    answer = await _choice(f"{named(approver)}: {question}", choices, read)
+    if answer is None:
+        return None
+    if answer == "n":
+        reason = await _text("Why not? The model is told: ", read)
+        return None if reason is None else ("reject", {"by": approver, "reason": reason})
+    if requirement.kind == "confirmation":
+        return "approve", {"by": approver}
+    text = await _text("Its result: " if answer == "y" else "How did it fail? ", read)
+    key = "output" if answer == "y" else "error"
+    return None if text is None else ("submit_result", {"by": approver, key: text})
+
+
+async def _choice(prompt: str, choices: str, read: Read) -> str | None:
+    words = {"yes": "y", "no": "n"}
+    while (text := await read(prompt)) is not None:
+        answer = text.strip().lower()
+        answer = words.get(answer, answer)
+        if len(answer) == 1 and answer in choices:
+            return answer
+    return None
+
+
+async def _text(prompt: str, read: Read) -> str | None:
+    while (text := await read(prompt)) is not None:
+        if text.strip():
+            return text.strip()
+    return None
+
+
+@dataclass
+class Keyboard:
+    """Lines from a terminal, read without a thread. What was typed before a question was asked does not answer it."""
+
+    descriptor: int
+    _typed: bytes = b""
+
+    def discard(self) -> None:
+        """Forget what was typed so far."""
+        import termios  # noqa: PLC0415 - POSIX only, and nobody is asked elsewhere
+
+        self._typed = b""
+        termios.tcflush(self.descriptor, termios.TCIFLUSH)
+
+    async def line(self) -> str | None:
+        """The next line; None at the end of the input."""
+        while b"\n" not in self._typed:
+            await self._readable()
+            more = os.read(self.descriptor, 4_096)
+            if not more:
+                return None
+            self._typed += more
+        typed, _, self._typed = self._typed.partition(b"\n")
+        return typed.decode("utf-8", "replace")
+
+    async def _readable(self) -> None:
+        loop = asyncio.get_running_loop()
+        ready = asyncio.Event()
+        loop.add_reader(self.descriptor, ready.set)
+        try:
+            await ready.wait()
+        finally:
+            loop.remove_reader(self.descriptor)
+
+
+@dataclass
+class Desk:
+    """What happens in a run goes over it; one question at a time lies on it."""
+
+    run: RunHandle
+    approver: str
+    console: Console
+    ask: bool
+    program: str
+    ended: bool = False
+    _waiting: asyncio.Queue[str] = field(default_factory=asyncio.Queue[str])
+    _asked: str | None = None
+    _question: asyncio.Task[None] | None = None
+    _prompt: str = ""
+    _settled: set[str] = field(default_factory=set[str])
+    _eventful: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def watch(self) -> None:
+        """Print each event, note the calls that wait, and withdraw the question that somebody else answered."""
+        async for event in self.run.watch():
+            self._eventful.set()
+            asked = self.ask and event.kind == "waiting" and event.text in _QUESTIONS
+            self._clear()
+            print_event(self.console, event, self.run.id, None if asked else self.program)
+            self.ended = self.ended or event.kind in {"completed", "failed", "cancelled"}
+            if asked and event.requirement_id is not None:
+                self._waiting.put_nowait(event.requirement_id)
+            elif event.kind == "decided":
+                self._withdraw(event)
+            self._show_prompt()
+
+    async def ask_in_turn(self) -> None:
+        """Ask about the calls that wait, one after the other, for as long as the run lasts."""
+        keyboard = Keyboard(sys.stdin.fileno()) if self.ask else None
+        while True:
+            self._asked = await self._waiting.get()
+            if keyboard is None:
+                continue
+            self._question = asyncio.create_task(self._decide(self._asked, keyboard))
+            try:
+                await asyncio.wait({self._question})
+            finally:
+                self._question.cancel()
+            if not self._question.cancelled():
+                self._question.result()
+            self._asked, self._prompt = None, ""
+
+    async def say_what_holds_it_up(self) -> None:
+        """Say so when nothing happens and the run does not wait for people: retries, no worker."""
+        last: list[str] = []
+        while True:
+            self._eventful.clear()
+            try:
+                await asyncio.wait_for(self._eventful.wait(), IDLE)
+            except TimeoutError:
+                lines = list(told(await progress_of(self.run), moving=False))
+                if lines and lines != last:
+                    self._clear()
+                    for each in lines:
+                        line(self.console, "", each, style="yellow")
+                    self._show_prompt()
+                last = lines
+
+    async def _decide(self, identity: str, keyboard: Keyboard) -> None:
+        state = await self.run.state()
+        found = next((each for each in state.active_requirements if each.id == identity), None)
+        if found is None:
+            return
+
+        async def read(prompt: str) -> str | None:
+            if identity in self._settled:
+                return None
+            keyboard.discard()
+            self._prompt = prompt
+            self.console.print(Text(prompt, style="bold"), end="", soft_wrap=True)
+            answer = await keyboard.line()
+            self._prompt = ""
+            return answer
+
+        await decide_at_terminal(
+            self.run, state, found, approver=self.approver, console=self.console, read=read, program=self.program
+        )
+
+    def _withdraw(self, event: RunEvent) -> None:
+        """Take back the question that somebody else has answered, unless more votes are wanted."""
+        if event.requirement_id is None or ": recorded: " in event.text:
+            return
+        self._settled.add(event.requirement_id)
+        if self._prompt and self._question is not None and event.requirement_id == self._asked:
+            self._prompt = ""
+            self._question.cancel()
+
+    def _clear(self) -> None:
+        """Leave the line on which a question stands."""
+        if self._prompt:
+            self.console.print()
+
+    def _show_prompt(self) -> None:
+        """Put the question again, below what was printed meanwhile."""
+        if self._prompt:
+            self.console.print(Text(self._prompt, style="bold"), end="", soft_wrap=True)

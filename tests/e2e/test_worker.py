@@ -1,0 +1,117 @@
+"""`worker.py` as a process: bad configuration is one line and an exit code, and `--embedded` brings everything."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from assent.embedded import free_port
+from tests.e2e.processes import ROOT, Running
+
+GOOD = """
+    from assent import Agent, OpenAIResponses, tool
+
+    {tool}
+
+    agent = Agent(name="a", model=OpenAIResponses(id="m"{model}), tools=[{tools}])
+"""
+
+
+def module(folder: Path, body: str = "", *, tools: str = "", model: str = ', base_url="http://127.0.0.1:9/v1"') -> str:
+    text = textwrap.dedent(GOOD).format(tool=textwrap.dedent(body), tools=tools, model=model)
+    (folder / "my_agents.py").write_text(text)
+    return "my_agents"
+
+
+def run(folder: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("OPENAI", "ASSENT", "TEMPORAL"))}
+    return subprocess.run(
+        [sys.executable, str(ROOT / "worker.py"), *arguments],
+        cwd=folder,
+        env={**kept, "TEMPORAL_ADDRESS": f"127.0.0.1:{free_port()}", **env},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def one_line(done: subprocess.CompletedProcess[str]) -> str:
+    assert done.returncode == 2, (done.returncode, done.stdout, done.stderr)
+    assert done.stderr.startswith("worker: ")
+    assert done.stderr.count("\n") == 1, done.stderr
+    return done.stderr
+
+
+def test_no_agents_are_named(tmp_path: Path) -> None:
+    assert "--agents MODULE" in one_line(run(tmp_path))
+
+
+def test_a_module_that_is_not_there(tmp_path: Path) -> None:
+    assert "module 'nowhere' does not import: ModuleNotFoundError" in one_line(run(tmp_path, "--agents", "nowhere"))
+
+
+def test_a_module_that_does_not_import(tmp_path: Path) -> None:
+    (tmp_path / "my_agents.py").write_text("1/0\n")
+    assert "does not import: ZeroDivisionError" in one_line(run(tmp_path, "--agents", "my_agents"))
+
+
+def test_a_module_without_agents(tmp_path: Path) -> None:
+    (tmp_path / "my_agents.py").write_text("x = 1\n")
+    assert "defines no agent" in one_line(run(tmp_path, ASSENT_AGENTS="my_agents"))
+
+
+def test_a_tool_without_annotations(tmp_path: Path) -> None:
+    name = module(tmp_path, "@tool\ndef pay(amount):\n    ...", tools="pay")
+    line = one_line(run(tmp_path, "--agents", name))
+    assert "my_agents.py:" in line
+    assert "'amount' has no annotation" in line
+
+
+def test_two_tools_of_one_name(tmp_path: Path) -> None:
+    body = "@tool\ndef pay() -> str:\n    ...\n\n@tool(name='pay')\ndef other() -> str:\n    ..."
+    line = one_line(run(tmp_path, "--agents", module(tmp_path, body, tools="pay, other")))
+    assert "two tools are named 'pay'" in line
+
+
+def test_a_tool_that_must_both_wait_and_be_done_elsewhere(tmp_path: Path) -> None:
+    body = "@tool(requires_confirmation=True, external_execution=True)\ndef pay() -> str:\n    ..."
+    line = one_line(run(tmp_path, "--agents", module(tmp_path, body, tools="pay")))
+    assert "pay" in line
+
+
+def test_no_key(tmp_path: Path) -> None:
+    # A server is needed to come as far as that: the key is asked for when the worker is made.
+    line = one_line(run(tmp_path, "--embedded", "--agents", module(tmp_path, model="")))
+    assert "agent 'a'" in line
+    assert "OPENAI_API_KEY" in line
+
+
+def test_no_server(tmp_path: Path) -> None:
+    line = one_line(run(tmp_path, "--agents", module(tmp_path)))
+    assert "no Temporal server answers at 127.0.0.1:" in line
+    assert "TEMPORAL_ADDRESS" in line
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_embedded_brings_a_server_and_a_web_ui_and_ends_with_them(tmp_path: Path, number: signal.Signals) -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, str(ROOT / "worker.py"), "--embedded", "--agents", module(tmp_path), "--task-queue", "q",
+        cwd=tmp_path, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+    )  # fmt: skip
+    worker = Running(process, [])
+    server = await worker.until("Temporal server at")
+    assert "Serving a on task queue 'q'" in await worker.until("Serving")
+    assert "Web UI: http://localhost:" in await worker.until("Web UI")
+    assert await worker.end(number) == 0
+    assert (tmp_path / ".assent" / "temporal.db").exists()
+    host, port = server.split(",")[0].split()[-1].split(":")
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection(host, int(port))

@@ -1,0 +1,1 @@
+"""Histories of yesterday, replayed by the code of today."""
