@@ -13,6 +13,7 @@ from temporalio.exceptions import ApplicationError
 from assent import protocol
 from assent.agent import Agent
 from assent.conversation import Conversation, ToolCall, tool_calls
+from assent.digest import canonical
 from assent.errors import HistoryError
 from assent.messages import problems
 from assent.policy import gate_for
@@ -23,6 +24,8 @@ from .heartbeat import heartbeats
 from .prefixes import Prefixes
 from .providers import Answer, Providers, Question, ToolSpec, as_application_error
 
+ANSWER_LIMIT: Final = 1_000_000
+"""Bytes of one answer of a model."""
 _SLOW: Final = timedelta(minutes=1)
 
 
@@ -58,6 +61,11 @@ class ModelCalls:
                 output_name=getattr(agent.output_type, "__name__", "output"),
             )
             answer = await self._ask(question)
+        size = len(canonical(answer.items))
+        if size > ANSWER_LIMIT:
+            # Said here, because a result that the server refuses would make the paid call again, for ever.
+            message = f"the model's answer is {size} bytes long; a turn may have {ANSWER_LIMIT}"
+            raise ApplicationError(message, type="AnswerTooLarge", non_retryable=True)
         self._prefixes.keep(conversation.append(answer.items), call.prefix)
         return self._turn(agent, call, answer)
 

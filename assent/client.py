@@ -24,6 +24,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from assent import connection, protocol
 from assent.errors import DecisionError, MessageError, ServerUnreachableError
 from assent.handle import RunHandle
+from assent.messages import read_request
 from assent.protocol import ApprovalType, DecisionResult, RunRequest, request_memo
 from assent.records import Approval, PendingRun, is_recorded
 from assent.render import bounded, code, fenced, one_line, visible
@@ -83,17 +84,12 @@ class AgentClient:
         """Start a run. With an *id* that a run has already, this is that run: starting is idempotent.
 
         Raises:
-            MessageError: *agent* or *input* is empty, or the input is too large for the server.
+            MessageError: *agent* or *input* is empty, or too long.
             ServerUnreachableError: the server does not answer.
         """
-        if not agent.strip() or not input.strip():
-            empty = "prompt" if agent.strip() else "agent's name"
-            message = f"the {empty} is empty; give one"
-            raise MessageError(message)
         asked = {"requested_by": requested_by, "max_turns": max_turns}
-        request = RunRequest.model_validate(
-            {"agent": agent, "input": input} | {name: value for name, value in asked.items() if value is not None}
-        )
+        given = {name: value for name, value in asked.items() if value is not None}
+        request = read_request(({"agent": agent, "input": input, **given},))
         run_id = id or f"{agent}-{uuid.uuid4().hex[:12]}"
         try:
             await self._start(request, run_id)

@@ -12,12 +12,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from assent.digest import extend
+from assent.digest import canonical, extend
 from assent.protocol import Item, Prefix
 
 EMPTY_DIGEST: Final = ""
 TURN_LIMIT: Final = 1_000_000
-"""Bytes of tool outputs that one model call carries, all together; the server refuses inputs of over 2 MiB for ever."""
+"""Bytes (as JSON) of tool outputs that one model call carries together; an input of over 2 MiB would wedge the run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ def tool_output(call_id: str, output: str) -> Item:
 
 def fitted(outputs: Sequence[str], limit: int = TURN_LIMIT) -> list[str]:
     """*outputs*, cut where together they are over *limit* bytes: the longest first, each cut marked as one."""
-    sizes = [len(output.encode("utf-8", "surrogatepass")) for output in outputs]
+    sizes = [len(canonical(output)) for output in outputs]
     if sum(sizes) <= limit:
         return list(outputs)
     share = _share(sorted(sizes), limit)
@@ -83,8 +83,9 @@ def _share(ascending: Sequence[int], limit: int) -> int:
 def _cut(output: str, size: int, share: int) -> str:
     if size <= share:
         return output
-    kept = output.encode("utf-8", "surrogatepass")[:share].decode("utf-8", "ignore")
-    return f"{kept}\n[cut here: {share} of {size} bytes]"
+    data = output.encode("utf-8", "surrogatepass")
+    keep = share * len(data) // size
+    return f"{data[:keep].decode('utf-8', 'ignore')}\n[cut here: {keep} of {len(data)} bytes]"
 
 
 def tool_calls(items: Iterable[Item]) -> list[ToolCall]:

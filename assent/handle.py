@@ -5,6 +5,7 @@ I/O; not in workflow code.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from datetime import timedelta
 from typing import Final, NoReturn
@@ -211,6 +212,9 @@ class RunHandle:
         except WorkflowUpdateFailedError as error:
             raise _refused(error.cause) from error
         except WorkflowUpdateRPCTimeoutOrCancelledError as error:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():  # the SDK's words for both: the caller was cancelled
+                raise asyncio.CancelledError from error
             waited = f"{self._answer_timeout.total_seconds():g} s"
             message = f"no worker answered for run {self.id!r} within {waited}; nothing was recorded"
             raise NoWorkerError(message) from error

@@ -19,6 +19,7 @@ from temporalio.api.common.v1 import Payload
 from temporalio.api.enums.v1 import EventType
 from temporalio.api.failure.v1 import Failure as FailureProto
 from temporalio.api.history.v1 import HistoryEvent
+from temporalio.api.update.v1 import Request as UpdateRequest
 from temporalio.common import RawValue
 
 from assent import protocol
@@ -50,7 +51,9 @@ _FAILED: Final = EventType.EVENT_TYPE_ACTIVITY_TASK_FAILED
 _TIMED_OUT: Final = EventType.EVENT_TYPE_ACTIVITY_TASK_TIMED_OUT
 _UPDATE_ACCEPTED: Final = EventType.EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_ACCEPTED
 _MEMO_UPSERTED: Final = EventType.EVENT_TYPE_WORKFLOW_PROPERTIES_MODIFIED
-_INBOUND: Final = frozenset({_STARTED, _SIGNALED, _CANCEL_REQUESTED, _COMPLETED, _FAILED, _TIMED_OUT})
+_UPDATE_ADMITTED: Final = EventType.EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_ADMITTED
+_RESULTS: Final = frozenset({_STARTED, _CANCEL_REQUESTED, _COMPLETED, _FAILED, _TIMED_OUT})
+_INBOUND: Final = _RESULTS | {_SIGNALED, _UPDATE_ADMITTED}
 
 
 @dataclass(slots=True)
@@ -103,6 +106,7 @@ class Reader:
     workflow_id: str
     run_id: str = ""
     _activities: dict[int, tuple[str, str]] = field(default_factory=dict[int, tuple[str, str]])
+    _admitted: dict[str, UpdateRequest] = field(default_factory=dict[str, UpdateRequest])
 
     def events(self, task: WorkflowTask) -> list[Event]:
         """What happened to the run in *task*, in the order in which its code was told.
@@ -111,11 +115,15 @@ class Reader:
             HistoryError: an activity's result cannot be read.
         """
         nonces = _nonces(task.commands)
+        for event in task.inbound:
+            if event.event_type == _UPDATE_ADMITTED:
+                request = event.workflow_execution_update_admitted_event_attributes.request
+                self._admitted[request.meta.update_id] = request
         messages = [event for event in task.inbound if event.event_type == _SIGNALED]
         messages += [event for event in task.commands if event.event_type == _UPDATE_ACCEPTED]
         # A cancellation reaches the workflow's main coroutine one step before activity results reach their tasks.
-        rest = sorted((event for event in task.inbound if event.event_type != _SIGNALED), key=_precedence)
-        found: list[Event] = [_message(event, task.at) for event in sorted(messages, key=_order)]
+        rest = sorted((event for event in task.inbound if event.event_type in _RESULTS), key=_precedence)
+        found: list[Event] = [self._message(event, task.at) for event in sorted(messages, key=_order)]
         for event in rest:
             read = self._read(event, task.at, nonces)
             if read is not None:
@@ -151,6 +159,15 @@ class Reader:
             first_run_id=begun.first_execution_run_id,
             arguments=_arguments(begun.input.payloads),
         )
+
+    def _message(self, event: HistoryEvent, at: datetime) -> MessageReceived:
+        if event.event_type == _SIGNALED:
+            signal = event.workflow_execution_signaled_event_attributes
+            return MessageReceived(at, signal.signal_name, _arguments(signal.input.payloads))
+        accepted = event.workflow_execution_update_accepted_event_attributes
+        # After a workflow reset the request stands in an event of its own, where it was admitted again.
+        request = self._admitted.get(accepted.protocol_instance_id, accepted.accepted_request)
+        return MessageReceived(at, request.input.name, _arguments(request.input.args.payloads), "update")
 
     def _completed(
         self, scheduled: int, result: Iterable[Payload], at: datetime, nonces: dict[str, str]
@@ -246,14 +263,6 @@ def scheduled(activity_id: str) -> Callable[[WorkflowTask], bool]:
         )
 
     return found
-
-
-def _message(event: HistoryEvent, at: datetime) -> MessageReceived:
-    if event.event_type == _SIGNALED:
-        signal = event.workflow_execution_signaled_event_attributes
-        return MessageReceived(at, signal.signal_name, _arguments(signal.input.payloads))
-    request = event.workflow_execution_update_accepted_event_attributes.accepted_request
-    return MessageReceived(at, request.input.name, _arguments(request.input.args.payloads), "update")
 
 
 def _order(event: HistoryEvent) -> tuple[int, int]:

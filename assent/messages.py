@@ -13,11 +13,13 @@ from typing import Final, TypeVar, cast
 
 from pydantic import ValidationError
 
+from assent.digest import canonical
 from assent.errors import MessageError
 from assent.protocol import (
     APPROVE,
     DECIDE,
     DELIVER,
+    PROMPT_LIMIT,
     REJECT,
     SEND_MESSAGE,
     SUBMIT_INPUT,
@@ -93,6 +95,10 @@ def read_request(arguments: tuple[object, ...]) -> RunRequest:
         raise MessageError(message) from None
     if not request.input.strip():
         message = "AgentRun: input: the prompt is empty; say what the agent is to do"
+        raise MessageError(message)
+    size = len(canonical(request.input))
+    if size > PROMPT_LIMIT:
+        message = f"AgentRun: input: the prompt is {size} bytes long; it may be {PROMPT_LIMIT}"
         raise MessageError(message)
     return request
 

@@ -71,9 +71,9 @@ class RunRequest(Stored):
     starter. *max_turns* may lower the agent's own limit, never raise it.
     """
 
-    agent: str = Field(min_length=1)
+    agent: str = Field(min_length=1, max_length=100)
     input: str = Field(min_length=1)
-    requested_by: str | None = None
+    requested_by: str | None = Field(default=None, max_length=200)
     max_turns: int | None = Field(default=None, ge=1)
 
 
@@ -206,15 +206,21 @@ class ToolOutcome(Stored):
 
 # -- decisions and deliveries -----------------------------------------------------------------------------------------
 
+PROMPT_LIMIT: Final = 1_000_000
+"""Bytes (as JSON) of a run's input."""
+
 _Text = Field(min_length=1)
+_Id = Field(min_length=1, max_length=64)
+_Name = Field(min_length=1, max_length=200)
+_Reason = Field(min_length=1, max_length=20_000)
 
 
 class Approve(Inbound):
     """The signal `approve`. *arguments* (an edit) and *remember* (a grant) are read, and refused until supported."""
 
-    id: str = _Text
-    by: str = _Text
-    reason: str | None = None
+    id: str = _Id
+    by: str = _Name
+    reason: str | None = Field(default=None, max_length=20_000)
     arguments: dict[str, JsonValue] | None = None
     remember: dict[str, JsonValue] | None = None
 
@@ -222,25 +228,25 @@ class Approve(Inbound):
 class Reject(Inbound):
     """The signal `reject`. *reason* is what the model is told."""
 
-    id: str = _Text
-    by: str = _Text
-    reason: str = _Text
+    id: str = _Id
+    by: str = _Name
+    reason: str = _Reason
 
 
 class SubmitResult(Inbound):
     """The signal `submit_result`: the result of a call that was carried out elsewhere, or its *error*."""
 
-    id: str = _Text
-    by: str = _Text
+    id: str = _Id
+    by: str = _Name
     output: JsonValue = None
-    error: str | None = Field(default=None, min_length=1)
+    error: str | None = Field(default=None, min_length=1, max_length=20_000)
 
 
 class SubmitInput(Inbound):
     """The signal `submit_input`: the fields that a tool needs from a person."""
 
-    id: str = _Text
-    by: str = _Text
+    id: str = _Id
+    by: str = _Name
     values: dict[str, JsonValue]
 
 
@@ -248,16 +254,16 @@ class SendMessage(Inbound):
     """The signal `send_message`: something more for the model to read before its next turn."""
 
     content: str = _Text
-    by: str = _Text
+    by: str = _Name
 
 
 class Decide(Inbound):
     """The update `decide`: as `approve` or `reject`, plus the *verdict*, with an answer."""
 
-    id: str = _Text
-    by: str = _Text
+    id: str = _Id
+    by: str = _Name
     verdict: Literal["approve", "reject"]
-    reason: str | None = None
+    reason: str | None = Field(default=None, max_length=20_000)
     arguments: dict[str, JsonValue] | None = None
     remember: dict[str, JsonValue] | None = None
 

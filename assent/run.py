@@ -18,7 +18,7 @@ from typing import Final
 
 from pydantic import JsonValue
 
-from assent import approvals, calls, messages
+from assent import approvals, attempts, calls, messages
 from assent.calls import Call
 from assent.conversation import Conversation, ToolCall, fitted, text_of, tool_calls, tool_output, user_message
 from assent.errors import MessageError
@@ -52,7 +52,6 @@ from assent.protocol import (
 from assent.requirements import Attempt, Requirement, RunState
 
 MAX_TURNS: Final = 50
-ATTEMPTS_KEPT: Final = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -331,13 +330,14 @@ def _message_received(run: Run, event: MessageReceived) -> Step:
     try:
         message = messages.read(event.name, event.arguments)
     except MessageError as error:
-        return _unreadable(run, event, str(error))
+        result = DecisionResult(status="refused", detail=str(error))
+        return Step(_keep(run, attempts.unreadable(event, str(error))), result=result)
     if isinstance(message, SendMessage):
         return _queue(run, message, event)
     context = approvals.Context(event.at, event.channel, run.request.requested_by if run.request else None)
     ruling = approvals.rule(run.requirements, message, context)
     if ruling.requirement is None:
-        return Step(_keep(run, _attempt(event, ruling.result, message.by)), result=ruling.result)
+        return Step(_keep(run, attempts.attempt_of(event, ruling.result, message.by)), result=ruling.result)
     decided = ruling.requirement
     after = _with_requirement(run, decided.id, lambda _: decided)
     return replace(_resolved(after, decided, ruling.answer, event.at), result=ruling.result)
@@ -356,42 +356,17 @@ def _resolved(run: Run, decided: Requirement, answer: str | None, at: datetime) 
 
 
 def _queue(run: Run, message: SendMessage, event: MessageReceived) -> Step:
-    if run.ended:
-        result = DecisionResult(status="late", detail="the run has ended")
-        return Step(_keep(run, _attempt(event, result, message.by)), result=result)
-    queued = replace(run, queued=(*run.queued, user_message(message.content)))
+    item = user_message(message.content)
+    objection = "the run has ended" if run.ended else attempts.queue_objection(run.queued, item)
+    if objection is not None:
+        result = DecisionResult(status="late" if run.ended else "refused", detail=objection)
+        return Step(_keep(run, attempts.attempt_of(event, result, message.by)), result=result)
+    queued = replace(run, queued=(*run.queued, item))
     return Step(queued, result=DecisionResult(status="recorded", detail="the model reads it with its next turn"))
 
 
-def _unreadable(run: Run, event: MessageReceived, problem: str) -> Step:
-    attempt = Attempt(
-        status="unreadable",
-        name=event.name,
-        detail=problem,
-        at=event.at,
-        text=messages.shown(event.arguments),
-        channel=event.channel,
-    )
-    return Step(_keep(run, attempt), result=DecisionResult(status="refused", detail=problem))
-
-
-def _attempt(event: MessageReceived, result: DecisionResult, by: str) -> Attempt:
-    return Attempt.model_validate(
-        {
-            "status": result.status,
-            "name": event.name,
-            "detail": result.detail,
-            "at": event.at,
-            "by": by,
-            "requirement_id": result.requirement_id,
-            "text": messages.shown(event.arguments),
-            "channel": event.channel,
-        }
-    )
-
-
 def _keep(run: Run, attempt: Attempt) -> Run:
-    kept = (*run.attempts, attempt)[-ATTEMPTS_KEPT:]
+    kept = (*run.attempts, attempt)[-attempts.KEPT :]
     dropped = run.attempts_dropped + len(run.attempts) + 1 - len(kept)
     return replace(run, attempts=kept, attempts_dropped=dropped)
 

@@ -17,7 +17,7 @@ import assent
 ROOT = Path(__file__).parents[2]
 ARROW = ("assent", "activities", "workflows")
 PURE = (
-    "agent", "approvals", "authorization", "calls", "conversation", "digest", "errors", "events", "messages", "models",
+    "agent", "approvals", "attempts", "authorization", "calls", "conversation", "digest", "errors", "events", "messages", "models",
     "policy", "protocol", "records", "render", "requirements", "run", "schema", "tools", "views", "watching",
 )  # fmt: skip
 

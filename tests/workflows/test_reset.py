@@ -1,0 +1,76 @@
+"""Resets by the `temporal` command: a run reset to before an approval asks again; a fold still tells what it says."""
+
+from __future__ import annotations
+
+from assent import Agent, RunHandle, RunState
+from assent.client import AgentClient
+from assent.testing import Approved, Environment, call, calls, drive, says
+from tests.support import tools
+from tests.workflows.test_wire import temporal
+
+
+async def told_by(client: AgentClient, run: RunHandle) -> tuple[RunState, RunState]:
+    """What the history folds to, and what the run says of itself."""
+    live = RunState.model_validate(await client.temporal.get_workflow_handle(run.id).query("state"))
+    return (await run.state()).model_copy(update={"run_id": ""}), live.model_copy(update={"run_id": ""})
+
+
+async def test_a_reset_to_before_the_approval_asks_again(assent_environment: Environment) -> None:
+    model = assent_environment.responses(calls(call("pay", to="a", amount=1)), says("done"))
+    async with assent_environment.serve(Agent(name="ops", model=model, tools=tools.ALL)) as client:
+        run = await client.start("ops", "Go.", requested_by="alice")
+        [first] = (await run.until_paused()).active_requirements
+        await run.send("approve", {"id": first.id, "by": "bob"})
+        await run.result()
+        await temporal(
+            assent_environment, "workflow", "reset", "--workflow-id", run.id, "--type", "FirstWorkflowTask",
+            "--reason", "test",
+        )  # fmt: skip
+        state = await run.until_paused()
+        assert state.is_paused
+        [second] = state.active_requirements
+        assert second.id != first.id
+        # The signal was applied again by the server, and authorises nothing: its requirement is not this one.
+        assert [attempt.status for attempt in state.attempts] == ["unknown"]
+        folded, live = await told_by(client, run)
+        assert folded == live
+        assert tools.ran(run.id) == ["pay(a, 1)"]
+        assert (await drive(run, lambda _: Approved(), by="bob")).status == "completed"
+
+
+async def test_a_reset_after_the_approval_replays_cleanly(assent_environment: Environment) -> None:
+    model = assent_environment.responses(calls(call("pay", to="a", amount=1)), says("done"))
+    async with assent_environment.serve(Agent(name="ops", model=model, tools=tools.ALL)) as client:
+        run = await client.start("ops", "Go.")
+        [requirement] = (await run.until_paused()).active_requirements
+        await run.approve(requirement, by="bob")
+        await run.result()
+        await temporal(
+            assent_environment, "workflow", "reset", "--workflow-id", run.id, "--type", "LastWorkflowTask",
+            "--reason", "test",
+        )  # fmt: skip
+        state = await run.until_paused()
+        assert state.status == "completed"
+        assert tools.ran(run.id) == ["pay(a, 1)"]
+        folded, live = await told_by(client, run)
+        assert folded == live
+
+
+async def test_a_reset_that_applies_an_update_again_folds_to_what_the_run_says(
+    assent_environment: Environment,
+) -> None:
+    model = assent_environment.responses(calls(call("pay", to="a", amount=1)), says("done"))
+    async with assent_environment.serve(Agent(name="ops", model=model, tools=tools.ALL)) as client:
+        run = await client.start("ops", "Go.")
+        [requirement] = (await run.until_paused()).active_requirements
+        await run.approve(requirement, by="bob")
+        await run.result()
+        await temporal(
+            assent_environment, "workflow", "reset", "--workflow-id", run.id, "--type", "FirstWorkflowTask",
+            "--reason", "test",
+        )  # fmt: skip
+        state = await run.until_paused()
+        assert state.is_paused
+        folded, live = await told_by(client, run)
+        assert folded == live
+        await drive(run, lambda _: Approved(), by="bob")
