@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Final
 
 from pydantic import TypeAdapter, ValidationError
+from pydantic_core import from_json
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
@@ -113,8 +114,10 @@ def _gates(agent: Agent, calls: list[ToolCall]) -> dict[str, Gate]:
 def _output(output_type: type[object], text: str) -> dict[str, object]:
     try:
         TypeAdapter(output_type).validate_json(text)
-    except ValidationError as error:
-        return {"follow_up": f"Your answer does not fit the required output: {problems(error)}. Answer again."}
+        canonical(from_json(text))
+    except ValueError as error:
+        problem = problems(error) if isinstance(error, ValidationError) else str(error)
+        return {"follow_up": f"Your answer does not fit the required output: {problem}. Answer again."}
     return {"structured": True}
 
 

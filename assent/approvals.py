@@ -23,6 +23,7 @@ from assent.protocol import (
     SubmitInput,
     SubmitResult,
 )
+from assent.render import bounded, hidden
 from assent.requirements import Requirement, Vote
 
 SHORTEST_PREFIX: Final = 6
@@ -52,8 +53,15 @@ class Context:
 
 def fold_name(name: str) -> str:
     """A name reduced to what makes it the same person: NFKC, case folded, without white space or invisible marks."""
-    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
-    return "".join(mark for mark in folded if not mark.isspace() and unicodedata.category(mark) not in {"Cf", "Cc"})
+    before = None
+    while name != before:  # What is left out may let its neighbours compose, and what composes may fold again.
+        before, name = name, _folded_once(name)
+    return name
+
+
+def _folded_once(name: str) -> str:
+    seen = "".join(mark for mark in name if not mark.isspace() and not hidden(mark))
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", seen).casefold())
 
 
 def find(requirements: Sequence[Requirement], wanted: str) -> Requirement | str:
@@ -103,7 +111,9 @@ def _too_late(found: Requirement, decision: Decision) -> Ruling:
     settled = f"already {found.status}" + (f" by {found.resolved_by}" if found.resolved_by else "")
     if found.status == "superseded":
         return _answer(found, "superseded", "an edit replaced it")
-    same = found.status == "rejected" if isinstance(decision, Reject) else found.status == "approved"
+    same = found.status == ("rejected" if isinstance(decision, Reject) else "approved")
+    if isinstance(decision, Approve | SubmitResult):
+        same = same and isinstance(decision, SubmitResult) == (found.kind == "external")
     return _answer(found, "duplicate" if same else "late", settled)
 
 
@@ -111,6 +121,8 @@ def _objection(found: Requirement, decision: Decision, context: Context) -> str 
     """Why the decision may not be taken, whatever the votes; None when it may."""
     if found.approvers is not None and fold_name(decision.by) not in {fold_name(name) for name in found.approvers}:
         return f"{decision.by!r} may not decide this; it takes one of: {', '.join(found.approvers)}"
+    if not fold_name(decision.by):
+        return f"{decision.by!r} is no name that anybody could see"
     match decision:
         case Reject():
             return None
@@ -123,12 +135,14 @@ def _objection(found: Requirement, decision: Decision, context: Context) -> str 
 
 
 def _approval_objection(found: Requirement, decision: Approve, context: Context) -> str | None:
-    if found.kind == "external":
-        return "this call waits for a result from outside: use submit_result, or reject it"
+    if found.kind != "confirmation":
+        return "this call waits for a result or for values: use submit_result or submit_input, or reject it"
     if decision.arguments is not None:
         return "editing the arguments is not supported by this version: reject it and say what to change"
     if decision.remember is not None:
         return "remembering an approval is not supported by this version: approve this call alone"
+    if found.expires_at is not None and context.at >= found.expires_at:
+        return f"it was to be approved before {found.expires_at.isoformat()}"
     asker = context.requested_by
     if asker is not None and not found.self_approval and fold_name(asker) == fold_name(decision.by):
         return f"{decision.by!r} asked for this run and may not approve in it"
@@ -175,7 +189,7 @@ def _rejected(found: Requirement, vote: Vote) -> Ruling:
 def _delivered(found: Requirement, decision: SubmitResult, vote: Vote) -> Ruling:
     text = decision.error if decision.error is not None else as_text(decision.output)
     status: DecisionStatus = "failed" if decision.error is not None else "executed"
-    settled = _settle(found, vote, status="approved", execution=status, result=text[:RESULT_SHOWN])
+    settled = _settle(found, vote, status="approved", execution=status, result=bounded(text, RESULT_SHOWN))
     answer = f"Error: {text}" if status == "failed" else text
     return Ruling(_result(settled, status, f"result handed in by {vote.by}"), settled, answer)
 

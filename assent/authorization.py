@@ -11,6 +11,7 @@ from __future__ import annotations
 import hmac
 from datetime import datetime
 
+from assent.approvals import fold_name
 from assent.digest import requirement_id
 from assent.policy import PermissionPolicy, gate_for
 from assent.protocol import Authorization, ToolCallInput
@@ -49,8 +50,9 @@ def _mismatch(
     )
     if not hmac.compare_digest(expected, authorization.requirement_id):
         return "the call is not the one that was approved: its digest differs"
-    if len(authorization.approved_by) < authorization.needed:
-        return f"the call has {len(authorization.approved_by)} of {authorization.needed} approvals"
+    people = len({fold_name(name) for name in authorization.approved_by})
+    if people < authorization.needed:
+        return f"the call has {people} of {authorization.needed} approvals"
     if authorization.expires_at is not None and now >= authorization.expires_at:
         return "the approval has expired"
     return None

@@ -33,6 +33,8 @@ _STYLES: Final[dict[RunEventKind, str]] = {
     "waiting": "bold yellow", "decided": "bold", "not_counted": "yellow", "completed": "bold green",
     "failed": "bold red", "cancelled": "bold red",
 }  # fmt: skip
+_WHOLE: Final[frozenset[RunEventKind]] = frozenset({"decided", "not_counted"})
+"""Events that are never shortened: what people did."""
 _STATUS_STYLES: Final = {
     "waiting": "bold yellow", "pending": "bold yellow", "completed": "green", "approved": "green", "failed": "red",
     "rejected": "red", "cancelled": "red", "expired": "red",
@@ -222,7 +224,8 @@ def print_event(console: Console, event: RunEvent, run_id: str, program: str | N
     row = Text(f"{event.at.astimezone(UTC):%H:%M:%SZ}  ", style="dim")
     row.append(Text(f"{label:<15}", style=f"not dim {_STYLES.get(event.kind, '')}"))
     whole = one_line(_meaning(event))
-    shown = fit(whole, max(console.width - cell_len(row.plain), NARROWEST // 2))
+    room = max(console.width - cell_len(row.plain), NARROWEST // 2)
+    shown = whole if event.kind in _WHOLE else fit(whole, room)
     row.append(Text(shown, style="default not dim"))
     console.print(row, soft_wrap=True)
     if event.kind == "waiting" and program is not None:

@@ -84,7 +84,10 @@ def _cut(output: str, size: int, share: int) -> str:
     if size <= share:
         return output
     data = output.encode("utf-8", "surrogatepass")
-    keep = share * len(data) // size
+    keep = min(share, len(data))
+    # What escapes to many bytes may lie at the beginning, so the cut is measured again until it fits.
+    while keep and (written := len(canonical(data[:keep].decode("utf-8", "ignore")))) > share:
+        keep = keep * share // written
     return f"{data[:keep].decode('utf-8', 'ignore')}\n[cut here: {keep} of {len(data)} bytes]"
 
 

@@ -34,7 +34,7 @@ from assent.errors import (
     RunNotFoundError,
     ServerUnreachableError,
 )
-from assent.history import Follower
+from assent.history import Follower, Happening
 from assent.protocol import DecisionResult, RunResult
 from assent.records import Approval, approvals_of
 from assent.requirements import PendingRequirement, Requirement, RunState
@@ -53,17 +53,9 @@ class RunHandle:
     State, records and events are read from the run's history, so they need no worker; decisions are answered by one.
     """
 
-    def __init__(
-        self,
-        client: Client,
-        run_id: str,
-        *,
-        execution_id: str | None = None,
-        answer_timeout: timedelta = ANSWER_TIMEOUT,
-    ) -> None:
+    def __init__(self, client: Client, run_id: str, *, execution_id: str | None = None) -> None:
         """*execution_id* fixes one execution of the workflow id; None is the newest."""
         self.id = run_id
-        self._answer_timeout = answer_timeout
         self._client = client
         self._handle = client.get_workflow_handle(run_id, run_id=execution_id)
 
@@ -80,7 +72,8 @@ class RunHandle:
         if description.workflow_type != protocol.WORKFLOW:
             message = f"workflow {self.id!r} is a {description.workflow_type!r}, not a run of Assent"
             raise HistoryError(message)
-        return _closed(state_of(await self._fold()), description)
+        state = state_of(await self._fold())
+        return _closed(state if state.id else state.model_copy(update={"id": self.id}), description)
 
     async def audit(self) -> list[Approval]:
         """The record of each requirement of the run, pending ones included, from its history.
@@ -115,11 +108,20 @@ class RunHandle:
         Raises:
             RunNotFoundError: there is no run of this id.
         """
+        async for happening in self.happenings(wait=True):
+            for event in describe(happening.event, happening.before, happening.step):
+                yield event
+
+    async def happenings(self, *, wait: bool = False) -> AsyncIterator[Happening]:
+        """What happened in the run, as the core that decides it saw it; with *wait* to its end, as it happens.
+
+        Raises:
+            RunNotFoundError: there is no run of this id.
+        """
         follower = Follower(self.id)
-        async for page in self._pages(wait=True):
+        async for page in self._pages(wait=wait):
             for happening in follower.feed(page):
-                for event in describe(happening.event, happening.before, happening.step):
-                    yield event
+                yield happening
             if follower.run.ended:
                 return
 
@@ -147,7 +149,7 @@ class RunHandle:
         Raises:
             MessageError: *by* is empty.
             RequirementNotFoundError: nothing, or more than one thing, has the id.
-            NoWorkerError: no worker answered in 10 seconds; nothing was recorded. `send` needs none.
+            NoWorkerError: no worker answered; whether the decision will count is not known. `send` needs none.
             RunNotFoundError: there is no run of this id.
         """
         return await self._decide(requirement, "approve", by, reason)
@@ -207,7 +209,7 @@ class RunHandle:
     async def _ask(self, update: str, body: Mapping[str, JsonValue]) -> DecisionResult:
         try:
             result: DecisionResult = await self._handle.execute_update(
-                update, dict(body), result_type=DecisionResult, rpc_timeout=self._answer_timeout
+                update, dict(body), result_type=DecisionResult, rpc_timeout=ANSWER_TIMEOUT
             )
         except WorkflowUpdateFailedError as error:
             raise _refused(error.cause) from error
@@ -215,8 +217,8 @@ class RunHandle:
             task = asyncio.current_task()
             if task is not None and task.cancelling():  # the SDK's words for both: the caller was cancelled
                 raise asyncio.CancelledError from error
-            waited = f"{self._answer_timeout.total_seconds():g} s"
-            message = f"no worker answered for run {self.id!r} within {waited}; nothing was recorded"
+            # The server keeps the update in memory, and hands it to a worker that comes up later.
+            message = f"no worker answered for run {self.id!r}; the decision may still count once one runs"
             raise NoWorkerError(message) from error
         except RPCError as error:
             if _has_ended(error):

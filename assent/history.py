@@ -226,11 +226,19 @@ class Follower:
         """
         for task in self._gatherer.tasks(page):
             for event in self._reader.events(task):
-                before, step = self.run, decide(self.run, event)
+                before, step = self.run, _decided(self.run, event)
                 self.run = step.run
                 yield Happening(event, before, step)
             if until is not None and until(task):
                 return
+
+
+def _decided(run: Run, event: Event) -> Step:
+    try:
+        return decide(run, event)
+    except KeyError as error:
+        message = f"the history lacks the memo that tells the nonce of call {error}; it is cut, or not of a run"
+        raise HistoryError(message) from None
 
 
 def fold(

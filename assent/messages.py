@@ -33,6 +33,7 @@ from assent.protocol import (
     SubmitInput,
     SubmitResult,
 )
+from assent.render import bounded, one_line
 
 _M = TypeVar("_M", bound=Inbound)
 Message = Approve | Reject | SubmitResult | SubmitInput | SendMessage
@@ -53,6 +54,7 @@ _EXAMPLE: Final = {
     DECIDE: '{"id": "…", "by": "YOUR NAME", "verdict": "approve"}',
     DELIVER: '{"id": "…", "by": "YOUR NAME", "output": …}',
 }
+FIELD_SHOWN: Final = 60
 SHOWN: Final = 300
 """Characters of an unreadable message that are kept and shown; the whole stays in the history, with its event."""
 
@@ -136,12 +138,13 @@ def _decision(decide: Decide) -> Approve | Reject:
 def problems(error: ValidationError) -> str:
     """The problems that pydantic found, in one line: each field and what is wrong with it."""
     found = error.errors(include_url=False, include_input=False, include_context=False)
-    return "; ".join(f"{'.'.join(map(str, each['loc'])) or 'input'}: {each['msg']}" for each in found[:5])
+    return "; ".join(f"{_place(each['loc'])}: {bounded(each['msg'], 200)}" for each in found[:5])
+
+
+def _place(location: tuple[int | str, ...]) -> str:
+    return bounded(one_line(".".join(map(str, location))), FIELD_SHOWN) or "input"
 
 
 def shown(arguments: Sequence[object]) -> str:
     """What arrived, bounded, for whoever looks at the run."""
-    text = ", ".join(repr(argument) for argument in arguments)
-    if len(text) <= SHOWN:
-        return text
-    return f"{text[:SHOWN]}… ({len(text)} characters)"
+    return bounded(", ".join(repr(argument) for argument in arguments), SHOWN)

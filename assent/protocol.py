@@ -56,9 +56,10 @@ class Stored(BaseModel):
 
 
 class Inbound(BaseModel):
-    """A message from outside: frozen, strict about types, and unknown fields are errors."""
+    """A message from outside: frozen, strict about types, and unknown fields are errors; so are NaN and infinities."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, str_strip_whitespace=True)
+    # `1e999` is JSON, and lenient readers make an infinity of it, which has no digest.
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, str_strip_whitespace=True, allow_inf_nan=False)
 
 
 # -- starting a run ---------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from typing import Final
 _HIDDEN: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 _KEPT: Final = frozenset("\n\t")
 # Invisible, though Unicode files them under letters and marks.
-_BLANK: Final = frozenset("\u115f\u1160\u3164\uffa0\u2800\u034f\u17b4\u17b5")
+_BLANK: Final = frozenset("\u115f\u1160\u3164\uffa0\u2800\u034f\u17b4\u17b5\u180b\u180c\u180d\u180f")
 
 
 def visible(text: str) -> str:
@@ -30,13 +30,16 @@ def one_line(text: str) -> str:
     return visible(text).replace("\n", "\\n").replace("\t", "\\t")
 
 
-def _shown(character: str) -> str:
-    if character in _KEPT:
-        return character
+def hidden(character: str) -> bool:
+    """Whether *character* would not show, or as another: controls, bidi, zero width, blanks other than the space."""
     category = unicodedata.category(character)
     blank = category == "Zs" and character != " "
     variation = "\ufe00" <= character <= "\ufe0f" or "\U000e0100" <= character <= "\U000e01ef"
-    if category in _HIDDEN or blank or variation or character in _BLANK:
+    return category in _HIDDEN or blank or variation or character in _BLANK
+
+
+def _shown(character: str) -> str:
+    if character not in _KEPT and hidden(character):
         return f"\\x{ord(character):02x}" if ord(character) < 0x100 else f"\\u{{{ord(character):x}}}"
     return character
 

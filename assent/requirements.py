@@ -27,7 +27,7 @@ class Vote(Stored):
 class Attempt(Stored):
     """Something that somebody sent and that did not count, kept so that it does not vanish.
 
-    *text* is bounded; *count* is how many the same line stands for.
+    *text* is the beginning of what was sent; the whole is in the history.
     """
 
     status: Literal["duplicate", "late", "refused", "superseded", "unknown", "unreadable"]

@@ -49,6 +49,7 @@ from assent.protocol import (
     SendMessage,
     Usage,
 )
+from assent.render import bounded
 from assent.requirements import Attempt, Requirement, RunState
 
 MAX_TURNS: Final = 50
@@ -188,7 +189,7 @@ def _model_answered(run: Run, event: ModelAnswered) -> Step:
         return _begin_calls(after, wanted, event)
     if turn.follow_up is not None:
         return _call_model(after, [user_message(turn.follow_up)], event.at)
-    if after.queued:
+    if after.queued and after.turn < after.max_turns:
         return _call_model(after, [], event.at)
     return _complete(after, turn)
 
@@ -296,7 +297,7 @@ def _answered(run: Run, position: int, answer: str, execution: str, at: datetime
     call = run.calls[position] if position < len(run.calls) else None
     if call is None or call.answer is not None or not call.running:
         return Step(run)
-    result = {"execution": execution, "result": answer[: approvals.RESULT_SHOWN]}
+    result = {"execution": execution, "result": bounded(answer, approvals.RESULT_SHOWN)}
     after = _with_call(run, position, replace(call, answer=answer, running=False))
     if call.requirement_id is not None:
         after = _with_requirement(after, call.requirement_id, lambda found: found.model_copy(update=result))

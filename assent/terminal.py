@@ -34,10 +34,7 @@ IDLE: Final = 3.0
 """Seconds without an event after which it is said what holds the run up."""
 _QUESTIONS: Final[dict[str, tuple[str, str]]] = {
     "confirmation": ("Approve it? [y/n] ", "yn"),
-    "external": (
-        "This call is carried out elsewhere. y: hand in its result, e: it failed, n: reject it [y/e/n] ",
-        "yen",
-    ),
+    "external": ("y: hand in its result, e: it failed, n: reject it [y/e/n] ", "yen"),
 }
 
 
@@ -116,8 +113,8 @@ async def decide_at_terminal(
     except AssentError as error:
         line(console, "", one_line(str(error)), style="red")
         return
-    style = "bold" if outcome.taken else "bold red"
-    line(console, "", f"{outcome.status}: {one_line(outcome.detail)}", style=style)
+    if outcome.status == "sent":
+        line(console, "sent", one_line(outcome.detail), style="bold")
     if outcome.status == "refused":
         print_commands(console, run.id, requirement, program)
 
@@ -242,7 +239,8 @@ class Desk:
         while True:
             self._eventful.clear()
             try:
-                await asyncio.wait_for(self._eventful.wait(), IDLE)
+                async with asyncio.timeout(IDLE):
+                    await self._eventful.wait()
             except TimeoutError:
                 lines = list(told(await progress_of(self.run), moving=False))
                 if lines and lines != last:

@@ -40,7 +40,8 @@ WIDTH: Final = 56
 """Columns of a code block in the Web UI's narrow column; what is longer can only be reached by scrolling sideways."""
 BROKEN: Final = "↵"
 """Marks the end of a line that was broken to fit."""
-SUMMARY: Final = 120
+SUMMARY: Final = 80
+"""Characters of a timeline label; a longer one runs over the edge of the timeline at its beginning."""
 
 
 def pending_memo(requirements: Sequence[Requirement]) -> list[PendingRequirement]:
@@ -77,7 +78,9 @@ def _entry(requirement: Requirement, size: int, *, fits: bool) -> PendingRequire
 
 def call_summary(tool: str, arguments: str) -> str:
     """One line for the timeline: the tool and the beginning of its arguments."""
-    return bounded(one_line(f"{tool}({arguments})"), SUMMARY)
+    text = one_line(f"{tool}({arguments[:SUMMARY]})")
+    whole = len(arguments) <= SUMMARY and len(text) <= SUMMARY
+    return text if whole else f"{text[: SUMMARY - 1]}…"
 
 
 def signal_command(workflow_id: str, name: str, body: dict[str, JsonValue]) -> str:
@@ -176,6 +179,7 @@ def _waiting(run: Run, requirement: Requirement, room: int) -> str:
     shown = f"{text[:room]}…" if cut else text or "(no arguments)"
     lines = [
         f"### {_ASKS[requirement.kind]}: {code(requirement.tool)}",
+        *(["**Cut: read the whole before you decide.** More below."] if cut else []),
         fenced(shown, "json"),
         "\n".join(f"- {term}" for term in _terms(run, requirement, None if cut else text)),
         _how(run, requirement),
@@ -197,7 +201,8 @@ def _terms(run: Run, requirement: Requirement, text: str | None) -> Iterator[str
         yield "May decide: " + code(bounded(", ".join(requirement.approvers), DETAILS_WORDS))
     if requirement.expires_at is not None:
         yield f"Until {requirement.expires_at:%Y-%m-%d %H:%M} UTC; after that it counts as rejected"
-    yield "To decide: **More Actions**, **Send a Signal**, choose, and paste with your own name for `NAME`:"
+    yield "To decide: **More Actions**, **Send a Signal**, choose one, paste its data with your own name for `NAME`, \
+and **Submit** (again, if the dialog stays)"
 
 
 def _completeness(run: Run, requirement: Requirement, text: str | None) -> str:

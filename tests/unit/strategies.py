@@ -1,12 +1,15 @@
 """A run as a test drives it, and the strategies from which the properties draw."""
 
+# ruff: noqa: RUF001  # look-alikes are what this is about
+
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from typing import Final
 
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 from pydantic import JsonValue
@@ -48,6 +51,9 @@ MEBIBYTE: Final = "x" * 1024 * 1024
 ALLOW: Final = Gate(verdict="allow")
 ASK: Final = Gate(verdict="ask")
 EXTERNAL: Final = Gate(verdict="external")
+
+unhurried: Final = settings(deadline=None, max_examples=60)
+"""For every property: a loaded machine is no failure."""
 
 HOSTILE: Final = (
     "plain",
@@ -256,13 +262,20 @@ spellings: Final = people.flatmap(lambda person: st.sampled_from(PEOPLE[person])
 message_names: Final = st.sampled_from(
     ["approve", "reject", "submit_result", "submit_input", "send_message", "decide", "deliver", "aprove", ""]
 )
-deadlines: Final = st.none() | st.builds(
-    lambda minutes, offset: (NOW + timedelta(days=3650, minutes=minutes)).astimezone(offset),
-    st.integers(0, 1000),
-    st.sampled_from([UTC, timezone(timedelta(hours=-5)), timezone(timedelta(hours=5, minutes=30))]),
-)
+
+
+def _deadline(minutes: int, offset: tzinfo) -> datetime:
+    return (NOW + timedelta(days=3650, minutes=minutes)).astimezone(offset)
+
+
+def _written(fields: dict[str, JsonValue], indent: int | None, ascii_only: bool) -> str:  # noqa: FBT001
+    return json.dumps(fields, indent=indent, ensure_ascii=ascii_only)
+
+
+offsets: Final[list[tzinfo]] = [UTC, timezone(timedelta(hours=-5)), timezone(timedelta(hours=5, minutes=30))]
+deadlines: Final = st.none() | st.builds(_deadline, st.integers(0, 1000), st.sampled_from(offsets))
 written_arguments: Final = st.builds(
-    lambda fields, indent, ascii_only: json.dumps(fields, indent=indent, ensure_ascii=ascii_only),
+    _written,
     st.fixed_dictionaries({}, optional={"to": texts, "amount": st.integers(-9, 10**6)}),
     st.none() | st.integers(0, 3),
     st.booleans(),
@@ -275,7 +288,7 @@ def gates_of(verdict: Verdict) -> SearchStrategy[Gate]:
         Gate,
         verdict=st.just(verdict),
         needed=st.integers(1, 3),
-        approvers=st.none() | st.lists(spellings, max_size=4),
+        approvers=st.just(None) | st.just(None) | st.lists(spellings, max_size=4),
         expires_at=deadlines,
         self_approval=st.booleans(),
         at_most_once=st.booleans(),
@@ -283,4 +296,5 @@ def gates_of(verdict: Verdict) -> SearchStrategy[Gate]:
     )
 
 
-gates: Final = st.sampled_from(["allow", "ask", "ask", "ask", "deny", "external", "invalid"]).flatmap(gates_of)
+verdicts: Final[list[Verdict]] = ["ask", "ask", "ask", "ask", "allow", "external", "deny", "invalid"]
+gates: Final = st.sampled_from(verdicts).flatmap(gates_of)

@@ -1,8 +1,11 @@
 """What one requirement comes to: who may decide it, what counts, and what is answered to whatever does not."""
 
+# ruff: noqa: RUF001  # look-alikes are what this is about
+
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -12,7 +15,7 @@ from assent.approvals import SHORTEST_PREFIX, as_text, find, fold_name
 from assent.protocol import Gate
 from assent.requirements import Requirement
 
-from .strategies import ASK, EXTERNAL, NOW, PEOPLE, Play, json_values, playing
+from .strategies import ASK, EXTERNAL, NOW, PEOPLE, Play, json_values, playing, unhurried
 
 TWO = Gate(verdict="ask", needed=2)
 ALICE = "Alice Smith"
@@ -33,6 +36,13 @@ LOOKALIKES = [
     "Alice\u180b Smith",
     "Alice Smith\U000e0101",
     "𝐀𝐥𝐢𝐜𝐞 𝑆𝑚𝑖𝑡ℎ",
+]
+
+WAYS_TO_WRITE_AN_ID: list[Callable[[str], str]] = [
+    str,
+    str.upper,
+    lambda full: full[:6],
+    lambda full: f"  {full[:8]}\n",
 ]
 
 
@@ -80,17 +90,20 @@ def test_names_of_different_people_stay_different() -> None:
     assert len({fold_name(name) for name in names}) == len(names)
 
 
+@unhurried
 @given(st.text())
 def test_folding_a_name_twice_is_folding_it_once(name: str) -> None:
     assert fold_name(fold_name(name)) == fold_name(name)
 
 
+@unhurried
 @given(st.text(st.characters(exclude_categories=["Cs"])), st.text("\u200b\u200d\u2060\ufe0f\u034f \t"), st.integers(0))
 def test_invisible_marks_do_not_make_another_person(name: str, marks: str, where: int) -> None:
     where %= len(name) + 1
     assert fold_name(name[:where] + marks + name[where:]) == fold_name(name)
 
 
+@unhurried
 @given(st.text(st.characters(exclude_categories=["Cs"])))
 def test_composed_and_decomposed_names_are_one_person(name: str) -> None:
     assert fold_name(unicodedata.normalize("NFD", name)) == fold_name(unicodedata.normalize("NFC", name))
@@ -201,7 +214,8 @@ def test_the_same_decision_again_is_a_duplicate_and_says_whose_was_first(way: st
 def test_a_decision_records_who_when_why_and_how() -> None:
     play = playing(ASK)
     at = play.at
-    play.send("decide", {"id": play.requirement.id, "by": "bob", "verdict": "approve", "reason": "ok"}, channel="update")
+    body = {"id": play.requirement.id, "by": "bob", "verdict": "approve", "reason": "ok"}
+    play.send("decide", body, channel="update")
     (vote,) = play.requirement.votes
     assert (vote.verdict, vote.by, vote.at, vote.reason, vote.channel) == ("approve", "bob", at, "ok", "update")
     assert (play.requirement.resolved_by, play.requirement.resolved_at, play.requirement.reason) == ("bob", at, "ok")
@@ -279,7 +293,7 @@ def test_an_output_and_an_error_together_are_refused_and_the_call_keeps_waiting(
 @pytest.mark.parametrize("fields", [{"arguments": {"to": "MALLORY"}}, {"remember": {"uses": 9}}])
 def test_what_is_not_supported_is_refused_and_not_taken_for_a_plain_approval(fields: dict[str, object]) -> None:
     play = playing(ASK)
-    assert play.approve(**fields).status == "refused"
+    assert play.send("approve", {"id": play.requirement.id, "by": "bob", **fields}).status == "refused"
     assert not play.ran
 
 
@@ -294,9 +308,8 @@ def test_input_for_a_call_that_takes_none_is_refused(gate: Gate) -> None:
 # -- which ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("write", [str, str.upper, lambda id: id[:6], lambda id: f"  {id[:8]}\n"])
-def test_an_id_may_be_a_prefix_in_any_case(write: object) -> None:
-    assert callable(write)
+@pytest.mark.parametrize("write", WAYS_TO_WRITE_AN_ID)
+def test_an_id_may_be_a_prefix_in_any_case(write: Callable[[str], str]) -> None:
     play = playing(ASK)
     assert play.send("approve", {"id": write(play.requirement.id), "by": "bob"}).status == "approved"
 
@@ -319,6 +332,7 @@ def test_an_id_that_names_nothing_says_why(wanted: str, problem: str) -> None:
     assert problem in found
 
 
+@unhurried
 @given(st.lists(st.text("0123456789abcdef", min_size=64, max_size=64), min_size=1, max_size=9, unique=True), st.data())
 def test_a_unique_prefix_names_one_requirement(ids: list[str], data: st.DataObject) -> None:
     wanted = data.draw(st.sampled_from(ids))
@@ -336,6 +350,7 @@ def test_a_decision_for_an_unknown_requirement_changes_nothing_and_is_kept() -> 
     assert play.run.attempts[-1].status == "unknown"
 
 
+@unhurried
 @given(json_values.filter(lambda value: not isinstance(value, str)).filter(lambda value: "n" not in repr(value)))
 def test_a_result_that_is_no_text_is_read_as_json(value: object) -> None:
     assert as_text(value) == as_text(value).strip()

@@ -13,7 +13,7 @@ from assent.policy import PermissionPolicy
 from assent.protocol import Gate, ToolCallInput
 from assent.tools import Tool, tool
 
-from .strategies import NOW, TOOLS, WORKFLOW_ID, approved_call, authorization_of, gates_of, written_arguments
+from .strategies import NOW, TOOLS, WORKFLOW_ID, approved_call, authorization_of, gates_of, unhurried, written_arguments
 
 RAW = '{"to": "A", "amount": 1}'
 DIGEST_DIFFERS = "the call is not the one that was approved: its digest differs"
@@ -36,6 +36,7 @@ def changed(call: ToolCallInput, **fields: object) -> ToolCallInput:
     return call.model_copy(update={"authorization": authorization_of(call).model_copy(update=fields)})
 
 
+@unhurried
 @given(gates_of("ask").map(lambda gate: gate.model_copy(update={"approvers": None})), written_arguments)
 def test_what_was_approved_may_run(gate: Gate, arguments: str) -> None:
     assert refused(approved_call(arguments, gate)) is None
@@ -59,6 +60,7 @@ def test_one_changed_byte_is_refused_at_the_activity(arguments: str) -> None:
     assert refused(call) == DIGEST_DIFFERS
 
 
+@unhurried
 @given(st.integers(0, len(RAW) - 1), st.characters(codec="utf-8"))
 def test_any_changed_character_is_refused_at_the_activity(position: int, character: str) -> None:
     arguments = RAW[:position] + character + RAW[position + 1 :]

@@ -13,7 +13,7 @@ from assent.policy import NO_POLICY_VERSION, Decision, PermissionPolicy, Rule, g
 from assent.protocol import Verdict
 from assent.tools import Tool, approval, tool
 
-from .strategies import deploy, look, pay
+from .strategies import deploy, look, pay, unhurried
 
 DECISIONS: tuple[Decision, ...] = ("allow", "ask", "deny")
 decisions = st.sampled_from(DECISIONS)
@@ -42,6 +42,7 @@ def test_deny_beats_everything() -> None:
     assert gate.verdict == "deny", "a denied tool tells nothing about its arguments"
 
 
+@unhurried
 @given(rules, decisions)
 def test_a_policy_cannot_loosen_a_tools_flag(given_rules: list[Rule], default: Decision) -> None:
     policy = PermissionPolicy(rules=tuple(given_rules), default=default)
@@ -50,6 +51,7 @@ def test_a_policy_cannot_loosen_a_tools_flag(given_rules: list[Rule], default: D
     assert verdict(look, policy) == policy.decide("look")
 
 
+@unhurried
 @given(rules, decisions)
 def test_the_first_rule_that_matches_decides(given_rules: list[Rule], default: Decision) -> None:
     policy = PermissionPolicy(rules=tuple(given_rules), default=default)
@@ -69,7 +71,12 @@ def test_the_default_may_be_set(default: Decision) -> None:
 
 def test_lists_of_globs_put_the_strict_ones_first() -> None:
     policy = PermissionPolicy.of(allow=["get_*"], ask=["get_secret"], deny=["get_all"])
-    assert [policy.decide(name) for name in ("get_x", "get_secret", "get_all", "put")] == ["allow", "ask", "deny", "ask"]
+    assert [policy.decide(name) for name in ("get_x", "get_secret", "get_all", "put")] == [
+        "allow",
+        "ask",
+        "deny",
+        "ask",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -97,7 +104,8 @@ def test_invalid_arguments_are_refused_before_anybody_is_asked() -> None:
 
 
 @pytest.mark.parametrize(
-    "fields", [{"decision": "maybe", "tool": "x"}, {"decision": "ask", "tool": ""}, {"decision": "ask", "tool": "x", "a": 1}]
+    "fields",
+    [{"decision": "maybe", "tool": "x"}, {"decision": "ask", "tool": ""}, {"decision": "ask", "tool": "x", "a": 1}],
 )
 def test_a_rule_that_means_nothing_is_refused(fields: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
@@ -109,6 +117,7 @@ def test_a_policy_with_a_misspelt_field_is_refused() -> None:
         PermissionPolicy.model_validate({"rule": []})
 
 
+@unhurried
 @given(rules, decisions, rules, decisions)
 def test_two_policies_have_one_version_only_if_they_are_one(
     one: list[Rule], one_default: Decision, other: list[Rule], other_default: Decision

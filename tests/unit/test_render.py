@@ -12,7 +12,7 @@ from markdown_it import MarkdownIt
 
 from assent.render import bounded, code, fenced, one_line, visible
 
-from .strategies import HOSTILE
+from .strategies import HOSTILE, unhurried
 
 MARKDOWN = MarkdownIt("commonmark").enable("table")
 # Unicode's Default_Ignorable_Code_Point (DerivedCoreProperties.txt), without what is not assigned.
@@ -25,6 +25,7 @@ IGNORABLE = [
     *(chr(point) for point in range(0x1D173, 0x1D17B)),
     *(chr(point) for point in (0xE0001, 0xE0020, 0xE007F, 0xE0100, 0xE01EF)),
 ]
+PARAGRAPH = ["paragraph_open", "inline", "paragraph_close"]
 any_text = st.text() | st.sampled_from(HOSTILE)
 
 
@@ -61,18 +62,21 @@ def test_every_control_format_and_surrogate_is_escaped() -> None:
             assert visible(character).startswith("\\")
 
 
+@unhurried
 @given(any_text)
 def test_what_is_visible_stays_as_it_is(text: str) -> None:
     assert visible(visible(text)) == visible(text)
     assert visible(text).encode("utf-8").decode("utf-8") == visible(text)
 
 
+@unhurried
 @given(any_text)
 def test_one_line_is_one_line(text: str) -> None:
     assert len(one_line(text).splitlines()) <= 1
     assert "\t" not in one_line(text)
 
 
+@unhurried
 @given(any_text, st.integers(0, 20))
 def test_nothing_is_cut_silently(text: str, limit: int) -> None:
     shown = bounded(text, limit)
@@ -82,6 +86,7 @@ def test_nothing_is_cut_silently(text: str, limit: int) -> None:
         assert shown == f"{text[:limit]}… (+{len(text) - limit} characters)"
 
 
+@unhurried
 @given(any_text)
 @example("```")
 @example("~~~\n```")
@@ -89,15 +94,11 @@ def test_nothing_is_cut_silently(text: str, limit: int) -> None:
 def test_a_fence_cannot_be_broken_out_of(text: str) -> None:
     shown = visible(text)
     tokens = MARKDOWN.parse(f"before\n\n{fenced(shown, 'json')}\n\nafter")
-    assert [token.type for token in tokens] == ["paragraph_open", "inline", "paragraph_close"][:3] + [
-        "fence",
-        "paragraph_open",
-        "inline",
-        "paragraph_close",
-    ]
+    assert [token.type for token in tokens] == [*PARAGRAPH, "fence", *PARAGRAPH]
     assert tokens[3].content == f"{shown}\n"
 
 
+@unhurried
 @given(any_text)
 @example("`")
 @example("``")

@@ -13,6 +13,16 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from pydantic import JsonValue
+
+from assent.approvals import fold_name
+from assent.attempts import KEPT
+from assent.authorization import refusal
+from assent.digest import requirement_id
+from assent.events import CallModel, Event, RunTool
+from assent.protocol import DecisionResult, Gate, Item, ModelTurn, ToolCallInput
+from assent.requirements import Requirement, RunState
+from assent.run import MAX_TURNS, Run, Step, decide, state_of
+
 from .strategies import (
     PEOPLE,
     TOOLS,
@@ -29,24 +39,23 @@ from .strategies import (
     written_arguments,
 )
 
-from assent.approvals import fold_name
-from assent.authorization import refusal
-from assent.digest import requirement_id
-from assent.events import CallModel, Event, RunTool
-from assent.protocol import DecisionResult, Gate, Item, ModelTurn, ToolCallInput
-from assent.requirements import Requirement, RunState
-from assent.run import ATTEMPTS_KEPT, MAX_TURNS, Run, Step, decide, state_of
-
 PERSON = {spelling: person for person, known in PEOPLE.items() for spelling in known}
 TOOL_OF = {"allow": "look", "ask": "pay", "external": "deploy"}
 COUNTED = {"approved", "rejected", "executed", "failed", "recorded"}
 
-calls = st.lists(st.tuples(st.none() | gates, written_arguments), max_size=5)
+calls = st.lists(st.tuples(gates | gates | gates | st.none(), written_arguments), min_size=1, max_size=5)
 words = st.text("abc `|é\n", min_size=1, max_size=8).filter(str.strip)
 positions = st.integers(0, 6)
 seldom = st.sampled_from([False] * 9 + [True])
 ways_to_write_an_id: st.SearchStrategy[Callable[[str], str]] = st.sampled_from(
-    [str, str.upper, lambda id: id[:6], lambda id: id[:8], lambda id: f" {id[:12]}\n", lambda id: id[:5]]
+    [
+        str,
+        str.upper,
+        lambda full: full[:6],
+        lambda full: full[:8],
+        lambda full: f" {full[:12]}\n",
+        lambda full: full[:5],
+    ]
 )
 extras = st.fixed_dictionaries(
     {},
@@ -95,24 +104,38 @@ class Lives(RuleBasedStateMachine):
     # -- what happens -------------------------------------------------------------------------------------------------
 
     @initialize(
+        wanted=calls,
         early=st.lists(words, max_size=2),
         requested_by=st.none() | spellings,
-        max_turns=st.none() | st.integers(1, 8),
+        max_turns=st.none() | st.integers(2, 8),
     )
-    def starts(self, early: list[str], requested_by: str | None, max_turns: int | None) -> None:
+    def starts(
+        self, wanted: list[tuple[Gate | None, str]], early: list[str], requested_by: str | None, max_turns: int | None
+    ) -> None:
         """The run begins; messages may be there before it does."""
         for content in early:
             self.chats(content)
         self.said.append("do it")
         self.watch(lambda: self.play.start(requested_by=requested_by, max_turns=max_turns))
+        self.answers(wanted)
 
     @precondition(lambda self: self.run_now.model_running or self.run_now.ended)
-    @rule(wanted=calls, text=texts, follow_up=st.booleans())
-    def model_answers(self, wanted: list[tuple[Gate | None, str]], text: str, follow_up: bool) -> None:  # noqa: FBT001
-        """The model answers with calls, or finally, or with something that does not fit the output type."""
+    @rule(wanted=calls)
+    def model_asks_for_tools(self, wanted: list[tuple[Gate | None, str]]) -> None:
+        """The model answers with calls."""
+        self.answers(wanted)
+
+    @precondition(lambda self: self.run_now.model_running or self.run_now.ended)
+    @rule(follow_up=st.sampled_from([True, True, True, False]))
+    def model_answers(self, follow_up: bool) -> None:  # noqa: FBT001
+        """The model answers finally, or with something that does not fit the output type."""
+        self.answers([], follow_up=follow_up)
+
+    def answers(self, wanted: list[tuple[Gate | None, str]], *, follow_up: bool = False) -> None:
+        """The model answers."""
         turn = self.run_now.turn
         named = [(f"call-{turn}-{position}", gate) for position, (gate, _) in enumerate(wanted)]
-        items = [said(text)] + [
+        items = [said("words")] + [
             function_call(call_id, TOOL_OF.get(gate.verdict if gate else "", "pay"), arguments)
             for (call_id, gate), (_, arguments) in zip(named, wanted, strict=True)
         ]
@@ -135,15 +158,19 @@ class Lives(RuleBasedStateMachine):
         if really:
             self.watch(self.play.model_fails)
 
-    @rule(position=positions, kind=st.sampled_from(["output", "error", "refused"]), text=texts)
-    def tool_returns(self, position: int, kind: str, text: str) -> None:
-        """A result arrives, for a call that runs or for any other."""
-        self.watch(lambda: self.play.tool(position, **{kind: text}))
-
-    @rule(position=positions)
-    def tool_is_lost(self, position: int) -> None:
-        """The worker of a call is lost, or of one that is over, or of none."""
-        self.watch(lambda: self.play.lose(position))
+    @precondition(lambda self: self.run_now.calls)
+    @rule(choice=positions, stray=seldom, kind=st.sampled_from(["output", "error", "refused", "lost"]), text=texts)
+    def tool_returns(self, choice: int, stray: bool, kind: str, text: str) -> None:  # noqa: FBT001
+        """A result arrives, or the loss of a worker: for a call that runs or, now and then, for any other."""
+        running = [position for position, call in enumerate(self.run_now.calls) if call.running]
+        position = choice if stray or not running else running[choice % len(running)]
+        before = self.run_now
+        if kind == "lost":
+            self.watch(lambda: self.play.lose(position))
+        else:
+            self.watch(lambda: self.play.tool(position, **{kind: text}))
+        if position not in running:
+            assert self.run_now == before, "a result that nobody waits for is not used"
 
     @rule(really=seldom)
     def cancels(self, really: bool) -> None:  # noqa: FBT001
@@ -181,16 +208,15 @@ class Lives(RuleBasedStateMachine):
         """Somebody hands in a result, for a call that takes one or for one that does not."""
         self.message("deliver", {"id": self.an_id(index), "by": by, "output": output})
 
-    @precondition(lambda self: self.run_now.requirements)
-    @rule(name=message_names, index=positions, by=spellings, more=extras)
-    def sends_something_odd(self, name: str, index: int, by: str, more: dict[str, JsonValue]) -> None:
-        """A message with fields that fit or do not."""
-        self.message(name, {"id": self.an_id(index), "by": by, **more})
-
-    @rule(name=message_names, arguments=st.lists(json_values, max_size=2))
-    def sends_garbage(self, name: str, arguments: list[JsonValue]) -> None:
-        """A message of any name with any JSON."""
-        self.message(name, *arguments)
+    @rule(name=message_names, index=positions, by=spellings, more=extras, garbage=st.none() | st.lists(json_values))
+    def sends_something_odd(
+        self, name: str, index: int, by: str, more: dict[str, JsonValue], garbage: list[JsonValue] | None
+    ) -> None:
+        """A message with fields that fit or do not, or with any JSON at all."""
+        if garbage is None and self.run_now.requirements:
+            self.message(name, {"id": self.an_id(index), "by": by, **more})
+        else:
+            self.message(name, *(garbage or []))
 
     # -- how it is watched --------------------------------------------------------------------------------------------
 
@@ -220,6 +246,8 @@ class Lives(RuleBasedStateMachine):
         person, request = PERSON[by], self.run_now.request
         if requirement.approvers is not None:
             assert person in {PERSON[name] for name in requirement.approvers}
+        if result.status in {"executed", "failed"}:
+            assert requirement.kind == "external", "only an external call takes a result"
         if result.status not in {"approved", "recorded"}:
             return
         assert requirement.kind == "confirmation", "only a confirmation is approved"
@@ -241,8 +269,7 @@ class Lives(RuleBasedStateMachine):
         step = Step(self.run_now, tuple(self.play.commands[commands:]), result)
         if before.ended:
             assert not step.commands, "nothing after the end"
-            kept = {"attempts": (), "attempts_dropped": 0}
-            assert replace(before, **kept) == replace(step.run, **kept), "only attempts are kept after the end"
+            assert without_attempts(before) == without_attempts(step.run), "only attempts are kept after the end"
         now = {each.id: each for each in step.run.requirements}
         for each in before.requirements:
             assert each.status in {"pending", now[each.id].status}, "a terminal state is never left"
@@ -341,7 +368,7 @@ class Lives(RuleBasedStateMachine):
     @invariant()
     def nothing_that_was_sent_vanishes(self) -> None:
         """What did not count is kept, bounded, and what the bound pushed out is counted."""
-        assert len(self.run_now.attempts) <= ATTEMPTS_KEPT
+        assert len(self.run_now.attempts) <= KEPT
         assert len(self.run_now.attempts) + self.run_now.attempts_dropped == self.not_counted
 
     @invariant()
@@ -349,6 +376,11 @@ class Lives(RuleBasedStateMachine):
         """The state of a run is its durable JSON."""
         state = state_of(self.run_now)
         assert RunState.model_validate_json(state.model_dump_json()) == state
+
+
+def without_attempts(run: Run) -> Run:
+    """The run, without what did not count."""
+    return replace(run, attempts=(), attempts_dropped=0)
 
 
 def digest_of(items: list[Item]) -> str:
@@ -363,9 +395,9 @@ def digest_of(items: list[Item]) -> str:
 
 TestLives = Lives.TestCase
 TestLives.settings = settings(
-    max_examples=50,
+    max_examples=100,
     stateful_step_count=30,
     deadline=None,
-    suppress_health_check=list(HealthCheck),
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
     phases=(Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink),
 )

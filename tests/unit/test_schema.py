@@ -356,7 +356,7 @@ def test_the_branches_of_a_union_share_a_line() -> None:
     )
 
 
-@pytest.mark.parametrize("raw", ["", "null", "[]", "5", "{", '{"a": 1, "a": 2}', '{"a": NaN}', '{"a": 1} x'])
+@pytest.mark.parametrize("raw", ["null", "[]", "5", "{", '{"a": 1, "a": 2}', '{"a": NaN}', '{"a": 1} x'])
 def test_what_is_no_strict_json_object_is_refused(raw: str) -> None:
     def pay(a: int) -> None: ...
 

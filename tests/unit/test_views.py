@@ -28,13 +28,13 @@ from assent.views import (
     signal_command,
 )
 
-from .strategies import ALLOW, ASK, EXTERNAL, HOSTILE, NOW, Play, function_call, playing, said, turn_of
+from .strategies import ALLOW, ASK, EXTERNAL, HOSTILE, NOW, Play, function_call, playing, said, turn_of, unhurried
 
 MARKDOWN = MarkdownIt("commonmark").enable("table")
 hostile = st.sampled_from(HOSTILE) | st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
 
 
-def play_of(text: str, workflow_id: str = "run-1") -> Play:
+def play_of(text: str) -> Play:
     """A run where everything that a model or a person may write is *text*."""
     play = Play(run=Run())
     play.start(agent=text, requested_by=text)
@@ -56,6 +56,7 @@ def shape(markdown: str) -> list[str]:
     return kinds(MARKDOWN.parse(markdown))
 
 
+@unhurried
 @given(hostile)
 def test_markdown_cannot_be_broken_out_of(text: str) -> None:
     assert shape(details(play_of(text).run)) == shape(details(play_of("plain").run))
@@ -85,6 +86,7 @@ def arguments_shown(markdown: str) -> list[str]:
     return [token.content for token in MARKDOWN.parse(markdown) if token.type == "fence" and token.info == "json"]
 
 
+@unhurried
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=200) | hostile)
 def test_exact_arguments_are_shown(text: str) -> None:
     raw = json.dumps({"to": text, "amount": [1, {"a": None}]}, ensure_ascii=False)
@@ -94,7 +96,8 @@ def test_exact_arguments_are_shown(text: str) -> None:
     assert f"all {len(raw.encode()):,} bytes" in shown
 
 
-@given(st.text(st.characters(exclude_categories=["Cs"]), max_size=200) | hostile)
+@unhurried
+@given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\n\t\r"), max_size=200))
 def test_arguments_that_are_not_json_are_shown_too(text: str) -> None:
     (block,) = arguments_shown(details(playing(ASK, arguments=f"x{text}x").run))
     assert squeezed(block) == squeezed(one_line(f"x{text}x"))
@@ -214,6 +217,7 @@ def test_the_memo_has_every_part_of_a_requirements_id() -> None:
     )
 
 
+@unhurried
 @given(st.lists(st.integers(0, 3_000), max_size=40))
 def test_the_memo_is_bounded_and_says_the_size_of_what_it_leaves_out(sizes: list[int]) -> None:
     known = playing(ASK).requirement
@@ -227,6 +231,7 @@ def test_the_memo_is_bounded_and_says_the_size_of_what_it_leaves_out(sizes: list
         assert entry.arguments in {None, requirement.arguments}
 
 
+@unhurried
 @given(hostile)
 def test_a_summary_is_one_bounded_line(text: str) -> None:
     summary = call_summary("pay", text * 100)

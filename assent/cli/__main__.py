@@ -1,0 +1,7 @@
+"""`python -m assent.cli`, for where the `assent` command is not on the path."""
+
+import sys
+
+from assent.cli.main import main
+
+sys.exit(main())

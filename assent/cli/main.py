@@ -1,0 +1,106 @@
+"""The entry point: the global options, the commands, and every error as one line and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Annotated, Final, TextIO
+
+import typer
+from temporalio.service import RPCError
+
+from assent._version import __version__
+from assent.cli import decisions, exits, runs
+from assent.cli.context import Place, complain
+from assent.errors import AssentError
+from assent.protocol import TASK_QUEUE
+
+_EPILOG: Final = "\n\n".join(["Exit codes:", *(f"{code} {meaning}" for code, meaning in exits.TABLE)])
+
+app: Final = typer.Typer(
+    name="assent", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, epilog=_EPILOG,
+    rich_markup_mode="rich",
+)  # fmt: skip
+
+
+@app.callback()
+def place(
+    context: typer.Context,
+    *,
+    address: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Default: TEMPORAL_ADDRESS.")] = None,
+    namespace: Annotated[str | None, typer.Option(help="Default: TEMPORAL_NAMESPACE.")] = None,
+    profile: Annotated[str | None, typer.Option(help="A profile of the `temporal` CLI's file.")] = None,
+    task_queue: Annotated[str, typer.Option(envvar="ASSENT_TASK_QUEUE", help="Where runs start.")] = TASK_QUEUE,
+    version: Annotated[bool, typer.Option("--version", help="Show the version.", is_eager=True)] = False,
+) -> None:
+    """Start agents, see what waits for a person, decide it, and read the records."""
+    if version:
+        sys.stdout.write(f"assent {__version__}\n")
+        raise typer.Exit
+    context.obj = Place(address=address, namespace=namespace, profile=profile, task_queue=task_queue)
+
+
+for _command in (
+    runs.start,
+    decisions.pending,
+    runs.show,
+    runs.watch,
+    decisions.approve,
+    decisions.reject,
+    decisions.submit_result,
+    runs.cancel,
+    runs.audit,
+    runs.setup,
+):
+    app.command()(_command)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line, `sys.argv` unless *arguments* are given, and answer with the exit code.
+
+    I/O; not in workflow code.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        _never_fail(stream)
+    try:
+        code: object = app(args=arguments, prog_name="assent", standalone_mode=False)
+    except typer.TyperException as error:
+        return _misused(error)
+    except (AssentError, RPCError) as error:
+        complain(exits.told(error))
+        return exits.exit_code(error)
+    except (KeyboardInterrupt, typer.Abort):
+        return exits.INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return exits.BROKEN_PIPE
+    except Exception as error:  # a traceback helps nobody at a terminal; ASSENT_DEBUG shows it
+        return _broken(error)
+    return code if isinstance(code, int) else exits.DONE
+
+
+def _misused(error: typer.TyperException) -> int:
+    if type(error).__name__ == "NoArgsIsHelpError":
+        return exits.USAGE
+    context = getattr(error, "ctx", None)
+    path = getattr(context, "command_path", "assent")
+    complain(f"{error.format_message().rstrip('.')}; see: {path} --help")
+    return exits.USAGE
+
+
+def _broken(error: Exception) -> int:
+    if os.environ.get("ASSENT_DEBUG"):
+        traceback.print_exc()
+    complain(
+        f"an error in Assent itself: {type(error).__name__}: {error}; ASSENT_DEBUG=1 shows where; please report it"
+    )
+    return exits.BUG
+
+
+def _never_fail(stream: TextIO) -> None:
+    """Escape what the stream's encoding does not have, instead of failing."""
+    reconfigure = getattr(stream, "reconfigure", None)
+    if callable(reconfigure):
+        reconfigure(errors="backslashreplace")
