@@ -7,34 +7,39 @@ I/O; not in workflow code.
 
 from __future__ import annotations
 
+import asyncio
+import fcntl
 import shutil
 import socket
 import sysconfig
-from collections.abc import AsyncGenerator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
+from collections.abc import AsyncGenerator, Generator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 from temporalio.client import Client
-from temporalio.testing import WorkflowEnvironment
 
-from assent.converter import data_converter
-from assent.errors import ConfigurationError
+from assent.connection import connect
+from assent.errors import ConfigurationError, DatabaseInUseError
 
 PORT: Final = 7233
 UI_PORT: Final = 8233
+START_TIMEOUT: Final = 30.0
+STOP_TIMEOUT: Final = 5.0
+_STARTED: Final = b"Temporal Server:"
+_TRIES: Final = 3
 
 # Measured on server 1.32: the first default makes every step after the twentieth wait for a 50 ms slot, the second
 # makes every short timer last a second, and WAL gives 2.5 times the throughput without losing a signal to `kill -9`.
 _FLAGS: Final = (
-    "--dynamic-config-value",
-    "history.transferProcessorMaxPollRPS=2000",
-    "--dynamic-config-value",
-    'history.timerProcessorMaxTimeShift="1ms"',
-)
+    "--ip", "127.0.0.1", "--log-level", "error",
+    "--dynamic-config-value", "history.transferProcessorMaxPollRPS=2000",
+    "--dynamic-config-value", 'history.timerProcessorMaxTimeShift="1ms"',
+)  # fmt: skip
 _FILE_FLAGS: Final = ("--sqlite-pragma", "journal_mode=WAL", "--sqlite-pragma", "synchronous=NORMAL")
-_UI_FLAGS: Final = ("--ui-disable-news-fetch",)
+_UI_FLAGS: Final = ("--ui-disable-news-fetch", "--ui-port")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +53,9 @@ class EmbeddedServer:
     def run_url(self, workflow_id: str) -> str | None:
         """Where the Web UI shows a run."""
         return f"{self.ui_url}/namespaces/{self.client.namespace}/workflows/{workflow_id}" if self.ui_url else None
+
+
+Embedded = AbstractAsyncContextManager[EmbeddedServer]
 
 
 def temporal_binary() -> str:
@@ -64,41 +72,40 @@ def temporal_binary() -> str:
     return found
 
 
-Embedded = AbstractAsyncContextManager[EmbeddedServer]
-
-
 @asynccontextmanager
 async def embedded_server(
-    database: Path | None = None, *, port: int | None = None, ui: bool = True, ui_port: int | None = None
+    database: Path | None = None,
+    *,
+    port: int | None = None,
+    ui: bool = True,
+    ui_port: int | None = None,
+    log: Path | None = None,
 ) -> AsyncGenerator[EmbeddedServer]:
     """A server for as long as the block runs. *database* keeps its runs in a file; without one they go with it.
 
-    *port* and *ui_port* None take free ones. The server's own output goes to this process's streams.
+    *port* and *ui_port* are wishes: where somebody else listens, another free one is taken. *log* keeps what the
+    server prints; without one it is dropped.
 
     Raises:
-        ConfigurationError: there is no binary, or the database's folder cannot be made.
+        ConfigurationError: there is no binary, or the server does not start.
+        DatabaseInUseError: another server has the database open.
     """
-    if database is not None:
-        database.parent.mkdir(parents=True, exist_ok=True)
-    flags = [*_FLAGS, *(_FILE_FLAGS if database else ()), *(_UI_FLAGS if ui else ())]
-    chosen_ui = (ui_port or free_port()) if ui else None
-    environment = await WorkflowEnvironment.start_local(
-        dev_server_existing_path=temporal_binary(),
-        dev_server_database_filename=str(database) if database else None,
-        dev_server_extra_args=flags,
-        dev_server_log_level="error",
-        port=port or free_port(),
-        ui=ui,
-        ui_port=chosen_ui,
-        data_converter=data_converter,
-    )
-    async with environment:
-        address = environment.client.service_client.config.target_host
-        yield EmbeddedServer(environment.client, address, f"http://localhost:{chosen_ui}" if ui else None)
+    with _claimed(database), _appending(log) as output:
+        process, chosen, chosen_ui = await _started(database, port, ui_port, output, ui=ui)
+        try:
+            address = f"127.0.0.1:{chosen}"
+            ui_url = f"http://localhost:{chosen_ui}" if ui else None
+            yield EmbeddedServer(await connect(address, namespace="default"), address, ui_url)
+        finally:
+            await _stop(process)
 
 
 def free_port(preferred: int | None = None) -> int:
-    """*preferred* if nobody listens there, else any free port of the loopback interface."""
+    """*preferred* if nobody listens there, else any free port of the loopback interface.
+
+    Raises:
+        ConfigurationError: none is free.
+    """
     for wanted in (preferred, 0):
         if wanted is None:
             continue
@@ -111,3 +118,90 @@ def free_port(preferred: int | None = None) -> int:
             return int(probe.getsockname()[1])
     message = "no port is free on the loopback interface"
     raise ConfigurationError(message)
+
+
+async def _started(
+    database: Path | None, port: int | None, ui_port: int | None, output: IO[bytes] | None, *, ui: bool
+) -> tuple[Process, int, int]:
+    printed = ""
+    for again in range(_TRIES):
+        # Between finding a port free and listening there, somebody else may take it: then the server ends at once.
+        chosen, chosen_ui = free_port(None if again else port), free_port(None if again else ui_port)
+        command = ["server", "start-dev", "--port", str(chosen), *_FLAGS]
+        command += [*_UI_FLAGS, str(chosen_ui)] if ui else ["--headless"]
+        command += [*_FILE_FLAGS, "--db-filename", str(database)] if database else []
+        # A session of its own, so that Ctrl-C at a terminal reaches us and not the server under us.
+        process = await asyncio.create_subprocess_exec(
+            temporal_binary(), *command, stdin=DEVNULL, stdout=PIPE, stderr=STDOUT, start_new_session=True
+        )
+        began, printed = await _until_started(process, output)
+        if began:
+            return process, chosen, chosen_ui
+        await _stop(process)
+    message = (
+        f"the Temporal server does not start: {printed.strip().splitlines()[-1] if printed else 'it says nothing'}"
+    )
+    raise ConfigurationError(message)
+
+
+async def _until_started(process: Process, output: IO[bytes] | None) -> tuple[bool, str]:
+    assert process.stdout is not None  # noqa: S101 - it was asked for as a pipe
+    printed = b""
+    async with asyncio.timeout(START_TIMEOUT):
+        while line := await process.stdout.readline():
+            printed += line
+            if output is not None:
+                output.write(line)
+            if line.startswith(_STARTED):
+                _DRAINS.add(drain := asyncio.create_task(_drain(process.stdout, output)))
+                drain.add_done_callback(_DRAINS.discard)
+                return True, ""
+    return False, printed.decode("utf-8", "replace")
+
+
+_DRAINS: Final[set[asyncio.Task[None]]] = set()
+
+
+async def _drain(stream: asyncio.StreamReader, output: IO[bytes] | None) -> None:
+    while data := await stream.read(65_536):
+        if output is not None:
+            output.write(data)
+            output.flush()
+
+
+async def _stop(process: Process) -> None:
+    if process.returncode is not None:
+        return
+    process.terminate()
+    try:
+        async with asyncio.timeout(STOP_TIMEOUT):
+            await process.wait()
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+
+
+@contextmanager
+def _appending(log: Path | None) -> Generator[IO[bytes] | None]:
+    if log is None:
+        yield None
+        return
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as output:
+        yield output
+
+
+@contextmanager
+def _claimed(database: Path | None) -> Generator[None]:
+    """Keep a second server off the database file: two on one file would both believe that they own its runs."""
+    if database is None:
+        yield
+        return
+    database.parent.mkdir(parents=True, exist_ok=True)
+    with database.with_suffix(".lock").open("a") as claim:
+        try:
+            fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            message = f"another server has {database} open; stop it, or name another file"
+            raise DatabaseInUseError(message) from None
+        yield

@@ -2,6 +2,7 @@
 
     AssentError                  all of them
     ├── ConfigurationError       a setting, a module, an agent or a tool is wrong: what, where, what to do
+    │   └── DatabaseInUseError   another embedded server has the database file open
     ├── ArgumentsError           a model's tool arguments do not parse or do not fit the tool's schema
     ├── MessageError             an inbound signal, update or API argument that cannot be read
     ├── RunNotFoundError         no run has this id
@@ -24,6 +25,10 @@ class AssentError(Exception):
 
 class ConfigurationError(AssentError, ValueError):
     """A setting, a module, an agent or a tool is wrong. The message is one line: what, where, what to do."""
+
+
+class DatabaseInUseError(ConfigurationError):
+    """Another embedded server has the database file open."""
 
 
 class ArgumentsError(AssentError, ValueError):

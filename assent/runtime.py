@@ -161,5 +161,5 @@ async def run_worker(
 
 
 def _server() -> embedded.Embedded:
-    port, ui_port = embedded.free_port(embedded.PORT), embedded.free_port(embedded.UI_PORT)
-    return embedded.embedded_server(DATABASE, port=port, ui_port=ui_port)
+    log = DATABASE.with_name("server.log")
+    return embedded.embedded_server(DATABASE, port=embedded.PORT, ui_port=embedded.UI_PORT, log=log)

@@ -1,0 +1,29 @@
+"""An agent that gets versions deployed, by a pipeline that it cannot reach itself."""
+
+from __future__ import annotations
+
+from assent import Agent, OpenAIResponses, approval, tool
+
+
+@approval
+@tool(external_execution=True)
+def deploy_to_production(service: str, version: str) -> str:
+    """Deploy a version of a service to production.
+
+    Args:
+        service: The service's name.
+        version: The version, such as `1.4.2`.
+    """
+    message = f"{service} {version} is deployed elsewhere; this is never called"
+    raise NotImplementedError(message)
+
+
+agent = Agent(
+    name="deployer",
+    model=OpenAIResponses(id="gpt-5-mini"),
+    instructions=(
+        "You get services deployed. Call the tool at once and once; somebody carries the deployment out and hands in "
+        "its result. Then say in one sentence what came of it."
+    ),
+    tools=[deploy_to_production],
+)
