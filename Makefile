@@ -41,7 +41,7 @@ bench: setup
 	$(BIN)/python -m bench
 
 test-ui: setup
-	$(BIN)/python -m pytest -m ui tests/ui
+	ASSENT_SCREENSHOTS=1 $(BIN)/python -m pytest -m ui tests/ui
 
 lock:
 	uv pip compile pyproject.toml --all-extras --group dev --generate-hashes --no-emit-index-url --universal \

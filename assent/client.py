@@ -24,10 +24,11 @@ from temporalio.service import RPCError, RPCStatusCode
 from assent import connection, protocol
 from assent.errors import DecisionError, MessageError, ServerUnreachableError
 from assent.handle import RunHandle
+from assent.layout import wrapped
 from assent.messages import read_request
 from assent.protocol import ApprovalType, DecisionResult, RunRequest, request_memo
 from assent.records import Approval, PendingRun, is_recorded
-from assent.render import bounded, code, fenced, one_line, visible
+from assent.render import bounded, code, fenced
 from assent.requirements import PendingRequirement, RequirementStatus, RunState
 
 SIDE_BY_SIDE: Final = 8
@@ -236,7 +237,7 @@ class AgentClient:
             id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
             memo={protocol.MEMO_REQUEST: request_memo(request)},
             search_attributes=attributes,
-            static_summary=bounded(one_line(f"{request.agent}: {request.input}"), 200),
+            static_summary=f"{code(request.agent)}: {code(bounded(request.input, 200))}",
             static_details=_details(request),
         )
 
@@ -299,7 +300,7 @@ class AgentClient:
 
 def _details(request: RunRequest) -> str:
     asker = f"Asked for by {code(request.requested_by)}.\n\n" if request.requested_by else ""
-    return f"Agent {code(request.agent)}. {asker}Prompt:\n\n{fenced(visible(bounded(request.input, 10_000)))}"
+    return f"Agent {code(request.agent)}. {asker}Prompt:\n\n{fenced(wrapped(bounded(request.input, 10_000)))}"
 
 
 def _attributes(request: RunRequest) -> TypedSearchAttributes:

@@ -34,6 +34,7 @@ class Started:
     run_id: str
     first_run_id: str
     arguments: tuple[object, ...]
+    namespace: str = "default"
 
 
 @dataclass(frozen=True, slots=True)

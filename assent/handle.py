@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from datetime import timedelta
 from typing import Final, NoReturn
 
@@ -15,7 +16,6 @@ from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import (
     Client,
     WorkflowExecutionDescription,
-    WorkflowExecutionStatus,
     WorkflowFailureError,
     WorkflowHistory,
     WorkflowUpdateFailedError,
@@ -25,6 +25,7 @@ from temporalio.exceptions import ApplicationError, CancelledError, TerminatedEr
 from temporalio.service import RPCError, RPCStatusCode
 
 from assent import protocol
+from assent.approvals import cancel
 from assent.errors import (
     HistoryError,
     MessageError,
@@ -34,6 +35,7 @@ from assent.errors import (
     RunNotFoundError,
     ServerUnreachableError,
 )
+from assent.events import Failure
 from assent.history import Follower, Happening
 from assent.protocol import DecisionResult, RunResult
 from assent.records import Approval, approvals_of
@@ -68,12 +70,7 @@ class RunHandle:
             RunNotFoundError: there is no run of this id.
             HistoryError: the workflow of this id is not a run of Assent.
         """
-        description = await self.description()
-        if description.workflow_type != protocol.WORKFLOW:
-            message = f"workflow {self.id!r} is a {description.workflow_type!r}, not a run of Assent"
-            raise HistoryError(message)
-        state = state_of(await self._fold())
-        return _closed(state if state.id else state.model_copy(update={"id": self.id}), description)
+        return state_of(await self._read())
 
     async def audit(self) -> list[Approval]:
         """The record of each requirement of the run, pending ones included, from its history.
@@ -81,7 +78,7 @@ class RunHandle:
         Raises:
             RunNotFoundError: there is no run of this id.
         """
-        return approvals_of(await self._fold())
+        return approvals_of(await self._read())
 
     async def until_paused(self) -> RunState:
         """The run's state once nothing of it moves until somebody decides, or once it has ended.
@@ -97,8 +94,9 @@ class RunHandle:
                 pass
             if follower.run.status != "running":
                 break
-        state = state_of(follower.run)
-        return state if state.is_paused or state.is_finished else _closed(state, await self.description())
+        if follower.run.ended or (await self.description()).close_time is None:
+            return state_of(follower.run)
+        return await self.state()
 
     async def watch(self) -> AsyncIterator[RunEvent]:
         """What happens in the run, from its beginning to its end, as it happens.
@@ -250,6 +248,14 @@ class RunHandle:
 
     # -- the history --------------------------------------------------------------------------------------------------
 
+    async def _read(self) -> Run:
+        """The run as its history and, should the server have ended it by itself, its description tell it."""
+        description = await self.description()
+        if description.workflow_type != protocol.WORKFLOW:
+            message = f"workflow {self.id!r} is of type {description.workflow_type!r}, not a run of Assent"
+            raise HistoryError(message)
+        return _closed(await self._fold(), description)
+
     async def _fold(self) -> Run:
         follower = Follower(self.id)
         async for page in self._pages(wait=False):
@@ -288,12 +294,16 @@ def _id(target: Target) -> str:
     return target if isinstance(target, str) else target.id
 
 
-def _closed(state: RunState, description: WorkflowExecutionDescription) -> RunState:
-    """*state*, read after *description*: failed where the server closed the run by itself (terminated, timed out)."""
-    if state.is_finished or description.status is None or description.status == WorkflowExecutionStatus.RUNNING:
-        return state
-    error = f"the run was closed by the server: {description.status.name.lower()}"
-    return state.model_copy(update={"status": "failed", "error": error})
+def _closed(run: Run, description: WorkflowExecutionDescription) -> Run:
+    """*run*, read after *description*: failed where the server closed it by itself (terminated, timed out)."""
+    named = run if run.id else replace(run, id=description.id)
+    at = description.close_time
+    if run.ended or at is None or description.status is None:
+        return named
+    how = description.status.name.replace("_", " ").lower()
+    requirements = tuple(cancel(requirement, at) for requirement in run.requirements)
+    failure = Failure("Closed", f"the server closed the run: {how}")
+    return replace(named, status="failed", requirements=requirements, failure=failure)
 
 
 def _has_ended(error: RPCError) -> bool:

@@ -54,6 +54,8 @@ _EXAMPLE: Final = {
     DECIDE: '{"id": "…", "by": "YOUR NAME", "verdict": "approve"}',
     DELIVER: '{"id": "…", "by": "YOUR NAME", "output": …}',
 }
+_PLACEHOLDERS: Final = ("NAME", "YOUR NAME")
+"""What the commands to copy have in the place of a name."""
 FIELD_SHOWN: Final = 60
 SHOWN: Final = 300
 """Characters of an unreadable message that are kept and shown; the whole stays in the history, with its event."""
@@ -77,7 +79,11 @@ def read(name: str, arguments: Sequence[object]) -> Message:
     if not isinstance(body, dict):
         message = f"{name} takes a JSON object: {_EXAMPLE[name]}"
         raise MessageError(message)
-    return _message(name, cast("dict[str, object]", body))
+    fields = cast("dict[str, object]", body)
+    if fields.get("by") in _PLACEHOLDERS:
+        message = f"{name}: by: put your own name for {fields['by']!r}; nobody decides as a placeholder"
+        raise MessageError(message)
+    return _message(name, fields)
 
 
 def read_request(arguments: tuple[object, ...]) -> RunRequest:

@@ -25,7 +25,6 @@ from assent.errors import MessageError
 from assent.events import (
     CallModel,
     Cancel,
-    CancelRequested,
     Command,
     Complete,
     Event,
@@ -62,6 +61,7 @@ class Run:
     id: str = ""
     run_id: str = ""
     first_run_id: str = ""
+    namespace: str = "default"
     request: RunRequest | None = None
     status: RunStatus = "running"
     turn: int = 0
@@ -117,16 +117,14 @@ def _advance(run: Run, event: Event) -> Step:
             return _started(run, event)
         case ModelAnswered():
             return _model_answered(run, event)
-        case ModelFailed():
-            return _fail(run, event.failure, event.at)
+        case ModelFailed(at, failure):
+            return _fail(run, failure, at)
         case ToolAnswered():
             return _tool_answered(run, event)
         case ToolLost():
             return _tool_lost(run, event)
-        case CancelRequested():
-            return _cancelled(run, event.at)
         case _:
-            return Step(run)
+            return _cancelled(run, event.at)
 
 
 def _settled(step: Step) -> Step:
@@ -143,7 +141,13 @@ def _settled(step: Step) -> Step:
 
 
 def _started(run: Run, event: Started) -> Step:
-    begun = replace(run, id=event.workflow_id, run_id=event.run_id, first_run_id=event.first_run_id)
+    begun = replace(
+        run,
+        id=event.workflow_id,
+        run_id=event.run_id,
+        first_run_id=event.first_run_id,
+        namespace=event.namespace,
+    )
     try:
         request = messages.read_request(event.arguments)
     except MessageError as error:

@@ -6,19 +6,16 @@ Pure; safe in workflow code.
 from __future__ import annotations
 
 import json
-import re
 import shlex
-import textwrap
-import unicodedata
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import Final
 
 from pydantic import JsonValue
 
 from assent.conversation import ToolCall, text_of, tool_calls
+from assent.layout import BROKEN, laid_out, wrapped
 from assent.protocol import APPROVE, REJECT, SUBMIT_INPUT, SUBMIT_RESULT, Item, RequirementKind
-from assent.render import bounded, code, fenced, one_line, visible
+from assent.render import bounded, code, fenced, one_line
 from assent.requirements import Attempt, PendingRequirement, Requirement
 from assent.run import Run
 
@@ -36,10 +33,6 @@ DETAILS_NAME: Final = 300
 DETAILS_ATTEMPTS: Final = 10
 DETAILS_DECIDED: Final = 10
 DETAILS_BEFORE: Final = 5
-WIDTH: Final = 56
-"""Columns of a code block in the Web UI's narrow column; what is longer can only be reached by scrolling sideways."""
-BROKEN: Final = "↵"
-"""Marks the end of a line that was broken to fit."""
 SUMMARY: Final = 80
 """Characters of a timeline label; a longer one runs over the edge of the timeline at its beginning."""
 
@@ -76,21 +69,25 @@ def _entry(requirement: Requirement, size: int, *, fits: bool) -> PendingRequire
     )
 
 
-def call_summary(tool: str, arguments: str) -> str:
-    """One line for the timeline: the tool and the beginning of its arguments."""
-    text = one_line(f"{tool}({arguments[:SUMMARY]})")
+def call_summary(arguments: str) -> str:
+    """One line for the timeline, which names the tool itself: the beginning of the arguments."""
+    text = one_line(arguments[:SUMMARY])
     whole = len(arguments) <= SUMMARY and len(text) <= SUMMARY
     return text if whole else f"{text[: SUMMARY - 1]}…"
 
 
-def signal_command(workflow_id: str, name: str, body: dict[str, JsonValue]) -> str:
+def signal_command(workflow_id: str, name: str, body: dict[str, JsonValue], *, namespace: str = "default") -> str:
     """The `temporal` command that sends a signal, over three lines, ready to paste into bash, zsh or ksh."""
     lines = [
-        f"temporal workflow signal --name {name}",
+        f"temporal workflow signal --name {name}{_namespace(namespace)}",
         f"  --workflow-id {_quoted(workflow_id)}",
         f"  --input {_quoted(_typed(body, ','))}",
     ]
     return " \\\n".join(lines)
+
+
+def _namespace(namespace: str) -> str:
+    return "" if namespace == "default" else f" --namespace {_quoted(namespace)}"
 
 
 def _typed(body: dict[str, JsonValue], comma: str) -> str:
@@ -152,8 +149,8 @@ def _warning(run: Run) -> str:
     """Whoever looks after sending something wants to know first of all that it did not count."""
     if not run.attempts:
         return ""
-    newest = bounded(run.attempts[-1].detail, DETAILS_NAME)
-    return f"\n**The last message did not count:** {code(newest)}"
+    newest = run.attempts[-1]
+    return f"\n**A message sent at {newest.at:%H:%M:%S} UTC did not count:** {_bounded_code(newest.detail)}"
 
 
 def _name(name: str) -> str:
@@ -218,7 +215,9 @@ def _how(run: Run, requirement: Requirement) -> str:
     choices = _choices(requirement)
     rows = [f"| `{name}` | {code(_typed(body, ', '))} |" for name, body in choices.items()]
     table = "\n".join(["| Signal | Data |", "|---|---|", *rows])
-    commands = "\n\n".join(fenced(signal_command(run.id, name, body)) for name, body in choices.items())
+    commands = "\n\n".join(
+        fenced(signal_command(run.id, name, body, namespace=run.namespace)) for name, body in choices.items()
+    )
     return f"{table}\n\nOr in a terminal:\n\n{commands}"
 
 
@@ -260,7 +259,7 @@ def _before(run: Run) -> list[str]:
     """What the run did before, by the answers that the model got."""
     past = [*_answered(run.conversation.items), *_of_this_turn(run)]
     shown = [
-        f"{code(call_summary(call.tool, call.arguments))} → {_bounded_code(answer)}"
+        f"{code(f'{call.tool}({call_summary(call.arguments)})')} → {_bounded_code(answer)}"
         for call, answer in past[-DETAILS_BEFORE:]
     ]
     return _section("Before this", shown, len(past))
@@ -309,138 +308,3 @@ def _section(title: str, lines: Sequence[str], total: int) -> list[str]:
 
 def _bounded_code(text: str) -> str:
     return code(bounded(text, DETAILS_NAME))
-
-
-# -- laying out -------------------------------------------------------------------------------------------------------
-
-
-def wrapped(text: str, width: int = WIDTH) -> str:
-    """Prose in lines of at most *width* columns, for a code block."""
-    lines = visible(text).split("\n")
-    return "\n".join(textwrap.fill(line, width, replace_whitespace=False) for line in lines)
-
-
-_TOKEN: Final = re.compile(r'[ \t\r\n]*("(?:[^"\\]|\\.)*(?:"|\\?\Z)|[{}\[\],:]|[^\s{}\[\],:"]+)[ \t\r\n]*', re.DOTALL)
-_UNIT: Final = re.compile(r"\\u\{[0-9a-f]+\}|\\u[0-9a-fA-F]{4}|\\x[0-9a-f]{2}|\\.|.", re.DOTALL)
-_OPENING: Final = frozenset("{[")
-_CLOSING: Final = frozenset("}]")
-_BETWEEN: Final = frozenset(",:")
-_MARKS: Final = _OPENING | _CLOSING | _BETWEEN
-_WIDE: Final = frozenset("WF")
-_DEEPEST: Final = 8
-_BACK: Final = 12
-
-
-def laid_out(arguments: str, width: int = WIDTH) -> str:
-    """JSON in lines of at most *width* columns: white space between its tokens is set anew, the tokens are as they are.
-
-    A token that is too long is broken, after a line break that it spells out or where the line is full; `BROKEN` then
-    ends the line. JSON has no raw line breaks inside a token, so this can be told from what it holds. The last token
-    may be cut off. Text that is not JSON is one token.
-    """
-    parts = _tokens(arguments)
-    ends = _ends(parts)
-    page = _Page(width)
-    position = 0
-    while position < len(parts):
-        end = ends.get(position, len(parts))
-        flat = _flat(parts[position : end + 1]) if end - position < width else None
-        if position in ends and flat is not None and page.takes(flat):
-            page.lines[-1] += flat
-            position = end
-        else:
-            page.put(parts[position])
-        position += 1
-    return "\n".join(page.lines)
-
-
-def _tokens(text: str) -> list[str]:
-    parts: list[str] = []
-    position = 0
-    scalar = False
-    while match := _TOKEN.match(text, position):
-        if scalar and match[1] not in _MARKS:
-            break
-        scalar = match[1] not in _MARKS
-        parts.append(one_line(match[1]))
-        position = match.end()
-    if position == len(text):
-        return parts
-    return [one_line(text)] if text.strip() else []
-
-
-def _ends(parts: Sequence[str]) -> dict[int, int]:
-    """Where each bracket that opens is closed."""
-    ends: dict[int, int] = {}
-    opened: list[int] = []
-    for position, part in enumerate(parts):
-        if part in _OPENING:
-            opened.append(position)
-        elif part in _CLOSING and opened:
-            ends[opened.pop()] = position
-    return ends
-
-
-def _flat(parts: Sequence[str]) -> str:
-    return "".join(f"{part} " if part in _BETWEEN else part for part in parts)
-
-
-def _columns(text: str) -> int:
-    if text.isascii():
-        return len(text)
-    return sum(2 if unicodedata.east_asian_width(character) in _WIDE else 1 for character in text)
-
-
-@dataclass(slots=True)
-class _Page:
-    """Lines being written, at a depth of brackets."""
-
-    width: int
-    lines: list[str] = field(default_factory=lambda: [""])
-    depth: int = 0
-
-    def takes(self, text: str) -> bool:
-        """Whether *text* fits into the line, with a comma after it."""
-        return len(text) < self.width and _columns(self.lines[-1]) + _columns(text) < self.width
-
-    def put(self, part: str) -> None:
-        """Write one token, and begin a new line where JSON has one."""
-        self.depth += (part in _OPENING) - (part in _CLOSING)
-        if part in _CLOSING:
-            self._begin()
-        if part in _MARKS:
-            self.lines[-1] += ": " if part == ":" else part
-        else:
-            self._fold(part)
-        if part == "," or part in _OPENING:
-            self._begin()
-
-    def _begin(self, further: int = 0) -> None:
-        self.lines.append("  " * min(max(self.depth, 0) + further, _DEEPEST))
-
-    def _fold(self, part: str) -> None:
-        """Write a token over as many lines as it needs."""
-        if "\\n" not in part and self.takes(part):
-            self.lines[-1] += part
-            return
-        units: list[str] = _UNIT.findall(part)
-        position = 0
-        while position < len(units):
-            if position:
-                self.lines[-1] += BROKEN
-                self._begin(further=1)
-            taken = self._fitting(units[position : position + self.width])
-            self.lines[-1] += "".join(units[position : position + taken])
-            position += taken
-
-    def _fitting(self, units: Sequence[str]) -> int:
-        """How many of *units* go into the line: up to a line break, or as far as it goes, ending at a space if near."""
-        room = self.width - _columns(self.lines[-1]) - 1
-        for index, unit in enumerate(units):
-            room -= _columns(unit)
-            if room < 0:
-                near = range(index, max(0, index - _BACK), -1)
-                return next((end for end in near if units[end - 1] == " "), max(1, index))
-            if unit == "\\n" and index + 2 < len(units):
-                return index + 1
-        return len(units)

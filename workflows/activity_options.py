@@ -49,7 +49,7 @@ def for_tool(command: RunTool) -> Options:
         start_to_close_timeout=timedelta(seconds=command.options.timeout),
         heartbeat_timeout=timedelta(seconds=command.options.heartbeat),
         retry_policy=RetryPolicy(initial_interval=timedelta(seconds=1), maximum_attempts=command.attempts),
-        summary=call_summary(command.tool, command.input.arguments),
+        summary=call_summary(command.input.arguments),
     )
     if command.options.task_queue is not None:
         options["task_queue"] = command.options.task_queue

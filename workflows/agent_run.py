@@ -48,9 +48,12 @@ _REJECT = 'Reject a call that waits. Input: {"id": "FIRST 8 DIGITS", "by": "YOUR
 _RESULT = 'Hand in the result of a call made elsewhere. Input: {"id": "…", "by": "YOUR NAME", "output": …} or "error"'
 _INPUT = 'Fill in what a tool asks of a person. Input: {"id": "…", "by": "YOUR NAME", "values": {…}}'
 _MESSAGE = 'Tell the model something more. Input: {"content": "TEXT", "by": "YOUR NAME"}'
-_OTHER = "Any other name: kept and shown in the details, and changes nothing."
-_DECIDE = 'Decide, and be answered. Input: as approve or reject, plus "verdict": "approve" or "reject"'
-_DELIVER = "Hand in a result or values and be answered. Input: as submit_result or submit_input"
+_OTHER = "(Do not choose this.) Signals of any other name: kept and shown in the details, and change nothing."
+_DECIDE = (
+    'Decide, and be answered. Input: {"id": "…", "by": "YOUR NAME", "verdict": "approve"}, or "reject" and "reason". '
+    "The Web UI does not show the answer: see the run's details for what it came to"
+)
+_DELIVER = "Hand in a result or values, and be answered. Input: as submit_result or submit_input"
 _STATE = "What the run is doing, what waits, what was decided, and which messages did not count."
 
 
@@ -82,6 +85,7 @@ class AgentRun:
             run_id=info.run_id,
             first_run_id=info.first_execution_run_id,
             arguments=decoded(arguments),
+            namespace=info.namespace,
         )
         self._apply(started)
         try:

@@ -181,6 +181,7 @@ def _facts(record: Approval) -> Iterator[tuple[str, str]]:
     yield "asked", f"{moment(record.created_at)} by {named(record.agent)} in turn {record.context.turn}"
     yield "run", f"{one_line(record.run_id)}, asked for by {named(record.requested_by)}"
     if record.resolved_at is not None:
-        yield "resolved", f"{record.status} by {named(record.resolved_by)} at {moment(record.resolved_at)}"
+        by = f" by {named(record.resolved_by)}" if record.resolved_by else ""
+        yield "resolved", f"{record.status}{by} at {moment(record.resolved_at)}"
     if record.execution is not None and record.result is None:
         yield "came to", record.execution

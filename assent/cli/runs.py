@@ -143,6 +143,7 @@ async def _exists(run: RunHandle) -> bool:
 
 
 async def _watch(run: RunHandle, program: str, *, as_json: bool) -> int:
+    await run.state()  # there is such a run, and it is one of Assent's
     if not as_json:
         return _end_of(await follow(run, approver="", ask=False, program=program))
     async for event in run.watch():

@@ -1,6 +1,6 @@
 """A run as a test drives it, and the strategies from which the properties draw."""
 
-# ruff: noqa: RUF001  # look-alikes are what this is about
+# look-alikes are what this is about
 
 from __future__ import annotations
 
@@ -268,7 +268,7 @@ def _deadline(minutes: int, offset: tzinfo) -> datetime:
     return (NOW + timedelta(days=3650, minutes=minutes)).astimezone(offset)
 
 
-def _written(fields: dict[str, JsonValue], indent: int | None, ascii_only: bool) -> str:  # noqa: FBT001
+def _written(fields: dict[str, JsonValue], indent: int | None, ascii_only: bool) -> str:
     return json.dumps(fields, indent=indent, ensure_ascii=ascii_only)
 
 

@@ -1,6 +1,6 @@
 """What one requirement comes to: who may decide it, what counts, and what is answered to whatever does not."""
 
-# ruff: noqa: RUF001  # look-alikes are what this is about
+# look-alikes are what this is about
 
 from __future__ import annotations
 

@@ -92,7 +92,7 @@ def test_lists_of_globs_put_the_strict_ones_first() -> None:
         ("pay*", "pay\n_all", True),
     ],
 )
-def test_globs_match_the_whole_name_in_its_case(glob: str, name: str, matches: bool) -> None:  # noqa: FBT001
+def test_globs_match_the_whole_name_in_its_case(glob: str, name: str, matches: bool) -> None:
     assert Rule(decision="deny", tool=glob).matches(name) == matches
 
 

@@ -17,8 +17,9 @@ import assent
 ROOT = Path(__file__).parents[2]
 ARROW = ("assent", "activities", "workflows")
 PURE = (
-    "agent", "approvals", "attempts", "authorization", "calls", "conversation", "digest", "errors", "events", "messages", "models",
-    "policy", "protocol", "records", "render", "requirements", "run", "schema", "tools", "views", "watching",
+    "agent", "approvals", "attempts", "authorization", "calls", "conversation", "digest", "errors", "events", "layout",
+    "messages", "models", "policy", "protocol", "records", "render", "requirements", "run", "schema", "tools", "views",
+    "watching",
 )  # fmt: skip
 
 

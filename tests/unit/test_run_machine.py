@@ -127,7 +127,7 @@ class Lives(RuleBasedStateMachine):
 
     @precondition(lambda self: self.run_now.model_running or self.run_now.ended)
     @rule(follow_up=st.sampled_from([True, True, True, False]))
-    def model_answers(self, follow_up: bool) -> None:  # noqa: FBT001
+    def model_answers(self, follow_up: bool) -> None:
         """The model answers finally, or with something that does not fit the output type."""
         self.answers([], follow_up=follow_up)
 
@@ -153,14 +153,14 @@ class Lives(RuleBasedStateMachine):
 
     @precondition(lambda self: self.run_now.model_running)
     @rule(really=seldom)
-    def model_fails(self, really: bool) -> None:  # noqa: FBT001
+    def model_fails(self, really: bool) -> None:
         """The model call fails for good."""
         if really:
             self.watch(self.play.model_fails)
 
     @precondition(lambda self: self.run_now.calls)
     @rule(choice=positions, stray=seldom, kind=st.sampled_from(["output", "error", "refused", "lost"]), text=texts)
-    def tool_returns(self, choice: int, stray: bool, kind: str, text: str) -> None:  # noqa: FBT001
+    def tool_returns(self, choice: int, stray: bool, kind: str, text: str) -> None:
         """A result arrives, or the loss of a worker: for a call that runs or, now and then, for any other."""
         running = [position for position, call in enumerate(self.run_now.calls) if call.running]
         position = choice if stray or not running else running[choice % len(running)]
@@ -173,7 +173,7 @@ class Lives(RuleBasedStateMachine):
             assert self.run_now == before, "a result that nobody waits for is not used"
 
     @rule(really=seldom)
-    def cancels(self, really: bool) -> None:  # noqa: FBT001
+    def cancels(self, really: bool) -> None:
         """Somebody cancels the run."""
         if really:
             self.watch(self.play.cancel)

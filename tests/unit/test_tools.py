@@ -80,7 +80,7 @@ def written(source: str) -> Callable[..., object]:
     """The function that *source* defines, as no type checker would let it stand in a file."""
     names: dict[str, Callable[..., object]] = {}
     exec(compile(f"from __future__ import annotations\n{source}", "test_tools.py", "exec"), names)
-    return names[source.split()[1].split("(")[0]]
+    return names[source.split()[1].split("(", maxsplit=1)[0]]
 
 
 # -- a tool is its function -------------------------------------------------------------------------------------------

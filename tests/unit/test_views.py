@@ -13,11 +13,11 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from assent.digest import requirement_id
+from assent.layout import BROKEN
 from assent.protocol import Gate, ModelTurn
 from assent.render import one_line, visible
 from assent.run import Run
 from assent.views import (
-    BROKEN,
     DETAILS_ATTEMPTS,
     DETAILS_REQUIREMENTS,
     MEMO_ARGUMENTS,
@@ -234,8 +234,7 @@ def test_the_memo_is_bounded_and_says_the_size_of_what_it_leaves_out(sizes: list
 @unhurried
 @given(hostile)
 def test_a_summary_is_one_bounded_line(text: str) -> None:
-    summary = call_summary("pay", text * 100)
-    assert summary.startswith("pay(")
+    summary = call_summary(text * 100)
     assert one_line(summary) == summary
     assert len(summary) < 200
 

@@ -180,7 +180,10 @@ async def test_a_run_started_by_hand_is_found_in_the_inbox(assent_environment: E
         assert json.loads(found.requirements[0].arguments or "") == {"to": "bob", "amount": 5}
         for run in (it.run, it.client.run(run_id)):
             await drive(run, lambda _: Approved())
-        assert not [run for run in await it.client.pending(agent="payer") if run.run_id.startswith(it.run.id)]
+        # Visibility follows the runs by some milliseconds.
+        async with asyncio.timeout(5):
+            while await it.client.pending(agent="payer"):  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
 
 
 async def test_handlers_are_described_and_what_waits_is_in_the_details(assent_environment: Environment) -> None:
@@ -213,7 +216,7 @@ async def test_every_activity_has_a_summary(assent_environment: Environment) -> 
             if event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED
         ]
         assert scheduled[0] == '"turn 1"'
-        assert "pay(" in scheduled[1]
+        assert "amount" in scheduled[1]
         assert len(scheduled) == 3
 
 

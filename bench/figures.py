@@ -1,0 +1,182 @@
+"""The figures. Each runs both sides in turns, A B B A, so that what disturbs the machine disturbs both."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+from assent import AgentClient
+from bench.processes import cpu_seconds, running, until
+from bench.report import Figure
+from bench.sides import Side
+from bench.stage import Stage
+from bench.task import GUARDED, Task
+
+KIB: Final = 1024
+CONCURRENT: Final = 64
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much is measured: repetitions, and sizes."""
+
+    turns: int = 30
+    turn_pairs: int = 12
+    runs: int = 128
+    throughput_pairs: int = 4
+    histories: tuple[int, ...] = (10, 50, 100, 200)
+    approvals: int = 40
+    pending: int = 1_000
+    lists: int = 7
+    starts: int = 7
+
+
+FULL: Final = Scale()
+QUICK: Final = Scale(
+    turns=10, turn_pairs=3, runs=64, throughput_pairs=1, histories=(10, 50), approvals=6, pending=100, lists=3, starts=2
+)
+
+
+@dataclass
+class Pairs:
+    """Measurements of both sides, pair by pair."""
+
+    assent: list[float] = field(default_factory=list[float])
+    bare: list[float] = field(default_factory=list[float])
+
+    def add(self, side: Side, stage: Stage, value: float) -> None:
+        """Add one side's."""
+        (self.assent if side is stage.assent else self.bare).append(value)
+
+
+def _in_turns(stage: Stage, pairs: int) -> Iterable[Side]:
+    for number in range(pairs):
+        yield from stage.sides if number % 2 == 0 else reversed(stage.sides)
+
+
+async def turn(stage: Stage, scale: Scale) -> list[Figure]:
+    """One run at a time."""
+    wall, cpu = Pairs(), Pairs()
+    for side in _in_turns(stage, scale.turn_pairs):
+        before, begun = cpu_seconds(stage.worker(side)), time.perf_counter()
+        await side.run(Task(turns=scale.turns))
+        wall.add(side, stage, (time.perf_counter() - begun) * 1_000 / scale.turns)
+        cpu.add(side, stage, (cpu_seconds(stage.worker(side)) - before) * 1_000 / scale.turns)
+    return [
+        Figure("turn", f"a turn, run of {scale.turns}", "ms", wall.assent, wall.bare, limit=1.15),
+        Figure("turn", "processor time of the worker, a turn", "ms", cpu.assent, cpu.bare),
+    ]
+
+
+async def throughput(stage: Stage, scale: Scale) -> list[Figure]:
+    """Many runs at once."""
+    rate, cpu = Pairs(), Pairs()
+    turns = 4
+    for side in _in_turns(stage, scale.throughput_pairs):
+        before, begun = cpu_seconds(stage.worker(side)), time.perf_counter()
+        await _side_by_side(side.run, [Task(turns=turns) for _ in range(scale.runs)])
+        rate.add(side, stage, scale.runs / (time.perf_counter() - begun))
+        cpu.add(side, stage, (cpu_seconds(stage.worker(side)) - before) * 1_000 / scale.runs)
+    what = f"runs of {turns} turns, {CONCURRENT} at once"
+    return [
+        Figure("throughput", what, "/s", rate.assent, rate.bare, limit=0.85, higher=True),
+        Figure("throughput", "processor time of the worker, a run", "ms", cpu.assent, cpu.bare),
+    ]
+
+
+async def history(stage: Stage, scale: Scale) -> list[Figure]:
+    """What a run leaves behind, as the server counts it."""
+    figures: list[Figure] = []
+    for turns in scale.histories:
+        size, events = Pairs(), Pairs()
+        for side in stage.sides:
+            run = await side.start(Task(turns=turns, size=KIB))
+            await side.result(run)
+            description = (await side.handle(run).describe()).raw_description.workflow_execution_info
+            size.add(side, stage, description.history_size_bytes / KIB)
+            events.add(side, stage, description.history_length)
+        limit = 1.3 if turns == 100 else None
+        figures += [
+            Figure("history", f"{turns} turns of 1 KiB results", "KiB", size.assent, size.bare, limit=limit),
+            Figure("history", f"{turns} turns", "events", events.assent, events.bare),
+        ]
+    return figures
+
+
+async def approve(stage: Stage, scale: Scale) -> list[Figure]:
+    """From the approver's call to the first line of the tool, by the one clock that all processes share."""
+    wall = Pairs()
+    for side in _in_turns(stage, scale.approvals):
+        run = await side.start(Task(turns=1, tool=GUARDED))
+        await side.until_waiting(run)
+        begun = time.monotonic_ns()
+        await side.approve(run)
+        wall.add(side, stage, (int(await side.result(run)) - begun) / 1e6)
+    return [Figure("approve", "signal to the tool's first line", "ms", wall.assent, wall.bare, limit=1.2)]
+
+
+async def start(stage: Stage, scale: Scale) -> list[Figure]:
+    """From the start of a worker's process to the end of a run that was waiting for one."""
+    wall = Pairs()
+    for side in _in_turns(stage, scale.starts):
+        async with side.aside():
+            run = await side.start(Task(turns=0))
+            begun = time.perf_counter()
+            async with running(side.command, side.variables):
+                await side.result(run)
+                wall.add(side, stage, time.perf_counter() - begun)
+    what = "worker's process to its first finished run"
+    return [Figure("start", what, "s", wall.assent, wall.bare, limit=1.0, ratio=False)]
+
+
+async def pending(stage: Stage, scale: Scale) -> list[Figure]:
+    """The inbox, with no worker running. Beside it: the same visibility query and memos by the SDK alone."""
+    await _side_by_side(stage.assent.start, [Task(turns=1, tool=GUARDED) for _ in range(scale.pending)])
+    client = stage.assent.agents.temporal
+
+    async def listed() -> bool:
+        return len(await AgentClient(client).pending()) == scale.pending
+
+    await until(listed, 0.5)
+    await stage.stop_worker(stage.assent)
+    wall = Pairs()
+    for side in _in_turns(stage, scale.lists):
+        begun = time.perf_counter()
+        if side is stage.assent:
+            runs = await AgentClient(client).pending()
+            found = sum(bool(each.arguments) for run in runs for each in run.requirements)
+        else:
+            query = "WorkflowType = 'AgentRun' AND ExecutionStatus = 'Running' AND AssentPending > 0"
+            found = len([await execution.memo() async for execution in client.list_workflows(query, page_size=1_000)])
+        wall.add(side, stage, time.perf_counter() - begun)
+        if found != scale.pending:
+            message = f"{found} of {scale.pending} pending approvals were listed"
+            raise RuntimeError(message)
+    what = f"{scale.pending:,} approvals with arguments, worker stopped"
+    return [Figure("pending", what, "s", wall.assent, wall.bare, limit=0.4, ratio=False)]
+
+
+async def _side_by_side(work: Callable[[Task], Awaitable[object]], tasks: Iterable[Task]) -> None:
+    gate = asyncio.Semaphore(CONCURRENT)
+
+    async def one(task: Task) -> None:
+        async with gate:
+            await work(task)
+
+    async with asyncio.TaskGroup() as group:
+        for task in tasks:
+            group.create_task(one(task))
+
+
+MEASURES: Final[dict[str, Callable[[Stage, Scale], Awaitable[list[Figure]]]]] = {
+    "turn": turn,
+    "throughput": throughput,
+    "history": history,
+    "approve": approve,
+    "start": start,
+    "pending": pending,
+}
+"""By name, in the order in which they are measured: the last one leaves Assent without a worker."""

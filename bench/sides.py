@@ -1,0 +1,167 @@
+"""The two sides, seen alike: a worker process, and a way to start its runs and to read what they come to."""
+
+from __future__ import annotations
+
+import uuid
+from abc import ABC, abstractmethod
+from asyncio.subprocess import Process
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+from temporalio.client import Client, WorkflowExecutionDescription, WorkflowHandle
+from temporalio.contrib.pydantic import pydantic_data_converter
+from typing_extensions import override
+
+from assent import AgentClient
+from bench.agents import AGENT
+from bench.bare_workflow import BareRun
+from bench.processes import running, until
+from bench.task import Task
+
+
+class Side(ABC):
+    """One of the two. *queue* is its task queue; names of both sides are of one length, as histories hold them."""
+
+    name: str
+
+    def __init__(self, variables: Mapping[str, str]) -> None:
+        """*variables* are the environment of its worker."""
+        self.queue = f"bench-{self.name}-{uuid.uuid4().hex[:8]}"
+        self.variables = variables
+
+    def worker(self) -> AbstractAsyncContextManager[Process]:
+        """Its worker process, for as long as the block runs. Ready once it completes a run."""
+        return running(self.command, self.variables)
+
+    def id(self) -> str:
+        """A new run's id."""
+        return f"{self.queue}-{uuid.uuid4().hex[:12]}"
+
+    @asynccontextmanager
+    async def aside(self) -> AsyncGenerator[None]:
+        """A task queue of its own, which nobody serves yet, for as long as the block runs."""
+        before = self.queue
+        self.queue = f"bench-{self.name}-{uuid.uuid4().hex[:8]}"
+        try:
+            yield
+        finally:
+            self.queue = before
+
+    @property
+    @abstractmethod
+    def command(self) -> Sequence[str]:
+        """What Python is to run for its worker."""
+
+    @abstractmethod
+    async def start(self, task: Task) -> str:
+        """Start a run; its id."""
+
+    @abstractmethod
+    async def result(self, run: str) -> str:
+        """The last words of a run, once it has said them."""
+
+    @abstractmethod
+    async def approve(self, run: str) -> None:
+        """Send the signal that lets the guarded tool run."""
+
+    @abstractmethod
+    def handle(self, run: str) -> WorkflowHandle[object, object]:
+        """The run as Temporal's client knows it."""
+
+    async def run(self, task: Task) -> str:
+        """A run from start to end; its last words."""
+        return await self.result(await self.start(task))
+
+    async def until_waiting(self, run: str) -> None:
+        """Until the run waits for the signal: it has called the model, and nothing of it is under way."""
+
+        async def waits() -> bool:
+            return _is_waiting(await self.handle(run).describe())
+
+        await until(waits, 0.005)
+
+
+class Assent(Side):
+    """Assent as it is used: `worker.py`, `AgentClient`, and the wire's own signal."""
+
+    name = "asst"
+
+    def __init__(self, client: Client, variables: Mapping[str, str]) -> None:
+        """*client* has Assent's data converter."""
+        super().__init__(variables)
+        self.agents = AgentClient(client)
+        self._ids: dict[str, str] = {}
+
+    @property
+    @override
+    def command(self) -> Sequence[str]:
+        return ["worker.py", "--agents", "bench.agents", "--task-queue", self.queue]
+
+    @override
+    async def start(self, task: Task) -> str:
+        self.agents.task_queue = self.queue
+        return (await self.agents.start(AGENT, task.prompt, id=self.id())).id
+
+    @override
+    async def result(self, run: str) -> str:
+        return (await self.agents.run(run).result()).content
+
+    @override
+    async def until_waiting(self, run: str) -> None:
+        await super().until_waiting(run)
+        state = await self.agents.run(run).state()
+        self._ids[run] = state.active_requirements[0].id
+
+    @override
+    async def approve(self, run: str) -> None:
+        await self.agents.run(run).send("approve", {"id": self._ids[run], "by": "bench"})
+
+    @override
+    def handle(self, run: str) -> WorkflowHandle[object, object]:
+        return self.agents.temporal.get_workflow_handle(run)
+
+
+class Bare(Side):
+    """The bare workflow."""
+
+    name = "bare"
+
+    def __init__(self, client: Client, address: str, variables: Mapping[str, str]) -> None:
+        """*client* has the pydantic data converter."""
+        super().__init__(variables)
+        self._client = client
+        self._address = address
+
+    @classmethod
+    async def connect(cls, address: str, variables: Mapping[str, str]) -> Bare:
+        """A side with a client of its own."""
+        return cls(await Client.connect(address, data_converter=pydantic_data_converter), address, variables)
+
+    @property
+    @override
+    def command(self) -> Sequence[str]:
+        return ["-m", "bench.bare_worker", self._address, self.queue]
+
+    @override
+    async def start(self, task: Task) -> str:
+        run = self.id()
+        await self._client.start_workflow(BareRun.run, task.prompt, id=run, task_queue=self.queue)
+        return run
+
+    @override
+    async def result(self, run: str) -> str:
+        words: str = await self._client.get_workflow_handle(run, result_type=str).result()
+        return words
+
+    @override
+    async def approve(self, run: str) -> None:
+        await self.handle(run).signal("approve", "bench")
+
+    @override
+    def handle(self, run: str) -> WorkflowHandle[object, object]:
+        return self._client.get_workflow_handle(run)
+
+
+def _is_waiting(run: WorkflowExecutionDescription) -> bool:
+    raw = run.raw_description
+    return run.history_length > 7 and not raw.pending_activities and not raw.HasField("pending_workflow_task")

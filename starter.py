@@ -1,0 +1,67 @@
+"""Start a run and follow it, as a service would: `python starter.py AGENT "PROMPT" [--by NAME] [--id ID]`.
+
+At a terminal it asks about each call that waits; elsewhere it prints the commands that decide. Ctrl-C or SIGTERM ends
+the following, not the run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from typing import Annotated
+
+import typer
+
+from assent import AgentClient, AssentError
+from assent.connection import exit_cleanly
+from assent.console import make_console
+from assent.settings import Settings
+from assent.terminal import can_ask, follow, os_user
+
+
+async def main(
+    agent: str,
+    prompt: str,
+    *,
+    by: str | None = None,
+    run_id: str | None = None,
+    approver: str = "",
+    client: AgentClient | None = None,
+) -> int:
+    """Start *agent*, follow the run to its end, and answer with an exit code: 0 completed, 1 not, 130 stopped."""
+    client = client or await AgentClient.connect(task_queue=Settings().task_queue)
+    run = await client.start(agent, prompt, requested_by=by, id=run_id)
+    console, ask = make_console(), can_ask() and bool(approver)
+    console.print(f"run {run.id}, asked for by {by or 'nobody named (--by)'}", soft_wrap=True)
+    if ask:
+        console.print(f"you decide as {approver} (--approver); who asks for a run may not approve in it")
+    following = asyncio.ensure_future(follow(run, approver=approver, console=console, ask=ask))
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, following.cancel)
+    try:
+        state = await following
+    except asyncio.CancelledError:
+        console.print(f"\nnot followed any more; the run goes on: assent watch {run.id}", soft_wrap=True)
+        return 130
+    return 0 if state.status == "completed" else 1
+
+
+def command(
+    agent: str,
+    prompt: str,
+    by: Annotated[str | None, typer.Option(help="Who asks for the run.")] = None,
+    run_id: Annotated[str | None, typer.Option("--id", help="The run's id.")] = None,
+    approver: Annotated[str | None, typer.Option(help="Who decides at this terminal; default: the OS user.")] = None,
+) -> None:
+    """Start AGENT with PROMPT and follow it; TEMPORAL_ADDRESS says where."""
+    exit_cleanly()
+    try:
+        sys.exit(asyncio.run(main(agent, prompt, by=by, run_id=run_id, approver=approver or os_user() or "")))
+    except AssentError as error:
+        print(f"starter: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    typer.run(command)

@@ -1,0 +1,1 @@
+"""Approving by clicking in the real Temporal Web UI, in headless Chromium."""
