@@ -97,7 +97,7 @@ class AgentClient:
         except WorkflowAlreadyStartedError:
             pass
         except RPCError as error:
-            raise _not_started(error) from error
+            raise _not_answered(error) from error
         return RunHandle(self.temporal, run_id)
 
     def run(self, run_id: str) -> RunHandle:
@@ -137,7 +137,10 @@ class AgentClient:
         Raises:
             ServerUnreachableError: the server does not answer.
         """
-        found = [run async for run in self._pending(agent, tool)]
+        try:
+            found = [run async for run in self._pending(agent, tool)]
+        except RPCError as error:
+            raise _not_answered(error) from error
         return sorted(found, key=lambda run: min(each.created_at for each in run.requirements))
 
     async def get_approvals(
@@ -190,7 +193,7 @@ class AgentClient:
         *expected_status* says that only a pending approval may be resolved; there is no other way.
 
         Raises:
-            NoWorkerError: no worker answered; nothing was recorded.
+            NoWorkerError: no worker answered; it may count once one runs.
         """
         del expected_status
         run = await self._run_of(approval_id)
@@ -268,7 +271,11 @@ class AgentClient:
             return await self.audit(run_id)
         if status == "pending":
             return [record for run in await self.pending(agent=agent, tool=tool) for record in run.approvals()]
-        ids = [execution.id async for execution in self.temporal.list_workflows(await self._decided_query(agent))]
+        query = await self._decided_query(agent)
+        try:
+            ids = [execution.id async for execution in self.temporal.list_workflows(query)]
+        except RPCError as error:
+            raise _not_answered(error) from error
         gate = asyncio.Semaphore(SIDE_BY_SIDE)
 
         async def read(each: str) -> list[Approval]:
@@ -344,7 +351,7 @@ async def _pending_run(execution: WorkflowExecution) -> PendingRun | None:
     )
 
 
-def _not_started(error: RPCError) -> Exception:
+def _not_answered(error: RPCError) -> Exception:
     if error.status in {RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED}:
         return ServerUnreachableError(f"the Temporal server does not answer: {error.message}")
-    return MessageError(f"the server did not take the run: {error.message}")
+    return MessageError(f"the Temporal server refused: {error.message}")

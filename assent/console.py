@@ -99,8 +99,7 @@ def named(text: str | None) -> str:
 
 def field(console: Console, label: str, text: str | Text, *, style: str = "") -> None:
     """One line of Assent's own words. It is not folded, so that a command in it can be copied."""
-    line = Text(f"{label:<{LABEL}}", style="dim")
-    line.append_text(text if isinstance(text, Text) else Text(text, style=style))
+    line = Text.assemble((f"{label:<{LABEL}}", "dim"), text if isinstance(text, Text) else (text, style))
     console.print(line, soft_wrap=True)
 
 
@@ -109,8 +108,7 @@ def quoted(console: Console, label: str, text: str) -> None:
     bar = "| " if console.options.ascii_only else "│ "
     width = console.width - LABEL - len(bar)
     for number, line in enumerate(folded(text, width)):
-        row = Text(f"{label if number == 0 else '':<{LABEL}}{bar}", style="dim")
-        row.append(Text(line, style="default not dim"))
+        row = Text.assemble((f"{label if number == 0 else '':<{LABEL}}{bar}", "dim"), line)
         console.print(row, soft_wrap=True)
 
 
@@ -142,9 +140,8 @@ def print_requirement(console: Console, state: RunState, requirement: Requiremen
 
     With *program*, also the commands that decide it.
     """
-    title = Text(f"{one_line(requirement.tool)}", style="bold")
-    title.append(Text(f": {requirement.kind}, ", style="not bold"))
-    title.append(Text(_standing(requirement), style=_STATUS_STYLES.get(requirement.status, "")))
+    standing = (_standing(requirement), _STATUS_STYLES.get(requirement.status, ""))
+    title = Text.assemble((one_line(requirement.tool), "bold"), f": {requirement.kind}, ", standing)
     field(console, requirement.short_id, title)
     quoted(console, "arguments", requirement.arguments)
     if requirement.note:
@@ -221,12 +218,12 @@ def print_attempts(console: Console, attempts: Sequence[Attempt], dropped: int) 
 def print_event(console: Console, event: RunEvent, run_id: str, program: str | None) -> None:
     """One event, in one line; after the end the whole answer; with *program*, how to decide a call that waits."""
     label = event.kind.replace("_", " ")
-    row = Text(f"{event.at.astimezone(UTC):%H:%M:%SZ}  ", style="dim")
-    row.append(Text(f"{label:<15}", style=f"not dim {_STYLES.get(event.kind, '')}"))
+    time = f"{event.at.astimezone(UTC):%H:%M:%SZ}  "
+    row = Text.assemble((time, "dim"), (f"{label:<15}", _STYLES.get(event.kind, "")))
     whole = one_line(_meaning(event))
     room = max(console.width - cell_len(row.plain), NARROWEST // 2)
     shown = whole if event.kind in _WHOLE else fit(whole, room)
-    row.append(Text(shown, style="default not dim"))
+    row.append(shown)
     console.print(row, soft_wrap=True)
     if event.kind == "waiting" and program is not None:
         for name, command in _to_type(event, run_id, program, whole=shown == whole):

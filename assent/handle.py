@@ -206,18 +206,24 @@ class RunHandle:
 
     async def _ask(self, update: str, body: Mapping[str, JsonValue]) -> DecisionResult:
         try:
-            result: DecisionResult = await self._handle.execute_update(
-                update, dict(body), result_type=DecisionResult, rpc_timeout=ANSWER_TIMEOUT
-            )
+            # Not `rpc_timeout`: the SDK tries again after it, and takes about twice as long.
+            async with asyncio.timeout(ANSWER_TIMEOUT.total_seconds()):
+                return await self._updated(update, body)
+        except TimeoutError as error:
+            # The server keeps the update in memory, and hands it to a worker that comes up later.
+            message = f"no worker answered for run {self.id!r}; the decision may still count once one runs"
+            raise NoWorkerError(message) from error
+
+    async def _updated(self, update: str, body: Mapping[str, JsonValue]) -> DecisionResult:
+        try:
+            result: DecisionResult = await self._handle.execute_update(update, dict(body), result_type=DecisionResult)
         except WorkflowUpdateFailedError as error:
             raise _refused(error.cause) from error
         except WorkflowUpdateRPCTimeoutOrCancelledError as error:
             task = asyncio.current_task()
-            if task is not None and task.cancelling():  # the SDK's words for both: the caller was cancelled
+            if task is not None and task.cancelling():  # The SDK's words for both: the caller was cancelled.
                 raise asyncio.CancelledError from error
-            # The server keeps the update in memory, and hands it to a worker that comes up later.
-            message = f"no worker answered for run {self.id!r}; the decision may still count once one runs"
-            raise NoWorkerError(message) from error
+            raise TimeoutError from error
         except RPCError as error:
             if _has_ended(error):
                 return DecisionResult(status="late", detail="the run has ended")
@@ -307,7 +313,9 @@ def _closed(run: Run, description: WorkflowExecutionDescription) -> Run:
 
 
 def _has_ended(error: RPCError) -> bool:
-    return error.status == RPCStatusCode.NOT_FOUND and "already completed" in error.message
+    """Whether the run had ended, or ended while it was asked: both are told as `NOT_FOUND`."""
+    ended = "already completed" in error.message or "aborted by closing workflow" in error.message
+    return error.status == RPCStatusCode.NOT_FOUND and ended
 
 
 def _refused(cause: BaseException) -> Exception:

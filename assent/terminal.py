@@ -272,7 +272,7 @@ class Desk:
 
     def _withdraw(self, event: RunEvent) -> None:
         """Take back the question that somebody else has answered, unless more votes are wanted."""
-        if event.requirement_id is None or ": recorded: " in event.text:
+        if event.requirement_id is None or event.status == "recorded":
             return
         self._settled.add(event.requirement_id)
         if self._prompt and self._question is not None and event.requirement_id == self._asked:

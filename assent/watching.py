@@ -23,7 +23,7 @@ from assent.events import (
     ToolAnswered,
     ToolLost,
 )
-from assent.protocol import Stored
+from assent.protocol import DecisionStatus, Stored
 from assent.requirements import Requirement
 from assent.run import Run, Step
 
@@ -38,7 +38,8 @@ RunEventKind = Literal[
 class RunEvent(Stored):
     """Something that happened to a run. *text* is for people, as the model or the sender wrote it: render it safely.
 
-    *tool*, *arguments* and *requirement_id* are set where the event is about a tool call, *by* where a person acted.
+    *tool*, *arguments* and *requirement_id* are set where the event is about a tool call, *by* where a person acted,
+    and *status* what that came to.
     """
 
     kind: RunEventKind
@@ -49,6 +50,7 @@ class RunEvent(Stored):
     arguments: str | None = None
     requirement_id: str | None = None
     by: str | None = None
+    status: DecisionStatus | None = None
 
 
 def describe(event: Event, before: Run, step: Step) -> Iterator[RunEvent]:
@@ -102,6 +104,7 @@ def _message(event: MessageReceived, before: Run, step: Step) -> RunEvent:
         tool=result.tool if result else None,
         requirement_id=result.requirement_id if result else None,
         by=_sender(event),
+        status=result.status if result else None,
     )
 
 

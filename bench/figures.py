@@ -17,6 +17,10 @@ from bench.task import GUARDED, Task
 
 KIB: Final = 1024
 CONCURRENT: Final = 64
+SETTLE: Final = 0.05
+"""Seconds for the server to have written what a pause leaves to write, before it is approved."""
+REST: Final = 1.0
+"""Seconds between two readings of the inbox: the dev server limits its reads, and the SDK would retry in silence."""
 
 
 @dataclass(frozen=True)
@@ -28,15 +32,15 @@ class Scale:
     runs: int = 128
     throughput_pairs: int = 4
     histories: tuple[int, ...] = (10, 50, 100, 200)
-    approvals: int = 40
+    approvals: int = 60
     pending: int = 1_000
-    lists: int = 7
-    starts: int = 7
+    lists: int = 5
+    starts: int = 6
 
 
 FULL: Final = Scale()
 QUICK: Final = Scale(
-    turns=10, turn_pairs=3, runs=64, throughput_pairs=1, histories=(10, 50), approvals=6, pending=100, lists=3, starts=2
+    turns=10, turn_pairs=2, runs=48, throughput_pairs=1, histories=(10, 20), approvals=4, pending=100, lists=2, starts=1
 )
 
 
@@ -112,6 +116,7 @@ async def approve(stage: Stage, scale: Scale) -> list[Figure]:
     for side in _in_turns(stage, scale.approvals):
         run = await side.start(Task(turns=1, tool=GUARDED))
         await side.until_waiting(run)
+        await asyncio.sleep(SETTLE)
         begun = time.monotonic_ns()
         await side.approve(run)
         wall.add(side, stage, (int(await side.result(run)) - begun) / 1e6)
@@ -144,6 +149,7 @@ async def pending(stage: Stage, scale: Scale) -> list[Figure]:
     await stage.stop_worker(stage.assent)
     wall = Pairs()
     for side in _in_turns(stage, scale.lists):
+        await asyncio.sleep(REST)
         begun = time.perf_counter()
         if side is stage.assent:
             runs = await AgentClient(client).pending()

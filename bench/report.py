@@ -110,6 +110,6 @@ def show(figures: Sequence[Figure], where: dict[str, str | float | int]) -> None
 
 
 def _number(value: float) -> str:
-    if value >= 1_000:
+    if value >= 1_000 or value % 1 == 0:
         return f"{value:,.0f}"
     return f"{value:.1f}" if value >= 10 else f"{value:.3g}"

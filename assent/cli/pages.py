@@ -87,9 +87,7 @@ def _print_table(console: Console, rows: Sequence[Sequence[str]], widths: Sequen
 
 def _print_card(console: Console, run: PendingRun, each: PendingRequirement, program: str) -> None:
     _, since, run_id, agent, tool, kind, asker = _cells(run, each)
-    title = Text(tool, style="bold")
-    title.append(Text(f": {kind}, for {since}; {agent}, asked by {asker}", style="not bold"))
-    field(console, each.id[:8], title)
+    field(console, each.id[:8], Text.assemble((tool, "bold"), f": {kind}, for {since}; {agent}, asked by {asker}"))
     field(console, "run", run_id)
     field(console, "arguments", _arguments(run, each, console.width - LABEL, program))
     console.print()
