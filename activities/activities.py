@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from threading import Thread
 from typing import Final
 
 from assent.agent import Agent
@@ -39,10 +40,10 @@ class Activities:
         _check_keys(agents)
         self.tools = _tools(agents)
         self._providers = Providers()
+        Thread(target=warm_up, name="assent-warm-up", daemon=True).start()
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="assent-tool")
         self._models = ModelCalls(self.agents, self._providers, Prefixes(prefix_cache), attributes=attributes)
         self._calls = ToolCalls(self.agents, self._threads)
-        self._threads.submit(warm_up)
 
     @property
     def all(self) -> list[Callable[..., object]]:

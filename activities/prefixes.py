@@ -30,7 +30,7 @@ class Prefixes:
 
     def __init__(self, limit: int) -> None:
         """*limit* is in bytes; 0 keeps nothing."""
-        self._entries: LRUCache[str, _Entry] = LRUCache(max(limit, 1), getsizeof=lambda entry: entry.size)
+        self._entries: LRUCache[tuple[str, str], _Entry] = LRUCache(max(limit, 1), getsizeof=lambda entry: entry.size)
         self._enabled = limit > 0
         self.hits = 0
         self.misses = 0
@@ -43,7 +43,7 @@ class Prefixes:
         """
         if call.prefix is None:
             return Conversation().append(call.delta)
-        entry = self._entries.get(call.prefix.digest)
+        entry = self._entries.get(_key(call.prefix.digest))
         if entry is not None:
             self.hits += 1
             return entry.conversation.append(call.delta)
@@ -54,11 +54,16 @@ class Prefixes:
         """Keep a conversation for the run's next model call, in place of the shorter one it grew from."""
         if not self._enabled:
             return
-        shorter = self._entries.pop(replaces.digest, None) if replaces else None
+        shorter = self._entries.pop(_key(replaces.digest), None) if replaces else None
         known, size = (len(shorter.conversation), shorter.size) if shorter else (0, 0)
         size += sum(len(canonical(item)) for item in conversation.items[known:])
         if size <= self._entries.maxsize:
-            self._entries[conversation.digest] = _Entry(conversation, size)
+            self._entries[_key(conversation.digest)] = _Entry(conversation, size)
+
+
+def _key(digest: str) -> tuple[str, str]:
+    # By run as well, so that two runs whose conversations are equal do not take each other's entry away.
+    return activity.info().workflow_id or "", digest
 
 
 async def _rebuilt() -> Conversation:

@@ -8,9 +8,11 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import AsyncIterator
-from typing import Final, Literal
+from typing import Final, Literal, TypeVar
 
-from temporalio.client import Client, WorkflowExecution
+from temporalio.api.workflow.v1 import WorkflowExecutionInfo
+from temporalio.api.workflowservice.v1 import ListWorkflowExecutionsRequest
+from temporalio.client import Client
 from temporalio.common import (
     SearchAttributeKey,
     SearchAttributePair,
@@ -31,11 +33,10 @@ from assent.records import Approval, PendingRun, is_recorded
 from assent.render import bounded, code, fenced
 from assent.requirements import PendingRequirement, RequirementStatus, RunState
 
+_T = TypeVar("_T")
 SIDE_BY_SIDE: Final = 8
 """Histories that are read at the same time."""
 PAGE: Final = 1_000
-_NOTHING: Final[list[PendingRequirement]] = []
-_NOBODY: Final[dict[str, str]] = {}
 _RUNS: Final = f"WorkflowType = '{protocol.WORKFLOW}'"
 
 
@@ -257,12 +258,48 @@ class AgentClient:
         query = f"{_RUNS} AND ExecutionStatus = 'Running'"
         if await self._registered():
             query += _waiting_query(agent, tool)
-        async for execution in self.temporal.list_workflows(query, page_size=PAGE):
-            run = await _pending_run(execution)
+        async for execution in self._listed(query):
+            run = await self._pending_run(execution)
             if run is not None and (agent is None or run.agent == agent):
                 kept = [each for each in run.requirements if tool is None or each.tool == tool]
                 if kept:
                     yield run.model_copy(update={"requirements": kept})
+
+    async def _listed(self, query: str) -> AsyncIterator[WorkflowExecutionInfo]:
+        """As `Client.list_workflows`, which decodes every search attribute twice: 80 % of what it costs here."""
+        token = b""
+        while True:
+            request = ListWorkflowExecutionsRequest(
+                namespace=self.temporal.namespace, page_size=PAGE, query=query, next_page_token=token
+            )
+            answer = await self.temporal.workflow_service.list_workflow_executions(request, retry=True)
+            for execution in answer.executions:
+                yield execution
+            token = answer.next_page_token
+            if not token:
+                return
+
+    async def _pending_run(self, execution: WorkflowExecutionInfo) -> PendingRun | None:
+        waiting = await self._memo(execution, protocol.MEMO_PENDING, list[PendingRequirement])
+        if not waiting:
+            return None
+        request = await self._memo(execution, protocol.MEMO_REQUEST, dict[str, str]) or {}
+        return PendingRun(
+            run_id=execution.execution.workflow_id,
+            agent=request.get("agent", ""),
+            requested_by=request.get("requested_by"),
+            requirements=waiting,
+        )
+
+    async def _memo(self, execution: WorkflowExecutionInfo, name: str, kind: type[_T]) -> _T | None:
+        fields = execution.memo.fields
+        if name not in fields:
+            return None
+        try:
+            value: list[_T] = await self.temporal.data_converter.decode([fields[name]], [kind])
+        except (ValueError, RuntimeError, TypeError):
+            return None  # Somebody else's memo under our name must not hide what all the other runs wait for.
+        return value[0]
 
     async def _records(
         self, status: RequirementStatus | None, agent: str | None, tool: str | None, run_id: str | None
@@ -334,21 +371,6 @@ def _waiting_query(agent: str | None, tool: str | None) -> str:
 def _quoted(text: str) -> str:
     escaped = text.replace("\\", "\\\\").replace("'", "\\'")
     return f"'{escaped}'"
-
-
-async def _pending_run(execution: WorkflowExecution) -> PendingRun | None:
-    waiting: list[PendingRequirement] = await execution.memo_value(
-        protocol.MEMO_PENDING, _NOTHING, type_hint=list[PendingRequirement]
-    )
-    if not waiting:
-        return None
-    request: dict[str, str] = await execution.memo_value(protocol.MEMO_REQUEST, _NOBODY, type_hint=dict[str, str])
-    return PendingRun(
-        run_id=execution.id,
-        agent=request.get("agent", ""),
-        requested_by=request.get("requested_by"),
-        requirements=waiting,
-    )
 
 
 def _not_answered(error: RPCError) -> Exception:

@@ -12,10 +12,13 @@ from typing import Any, Final
 from temporalio.api.common.v1 import Payload
 from temporalio.common import RawValue
 from temporalio.contrib.pydantic import PydanticPayloadConverter, ToJsonOptions
-from temporalio.converter import DataConverter
+from temporalio.converter import CompositePayloadConverter, DataConverter
+
+# The SDK makes a converter for every workflow task; its parts, and the type adapters that they have built, are shared.
+_PARTS: Final = tuple(PydanticPayloadConverter(ToJsonOptions(exclude_unset=True)).converters.values())
 
 
-class LenientConverter(PydanticPayloadConverter):
+class LenientConverter(CompositePayloadConverter):
     """Pydantic's JSON, except that a payload nobody declared a type for never fails to decode.
 
     The SDK drops a signal whose payload does not decode, so that neither the run nor its operator learns of it.
@@ -25,7 +28,7 @@ class LenientConverter(PydanticPayloadConverter):
 
     def __init__(self) -> None:
         """Leave unset fields out."""
-        super().__init__(ToJsonOptions(exclude_unset=True))
+        super().__init__(*_PARTS)
 
     def from_payloads(self, payloads: Sequence[Payload], type_hints: list[type[Any]] | None = None) -> list[Any]:
         """As the parent, but undecodable payloads without a declared type become `RawValue`."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -135,9 +135,17 @@ async def serving(
 
 
 async def run_worker(
-    agents: Sequence[Agent], settings: Settings, *, halves: Halves, with_server: bool, say: Callable[[str], None]
+    agents: Sequence[Agent],
+    settings: Settings,
+    *,
+    halves: Halves,
+    with_server: bool,
+    say: Callable[[str], None],
+    reach: Callable[[], Awaitable[Client]] = connect,
 ) -> None:
-    """Serve *agents* until SIGTERM or SIGINT, then let running tools finish. *say* prints what is served and where.
+    """Serve *agents* until SIGTERM or SIGINT, then let running tools finish.
+
+    *say* prints what is served and where. *reach* connects to Temporal, unless *with_server* starts one.
 
     Raises:
         ConfigurationError: the agents contradict each other, or there is no `temporal` binary for *with_server*.
@@ -152,7 +160,7 @@ async def run_worker(
             client, web_ui = server.client, server.ui_url
             say(f"Temporal server at {server.address}, its runs kept in {DATABASE}")
         else:
-            client, web_ui = await connect(), None
+            client, web_ui = await reach(), None
         await stack.enter_async_context(serving(client, agents, settings, halves=halves))
         say(f"Serving {', '.join(agent.name for agent in agents)} on task queue {settings.task_queue!r}")
         say(f"Web UI: {web_ui or 'of your Temporal server'}; stop with Ctrl-C or SIGTERM")

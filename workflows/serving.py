@@ -8,9 +8,9 @@ from typing import Final
 
 from temporalio.client import Client
 from temporalio.worker import Worker
-from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from .agent_run import AgentRun
+from .runner import runner_for
 
 CACHED_RUNS: Final = 1_000
 """Runs that a worker keeps in memory; one that waits longer is replayed when it is decided."""
@@ -19,12 +19,6 @@ STICKY_TIMEOUT: Final = timedelta(seconds=3)
 every waiting run would stand still after a worker's sudden death.)"""
 GRACE: Final = timedelta(seconds=30)
 """How long running tools may finish once a worker is asked to stop."""
-
-# `assent` is pure where the workflow uses it; loading it anew for every run would cost a waiting run 1 MB of memory
-# instead of 86 KB. `workflows` itself stays inside the sandbox.
-RUNNER: Final = SandboxedWorkflowRunner(
-    restrictions=SandboxRestrictions.default.with_passthrough_modules("assent", "pydantic_core", "annotated_types")
-)
 
 
 def worker_for(
@@ -44,7 +38,7 @@ def worker_for(
         task_queue=task_queue,
         workflows=[AgentRun],
         activities=activities,
-        workflow_runner=RUNNER,
+        workflow_runner=runner_for(client.data_converter),
         max_cached_workflows=cached_runs,
         sticky_queue_schedule_to_start_timeout=STICKY_TIMEOUT,
         graceful_shutdown_timeout=grace,

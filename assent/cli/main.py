@@ -14,6 +14,7 @@ from temporalio.service import RPCError
 from assent._version import __version__
 from assent.cli import decisions, exits, runs
 from assent.cli.context import Place, complain
+from assent.cli.worker import worker
 from assent.errors import AssentError
 from assent.protocol import TASK_QUEUE
 
@@ -53,6 +54,7 @@ for _command in (
     runs.cancel,
     runs.audit,
     runs.setup,
+    worker,
 ):
     app.command()(_command)
 

@@ -100,6 +100,16 @@ def test_no_server(tmp_path: Path) -> None:
     assert "TEMPORAL_ADDRESS" in line
 
 
+async def test_the_command_of_the_wheel_serves_as_well(tmp_path: Path) -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "assent.cli", "--task-queue", "q", "worker", "--embedded", "--agents", module(tmp_path),
+        cwd=tmp_path, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+    )  # fmt: skip
+    worker = Running(process, [])
+    assert "Serving a on task queue 'q'" in await worker.until("Serving")
+    assert await worker.end(signal.SIGTERM) == 0
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_embedded_brings_a_server_and_a_web_ui_and_ends_with_them(tmp_path: Path, number: signal.Signals) -> None:
     process = await asyncio.create_subprocess_exec(

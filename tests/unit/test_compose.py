@@ -61,12 +61,6 @@ def pins(lock: str) -> dict[str, str]:
     return dict(re.findall(r"^([a-z0-9-]+)==([^ ]+)", (ROOT / lock).read_text(), flags=re.MULTILINE))
 
 
-def scripts() -> dict[str, str]:
-    """The programs that the Dockerfile writes with `printf`, by path."""
-    found = re.findall(r"printf '%s\\n' \\\n((?: +'.*' \\\n)+) +> (\S+)", DOCKERFILE)
-    return {path: "\n".join(re.findall(r"^ +'(.*)' \\$", lines, flags=re.MULTILINE)) for lines, path in found}
-
-
 def test_each_service_has_exactly_one_profile() -> None:
     assert SERVICES.keys() == in_profile("dev").keys() | in_profile("postgres").keys()
 
@@ -157,13 +151,16 @@ def test_the_image_runs_without_privileges_and_stops_on_sigterm() -> None:
     assert '\nENTRYPOINT ["python", "worker.py"]\n' in DOCKERFILE
 
 
-def test_the_scripts_in_the_image_are_python_and_one_is_the_command_of_the_wheel() -> None:
-    for path, source in scripts().items():
-        compile(source, path, "exec")
+def test_the_command_in_the_image_is_the_command_of_the_wheel() -> None:
     module, _, function = PROJECT["scripts"]["assent"].partition(":")
-    assert f"from {module} import {function}\n" in scripts()["/opt/venv/bin/assent"]
-    assert '["worker-healthy"]' in DOCKERFILE
-    assert "/opt/venv/bin/worker-healthy" in scripts()
+    script = ROOT / "docker" / "assent"
+    assert f"from {module} import {function}\n" in script.read_text()
+    assert script.stat().st_mode & 0o111
+
+
+def test_the_health_check_is_a_program_that_compiles() -> None:
+    assert 'CMD ["python", "/opt/healthcheck.py"]' in DOCKERFILE
+    compile((ROOT / "docker" / "healthcheck.py").read_text(), "healthcheck.py", "exec")
 
 
 def test_the_worker_ships_what_was_tested_and_no_tools() -> None:

@@ -1,0 +1,37 @@
+"""`assent worker`: what `worker.py` does in a checkout, for whoever installed the wheel."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import Annotated
+
+import typer
+
+from assent.cli import exits
+from assent.cli.context import place_of
+from assent.connection import connect, exit_cleanly
+
+
+def worker(
+    context: typer.Context,
+    *,
+    agents: Annotated[list[str] | None, typer.Option(help="A module that defines agents; may be repeated.")] = None,
+    embedded: Annotated[bool, typer.Option("--embedded", help="Start a Temporal server too, with its Web UI.")] = False,
+) -> int:
+    """Serve agents until SIGTERM or Ctrl-C. Agents also from ASSENT_AGENTS=module,module."""
+    # A worker needs much that no other command does.
+    from assent.logs import configure_logs  # noqa: PLC0415
+    from assent.runtime import installed, run_worker  # noqa: PLC0415
+    from assent.settings import Settings, load_agents  # noqa: PLC0415
+
+    place = place_of(context)
+    exit_cleanly()
+    configure_logs()
+    settings = Settings()
+    settings.task_queue = place.task_queue
+    reach = partial(connect, place.address, namespace=place.namespace, profile=place.profile)
+    say = partial(print, flush=True)
+    found = load_agents(agents or settings.agents)
+    asyncio.run(run_worker(found, settings, halves=installed(), with_server=embedded, say=say, reach=reach))
+    return exits.DONE
