@@ -27,6 +27,10 @@ from .providers import Answer, Providers, Question, ToolSpec, as_application_err
 
 ANSWER_LIMIT: Final = 1_000_000
 """Bytes of one answer of a model."""
+CALLS_LIMIT: Final = 512
+"""Calls of one turn: at 2,000 activities under way, or a memo of 2 MiB, the server stops the run for good."""
+OUTPUT_LIMIT: Final = 1_500_000
+"""Bytes of a structured answer, as text and as a value together."""
 _SLOW: Final = timedelta(minutes=1)
 
 
@@ -67,8 +71,12 @@ class ModelCalls:
             # Said here, because a result that the server refuses would make the paid call again, for ever.
             message = f"the model's answer is {size} bytes long; a turn may have {ANSWER_LIMIT}"
             raise ApplicationError(message, type="AnswerTooLarge", non_retryable=True)
+        if (number := len(tool_calls(answer.items))) > CALLS_LIMIT:
+            message = f"the model made {number} calls at once; a turn may have {CALLS_LIMIT}"
+            raise ApplicationError(message, type="TooManyCalls", non_retryable=True)
+        turn = self._turn(agent, call, answer)
         self._prefixes.keep(conversation.append(answer.items), call.prefix)
-        return self._turn(agent, call, answer)
+        return turn
 
     def _agent(self, call: ModelCallInput) -> Agent:
         agent = self._agents.get(call.agent)
@@ -114,7 +122,9 @@ def _gates(agent: Agent, calls: list[ToolCall]) -> dict[str, Gate]:
 def _output(output_type: type[object], text: str) -> dict[str, object]:
     try:
         TypeAdapter(output_type).validate_json(text)
-        canonical(from_json(text))
+        # The result of a run holds both, and the server lets no run end with more than 2 MiB.
+        if len(canonical(from_json(text))) + len(canonical(text)) > OUTPUT_LIMIT:
+            return {"follow_up": "Your answer is too long. Answer again, shorter."}
     except ValueError as error:
         problem = problems(error) if isinstance(error, ValidationError) else str(error)
         return {"follow_up": f"Your answer does not fit the required output: {problem}. Answer again."}

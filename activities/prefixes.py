@@ -80,11 +80,11 @@ async def _rebuilt() -> Conversation:
 
 
 def _checked(rebuilt: Conversation, prefix: Prefix, delta: list[Item]) -> Conversation:
-    before = Conversation(rebuilt.items[: prefix.length])
-    digest = Conversation().append(before.items).digest
-    if digest != prefix.digest or list(rebuilt.items[prefix.length :]) != delta:
-        message = (
-            f"the history tells another conversation than the call names ({digest[:12]}, not {prefix.digest[:12]})"
-        )
+    digest = Conversation().append(rebuilt.items[: prefix.length]).digest
+    if digest != prefix.digest:
+        message = f"the history tells another conversation than the call names: {digest[:12]}, not {prefix.digest[:12]}"
+        raise HistoryError(message)
+    if list(rebuilt.items[prefix.length :]) != delta:
+        message = "the history tells other tool outputs or messages than the call carries"
         raise HistoryError(message)
     return rebuilt

@@ -71,10 +71,14 @@ class ToolCalls:
             return ToolOutcome(output=_cut(tool.render(value)))
         except ArgumentsError as error:
             return ToolOutcome(refused=str(error))
-        except Exception as error:
-            text = bounded(f"{type(error).__name__}: {error}", ERROR_LIMIT)
+        except asyncio.CancelledError:
+            if activity.is_cancelled() or activity.is_worker_shutdown():
+                raise
+            return ToolOutcome(error="CancelledError: the tool cancelled itself")
+        except (Exception, SystemExit) as error:
+            text = _words(error)
             if activity.info().attempt < _attempts(tool, call):
-                raise ApplicationError(text, type=type(error).__name__) from error
+                raise ApplicationError(text, type=type(error).__name__) from None
             return ToolOutcome(error=text)
 
     async def _call(self, tool: Tool, arguments: dict[str, object]) -> object:
@@ -114,6 +118,15 @@ def _attempts(tool: Tool, call: ToolCallInput) -> int:
     if call.authorization is not None and not tool.idempotent:
         return 1
     return (tool.options.attempts or 1) if tool.options else 1
+
+
+def _words(error: BaseException) -> str:
+    try:
+        said = str(error)
+    except Exception:
+        said = "(its words cannot be read)"
+    text = f"{type(error).__name__}: {said}".encode("utf-8", "backslashreplace").decode("utf-8")
+    return bounded(text, ERROR_LIMIT)
 
 
 def _cut(text: str) -> str:

@@ -101,7 +101,9 @@ def rule(requirements: Sequence[Requirement], decision: Decision, context: Conte
 
 
 def cancel(requirement: Requirement, at: datetime) -> Requirement:
-    """The requirement after its run was cancelled: unchanged unless it was pending."""
+    """The requirement after its run has ended: cancelled if it was pending, of unknown outcome if it was under way."""
+    if requirement.execution == "running":
+        return requirement.model_copy(update={"execution": "unknown"})
     if requirement.status != "pending":
         return requirement
     return requirement.model_copy(update={"status": "cancelled", "resolved_at": at})

@@ -5,7 +5,6 @@ Pure; safe in workflow code.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Final
 
 from assent import messages
@@ -48,9 +47,9 @@ def unreadable(event: MessageReceived, problem: str) -> Attempt:
     )
 
 
-def queue_objection(queued: Sequence[Item], item: Item) -> str | None:
+def queue_objection(waiting: int, item: Item) -> str | None:
     """Why *item* may not wait behind the messages that wait already; None when it may."""
-    size = sum(len(canonical(each)) for each in (*queued, item))
+    size = waiting + len(canonical(item))
     if size <= QUEUE_LIMIT:
         return None
     return f"too long: {size} bytes of messages would wait for the model, and {QUEUE_LIMIT} may"

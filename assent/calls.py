@@ -9,9 +9,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from pydantic import ValidationError
+
 from assent.conversation import ToolCall, tool_calls
 from assent.digest import idempotency_key, requirement_id
-from assent.events import RunTool
+from assent.events import Failure, RunTool
+from assent.messages import shown
 from assent.protocol import (
     Authorization,
     Gate,
@@ -19,6 +22,7 @@ from assent.protocol import (
     RequirementKind,
     ToolCallInput,
     ToolOptions,
+    ToolOutcome,
     Verdict,
 )
 from assent.requirements import Requirement
@@ -51,6 +55,25 @@ class Call:
     requirement_id: str | None = None
     answer: str | None = None
     running: bool = False
+
+
+def turn_of(result: object) -> ModelTurn | Failure:
+    """What `call_model` answered; a result that somebody put in by hand may be anything at all."""
+    try:
+        return ModelTurn.model_validate(result)
+    except ValidationError:
+        return Failure("InvalidModelTurn", f"its result was put in by hand, and is not a turn: {shown([result])}")
+
+
+def outcome_of(result: object) -> ToolOutcome:
+    """What a tool's activity answered; a result that somebody put in by hand may be anything at all."""
+    try:
+        outcome = ToolOutcome.model_validate(result)
+    except ValidationError:
+        outcome = ToolOutcome()
+    if [outcome.output, outcome.error, outcome.refused].count(None) == len(ToolOutcome.model_fields) - 1:
+        return outcome
+    return ToolOutcome(error=f"its result was put in by hand, and is not a tool's: {shown([result])}")
 
 
 def gate_of(turn: ModelTurn, call: ToolCall) -> Gate:

@@ -6,12 +6,10 @@ I/O; not in workflow code.
 from __future__ import annotations
 
 import asyncio
+import logging
 import uuid
-from collections.abc import AsyncIterator
-from typing import Final, Literal, TypeVar
+from typing import Final, Literal
 
-from temporalio.api.workflow.v1 import WorkflowExecutionInfo
-from temporalio.api.workflowservice.v1 import ListWorkflowExecutionsRequest
 from temporalio.client import Client
 from temporalio.common import (
     SearchAttributeKey,
@@ -23,21 +21,29 @@ from temporalio.common import (
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
-from assent import connection, protocol
-from assent.errors import DecisionError, MessageError, ServerUnreachableError
+from assent import connection, inbox, protocol
+from assent.errors import (
+    DecisionError,
+    HistoryError,
+    MessageError,
+    RequirementNotFoundError,
+    RunNotFoundError,
+    ServerUnreachableError,
+)
 from assent.handle import RunHandle
 from assent.layout import wrapped
 from assent.messages import read_request
 from assent.protocol import ApprovalType, DecisionResult, RunRequest, request_memo
 from assent.records import Approval, PendingRun, is_recorded
 from assent.render import bounded, code, fenced
-from assent.requirements import PendingRequirement, RequirementStatus, RunState
+from assent.requirements import RequirementStatus, RunState
 
-_T = TypeVar("_T")
+_log = logging.getLogger(__name__)
 SIDE_BY_SIDE: Final = 8
 """Histories that are read at the same time."""
-PAGE: Final = 1_000
-_RUNS: Final = f"WorkflowType = '{protocol.WORKFLOW}'"
+LOOKS: Final = 10
+LOOK_AGAIN: Final = 0.2
+"""Seconds between looks for a run that waits for an approval."""
 
 
 class AgentClient:
@@ -86,7 +92,7 @@ class AgentClient:
         """Start a run. With an *id* that a run has already, this is that run: starting is idempotent.
 
         Raises:
-            MessageError: *agent* or *input* is empty, or too long.
+            MessageError: *agent* or *input* is empty, or too long, or another kind of workflow has the *id*.
             ServerUnreachableError: the server does not answer.
         """
         asked = {"requested_by": requested_by, "max_turns": max_turns}
@@ -96,7 +102,7 @@ class AgentClient:
         try:
             await self._start(request, run_id)
         except WorkflowAlreadyStartedError:
-            pass
+            await self._check_own(run_id)
         except RPCError as error:
             raise _not_answered(error) from error
         return RunHandle(self.temporal, run_id)
@@ -119,10 +125,13 @@ class AgentClient:
         run = self.run(state.id)
         results: list[DecisionResult] = []
         for requirement in state.active_requirements:
-            if approved:
-                results.append(await run.approve(requirement, by=by, reason=reason))
-            else:
-                results.append(await run.reject(requirement, by=by, reason=reason or "not approved"))
+            try:
+                if approved:
+                    results.append(await run.approve(requirement, by=by, reason=reason))
+                else:
+                    results.append(await run.reject(requirement, by=by, reason=reason or "not approved"))
+            except RequirementNotFoundError as error:
+                results.append(DecisionResult(status="unknown", tool=requirement.tool, detail=str(error)))
         wrong = [result for result in results if result.status not in {"approved", "rejected", "recorded", "duplicate"}]
         if wrong:
             told = "; ".join(f"{result.tool}: {result.status}: {result.detail}" for result in wrong)
@@ -139,7 +148,8 @@ class AgentClient:
             ServerUnreachableError: the server does not answer.
         """
         try:
-            found = [run async for run in self._pending(agent, tool)]
+            registered = await self._registered()
+            found = [run async for run in inbox.pending(self.temporal, agent, tool, registered=registered)]
         except RPCError as error:
             raise _not_answered(error) from error
         return sorted(found, key=lambda run: min(each.created_at for each in run.requirements))
@@ -188,22 +198,31 @@ class AgentClient:
         resolved_by: str,
         reason: str | None = None,
         expected_status: Literal["pending"] = "pending",
+        run_id: str | None = None,
     ) -> Approval | None:
         """Decide an approval wherever its run is. The loser of a race gets None, and is recorded in the run.
 
-        *expected_status* says that only a pending approval may be resolved; there is no other way.
+        *expected_status* says that only a pending approval may be resolved; there is no other way. *run_id* spares
+        the search for the run.
 
         Raises:
+            MessageError: *status* or *expected_status* is another word, or the id matches in several runs.
+            DecisionError: the decision was refused: *resolved_by* may not decide it, or it waits for a result.
             NoWorkerError: no worker answered; it may count once one runs.
         """
-        del expected_status
-        run = await self._run_of(approval_id)
+        if status not in {"approved", "rejected"} or expected_status != "pending":
+            message = f"an approval that is pending becomes 'approved' or 'rejected', not {status!r}"
+            raise MessageError(message)
+        wanted = approval_id.strip().lower()
+        run = self.run(run_id) if run_id is not None else await self._run_of(wanted)
         if run is None:
             return None
         if status == "approved":
-            result = await run.approve(approval_id, by=resolved_by, reason=reason)
+            result = await run.approve(wanted, by=resolved_by, reason=reason)
         else:
-            result = await run.reject(approval_id, by=resolved_by, reason=reason or "not approved")
+            result = await run.reject(wanted, by=resolved_by, reason=reason or "not approved")
+        if result.status == "refused":
+            raise DecisionError(result.detail)
         if result.status not in {"approved", "rejected", "recorded"}:
             return None
         return next(record for record in await run.audit() if record.id == result.requirement_id)
@@ -237,13 +256,19 @@ class AgentClient:
             request,
             id=run_id,
             task_queue=self.task_queue,
-            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+            id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
             id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
             memo={protocol.MEMO_REQUEST: request_memo(request)},
             search_attributes=attributes,
             static_summary=f"{code(request.agent)}: {code(bounded(request.input, 200))}",
             static_details=_details(request),
         )
+
+    async def _check_own(self, run_id: str) -> None:
+        description = await self.run(run_id).description()
+        if description.workflow_type != protocol.WORKFLOW:
+            message = f"the id {run_id!r} is taken by a workflow of type {description.workflow_type!r}; choose another"
+            raise MessageError(message)
 
     async def _registered(self) -> bool:
         # They do not go away again, but a worker may register them at any time.
@@ -254,53 +279,6 @@ class AgentClient:
                 return False
         return self._attributes
 
-    async def _pending(self, agent: str | None, tool: str | None) -> AsyncIterator[PendingRun]:
-        query = f"{_RUNS} AND ExecutionStatus = 'Running'"
-        if await self._registered():
-            query += _waiting_query(agent, tool)
-        async for execution in self._listed(query):
-            run = await self._pending_run(execution)
-            if run is not None and (agent is None or run.agent == agent):
-                kept = [each for each in run.requirements if tool is None or each.tool == tool]
-                if kept:
-                    yield run.model_copy(update={"requirements": kept})
-
-    async def _listed(self, query: str) -> AsyncIterator[WorkflowExecutionInfo]:
-        """As `Client.list_workflows`, which decodes every search attribute twice: 80 % of what it costs here."""
-        token = b""
-        while True:
-            request = ListWorkflowExecutionsRequest(
-                namespace=self.temporal.namespace, page_size=PAGE, query=query, next_page_token=token
-            )
-            answer = await self.temporal.workflow_service.list_workflow_executions(request, retry=True)
-            for execution in answer.executions:
-                yield execution
-            token = answer.next_page_token
-            if not token:
-                return
-
-    async def _pending_run(self, execution: WorkflowExecutionInfo) -> PendingRun | None:
-        waiting = await self._memo(execution, protocol.MEMO_PENDING, list[PendingRequirement])
-        if not waiting:
-            return None
-        request = await self._memo(execution, protocol.MEMO_REQUEST, dict[str, str]) or {}
-        return PendingRun(
-            run_id=execution.execution.workflow_id,
-            agent=request.get("agent", ""),
-            requested_by=request.get("requested_by"),
-            requirements=waiting,
-        )
-
-    async def _memo(self, execution: WorkflowExecutionInfo, name: str, kind: type[_T]) -> _T | None:
-        fields = execution.memo.fields
-        if name not in fields:
-            return None
-        try:
-            value: list[_T] = await self.temporal.data_converter.decode([fields[name]], [kind])
-        except (ValueError, RuntimeError, TypeError):
-            return None  # Somebody else's memo under our name must not hide what all the other runs wait for.
-        return value[0]
-
     async def _records(
         self, status: RequirementStatus | None, agent: str | None, tool: str | None, run_id: str | None
     ) -> list[Approval]:
@@ -308,33 +286,37 @@ class AgentClient:
             return await self.audit(run_id)
         if status == "pending":
             return [record for run in await self.pending(agent=agent, tool=tool) for record in run.approvals()]
-        query = await self._decided_query(agent)
         try:
-            ids = [execution.id async for execution in self.temporal.list_workflows(query)]
+            ids = await inbox.decided(self.temporal, agent, registered=await self._registered())
         except RPCError as error:
             raise _not_answered(error) from error
         gate = asyncio.Semaphore(SIDE_BY_SIDE)
 
         async def read(each: str) -> list[Approval]:
             async with gate:
-                return await self.audit(each)
+                try:
+                    return await self.audit(each)
+                except (HistoryError, RunNotFoundError) as error:
+                    _log.warning("run %r is left out: %s", each, error)
+                    return []
 
         return [record for records in await asyncio.gather(*map(read, ids)) for record in records]
 
-    async def _decided_query(self, agent: str | None) -> str:
-        if not await self._registered():
-            return _RUNS
-        named = f" AND {protocol.ATTRIBUTE_AGENT} = {_quoted(agent)}" if agent else ""
-        # A run that never waited has no number of pending requirements; one begun before the attributes were
-        # registered has no agent either, and is read to be sure.
-        return f"{_RUNS} AND ({protocol.ATTRIBUTE_PENDING} IS NOT NULL{named} OR {protocol.ATTRIBUTE_AGENT} IS NULL)"
-
     async def _run_of(self, approval_id: str) -> RunHandle | None:
+        # Visibility follows the runs by some milliseconds, on a busy server by more.
+        for _ in range(LOOKS):
+            found = await self._holder(approval_id)
+            if found is not None:
+                return found
+            await asyncio.sleep(LOOK_AGAIN)
+        return None
+
+    async def _holder(self, approval_id: str) -> RunHandle | None:
         matches = {
             run.run_id
             for run in await self.pending()
             for requirement in run.requirements
-            if requirement.id.startswith(approval_id.lower())
+            if requirement.id.startswith(approval_id)
         }
         if len(matches) > 1:
             message = f"the approval id {approval_id!r} matches in {len(matches)} runs; give more digits"
@@ -354,23 +336,8 @@ def _attributes(request: RunRequest) -> TypedSearchAttributes:
     ]
     if request.requested_by:
         key = SearchAttributeKey.for_keyword(protocol.ATTRIBUTE_REQUESTED_BY)
-        pairs.append(SearchAttributePair(key, request.requested_by))
+        pairs.append(SearchAttributePair(key, protocol.keyword(request.requested_by)))
     return TypedSearchAttributes(pairs)
-
-
-def _waiting_query(agent: str | None, tool: str | None) -> str:
-    # A run begun before the attributes were registered has none, so its memo is read to be sure.
-    conditions = [f"{protocol.ATTRIBUTE_PENDING} > 0"]
-    if agent is not None:
-        conditions.append(f"{protocol.ATTRIBUTE_AGENT} = {_quoted(agent)}")
-    if tool is not None:
-        conditions.append(f"{protocol.ATTRIBUTE_WAITING_ON} = {_quoted(tool)}")
-    return f" AND ({' AND '.join(conditions)} OR {protocol.ATTRIBUTE_AGENT} IS NULL)"
-
-
-def _quoted(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"
 
 
 def _not_answered(error: RPCError) -> Exception:

@@ -12,6 +12,7 @@ from datetime import timedelta
 from typing import Final, NoReturn
 
 from pydantic import JsonValue, TypeAdapter
+from pydantic_core import PydanticSerializationError, to_json
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import (
     Client,
@@ -26,6 +27,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from assent import protocol
 from assent.approvals import cancel
+from assent.digest import canonical
 from assent.errors import (
     HistoryError,
     MessageError,
@@ -45,6 +47,9 @@ from assent.watching import RunEvent, describe
 
 ANSWER_TIMEOUT: Final = timedelta(seconds=10)
 """How long a decision waits for a worker's answer."""
+
+MESSAGE_LIMIT: Final = 1_000_000
+"""Bytes (as JSON) of a signal or update."""
 
 Target = Requirement | PendingRequirement | Approval | str
 
@@ -92,7 +97,8 @@ class RunHandle:
         async for page in self._pages(wait=True):
             for _ in follower.feed(page):
                 pass
-            if follower.run.status != "running":
+            # A decision that is sent and not handled yet will move it; what was read so far is the pause before.
+            if follower.run.ended or (follower.run.status != "running" and not follower.unhandled):
                 break
         if follower.run.ended or (await self.description()).close_time is None:
             return state_of(follower.run)
@@ -106,9 +112,15 @@ class RunHandle:
         Raises:
             RunNotFoundError: there is no run of this id.
         """
+        ended = False
         async for happening in self.happenings(wait=True):
+            ended = happening.step.run.ended
             for event in describe(happening.event, happening.before, happening.step):
                 yield event
+        if not ended:
+            description = await self.description()
+            if description.close_time is not None:
+                yield RunEvent(kind="failed", at=description.close_time, text=_how_it_closed(description))
 
     async def happenings(self, *, wait: bool = False) -> AsyncIterator[Happening]:
         """What happened in the run, as the core that decides it saw it; with *wait* to its end, as it happens.
@@ -161,7 +173,7 @@ class RunHandle:
     ) -> DecisionResult:
         """Hand in the result of a call that was made elsewhere, or the *error* it ended in. Raises as `approve`."""
         body: dict[str, JsonValue] = {"id": _id(requirement), "by": by}
-        body |= {"error": error} if error is not None else {"output": _JSON.dump_python(output, mode="json")}
+        body |= {"error": error} if error is not None else {"output": _json(output)}
         return await self._ask(protocol.DELIVER, body)
 
     async def submit_input(self, requirement: Target, *, by: str, values: Mapping[str, JsonValue]) -> DecisionResult:
@@ -183,7 +195,7 @@ class RunHandle:
             RunNotFoundError: there is no run of this id, or it has ended.
         """
         try:
-            await self._handle.signal(signal, dict(body))
+            await self._handle.signal(signal, _bounded(body))
         except RPCError as error:
             self._raise(error)
 
@@ -206,9 +218,10 @@ class RunHandle:
 
     async def _ask(self, update: str, body: Mapping[str, JsonValue]) -> DecisionResult:
         try:
+            sent = _bounded(body)
             # Not `rpc_timeout`: the SDK tries again after it, and takes about twice as long.
             async with asyncio.timeout(ANSWER_TIMEOUT.total_seconds()):
-                return await self._updated(update, body)
+                return await self._updated(update, sent)
         except TimeoutError as error:
             # The server keeps the update in memory, and hands it to a worker that comes up later.
             message = f"no worker answered for run {self.id!r}; the decision may still count once one runs"
@@ -257,9 +270,6 @@ class RunHandle:
     async def _read(self) -> Run:
         """The run as its history and, should the server have ended it by itself, its description tell it."""
         description = await self.description()
-        if description.workflow_type != protocol.WORKFLOW:
-            message = f"workflow {self.id!r} is of type {description.workflow_type!r}, not a run of Assent"
-            raise HistoryError(message)
         return _closed(await self._fold(), description)
 
     async def _fold(self) -> Run:
@@ -274,17 +284,28 @@ class RunHandle:
         try:
             while True:
                 await iterator.fetch_next_page()
-                yield list(iterator.current_page or ())
+                page = list(iterator.current_page or ())
+                self._check_type(page)
+                yield page
                 if not iterator.next_page_token:
                     return
         except RPCError as error:
             self._raise(error)
+
+    def _check_type(self, page: list[HistoryEvent]) -> None:
+        started = page[0].workflow_execution_started_event_attributes.workflow_type.name if page else ""
+        if started and started != protocol.WORKFLOW:
+            message = f"workflow {self.id!r} is of type {started!r}, not a run of Assent"
+            raise HistoryError(message)
 
     def _raise(self, error: RPCError) -> NoReturn:
         if error.status == RPCStatusCode.NOT_FOUND:
             ended = " that is still running" if _has_ended(error) else ""
             message = f"there is no run {self.id!r}{ended} in namespace {self._client.namespace!r}"
             raise RunNotFoundError(message) from error
+        if error.status == RPCStatusCode.RESOURCE_EXHAUSTED:
+            message = f"too many decisions wait for a worker of run {self.id!r} already: {error.message}"
+            raise NoWorkerError(message) from error
         if error.status in {RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED}:
             message = f"the Temporal server does not answer: {error.message}"
             raise ServerUnreachableError(message) from error
@@ -294,6 +315,15 @@ class RunHandle:
 
 
 _JSON: Final[TypeAdapter[object]] = TypeAdapter(object)
+
+
+def _json(value: object) -> JsonValue:
+    try:
+        plain: JsonValue = _JSON.dump_python(value, mode="json")
+    except (ValueError, PydanticSerializationError) as error:
+        message = f"the output is not JSON: {error}"
+        raise MessageError(message) from None
+    return plain
 
 
 def _id(target: Target) -> str:
@@ -306,10 +336,28 @@ def _closed(run: Run, description: WorkflowExecutionDescription) -> Run:
     at = description.close_time
     if run.ended or at is None or description.status is None:
         return named
-    how = description.status.name.replace("_", " ").lower()
     requirements = tuple(cancel(requirement, at) for requirement in run.requirements)
-    failure = Failure("Closed", f"the server closed the run: {how}")
+    failure = Failure("Closed", _how_it_closed(description))
     return replace(named, status="failed", requirements=requirements, failure=failure)
+
+
+def _how_it_closed(description: WorkflowExecutionDescription) -> str:
+    how = description.status.name.replace("_", " ").lower() if description.status else "nobody knows how"
+    return f"the server closed the run: {how}"
+
+
+def _bounded(body: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+    """*body*, unless it is too large: an update of over 2 MiB is let in by the server, and wedges the run for ever."""
+    try:
+        size = len(canonical(dict(body)))
+        to_json(body)
+    except (ValueError, PydanticSerializationError) as error:
+        message = f"the message is not JSON that can be sent: {error}"
+        raise MessageError(message) from None
+    if size > MESSAGE_LIMIT:
+        message = f"the message is {size} bytes long; it may be {MESSAGE_LIMIT}"
+        raise MessageError(message)
+    return dict(body)
 
 
 def _has_ended(error: RPCError) -> bool:

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
 
-from pydantic import ValidationError
 from temporalio.api.common.v1 import Payload
 from temporalio.api.enums.v1 import EventType
 from temporalio.api.failure.v1 import Failure as FailureProto
@@ -23,6 +22,7 @@ from temporalio.api.update.v1 import Request as UpdateRequest
 from temporalio.common import RawValue
 
 from assent import protocol
+from assent.calls import outcome_of, turn_of
 from assent.converter import PLAIN, decoded
 from assent.errors import HistoryError
 from assent.events import (
@@ -36,7 +36,6 @@ from assent.events import (
     ToolAnswered,
     ToolLost,
 )
-from assent.protocol import ModelTurn, ToolOutcome
 from assent.requirements import PendingRequirement
 from assent.run import Run, Step, decide
 
@@ -112,7 +111,7 @@ class Reader:
         """What happened to the run in *task*, in the order in which its code was told.
 
         Raises:
-            HistoryError: an activity's result cannot be read.
+            HistoryError: the history is cut, or not one of a run.
         """
         nonces = _nonces(task.commands)
         for event in task.inbound:
@@ -173,17 +172,12 @@ class Reader:
         self, scheduled: int, result: Iterable[Payload], at: datetime, nonces: dict[str, str]
     ) -> Event | None:
         kind, activity_id = self._activities[scheduled]
-        value = _arguments(result)
-        try:
-            if kind == protocol.CALL_MODEL:
-                return ModelAnswered(at, ModelTurn.model_validate(value[0]), nonces)
-            position = protocol.tool_position(activity_id)
-            if position is None:
-                return None
-            return ToolAnswered(at, position, ToolOutcome.model_validate(value[0]))
-        except (IndexError, ValidationError) as error:
-            message = f"the result of activity {activity_id!r} ({kind}) cannot be read: {error}"
-            raise HistoryError(message) from None
+        value = (*_arguments(result), None)[0]  # The SDK, too, takes the first, and nothing for null.
+        if kind == protocol.CALL_MODEL:
+            turn = turn_of(value)
+            return ModelFailed(at, turn) if isinstance(turn, Failure) else ModelAnswered(at, turn, nonces)
+        position = protocol.tool_position(activity_id)
+        return None if position is None else ToolAnswered(at, position, outcome_of(value))
 
     def _not_completed(self, scheduled: int, failure: FailureProto, at: datetime) -> Event | None:
         kind, activity_id = self._activities[scheduled]
@@ -216,13 +210,18 @@ class Follower:
         """Read under the same ids."""
         self._reader = Reader(self.workflow_id, self.run_id)
 
+    @property
+    def unhandled(self) -> bool:
+        """Whether a signal arrived that no workflow task has handled yet."""
+        return any(event.event_type == _SIGNALED for event in self._gatherer.inbound)
+
     def feed(
         self, page: Iterable[HistoryEvent], until: Callable[[WorkflowTask], bool] | None = None
     ) -> Iterator[Happening]:
         """What happened on a page, in order; with *until*, no further than the first task that satisfies it.
 
         Raises:
-            HistoryError: an activity's result cannot be read.
+            HistoryError: the history is cut, or not one of a run.
         """
         for task in self._gatherer.tasks(page):
             for event in self._reader.events(task):
@@ -253,7 +252,7 @@ def fold(
     The ids are those the history was asked for by; where they are not given, those in its first event are taken.
 
     Raises:
-        HistoryError: an activity's result cannot be read.
+        HistoryError: the history is cut, or not one of a run.
     """
     follower = Follower(workflow_id, run_id)
     for _ in follower.feed(events, until):
@@ -306,11 +305,12 @@ def _entries(payload: Payload) -> list[PendingRequirement]:
 
 def _failure(failure: FailureProto) -> Failure:
     cause = failure.cause if failure.HasField("activity_failure_info") and failure.HasField("cause") else failure
+    # The SDK puts words where a failure has none, and the run was told those.
     if cause.HasField("application_failure_info"):
-        return Failure(cause.application_failure_info.type or "Error", cause.message)
+        return Failure(cause.application_failure_info.type or "Error", cause.message or "Application error")
     if cause.HasField("timeout_failure_info"):
-        return Failure("Timeout", cause.message)
-    return Failure("Error", cause.message)
+        return Failure("Timeout", cause.message or "Timeout")
+    return Failure("Error", cause.message or "Failure error")
 
 
 def _time(event: HistoryEvent) -> datetime:

@@ -80,7 +80,8 @@ def read(name: str, arguments: Sequence[object]) -> Message:
         message = f"{name} takes a JSON object: {_EXAMPLE[name]}"
         raise MessageError(message)
     fields = cast("dict[str, object]", body)
-    if fields.get("by") in _PLACEHOLDERS:
+    by = fields.get("by")
+    if isinstance(by, str) and by.strip() in _PLACEHOLDERS:
         message = f"{name}: by: put your own name for {fields['by']!r}; nobody decides as a placeholder"
         raise MessageError(message)
     return _message(name, fields)

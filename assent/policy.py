@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from assent.digest import policy_digest
 from assent.errors import ArgumentsError
 from assent.protocol import Gate, Verdict
+from assent.render import bounded
 from assent.tools import Tool
 
 Decision = Literal["allow", "ask", "deny"]
@@ -84,6 +85,7 @@ class PermissionPolicy(BaseModel):
         return self.default
 
 
+REASON = 2_000
 NO_POLICY_VERSION = policy_digest([])
 
 
@@ -102,14 +104,14 @@ def gate_for(tool: Tool | None, name: str, arguments: str, policy: PermissionPol
     Pure; safe in workflow code.
     """
     if tool is None:
-        return Gate(verdict="deny", reason=f"there is no tool named {name!r}")
+        return Gate(verdict="deny", reason=f"there is no tool named {bounded(repr(name), REASON)}")
     decision = "allow" if policy is None else policy.decide(name)
     if decision == "deny":
-        return Gate(verdict="deny", reason=f"the policy does not permit the tool {name!r}")
+        return Gate(verdict="deny", reason=f"the policy does not permit the tool {bounded(repr(name), REASON)}")
     try:
         tool.validate(arguments)
     except ArgumentsError as error:
-        return Gate(verdict="invalid", reason=str(error))
+        return Gate(verdict="invalid", reason=bounded(str(error), REASON))
     return _gate(_verdict(tool, decision), tool)
 
 

@@ -8,6 +8,7 @@ Pure; safe in workflow code.
 
 from __future__ import annotations
 
+import json
 from datetime import datetime
 from typing import Final, Literal
 
@@ -311,3 +312,16 @@ def tool_position(activity_id: str) -> int | None:
     """The position that a tool's activity id names; None for other activities."""
     _, dot, position = activity_id.partition(".")
     return int(position) if dot and position.isdigit() else None
+
+
+KEYWORDS: Final = 2_000
+"""Bytes (as ASCII JSON) of a search attribute; over 2 KiB the server terminates the run."""
+ANY_TOOL: Final = "*"
+"""Stands in `AssentWaitingOn` for more tools than fit."""
+
+
+def keyword(text: str) -> str:
+    """The beginning of *text* that fits into a search attribute."""
+    while len(json.dumps(text)) > KEYWORDS:
+        text = text[:-1]
+    return text

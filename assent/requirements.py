@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Literal
 
-from pydantic import Field, JsonValue
+from pydantic import AwareDatetime, Field, JsonValue
 
 from assent.digest import parse_arguments
 from assent.protocol import ApprovalType, RequirementKind, RunStatus, Stored, Usage
@@ -162,7 +162,7 @@ class PendingRequirement(Stored):
     call_id: str
     tool: str
     nonce: str
-    created_at: datetime
+    created_at: AwareDatetime
     turn: int = 0
     arguments: str | None = None
     arguments_size: int = 0

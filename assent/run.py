@@ -21,6 +21,7 @@ from pydantic import JsonValue
 from assent import approvals, attempts, calls, messages
 from assent.calls import Call
 from assent.conversation import Conversation, ToolCall, fitted, text_of, tool_calls, tool_output, user_message
+from assent.digest import canonical
 from assent.errors import MessageError
 from assent.events import (
     CallModel,
@@ -70,6 +71,7 @@ class Run:
     conversation: Conversation = field(default_factory=Conversation)
     calls: tuple[Call, ...] = ()
     queued: tuple[Item, ...] = ()
+    queued_size: int = 0
     requirements: tuple[Requirement, ...] = ()
     attempts: tuple[Attempt, ...] = ()
     attempts_dropped: int = 0
@@ -171,6 +173,7 @@ def _call_model(run: Run, delta: list[Item], at: datetime) -> Step:
         model_running=True,
         conversation=run.conversation.append(items),
         queued=(),
+        queued_size=0,
         calls=(),
     )
     return Step(after, (CallModel(ModelCallInput.model_validate(fields)),))
@@ -227,14 +230,8 @@ def _closed(run: Run, at: datetime) -> Run:
         run,
         model_running=False,
         calls=tuple(replace(call, running=False) for call in run.calls),
-        requirements=tuple(_abandon(requirement, at) for requirement in run.requirements),
+        requirements=tuple(approvals.cancel(requirement, at) for requirement in run.requirements),
     )
-
-
-def _abandon(requirement: Requirement, at: datetime) -> Requirement:
-    if requirement.execution == "running":
-        return requirement.model_copy(update={"execution": "unknown"})
-    return approvals.cancel(requirement, at)
 
 
 # -- tool calls -------------------------------------------------------------------------------------------------------
@@ -362,11 +359,11 @@ def _resolved(run: Run, decided: Requirement, answer: str | None, at: datetime) 
 
 def _queue(run: Run, message: SendMessage, event: MessageReceived) -> Step:
     item = user_message(message.content)
-    objection = "the run has ended" if run.ended else attempts.queue_objection(run.queued, item)
+    objection = "the run has ended" if run.ended else attempts.queue_objection(run.queued_size, item)
     if objection is not None:
         result = DecisionResult(status="late" if run.ended else "refused", detail=objection)
         return Step(_keep(run, attempts.attempt_of(event, result, message.by)), result=result)
-    queued = replace(run, queued=(*run.queued, item))
+    queued = replace(run, queued=(*run.queued, item), queued_size=run.queued_size + len(canonical(item)))
     return Step(queued, result=DecisionResult(status="recorded", detail="the model reads it with its next turn"))
 
 

@@ -16,7 +16,7 @@ from temporalio.common import RawValue
 from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
 
 from assent import approvals, messages, protocol
-from assent.calls import gated_calls
+from assent.calls import gated_calls, outcome_of, turn_of
 from assent.converter import decoded
 from assent.errors import MessageError
 from assent.events import (
@@ -37,7 +37,7 @@ from assent.events import (
     ToolAnswered,
     ToolLost,
 )
-from assent.protocol import DecisionResult, ModelCallInput, ModelTurn, RunResult, ToolOutcome
+from assent.protocol import DecisionResult, ModelCallInput, RunResult
 from assent.run import Run, Step, decide, state_of
 from assent.views import details
 
@@ -149,24 +149,29 @@ class AgentRun:
 
     async def _call_model(self, call: ModelCallInput) -> None:
         try:
-            turn: ModelTurn = await workflow.execute_activity(
-                protocol.CALL_MODEL, call, result_type=ModelTurn, **activity_options.for_model(call)
+            # Without a type: a result that an operator put in by hand would fail to decode, and wedge the run for ever.
+            result: object = await workflow.execute_activity(
+                protocol.CALL_MODEL, call, **activity_options.for_model(call)
             )
         except ActivityError as error:
             self._failed(error, lambda failure: ModelFailed(_now(), failure))
+            return
+        turn = turn_of(*decoded([result]))
+        if isinstance(turn, Failure):
+            self._apply(ModelFailed(_now(), turn))
         else:
             nonces = {gated.call_id: workflow.uuid4().hex for gated in gated_calls(turn)}
             self._apply(ModelAnswered(_now(), turn, nonces))
 
     async def _run_tool(self, command: RunTool) -> None:
         try:
-            outcome: ToolOutcome = await workflow.execute_activity(
-                command.tool, command.input, result_type=ToolOutcome, **activity_options.for_tool(command)
+            result: object = await workflow.execute_activity(
+                command.tool, command.input, **activity_options.for_tool(command)
             )
         except ActivityError as error:
             self._failed(error, lambda failure: ToolLost(_now(), command.position, failure))
         else:
-            self._apply(ToolAnswered(_now(), command.position, outcome))
+            self._apply(ToolAnswered(_now(), command.position, outcome_of(*decoded([result]))))
 
     def _failed(self, error: ActivityError, event: Callable[[Failure], Event]) -> None:
         if not is_cancelled_exception(error):

@@ -54,7 +54,8 @@ class Publisher:
 def _memo(run: Run) -> dict[str, object]:
     entries = [entry.model_dump(mode="json", exclude_defaults=True) for entry in pending_memo(run.pending)]
     memo: dict[str, object] = {protocol.MEMO_STATUS: run.status, protocol.MEMO_PENDING: entries}
-    if protocol.MEMO_REQUEST not in workflow.memo():
+    # Whoever starts a run may have put anything there; the inbox shows what the run itself was asked.
+    if workflow.memo().get(protocol.MEMO_REQUEST) != protocol.request_memo(run.request):
         memo[protocol.MEMO_REQUEST] = protocol.request_memo(run.request)
     return memo
 
@@ -63,13 +64,23 @@ def _attributes(run: Run, last: Run) -> list[SearchAttributeUpdate[Any]]:
     updates: list[SearchAttributeUpdate[Any]] = [_STATUS.value_set(run.status)]
     if run.pending != last.pending:
         updates += _waiting(run.pending)
-    if run.request and workflow.info().typed_search_attributes.get(_AGENT) is None:
-        updates.append(_AGENT.value_set(run.request.agent))
-        if run.request.requested_by:
-            updates.append(_REQUESTED_BY.value_set(run.request.requested_by))
+    return updates + (_request(run.request) if run.request else [])
+
+
+def _request(request: protocol.RunRequest) -> list[SearchAttributeUpdate[Any]]:
+    """Who asked which agent, where it is not said yet, or was said otherwise by whoever started the run."""
+    known = workflow.info().typed_search_attributes
+    asker = protocol.keyword(request.requested_by) if request.requested_by else None
+    updates: list[SearchAttributeUpdate[Any]] = []
+    if known.get(_AGENT) != request.agent:
+        updates.append(_AGENT.value_set(request.agent))
+    if known.get(_REQUESTED_BY) != asker:
+        updates.append(_REQUESTED_BY.value_set(asker) if asker else _REQUESTED_BY.value_unset())
     return updates
 
 
 def _waiting(pending: Sequence[Requirement]) -> list[SearchAttributeUpdate[Any]]:
     tools = sorted({requirement.tool for requirement in pending})
+    if sum(len(name) + 3 for name in tools) > protocol.KEYWORDS:
+        tools = [protocol.ANY_TOOL]
     return [_PENDING.value_set(len(pending)), _WAITING_ON.value_set(tools)]

@@ -10,6 +10,7 @@ from pathlib import Path
 from assent.embedded import free_port
 from assent.testing import Approved, Environment, ModelServer, call, calls, drive, says
 from tests.e2e.processes import reachable, server, worker
+from tests.support.visibility import soon
 
 
 def lines(ledger: Path) -> list[str]:
@@ -32,7 +33,7 @@ async def test_a_worker_killed_while_a_run_waits_loses_nothing(assent_environmen
         [requirement] = (await run.until_paused()).active_requirements
         assert await first.end(signal.SIGKILL) == -signal.SIGKILL
     # With every worker dead the inbox still answers, and the decision is kept.
-    assert run.id in [each.run_id for each in await client.pending()]
+    assert run.id in [each.run_id for each in await soon(client.pending)]
     await run.send("approve", {"id": requirement.short_id, "by": "carol"})
     async with worker(address, models.url, ledger, queue=queue) as second:
         assert (await run.result()).content == "told: paid bob"

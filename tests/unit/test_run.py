@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from assent.attempts import KEPT
+from assent.attempts import KEPT, QUEUE_LIMIT
+from assent.digest import canonical
 from assent.events import Cancel, CancelRequested, Complete, Fail, MessageReceived
 from assent.protocol import Gate, ModelTurn, ToolOptions, Usage
 from assent.requirements import RunState
@@ -523,3 +524,15 @@ def test_a_failed_run_says_why_in_its_state() -> None:
 
 def test_a_run_that_has_not_started_has_a_state() -> None:
     assert state_of(Run()).status == "running"
+
+
+def test_thousands_of_messages_cost_as_many_times_one() -> None:
+    play = playing(ASK)
+    for number in range(3_000):
+        play.send("send_message", {"content": f"message {number}", "by": "alice"})
+    refused = [attempt for attempt in play.run.attempts if attempt.status == "refused"]
+    assert play.run.queued
+    assert play.run.queued_size == sum(len(canonical(item)) for item in play.run.queued) <= QUEUE_LIMIT
+    assert not refused or "too long" in refused[0].detail
+    play.reject()
+    assert (play.run.queued, play.run.queued_size) == ((), 0)

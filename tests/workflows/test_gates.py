@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import json
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 from pydantic import BaseModel
@@ -25,6 +26,7 @@ from assent import (
 from assent.protocol import ToolCallInput
 from assent.testing import Approved, Conversation, Environment, Rejected, call, calls, check_replay, drive, fails, says
 from tests.support import tools
+from tests.support.visibility import soon
 
 
 def outputs(seen: Conversation) -> str:
@@ -163,8 +165,8 @@ async def test_a_refusal_of_the_provider_fails_the_run_with_its_message(assent_e
 
 async def test_cancelling_a_waiting_run_ends_it_and_nothing_runs_after(assent_environment: Environment) -> None:
     model = assent_environment.responses(calls(call("pay", to="a", amount=1)), says("done"))
-    async with assent_environment.serve(Agent(name="ops", model=model, tools=tools.ALL)) as client:
-        run = await client.start("ops", "Go.")
+    async with assent_environment.serve(Agent(name="to-cancel", model=model, tools=tools.ALL)) as client:
+        run = await client.start("to-cancel", "Go.")
         [requirement] = (await run.until_paused()).active_requirements
         await run.cancel()
         with pytest.raises(RunFailedError, match="cancelled"):
@@ -174,7 +176,7 @@ async def test_cancelling_a_waiting_run_ends_it_and_nothing_runs_after(assent_en
         assert state.status == "cancelled"
         assert [each.status for each in state.requirements] == ["cancelled"]
         assert tools.ran(run.id) == []
-        assert run.id not in [each.run_id for each in await client.pending()]
+        assert not await soon(lambda: client.pending(agent="to-cancel"), lambda found: not found)
 
 
 async def test_an_unknown_agent_fails_the_run_with_what_is_served(assent_environment: Environment) -> None:
@@ -301,7 +303,8 @@ async def test_the_loser_of_a_race_gets_none_and_is_recorded(assent_environment:
     async with assent_environment.serve(Agent(name="race", model=model, tools=tools.ALL)) as client:
         run = await client.start("race", "Go.")
         await run.until_paused()
-        pending, total = await client.get_approvals(status="pending", agent="race", approval_type="required")
+        ask = partial(client.get_approvals, status="pending", agent="race", approval_type="required")
+        pending, total = await soon(ask, lambda found: found[1] == 2)
         assert total == 2
         first = pending[0]
         won = await client.resolve_approval(first.id, status="approved", resolved_by="bob")
@@ -309,7 +312,7 @@ async def test_the_loser_of_a_race_gets_none_and_is_recorded(assent_environment:
         assert won is not None
         assert won.status == "approved"
         assert lost is None
-        _, left = await client.get_approvals(status="pending", agent="race")
+        _, left = await soon(ask, lambda found: found[1] == 1)
         assert left == 1
         with pytest.raises(RequirementNotFoundError):
             await run.approve("ffffffffff", by="bob")
@@ -322,9 +325,9 @@ async def test_audit_approvals_have_no_record_until_they_are_decided(assent_envi
     async with assent_environment.serve(Agent(name="wiper", model=model, tools=[wipe])) as client:
         run = await client.start("wiper", "Wipe.", requested_by="alice")
         await run.until_paused()
+        assert len(await soon(lambda: client.pending(agent="wiper"))) == 1
         assert await client.get_approvals(agent="wiper") == ([], 0)
         assert await client.get_approvals(status="pending", agent="wiper") == ([], 0)
-        assert len(await client.pending(agent="wiper")) == 1
         await drive(run, lambda _: Approved("asked for by the user"), by="bob")
         [record], total = await client.get_approvals(approval_type="audit", agent="wiper")
         assert total == 1

@@ -18,8 +18,10 @@ from temporalio.common import RawValue
 from assent import Agent, RunHandle, RunState
 from assent.client import AgentClient
 from assent.embedded import temporal_binary
+from assent.records import PendingRun
 from assent.testing import Approved, Environment, call, calls, drive, says
 from tests.support import tools
+from tests.support.visibility import soon
 
 
 @dataclass(frozen=True)
@@ -166,6 +168,10 @@ async def test_a_malformed_start_fails_with_one_line(assent_environment: Environ
         await drive(it.run, lambda _: Approved())
 
 
+async def named(client: AgentClient, run_id: str) -> list[PendingRun]:
+    return [run for run in await client.pending(agent="payer") if run.run_id == run_id]
+
+
 async def test_a_run_started_by_hand_is_found_in_the_inbox(assent_environment: Environment) -> None:
     async with waiting(assent_environment) as it:
         body = json.dumps({"agent": "payer", "input": "Pay.", "requested_by": "dave"})
@@ -175,15 +181,12 @@ async def test_a_run_started_by_hand_is_found_in_the_inbox(assent_environment: E
             "--workflow-id", run_id, "--input", body,
         )  # fmt: skip
         await it.client.run(run_id).until_paused()
-        [found] = [run for run in await it.client.pending(agent="payer") if run.run_id == run_id]
+        [found] = await soon(lambda: named(it.client, run_id))
         assert (found.agent, found.requested_by, found.requirements[0].tool) == ("payer", "dave", "pay")
         assert json.loads(found.requirements[0].arguments or "") == {"to": "bob", "amount": 5}
         for run in (it.run, it.client.run(run_id)):
             await drive(run, lambda _: Approved())
-        # Visibility follows the runs by some milliseconds.
-        async with asyncio.timeout(5):
-            while await it.client.pending(agent="payer"):  # noqa: ASYNC110
-                await asyncio.sleep(0.02)
+        assert not await soon(lambda: named(it.client, run_id), lambda found: not found)
 
 
 async def test_handlers_are_described_and_what_waits_is_in_the_details(assent_environment: Environment) -> None:

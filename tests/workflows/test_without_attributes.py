@@ -9,6 +9,7 @@ from assent import Agent
 from assent.connection import missing_attributes, register_attributes
 from assent.testing import Approved, call, calls, drive, environment, says
 from tests.support import tools
+from tests.support.visibility import soon
 
 
 async def not_permitted(_: Client) -> bool:
@@ -22,7 +23,7 @@ async def test_a_run_waits_and_is_found_without_search_attributes(monkeypatch: p
         async with running.serve(Agent(name="ops", model=model, tools=tools.ALL)) as client:
             run = await client.start("ops", "Go.", requested_by="alice")
             await run.until_paused()
-            [found] = await client.pending(agent="ops", tool="pay")
+            [found] = await soon(lambda: client.pending(agent="ops", tool="pay"))
             assert (found.run_id, found.requested_by) == (run.id, "alice")
             assert await client.get_pending_approval_count() == 1
             # Somebody who may registers them while the run waits: it is still found, and still ends.
@@ -33,4 +34,4 @@ async def test_a_run_waits_and_is_found_without_search_attributes(monkeypatch: p
             await drive(run, lambda _: Approved(), by="bob")
             [record], total = await client.get_approvals(status="approved")
             assert (total, record.resolved_by) == (1, "bob")
-            assert await client.get_pending_approval_count() == 0
+            assert await soon(client.get_pending_approval_count, lambda count: count == 0) == 0
