@@ -141,7 +141,7 @@ async def test_what_waits_is_seen_and_approved_by_clicking(
 
         await web_ui.open_tab("timeline")
         await expect(web_ui.page.get_by_text("call_model • turn 1")).to_be_visible()
-        deployed = web_ui.page.get_by_text('deploy_to_production({"service": "payments-api"')
+        deployed = web_ui.page.get_by_text('deploy_to_production • {"service": "payments-api"')
         await expect(deployed).to_be_visible()
         await expect(web_ui.page.get_by_text("Workflow signaled.").first).to_be_hidden()
         await web_ui.page.get_by_test_id("timeline-tab").evaluate("tab => tab.scrollIntoView()")
