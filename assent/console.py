@@ -247,7 +247,7 @@ def _meaning(event: RunEvent) -> str:
         "waiting": f"{call} ({event.text}) {event.arguments}",
         "tool_started": f"{call} {event.arguments}",
         "tool_finished": f"{call}: {event.text}{more}",
-        "decided": f"{call}: {event.text.partition(': ')[2]}",
+        "decided": f"{call}: {event.text}",
         "completed": f"after turn {event.turn}",
         "failed": f"in turn {event.turn}",
         "cancelled": f"in turn {event.turn}",

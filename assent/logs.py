@@ -12,6 +12,7 @@ from typing import Final
 import structlog
 from structlog.types import EventDict, WrappedLogger
 from temporalio import activity
+from temporalio.exceptions import ApplicationError
 
 # Their INFO lines, one an HTTP request or a task, would bury what an operator looks for.
 _QUIET: Final = ("httpx", "httpx2", "httpcore", "openai", "temporalio")
@@ -34,6 +35,7 @@ def configure_logs(level: int = logging.INFO) -> None:
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
         )
     )
+    handler.addFilter(_expected)
     logging.basicConfig(level=level, handlers=[handler], force=True)
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -42,6 +44,14 @@ def configure_logs(level: int = logging.INFO) -> None:
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
     )
+
+
+def _expected(record: logging.LogRecord) -> bool:
+    """Say an expected failure in one line: an `ApplicationError` is how an activity fails on purpose."""
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, ApplicationError):
+        record.msg, record.args, record.exc_info = f"{record.getMessage().split(' (')[0]}: {error}", (), None
+    return True
 
 
 def add_activity(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

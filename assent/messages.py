@@ -105,6 +105,9 @@ def read_request(arguments: tuple[object, ...]) -> RunRequest:
     if not request.input.strip():
         message = "AgentRun: input: the prompt is empty; say what the agent is to do"
         raise MessageError(message)
+    if request.requested_by is not None and not request.requested_by.strip():
+        message = "AgentRun: requested_by: the name is empty; leave it out, or say who asks"
+        raise MessageError(message)
     size = len(canonical(request.input))
     if size > PROMPT_LIMIT:
         message = f"AgentRun: input: the prompt is {size} bytes long; it may be {PROMPT_LIMIT}"

@@ -74,7 +74,7 @@ class RunRequest(Stored):
     """
 
     agent: str = Field(min_length=1, max_length=100)
-    input: str = Field(min_length=1)
+    input: str
     requested_by: str | None = Field(default=None, max_length=200)
     max_turns: int | None = Field(default=None, ge=1)
 

@@ -114,12 +114,13 @@ class Requirement(Stored):
 class RunState(Stored):
     """What the query `state` answers, and the durable JSON of a paused run.
 
-    *id* is the workflow id. *running* counts the activities under way: tool calls, or the model call. *attempts* are
-    the newest messages that did not count, *attempts_dropped* how many older ones the bound pushed out.
+    *id* is the workflow id, *execution_id* Temporal's id of this execution of it (a workflow reset makes a new one).
+    *running* counts the activities under way: tool calls, or the model call. *attempts* are the newest messages that
+    did not count, *attempts_dropped* how many older ones the bound pushed out.
     """
 
     id: str
-    run_id: str = ""
+    execution_id: str = ""
     agent: str = ""
     status: RunStatus = "running"
     input: str = ""

@@ -381,7 +381,7 @@ def state_of(run: Run) -> RunState:
     request = run.request
     return RunState(
         id=run.id,
-        run_id=run.run_id,
+        execution_id=run.run_id,
         agent=request.agent if request else "",
         status=run.status,
         input=request.input if request else "",

@@ -151,6 +151,8 @@ async def run_worker(
         ConfigurationError: the agents contradict each other, or there is no `temporal` binary for *with_server*.
         ServerUnreachableError: no Temporal server answers.
     """
+    # Made once for nothing, so that what is wrong with the agents is said before anything is started.
+    await halves.activities(agents, prefix_cache=0, attributes=False).close()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -159,6 +161,8 @@ async def run_worker(
             server = await stack.enter_async_context(_server())
             client, web_ui = server.client, server.ui_url
             say(f"Temporal server at {server.address}, its runs kept in {DATABASE}")
+            if not server.address.endswith(f":{embedded.PORT}"):
+                say(f"Port {embedded.PORT} is taken; for other commands: export TEMPORAL_ADDRESS={server.address}")
         else:
             client, web_ui = await reach(), None
         await stack.enter_async_context(serving(client, agents, settings, halves=halves))

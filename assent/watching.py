@@ -23,7 +23,7 @@ from assent.events import (
     ToolAnswered,
     ToolLost,
 )
-from assent.protocol import DecisionStatus, Stored
+from assent.protocol import DecisionResult, DecisionStatus, Stored
 from assent.requirements import Requirement
 from assent.run import Run, Step
 
@@ -96,16 +96,23 @@ def _result(event: ToolAnswered | ToolLost) -> str:
 def _message(event: MessageReceived, before: Run, step: Step) -> RunEvent:
     result = step.result
     dropped = step.run.attempts is not before.attempts
+    decided = not dropped and result is not None and result.requirement_id is not None
     return RunEvent(
-        kind="not_counted" if dropped else ("decided" if result and result.requirement_id else "message"),
+        kind="not_counted" if dropped else ("decided" if decided else "message"),
         at=event.at,
         turn=before.turn,
-        text=f"{event.name}: {result.status}: {result.detail}" if result else event.name,
+        text=_text(event, result, decided=decided),
         tool=result.tool if result else None,
         requirement_id=result.requirement_id if result else None,
         by=_sender(event),
         status=result.status if result else None,
     )
+
+
+def _text(event: MessageReceived, result: DecisionResult | None, *, decided: bool) -> str:
+    if result is None:
+        return event.name
+    return result.detail if decided else f"{event.name}: {result.status}: {result.detail}"
 
 
 def _sender(event: MessageReceived) -> str | None:

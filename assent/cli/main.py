@@ -26,6 +26,12 @@ app: Final = typer.Typer(
 )  # fmt: skip
 
 
+def _show_version(wanted: bool) -> None:  # noqa: FBT001 - typer's own signature
+    if wanted:
+        sys.stdout.write(f"assent {__version__}\n")
+        raise typer.Exit
+
+
 @app.callback()
 def place(
     context: typer.Context,
@@ -34,12 +40,12 @@ def place(
     namespace: Annotated[str | None, typer.Option(help="Default: TEMPORAL_NAMESPACE.")] = None,
     profile: Annotated[str | None, typer.Option(help="A profile of the `temporal` CLI's file.")] = None,
     task_queue: Annotated[str, typer.Option(envvar="ASSENT_TASK_QUEUE", help="Where runs start.")] = TASK_QUEUE,
-    version: Annotated[bool, typer.Option("--version", help="Show the version.", is_eager=True)] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version.", is_eager=True, callback=_show_version)
+    ] = False,
 ) -> None:
     """Start agents, see what waits for a person, decide it, and read the records."""
-    if version:
-        sys.stdout.write(f"assent {__version__}\n")
-        raise typer.Exit
+    del version  # Its callback has answered.
     context.obj = Place(address=address, namespace=namespace, profile=profile, task_queue=task_queue)
 
 

@@ -52,6 +52,8 @@ def print_pending(console: Console, runs: Sequence[PendingRun], program: str) ->
         for run, each in waiting:
             _print_card(console, run, each, program)
     field(console, "approve", f"{program} approve RUN ID --by YOUR_NAME")
+    if any(each.kind == "external" for _, each in waiting):
+        field(console, "hand in", f"{program} submit-result RUN ID --by YOUR_NAME --output JSON")
     field(console, "see all", f"{program} show RUN")
 
 
@@ -175,11 +177,13 @@ def _print_record(console: Console, record: Approval) -> None:
 
 def _facts(record: Approval) -> Iterator[tuple[str, str]]:
     yield "id", record.id
-    yield "type", record.approval_type or "none: a plain confirmation"
+    plain = "a call made elsewhere" if record.kind == "external" else "a plain confirmation"
+    yield "type", record.approval_type or f"none: {plain}"
     yield "asked", f"{moment(record.created_at)} by {named(record.agent)} in turn {record.context.turn}"
     yield "run", f"{one_line(record.run_id)}, asked for by {named(record.requested_by)}"
     if record.resolved_at is not None:
         by = f" by {named(record.resolved_by)}" if record.resolved_by else ""
-        yield "resolved", f"{record.status}{by} at {moment(record.resolved_at)}"
+        handed_in = record.kind == "external" and record.execution is not None
+        yield "resolved", f"{'result handed in' if handed_in else record.status}{by} at {moment(record.resolved_at)}"
     if record.execution is not None and record.result is None:
         yield "came to", record.execution

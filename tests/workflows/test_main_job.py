@@ -65,11 +65,11 @@ async def test_the_fold_of_the_history_is_what_the_run_says_of_itself(assent_env
         run = await client.start("deployer", "Deploy it.", requested_by="alice")
         await run.until_paused()
         handle = client.temporal.get_workflow_handle(run.id)
-        folded = (await run.state()).model_dump(mode="json", exclude={"run_id"})
+        folded = (await run.state()).model_dump(mode="json", exclude={"execution_id"})
         live = await handle.query("state")
-        live.pop("run_id")
+        live.pop("execution_id")
         assert folded == live
         state = await drive(run, lambda _: Approved())
         live = await handle.query("state")
-        live.pop("run_id")
-        assert state.model_dump(mode="json", exclude={"run_id"}) == live
+        live.pop("execution_id")
+        assert state.model_dump(mode="json", exclude={"execution_id"}) == live

@@ -12,7 +12,7 @@ from tests.workflows.test_wire import temporal
 async def told_by(client: AgentClient, run: RunHandle) -> tuple[RunState, RunState]:
     """What the history folds to, and what the run says of itself."""
     live = RunState.model_validate(await client.temporal.get_workflow_handle(run.id).query("state"))
-    return (await run.state()).model_copy(update={"run_id": ""}), live.model_copy(update={"run_id": ""})
+    return (await run.state()).model_copy(update={"execution_id": ""}), live.model_copy(update={"execution_id": ""})
 
 
 async def test_a_reset_to_before_the_approval_asks_again(assent_environment: Environment) -> None:
