@@ -36,14 +36,25 @@ class Activities:
 
     def __init__(self, agents: Sequence[Agent], *, prefix_cache: int = PREFIX_CACHE, attributes: bool = True) -> None:
         """Check the agents against each other."""
+        self.check(agents)
         self.agents = _by_name(agents)
-        _check_keys(agents)
         self.tools = _tools(agents)
         self._providers = Providers()
         Thread(target=warm_up, name="assent-warm-up", daemon=True).start()
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="assent-tool")
         self._models = ModelCalls(self.agents, self._providers, Prefixes(prefix_cache), attributes=attributes)
         self._calls = ToolCalls(self.agents, self._threads)
+
+    @staticmethod
+    def check(agents: Sequence[Agent]) -> None:
+        """Refuse agents that cannot be served together, or not here.
+
+        Raises:
+            ConfigurationError: as the class.
+        """
+        _by_name(agents)
+        _tools(agents)
+        _check_keys(agents)
 
     @property
     def all(self) -> list[Callable[..., object]]:

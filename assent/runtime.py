@@ -46,7 +46,11 @@ class Activities(Protocol):
 
 
 class MakeActivities(Protocol):
-    """`activities.Activities`, as a function."""
+    """The class `activities.Activities`."""
+
+    def check(self, agents: Sequence[Agent]) -> None:
+        """Refuse agents that contradict each other, or lack a key."""
+        ...
 
     def __call__(self, agents: Sequence[Agent], *, prefix_cache: int, attributes: bool) -> Activities:
         """The activities of these agents."""
@@ -151,8 +155,8 @@ async def run_worker(
         ConfigurationError: the agents contradict each other, or there is no `temporal` binary for *with_server*.
         ServerUnreachableError: no Temporal server answers.
     """
-    # Made once for nothing, so that what is wrong with the agents is said before anything is started.
-    await halves.activities(agents, prefix_cache=0, attributes=False).close()
+    # What is wrong with the agents is said before anything is started.
+    halves.activities.check(agents)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
