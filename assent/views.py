@@ -208,7 +208,7 @@ def _completeness(run: Run, requirement: Requirement, text: str | None) -> str:
     if text is None:
         return f"**Cut: this is only the beginning of {size:,} bytes.** All of it: {_show_command(run)}"
     broken = f"; {BROKEN} ends a line that was broken to fit" if f"{BROKEN}\n" in text else ""
-    return f"These are the exact arguments, all {size:,} bytes{broken}"
+    return f"These are the arguments, all {size:,} bytes; only the white space between them is laid out anew{broken}"
 
 
 def _how(run: Run, requirement: Requirement) -> str:

@@ -109,7 +109,7 @@ def test_arguments_that_are_too_long_to_show_are_said_to_be_cut() -> None:
     shown = details(play.run)
     assert f"Cut: this is only the beginning of {len(raw):,} bytes" in shown
     assert "`assent show run-1`" in shown
-    assert "exact arguments" not in shown
+    assert "These are the arguments" not in shown
 
 
 def test_the_details_say_what_waits_and_how_to_decide_it() -> None:
