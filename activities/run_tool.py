@@ -66,11 +66,14 @@ class ToolCalls:
 
     async def _attempt(self, tool: Tool, call: ToolCallInput) -> ToolOutcome:
         try:
-            async with heartbeats():
-                value = await self._call(tool, _arguments(tool, call))
-            return ToolOutcome(output=_cut(tool.render(value)))
+            arguments = _arguments(tool, call)
         except ArgumentsError as error:
             return ToolOutcome(refused=str(error))
+        # From here on the tool may have acted, whatever it raises: nothing below says that it was not run.
+        try:
+            async with heartbeats():
+                value = await self._call(tool, arguments)
+            return ToolOutcome(output=_cut(tool.render(value)))
         except asyncio.CancelledError:
             if activity.is_cancelled() or activity.is_worker_shutdown():
                 raise

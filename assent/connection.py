@@ -15,7 +15,7 @@ from temporalio.api.enums.v1 import IndexedValueType
 from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest, ListSearchAttributesRequest
 from temporalio.client import Client
 from temporalio.envconfig import ClientConfig
-from temporalio.service import RPCError, RPCStatusCode
+from temporalio.service import RPCError
 
 from assent import protocol
 from assent.converter import data_converter
@@ -122,8 +122,3 @@ async def _until_registered(client: Client) -> None:
 
 def _type_name(kind: IndexedValueType.ValueType) -> str:
     return IndexedValueType.Name(kind).removeprefix("INDEXED_VALUE_TYPE_").title().replace("_", "")
-
-
-def is_not_found(error: RPCError) -> bool:
-    """Whether the server says that there is no such workflow."""
-    return error.status == RPCStatusCode.NOT_FOUND

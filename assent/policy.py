@@ -5,7 +5,7 @@ Pure; safe in workflow code.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from typing import Literal
 
@@ -18,8 +18,6 @@ from assent.render import bounded
 from assent.tools import Tool
 
 Decision = Literal["allow", "ask", "deny"]
-
-_STRICTNESS: Mapping[Verdict, int] = {"allow": 0, "ask": 1, "input": 1, "external": 1, "deny": 2, "invalid": 2}
 
 
 class Rule(BaseModel):
@@ -113,11 +111,6 @@ def gate_for(tool: Tool | None, name: str, arguments: str, policy: PermissionPol
     except ArgumentsError as error:
         return Gate(verdict="invalid", reason=bounded(str(error), REASON))
     return _gate(_verdict(tool, decision), tool)
-
-
-def stricter(one: Verdict, other: Verdict) -> bool:
-    """Whether *one* asks for more than *other* does."""
-    return _STRICTNESS[one] > _STRICTNESS[other]
 
 
 def _verdict(tool: Tool, decision: Decision) -> Verdict:

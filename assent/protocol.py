@@ -23,7 +23,6 @@ REJECT: Final = "reject"
 SUBMIT_RESULT: Final = "submit_result"
 SUBMIT_INPUT: Final = "submit_input"
 SEND_MESSAGE: Final = "send_message"
-SIGNALS: Final = (APPROVE, REJECT, SUBMIT_RESULT, SUBMIT_INPUT, SEND_MESSAGE)
 DECIDE: Final = "decide"
 DELIVER: Final = "deliver"
 STATE: Final = "state"

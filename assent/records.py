@@ -9,7 +9,6 @@ from datetime import datetime
 
 from pydantic import Field, JsonValue
 
-from assent.conversation import text_of
 from assent.digest import parse_arguments
 from assent.errors import ArgumentsError
 from assent.protocol import ApprovalType, RequirementKind, Stored
@@ -92,11 +91,6 @@ class PendingRun(Stored):
 def approvals_of(run: Run) -> list[Approval]:
     """The records of a run's requirements, in the order in which they were opened."""
     return [_record(run, requirement) for requirement in run.requirements]
-
-
-def model_words(run: Run) -> str:
-    """What the model said in its newest answer; untrusted."""
-    return text_of(run.conversation.items[-8:])
 
 
 def is_recorded(approval: Approval) -> bool:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from assent.policy import NO_POLICY_VERSION, Decision, PermissionPolicy, Rule, gate_for, policy_version, stricter
+from assent.policy import NO_POLICY_VERSION, Decision, PermissionPolicy, Rule, gate_for, policy_version
 from assent.protocol import Verdict
 from assent.tools import Tool, approval, tool
 
@@ -152,11 +150,3 @@ def test_a_gate_says_what_the_records_call_it() -> None:
 
     assert gate_for(drop, "drop", "{}", None).approval_type == "required"
     assert gate_for(pay, "pay", "{}", None).approval_type is None
-
-
-def test_strictness_is_an_order() -> None:
-    order: list[Verdict] = ["allow", "ask", "deny"]
-    for one, other in itertools.combinations(order, 2):
-        assert stricter(other, one)
-        assert not stricter(one, other)
-        assert not stricter(one, one)

@@ -10,7 +10,7 @@ from temporalio.client import WorkflowHandle
 
 from assent import Agent, DecisionError, MessageError, RunHandle, RunState, ToolContext, tool
 from assent.client import AgentClient
-from assent.errors import HistoryError
+from assent.errors import ArgumentsError, HistoryError
 from assent.protocol import ANY_TOOL
 from assent.testing import Approved, Conversation, Environment, Rejected, Reply, call, calls, drive, says
 from tests.support import tools
@@ -53,6 +53,7 @@ def misbehave(context: ToolContext, how: str) -> str:
         "surrogate": ValueError("\ud800"),
         "exit": SystemExit(1),
         "cancel": asyncio.CancelledError(),
+        "arguments": ArgumentsError("mine, after I acted"),
     }
     raise errors[how]
 
@@ -120,7 +121,7 @@ async def _has_run(run: RunHandle) -> bool:
     return bool(tools.ran(run.id))
 
 
-@pytest.mark.parametrize("how", ["unspeakable", "surrogate", "exit", "cancel"])
+@pytest.mark.parametrize("how", ["unspeakable", "surrogate", "exit", "cancel", "arguments"])
 async def test_a_tool_that_fails_in_an_unusual_way_runs_once(assent_environment: Environment, how: str) -> None:
     model = assent_environment.responses(calls(call("misbehave", how=how)), told)
     async with assent_environment.serve(Agent(name="bad", model=model, tools=[misbehave])) as client:

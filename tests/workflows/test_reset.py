@@ -15,6 +15,13 @@ async def told_by(client: AgentClient, run: RunHandle) -> tuple[RunState, RunSta
     return (await run.state()).model_copy(update={"execution_id": ""}), live.model_copy(update={"execution_id": ""})
 
 
+async def reset(running: Environment, run: RunHandle, *, to: str) -> None:
+    """Reset *run* with the `temporal` command."""
+    await temporal(
+        running, "workflow", "reset", "--workflow-id", run.id, "--type", to, "--reason", "test",
+    )  # fmt: skip
+
+
 async def test_a_reset_to_before_the_approval_asks_again(assent_environment: Environment) -> None:
     model = assent_environment.responses(calls(call("pay", to="a", amount=1)), says("done"))
     async with assent_environment.serve(Agent(name="ops", model=model, tools=tools.ALL)) as client:
@@ -22,10 +29,7 @@ async def test_a_reset_to_before_the_approval_asks_again(assent_environment: Env
         [first] = (await run.until_paused()).active_requirements
         await run.send("approve", {"id": first.id, "by": "bob"})
         await run.result()
-        await temporal(
-            assent_environment, "workflow", "reset", "--workflow-id", run.id, "--type", "FirstWorkflowTask",
-            "--reason", "test",
-        )  # fmt: skip
+        await reset(assent_environment, run, to="FirstWorkflowTask")
         state = await run.until_paused()
         assert state.is_paused
         [second] = state.active_requirements
@@ -45,10 +49,7 @@ async def test_a_reset_after_the_approval_replays_cleanly(assent_environment: En
         [requirement] = (await run.until_paused()).active_requirements
         await run.approve(requirement, by="bob")
         await run.result()
-        await temporal(
-            assent_environment, "workflow", "reset", "--workflow-id", run.id, "--type", "LastWorkflowTask",
-            "--reason", "test",
-        )  # fmt: skip
+        await reset(assent_environment, run, to="LastWorkflowTask")
         state = await run.until_paused()
         assert state.status == "completed"
         assert tools.ran(run.id) == ["pay(a, 1)"]
@@ -65,10 +66,7 @@ async def test_a_reset_that_applies_an_update_again_folds_to_what_the_run_says(
         [requirement] = (await run.until_paused()).active_requirements
         await run.approve(requirement, by="bob")
         await run.result()
-        await temporal(
-            assent_environment, "workflow", "reset", "--workflow-id", run.id, "--type", "FirstWorkflowTask",
-            "--reason", "test",
-        )  # fmt: skip
+        await reset(assent_environment, run, to="FirstWorkflowTask")
         state = await run.until_paused()
         assert state.is_paused
         folded, live = await told_by(client, run)
