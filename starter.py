@@ -30,7 +30,7 @@ async def main(
     client: AgentClient | None = None,
 ) -> int:
     """Start *agent*, follow the run to its end, and answer with an exit code: 0 completed, 1 not, 130 stopped."""
-    client = client or await AgentClient.connect(task_queue=Settings().task_queue)
+    client = client or await AgentClient.connect(task_queue=Settings.read().task_queue)
     run = await client.start(agent, prompt, requested_by=by, id=run_id)
     console, ask = make_console(), can_ask() and bool(approver)
     console.print(f"run {run.id}, asked for by {by or 'nobody named (--by)'}", soft_wrap=True)

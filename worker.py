@@ -26,14 +26,14 @@ def main(
     *,
     embedded: Annotated[bool, typer.Option("--embedded", help="Start a Temporal server too, with its Web UI.")] = False,
 ) -> None:
-    """Serve the agents of these modules. Settings also from ASSENT_AGENTS, ASSENT_TASK_QUEUE and TEMPORAL_*."""
+    """Serve the agents of these modules. Settings also from ASSENT_AGENTS, ASSENT_WEBHOOKS, … and TEMPORAL_*."""
     exit_cleanly()
     configure_logs()
-    settings = Settings()
-    if task_queue:
-        settings.task_queue = task_queue
     say = partial(print, flush=True)
     try:
+        settings = Settings.read()
+        if task_queue:
+            settings.task_queue = task_queue
         found = load_agents(agents or settings.agents)
         asyncio.run(run_worker(found, settings, halves=HALVES, with_server=embedded, say=say))
     except AssentError as error:

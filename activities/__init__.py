@@ -1,4 +1,4 @@
-"""The activities that a worker runs: the model call and the tool calls."""
+"""The activities that a worker runs: the model call, the tool calls and the notices."""
 
 from .activities import Activities
 

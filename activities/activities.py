@@ -1,4 +1,4 @@
-"""The activities of a set of agents: `call_model`, one for each tool, and one for tools that are gone."""
+"""The activities of a set of agents: `call_model`, one for each tool, one for tools that are gone, and notices."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ from typing import Final
 from assent.agent import Agent
 from assent.errors import ConfigurationError
 from assent.tools import Tool
+from assent.webhooks import Webhook
 
 from .call_model import ModelCalls
+from .check_call import Checks
 from .prefixes import Prefixes
 from .providers import Providers, missing_key, warm_up
 from .run_tool import ToolCalls
+from .send_notices import Notices
 
 PREFIX_CACHE: Final = 64 * 1024 * 1024
 """Bytes of conversation that a worker's process keeps, so that a model call carries only what is new."""
@@ -25,29 +28,41 @@ class Activities:
     """The activities of *agents*, for `temporalio.worker.Worker(activities=…)`.
 
     *prefix_cache* is in bytes; 0 rebuilds every conversation from history. *attributes* says whether the Assent search
-    attributes are registered in the namespace. Close it when its worker has stopped.
+    attributes are registered in the namespace. *webhooks* are where notices are sent: the same on every worker of a
+    task queue. Close it when its worker has stopped.
 
     Raises:
         ConfigurationError: two agents have one name, or two different tools do (the activity type is the tool's
-            name), or the environment holds no key for an agent's model.
+            name), or the environment holds no key for an agent's model, or no usable secret for a webhook.
 
     I/O; not in workflow code.
     """
 
-    def __init__(self, agents: Sequence[Agent], *, prefix_cache: int = PREFIX_CACHE, attributes: bool = True) -> None:
-        """Check the agents against each other."""
+    def __init__(
+        self,
+        agents: Sequence[Agent],
+        *,
+        prefix_cache: int = PREFIX_CACHE,
+        attributes: bool = True,
+        webhooks: Sequence[Webhook] = (),
+    ) -> None:
+        """Check the agents against each other, and the secrets of the webhooks."""
         self.check(agents)
+        self._notices = Notices(webhooks)
         self.agents = _by_name(agents)
         self.tools = _tools(agents)
         self._providers = Providers()
         Thread(target=warm_up, name="assent-warm-up", daemon=True).start()
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="assent-tool")
-        self._models = ModelCalls(self.agents, self._providers, Prefixes(prefix_cache), attributes=attributes)
+        self._models = ModelCalls(
+            self.agents, self._providers, Prefixes(prefix_cache), attributes=attributes, notices=bool(webhooks)
+        )
+        self._checks = Checks(self.agents)
         self._calls = ToolCalls(self.agents, self._threads)
 
     @staticmethod
-    def check(agents: Sequence[Agent]) -> None:
-        """Refuse agents that cannot be served together, or not here.
+    def check(agents: Sequence[Agent], webhooks: Sequence[Webhook] = ()) -> None:
+        """Refuse agents that cannot be served together, or not here, and webhooks without a secret.
 
         Raises:
             ConfigurationError: as the class.
@@ -55,19 +70,23 @@ class Activities:
         _by_name(agents)
         _tools(agents)
         _check_keys(agents)
+        Notices(webhooks)
 
     @property
     def all(self) -> list[Callable[..., object]]:
         """Every activity, ready for a worker."""
         return [
             self._models.call_model,
+            self._checks.check_call,
             *(self._calls.activity_for(each) for each in self.tools),
             self._calls.gone,
+            self._notices.send_notices,
         ]
 
     async def close(self) -> None:
-        """Close the connections to providers, and let go of the threads."""
+        """Close the connections to providers and webhooks, and let go of the threads."""
         await self._providers.close()
+        await self._notices.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 

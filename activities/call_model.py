@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from datetime import timedelta
+from functools import partial
 from typing import Final
 
 from pydantic import TypeAdapter, ValidationError
@@ -17,9 +19,8 @@ from assent.conversation import Conversation, ToolCall, tool_calls
 from assent.digest import canonical
 from assent.errors import HistoryError
 from assent.messages import problems
-from assent.policy import gate_for
-from assent.protocol import Gate, ModelCallInput, ModelTurn
-from assent.tools import Tool
+from assent.protocol import RULES_VERSION, Gate, ModelCallInput, ModelTurn
+from assent.tools import GateContext, Tool
 
 from .heartbeat import heartbeats
 from .prefixes import Prefixes
@@ -29,6 +30,8 @@ ANSWER_LIMIT: Final = 1_000_000
 """Bytes of one answer of a model."""
 CALLS_LIMIT: Final = 512
 """Calls of one turn: at 2,000 activities under way, or a memo of 2 MiB, the server stops the run for good."""
+GATES_LIMIT: Final = 500_000
+"""Bytes of the gates of one turn."""
 OUTPUT_LIMIT: Final = 1_500_000
 """Bytes of a structured answer, as text and as a value together."""
 _SLOW: Final = timedelta(minutes=1)
@@ -38,13 +41,20 @@ class ModelCalls:
     """The model calls of a worker's agents."""
 
     def __init__(
-        self, agents: Mapping[str, Agent], providers: Providers, prefixes: Prefixes, *, attributes: bool
+        self,
+        agents: Mapping[str, Agent],
+        providers: Providers,
+        prefixes: Prefixes,
+        *,
+        attributes: bool,
+        notices: bool,
     ) -> None:
-        """*attributes* says whether runs may upsert the Assent search attributes."""
+        """*attributes* says whether runs may upsert the Assent search attributes, *notices* whether any are sent."""
         self._agents = agents
         self._providers = providers
         self._prefixes = prefixes
         self._attributes = attributes
+        self._notices = notices
         self._tools = {name: [_spec(each) for each in agent.all_tools] for name, agent in agents.items()}
 
     @activity.defn(name=protocol.CALL_MODEL)
@@ -74,7 +84,7 @@ class ModelCalls:
         if (number := len(tool_calls(answer.items))) > CALLS_LIMIT:
             message = f"the model made {number} calls at once; a turn may have {CALLS_LIMIT}"
             raise ApplicationError(message, type="TooManyCalls", non_retryable=True)
-        turn = self._turn(agent, call, answer)
+        turn = await self._turn(agent, call, answer)
         self._prefixes.keep(conversation.append(answer.items), call.prefix)
         return turn
 
@@ -102,21 +112,53 @@ class ModelCalls:
         except Exception as error:
             raise as_application_error(error) from None  # A chained error would be written to the history too.
 
-    def _turn(self, agent: Agent, call: ModelCallInput, answer: Answer) -> ModelTurn:
+    async def _turn(self, agent: Agent, call: ModelCallInput, answer: Answer) -> ModelTurn:
         # Only what is not the default is set: turns are stored, one by one, for as long as the history is.
         fields: dict[str, object] = {"items": answer.items, "usage": answer.usage, "model": answer.model}
         if call.turn == 1:
             fields |= {"max_turns": agent.max_turns, "attributes": self._attributes}
+            if agent.max_tool_calls is not None:
+                fields["max_tool_calls"] = agent.max_tool_calls
         calls = tool_calls(answer.items)
         if calls:
-            fields |= {"gates": _gates(agent, calls), "policy_version": agent.policy_version}
+            fields |= await self._gates(agent, call, calls)
         elif agent.output_type is not None:
             fields |= _output(agent.output_type, answer.text or "")
         return ModelTurn.model_validate(fields)
 
+    async def _gates(self, agent: Agent, call: ModelCallInput, calls: list[ToolCall]) -> dict[str, object]:
+        """What the turn says of how its calls are gated: worked out here, once, and recorded with it."""
+        work = partial(_gates, agent, call, calls, activity.info().workflow_id or "")
+        # Functions of the user's own may block: they are given a thread.
+        gates = await asyncio.to_thread(work) if agent.gates_block else work()
+        if (size := sum(len(gate.model_dump_json()) for gate in gates.values())) > GATES_LIMIT:
+            message = f"the gates of the turn are {size} bytes long; they may have {GATES_LIMIT}"
+            raise ApplicationError(message, type="GatesTooLarge", non_retryable=True)
+        fields: dict[str, object] = {"gates": gates, "policy_version": agent.policy_version(call.policy)}
+        # What only people's decisions depend on is left out of turns that no person is asked about.
+        if any(gate.verdict in {"ask", "external", "input"} for gate in gates.values()):
+            fields["version"] = RULES_VERSION
+        if self._notices:
+            fields["notices"] = True
+        return fields
 
-def _gates(agent: Agent, calls: list[ToolCall]) -> dict[str, Gate]:
-    return {call.call_id: gate_for(agent.tool(call.tool), call.tool, call.arguments, agent.policy) for call in calls}
+
+def _gates(agent: Agent, call: ModelCallInput, calls: list[ToolCall], run_id: str) -> dict[str, Gate]:
+    keeper = agent.gatekeeper(call.policy)
+    return {
+        each.call_id: keeper.gate(
+            agent.tool(each.tool),
+            GateContext(
+                run_id=run_id,
+                call_id=each.call_id,
+                tool=each.tool,
+                agent=agent.name,
+                requested_by=call.requested_by,
+            ),
+            each.arguments,
+        )
+        for each in calls
+    }
 
 
 def _output(output_type: type[object], text: str) -> dict[str, object]:

@@ -8,24 +8,28 @@ import functools
 import inspect
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Executor
-from datetime import UTC, datetime
-from typing import Final
+from datetime import UTC, datetime, timedelta
+from typing import Final, cast
 
 from temporalio import activity
 from temporalio.common import RawValue
 from temporalio.exceptions import ApplicationError
 
 from assent.agent import Agent
-from assent.authorization import refusal
+from assent.authorization import Refusal, asked_again, refusal
+from assent.converter import decoded
 from assent.errors import ArgumentsError
 from assent.protocol import ToolCallInput, ToolOutcome
 from assent.render import bounded
 from assent.tools import Tool, ToolContext
 
 from .heartbeat import heartbeats
+from .resets import opened_before_a_reset
 
 OUTPUT_LIMIT: Final = 256 * 1024
 """Bytes of a tool's result that reach the model and the history."""
+AGAIN: Final = timedelta(minutes=1)
+"""How long a call waits before it is tried again, that the worker which was asked does not serve."""
 ERROR_LIMIT: Final = 2_000
 """Characters of a tool's error that reach the model and the history."""
 
@@ -48,21 +52,35 @@ class ToolCalls:
         return run
 
     @activity.defn(dynamic=True)
-    async def gone(self, _arguments: Sequence[RawValue]) -> ToolOutcome:
-        """Answer for a tool that this worker does not have: renamed or removed while its call waited."""
+    async def gone(self, arguments: Sequence[RawValue]) -> ToolOutcome:
+        """Answer for a tool that this worker does not have: renamed or removed while its call waited, or another's."""
         name = activity.info().activity_type
+        agent = _agent_of(arguments)
+        if agent is not None and agent not in self._agents:
+            return _not_served(agent)
         return ToolOutcome(refused=f"there is no tool named {name!r} any more")
 
     async def _run(self, name: str, call: ToolCallInput) -> ToolOutcome:
         agent = self._agents.get(call.agent)
-        tool = agent.tool(name) if agent else None
-        if agent is None or tool is None:
+        if agent is None:
+            return _not_served(call.agent)
+        tool = agent.tool(name)
+        if tool is None:
             return ToolOutcome(refused=f"agent {call.agent!r} has no tool named {name!r} any more")
-        info = activity.info()
-        why = refusal(tool, call, agent.policy, workflow_id=info.workflow_id or "", now=datetime.now(UTC))
-        if why is not None:
-            return ToolOutcome(refused=why)
-        return await self._attempt(tool, call)
+        if _attempts(tool, call) == 1 and activity.info().attempt > 1 and call.authorization is not None:
+            raise _once()
+        refused = await self._asking(agent, refusal, tool, call)
+        if refused is None and call.authorization is not None and await opened_before_a_reset(call.authorization):
+            refused = await self._asking(agent, asked_again, tool, call)
+        return refused or await self._attempt(tool, call)
+
+    async def _asking(
+        self, agent: Agent, question: Callable[..., Refusal | None], tool: Tool, call: ToolCallInput
+    ) -> ToolOutcome | None:
+        """What *question* comes to. Where groups are looked up by a function of the user's, it may block."""
+        work = functools.partial(_answer, agent, question, tool, call, activity.info().workflow_id or "")
+        in_thread = asyncio.get_running_loop().run_in_executor
+        return await in_thread(self._threads, work) if agent.gates_block else work()
 
     async def _attempt(self, tool: Tool, call: ToolCallInput) -> ToolOutcome:
         try:
@@ -75,6 +93,8 @@ class ToolCalls:
                 value = await self._call(tool, arguments)
             return ToolOutcome(output=_cut(tool.render(value)))
         except asyncio.CancelledError:
+            if _is_stopped_by_hand() and call.authorization is not None and _attempts(tool, call) == 1:
+                raise _once() from None
             if activity.is_cancelled() or activity.is_worker_shutdown():
                 raise
             return ToolOutcome(error="CancelledError: the tool cancelled itself")
@@ -94,8 +114,45 @@ class ToolCalls:
         return await value if inspect.isawaitable(value) else value
 
 
+def _once() -> ApplicationError:
+    """What ends the attempts of a call that may run only once: a person is asked what came of the first."""
+    return ApplicationError("it was started before, and may run only once", type="RunsOnce", non_retryable=True)
+
+
+def _is_stopped_by_hand() -> bool:
+    """Whether an operator paused or reset the activity, after which the server would start it again."""
+    details = activity.cancellation_details()
+    return details is not None and (details.paused or details.reset)
+
+
+def _agent_of(arguments: Sequence[RawValue]) -> str | None:
+    """The agent that a call names; the input of an activity of another kind names none."""
+    given = (*decoded(arguments), None)[0]
+    agent = cast("dict[str, object]", given).get("agent") if isinstance(given, dict) else None
+    return agent if isinstance(agent, str) else None
+
+
+def _not_served(agent: str) -> ToolOutcome:
+    # Another worker of this task queue may serve it: a rolling deployment, or two teams on one queue.
+    why = f"agent {agent!r} is not served by the worker that was asked"
+    return ToolOutcome(refused=why, again_after=AGAIN.total_seconds())
+
+
+def _answer(
+    agent: Agent, question: Callable[..., Refusal | None], tool: Tool, call: ToolCallInput, run_id: str
+) -> ToolOutcome | None:
+    why = question(tool, call, agent.gatekeeper(call.policy), workflow_id=run_id, now=datetime.now(UTC))
+    if why is None:
+        return None
+    if why.gate is None:
+        return ToolOutcome(refused=why.reason)
+    return ToolOutcome(refused=why.reason, gate=why.gate, policy_version=agent.policy_version(call.policy))
+
+
 def _arguments(tool: Tool, call: ToolCallInput) -> dict[str, object]:
     arguments = tool.validate(call.arguments)
+    if tool.input_schema is not None:
+        arguments |= tool.validate_input(call.arguments, call.values or {})
     if tool.context_parameter is not None:
         arguments[tool.context_parameter] = _context(tool, call)
     return arguments

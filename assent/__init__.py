@@ -8,6 +8,7 @@ from assent._version import __version__
 from assent.agent import Agent
 from assent.client import AgentClient
 from assent.converter import data_converter
+from assent.decorators import tool
 from assent.errors import (
     AssentError,
     ConfigurationError,
@@ -20,27 +21,35 @@ from assent.errors import (
     ServerUnreachableError,
 )
 from assent.handle import RunHandle
+from assent.inbound import Remember
+from assent.marking import approval
 from assent.models import OpenAIChat, OpenAIResponses
-from assent.policy import PermissionPolicy, Rule
+from assent.policy import Condition, PermissionPolicy, Rule
 from assent.protocol import DecisionResult, RunRequest, RunResult, Usage
+from assent.questions import ask_user
 from assent.records import Approval
-from assent.requirements import Requirement, RunState
-from assent.tools import Tool, ToolContext, approval, tool
+from assent.requirements import Grant, Requirement, RunState
+from assent.tools import GateContext, Tool, ToolContext
 from assent.watching import RunEvent
+from assent.webhooks import Webhook
 
 __all__ = [
     "Agent",
     "AgentClient",
     "Approval",
     "AssentError",
+    "Condition",
     "ConfigurationError",
     "DecisionError",
     "DecisionResult",
+    "GateContext",
+    "Grant",
     "MessageError",
     "NoWorkerError",
     "OpenAIChat",
     "OpenAIResponses",
     "PermissionPolicy",
+    "Remember",
     "Requirement",
     "RequirementNotFoundError",
     "Rule",
@@ -55,8 +64,10 @@ __all__ = [
     "Tool",
     "ToolContext",
     "Usage",
+    "Webhook",
     "__version__",
     "approval",
+    "ask_user",
     "data_converter",
     "tool",
 ]

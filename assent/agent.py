@@ -6,18 +6,20 @@ Pure; safe in workflow code.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Final
 
 from pydantic import JsonValue, PydanticUserError, TypeAdapter
 
+from assent.decorators import tool_from
 from assent.errors import ConfigurationError
+from assent.gates import Gatekeeper, Groups
 from assent.models import Model
 from assent.policy import PermissionPolicy, policy_version
 from assent.run import MAX_TURNS
-from assent.tools import Tool, tool_from
+from assent.tools import Tool, takes
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
@@ -29,11 +31,13 @@ class Agent:
     *tools* are what `@tool` made, or plain functions. *policy* decides which calls are allowed, asked for or denied;
     without one, the tools' own flags do. *output_type* is a type that the final answer must fit (a pydantic model, a
     dataclass, anything pydantic reads); the model is asked again where it does not. *max_turns* bounds the model calls
-    of one run.
+    of one run, *max_tool_calls* its tool calls: what is beyond is answered to the model as denied. *groups* says who
+    is in the groups that `@approval(approvers=…)` names: a mapping, or a function of the name.
 
     Raises:
         ConfigurationError: the name is empty or holds other characters than letters, digits, `_`, `.`, `-`; two tools
-            share a name; a tool is not one; the output type has no JSON schema; *max_turns* is below 1.
+            share a name; a tool is not one; the output type has no JSON schema; *max_turns* is below 1, or
+            *max_tool_calls* below 0; *groups* is neither a mapping nor a function.
 
     Pure; safe in workflow code.
     """
@@ -45,6 +49,8 @@ class Agent:
     policy: PermissionPolicy | None = None
     output_type: type[object] | None = None
     max_turns: int = MAX_TURNS
+    max_tool_calls: int | None = None
+    groups: Groups | None = None
     _tools: dict[str, Tool] = field(init=False, repr=False, compare=False, default_factory=dict[str, Tool])
 
     def __post_init__(self) -> None:
@@ -54,6 +60,12 @@ class Agent:
             raise ConfigurationError(message)
         if self.max_turns < 1:
             message = f"agent {self.name!r}: max_turns is {self.max_turns}; it must be at least 1"
+            raise ConfigurationError(message)
+        if self.max_tool_calls is not None and self.max_tool_calls < 0:
+            message = f"agent {self.name!r}: max_tool_calls is {self.max_tool_calls}; it must be 0 or more"
+            raise ConfigurationError(message)
+        if self.groups is not None and not isinstance(self.groups, Mapping) and takes(self.groups) not in {1, 2}:
+            message = f"agent {self.name!r}: groups is {self.groups!r}; give a mapping, or a function of a group's name"
             raise ConfigurationError(message)
         for each in self.tools:
             self._add(tool_from(each))
@@ -74,10 +86,19 @@ class Agent:
         """The agent's tools, in the order given."""
         return list(self._tools.values())
 
+    def policy_version(self, requested: PermissionPolicy | None = None) -> str:
+        """The version of the policy in force, as gates record it; *requested* is the request's own."""
+        return policy_version(self.policy, requested)
+
+    def gatekeeper(self, requested: PermissionPolicy | None = None) -> Gatekeeper:
+        """What gates the agent's calls; *requested* is the request's own policy."""
+        return Gatekeeper((self.policy, requested), self.groups)
+
     @cached_property
-    def policy_version(self) -> str:
-        """The version of the policy in force, as gates record it."""
-        return policy_version(self.policy)
+    def gates_block(self) -> bool:
+        """Whether working out a gate calls functions of the user's, which may block."""
+        functions = any(callable(each.requires_confirmation) for each in self.all_tools)
+        return functions or (self.groups is not None and not isinstance(self.groups, Mapping))
 
     @cached_property
     def output_schema(self) -> dict[str, JsonValue] | None:

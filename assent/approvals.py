@@ -12,34 +12,38 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Final, Literal
+
+from pydantic import JsonValue
 
 from assent.digest import canonical
-from assent.protocol import (
-    Approve,
-    DecisionResult,
-    DecisionStatus,
-    Reject,
-    SubmitInput,
-    SubmitResult,
-)
+from assent.inbound import Approve, Reject, SubmitInput, SubmitResult
+from assent.protocol import CheckInput, DecisionResult, DecisionStatus, Gate
 from assent.render import bounded, hidden
-from assent.requirements import Requirement, Vote
+from assent.requirements import Grant, Requirement, Vote
 
 SHORTEST_PREFIX: Final = 6
 RESULT_SHOWN: Final = 4_000
 """Characters of a result that a requirement keeps; the whole is in the history, with the activity or the signal."""
 
+OUTPUT_LIMIT: Final = 1_000_000
+"""Bytes (as JSON) of a result from outside, of values or of edited arguments."""
+
 Decision = Approve | Reject | SubmitResult | SubmitInput
+Checkable = Literal["arguments", "values", "output"]
 
 
 @dataclass(frozen=True, slots=True)
 class Ruling:
-    """What a decision came to: the answer, and the requirement as it is now. *answer* is for the model, if final."""
+    """What a decision came to: the answer, and the requirement as it is now. *answer* is for the model, if final.
+
+    *check* says what of the decision a worker has to check first: then it has come to nothing yet.
+    """
 
     result: DecisionResult
     requirement: Requirement | None = None
     answer: str | None = None
+    check: Checkable | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +81,8 @@ def find(requirements: Sequence[Requirement], wanted: str) -> Requirement | str:
     return f"the id {wanted!r} matches {len(matches)} requirements; give more digits"
 
 
-def rule(requirements: Sequence[Requirement], decision: Decision, context: Context) -> Ruling:
-    """What *decision* comes to, given the requirements of the run.
+def rule(requirements: Sequence[Requirement], decision: Decision, context: Context, *, checked: bool = False) -> Ruling:
+    """What *decision* comes to, given the requirements of the run; *checked* once a worker found nothing wrong with it.
 
     Pure; safe in workflow code.
     """
@@ -90,18 +94,68 @@ def rule(requirements: Sequence[Requirement], decision: Decision, context: Conte
     objection = _objection(found, decision, context)
     if objection:
         return _answer(found, "refused", objection)
+    check = None if checked else to_check(found, decision)
+    if check is not None:
+        return Ruling(_result(found, "recorded", "a worker checks it"), check=check)
     vote = _vote(decision, context)
     match decision:
         case Reject():
             return _rejected(found, vote)
         case SubmitResult():
             return _delivered(found, decision, vote)
+        case SubmitInput():
+            return _filled_in(found, decision, vote)
         case _:
             return _approved(found, vote)
 
 
-def cancel(requirement: Requirement, at: datetime) -> Requirement:
-    """The requirement after its run has ended: cancelled if it was pending, of unknown outcome if it was under way."""
+def to_check(found: Requirement, decision: Decision) -> Checkable | None:
+    """What of a decision has to be checked where the tool is known; None where nothing has."""
+    match decision:
+        case Approve() if decision.arguments is not None:
+            return "arguments"
+        case SubmitInput():
+            return "values"
+        case SubmitResult() if found.checked and found.kind == "external" and decision.error is None:
+            return "output"
+        case _:
+            return None
+
+
+def check_input(
+    found: Requirement, decision: Decision, what: Checkable, *, agent: str, requested_by: str | None
+) -> CheckInput:
+    """What the worker is given to check; an edit's arguments as the text that would run."""
+    fields: dict[str, object] = {
+        "what": what,
+        "agent": agent,
+        "tool": found.tool,
+        "call_id": found.call_id,
+        "arguments": found.arguments,
+    }
+    if isinstance(decision, Approve) and decision.arguments is not None:
+        fields["arguments"] = edited_text(decision.arguments)
+    if isinstance(decision, SubmitInput):
+        fields["values"] = decision.values
+    if isinstance(decision, SubmitResult):
+        fields |= {"output": decision.output, "arguments": ""}
+    if requested_by is not None:
+        fields["requested_by"] = requested_by
+    return CheckInput.model_validate(fields)
+
+
+def edited_text(arguments: object) -> str:
+    """The one text that edited arguments are shown, hashed and run as."""
+    return canonical(arguments).decode("utf-8", "surrogatepass")
+
+
+def cancel(requirement: Requirement, at: datetime, *, started: bool = True) -> Requirement:
+    """The requirement after its run has ended: cancelled if it was pending, of unknown outcome if it was under way.
+
+    *started* False says that its call was to run and never began.
+    """
+    if requirement.execution == "running" and not started:
+        return requirement.model_copy(update={"execution": "refused", "result": "Not run: the run ended first"})
     if requirement.execution == "running":
         return requirement.model_copy(update={"execution": "unknown"})
     if requirement.status != "pending":
@@ -109,61 +163,106 @@ def cancel(requirement: Requirement, at: datetime) -> Requirement:
     return requirement.model_copy(update={"status": "cancelled", "resolved_at": at})
 
 
+def refuse(found: Requirement, detail: str) -> Ruling:
+    """The ruling on a decision that a worker found something wrong with: nothing is consumed."""
+    return _answer(found, "refused", detail)
+
+
 def _too_late(found: Requirement, decision: Decision) -> Ruling:
     settled = f"already {found.status}" + (f" by {found.resolved_by}" if found.resolved_by else "")
     if found.status == "superseded":
-        return _answer(found, "superseded", "an edit replaced it")
-    same = found.status == ("rejected" if isinstance(decision, Reject) else "approved")
-    if isinstance(decision, Approve | SubmitResult):
-        same = same and isinstance(decision, SubmitResult) == (found.kind == "external")
+        return _answer(found, "superseded", f"an edit by {found.resolved_by} replaced it")
+    edit = isinstance(decision, Approve) and decision.arguments is not None
+    same = not edit and bool(found.votes) and found.votes[-1].verdict == _VERDICTS[type(decision)]
+    same = same and found.status in {"approved", "rejected"}
     return _answer(found, "duplicate" if same else "late", settled)
 
 
 def _objection(found: Requirement, decision: Decision, context: Context) -> str | None:
     """Why the decision may not be taken, whatever the votes; None when it may."""
-    if found.approvers is not None and fold_name(decision.by) not in {fold_name(name) for name in found.approvers}:
-        return f"{decision.by!r} may not decide this; it takes one of: {', '.join(found.approvers)}"
+    named = {fold_name(name) for name in found.approvers} if found.approvers is not None else None
     if not fold_name(decision.by):
         return f"{decision.by!r} is no name that anybody could see"
+    if named is not None and fold_name(decision.by) not in named and (named or not isinstance(decision, Reject)):
+        who = f"it takes one of: {', '.join(found.approvers or [])}" if named else "nobody may; it can be rejected"
+        return f"{decision.by!r} may not decide this; {who}"
     match decision:
         case Reject():
             return None
         case SubmitResult():
             return _delivery_objection(found, decision)
         case SubmitInput():
-            return "this version has no tool that takes input from a person"
+            return _input_objection(found, decision, context)
         case _:
             return _approval_objection(found, decision, context)
 
 
 def _approval_objection(found: Requirement, decision: Approve, context: Context) -> str | None:
-    if found.kind != "confirmation":
+    if found.kind not in {"confirmation", "outcome"}:
         return "this call waits for a result or for values: use submit_result or submit_input, or reject it"
-    if decision.arguments is not None:
-        return "editing the arguments is not supported by this version: reject it and say what to change"
-    if decision.remember is not None:
-        return "remembering an approval is not supported by this version: approve this call alone"
-    if found.expires_at is not None and context.at >= found.expires_at:
-        return f"it was to be approved before {found.expires_at.isoformat()}"
+    special = decision.arguments is not None or decision.remember is not None
+    if special and found.version < 2:
+        return "it began to wait before there were edits and grants: reject it and say what to change"
+    if special and found.kind == "outcome":
+        return "this asks what came of a call: approve it as it is to run it again, or submit_result what came of it"
+    if decision.arguments is not None and decision.remember is not None:
+        return "an approval is edited or remembered, not both: edit this call, and remember a later one"
+    if decision.remember is not None and found.needed > 1:
+        return f"it takes {found.needed} people, and a grant would let one decide for all of them"
+    if decision.arguments is not None and size(decision.arguments) > OUTPUT_LIMIT:
+        return f"the arguments are too long; they may have {OUTPUT_LIMIT} bytes"
+    return _own(found, decision.by, context)
+
+
+def may_decide(gate: Gate, requested_by: str | None, by: str) -> bool:
+    """Whether *by* may approve a call with this gate in a run that *requested_by* asked for."""
+    named = gate.approvers is None or fold_name(by) in {fold_name(name) for name in gate.approvers}
+    own = requested_by is not None and fold_name(requested_by) == fold_name(by)
+    return named and (gate.self_approval or not own)
+
+
+def _own(found: Requirement, by: str, context: Context) -> str | None:
     asker = context.requested_by
-    if asker is not None and not found.self_approval and fold_name(asker) == fold_name(decision.by):
-        return f"{decision.by!r} asked for this run and may not approve in it"
+    if asker is not None and not found.self_approval and fold_name(asker) == fold_name(by):
+        return f"{by!r} asked for this run and may not approve in it"
     return None
 
 
 def _delivery_objection(found: Requirement, decision: SubmitResult) -> str | None:
-    if found.kind != "external":
+    if found.kind not in {"external", "outcome"}:
         return "this call runs here and takes no result from outside: approve or reject it"
     if decision.error is not None and decision.output is not None:
         return "give an output or an error, not both"
+    if found.version > 1 and size(decision.output) > OUTPUT_LIMIT:
+        return f"the output is too long; it may have {OUTPUT_LIMIT} bytes"
     return None
 
 
+def _input_objection(found: Requirement, decision: SubmitInput, context: Context) -> str | None:
+    if found.kind != "input":
+        return "this call asks nobody for values: approve it, reject it, or submit_result"
+    if size(decision.values) > OUTPUT_LIMIT:
+        return f"the values are too long; they may have {OUTPUT_LIMIT} bytes"
+    return _own(found, decision.by, context)
+
+
+def size(value: object) -> int:
+    """The bytes of a value as JSON."""
+    return len(canonical(value))
+
+
+_VERDICTS: Final[dict[type[Decision], Literal["approve", "reject", "submit"]]] = {
+    Approve: "approve",
+    Reject: "reject",
+    SubmitResult: "submit",
+    SubmitInput: "submit",
+}
+
+
 def _vote(decision: Decision, context: Context) -> Vote:
-    verdicts = {Approve: "approve", Reject: "reject", SubmitResult: "submit", SubmitInput: "submit"}
     return Vote.model_validate(
         {
-            "verdict": verdicts[type(decision)],
+            "verdict": _VERDICTS[type(decision)],
             "by": decision.by,
             "at": context.at,
             "reason": getattr(decision, "reason", None),
@@ -185,15 +284,44 @@ def _settle(found: Requirement, vote: Vote, **update: object) -> Requirement:
 
 def _rejected(found: Requirement, vote: Vote) -> Ruling:
     settled = _settle(found, vote, status="rejected")
-    return Ruling(_result(settled, "rejected", f"rejected by {vote.by}"), settled, f"Rejected: {vote.reason}")
+    # A model that is told "rejected" takes the call for one that was not run, which of a lost one nobody knows.
+    lost = "Outcome unknown: the call may or may not have taken effect, and was given up"
+    told = lost if found.kind == "outcome" else "Rejected"
+    return Ruling(_result(settled, "rejected", f"rejected by {vote.by}"), settled, f"{told}: {vote.reason}")
 
 
 def _delivered(found: Requirement, decision: SubmitResult, vote: Vote) -> Ruling:
-    text = decision.error if decision.error is not None else as_text(decision.output)
+    # Before version 2 of the rules every text in a message lost the white space around it.
+    output = decision.output if found.version > 1 else _stripped(decision.output)
+    text = decision.error if decision.error is not None else as_text(output)
     status: DecisionStatus = "failed" if decision.error is not None else "executed"
-    settled = _settle(found, vote, status="approved", execution=status, result=bounded(text, RESULT_SHOWN))
+    settled = _settle(
+        found,
+        vote,
+        status="approved",
+        execution=status,
+        result=bounded(text, RESULT_SHOWN),
+        evidence=decision.evidence,
+    )
     answer = f"Error: {text}" if status == "failed" else text
     return Ruling(_result(settled, status, f"result handed in by {vote.by}"), settled, answer)
+
+
+def _filled_in(found: Requirement, decision: SubmitInput, vote: Vote) -> Ruling:
+    settled = _settle(found, vote, status="approved", execution="running", values=decision.values)
+    return Ruling(_result(settled, "approved", f"filled in by {vote.by}"), settled)
+
+
+def superseded(found: Requirement, decision: Approve, context: Context) -> Requirement:
+    """The requirement once an edit has replaced it."""
+    update = {"status": "superseded", "resolved_by": decision.by, "resolved_at": context.at, "reason": decision.reason}
+    return found.model_copy(update=update)
+
+
+def granted(found: Requirement, grant: Grant, at: datetime) -> Requirement:
+    """The requirement of a call that a grant lets through: approved by whoever gave it, without having waited."""
+    vote = Vote(verdict="approve", by=grant.by, at=at, reason=grant.reason, channel="grant")
+    return _settle(found, vote, status="approved", execution="running", grant=grant.id)
 
 
 def _approved(found: Requirement, vote: Vote) -> Ruling:
@@ -214,6 +342,18 @@ def _answer(found: Requirement, status: DecisionStatus, detail: str) -> Ruling:
 
 def _result(found: Requirement, status: DecisionStatus, detail: str) -> DecisionResult:
     return DecisionResult(status=status, requirement_id=found.id, tool=found.tool, detail=detail)
+
+
+def _stripped(value: JsonValue) -> JsonValue:
+    match value:
+        case str():
+            return value.strip()
+        case list():
+            return [_stripped(each) for each in value]
+        case dict():
+            return {key.strip(): _stripped(each) for key, each in value.items()}
+        case _:
+            return value
 
 
 def as_text(value: object) -> str:

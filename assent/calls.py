@@ -12,11 +12,14 @@ from typing import Final
 from pydantic import ValidationError
 
 from assent.conversation import ToolCall, tool_calls
+from assent.deadlines import later
 from assent.digest import idempotency_key, requirement_id
 from assent.events import Failure, RunTool
 from assent.messages import shown
+from assent.policy import PermissionPolicy
 from assent.protocol import (
     Authorization,
+    Checked,
     Gate,
     ModelTurn,
     RequirementKind,
@@ -25,7 +28,7 @@ from assent.protocol import (
     ToolOutcome,
     Verdict,
 )
-from assent.requirements import Requirement
+from assent.requirements import EscalationStep, Requirement
 
 WORKER_LOSSES: Final = 5
 """How often an ungated tool is started again after its worker was lost, before the model is told."""
@@ -37,24 +40,45 @@ _KINDS: Final[dict[Verdict, RequirementKind]] = {"ask": "confirmation", "externa
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Whose call it is: the run's ids, its agent, who asked for it, and the turn."""
+    """Whose call it is: the run's ids, its agent, who asked for it, the turn, and the request's own policy."""
 
     workflow_id: str
     first_run_id: str
     agent: str
     requested_by: str | None
     turn: int
+    policy: PermissionPolicy | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One tool call of the current turn. *answer* is what the model is told; None while it runs or waits."""
+    """One tool call of the current turn. *answer* is what the model is told; None while it runs or waits.
+
+    *call* has the arguments that run: a person's, where they were *edited*. *version* and *policy_version* are those
+    of the turn. *started_at* is when its activity was scheduled. *executed* says that the tool gave a result,
+    *again_at* when a call that no worker serves is tried again, *tries* how often it was.
+    """
 
     call: ToolCall
     gate: Gate
     requirement_id: str | None = None
     answer: str | None = None
     running: bool = False
+    executed: bool = False
+    edited: bool = False
+    version: int = 1
+    policy_version: str = ""
+    started_at: datetime | None = None
+    again_at: datetime | None = None
+    tries: int = 0
+
+    @property
+    def told(self) -> str:
+        """What the model is told, with what a person changed."""
+        answer = self.answer or ""
+        if not self.edited:
+            return answer
+        return f"A person changed the arguments of this call to: {self.call.arguments}\n{answer}"
 
 
 def turn_of(result: object) -> ModelTurn | Failure:
@@ -71,9 +95,17 @@ def outcome_of(result: object) -> ToolOutcome:
         outcome = ToolOutcome.model_validate(result)
     except ValidationError:
         outcome = ToolOutcome()
-    if [outcome.output, outcome.error, outcome.refused].count(None) == len(ToolOutcome.model_fields) - 1:
+    if [outcome.output, outcome.error, outcome.refused].count(None) == 2:
         return outcome
     return ToolOutcome(error=f"its result was put in by hand, and is not a tool's: {shown([result])}")
+
+
+def checked_of(result: object) -> Checked | Failure:
+    """What `check_call` answered; a result that somebody put in by hand, or an older worker's, may be anything."""
+    try:
+        return Checked.model_validate(result)
+    except ValidationError:
+        return Failure("InvalidCheck", f"its result is not a check's: {shown([result])}")
 
 
 def gate_of(turn: ModelTurn, call: ToolCall) -> Gate:
@@ -96,9 +128,10 @@ def answer_of(gate: Gate) -> str | None:
 
 
 def open_requirement(
-    caller: Caller, call: ToolCall, gate: Gate, *, nonce: str, policy_version: str, at: datetime
+    caller: Caller, call: ToolCall, gate: Gate, *, nonce: str, policy_version: str, at: datetime, version: int = 1
 ) -> Requirement:
     """The requirement of a call that waits."""
+    expires_at = later(at, gate.expires_after) if gate.expires_after is not None else gate.expires_at
     identity = requirement_id(
         workflow_id=caller.workflow_id,
         nonce=nonce,
@@ -107,11 +140,11 @@ def open_requirement(
         arguments=call.arguments,
         policy_version=policy_version,
         needed=gate.needed,
-        expires_at=gate.expires_at,
+        expires_at=expires_at,
     )
     return Requirement(
         id=identity,
-        kind=_KINDS[gate.verdict],
+        kind=_KINDS.get(gate.verdict, "confirmation"),
         call_id=call.call_id,
         tool=call.tool,
         arguments=call.arguments,
@@ -121,11 +154,39 @@ def open_requirement(
         policy_version=policy_version,
         needed=gate.needed,
         approvers=gate.approvers,
-        expires_at=gate.expires_at,
+        expires_at=expires_at,
         approval_type=gate.approval_type,
         self_approval=gate.self_approval,
         note=gate.reason,
+        version=version,
+        escalations=[EscalationStep(at=later(at, each.after), approvers=each.approvers) for each in gate.escalations],
+        remind_every=gate.remind_every,
+        remind_at=later(at, gate.remind_every) if gate.remind_every else None,
+        fields=gate.fields,
+        checked=gate.checked,
     )
+
+
+def open_outcome(
+    caller: Caller, lost: Requirement, call: Call, failure: Failure, nonce: str, at: datetime
+) -> Requirement:
+    """The requirement that asks a person what came of a call whose worker was lost.
+
+    Those who could decide the call decide this; it has no deadline, because nothing can be taken for an answer.
+    """
+    gate = Gate(
+        verdict="ask",
+        reason=f"its worker was lost while it ran ({failure.message}); it may or may not have taken effect",
+        needed=lost.needed,
+        approvers=lost.approvers,
+        remind_every=lost.remind_every,
+        approval_type=lost.approval_type,
+        self_approval=lost.self_approval,
+    )
+    opened = open_requirement(
+        caller, call.call, gate, nonce=nonce, policy_version=lost.policy_version, at=at, version=lost.version
+    )
+    return opened.model_copy(update={"kind": "outcome", "follows": lost.id, "values": lost.values})
 
 
 def run_tool(caller: Caller, position: int, call: ToolCall, gate: Gate, approved: Requirement | None) -> RunTool:
@@ -140,7 +201,11 @@ def run_tool(caller: Caller, position: int, call: ToolCall, gate: Gate, approved
     if caller.requested_by is not None:
         fields["requested_by"] = caller.requested_by
     if approved is not None:
-        fields["authorization"] = _authorization(approved)
+        fields["authorization"] = _authorization(caller, approved)
+        if approved.values is not None:
+            fields["values"] = approved.values
+    if caller.policy is not None:
+        fields["policy"] = caller.policy
     return RunTool(
         position=position,
         turn=caller.turn,
@@ -151,14 +216,15 @@ def run_tool(caller: Caller, position: int, call: ToolCall, gate: Gate, approved
     )
 
 
-def _authorization(approved: Requirement) -> Authorization:
+def _authorization(caller: Caller, approved: Requirement) -> Authorization:
     return Authorization(
         requirement_id=approved.id,
         nonce=approved.nonce,
         policy_version=approved.policy_version,
         needed=approved.needed,
         expires_at=approved.expires_at,
-        approved_by=[vote.by for vote in approved.votes],
+        approved_by=[vote.by for vote in approved.votes if vote.verdict != "reject"],
+        execution_id=caller.first_run_id,
     )
 
 

@@ -33,6 +33,7 @@ from assent.errors import (
 from assent.handle import RunHandle
 from assent.layout import wrapped
 from assent.messages import read_request
+from assent.policy import PermissionPolicy
 from assent.protocol import ApprovalType, DecisionResult, RunRequest, request_memo
 from assent.records import Approval, PendingRun, is_recorded
 from assent.render import bounded, code, fenced
@@ -88,14 +89,19 @@ class AgentClient:
         requested_by: str | None = None,
         id: str | None = None,
         max_turns: int | None = None,
+        max_tool_calls: int | None = None,
+        policy: PermissionPolicy | None = None,
     ) -> RunHandle:
         """Start a run. With an *id* that a run has already, this is that run: starting is idempotent.
+
+        *max_turns*, *max_tool_calls* and *policy* can only tighten what the agent has of its own.
 
         Raises:
             MessageError: *agent* or *input* is empty, or too long, or another kind of workflow has the *id*.
             ServerUnreachableError: the server does not answer.
         """
-        asked = {"requested_by": requested_by, "max_turns": max_turns}
+        asked: dict[str, object] = {"requested_by": requested_by, "max_turns": max_turns, "policy": policy}
+        asked["max_tool_calls"] = max_tool_calls
         given = {name: value for name, value in asked.items() if value is not None}
         request = read_request(({"agent": agent, "input": input, **given},))
         run_id = id or f"{agent}-{uuid.uuid4().hex[:12]}"

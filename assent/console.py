@@ -9,18 +9,22 @@ Pure but for the printing; not in workflow code.
 from __future__ import annotations
 
 import os
-import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, cast
 
 from rich.cells import cell_len, chop_cells
 from rich.console import Console
 from rich.text import Text
 
 from assent.approvals import RESULT_SHOWN
-from assent.render import one_line, visible
-from assent.requirements import Attempt, Requirement, RunState, Vote
+from assent.commands import assent_command, choices, revoke_command, show_command, typed, watch_command
+from assent.conversation import ToolCall
+from assent.facts import Fact, edit_of, facts_of, grant_words, more_to_approve
+from assent.protocol import InputField, RequirementKind
+from assent.records import Approval
+from assent.render import Said, bounded, one_line, plain, visible
+from assent.requirements import Attempt, Grant, Requirement, RunState, Vote
 from assent.watching import RESULT_SHOWN as EVENT_SHOWN
 from assent.watching import RunEvent, RunEventKind
 
@@ -31,10 +35,21 @@ PIPE_WIDTH: Final = 100_000
 NARROWEST: Final = 40
 _STYLES: Final[dict[RunEventKind, str]] = {
     "waiting": "bold yellow", "decided": "bold", "not_counted": "yellow", "completed": "bold green",
-    "failed": "bold red", "cancelled": "bold red",
+    "failed": "bold red", "cancelled": "bold red", "expired": "bold red", "lost": "bold red",
+    "granted": "bold", "remembered": "bold", "revoked": "bold", "superseded": "bold", "escalated": "yellow",
+    "reminded": "yellow",
 }  # fmt: skip
-_WHOLE: Final[frozenset[RunEventKind]] = frozenset({"decided", "not_counted"})
-"""Events that are never shortened: what people did."""
+_WHOLE: Final[frozenset[RunEventKind]] = frozenset(
+    {"decided", "not_counted", "remembered", "revoked", "expired", "escalated"}
+)
+"""Events that are never shortened: what people and time did."""
+_OPTIONS: Final = (
+    "--arguments JSON, all of them, which run instead",
+    "--remember-uses N, --remember-for 2h, which let further calls of the tool through",
+)
+BEFORE: Final = 10
+BEFORE_SHOWN: Final = 500
+"""Calls that ran before, and characters of each, that stand with what waits."""
 _STATUS_STYLES: Final = {
     "waiting": "bold yellow", "pending": "bold yellow", "completed": "green", "approved": "green", "failed": "red",
     "rejected": "red", "cancelled": "red", "expired": "red",
@@ -117,19 +132,18 @@ def quoted(console: Console, label: str, text: str) -> None:
 
 def print_commands(console: Console, run_id: str, requirement: Requirement, program: str) -> None:
     """The commands that decide *requirement*, ready to copy."""
-    for name, command in decision_commands(run_id, requirement.short_id, requirement.kind, program):
+    for name, command in decision_commands(run_id, requirement.short_id, requirement.kind, program, requirement.fields):
         field(console, name, command)
+    for option in _OPTIONS[: len(more_to_approve(requirement))]:
+        field(console, "", f"approve also takes {option}")
 
 
-def decision_commands(run_id: str, short_id: str, kind: str, program: str) -> list[tuple[str, str]]:
+def decision_commands(
+    run_id: str, short_id: str, kind: RequirementKind, program: str, fields: Sequence[InputField] = ()
+) -> list[tuple[str, str]]:
     """The commands that decide a requirement of this kind, each with its name."""
-    where = f"{one_line(shlex.quote(run_id))} {short_id} --by YOUR_NAME"
-    reject = ("reject", f"{program} reject {where} --reason WHY")
-    if kind == "external":
-        return [("result", f"{program} submit-result {where} --output '\"THE RESULT\"'"), reject]
-    if kind == "input":
-        return [reject]
-    return [("approve", f"{program} approve {where}"), reject]
+    ways = choices(kind, fields)
+    return [(way.label, assent_command(program, run_id, short_id, way)) for way in ways]
 
 
 # -- requirements -----------------------------------------------------------------------------------------------------
@@ -144,47 +158,47 @@ def print_requirement(console: Console, state: RunState, requirement: Requiremen
     title = Text.assemble((one_line(requirement.tool), "bold"), f": {requirement.kind}, ", standing)
     field(console, requirement.short_id, title)
     quoted(console, "arguments", requirement.arguments)
-    if requirement.note:
-        quoted(console, "note", requirement.note)
     if requirement.status == "pending":
-        _print_terms(console, state, requirement)
+        print_facts(console, facts_of(requirement, state.requirements, state.requested_by))
+        print_votes(console, requirement.votes)
         if program is not None:
             print_commands(console, state.id, requirement, program)
     else:
-        _print_outcome(console, requirement)
+        _print_outcome(console, state, requirement)
 
 
-def may_decide(requirement: Requirement, requested_by: str | None) -> str:
-    """Who may decide, in words."""
-    names = requirement.approvers
-    who = "anyone" if names is None else "one of " + ", ".join(named(name) for name in names)
-    if requirement.kind == "confirmation" and not requirement.self_approval:
-        if requested_by is None:
-            who += " (nobody is named as having asked)"
+def print_facts(console: Console, facts: Iterable[Fact]) -> None:
+    """Facts about a call, one line each; what others wrote at length has lines and a bar of its own."""
+    for fact in facts:
+        label, words = fact.label, fact.words
+        if not fact.at_length:
+            label, lead = (label, "") if len(label) < LABEL else ("", fact.lead)
+            field(console, label, lead + plain(words))
+        elif label == "edited":
+            editor, _, before, *_ = [part.text if isinstance(part, Said) else part for part in words]
+            field(console, label, f"by {named(editor)}")
+            quoted(console, "before", before)
         else:
-            who += f"; {named(requested_by)}, who asked, may only reject"
-    return who
+            quoted(console, label, "".join(part.text if isinstance(part, Said) else part for part in words))
 
 
 def _standing(requirement: Requirement) -> str:
     if requirement.status == "pending":
-        return f"pending for {age(requirement.created_at)}"
+        return f"waits for {age(requirement.created_at)}"
     by = f" by {named(requirement.resolved_by)}" if requirement.resolved_by else ""
     at = f" at {moment(requirement.resolved_at)}" if requirement.resolved_at else ""
-    return f"{requirement.status}{by}{at}"
+    granted = f", let through by grant {requirement.grant[:8]}: it did not wait" if requirement.grant else ""
+    return f"{requirement.status}{by}{at}{granted}"
 
 
-def _print_terms(console: Console, state: RunState, requirement: Requirement) -> None:
-    field(console, "decides", may_decide(requirement, state.requested_by))
-    if requirement.needed > 1 or requirement.votes:
-        field(console, "votes", f"{len(requirement.votes)} of {requirement.needed} people so far")
-        _print_votes(console, requirement.votes)
-    if requirement.expires_at:
-        field(console, "until", f"{moment(requirement.expires_at)}; then silence is a rejection")
-
-
-def _print_outcome(console: Console, requirement: Requirement) -> None:
-    _print_votes(console, requirement.votes)
+def _print_outcome(console: Console, state: RunState, requirement: Requirement) -> None:
+    if requirement.note:
+        quoted(console, "note", requirement.note)
+    edit = edit_of(requirement, state.requirements)
+    if edit is not None:
+        print_facts(console, [edit])
+    print_votes(console, requirement.votes)
+    print_given(console, requirement)
     if requirement.execution:
         field(console, "came to", requirement.execution)
     if requirement.result is not None:
@@ -193,11 +207,58 @@ def _print_outcome(console: Console, requirement: Requirement) -> None:
             field(console, "", f"(the first {RESULT_SHOWN} characters; the whole is in the history)")
 
 
-def _print_votes(console: Console, votes: Sequence[Vote]) -> None:
+def print_given(console: Console, given: Requirement | Approval) -> None:
+    """What a person filled in or handed in with a decision."""
+    if given.values is not None:
+        quoted(console, "values", typed(given.values, ", "))
+    if given.evidence is not None:
+        quoted(console, "evidence", typed(given.evidence, ", "))
+
+
+def print_votes(console: Console, votes: Sequence[Vote]) -> None:
+    """Who said what, when and by which way."""
     for vote in votes:
         field(console, "vote", f"{vote.verdict} by {named(vote.by)} at {moment(vote.at)} ({vote.channel})")
         if vote.reason:
             quoted(console, "reason", vote.reason)
+
+
+def print_grants(console: Console, state: RunState, program: str, now: datetime | None = None) -> None:
+    """The approvals that were remembered: what each lets through, and how to end it, or how it ended."""
+    at = now or datetime.now(UTC)
+    for grant in state.grants:
+        active = grant.is_active(at) and not state.is_finished
+        field(console, grant.short_id, Text.assemble(("grant ", "bold"), plain(grant_words(grant))))
+        if grant.reason:
+            quoted(console, "reason", grant.reason)
+        if active:
+            field(console, "revoke", revoke_command(program, state.id, grant.short_id))
+        else:
+            field(console, "ended", _end_of(grant, at))
+
+
+def _end_of(grant: Grant, at: datetime) -> str:
+    if grant.revoked_at is not None:
+        return f"revoked by {named(grant.revoked_by)} at {moment(grant.revoked_at)}"
+    if grant.uses is not None and grant.used >= grant.uses:
+        return "all its uses were made"
+    return "its time is over" if not grant.is_active(at) else "with its run"
+
+
+def print_past(console: Console, past: Sequence[tuple[ToolCall, str]], run_id: str, program: str) -> None:
+    """What ran before, the newest calls last."""
+    if len(past) > BEFORE:
+        field(console, "before", f"{len(past) - BEFORE} more calls, before these: {watch_command(program, run_id)}")
+    for call, answer in past[-BEFORE:]:
+        arguments, came = bounded(call.arguments, BEFORE_SHOWN), bounded(answer, BEFORE_SHOWN)
+        quoted(console, "before", f"{call.tool}({arguments}) → {came}")
+
+
+def print_words(console: Console, words: str) -> None:
+    """The model's own words, as what they are."""
+    if words:
+        field(console, "untrusted", "what the model itself said:", style="yellow")
+        quoted(console, "", words)
 
 
 def print_attempts(console: Console, attempts: Sequence[Attempt], dropped: int) -> None:
@@ -226,30 +287,40 @@ def print_event(console: Console, event: RunEvent, run_id: str, program: str | N
     row.append(shown)
     console.print(row, soft_wrap=True)
     if event.kind == "waiting" and program is not None:
+        for term in event.terms:
+            field(console, "", term)
         for name, command in _to_type(event, run_id, program, whole=shown == whole):
             field(console, name, command)
+    elif event.kind == "remembered" and program is not None and event.grant is not None:
+        field(console, "revoke", revoke_command(program, run_id, event.grant[:8]))
     elif event.kind in {"completed", "failed"} and event.text:
         quoted(console, "answer" if event.kind == "completed" else "error", event.text)
 
 
 def _to_type(event: RunEvent, run_id: str, program: str, *, whole: bool) -> Iterator[tuple[str, str]]:
     if not whole:
-        yield "exactly", f"{program} show {one_line(shlex.quote(run_id))}"
-    yield from decision_commands(run_id, (event.requirement_id or "")[:8], event.text, program)
+        yield "exactly", show_command(program, run_id)
+    kind = cast("RequirementKind", event.text)
+    yield from decision_commands(run_id, (event.requirement_id or "")[:8], kind, program, event.fields)
 
 
 def _meaning(event: RunEvent) -> str:
     call = f"{event.requirement_id[:8]} {event.tool}" if event.requirement_id else f"{event.tool}"
     more = " …" if len(event.text) >= EVENT_SHOWN else ""
+    grant = f"grant {event.grant[:8]}" if event.grant else "a grant"
     meanings: dict[RunEventKind, str] = {
         "model_called": f"turn {event.turn}",
         "model_answered": event.text or "no words, only calls",
         "waiting": f"{call} ({event.text}) {event.arguments}",
+        "granted": f"{call}, {event.text}: {event.arguments}",
+        "remembered": f"{grant}: {event.text}",
+        "revoked": f"{grant} of {event.tool}: {event.text}",
+        "superseded": f"{call}, {event.text}: {event.arguments}",
         "tool_started": f"{call} {event.arguments}",
         "tool_finished": f"{call}: {event.text}{more}",
-        "decided": f"{call}: {event.text}",
         "completed": f"after turn {event.turn}",
         "failed": f"in turn {event.turn}",
         "cancelled": f"in turn {event.turn}",
     }
+    meanings |= dict.fromkeys(("decided", "escalated", "reminded", "expired", "lost"), f"{call}: {event.text}")
     return meanings.get(event.kind, event.text)

@@ -10,7 +10,7 @@ I/O; not in workflow code.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from datetime import timedelta
 from typing import Final, Literal
@@ -18,22 +18,28 @@ from typing import Final, Literal
 from pydantic import JsonValue
 
 from assent import messages
-from assent.approvals import find
+from assent.approvals import SHORTEST_PREFIX, find
 from assent.errors import RequirementNotFoundError, RunNotFoundError
-from assent.events import MessageReceived
+from assent.events import CheckAnswered, MessageReceived
 from assent.handle import RunHandle
-from assent.protocol import DecisionResult, DecisionStatus, Stored
-from assent.requirements import Requirement, RunState
+from assent.inbound import Approve, SubmitInput
+from assent.protocol import REVOKE, DecisionResult, DecisionStatus, Stored
+from assent.requirements import Grant, Requirement, RunState
+from assent.run import Run
 
 ANSWER_TIMEOUT: Final = timedelta(seconds=5)
 """How long a person waits to be told what a decision came to."""
 SENT: Final = "no worker has read it yet; it counts once one runs"
 
-Signal = Literal["approve", "reject", "submit_result"]
+Signal = Literal["approve", "reject", "submit_result", "submit_input"]
 
 
 class Outcome(Stored):
-    """What a decision came to: as `DecisionResult`, or `sent` where no worker has read it yet."""
+    """What a decision came to: as `DecisionResult`, or `sent` where no worker has read it yet.
+
+    *requirement_id* is that of the requirement that was decided; after an edit, of the one that the edit made. *grant*
+    is the id of the grant that was revoked, and *requirement_id* then that of the approval it was given with.
+    """
 
     run_id: str
     requirement_id: str
@@ -41,11 +47,24 @@ class Outcome(Stored):
     status: DecisionStatus | Literal["sent"]
     detail: str
     by: str
+    grant: str | None = None
 
     @property
     def taken(self) -> bool:
         """Whether the decision counts, or will as soon as a worker runs."""
         return self.status in {"approved", "rejected", "executed", "failed", "recorded", "sent"}
+
+
+async def fold(run: RunHandle) -> Run | None:
+    """The run as its history tells it, with what its model read and said; None where no worker took it up yet.
+
+    Raises:
+        RunNotFoundError: there is no run of this id.
+    """
+    folded = None
+    async for happening in run.happenings():
+        folded = happening.step.run
+    return folded
 
 
 def locate(state: RunState, wanted: str) -> Requirement:
@@ -59,6 +78,40 @@ def locate(state: RunState, wanted: str) -> Requirement:
         message = f"{found}; see: assent show {state.id}"
         raise RequirementNotFoundError(message)
     return found
+
+
+def locate_grant(state: RunState, wanted: str) -> Grant:
+    """The grant that an id, or a unique prefix of one, names.
+
+    Raises:
+        RequirementNotFoundError: none, or more than one.
+    """
+    prefix = wanted.strip().lower()
+    found = [grant for grant in state.grants if grant.id.startswith(prefix)] if len(prefix) >= SHORTEST_PREFIX else []
+    if len(found) == 1:
+        return found[0]
+    message = f"{_not_one(state.grants, wanted, len(found))}; see: assent show {state.id}"
+    raise RequirementNotFoundError(message)
+
+
+def _not_one(grants: Sequence[Grant], wanted: str, found: int) -> str:
+    if found:
+        return f"the id {wanted!r} matches {found} grants; give more digits"
+    if len(wanted.strip()) < SHORTEST_PREFIX:
+        return f"the id {wanted!r} is too short; give at least {SHORTEST_PREFIX} digits"
+    return f"no grant of this run has the id {wanted!r}" + ("" if grants else ": it has none")
+
+
+def as_read(signal: Signal, body: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+    """The arguments or values of a decision as the run reads them: what is shown is what runs.
+
+    Raises:
+        MessageError: the body does not fit.
+    """
+    message = messages.read(signal, [{"id": "0" * SHORTEST_PREFIX, **body}])
+    if isinstance(message, SubmitInput):
+        return message.values
+    return (message.arguments if isinstance(message, Approve) else None) or {}
 
 
 async def decide(
@@ -77,20 +130,49 @@ async def decide(
         ServerUnreachableError: the server does not answer.
     """
     sent = {"id": requirement.id, **body}
+    by, result = await _sent(run, signal, sent, within, _standing(requirement))
+    return Outcome(
+        run_id=run.id,
+        requirement_id=(result.requirement_id if result else None) or requirement.id,
+        tool=requirement.tool,
+        status=result.status if result else "sent",
+        detail=result.detail if result else SENT,
+        by=by,
+    )
+
+
+async def revoke(
+    run: RunHandle, grant: Grant, body: Mapping[str, JsonValue], *, within: timedelta = ANSWER_TIMEOUT
+) -> Outcome:
+    """End a grant, and say what that came to. Raises as `decide`."""
+    sent = {"id": grant.id, **body}
+    by, result = await _sent(run, REVOKE, sent, within, "its grants ended with it")
+    return Outcome(
+        run_id=run.id,
+        requirement_id=grant.requirement_id,
+        tool=grant.tool,
+        status=result.status if result else "sent",
+        detail=result.detail if result else SENT,
+        by=by,
+        grant=grant.id,
+    )
+
+
+async def _sent(
+    run: RunHandle, signal: str, sent: Mapping[str, JsonValue], within: timedelta, standing: str
+) -> tuple[str, DecisionResult | None]:
+    """Send a message; who sent it, and what it came to, None where no worker has read it yet."""
     by = messages.read(signal, [sent]).by
     before = len([result async for result in _answers(run, signal, sent, wait=False)])
     try:
         await run.send(signal, sent)
-        result = await _first_after(before, run, signal, sent, within)
+        return by, await _first_after(before, run, signal, sent, within)
     except RunNotFoundError:
-        result = DecisionResult(status="late", detail=f"the run has ended; {_standing(requirement)}")
-    if result is None:
-        return _outcome(run, requirement, by, "sent", SENT)
-    return _outcome(run, requirement, by, result.status, result.detail)
+        return by, DecisionResult(status="late", detail=f"the run has ended; {standing}")
 
 
 async def _first_after(
-    before: int, run: RunHandle, signal: Signal, sent: Mapping[str, JsonValue], within: timedelta
+    before: int, run: RunHandle, signal: str, sent: Mapping[str, JsonValue], within: timedelta
 ) -> DecisionResult | None:
     """What the newest of equal decisions came to, of which *before* were answered when it was sent; None: unknown."""
     try:
@@ -105,24 +187,22 @@ async def _first_after(
 
 
 async def _answers(
-    run: RunHandle, signal: Signal, sent: Mapping[str, JsonValue], *, wait: bool
+    run: RunHandle, signal: str, sent: Mapping[str, JsonValue], *, wait: bool
 ) -> AsyncGenerator[DecisionResult, None]:
-    """What each decision that is exactly this one came to, in order."""
+    """What each decision that is exactly this one came to, in order; some are told once a worker has checked them."""
+    checked: set[int] = set()
     async for happening in run.happenings(wait=wait):
-        event = happening.event
+        event, step = happening.event, happening.step
         mine = isinstance(event, MessageReceived) and event.name == signal and event.arguments == (sent,)
-        if mine and happening.step.result is not None:
-            yield happening.step.result
+        if mine and step.check is not None:
+            checked.add(step.check)
+        mine = mine or (isinstance(event, CheckAnswered) and event.number in checked)
+        if mine and step.result is not None:
+            yield step.result
 
 
 def _standing(requirement: Requirement) -> str:
+    if requirement.status == "expired":
+        return "nobody decided about this call in time"
     by = f" by {requirement.resolved_by}" if requirement.resolved_by else ""
     return f"this call was {requirement.status}{by}"
-
-
-def _outcome(
-    run: RunHandle, requirement: Requirement, by: str, status: DecisionStatus | Literal["sent"], detail: str
-) -> Outcome:
-    return Outcome(
-        run_id=run.id, requirement_id=requirement.id, tool=requirement.tool, status=status, detail=detail, by=by
-    )

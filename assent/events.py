@@ -12,7 +12,17 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
-from assent.protocol import ModelCallInput, ModelTurn, RunResult, ToolCallInput, ToolOptions, ToolOutcome
+from assent.protocol import (
+    Checked,
+    CheckInput,
+    ModelCallInput,
+    ModelTurn,
+    NoticesInput,
+    RunResult,
+    ToolCallInput,
+    ToolOptions,
+    ToolOutcome,
+)
 
 Channel = Literal["signal", "update"]
 
@@ -56,11 +66,12 @@ class ModelFailed:
 
 @dataclass(frozen=True, slots=True)
 class ToolAnswered:
-    """A tool's activity came back. *position* is the call's place in its turn."""
+    """A tool's activity came back. *position* is the call's place in its turn, *nonces* as in `ModelAnswered`."""
 
     at: datetime
     position: int
     outcome: ToolOutcome
+    nonces: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +81,23 @@ class ToolLost:
     at: datetime
     position: int
     failure: Failure
+    nonces: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass(frozen=True, slots=True)
+class CheckAnswered:
+    """What a person sent was checked on a worker, or could not be."""
+
+    at: datetime
+    number: int
+    checked: Checked | Failure
+
+
+@dataclass(frozen=True, slots=True)
+class TimeReached:
+    """The run's timer fired."""
+
+    at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +117,17 @@ class CancelRequested:
     at: datetime
 
 
-Event = Started | ModelAnswered | ModelFailed | ToolAnswered | ToolLost | MessageReceived | CancelRequested
+Event = (
+    Started
+    | ModelAnswered
+    | ModelFailed
+    | ToolAnswered
+    | ToolLost
+    | CheckAnswered
+    | TimeReached
+    | MessageReceived
+    | CancelRequested
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +150,28 @@ class RunTool:
 
 
 @dataclass(frozen=True, slots=True)
+class CheckCall:
+    """Schedule `check_call`."""
+
+    number: int
+    input: CheckInput
+
+
+@dataclass(frozen=True, slots=True)
+class SendNotices:
+    """Schedule `send_notices`; nothing waits for it."""
+
+    input: NoticesInput
+
+
+@dataclass(frozen=True, slots=True)
+class WakeAt:
+    """Set the run's timer, in the place of the one that it has; None: it needs none."""
+
+    at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class Complete:
     """End the run with a result."""
 
@@ -130,4 +190,4 @@ class Cancel:
     """End the run as cancelled."""
 
 
-Command = CallModel | RunTool | Complete | Fail | Cancel
+Command = CallModel | RunTool | CheckCall | SendNotices | WakeAt | Complete | Fail | Cancel

@@ -11,8 +11,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Final, NoReturn
 
-from pydantic import JsonValue, TypeAdapter
-from pydantic_core import PydanticSerializationError, to_json
+from pydantic import JsonValue
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import (
     Client,
@@ -22,34 +21,29 @@ from temporalio.client import (
     WorkflowUpdateFailedError,
     WorkflowUpdateRPCTimeoutOrCancelledError,
 )
-from temporalio.exceptions import ApplicationError, CancelledError, TerminatedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from assent import protocol
+from assent.answers import as_json, has_ended, refused, run_failed, sendable
 from assent.approvals import cancel
-from assent.digest import canonical
 from assent.errors import (
     HistoryError,
     MessageError,
     NoWorkerError,
-    RequirementNotFoundError,
-    RunFailedError,
     RunNotFoundError,
     ServerUnreachableError,
 )
 from assent.events import Failure
 from assent.history import Follower, Happening
+from assent.inbound import Remember
 from assent.protocol import DecisionResult, RunResult
 from assent.records import Approval, approvals_of
-from assent.requirements import PendingRequirement, Requirement, RunState
+from assent.requirements import Grant, PendingRequirement, Requirement, RunState
 from assent.run import Run, state_of
 from assent.watching import RunEvent, describe
 
 ANSWER_TIMEOUT: Final = timedelta(seconds=10)
 """How long a decision waits for a worker's answer."""
-
-MESSAGE_LIMIT: Final = 1_000_000
-"""Bytes (as JSON) of a signal or update."""
 
 Target = Requirement | PendingRequirement | Approval | str
 
@@ -98,7 +92,8 @@ class RunHandle:
             for _ in follower.feed(page):
                 pass
             # A decision that is sent and not handled yet will move it; what was read so far is the pause before.
-            if follower.run.ended or (follower.run.status != "running" and not follower.unhandled):
+            moving = follower.run.status == "running" or follower.run.checks or follower.unhandled
+            if follower.run.ended or not moving:
                 break
         if follower.run.ended or (await self.description()).close_time is None:
             return state_of(follower.run)
@@ -146,39 +141,70 @@ class RunHandle:
         try:
             result: RunResult = await handle.result()
         except WorkflowFailureError as error:
-            raise _run_failed(self.id, error.cause) from error
+            raise run_failed(self.id, error.cause) from error
         except RPCError as error:
             self._raise(error)
         return result
 
     # -- deciding -----------------------------------------------------------------------------------------------------
 
-    async def approve(self, requirement: Target, *, by: str, reason: str | None = None) -> DecisionResult:
+    async def approve(
+        self,
+        requirement: Target,
+        *,
+        by: str,
+        reason: str | None = None,
+        arguments: Mapping[str, JsonValue] | None = None,
+        remember: Remember | None = None,
+    ) -> DecisionResult:
         """Approve a call that waits. *requirement* is one, a record of one, an id, or a unique prefix of an id.
 
+        *arguments* run in the place of the model's, which is told so; *remember* lets further calls of the tool go
+        ahead, within its bounds. Of a requirement of kind `outcome` it says: run the call again.
+
         Raises:
-            MessageError: *by* is empty.
+            MessageError: *by* is empty, or *remember* has no bound.
             RequirementNotFoundError: nothing, or more than one thing, has the id.
             NoWorkerError: no worker answered; whether the decision will count is not known. `send` needs none.
             RunNotFoundError: there is no run of this id.
         """
-        return await self._decide(requirement, "approve", by, reason)
+        more: dict[str, JsonValue] = {}
+        if arguments is not None:
+            more["arguments"] = dict(arguments)
+        if remember is not None:
+            more["remember"] = remember.model_dump(mode="json", exclude_unset=True)
+        return await self._decide(requirement, "approve", by, reason, more)
 
     async def reject(self, requirement: Target, *, by: str, reason: str) -> DecisionResult:
         """Reject a call that waits; *reason* is what the model is told. Raises as `approve`."""
         return await self._decide(requirement, "reject", by, reason)
 
     async def submit_result(
-        self, requirement: Target, *, by: str, output: object = None, error: str | None = None
+        self,
+        requirement: Target,
+        *,
+        by: str,
+        output: object = None,
+        error: str | None = None,
+        evidence: object = None,
     ) -> DecisionResult:
-        """Hand in the result of a call that was made elsewhere, or the *error* it ended in. Raises as `approve`."""
+        """Hand in the result of a call that was made elsewhere, or the *error* it ended in. Raises as `approve`.
+
+        *evidence* is kept with it: a link, a ticket. Of a requirement of kind `outcome` it says: this came of it.
+        """
         body: dict[str, JsonValue] = {"id": _id(requirement), "by": by}
-        body |= {"error": error} if error is not None else {"output": _json(output)}
+        body |= {"error": error} if error is not None else {"output": as_json(output)}
+        if evidence is not None:
+            body["evidence"] = as_json(evidence)
         return await self._ask(protocol.DELIVER, body)
 
     async def submit_input(self, requirement: Target, *, by: str, values: Mapping[str, JsonValue]) -> DecisionResult:
         """Fill in what a tool asks of a person. Raises as `approve`."""
         return await self._ask(protocol.DELIVER, {"id": _id(requirement), "by": by, "values": dict(values)})
+
+    async def revoke(self, grant: Grant | str, *, by: str, reason: str | None = None) -> DecisionResult:
+        """End an approval that was remembered: further calls are asked about again. Raises as `approve`."""
+        return await self._decide(grant, "revoke", by, reason)
 
     async def send_message(self, content: str, *, by: str) -> None:
         """Tell the model something more; it reads it with its next turn. Needs no worker.
@@ -195,7 +221,7 @@ class RunHandle:
             RunNotFoundError: there is no run of this id, or it has ended.
         """
         try:
-            await self._handle.signal(signal, _bounded(body))
+            await self._handle.signal(signal, sendable(body))
         except RPCError as error:
             self._raise(error)
 
@@ -210,15 +236,22 @@ class RunHandle:
         except RPCError as error:
             self._raise(error)
 
-    async def _decide(self, requirement: Target, verdict: str, by: str, reason: str | None) -> DecisionResult:
-        body: dict[str, JsonValue] = {"id": _id(requirement), "by": by, "verdict": verdict}
+    async def _decide(
+        self,
+        target: Target | Grant,
+        verdict: str,
+        by: str,
+        reason: str | None,
+        more: Mapping[str, JsonValue] | None = None,
+    ) -> DecisionResult:
+        body: dict[str, JsonValue] = {"id": _id(target), "by": by, "verdict": verdict, **(more or {})}
         if reason is not None:
             body["reason"] = reason
         return await self._ask(protocol.DECIDE, body)
 
     async def _ask(self, update: str, body: Mapping[str, JsonValue]) -> DecisionResult:
         try:
-            sent = _bounded(body)
+            sent = sendable(body)
             # Not `rpc_timeout`: the SDK tries again after it, and takes about twice as long.
             async with asyncio.timeout(ANSWER_TIMEOUT.total_seconds()):
                 return await self._updated(update, sent)
@@ -231,14 +264,14 @@ class RunHandle:
         try:
             result: DecisionResult = await self._handle.execute_update(update, dict(body), result_type=DecisionResult)
         except WorkflowUpdateFailedError as error:
-            raise _refused(error.cause) from error
+            raise refused(error.cause) from error
         except WorkflowUpdateRPCTimeoutOrCancelledError as error:
             task = asyncio.current_task()
             if task is not None and task.cancelling():  # The SDK's words for both: the caller was cancelled.
                 raise asyncio.CancelledError from error
             raise TimeoutError from error
         except RPCError as error:
-            if _has_ended(error):
+            if has_ended(error):
                 return DecisionResult(status="late", detail="the run has ended")
             self._raise(error)
         return result
@@ -270,10 +303,11 @@ class RunHandle:
     async def _read(self) -> Run:
         """The run as its history and, should the server have ended it by itself, its description tell it."""
         description = await self.description()
-        return _closed(await self._fold(), description)
+        return _closed(await self._fold(description.run_id), description)
 
-    async def _fold(self) -> Run:
-        follower = Follower(self.id)
+    async def _fold(self, execution_id: str) -> Run:
+        # After a workflow reset the history begins with the id of the execution that was reset.
+        follower = Follower(self.id, execution_id)
         async for page in self._pages(wait=False):
             for _ in follower.feed(page):
                 pass
@@ -300,7 +334,7 @@ class RunHandle:
 
     def _raise(self, error: RPCError) -> NoReturn:
         if error.status == RPCStatusCode.NOT_FOUND:
-            ended = " that is still running" if _has_ended(error) else ""
+            ended = " that is still running" if has_ended(error) else ""
             message = f"there is no run {self.id!r}{ended} in namespace {self._client.namespace!r}"
             raise RunNotFoundError(message) from error
         if error.status == RPCStatusCode.RESOURCE_EXHAUSTED:
@@ -309,24 +343,15 @@ class RunHandle:
         if error.status in {RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED}:
             message = f"the Temporal server does not answer: {error.message}"
             raise ServerUnreachableError(message) from error
+        if error.status == RPCStatusCode.FAILED_PRECONDITION:
+            message = f"run {self.id!r} moved on while it was asked, and did not answer; look at what it came to"
+            raise NoWorkerError(message) from error
         if error.status == RPCStatusCode.INVALID_ARGUMENT:
             raise MessageError(error.message) from error
         raise error
 
 
-_JSON: Final[TypeAdapter[object]] = TypeAdapter(object)
-
-
-def _json(value: object) -> JsonValue:
-    try:
-        plain: JsonValue = _JSON.dump_python(value, mode="json")
-    except (ValueError, PydanticSerializationError) as error:
-        message = f"the output is not JSON: {error}"
-        raise MessageError(message) from None
-    return plain
-
-
-def _id(target: Target) -> str:
+def _id(target: Target | Grant) -> str:
     return target if isinstance(target, str) else target.id
 
 
@@ -344,39 +369,3 @@ def _closed(run: Run, description: WorkflowExecutionDescription) -> Run:
 def _how_it_closed(description: WorkflowExecutionDescription) -> str:
     how = description.status.name.replace("_", " ").lower() if description.status else "nobody knows how"
     return f"the server closed the run: {how}"
-
-
-def _bounded(body: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
-    """*body*, unless it is too large: an update of over 2 MiB is let in by the server, and wedges the run for ever."""
-    try:
-        size = len(canonical(dict(body)))
-        to_json(body)
-    except (ValueError, PydanticSerializationError) as error:
-        message = f"the message is not JSON that can be sent: {error}"
-        raise MessageError(message) from None
-    if size > MESSAGE_LIMIT:
-        message = f"the message is {size} bytes long; it may be {MESSAGE_LIMIT}"
-        raise MessageError(message)
-    return dict(body)
-
-
-def _has_ended(error: RPCError) -> bool:
-    """Whether the run had ended, or ended while it was asked: both are told as `NOT_FOUND`."""
-    ended = "already completed" in error.message or "aborted by closing workflow" in error.message
-    return error.status == RPCStatusCode.NOT_FOUND and ended
-
-
-def _refused(cause: BaseException) -> Exception:
-    if isinstance(cause, ApplicationError) and cause.type == "RequirementNotFoundError":
-        return RequirementNotFoundError(cause.message)
-    return MessageError(cause.message if isinstance(cause, ApplicationError) else str(cause))
-
-
-def _run_failed(run_id: str, cause: BaseException) -> RunFailedError:
-    if isinstance(cause, ApplicationError):
-        return RunFailedError(f"run {run_id!r} failed: {cause.message}", kind=cause.type or "Error")
-    if isinstance(cause, CancelledError):
-        return RunFailedError(f"run {run_id!r} was cancelled", kind="Cancelled")
-    if isinstance(cause, TerminatedError):
-        return RunFailedError(f"run {run_id!r} was terminated: {cause.message}", kind="Terminated")
-    return RunFailedError(f"run {run_id!r} ended without a result: {cause}", kind=type(cause).__name__)

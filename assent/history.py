@@ -21,18 +21,20 @@ from temporalio.api.history.v1 import HistoryEvent
 from temporalio.api.update.v1 import Request as UpdateRequest
 from temporalio.common import RawValue
 
-from assent import protocol
-from assent.calls import outcome_of, turn_of
+from assent import activity_ids, protocol
+from assent.calls import checked_of, outcome_of, turn_of
 from assent.converter import PLAIN, decoded
 from assent.errors import HistoryError
 from assent.events import (
     CancelRequested,
+    CheckAnswered,
     Event,
     Failure,
     MessageReceived,
     ModelAnswered,
     ModelFailed,
     Started,
+    TimeReached,
     ToolAnswered,
     ToolLost,
 )
@@ -51,7 +53,8 @@ _TIMED_OUT: Final = EventType.EVENT_TYPE_ACTIVITY_TASK_TIMED_OUT
 _UPDATE_ACCEPTED: Final = EventType.EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_ACCEPTED
 _MEMO_UPSERTED: Final = EventType.EVENT_TYPE_WORKFLOW_PROPERTIES_MODIFIED
 _UPDATE_ADMITTED: Final = EventType.EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_ADMITTED
-_RESULTS: Final = frozenset({_STARTED, _CANCEL_REQUESTED, _COMPLETED, _FAILED, _TIMED_OUT})
+_TIMER_FIRED: Final = EventType.EVENT_TYPE_TIMER_FIRED
+_RESULTS: Final = frozenset({_STARTED, _CANCEL_REQUESTED, _COMPLETED, _FAILED, _TIMED_OUT, _TIMER_FIRED})
 _INBOUND: Final = _RESULTS | {_SIGNALED, _UPDATE_ADMITTED}
 
 
@@ -139,15 +142,17 @@ class Reader:
                 return self._started(event, at)
             case EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CANCEL_REQUESTED:
                 return CancelRequested(at)
+            case EventType.EVENT_TYPE_TIMER_FIRED:
+                return TimeReached(at)
             case EventType.EVENT_TYPE_ACTIVITY_TASK_COMPLETED:
                 completed = event.activity_task_completed_event_attributes
                 return self._completed(completed.scheduled_event_id, completed.result.payloads, at, nonces)
             case EventType.EVENT_TYPE_ACTIVITY_TASK_FAILED:
                 failed = event.activity_task_failed_event_attributes
-                return self._not_completed(failed.scheduled_event_id, failed.failure, at)
+                return self._not_completed(failed.scheduled_event_id, failed.failure, at, nonces)
             case _:
                 late = event.activity_task_timed_out_event_attributes
-                return self._not_completed(late.scheduled_event_id, late.failure, at)
+                return self._not_completed(late.scheduled_event_id, late.failure, at, nonces)
 
     def _started(self, event: HistoryEvent, at: datetime) -> Started:
         begun = event.workflow_execution_started_event_attributes
@@ -176,15 +181,21 @@ class Reader:
         if kind == protocol.CALL_MODEL:
             turn = turn_of(value)
             return ModelFailed(at, turn) if isinstance(turn, Failure) else ModelAnswered(at, turn, nonces)
-        position = protocol.tool_position(activity_id)
-        return None if position is None else ToolAnswered(at, position, outcome_of(value))
+        if (number := activity_ids.check_number(activity_id)) is not None:
+            return CheckAnswered(at, number, checked_of(value))
+        position = activity_ids.tool_position(activity_id)
+        return None if position is None else ToolAnswered(at, position, outcome_of(value), nonces)
 
-    def _not_completed(self, scheduled: int, failure: FailureProto, at: datetime) -> Event | None:
+    def _not_completed(
+        self, scheduled: int, failure: FailureProto, at: datetime, nonces: dict[str, str]
+    ) -> Event | None:
         kind, activity_id = self._activities[scheduled]
         if kind == protocol.CALL_MODEL:
             return ModelFailed(at, _failure(failure))
-        position = protocol.tool_position(activity_id)
-        return None if position is None else ToolLost(at, position, _failure(failure))
+        if (number := activity_ids.check_number(activity_id)) is not None:
+            return CheckAnswered(at, number, _failure(failure))
+        position = activity_ids.tool_position(activity_id)
+        return None if position is None else ToolLost(at, position, _failure(failure), nonces)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,35 +15,41 @@ from pydantic import ValidationError
 
 from assent.digest import canonical
 from assent.errors import MessageError
+from assent.inbound import (
+    EVIDENCE_LIMIT,
+    Approve,
+    Decide,
+    Inbound,
+    Reject,
+    Revoke,
+    SendMessage,
+    SubmitInput,
+    SubmitResult,
+)
 from assent.protocol import (
     APPROVE,
     DECIDE,
     DELIVER,
     PROMPT_LIMIT,
     REJECT,
+    REVOKE,
     SEND_MESSAGE,
     SUBMIT_INPUT,
     SUBMIT_RESULT,
-    Approve,
-    Decide,
-    Inbound,
-    Reject,
     RunRequest,
-    SendMessage,
-    SubmitInput,
-    SubmitResult,
 )
 from assent.render import bounded, one_line
 
 _M = TypeVar("_M", bound=Inbound)
-Message = Approve | Reject | SubmitResult | SubmitInput | SendMessage
+Message = Approve | Reject | SubmitResult | SubmitInput | SendMessage | Revoke
 
-_KINDS: Final[Mapping[str, type[Approve | Reject | SubmitResult | SubmitInput | SendMessage]]] = {
+_KINDS: Final[Mapping[str, type[Approve | Reject | SubmitResult | SubmitInput | SendMessage | Revoke]]] = {
     APPROVE: Approve,
     REJECT: Reject,
     SUBMIT_RESULT: SubmitResult,
     SUBMIT_INPUT: SubmitInput,
     SEND_MESSAGE: SendMessage,
+    REVOKE: Revoke,
 }
 _EXAMPLE: Final = {
     APPROVE: '{"id": "…", "by": "YOUR NAME"}',
@@ -51,11 +57,14 @@ _EXAMPLE: Final = {
     SUBMIT_RESULT: '{"id": "…", "by": "YOUR NAME", "output": …}',
     SUBMIT_INPUT: '{"id": "…", "by": "YOUR NAME", "values": {…}}',
     SEND_MESSAGE: '{"content": "…", "by": "YOUR NAME"}',
+    REVOKE: '{"id": "…", "by": "YOUR NAME"}',
     DECIDE: '{"id": "…", "by": "YOUR NAME", "verdict": "approve"}',
     DELIVER: '{"id": "…", "by": "YOUR NAME", "output": …}',
 }
 _PLACEHOLDERS: Final = ("NAME", "YOUR NAME")
 """What the commands to copy have in the place of a name."""
+POLICY_LIMIT: Final = 10_000
+"""Bytes (as JSON) of the policy that a run's request may carry."""
 FIELD_SHOWN: Final = 60
 SHOWN: Final = 300
 """Characters of an unreadable message that are kept and shown; the whole stays in the history, with its event."""
@@ -108,6 +117,9 @@ def read_request(arguments: tuple[object, ...]) -> RunRequest:
     if request.requested_by is not None and not request.requested_by.strip():
         message = "AgentRun: requested_by: the name is empty; leave it out, or say who asks"
         raise MessageError(message)
+    if request.policy is not None and (length := len(request.policy.model_dump_json())) > POLICY_LIMIT:
+        message = f"AgentRun: policy: it is {length} bytes long; it may be {POLICY_LIMIT}, as every call carries it"
+        raise MessageError(message)
     size = len(canonical(request.input))
     if size > PROMPT_LIMIT:
         message = f"AgentRun: input: the prompt is {size} bytes long; it may be {PROMPT_LIMIT}"
@@ -123,7 +135,11 @@ def _message(name: str, body: dict[str, object]) -> Message:
     if name == SUBMIT_RESULT and "output" not in body and body.get("error") is None:
         message = f"{SUBMIT_RESULT}: an output or an error is missing: {_EXAMPLE[SUBMIT_RESULT]}"
         raise MessageError(message)
-    return _parse(name, _KINDS[name], body)
+    read_as: Message = _parse(name, _KINDS[name], body)
+    if isinstance(read_as, SubmitResult) and len(canonical(read_as.evidence)) > EVIDENCE_LIMIT:
+        problem = f"{name}: evidence: it is too long; send up to {EVIDENCE_LIMIT} bytes, such as a link to it"
+        raise MessageError(problem)
+    return read_as
 
 
 def _parse(name: str, kind: type[_M], body: dict[str, object]) -> _M:
@@ -134,7 +150,12 @@ def _parse(name: str, kind: type[_M], body: dict[str, object]) -> _M:
         raise MessageError(message) from None
 
 
-def _decision(decide: Decide) -> Approve | Reject:
+def _decision(decide: Decide) -> Approve | Reject | Revoke:
+    if decide.verdict != "approve" and (decide.arguments is not None or decide.remember is not None):
+        message = f"{DECIDE}: arguments and remember go with the verdict approve, not {decide.verdict}"
+        raise MessageError(message)
+    if decide.verdict == "revoke":
+        return Revoke(id=decide.id, by=decide.by, reason=decide.reason)
     if decide.verdict == "approve":
         return Approve(
             id=decide.id, by=decide.by, reason=decide.reason, arguments=decide.arguments, remember=decide.remember
@@ -148,7 +169,9 @@ def _decision(decide: Decide) -> Approve | Reject:
 def problems(error: ValidationError) -> str:
     """The problems that pydantic found, in one line: each field and what is wrong with it."""
     found = error.errors(include_url=False, include_input=False, include_context=False)
-    return "; ".join(f"{_place(each['loc'])}: {bounded(each['msg'], 200)}" for each in found[:5])
+    return "; ".join(
+        f"{_place(each['loc'])}: {bounded(each['msg'].removeprefix('Value error, '), 200)}" for each in found[:5]
+    )
 
 
 def _place(location: tuple[int | str, ...]) -> str:

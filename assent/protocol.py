@@ -1,7 +1,7 @@
-"""Every wire name and every message: the contract with operators, services in any language, and old histories.
+"""Every wire name, and every value that histories store: the contract with services, operators and old histories.
 
-Nothing here may be renamed: runs that wait for months carry these names. Inbound messages forbid unknown fields and
-say which field is wrong; what is stored in histories ignores unknown fields, so that old histories replay on new code.
+Nothing here may be renamed: runs that wait for months carry these names. What is stored in histories ignores unknown
+fields, so that old histories replay on new code. The messages that people send are in `assent.inbound`.
 
 Pure; safe in workflow code.
 """
@@ -14,15 +14,21 @@ from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
+from assent.policy import PermissionPolicy
+
 WORKFLOW: Final = "AgentRun"
 TASK_QUEUE: Final = "agents"
 CALL_MODEL: Final = "call_model"
+CHECK_CALL: Final = "check_call"
+SEND_NOTICES: Final = "send_notices"
+ASK_USER: Final = "ask_user"
 
 APPROVE: Final = "approve"
 REJECT: Final = "reject"
 SUBMIT_RESULT: Final = "submit_result"
 SUBMIT_INPUT: Final = "submit_input"
 SEND_MESSAGE: Final = "send_message"
+REVOKE: Final = "revoke"
 DECIDE: Final = "decide"
 DELIVER: Final = "deliver"
 STATE: Final = "state"
@@ -37,7 +43,12 @@ MEMO_PENDING: Final = "assent_pending"
 MEMO_STATUS: Final = "assent_status"
 MEMO_REQUEST: Final = "assent_request"
 
-RESERVED_TOOL_NAMES: Final = frozenset({CALL_MODEL, "send_notice", "summarise_conversation", "ask_user"})
+RULES_VERSION: Final = 2
+"""The version of the rules by which calls are decided that this version's workers give with their turns."""
+
+RESERVED_TOOL_NAMES: Final = frozenset(
+    {CALL_MODEL, CHECK_CALL, SEND_NOTICES, "send_notice", "summarise_conversation", ASK_USER}
+)
 """Activity types that Assent uses or will use itself; a tool may not take them."""
 
 Item = dict[str, JsonValue]
@@ -55,13 +66,6 @@ class Stored(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
-class Inbound(BaseModel):
-    """A message from outside: frozen, strict about types, and unknown fields are errors; so are NaN and infinities."""
-
-    # `1e999` is JSON, and lenient readers make an infinity of it, which has no digest.
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, str_strip_whitespace=True, allow_inf_nan=False)
-
-
 # -- starting a run ---------------------------------------------------------------------------------------------------
 
 
@@ -69,13 +73,16 @@ class RunRequest(Stored):
     """The input of the workflow `AgentRun`. Any language may start a run with this JSON.
 
     *agent* is the agent's name on the worker. *input* is the prompt. *requested_by* is who asked, as a claim of the
-    starter. *max_turns* may lower the agent's own limit, never raise it.
+    starter. *max_turns* and *max_tool_calls* may lower the agent's own limits, never raise them; *policy* is asked
+    besides the agent's own, and the stricter of the two holds.
     """
 
     agent: str = Field(min_length=1, max_length=100)
     input: str
     requested_by: str | None = Field(default=None, max_length=200)
     max_turns: int | None = Field(default=None, ge=1)
+    max_tool_calls: int | None = Field(default=None, ge=0)
+    policy: PermissionPolicy | None = None
 
 
 class Usage(Stored):
@@ -114,12 +121,17 @@ class Prefix(Stored):
 
 
 class ModelCallInput(Stored):
-    """The input of the activity `call_model`. *delta* is what the conversation gained since the last call."""
+    """The input of the activity `call_model`. *delta* is what the conversation gained since the last call.
+
+    *requested_by* and *policy* are the request's, for the gates of the calls that the model answers with.
+    """
 
     agent: str
     turn: int
     delta: list[Item]
     prefix: Prefix | None = None
+    requested_by: str | None = None
+    policy: PermissionPolicy | None = None
 
 
 class ToolOptions(Stored):
@@ -134,12 +146,32 @@ class ToolOptions(Stored):
     task_queue: str | None = None
 
 
+class Escalation(Stored):
+    """Who may decide too, *after* so many seconds without a decision; *approvers* are names of people."""
+
+    after: float
+    approvers: list[str]
+
+
+class InputField(Stored):
+    """One field that a person fills in. *type* is its JSON schema, without its description."""
+
+    name: str
+    type: dict[str, JsonValue] = Field(default_factory=dict[str, JsonValue])
+    description: str | None = None
+    required: bool = True
+
+
 class Gate(Stored):
     """What one tool call needs before it may run, worked out on the worker when the model asked for it.
 
-    *reason* explains a `deny` or `invalid` to the model, or carries the error of a gate that raised (then the verdict
-    is `ask`) to whoever decides. *needed* is how many distinct people must approve. *approval_type* is what
-    `@approval` says. *options* is left out when it is the default.
+    *reason* explains a `deny` or `invalid` to the model, or carries the words of a rule or the error of a gate that
+    raised (then the verdict is `ask`) to whoever decides. *needed* is how many distinct people must approve,
+    *approvers* who they may be (None: anybody; groups are resolved). Times in seconds from when the call begins to
+    wait: *expires_after* is a deadline, *remind_every* sends notices. *approval_type* is what `@approval` says.
+    *fields* are what a person fills in. *checked* says that the result from outside is checked against the tool's
+    return annotation, *failed* that something about the gate could not be worked out (no grant lets such a call
+    through), *stop* that the run ends once the call was executed. What is the default is left out.
     """
 
     verdict: Verdict
@@ -147,36 +179,52 @@ class Gate(Stored):
     needed: int = 1
     approvers: list[str] | None = None
     expires_at: datetime | None = None
+    expires_after: float | None = None
+    remind_every: float | None = None
+    escalations: list[Escalation] = Field(default_factory=list[Escalation])
     approval_type: ApprovalType | None = None
     self_approval: bool = False
     at_most_once: bool = False
+    fields: list[InputField] = Field(default_factory=list[InputField])
+    checked: bool = False
+    failed: bool = False
+    stop: bool = False
     options: ToolOptions | None = None
 
 
 class ModelTurn(Stored):
     """What `call_model` returns: the new items, and a gate for every tool call among them, by `call_id`.
 
-    A call without a gate is denied. *follow_up* is set when the model's final answer does not fit the agent's output
-    type: the text that the model is told before it is asked again. *max_turns* and *attributes* (whether the Assent
-    search attributes may be upserted) are facts of the worker, given with the first turn only.
+    A call without a gate is denied. *version* is that of the rules by which its calls are decided: 1 in histories
+    from before edits, grants and `outcome` requirements, 2 since. *follow_up* is set when the model's final answer
+    does not fit the agent's output type: the text that the model is told before it is asked again. *max_turns*,
+    *max_tool_calls* and *attributes* (whether the Assent search attributes may be upserted) are facts of the worker,
+    given with the first turn only; *notices* says, with each turn that has calls, whether notices are sent.
     """
 
     items: list[Item]
     gates: dict[str, Gate] = Field(default_factory=dict)
     policy_version: str = ""
+    version: int = 1
     usage: Usage = Usage()
     model: str = ""
     structured: bool = False
     follow_up: str | None = None
     max_turns: int | None = None
+    max_tool_calls: int | None = None
     attributes: bool = False
+    notices: bool = False
 
 
 # -- the tool call ----------------------------------------------------------------------------------------------------
 
 
 class Authorization(Stored):
-    """What the tool's activity checks again before it runs an approved call: every part of the requirement's id."""
+    """What the tool's activity checks again before it runs an approved call: every part of the requirement's id.
+
+    *execution_id* is Temporal's id of the run's first execution: in another one, after a workflow reset, an approval of
+    before authorises nothing.
+    """
 
     requirement_id: str
     nonce: str
@@ -184,10 +232,15 @@ class Authorization(Stored):
     needed: int
     expires_at: datetime | None = None
     approved_by: list[str] = Field(default_factory=list)
+    execution_id: str | None = None
 
 
 class ToolCallInput(Stored):
-    """The input of a tool's activity. *arguments* are the raw bytes (UTF-8 text) that the model produced."""
+    """The input of a tool's activity. *arguments* are the raw bytes (UTF-8 text) that were approved.
+
+    They are the model's own, unless a person edited them. *values* are the fields that a person filled in. *policy* is
+    the request's own.
+    """
 
     agent: str
     call_id: str
@@ -195,79 +248,91 @@ class ToolCallInput(Stored):
     key: str
     requested_by: str | None = None
     authorization: Authorization | None = None
+    values: dict[str, JsonValue] | None = None
+    policy: PermissionPolicy | None = None
 
 
 class ToolOutcome(Stored):
-    """What came of a tool call: exactly one of *output*, *error* (the tool failed) and *refused* (it did not run)."""
+    """What came of a tool call: exactly one of *output*, *error* (the tool failed) and *refused* (it did not run).
+
+    With *refused*, a *gate* (and its *policy_version*) sends the call to a person again, and *again_after* has it tried
+    again after so many seconds, because this worker does not serve it.
+    """
 
     output: str | None = None
     error: str | None = None
     refused: str | None = None
+    gate: Gate | None = None
+    policy_version: str = ""
+    again_after: float | None = None
+
+
+class CheckInput(Stored):
+    """The input of the activity `check_call`: something that a person sent, to be checked where the tool is known.
+
+    *what* says which: edited *arguments* (raw text), *values* for the fields of an `input`, or an *output* from
+    outside. *arguments* are otherwise those of the call.
+    """
+
+    what: Literal["arguments", "values", "output"]
+    agent: str
+    tool: str
+    call_id: str
+    arguments: str
+    requested_by: str | None = None
+    values: dict[str, JsonValue] | None = None
+    output: JsonValue = None
+    policy: PermissionPolicy | None = None
+
+
+class Checked(Stored):
+    """What `check_call` found: a *problem*, in one line for whoever sent it, or none.
+
+    *gate* is that of edited arguments, under *policy_version*.
+    """
+
+    problem: str | None  # Required, so that no answer of another activity is taken for "nothing is wrong".
+    gate: Gate | None = None
+    policy_version: str = ""
+
+
+# -- notices ----------------------------------------------------------------------------------------------------------
+
+NoticeType = Literal[
+    "requirement.opened", "requirement.reminder", "requirement.escalated", "requirement.decided", "requirement.executed"
+]
+
+
+class Notice(Stored):
+    """One thing that approvers may want to hear of: ids, names and times; never arguments, results or reasons.
+
+    *status* is the requirement's, *execution* what came of the call. *approvers* are those who may decide.
+    """
+
+    type: NoticeType
+    at: datetime
+    requirement_id: str
+    kind: RequirementKind
+    tool: str
+    status: str
+    execution: str | None = None
+    approvers: list[str] | None = None
+    expires_at: datetime | None = None
+    by: str | None = None
+
+
+class NoticesInput(Stored):
+    """The input of the activity `send_notices`."""
+
+    agent: str
+    notices: list[Notice]
+    requested_by: str | None = None
 
 
 # -- decisions and deliveries -----------------------------------------------------------------------------------------
 
 PROMPT_LIMIT: Final = 1_000_000
 """Bytes (as JSON) of a run's input."""
-
-_Text = Field(min_length=1)
-_Id = Field(min_length=1, max_length=64)
-_Name = Field(min_length=1, max_length=200)
-_Reason = Field(min_length=1, max_length=20_000)
-
-
-class Approve(Inbound):
-    """The signal `approve`. *arguments* (an edit) and *remember* (a grant) are read, and refused until supported."""
-
-    id: str = _Id
-    by: str = _Name
-    reason: str | None = Field(default=None, max_length=20_000)
-    arguments: dict[str, JsonValue] | None = None
-    remember: dict[str, JsonValue] | None = None
-
-
-class Reject(Inbound):
-    """The signal `reject`. *reason* is what the model is told."""
-
-    id: str = _Id
-    by: str = _Name
-    reason: str = _Reason
-
-
-class SubmitResult(Inbound):
-    """The signal `submit_result`: the result of a call that was carried out elsewhere, or its *error*."""
-
-    id: str = _Id
-    by: str = _Name
-    output: JsonValue = None
-    error: str | None = Field(default=None, min_length=1, max_length=20_000)
-
-
-class SubmitInput(Inbound):
-    """The signal `submit_input`: the fields that a tool needs from a person."""
-
-    id: str = _Id
-    by: str = _Name
-    values: dict[str, JsonValue]
-
-
-class SendMessage(Inbound):
-    """The signal `send_message`: something more for the model to read before its next turn."""
-
-    content: str = _Text
-    by: str = _Name
-
-
-class Decide(Inbound):
-    """The update `decide`: as `approve` or `reject`, plus the *verdict*, with an answer."""
-
-    id: str = _Id
-    by: str = _Name
-    verdict: Literal["approve", "reject"]
-    reason: str | None = Field(default=None, max_length=20_000)
-    arguments: dict[str, JsonValue] | None = None
-    remember: dict[str, JsonValue] | None = None
-
 
 DecisionStatus = Literal[
     "approved", "rejected", "executed", "failed", "recorded", "duplicate", "late", "refused", "superseded", "unknown"
@@ -295,22 +360,6 @@ def request_memo(request: RunRequest | None) -> dict[str, str]:
         return {}
     asked = {"requested_by": request.requested_by} if request.requested_by else {}
     return {"agent": request.agent, **asked}
-
-
-def model_activity_id(turn: int) -> str:
-    """The activity id of a turn's model call."""
-    return f"{turn}"
-
-
-def tool_activity_id(turn: int, position: int) -> str:
-    """The activity id of the call at *position* in its turn."""
-    return f"{turn}.{position}"
-
-
-def tool_position(activity_id: str) -> int | None:
-    """The position that a tool's activity id names; None for other activities."""
-    _, dot, position = activity_id.partition(".")
-    return int(position) if dot and position.isdigit() else None
 
 
 KEYWORDS: Final = 2_000

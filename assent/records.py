@@ -31,6 +31,12 @@ class Approval(Stored):
     bytes that the model produced, None where the inbox's memo could not hold them (*arguments_size* says how many
     there are, `assent show` has them). *status* is the decision, *execution* what came of an approved call, *result*
     the beginning of its result. *attempts* are the decisions that did not count. Times are UTC.
+
+    *approvers* may decide (None: anybody, unless *approvers_left_out* says how many the memo could not hold), until
+    *expires_at*. *note* is a gate's error or a rule's reason. *grant* is the id of the grant that approved it.
+    *follows* is the id of the record that this one came after for the same call: an edit's, by *edited_by*, a lost
+    call's, or one that a stricter policy found too little. *values* are what a person filled in, *evidence* came with
+    a result from outside.
     """
 
     id: str
@@ -53,6 +59,15 @@ class Approval(Stored):
     execution: Execution | None = None
     result: str | None = None
     attempts: list[Attempt] = Field(default_factory=list[Attempt])
+    approvers: list[str] | None = None
+    approvers_left_out: int = 0
+    expires_at: datetime | None = None
+    note: str | None = None
+    grant: str | None = None
+    follows: str | None = None
+    edited_by: str | None = None
+    values: dict[str, JsonValue] | None = None
+    evidence: JsonValue = None
 
     @property
     def short_id(self) -> str:
@@ -123,6 +138,14 @@ def _record(run: Run, requirement: Requirement) -> Approval:
         execution=requirement.execution,
         result=requirement.result,
         attempts=[attempt for attempt in run.attempts if attempt.requirement_id == requirement.id],
+        approvers=requirement.approvers,
+        expires_at=requirement.expires_at,
+        note=requirement.note,
+        grant=requirement.grant,
+        follows=requirement.follows,
+        edited_by=requirement.edited_by,
+        values=requirement.values,
+        evidence=requirement.evidence,
     )
 
 
@@ -143,4 +166,7 @@ def _pending(run: PendingRun, requirement: PendingRequirement) -> Approval:
         requested_by=run.requested_by,
         created_at=requirement.created_at,
         needed=requirement.needed,
+        approvers=requirement.approvers,
+        approvers_left_out=requirement.approvers_left_out,
+        expires_at=requirement.expires_at,
     )

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from dataclasses import dataclass
 from typing import Final
 
 _HIDDEN: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
@@ -65,3 +66,34 @@ def code(text: str) -> str:
     tick = "`" * (longest + 1)
     space = " " if longest or not line else ""
     return f"{tick}{space}{line}{space}{tick}"
+
+
+# -- Assent's words and other people's --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """Text of somebody else's making, within words of Assent's own."""
+
+    text: str
+
+
+Words = tuple[str | Said, ...]
+"""A sentence: Assent's own words as they are, and what others said."""
+
+
+def markdown(words: Words, limit: int) -> str:
+    """A sentence in Markdown: what others said as inline code, of at most *limit* characters each, the rest counted."""
+    return "".join(code(bounded(part.text, limit)) if isinstance(part, Said) else part for part in words)
+
+
+def plain(words: Words, limit: int | None = None) -> str:
+    """A sentence in one line of text, what others said in it bounded to *limit* characters each, the rest counted."""
+    return "".join(_plain(part, limit) for part in words)
+
+
+def _plain(part: str | Said, limit: int | None) -> str:
+    if isinstance(part, str):
+        return part
+    text = one_line(part.text)
+    return text if limit is None else bounded(text, limit)

@@ -11,7 +11,8 @@ from typing import Literal
 from pydantic import AwareDatetime, Field, JsonValue
 
 from assent.digest import parse_arguments
-from assent.protocol import ApprovalType, RequirementKind, RunStatus, Stored, Usage
+from assent.policy import Condition
+from assent.protocol import ApprovalType, InputField, RequirementKind, RunStatus, Stored, Usage
 
 
 class Vote(Stored):
@@ -22,6 +23,47 @@ class Vote(Stored):
     at: datetime
     reason: str | None = None
     channel: str = "signal"
+
+
+class EscalationStep(Stored):
+    """Who may decide too from a certain time on, if nobody has by then."""
+
+    at: datetime
+    approvers: list[str]
+
+
+class Grant(Stored):
+    """An approval that was remembered: further calls of one tool of the same run go ahead without asking.
+
+    *id* is 64 hex digits, matched by prefix as a requirement's. At most *uses* calls (None: any number), until
+    *expires_at* (None: while the run lives), with arguments that satisfy *arguments*, and only under the same
+    *policy_version*. *used* counts. *by* gave it with the approval of *requirement_id*.
+    """
+
+    id: str
+    tool: str
+    by: str
+    at: datetime
+    requirement_id: str
+    policy_version: str = ""
+    uses: int | None = None
+    expires_at: datetime | None = None
+    arguments: dict[str, Condition] | None = None
+    used: int = 0
+    revoked_by: str | None = None
+    revoked_at: datetime | None = None
+    reason: str | None = None
+
+    @property
+    def short_id(self) -> str:
+        """The first 8 hex digits of the id: what people see and type."""
+        return self.id[:8]
+
+    def is_active(self, at: datetime) -> bool:
+        """Whether it still lets calls through at this time."""
+        spent = self.uses is not None and self.used >= self.uses
+        expired = self.expires_at is not None and at >= self.expires_at
+        return self.revoked_at is None and not spent and not expired
 
 
 class Attempt(Stored):
@@ -50,6 +92,12 @@ class Requirement(Stored):
     *id* is 64 hex digits; its first 8 are what people see, and any unique prefix of at least 6 names it.
     *arguments* are the exact bytes the model produced. *status* is the decision; *execution* is what came of an
     approved call. Times are UTC. *nonce* makes two equal calls, and a call before and after a reset, differ.
+    *version* is that of the rules by which it is decided (see `ModelTurn`). *approvers* are those who may decide
+    (None: anybody; none at all: nobody can approve), and become more with each of the *escalations* that is due.
+    *fields* are what a person fills in, *values* what one did; *evidence* came with a result from outside. *grant* is
+    the id of the grant that approved it. *follows* is the id of the requirement that this one came after for the same
+    call: one that an edit (by *edited_by*) replaced, one whose outcome is unknown, or one that today's policy found
+    too little.
     """
 
     id: str
@@ -74,6 +122,19 @@ class Requirement(Stored):
     reason: str | None = None
     execution: Execution | None = None
     result: str | None = None
+    version: int = 1
+    escalations: list[EscalationStep] = Field(default_factory=list[EscalationStep])
+    escalated: int = 0
+    remind_every: float | None = None
+    remind_at: datetime | None = None
+    reminders: int = 0
+    fields: list[InputField] = Field(default_factory=list[InputField])
+    checked: bool = False
+    values: dict[str, JsonValue] | None = None
+    evidence: JsonValue = None
+    grant: str | None = None
+    follows: str | None = None
+    edited_by: str | None = None
 
     @property
     def short_id(self) -> str:
@@ -110,13 +171,24 @@ class Requirement(Stored):
         """Whether it waits for values from a person."""
         return self.status == "pending" and self.kind == "input"
 
+    @property
+    def needs_outcome(self) -> bool:
+        """Whether it waits for a person to say what came of a call whose worker was lost."""
+        return self.status == "pending" and self.kind == "outcome"
+
+    @property
+    def approved_by(self) -> list[str]:
+        """Who has approved it so far, each person once."""
+        return [vote.by for vote in self.votes if vote.verdict == "approve"]
+
 
 class RunState(Stored):
     """What the query `state` answers, and the durable JSON of a paused run.
 
     *id* is the workflow id, *execution_id* Temporal's id of this execution of it (a workflow reset makes a new one).
     *running* counts the activities under way: tool calls, or the model call. *attempts* are the newest messages that
-    did not count, *attempts_dropped* how many older ones the bound pushed out.
+    did not count, *attempts_dropped* how many older ones the bound pushed out. *tool_calls* counts the calls of the
+    run that were run or waited for. *grants* are the approvals that were remembered, those that ended included.
     """
 
     id: str
@@ -131,6 +203,8 @@ class RunState(Stored):
     turns: int = 0
     usage: Usage = Usage()
     running: int = 0
+    tool_calls: int = 0
+    grants: list[Grant] = Field(default_factory=list[Grant])
     requirements: list[Requirement] = Field(default_factory=list[Requirement])
     attempts: list[Attempt] = Field(default_factory=list[Attempt])
     attempts_dropped: int = 0
@@ -155,7 +229,7 @@ class PendingRequirement(Stored):
     """One entry of the memo `assent_pending`: what the inbox shows without a worker.
 
     *arguments* is None where they are too long for a memo; *arguments_size* is then their number of bytes, and
-    `assent show` has them whole.
+    `assent show` has them whole. *approvers* None is anybody, unless *approvers_left_out* says that names were too.
     """
 
     id: str
@@ -171,5 +245,6 @@ class PendingRequirement(Stored):
     approved_by: list[str] = Field(default_factory=list)
     approval_type: ApprovalType | None = None
     approvers: list[str] | None = None
+    approvers_left_out: int = 0
     expires_at: datetime | None = None
     policy_version: str = ""

@@ -26,6 +26,7 @@ from assent.agent import Agent
 from assent.connection import attributes_usable, connect
 from assent.errors import ConfigurationError
 from assent.settings import Settings
+from assent.webhooks import Webhook
 
 DATABASE: Final = Path(".assent/temporal.db")
 GRACE: Final = timedelta(seconds=30)
@@ -48,11 +49,13 @@ class Activities(Protocol):
 class MakeActivities(Protocol):
     """The class `activities.Activities`."""
 
-    def check(self, agents: Sequence[Agent]) -> None:
-        """Refuse agents that contradict each other, or lack a key."""
+    def check(self, agents: Sequence[Agent], webhooks: Sequence[Webhook] = ()) -> None:
+        """Refuse agents that contradict each other, or lack a key, and webhooks that lack a secret."""
         ...
 
-    def __call__(self, agents: Sequence[Agent], *, prefix_cache: int, attributes: bool) -> Activities:
+    def __call__(
+        self, agents: Sequence[Agent], *, prefix_cache: int, attributes: bool, webhooks: Sequence[Webhook]
+    ) -> Activities:
         """The activities of these agents."""
         ...
 
@@ -120,11 +123,13 @@ async def serving(
     """A worker that serves *agents* for as long as the block runs, and then lets running tools finish (*grace*).
 
     Raises:
-        ConfigurationError: the agents contradict each other.
+        ConfigurationError: the agents contradict each other, or a webhook has no usable secret.
     """
     found = halves or installed()
     attributes = await attributes_usable(client)
-    activities = found.activities(agents, prefix_cache=settings.prefix_cache, attributes=attributes)
+    activities = found.activities(
+        agents, prefix_cache=settings.prefix_cache, attributes=attributes, webhooks=settings.webhooks
+    )
     try:
         async with found.worker(
             client,
@@ -152,11 +157,12 @@ async def run_worker(
     *say* prints what is served and where. *reach* connects to Temporal, unless *with_server* starts one.
 
     Raises:
-        ConfigurationError: the agents contradict each other, or there is no `temporal` binary for *with_server*.
+        ConfigurationError: the agents contradict each other, a webhook has no usable secret, or there is no
+            `temporal` binary for *with_server*.
         ServerUnreachableError: no Temporal server answers.
     """
-    # What is wrong with the agents is said before anything is started.
-    halves.activities.check(agents)
+    # What is wrong with the agents and webhooks is said before anything is started.
+    halves.activities.check(agents, settings.webhooks)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)

@@ -9,9 +9,6 @@ Pure; safe in workflow code.
 from __future__ import annotations
 
 import inspect
-import json
-import math
-import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,10 +20,10 @@ from docstring_parser import DocstringStyle, ParseError, parse
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, create_model
 from pydantic.fields import FieldInfo
 from pydantic.json_schema import GenerateJsonSchema
-from pydantic_core import ErrorDetails
 
 from assent.digest import parse_arguments
 from assent.errors import ArgumentsError, ConfigurationError
+from assent.explaining import MAX_MESSAGE, explain, is_lenient, shortened, single_line
 
 EMPTY: Final = inspect.Parameter.empty
 
@@ -36,12 +33,6 @@ _BY_NAME: Final = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KE
 _NESTED_ONE: Final = frozenset({"items", "additionalProperties", "propertyNames", "contains", "not"})
 _NESTED_LIST: Final = frozenset({"anyOf", "oneOf", "allOf", "prefixItems"})
 _NESTED_NAMED: Final = frozenset({"properties", "patternProperties", "$defs"})
-
-# A refusal is read by a model and kept in history: enough of it to correct the call, whatever was sent.
-_MAX_LINES: Final = 20
-_MAX_SHOWN: Final = 80
-_MAX_MESSAGE: Final = 300
-_QUOTED_NUMBER: Final = re.compile(r"-?[0-9]{1,300}(\.[0-9]{1,300})?")
 
 
 @dataclass(frozen=True)
@@ -99,16 +90,16 @@ class ArgumentSchema:
         try:
             return self._values(raw)
         except ValidationError as error:
-            raise ArgumentsError(_explain(error, given, self.parameters)) from None
+            raise ArgumentsError(explain(error, given, self.parameters)) from None
         except Exception as error:  # a validator of the user's own types may raise anything; the run must not end
             message = f"the arguments could not be checked: {type(error).__name__}: {error}"
-            raise ArgumentsError(_shown(_one_line(message), _MAX_MESSAGE)) from error
+            raise ArgumentsError(shortened(single_line(message), MAX_MESSAGE)) from error
 
     def _values(self, raw: str) -> dict[str, object]:
         try:
             checked = self.model.model_validate_json(raw, strict=True)
         except ValidationError as error:
-            if not _is_lenient(error):
+            if not is_lenient(error):
                 raise
             checked = self.model.model_validate_json(raw, strict=False)
         return {
@@ -174,7 +165,7 @@ def refuse(where: str, problem: str, cause: Exception | None = None) -> NoReturn
 
     Pure; safe in workflow code.
     """
-    message = f"{where}: {_one_line(problem)}"
+    message = f"{where}: {single_line(problem)}"
     raise ConfigurationError(message) from cause
 
 
@@ -314,83 +305,3 @@ def _culprit(parameters: Iterable[Parameter], docs: Mapping[str, str]) -> str | 
 
 def _first_line(error: Exception) -> str:
     return str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
-
-
-# -- explaining what is wrong with arguments --------------------------------------------------------------------------
-
-
-def _is_lenient(error: ValidationError) -> bool:
-    """Whether all that strict mode minds is how a number is written."""
-    return all(_is_number(item) for item in error.errors(include_url=False))
-
-
-def _is_number(item: ErrorDetails) -> bool:
-    value: object = item["input"]
-    if item["type"] == "int_type" and isinstance(value, float):
-        return value.is_integer()
-    quoted = isinstance(value, str) and _QUOTED_NUMBER.fullmatch(value) is not None and math.isfinite(float(value))
-    return quoted and item["type"] in {"int_type", "float_type"}
-
-
-def _explain(error: ValidationError, given: object, schema: Mapping[str, JsonValue]) -> str:
-    """One line for each wrong field; the branches of a union that all failed share a line."""
-    problems: dict[str, list[str]] = {}
-    for item in error.errors(include_url=False):
-        found = problems.setdefault(_path(item, given), [])
-        problem = _problem_of(item, schema)
-        if problem not in found:
-            found.append(problem)
-    lines = [f"{path}: {', or '.join(found)}" for path, found in problems.items()]
-    rest = len(lines) - _MAX_LINES
-    return "\n".join([*lines[:_MAX_LINES], f"and {rest} more"] if rest > 0 else lines)
-
-
-def _path(item: ErrorDetails, given: object) -> str:
-    """Where the error is in what was sent, e.g. `orders[2].amount`.
-
-    Pydantic's location also names the branches of unions, which are nowhere in what was sent: they are left out.
-    """
-    path, value = "", given
-    last = len(item["loc"]) - 1
-    for index, part in enumerate(item["loc"]):
-        if isinstance(value, dict) and part in value:
-            path, value = f"{path}.{part}", cast("dict[object, object]", value)[part]
-        elif isinstance(value, list) and isinstance(part, int) and part < len(cast("list[object]", value)):
-            path, value = f"{path}[{part}]", cast("list[object]", value)[part]
-        elif index == last and item["type"] == "missing":
-            path = f"{path}[{part}]" if isinstance(part, int) else f"{path}.{part}"
-    path = path.removeprefix(".") or "arguments"
-    return _shown(path if path.isprintable() else ascii(path))
-
-
-def _problem_of(item: ErrorDetails, schema: Mapping[str, JsonValue]) -> str:
-    at_top = len(item["loc"]) == 1
-    known = cast("dict[str, JsonValue]", schema["properties"])
-    if item["type"] == "missing":
-        expected = _expected(known.get(str(item["loc"][0]))) if at_top else ""
-        return f"required, but missing{expected}"
-    if item["type"] == "extra_forbidden":
-        allowed = f"; this tool takes {', '.join(known) or 'no arguments'}" if at_top else ""
-        return f"no argument of this name{allowed}"
-    message = _shown(_one_line(item["msg"]), _MAX_MESSAGE)
-    return f"{message[:1].lower()}{message[1:]}, not {_json(item['input'])}"
-
-
-def _expected(schema: JsonValue) -> str:
-    """What a missing argument should be, as the schema says it, without its description."""
-    if not isinstance(schema, dict):
-        return ""
-    rest = {key: value for key, value in schema.items() if key != "description"}
-    return f"; expected {_json(rest, _MAX_MESSAGE)}" if rest else ""
-
-
-def _json(value: object, limit: int = _MAX_SHOWN) -> str:
-    return _shown(json.dumps(value, ensure_ascii=True, default=repr), limit)
-
-
-def _shown(text: str, limit: int = _MAX_SHOWN) -> str:
-    return text if len(text) <= limit else f"{text[:limit]}…"

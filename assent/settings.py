@@ -12,32 +12,59 @@ from pathlib import Path
 from types import ModuleType
 from typing import Annotated
 
-from pydantic import field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
 from assent.agent import Agent
 from assent.errors import ConfigurationError
 from assent.protocol import TASK_QUEUE
+from assent.webhooks import Webhook
 
 
 class Settings(BaseSettings):
     """*agents* are the modules whose agents a worker serves; in the environment `ASSENT_AGENTS=module,module`.
 
     *task_queue* is where runs are started and served. *prefix_cache* is bytes of conversation that a worker keeps,
-    *cached_runs* the runs it keeps in memory.
+    *cached_runs* the runs it keeps in memory. *webhooks* are where it sends notices; in the environment
+    `ASSENT_WEBHOOKS`, a JSON list.
     """
 
-    model_config = SettingsConfigDict(env_prefix="ASSENT_", extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="ASSENT_", extra="ignore", hide_input_in_errors=True)
 
     agents: Annotated[list[str], NoDecode] = []
     task_queue: str = TASK_QUEUE
     prefix_cache: int = 64 * 1024 * 1024
     cached_runs: int = 1_000
+    webhooks: list[Webhook] = []
+
+    @classmethod
+    def read(cls) -> Settings:
+        """The settings of the environment. I/O; not in workflow code.
+
+        Raises:
+            ConfigurationError: a variable cannot be read. One line, which does not repeat its value.
+        """
+        try:
+            return cls()
+        except ValidationError as error:
+            raise ConfigurationError(_first(error)) from None
+        except SettingsError as error:
+            # pydantic-settings: `error parsing value for field "webhooks" from source …`.
+            name = next((name for name in cls.model_fields if f'"{name}"' in str(error)), "")
+            raise ConfigurationError(f"ASSENT_{name.upper()} is not JSON") from None
 
     @field_validator("agents", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+def _first(error: ValidationError) -> str:
+    """The first of the errors, without what was given: a URL may hold a token."""
+    found = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    name, *path = found["loc"]
+    where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
+    return f"ASSENT_{str(name).upper()}{where}: {found['msg'].removeprefix('Value error, ')}"
 
 
 def load_agents(modules: Sequence[str]) -> list[Agent]:

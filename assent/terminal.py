@@ -12,34 +12,23 @@ import asyncio
 import getpass
 import os
 import sys
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from pydantic import JsonValue
 from rich.console import Console
 from rich.text import Text
 
+from assent.approvals import fold_name
 from assent.console import field as line
-from assent.console import make_console, named, print_commands, print_event, print_requirement, quoted
-from assent.decisions import Signal, decide
-from assent.errors import AssentError
+from assent.console import make_console, print_event, print_requirement, quoted
+from assent.dialogue import decide_at_terminal
 from assent.handle import RunHandle
 from assent.progress import progress_of, told
-from assent.render import one_line
-from assent.requirements import Requirement, RunState
+from assent.requirements import RunState
 from assent.watching import RunEvent
 
 IDLE: Final = 3.0
 """Seconds without an event after which it is said what holds the run up."""
-_QUESTIONS: Final[dict[str, tuple[str, str]]] = {
-    "confirmation": ("Approve it? [y/n] ", "yn"),
-    "external": ("y: hand in its result, e: it failed, n: reject it [y/e/n] ", "yen"),
-}
-
-
-Read = Callable[[str], Awaitable[str | None]]
-"""Shows a prompt and reads a line; None at the end of the input."""
 
 
 def can_ask() -> bool:
@@ -60,8 +49,8 @@ async def follow(
 ) -> RunState:
     """Print what happens in *run* until it ends, and answer with its state then.
 
-    With *ask*, *approver* is asked about each call that waits: y or n, and why not; for a call that is carried out
-    elsewhere, its result. Without, the commands that decide are printed, beginning with *program*.
+    With *ask*, *approver* is asked about each call that waits (see `assent.dialogue`). Without, the commands that
+    decide are printed, beginning with *program*.
 
     Raises:
         RunNotFoundError: there is no run of this id.
@@ -81,74 +70,6 @@ async def follow(
     if state.error is not None and not desk.ended:
         quoted(desk.console, "error", state.error)
     return state
-
-
-async def decide_at_terminal(
-    run: RunHandle,
-    state: RunState,
-    requirement: Requirement,
-    *,
-    approver: str,
-    console: Console,
-    read: Read,
-    program: str = "assent",
-) -> None:
-    """Ask about one call that waits, and send what *approver* says.
-
-    An answer that is none is asked for again; there is no default. At the end of the input nothing is decided, and
-    the commands to decide are printed.
-
-    Raises:
-        RunNotFoundError: there is no run of this id.
-    """
-    console.print()
-    print_requirement(console, state, requirement, None)
-    said = await _said(requirement, approver, read)
-    if said is None:
-        print_commands(console, run.id, requirement, program)
-        return
-    signal, body = said
-    try:
-        outcome = await decide(run, requirement, signal, body)
-    except AssentError as error:
-        line(console, "", one_line(str(error)), style="red")
-        return
-    if outcome.status == "sent":
-        line(console, "sent", one_line(outcome.detail), style="bold")
-    if outcome.status == "refused":
-        print_commands(console, run.id, requirement, program)
-
-
-async def _said(requirement: Requirement, approver: str, read: Read) -> tuple[Signal, dict[str, JsonValue]] | None:
-    question, choices = _QUESTIONS[requirement.kind]
-    answer = await _choice(f"{named(approver)}: {question}", choices, read)
-    if answer is None:
-        return None
-    if answer == "n":
-        reason = await _text("Why not? The model is told: ", read)
-        return None if reason is None else ("reject", {"by": approver, "reason": reason})
-    if requirement.kind == "confirmation":
-        return "approve", {"by": approver}
-    text = await _text("Its result: " if answer == "y" else "How did it fail? ", read)
-    key = "output" if answer == "y" else "error"
-    return None if text is None else ("submit_result", {"by": approver, key: text})
-
-
-async def _choice(prompt: str, choices: str, read: Read) -> str | None:
-    words = {"yes": "y", "no": "n"}
-    while (text := await read(prompt)) is not None:
-        answer = text.strip().lower()
-        answer = words.get(answer, answer)
-        if len(answer) == 1 and answer in choices:
-            return answer
-    return None
-
-
-async def _text(prompt: str, read: Read) -> str | None:
-    while (text := await read(prompt)) is not None:
-        if text.strip():
-            return text.strip()
-    return None
 
 
 @dataclass
@@ -207,13 +128,13 @@ class Desk:
         """Print each event, note the calls that wait, and withdraw the question that somebody else answered."""
         async for event in self.run.watch():
             self._eventful.set()
-            asked = self.ask and event.kind == "waiting" and event.text in _QUESTIONS
+            asked = self.ask and event.kind == "waiting"
             self._clear()
             print_event(self.console, event, self.run.id, None if asked else self.program)
             self.ended = self.ended or event.kind in {"completed", "failed", "cancelled"}
             if asked and event.requirement_id is not None:
                 self._waiting.put_nowait(event.requirement_id)
-            elif event.kind == "decided":
+            elif event.kind in {"decided", "expired", "superseded"}:
                 self._withdraw(event)
             self._show_prompt()
 
@@ -254,6 +175,11 @@ class Desk:
         state = await self.run.state()
         found = next((each for each in state.active_requirements if each.id == identity), None)
         if found is None:
+            return
+        if fold_name(self.approver) in map(fold_name, found.approved_by):
+            # They edited it, which is their vote for what they made of it: the others are not here.
+            self.console.print()
+            print_requirement(self.console, state, found, self.program)
             return
 
         async def read(prompt: str) -> str | None:

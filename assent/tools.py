@@ -1,7 +1,6 @@
-"""What an agent can do: `@tool` and `@approval`, and the `Tool` that they make of a function.
+"""What an agent can do: the `Tool` that `@tool` and `@approval` make of a function, and everything decided about it.
 
-A tool is a plain function with annotations and a Google-style docstring; calling a `Tool` calls the function. What is
-wrong with a tool is said when its module is imported, in one line: where, which tool, what, and what to do.
+A tool is a plain function with annotations and a Google-style docstring; calling a `Tool` calls the function.
 
 Pure; safe in workflow code.
 """
@@ -9,30 +8,39 @@ Pure; safe in workflow code.
 from __future__ import annotations
 
 import inspect
-import re
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import timedelta
-from functools import partial
-from types import UnionType
-from typing import Annotated, Final, Generic, TypeVar, Union, cast, final, get_args, get_origin, overload
+from functools import cached_property
+from types import NoneType
+from typing import Any, Final, Generic, cast, final
 
-from pydantic import JsonValue
+from pydantic import JsonValue, PydanticUserError, TypeAdapter, ValidationError
 from pydantic_core import to_json
 from typing_extensions import ParamSpec
 from typing_extensions import TypeVar as TypeVarWithDefault
 
-from assent.protocol import RESERVED_TOOL_NAMES, ApprovalType, ToolOptions
-from assent.schema import ArgumentSchema, Parameter, argument_schema, read_docstring, read_signature, refuse, source_of
+from assent.digest import canonical
+from assent.errors import ArgumentsError
+from assent.explaining import explain
+from assent.policy import Effect
+from assent.protocol import ApprovalType, InputField, ToolOptions
+from assent.schema import EMPTY, ArgumentSchema, refuse
 
 # With these defaults a bare `Tool` means any tool.
 P = ParamSpec("P", default=...)
 R = TypeVarWithDefault("R", covariant=True, default=object)
-F = TypeVar("F", bound=Callable[..., object])
 
-_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")  # what OpenAI accepts as the name of a function
-_MARK: Final = "__assent_approval__"
-_PAUSES: Final = ("requires_confirmation", "external_execution", "requires_user_input")
+PAUSES: Final = ("requires_confirmation", "external_execution", "requires_user_input")
+"""The flags of which a call waits for somebody; a tool has one of them, or none."""
+_ANYTHING: Final = (None, NoneType, Any, object)
+"""Return annotations that say nothing about a result; a stub that is never run often has one."""
+
+Confirmation = Callable[[dict[str, Any]], bool] | Callable[[dict[str, Any], "GateContext"], bool]
+"""Whether a call needs a person: a function of its arguments (Python values by name) and, if it takes two, the context.
+
+Called on the worker, in a thread, once, when the model makes the call. It must not change anything.
+"""
 
 
 @final
@@ -55,13 +63,40 @@ class ToolContext:
     requirement_id: str | None = None
 
 
+@final
+@dataclass(frozen=True, kw_only=True)
+class GateContext:
+    """What a gate may know about the call that it is asked about. *requested_by* is a claim, as everywhere."""
+
+    run_id: str
+    call_id: str
+    tool: str
+    agent: str
+    requested_by: str | None = None
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class ApprovalTerms:
+    """What `@approval` says: how many people, which, and until when. See there."""
+
+    type: ApprovalType | None = None
+    approvals: int = 1
+    approvers: tuple[str, ...] | None = None
+    expires_after: timedelta | None = None
+    remind_every: timedelta | None = None
+    escalate: tuple[tuple[timedelta, tuple[str, ...]], ...] = ()
+    self_approval: bool = False
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Tool(Generic[P, R]):
     """A function that a model may call, with everything that is decided about it. Made by `tool` and `tool_from`.
 
-    Calling it calls *function*. *source* is where that is, `file:line`. *context_parameter* is the parameter that
-    receives the `ToolContext`. *options* is None where all are the default. *return_annotation* is None where there
-    is none, and text where it does not resolve.
+    Calling it calls *function*. *source* is where that is, `file:line`. *schema* is what the model fills in,
+    *input_schema* what a person does. *context_parameter* is the parameter that receives the `ToolContext`. *options*
+    is None where all are the default. *return_annotation* is None where there is none, and text where it does not
+    resolve. *choices* names the argument that lists what may be chosen for the one field that a person fills in.
     """
 
     name: str
@@ -71,17 +106,22 @@ class Tool(Generic[P, R]):
     source: str
     is_async: bool = False
     context_parameter: str | None = None
-    requires_confirmation: bool = False
+    requires_confirmation: bool | Confirmation = False
     external_execution: bool = False
     requires_user_input: bool = False
-    approval_type: ApprovalType | None = None
+    input_schema: ArgumentSchema | None = None
+    terms: ApprovalTerms = ApprovalTerms()
     idempotent: bool = False
+    read_only: bool = False
+    destructive: bool = False
+    stop_after_tool_call: bool = False
+    choices: str | None = None
     options: ToolOptions | None = None
     return_annotation: object = None
 
     def __post_init__(self) -> None:
         """Refuse contradicting flags, and take the function's metadata as `functools.update_wrapper` would."""
-        if problem := _flag_problem(self):
+        if problem := flag_problem(self):
             refuse(self.where, problem)
         names = ("__module__", "__name__", "__qualname__", "__doc__")
         vars(self).update({name: getattr(self.function, name, None) for name in names}, __wrapped__=self.function)
@@ -100,6 +140,20 @@ class Tool(Generic[P, R]):
         return f"{self.source}: tool {self.name!r}"
 
     @property
+    def approval_type(self) -> ApprovalType | None:
+        """What `@approval` says the records of its calls are; None without it."""
+        return self.terms.type
+
+    @property
+    def effects(self) -> frozenset[Effect]:
+        """What it declares about itself, for the rules of a policy. A declaration never loosens anything by itself."""
+        declared: tuple[tuple[Effect, bool], ...] = (
+            ("read_only", self.read_only),
+            ("destructive", self.destructive),
+        )
+        return frozenset(effect for effect, said in declared if said)
+
+    @property
     def parameters(self) -> dict[str, JsonValue]:
         """The JSON schema of the arguments, for the model: self-contained, no other arguments allowed."""
         return self.schema.parameters
@@ -114,6 +168,93 @@ class Tool(Generic[P, R]):
         """
         return self.schema.validate(raw)
 
+    def named_values(self, values: Mapping[str, object]) -> dict[str, object]:
+        """What `validate` gave, with the defaults of the signature for what was left out: what a gate judges."""
+        fields = {**self.schema.fields, **(self.input_schema.fields if self.input_schema else {})}
+        defaults = {each.name: each.default for each in fields.values() if each.default is not EMPTY}
+        asked = {each.name for each in self.input_schema.fields.values()} if self.input_schema else set[str]()
+        return {**{name: value for name, value in defaults.items() if name not in asked}, **values}
+
+    def input_fields(self, raw: str) -> list[InputField]:
+        """What a person fills in for a call with these arguments; raw, and validated before."""
+        if self.input_schema is None:
+            return []
+        choices = self._choices(raw)
+        shapes: object = self.input_schema.parameters["properties"]
+        named: dict[str, Any] = shapes if isinstance(shapes, dict) else {}
+        definitions = self.input_schema.parameters.get("$defs")
+        found: list[InputField] = []
+        for each in self.input_schema.fields.values():
+            shape: dict[str, JsonValue] = dict(named[each.name])
+            description = shape.pop("description", None)
+            if definitions is not None and "$ref" in canonical(shape).decode():
+                shape["$defs"] = definitions
+            if choices is not None:
+                shape = {"enum": list(choices)}
+            found.append(
+                InputField(
+                    name=each.name,
+                    type=shape,
+                    description=str(description) if description else None,
+                    required=each.default is EMPTY,
+                )
+            )
+        return found
+
+    def validate_input(self, raw: str, values: Mapping[str, JsonValue]) -> dict[str, object]:
+        """The Python values of what a person filled in, by parameter name; *raw* are the model's own arguments.
+
+        Raises:
+            ArgumentsError: a value is missing, is of the wrong type, or is not among the choices.
+
+        Pure; safe in workflow code.
+        """
+        if self.input_schema is None:
+            message = "this tool takes nothing from a person"
+            raise ArgumentsError(message)
+        checked = self.input_schema.validate(canonical(dict(values)).decode("utf-8", "surrogatepass"))
+        choices = self._choices(raw)
+        for name, value in checked.items():
+            if choices is not None and value not in choices:
+                message = f"{name}: it must be one of: {', '.join(choices)}"
+                raise ArgumentsError(message)
+        return checked
+
+    def _choices(self, raw: str) -> list[str] | None:
+        listed = self.validate(raw).get(self.choices) if self.choices else None
+        return [str(each) for each in cast("list[object]", listed)] if isinstance(listed, list) and listed else None
+
+    @cached_property
+    def _result(self) -> TypeAdapter[Any] | None:
+        if isinstance(self.return_annotation, str) or any(self.return_annotation is each for each in _ANYTHING):
+            return None
+        try:
+            return TypeAdapter(cast("type[Any]", self.return_annotation))
+        except (PydanticUserError, TypeError):  # what pydantic cannot check is not checked
+            return None
+
+    @property
+    def checks_result(self) -> bool:
+        """Whether its return annotation says what a result from outside must be."""
+        return self._result is not None
+
+    def result_problem(self, output: JsonValue) -> str | None:
+        """What is wrong with a result from outside by the return annotation, one line for each field; None if nothing.
+
+        Checked in pydantic's strict JSON mode, as arguments are.
+
+        Pure; safe in workflow code.
+        """
+        if self._result is None:
+            return None
+        try:
+            self._result.validate_json(canonical(output), strict=True)
+        except ValidationError as error:
+            return explain(error, output, {"properties": {}}, root="the output")
+        except Exception as error:  # a validator of the user's own types may raise anything; the run must not end
+            return f"the output could not be checked: {type(error).__name__}: {error}"
+        return None
+
     def render(self, value: object) -> str:
         """What the tool returned, as text for the model: text as it is, anything else as JSON (None is `null`).
 
@@ -126,203 +267,6 @@ class Tool(Generic[P, R]):
         return _text(value).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-@overload
-def tool(function: Callable[P, R], /) -> Tool[P, R]: ...
-
-
-@overload
-def tool(
-    *,
-    name: str | None = None,
-    description: str | None = None,
-    requires_confirmation: bool = False,
-    external_execution: bool = False,
-    requires_user_input: bool = False,
-    user_input_fields: list[str] | None = None,
-    idempotent: bool = False,
-    timeout: timedelta = ...,
-    heartbeat_timeout: timedelta = ...,
-    retries: int = 0,
-    task_queue: str | None = None,
-) -> Callable[[Callable[P, R]], Tool[P, R]]: ...
-
-
-def tool(
-    function: Callable[P, R] | None = None,
-    /,
-    *,
-    name: str | None = None,
-    description: str | None = None,
-    requires_confirmation: bool = False,
-    external_execution: bool = False,
-    requires_user_input: bool = False,
-    user_input_fields: list[str] | None = None,
-    idempotent: bool = False,
-    timeout: timedelta = timedelta(minutes=10),
-    heartbeat_timeout: timedelta = timedelta(seconds=30),
-    retries: int = 0,
-    task_queue: str | None = None,
-) -> object:
-    """Make a function a tool: `@tool`, or `@tool(...)` with any of these.
-
-    Args:
-        function: a sync or async function whose parameters are all annotated and can be passed by name.
-        name: what the model calls it; the function's name by default.
-        description: what the model is told it does; the docstring's summary and long description by default.
-        requires_confirmation: a person must approve each call. Such a call runs at most once unless *idempotent*.
-        external_execution: the function is never run; somebody carries the call out elsewhere and submits the result.
-        requires_user_input: refused until a later version.
-        user_input_fields: refused until a later version.
-        idempotent: running a call twice does the same as running it once.
-        timeout: the longest that one attempt may take.
-        heartbeat_timeout: how long after its worker was last heard of an attempt counts as lost.
-        retries: how often a call that failed is tried again.
-        task_queue: where its activity runs; the agent's own task queue by default.
-
-    Raises:
-        ConfigurationError: the function cannot be a tool, or two of these contradict each other. One line: where,
-            which tool, what is wrong, what to do.
-
-    Pure; safe in workflow code.
-    """
-    settings = _Settings(
-        name=name,
-        description=description,
-        requires_confirmation=requires_confirmation,
-        external_execution=external_execution,
-        requires_user_input=requires_user_input or user_input_fields is not None,
-        idempotent=idempotent,
-        timeout=timeout,
-        heartbeat_timeout=heartbeat_timeout,
-        retries=retries,
-        task_queue=task_queue,
-    )
-    return partial(_make, settings) if function is None else _make(settings, function)
-
-
-def tool_from(target: Callable[..., object]) -> Tool:
-    """The tool that *target* is, or that a plain function makes with every setting at its default.
-
-    Raises:
-        ConfigurationError: as `tool`.
-
-    Pure; safe in workflow code.
-    """
-    return cast("Tool", target) if isinstance(target, Tool) else _make(_Settings(), target)
-
-
-@overload
-def approval(target: F, /) -> F: ...
-
-
-@overload
-def approval(*, type: ApprovalType = "required") -> Callable[[F], F]: ...
-
-
-def approval(target: F | None = None, /, *, type: ApprovalType = "required") -> F | Callable[[F], F]:
-    """Mark a tool's calls as approvals in the sense of the records; above or below `@tool`.
-
-    Args:
-        target: a tool, or a function that becomes one.
-        type: `required`: recorded from the moment a call waits, and a tool that would not pause then requires
-            confirmation. `audit`: recorded once decided, for a tool that pauses anyway.
-
-    Raises:
-        ConfigurationError: *type* is another word, the target is marked already or is no function or tool, or `audit`
-            is asked of a tool that does not pause.
-
-    Pure; safe in workflow code.
-    """
-    return partial(_approve, type) if target is None else _approve(type, target)
-
-
-# -- making a tool ----------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Settings:
-    """What `@tool(...)` was given."""
-
-    name: str | None = None
-    description: str | None = None
-    requires_confirmation: bool = False
-    external_execution: bool = False
-    requires_user_input: bool = False
-    idempotent: bool = False
-    timeout: timedelta = timedelta(minutes=10)
-    heartbeat_timeout: timedelta = timedelta(seconds=30)
-    retries: int = 0
-    task_queue: str | None = None
-
-
-def _make(settings: _Settings, function: Callable[P, R]) -> Tool[P, R]:
-    _refuse_non_function(function, "tool")
-    name = function.__name__ if settings.name is None else settings.name
-    source = source_of(function)
-    where = f"{source}: tool {name!r}"
-    for problem in _problems(name, function, settings):
-        refuse(where, problem)
-    signature = read_signature(function, where=where, known={ToolContext.__name__: ToolContext})
-    docs = read_docstring(function.__doc__)
-    context = _context_parameter(signature.parameters, where)
-    shown = [parameter for parameter in signature.parameters if parameter.name != context]
-    made = Tool(
-        name=name,
-        description=settings.description or docs.description or _humanised(name),
-        schema=argument_schema(shown, docs.parameters, where=where),
-        function=function,
-        source=source,
-        is_async=inspect.iscoroutinefunction(function),
-        context_parameter=context,
-        requires_confirmation=settings.requires_confirmation,
-        external_execution=settings.external_execution,
-        requires_user_input=settings.requires_user_input,
-        idempotent=settings.idempotent,
-        options=_options(settings),
-        return_annotation=signature.returns,
-    )
-    mark = cast("ApprovalType | None", getattr(function, _MARK, None))
-    return made if mark is None else _marked(made, mark)
-
-
-def _options(settings: _Settings) -> ToolOptions | None:
-    options = ToolOptions(
-        timeout=settings.timeout.total_seconds(),
-        heartbeat=settings.heartbeat_timeout.total_seconds(),
-        attempts=settings.retries + 1 if settings.retries else None,
-        task_queue=settings.task_queue,
-    )
-    return None if options == ToolOptions() else options
-
-
-def _context_parameter(parameters: Iterable[Parameter], where: str) -> str | None:
-    """The name of the parameter that takes the `ToolContext`, hence is hidden from the model."""
-    contexts = [parameter for parameter in parameters if _mentions_context(parameter.hint)]
-    for parameter in contexts:
-        if not _is_context(parameter.hint):
-            refuse(where, f"{parameter.name!r} mixes ToolContext with other types; annotate it ToolContext alone")
-    if len(contexts) > 1:
-        refuse(where, f"{' and '.join(repr(item.name) for item in contexts)} are both a ToolContext; keep one")
-    return contexts[0].name if contexts else None
-
-
-def _is_context(hint: object) -> bool:
-    if get_origin(hint) is Annotated:
-        return _is_context(get_args(hint)[0])
-    if get_origin(hint) in (Union, UnionType):
-        return all(item is type(None) or _is_context(item) for item in get_args(hint))
-    return hint is ToolContext
-
-
-def _mentions_context(hint: object) -> bool:
-    return hint is ToolContext or any(_mentions_context(item) for item in get_args(hint))
-
-
-def _humanised(name: str) -> str:
-    words = re.sub(r"[_-]+", " ", name).strip() or name
-    return words[:1].upper() + words[1:]
-
-
 def _text(value: object) -> str:
     if isinstance(value, str):
         return str.__str__(value)  # the value of a member of a str enum, whose own __str__ is its name
@@ -332,69 +276,27 @@ def _text(value: object) -> str:
         return repr(value)
 
 
-# -- marking an approval ----------------------------------------------------------------------------------------------
-
-
-def _approve(kind: ApprovalType, target: F) -> F:
-    if isinstance(target, Tool):
-        return cast("F", _marked(cast("Tool", target), kind))
-    _refuse_non_function(target, "approval")
-    if problem := _mark_problem(kind, getattr(target, _MARK, None)):
-        refuse(f"{source_of(target)}: tool {target.__name__!r}", problem)
-    setattr(target, _MARK, kind)
-    return target
-
-
-def _marked(made: Tool[P, R], kind: ApprovalType) -> Tool[P, R]:
-    pauses = any(getattr(made, flag) for flag in _PAUSES)
-    if problem := _mark_problem(kind, made.approval_type):
-        refuse(made.where, problem)
-    if kind == "audit" and not pauses:
-        refuse(made.where, '@approval(type="audit") is for a tool that pauses; add requires_confirmation=True')
-    return replace(made, approval_type=kind, requires_confirmation=made.requires_confirmation or not pauses)
-
-
-def _mark_problem(kind: object, before: object) -> str | None:
-    if kind not in get_args(ApprovalType):
-        return f'@approval has no type {kind!r}; use type="required" or type="audit"'
-    return None if before is None else "@approval is there twice; keep one"
-
-
-# -- refusing ---------------------------------------------------------------------------------------------------------
-
-
-def _flag_problem(made: Tool[P, R]) -> str | None:
-    pauses = [flag for flag in _PAUSES if getattr(made, flag)]
+def flag_problem(made: Tool[P, R]) -> str | None:
+    """What contradicts itself in what a tool says of itself, and what to do; None if nothing does."""
+    pauses = [flag for flag in PAUSES if getattr(made, flag)]
     if len(pauses) > 1:
         return f"{' and '.join(pauses)} exclude each other; keep one"
-    if made.requires_user_input:
-        return "requires_user_input arrives with a later version; leave it and user_input_fields out"
-    if made.requires_confirmation and made.options and made.options.attempts and not made.idempotent:
+    if made.read_only and made.destructive:
+        return "read_only and destructive exclude each other; keep one"
+    if made.terms.approvals > 1 and not made.requires_confirmation:
+        many = f"approvals={made.terms.approvals}"
+        return f"{many} is for a tool that is approved; one person hands in a result or fills in values"
+    runs = made.requires_confirmation or made.requires_user_input
+    if runs and made.options and made.options.attempts and not made.idempotent:
         return "what a person confirms runs at most once; leave retries out, or say idempotent=True"
     return None
 
 
-def _problems(name: str, function: Callable[..., object], settings: _Settings) -> Iterator[str]:
-    if not _NAME.fullmatch(name):
-        yield "a name is 1 to 64 ASCII letters, digits, '_' and '-'; give it one: @tool(name=...)"
-    if name in RESERVED_TOOL_NAMES:
-        yield "Assent uses this name itself; give it another: @tool(name=...)"
-    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-        yield "it is a generator; return one value, e.g. a list"
-    for option in ("timeout", "heartbeat_timeout"):
-        value: object = getattr(settings, option)
-        if not isinstance(value, timedelta) or value <= timedelta(0):
-            yield f"{option} is {value!r}; give a positive timedelta, e.g. timedelta(seconds=30)"
-    if type(settings.retries) is not int or settings.retries < 0:
-        yield f"retries is {settings.retries!r}; give a whole number, 0 or more"
-
-
-def _refuse_non_function(target: object, decorator: str) -> None:
-    if inspect.isfunction(target) or inspect.ismethod(target):
-        if target.__name__ == "<lambda>":
-            refuse(f"{source_of(target)}: @{decorator}", "a lambda has no annotations; define a function with def")
-    elif isinstance(target, Tool):
-        refuse(f"{target.source}: tool {target.name!r}", "@tool is there twice; keep one")
-    else:
-        what = f"class {target.__name__!r}" if inspect.isclass(target) else repr(target)
-        refuse(f"{source_of(target)}: @{decorator}", f"{what} is not a function; put it on one, options by keyword")
+def takes(function: Callable[..., object]) -> int:
+    """How many arguments a gate's function is given: its positional parameters, 0 where that cannot be told."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return 0
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return sum(each.kind in positional for each in parameters)

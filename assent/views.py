@@ -5,24 +5,28 @@ Pure; safe in workflow code.
 
 from __future__ import annotations
 
-import json
-import shlex
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from typing import Final
 
 from pydantic import JsonValue
 
-from assent.conversation import ToolCall, text_of, tool_calls
+from assent.commands import Choice, choices, revoke_command, show_command, signal_command, typed
+from assent.facts import active_grants, edit_of, facts_of, grant_words, model_words, more_to_approve, ran_before
 from assent.layout import BROKEN, laid_out, wrapped
-from assent.protocol import APPROVE, REJECT, SUBMIT_INPUT, SUBMIT_RESULT, Item, RequirementKind
-from assent.render import bounded, code, fenced, one_line
-from assent.requirements import Attempt, PendingRequirement, Requirement
+from assent.protocol import REVOKE, RequirementKind
+from assent.render import bounded, code, fenced, markdown, one_line
+from assent.requirements import Attempt, Grant, PendingRequirement, Requirement
 from assent.run import Run
+
+__all__ = ["call_summary", "details", "pending_memo", "signal_command"]
 
 MEMO_ARGUMENTS: Final = 2_048
 """Bytes of arguments that one requirement may put into the memo; longer ones are one command away."""
 MEMO_TOTAL: Final = 32_768
 """Bytes of arguments that all requirements of a run may put into the memo together."""
+MEMO_APPROVERS: Final = 4_096
+"""Bytes of the names of approvers that all requirements of a run may put into the memo together."""
 DETAILS_ARGUMENTS: Final = 16_384
 """Characters of one requirement's arguments in the details."""
 DETAILS_TOTAL: Final = 65_536
@@ -33,23 +37,36 @@ DETAILS_NAME: Final = 300
 DETAILS_ATTEMPTS: Final = 10
 DETAILS_DECIDED: Final = 10
 DETAILS_BEFORE: Final = 5
+DETAILS_GRANTS: Final = 10
 SUMMARY: Final = 80
 """Characters of a timeline label; a longer one runs over the edge of the timeline at its beginning."""
 
 
 def pending_memo(requirements: Sequence[Requirement]) -> list[PendingRequirement]:
-    """The memo entries of what waits. Arguments that are too long are left out, and their size is said."""
-    left = MEMO_TOTAL
+    """The memo entries of what waits. Arguments and approvers that are too long are left out, and how many is said."""
+    left, room = MEMO_TOTAL, MEMO_APPROVERS
     entries: list[PendingRequirement] = []
     for requirement in requirements:
-        size = len(requirement.arguments.encode("utf-8", "surrogatepass"))
+        size = _size(requirement.arguments)
         fits = size <= min(MEMO_ARGUMENTS, left)
         left -= size if fits else 0
-        entries.append(_entry(requirement, size, fits=fits))
+        names = _names_size(requirement.approvers)
+        named = names <= room
+        room -= names if named else 0
+        entries.append(_entry(requirement, size, fits=fits, named=named))
     return entries
 
 
-def _entry(requirement: Requirement, size: int, *, fits: bool) -> PendingRequirement:
+def _size(text: str) -> int:
+    return len(text.encode("utf-8", "surrogatepass"))
+
+
+def _names_size(names: Sequence[str] | None) -> int:
+    # Each name also takes two quotes and a comma.
+    return sum(_size(name) + 3 for name in names or ())
+
+
+def _entry(requirement: Requirement, size: int, *, fits: bool, named: bool) -> PendingRequirement:
     return PendingRequirement(
         id=requirement.id,
         kind=requirement.kind,
@@ -63,7 +80,8 @@ def _entry(requirement: Requirement, size: int, *, fits: bool) -> PendingRequire
         needed=requirement.needed,
         approved_by=[vote.by for vote in requirement.votes],
         approval_type=requirement.approval_type,
-        approvers=requirement.approvers,
+        approvers=requirement.approvers if named else None,
+        approvers_left_out=0 if named else len(requirement.approvers or ()),
         expires_at=requirement.expires_at,
         policy_version=requirement.policy_version,
     )
@@ -76,47 +94,18 @@ def call_summary(arguments: str) -> str:
     return text if whole else f"{text[: SUMMARY - 1]}…"
 
 
-def signal_command(workflow_id: str, name: str, body: dict[str, JsonValue], *, namespace: str = "default") -> str:
-    """The `temporal` command that sends a signal, over three lines, ready to paste into bash, zsh or ksh."""
-    lines = [
-        f"temporal workflow signal --name {name}{_namespace(namespace)}",
-        f"  --workflow-id {_quoted(workflow_id)}",
-        f"  --input {_quoted(_typed(body, ','))}",
-    ]
-    return " \\\n".join(lines)
-
-
-def _namespace(namespace: str) -> str:
-    return "" if namespace == "default" else f" --namespace {_quoted(namespace)}"
-
-
-def _typed(body: dict[str, JsonValue], comma: str) -> str:
-    return json.dumps(body, ensure_ascii=False, separators=(comma, ":"))
-
-
-def _quoted(text: str) -> str:
-    """*text* quoted for a shell; what would not show, as octal bytes."""
-    if one_line(text) == text:
-        return shlex.quote(text)
-    escaped = "".join(_octal(character) for character in text)
-    return f"$'{escaped}'"
-
-
-def _octal(character: str) -> str:
-    if character in "'\\":
-        return f"\\{character}"
-    if one_line(character) == character:
-        return character
-    return "".join(f"\\{byte:03o}" for byte in character.encode("utf-8", "surrogatepass"))
-
-
 # -- the details ------------------------------------------------------------------------------------------------------
 # The Web UI's renderer (gomarkdown) lets HTML, links and images through, and makes a gap of two lines between blocks.
 # So everything that comes from a model or a person is in a code span or block, and there are few blocks.
 
 
-def details(run: Run) -> str:
-    """The run's current details, in Markdown: what waits and how to decide it, what was decided, what did not count."""
+def details(run: Run, at: datetime | None = None) -> str:
+    """The run's current details, in Markdown: what waits and how to decide it, what was decided, what did not count.
+
+    The time *at* leaves out the grants that have expired by then.
+
+    Pure; safe in workflow code.
+    """
     pending = run.pending
     room = min(DETAILS_ARGUMENTS, DETAILS_TOTAL // max(1, min(len(pending), DETAILS_REQUIREMENTS)))
     parts = [_headline(run)]
@@ -124,6 +113,7 @@ def details(run: Run) -> str:
     if len(pending) > DETAILS_REQUIREMENTS:
         hidden = len(pending) - DETAILS_REQUIREMENTS
         parts.append(f"**And {hidden} more**, which {_show_command(run)} shows.")
+    parts += _grants(run, at)
     parts += _decided(run)
     parts += _attempts(run)
     if pending:
@@ -158,7 +148,7 @@ def _name(name: str) -> str:
 
 
 def _show_command(run: Run) -> str:
-    return code(f"assent show {_quoted(run.id)}")
+    return code(show_command("assent", run.id))
 
 
 _ASKS: Final[dict[RequirementKind, str]] = {
@@ -186,25 +176,17 @@ def _waiting(run: Run, requirement: Requirement, room: int) -> str:
 
 def _terms(run: Run, requirement: Requirement, text: str | None) -> Iterator[str]:
     yield _completeness(run, requirement, text)
-    if requirement.note:
-        yield f"Note: {code(bounded(requirement.note, DETAILS_WORDS))}"
-    asker = run.request.requested_by if run.request else None
-    if asker and requirement.kind == "confirmation" and not requirement.self_approval:
-        yield f"{_name(asker)} asked for this run and may not approve it"
-    if requirement.needed > 1:
-        names = ", ".join(_name(vote.by) for vote in requirement.votes) or "nobody"
-        yield f"{requirement.needed} people must approve; so far: {names}"
-    if requirement.approvers is not None:
-        yield "May decide: " + code(bounded(", ".join(requirement.approvers), DETAILS_WORDS))
-    if requirement.expires_at is not None:
-        yield f"Until {requirement.expires_at:%Y-%m-%d %H:%M} UTC; after that it counts as rejected"
+    for fact in facts_of(requirement, run.requirements, run.requested_by):
+        yield fact.lead + markdown(fact.words, DETAILS_WORDS)
+    if more_to_approve(requirement):
+        yield "`approve` may also have " + ", or ".join(more_to_approve(requirement))
     yield "To decide: **More Actions**, **Send a Signal**, choose one, paste its data with your own name for `NAME`, \
 and **Submit** (again, if the dialog stays)"
 
 
 def _completeness(run: Run, requirement: Requirement, text: str | None) -> str:
     """Whether the arguments are all there; *text* is None when they are not."""
-    size = len(requirement.arguments.encode("utf-8", "surrogatepass"))
+    size = _size(requirement.arguments)
     if text is None:
         return f"**Cut: this is only the beginning of {size:,} bytes.** All of it: {_show_command(run)}"
     broken = f"; {BROKEN} ends a line that was broken to fit" if f"{BROKEN}\n" in text else ""
@@ -212,37 +194,51 @@ def _completeness(run: Run, requirement: Requirement, text: str | None) -> str:
 
 
 def _how(run: Run, requirement: Requirement) -> str:
-    choices = _choices(requirement)
-    rows = [f"| `{name}` | {code(_typed(body, ', '))} |" for name, body in choices.items()]
+    ways = choices(requirement.kind, requirement.fields)
+    # A bar would end the cell; JSON can spell it otherwise.
+    data = [typed(_body(requirement, way), ", ").replace("|", "\\u007c") for way in ways]
+    rows = [f"| `{way.signal}` | {code(text)} |" for way, text in zip(ways, data, strict=True)]
     table = "\n".join(["| Signal | Data |", "|---|---|", *rows])
     commands = "\n\n".join(
-        fenced(signal_command(run.id, name, body, namespace=run.namespace)) for name, body in choices.items()
+        fenced(signal_command(run.id, way.signal, _body(requirement, way), namespace=run.namespace)) for way in ways
     )
     return f"{table}\n\nOr in a terminal:\n\n{commands}"
 
 
-def _choices(requirement: Requirement) -> dict[str, dict[str, JsonValue]]:
-    """The signals that decide it, and what to send with each."""
-    who: dict[str, JsonValue] = {"id": requirement.short_id, "by": "NAME"}
-    rejection: dict[str, dict[str, JsonValue]] = {REJECT: {**who, "reason": "WHY"}}
-    if requirement.kind == "external":
-        return {SUBMIT_RESULT: {**who, "output": "TEXT"}, **rejection}
-    if requirement.kind == "input":
-        return {SUBMIT_INPUT: {**who, "values": {"FIELD": 0}}, **rejection}
-    return {APPROVE: who, **rejection}
+def _body(requirement: Requirement, way: Choice) -> dict[str, JsonValue]:
+    return {"id": requirement.short_id, "by": "NAME", **way.body}
+
+
+def _grants(run: Run, at: datetime | None) -> list[str]:
+    if run.ended:
+        return []
+    active = active_grants(run.grants, at)
+    return _section(
+        "What goes ahead without asking", [_grant(run, each) for each in active[-DETAILS_GRANTS:]], len(active)
+    )
+
+
+def _grant(run: Run, grant: Grant) -> str:
+    data: dict[str, JsonValue] = {"id": grant.short_id, "by": "NAME"}
+    command = revoke_command("assent", run.id, grant.short_id)
+    words = markdown(grant_words(grant), DETAILS_NAME)
+    return f"{words}. To end it, the signal `{REVOKE}` with {code(typed(data, ', '))}, or {code(command)}"
 
 
 def _decided(run: Run) -> list[str]:
     decided = [requirement for requirement in run.requirements if requirement.status != "pending"]
-    return _section("Decided", [_decision(each) for each in decided[-DETAILS_DECIDED:]], len(decided))
+    return _section("Decided", [_decision(run, each) for each in decided[-DETAILS_DECIDED:]], len(decided))
 
 
-def _decision(requirement: Requirement) -> str:
+def _decision(run: Run, requirement: Requirement) -> str:
     by = f" by {_name(requirement.resolved_by)}" if requirement.resolved_by else ""
+    granted = f" before, by the grant {code(requirement.grant[:8])}" if requirement.grant else ""
     execution = f", {requirement.execution}" if requirement.execution else ""
     reason = f": {code(bounded(requirement.reason, DETAILS_NAME))}" if requirement.reason else ""
+    edit = edit_of(requirement, run.requirements)
+    edited = f"; edited by {markdown(edit.words, DETAILS_NAME)}" if edit else ""
     name = f"{code(requirement.tool)} {code(requirement.short_id)}"
-    return f"{name} **{requirement.status}**{by}{execution}{reason}"
+    return f"{name} **{requirement.status}**{by}{granted}{execution}{reason}{edited}"
 
 
 def _attempts(run: Run) -> list[str]:
@@ -257,7 +253,7 @@ def _sent(attempt: Attempt) -> str:
 
 def _before(run: Run) -> list[str]:
     """What the run did before, by the answers that the model got."""
-    past = [*_answered(run.conversation.items), *_of_this_turn(run)]
+    past = ran_before(run)
     shown = [
         f"{code(f'{call.tool}({call_summary(call.arguments)})')} → {_bounded_code(answer)}"
         for call, answer in past[-DETAILS_BEFORE:]
@@ -265,37 +261,11 @@ def _before(run: Run) -> list[str]:
     return _section("Before this", shown, len(past))
 
 
-def _answered(items: Sequence[Item]) -> Iterator[tuple[ToolCall, str]]:
-    # Some servers use the same call ids in every turn, so a call is met by the next answer to it.
-    open_calls: dict[str, ToolCall] = {}
-    for item in items:
-        open_calls.update((call.call_id, call) for call in tool_calls([item]))
-        if item.get("type") == "function_call_output":
-            call = open_calls.pop(str(item.get("call_id")), None)
-            if call is not None:
-                yield call, str(item.get("output"))
-
-
-def _of_this_turn(run: Run) -> Iterator[tuple[ToolCall, str]]:
-    for each in run.calls:
-        if each.answer is not None:
-            yield each.call, each.answer
-        elif each.running:
-            yield each.call, "(still running)"
-
-
 def _words(run: Run) -> list[str]:
-    items = run.conversation.items
-    begin = next((index + 1 for index in reversed(range(len(items))) if not _is_said(items[index])), 0)
-    words = text_of(items[begin:])
+    words = model_words(run)
     if not words:
         return []
     return [f"### The model's own words (untrusted)\n\n{fenced(wrapped(bounded(words, DETAILS_WORDS)))}"]
-
-
-def _is_said(item: Item) -> bool:
-    """Whether the item is of the model's making, and no answer to it."""
-    return item.get("role") in {None, "assistant"} and item.get("type") != "function_call_output"
 
 
 def _section(title: str, lines: Sequence[str], total: int) -> list[str]:

@@ -9,10 +9,13 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Final, Literal, cast
 
+from pydantic import Field
+
 from assent.conversation import text_of
 from assent.events import (
     CallModel,
     CancelRequested,
+    CheckAnswered,
     Complete,
     Event,
     Fail,
@@ -23,15 +26,20 @@ from assent.events import (
     ToolAnswered,
     ToolLost,
 )
-from assent.protocol import DecisionResult, DecisionStatus, Stored
-from assent.requirements import Requirement
+from assent.facts import facts_of, grant_words
+from assent.protocol import DecisionStatus, InputField, Stored
+from assent.render import plain
+from assent.requirements import Grant, Requirement
 from assent.run import Run, Step
 
 RESULT_SHOWN: Final = 2_000
+TERM_SHOWN: Final = 500
+"""Characters of somebody else's words in one of the terms of a call that waits."""
 
 RunEventKind = Literal[
     "started", "model_called", "model_answered", "tool_started", "tool_finished", "waiting", "decided",
     "message", "not_counted", "completed", "failed", "cancelled",
+    "granted", "remembered", "revoked", "superseded", "escalated", "reminded", "expired", "lost",
 ]  # fmt: skip
 
 
@@ -39,7 +47,13 @@ class RunEvent(Stored):
     """Something that happened to a run. *text* is for people, as the model or the sender wrote it: render it safely.
 
     *tool*, *arguments* and *requirement_id* are set where the event is about a tool call, *by* where a person acted,
-    and *status* what that came to.
+    *status* what that came to, and *grant* (its id) where the event is about an approval that was remembered.
+
+    A call that begins to wait is `waiting`: *text* is its kind, *terms* say who may decide it, by when and what else
+    it turns on, *fields* are what a person fills in. One that did not wait, because of a grant, is `granted`.
+    `superseded`: an edit replaced a call's arguments by these *arguments*. `lost`: a worker was lost while a tool ran
+    that may run only once, so that nobody knows what came of it. `expired`, `escalated` and `reminded` are what time
+    does.
     """
 
     kind: RunEventKind
@@ -51,35 +65,71 @@ class RunEvent(Stored):
     requirement_id: str | None = None
     by: str | None = None
     status: DecisionStatus | None = None
+    grant: str | None = None
+    terms: list[str] = Field(default_factory=list[str])
+    fields: list[InputField] = Field(default_factory=list[InputField])
 
 
 def describe(event: Event, before: Run, step: Step) -> Iterator[RunEvent]:
     """What *event* meant, in the order in which it came about."""
     run, at = step.run, event.at
-    if isinstance(event, Started):
-        yield RunEvent(kind="started", at=at, text=run.request.input if run.request else "")
-    elif isinstance(event, ModelAnswered):
-        yield RunEvent(kind="model_answered", at=at, turn=before.turn, text=text_of(event.turn.items))
-    elif isinstance(event, ToolAnswered | ToolLost):
-        yield from _tool_finished(event, before)
-    elif isinstance(event, MessageReceived):
-        yield _message(event, before, step)
+    yield from _timed(before, run, at)
+    match event:
+        case Started():
+            yield RunEvent(kind="started", at=at, text=run.request.input if run.request else "")
+        case ModelAnswered():
+            yield RunEvent(kind="model_answered", at=at, turn=before.turn, text=text_of(event.turn.items))
+        case ToolAnswered() | ToolLost():
+            yield from _tool_finished(event, before, run)
+        case MessageReceived():
+            yield from _message(event, before, step, at)
+        case CheckAnswered():
+            yield from _checked(event, before, step)
+        case _:
+            pass
     yield from _opened(before, run, at)
     yield from _commands(step, at)
     if isinstance(event, CancelRequested) and run.status == "cancelled":
         yield RunEvent(kind="cancelled", at=at, turn=run.turn)
 
 
-def _tool_finished(event: ToolAnswered | ToolLost, before: Run) -> Iterator[RunEvent]:
+# -- time -------------------------------------------------------------------------------------------------------------
+
+
+def _timed(before: Run, run: Run, at: datetime) -> Iterator[RunEvent]:
+    """What time did, before anything else that came about at this moment."""
+    for was, now in zip(before.requirements, run.requirements, strict=False):
+        if was is now or was.status != "pending":
+            continue
+        if now.status == "expired":
+            yield _about(now, "expired", at, "nobody decided in time, which counts as rejected")
+        if now.escalated > was.escalated:
+            added = [name for each in now.escalations[was.escalated : now.escalated] for name in each.approvers]
+            yield _about(now, "escalated", at, f"{', '.join(added) or 'nobody'} may decide it too")
+        if now.reminders > was.reminders:
+            yield _about(now, "reminded", at, f"reminder {now.reminders}")
+
+
+def _about(requirement: Requirement, kind: RunEventKind, at: datetime, text: str) -> RunEvent:
+    return RunEvent(
+        kind=kind, at=at, turn=requirement.turn, text=text, tool=requirement.tool, requirement_id=requirement.id
+    )
+
+
+# -- tools ------------------------------------------------------------------------------------------------------------
+
+
+def _tool_finished(event: ToolAnswered | ToolLost, before: Run, run: Run) -> Iterator[RunEvent]:
     if event.position >= len(before.calls):
         return
     call = before.calls[event.position]
+    lost = isinstance(event, ToolLost) and call.gate.at_most_once and run is not before
     yield RunEvent(
-        kind="tool_finished",
+        kind="lost" if lost else "tool_finished",
         at=event.at,
         turn=before.turn,
         tool=call.call.tool,
-        text=_result(event)[:RESULT_SHOWN],
+        text=(f"outcome unknown: {_result(event)}" if lost else _result(event))[:RESULT_SHOWN],
         requirement_id=call.requirement_id,
     )
 
@@ -88,30 +138,67 @@ def _result(event: ToolAnswered | ToolLost) -> str:
     if isinstance(event, ToolLost):
         return f"no result: {event.failure.message}"
     outcome = event.outcome
+    if outcome.again_after is not None and outcome.gate is None:
+        return f"not run yet, and tried again later: {outcome.refused}"
     if outcome.refused is not None:
         return f"not run: {outcome.refused}"
     return f"failed: {outcome.error}" if outcome.error is not None else outcome.output or ""
 
 
-def _message(event: MessageReceived, before: Run, step: Step) -> RunEvent:
-    result = step.result
-    dropped = step.run.attempts is not before.attempts
+# -- people -----------------------------------------------------------------------------------------------------------
+
+
+def _message(event: MessageReceived, before: Run, step: Step, at: datetime) -> Iterator[RunEvent]:
+    """What a message came to; *at* is when, which is later than it arrived where a worker checked it first."""
+    result, run = step.result, step.run
+    dropped = run.attempts is not before.attempts
+    for was, now in zip(before.grants, run.grants, strict=False):
+        if now.revoked_at != was.revoked_at:
+            yield _of_grant(now, "revoked", at, result.detail if result else "", now.revoked_by)
+            return
+    yield from _superseded(before, run, at)
     decided = not dropped and result is not None and result.requirement_id is not None
-    return RunEvent(
+    yield RunEvent(
         kind="not_counted" if dropped else ("decided" if decided else "message"),
-        at=event.at,
+        at=at,
         turn=before.turn,
-        text=_text(event, result, decided=decided),
+        text=_text(event, step, decided=decided),
         tool=result.tool if result else None,
         requirement_id=result.requirement_id if result else None,
         by=_sender(event),
         status=result.status if result else None,
     )
+    for grant in run.grants[len(before.grants) :]:
+        yield _of_grant(grant, "remembered", at, plain(grant_words(grant), TERM_SHOWN), grant.by)
 
 
-def _text(event: MessageReceived, result: DecisionResult | None, *, decided: bool) -> str:
+def _of_grant(grant: Grant, kind: RunEventKind, at: datetime, text: str, by: str | None) -> RunEvent:
+    return RunEvent(
+        kind=kind, at=at, text=text, tool=grant.tool, requirement_id=grant.requirement_id, by=by, grant=grant.id
+    )
+
+
+def _checked(event: CheckAnswered, before: Run, step: Step) -> Iterator[RunEvent]:
+    """What a message came to that a worker has checked."""
+    check = next((each for each in before.checks if each.number == event.number), None)
+    if check is not None and step.result is not None:
+        yield from _message(check.event, before, step, event.at)
+
+
+def _superseded(before: Run, run: Run, at: datetime) -> Iterator[RunEvent]:
+    for was, now in zip(before.requirements, run.requirements, strict=False):
+        if was.status == "pending" and now.status == "superseded":
+            edited = next((each for each in run.requirements if each.follows == now.id), now)
+            text = f"edited by {now.resolved_by}; it is {edited.short_id} now"
+            yield _about(now, "superseded", at, text).model_copy(
+                update={"arguments": edited.arguments, "by": now.resolved_by}
+            )
+
+
+def _text(event: MessageReceived, step: Step, *, decided: bool) -> str:
+    result = step.result
     if result is None:
-        return event.name
+        return event.name if step.check is None else f"{event.name}: a worker checks it first"
     return result.detail if decided else f"{event.name}: {result.status}: {result.detail}"
 
 
@@ -121,12 +208,22 @@ def _sender(event: MessageReceived) -> str | None:
     return by if isinstance(by, str) else None
 
 
+# -- calls that wait, and what runs -----------------------------------------------------------------------------------
+
+
 def _opened(before: Run, run: Run, at: datetime) -> Iterator[RunEvent]:
     for requirement in run.requirements[len(before.requirements) :]:
-        yield _waiting(requirement, at)
+        if requirement.grant is not None:
+            text = f"did not wait: grant {requirement.grant[:8]} of {requirement.resolved_by} let it through"
+            granted = _about(requirement, "granted", at, text)
+            by = {"grant": requirement.grant, "by": requirement.resolved_by, "arguments": requirement.arguments}
+            yield granted.model_copy(update=by)
+        elif requirement.status == "pending":
+            yield _waiting(run, requirement, at)
 
 
-def _waiting(requirement: Requirement, at: datetime) -> RunEvent:
+def _waiting(run: Run, requirement: Requirement, at: datetime) -> RunEvent:
+    facts = facts_of(requirement, run.requirements, run.requested_by)
     return RunEvent(
         kind="waiting",
         at=at,
@@ -135,6 +232,8 @@ def _waiting(requirement: Requirement, at: datetime) -> RunEvent:
         tool=requirement.tool,
         arguments=requirement.arguments,
         requirement_id=requirement.id,
+        terms=[fact.lead + plain(fact.words, TERM_SHOWN) for fact in facts],
+        fields=requirement.fields,
     )
 
 

@@ -9,14 +9,23 @@ from temporalio.common import RetryPolicy
 from temporalio.exceptions import ActivityError, ApplicationError
 from temporalio.exceptions import TimeoutError as ActivityTimeoutError
 
-from assent.events import Failure, RunTool
-from assent.protocol import ModelCallInput, model_activity_id, tool_activity_id
+from assent.activity_ids import check_activity_id, model_activity_id, notices_activity_id, tool_activity_id
+from assent.events import CheckCall, Failure, RunTool
+from assent.protocol import ModelCallInput
 from assent.views import call_summary
 
 MODEL_TIMEOUT: Final = timedelta(minutes=15)
 HEARTBEAT: Final = timedelta(seconds=30)
 _MODEL_RETRY: Final = RetryPolicy(
     initial_interval=timedelta(seconds=1), backoff_coefficient=2.0, maximum_interval=timedelta(minutes=1)
+)
+
+CHECK_TIMEOUT: Final = timedelta(minutes=1)
+CHECK_ATTEMPTS: Final = 5
+NOTICE_TIMEOUT: Final = timedelta(minutes=1)
+NOTICE_GIVEN_UP: Final = timedelta(days=1)
+_NOTICE_RETRY: Final = RetryPolicy(
+    initial_interval=timedelta(seconds=5), backoff_coefficient=3.0, maximum_interval=timedelta(hours=1)
 )
 
 
@@ -29,6 +38,7 @@ class Options(TypedDict, total=False):
     retry_policy: RetryPolicy
     summary: str
     task_queue: str
+    schedule_to_close_timeout: timedelta
 
 
 def for_model(call: ModelCallInput) -> Options:
@@ -54,6 +64,26 @@ def for_tool(command: RunTool) -> Options:
     if command.options.task_queue is not None:
         options["task_queue"] = command.options.task_queue
     return options
+
+
+def for_check(command: CheckCall) -> Options:
+    """The options of a check, which changes nothing and is repeated while workers are lost."""
+    return Options(
+        activity_id=check_activity_id(command.number),
+        start_to_close_timeout=CHECK_TIMEOUT,
+        retry_policy=RetryPolicy(initial_interval=timedelta(seconds=1), maximum_attempts=CHECK_ATTEMPTS),
+        summary=f"{command.input.what} for {command.input.tool}",
+    )
+
+
+def for_notices(number: int) -> Options:
+    """The options of notices: tried for a day, and then given up."""
+    return Options(
+        activity_id=notices_activity_id(number),
+        start_to_close_timeout=NOTICE_TIMEOUT,
+        schedule_to_close_timeout=NOTICE_GIVEN_UP,
+        retry_policy=_NOTICE_RETRY,
+    )
 
 
 def failure_of(error: ActivityError) -> Failure:

@@ -7,6 +7,7 @@ what needs Temporal: activities, handlers, and what operators see.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Coroutine, Sequence
 from datetime import UTC, datetime, timedelta
 
@@ -15,8 +16,8 @@ from temporalio import workflow
 from temporalio.common import RawValue
 from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
 
-from assent import approvals, messages, protocol
-from assent.calls import gated_calls, outcome_of, turn_of
+from assent import approvals, grants, messages, protocol
+from assent.calls import checked_of, gated_calls, outcome_of, turn_of
 from assent.converter import decoded
 from assent.errors import MessageError
 from assent.events import (
@@ -24,6 +25,8 @@ from assent.events import (
     Cancel,
     CancelRequested,
     Channel,
+    CheckAnswered,
+    CheckCall,
     Command,
     Complete,
     Event,
@@ -33,12 +36,16 @@ from assent.events import (
     ModelAnswered,
     ModelFailed,
     RunTool,
+    SendNotices,
     Started,
+    TimeReached,
     ToolAnswered,
     ToolLost,
+    WakeAt,
 )
-from assent.protocol import DecisionResult, ModelCallInput, RunResult
-from assent.run import Run, Step, decide, state_of
+from assent.inbound import Revoke
+from assent.protocol import Checked, DecisionResult, ModelCallInput, RunResult
+from assent.run import Run, Step, asks_outcome, decide, state_of
 from assent.views import details
 
 from . import activity_options, publish
@@ -47,6 +54,7 @@ _APPROVE = 'Approve a call that waits. Input: {"id": "FIRST 8 DIGITS", "by": "YO
 _REJECT = 'Reject a call that waits. Input: {"id": "FIRST 8 DIGITS", "by": "YOUR NAME", "reason": "WHY"}'
 _RESULT = 'Hand in the result of a call made elsewhere. Input: {"id": "…", "by": "YOUR NAME", "output": …} or "error"'
 _INPUT = 'Fill in what a tool asks of a person. Input: {"id": "…", "by": "YOUR NAME", "values": {…}}'
+_REVOKE = 'End an approval that was remembered. Input: {"id": "FIRST 8 DIGITS OF THE GRANT", "by": "YOUR NAME"}'
 _MESSAGE = 'Tell the model something more. Input: {"content": "TEXT", "by": "YOUR NAME"}'
 _OTHER = "(Do not choose this.) Signals of any other name: kept and shown in the details, and change nothing."
 _DECIDE = (
@@ -54,6 +62,10 @@ _DECIDE = (
     "The Web UI does not show the answer: see the run's details for what it came to"
 )
 _DELIVER = "Hand in a result or values, and be answered. Input: as submit_result or submit_input"
+_NOTICE_GRACE = timedelta(seconds=10)
+"""How long the end of a run waits for notices under way, which would be dropped with it."""
+_TIMER = "until a deadline, a reminder, an escalation or another attempt is due"
+_SOONEST = timedelta(milliseconds=1)
 _STATE = "What the run is doing, what waits, what was decided, and which messages did not count."
 
 
@@ -73,6 +85,10 @@ class AgentRun:
         self._ending: Complete | Fail | Cancel | None = None
         self._fault: BaseException | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._notices: set[asyncio.Task[None]] = set()
+        self._batches = 0
+        self._timer: asyncio.Task[None] | None = None
+        self._answers: dict[int, DecisionResult] = {}
         self._publisher = publish.Publisher()
 
     @workflow.run
@@ -93,7 +109,9 @@ class AgentRun:
         except asyncio.CancelledError:
             self._apply(CancelRequested(_now()))
             self._publisher.publish(self._run)
+            await self._part()
             raise
+        await self._part()
         return self._end()
 
     async def _until_over(self) -> None:
@@ -102,6 +120,17 @@ class AgentRun:
             if self._fault is not None:
                 raise self._fault
             self._publisher.publish(self._run)
+
+    async def _part(self) -> None:
+        """Let handlers answer and notices go out before the run closes, which drops what is under way."""
+        if self._notices or not workflow.all_handlers_finished():
+            for task in self._tasks:
+                task.cancel()
+            with contextlib.suppress(asyncio.TimeoutError):
+                await workflow.wait_condition(self._is_done, timeout=_NOTICE_GRACE)
+
+    def _is_done(self) -> bool:
+        return not self._notices and workflow.all_handlers_finished()
 
     def _has_news(self) -> bool:
         return self._ending is not None or self._fault is not None or self._publisher.differs(self._run)
@@ -122,6 +151,8 @@ class AgentRun:
     def _apply(self, event: Event) -> Step:
         step = decide(self._run, event)
         self._run = step.run
+        if isinstance(event, CheckAnswered) and step.result is not None:
+            self._answers[event.number] = step.result
         for command in step.commands:
             self._carry_out(command)
         return step
@@ -129,20 +160,42 @@ class AgentRun:
     def _carry_out(self, command: Command) -> None:
         match command:
             case CallModel(input=call):
-                workflow.set_current_details(details(self._run))
+                workflow.set_current_details(details(self._run, _now()))
                 self._spawn(self._call_model(call))
             case RunTool():
                 self._spawn(self._run_tool(command))
+            case CheckCall():
+                self._spawn(self._check(command))
+            case SendNotices():
+                self._batches += 1
+                self._spawn(self._send_notices(command, self._batches), self._notices)
+            case WakeAt(at):
+                self._wake_at(at)
             case _:
                 self._ending = command
 
-    def _spawn(self, work: Coroutine[object, object, None]) -> None:
+    def _wake_at(self, at: datetime | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = None
+        if at is not None:
+            # Never zero: that would be no timer, and what the run was told would not be in its history.
+            self._timer = asyncio.create_task(self._sleep(max(at - _now(), _SOONEST)))
+            self._timer.add_done_callback(self._finished)
+
+    async def _sleep(self, wait: timedelta) -> None:
+        await workflow.sleep(wait, summary=_TIMER)
+        self._timer = None
+        self._apply(TimeReached(_now()))
+
+    def _spawn(self, work: Coroutine[object, object, None], tasks: set[asyncio.Task[None]] | None = None) -> None:
         task = asyncio.create_task(work)
-        self._tasks.add(task)
+        kept = self._tasks if tasks is None else tasks
+        kept.add(task)
+        task.add_done_callback(kept.discard)
         task.add_done_callback(self._finished)
 
     def _finished(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             # A fault in workflow code: raised from the main coroutine, so that the workflow task fails where it shows.
             self._fault = error
@@ -169,9 +222,34 @@ class AgentRun:
                 command.tool, command.input, **activity_options.for_tool(command)
             )
         except ActivityError as error:
-            self._failed(error, lambda failure: ToolLost(_now(), command.position, failure))
+            nonces = self._nonce(command) if asks_outcome(self._run, command.position) else {}
+            self._failed(error, lambda failure: ToolLost(_now(), command.position, failure, nonces))
         else:
-            self._apply(ToolAnswered(_now(), command.position, outcome_of(*decoded([result]))))
+            outcome = outcome_of(*decoded([result]))
+            nonces = self._nonce(command) if outcome.gate is not None else {}
+            self._apply(ToolAnswered(_now(), command.position, outcome, nonces))
+
+    def _nonce(self, command: RunTool) -> dict[str, str]:
+        return {command.input.call_id: workflow.uuid4().hex}
+
+    async def _check(self, command: CheckCall) -> None:
+        try:
+            result: object = await workflow.execute_activity(
+                protocol.CHECK_CALL, command.input, **activity_options.for_check(command)
+            )
+        except ActivityError as error:
+            self._failed(error, lambda failure: self._checked(command.number, failure))
+        else:
+            self._apply(self._checked(command.number, checked_of(*decoded([result]))))
+
+    def _checked(self, number: int, checked: Checked | Failure) -> CheckAnswered:
+        return CheckAnswered(_now(), number, checked)
+
+    async def _send_notices(self, command: SendNotices, number: int) -> None:
+        # A notice that could not be sent changes nothing; the history has why.
+        with contextlib.suppress(ActivityError):
+            options = activity_options.for_notices(number)
+            await workflow.execute_activity(protocol.SEND_NOTICES, command.input, **options)
 
     def _failed(self, error: ActivityError, event: Callable[[Failure], Event]) -> None:
         if not is_cancelled_exception(error):
@@ -179,9 +257,19 @@ class AgentRun:
 
     # -- what arrives -------------------------------------------------------------------------------------------------
 
-    def _receive(self, name: str, arguments: Sequence[object], channel: Channel = "signal") -> DecisionResult:
-        step = self._apply(MessageReceived(_now(), name, decoded(arguments), channel))
-        return step.result or DecisionResult(status="unknown")
+    def _receive(self, name: str, arguments: Sequence[object], channel: Channel = "signal") -> Step:
+        return self._apply(MessageReceived(_now(), name, decoded(arguments), channel))
+
+    async def _answer(self, name: str, arguments: Sequence[object]) -> dict[str, JsonValue]:
+        step = self._receive(name, arguments, "update")
+        result = step.result
+        if step.check is not None:
+            number = step.check
+            await workflow.wait_condition(lambda: number in self._answers or self._run.ended)
+            result = self._answers.get(
+                number, DecisionResult(status="late", detail="the run ended before it was checked")
+            )
+        return (result or DecisionResult(status="unknown")).model_dump(mode="json")
 
     @workflow.signal(name=protocol.APPROVE, description=_APPROVE)
     def approve(self, *arguments: object) -> None:
@@ -208,38 +296,48 @@ class AgentRun:
         """The signal `send_message`."""
         self._receive(protocol.SEND_MESSAGE, arguments)
 
+    @workflow.signal(name=protocol.REVOKE, description=_REVOKE)
+    def revoke(self, *arguments: object) -> None:
+        """The signal `revoke`."""
+        self._receive(protocol.REVOKE, arguments)
+
     @workflow.signal(dynamic=True, description=_OTHER)
     def other(self, name: str, arguments: Sequence[RawValue]) -> None:
         """Signals of any other name."""
         self._receive(name, arguments)
 
     @workflow.update(name=protocol.DECIDE, description=_DECIDE)
-    def decide(self, *arguments: object) -> dict[str, JsonValue]:
+    async def decide(self, *arguments: object) -> dict[str, JsonValue]:
         """The update `decide`."""
-        return self._receive(protocol.DECIDE, arguments, "update").model_dump(mode="json")
+        return await self._answer(protocol.DECIDE, arguments)
 
     @decide.validator
     def _check_decide(self, *arguments: object) -> None:
-        self._check(protocol.DECIDE, arguments)
+        self._validate(protocol.DECIDE, arguments)
 
     @workflow.update(name=protocol.DELIVER, description=_DELIVER)
-    def deliver(self, *arguments: object) -> dict[str, JsonValue]:
+    async def deliver(self, *arguments: object) -> dict[str, JsonValue]:
         """The update `deliver`."""
-        return self._receive(protocol.DELIVER, arguments, "update").model_dump(mode="json")
+        return await self._answer(protocol.DELIVER, arguments)
 
     @deliver.validator
     def _check_deliver(self, *arguments: object) -> None:
-        self._check(protocol.DELIVER, arguments)
+        self._validate(protocol.DELIVER, arguments)
 
-    def _check(self, name: str, arguments: Sequence[object]) -> None:
+    def _validate(self, name: str, arguments: Sequence[object]) -> None:
         """Refuse only what cannot be read or names nothing: a refused update leaves no trace for an auditor."""
         try:
             message = messages.read(name, decoded(arguments))
         except MessageError as error:
             raise ApplicationError(str(error), type="MessageError", non_retryable=True) from None
-        found = approvals.find(self._run.requirements, getattr(message, "id", ""))
-        if isinstance(found, str):
-            raise ApplicationError(found, type="RequirementNotFoundError", non_retryable=True)
+        if isinstance(message, Revoke):
+            _, result = grants.revoke(self._run.grants, message, _now())
+            unknown = result.detail if result.status == "unknown" else None
+        else:
+            found = approvals.find(self._run.requirements, getattr(message, "id", ""))
+            unknown = found if isinstance(found, str) else None
+        if unknown is not None:
+            raise ApplicationError(unknown, type="RequirementNotFoundError", non_retryable=True)
 
     @workflow.query(name=protocol.STATE, description=_STATE)
     def state(self) -> dict[str, JsonValue]:

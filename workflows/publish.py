@@ -34,14 +34,17 @@ class Publisher:
         """Whether *run* has something that operators should see and do not yet."""
         last = self._run
         return (
-            run.status != last.status or run.requirements is not last.requirements or run.attempts is not last.attempts
+            run.status != last.status
+            or run.requirements is not last.requirements
+            or run.attempts is not last.attempts
+            or run.grants is not last.grants
         )
 
     def publish(self, run: Run) -> None:
         """Publish what changed since the last time."""
         last, self._run = self._run, run
-        workflow.set_current_details(details(run))
-        if run.status != last.status or run.pending != last.pending:
+        workflow.set_current_details(details(run, workflow.now()))
+        if run.status != last.status or _shown(run) != _shown(last):
             self._upsert(run, last)
 
     def _upsert(self, run: Run, last: Run) -> None:
@@ -49,6 +52,11 @@ class Publisher:
             workflow.upsert_memo(_memo(run))
         if run.attributes:
             workflow.upsert_search_attributes(_attributes(run, last))
+
+
+def _shown(run: Run) -> list[tuple[str, int, list[str] | None]]:
+    """What of the pending requirements an inbox shows and can change: a reminder alone is no reason for an event."""
+    return [(each.id, len(each.votes), each.approvers) for each in run.pending]
 
 
 def _memo(run: Run) -> dict[str, object]:
@@ -62,7 +70,7 @@ def _memo(run: Run) -> dict[str, object]:
 
 def _attributes(run: Run, last: Run) -> list[SearchAttributeUpdate[Any]]:
     updates: list[SearchAttributeUpdate[Any]] = [_STATUS.value_set(run.status)]
-    if run.pending != last.pending:
+    if _shown(run) != _shown(last):
         updates += _waiting(run.pending)
     return updates + (_request(run.request) if run.request else [])
 

@@ -1,22 +1,25 @@
-"""`assent pending`, `approve`, `reject` and `submit-result`: what an operator does."""
+"""`assent pending`, `approve`, `reject`, `submit-result`, `submit-input` and `revoke`: what an operator does."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 from pydantic import JsonValue
 
 from assent import protocol
+from assent.approvals import edited_text
 from assent.cli import exits, pages
 from assent.cli.context import AsJson, By, CallId, Place, RunId, complain, emit, place_of, with_client
+from assent.cli.values import json_object, json_value, seconds_of
 from assent.client import AgentClient
+from assent.commands import show_command, typed
 from assent.console import field, make_console, quoted
-from assent.decisions import Outcome, Signal, decide, locate
+from assent.decisions import Outcome, Signal, as_read, decide, locate, locate_grant, revoke
 from assent.errors import MessageError
-from assent.render import one_line
+from assent.facts import grant_words
+from assent.render import one_line, plain
 from assent.requirements import Requirement
 
 _RequireAnswer = Annotated[
@@ -52,11 +55,29 @@ def approve(
     *,
     by: By,
     reason: Annotated[str | None, typer.Option(help="Why; the record keeps it.")] = None,
+    arguments: Annotated[
+        str | None, typer.Option(metavar="JSON", help="Run these instead of the model's: all of them, as an object.")
+    ] = None,
+    remember_uses: Annotated[
+        int | None, typer.Option(metavar="N", help="Let as many further calls of the tool in this run through.")
+    ] = None,
+    remember_for: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Let further calls through for so long: 30m, 2h, 7d.")
+    ] = None,
+    remember_if: Annotated[
+        str | None, typer.Option(metavar="JSON", help='Only with such arguments: {"amount": {"below": 100}}.')
+    ] = None,
     require_answer: _RequireAnswer = False,
     as_json: AsJson = False,
 ) -> int:
-    """Approve a call that waits: exactly that call, with exactly those arguments."""
+    """Approve a call that waits: exactly that call, with exactly those arguments, or with --arguments those.
+
+    Of a call whose outcome is unknown it says: run it again.
+    """
     body: dict[str, JsonValue] = {"by": by} if reason is None else {"by": by, "reason": reason}
+    if arguments is not None:
+        body["arguments"] = json_object("--arguments", arguments)
+    body |= _remember(remember_uses, remember_for, remember_if)
     return _decide(place_of(context), run, call, protocol.APPROVE, body, as_json=as_json, require_answer=require_answer)
 
 
@@ -70,7 +91,10 @@ def reject(
     require_answer: _RequireAnswer = False,
     as_json: AsJson = False,
 ) -> int:
-    """Reject a call that waits; the model is told why, and the run goes on."""
+    """Reject a call that waits; the model is told why, and the run goes on.
+
+    Of a call whose outcome is unknown it says: give up.
+    """
     body: dict[str, JsonValue] = {"by": by, "reason": reason}
     return _decide(place_of(context), run, call, protocol.REJECT, body, as_json=as_json, require_answer=require_answer)
 
@@ -83,18 +107,90 @@ def submit_result(
     by: By,
     output: Annotated[str | None, typer.Option(metavar="JSON", help="The result, as JSON.")] = None,
     error: Annotated[str | None, typer.Option(metavar="TEXT", help="How it failed.")] = None,
+    evidence: Annotated[
+        str | None, typer.Option(metavar="JSON", help="What shows it: a link, a ticket; the record keeps it.")
+    ] = None,
     require_answer: _RequireAnswer = False,
     as_json: AsJson = False,
 ) -> int:
-    """Hand in the result of a call that was carried out elsewhere, or how it failed."""
+    """Hand in the result of a call that was carried out elsewhere, or how it failed.
+
+    Of a call whose outcome is unknown it says: it happened, and this came of it.
+    """
     if (output is None) == (error is None):
         message = "give --output JSON or --error TEXT, one of them"
         raise typer.BadParameter(message, ctx=context)
     body: dict[str, JsonValue] = {"by": by}
-    body |= {"error": error} if output is None else {"output": _json(output)}
+    body |= {"error": error} if output is None else {"output": json_value("--output", output)}
+    if evidence is not None:
+        body["evidence"] = json_value("--evidence", evidence)
     return _decide(
         place_of(context), run, call, protocol.SUBMIT_RESULT, body, as_json=as_json, require_answer=require_answer
     )
+
+
+def submit_input(
+    context: typer.Context,
+    run: RunId,
+    call: CallId,
+    *,
+    by: By,
+    values: Annotated[str, typer.Option(metavar="JSON", help="The fields, as an object.")],
+    require_answer: _RequireAnswer = False,
+    as_json: AsJson = False,
+) -> int:
+    """Fill in what a tool asks of a person."""
+    body: dict[str, JsonValue] = {"by": by, "values": json_object("--values", values)}
+    return _decide(
+        place_of(context), run, call, protocol.SUBMIT_INPUT, body, as_json=as_json, require_answer=require_answer
+    )
+
+
+def revoke_grant(
+    context: typer.Context,
+    run: RunId,
+    grant: Annotated[
+        str, typer.Argument(metavar="GRANT", help="The grant's id, or its beginning.", show_default=False)
+    ],
+    *,
+    by: By,
+    reason: Annotated[str | None, typer.Option(help="Why; the history keeps it.")] = None,
+    require_answer: _RequireAnswer = False,
+    as_json: AsJson = False,
+) -> int:
+    """End an approval that was remembered: further calls are asked about again."""
+    body: dict[str, JsonValue] = {"by": by} if reason is None else {"by": by, "reason": reason}
+    _check(body)
+    place = place_of(context)
+
+    async def work(client: AgentClient) -> int:
+        handle = client.run(run)
+        found = locate_grant(await handle.state(), grant)
+        outcome = await revoke(handle, found, body)
+        _answer(outcome, place, as_json=as_json)
+        if outcome.taken and not as_json:
+            console = make_console()
+            field(console, "revoked" if outcome.status != "sent" else "sent", one_line(outcome.detail), style="bold")
+            field(console, found.short_id, plain(grant_words(found)))
+        return _code(outcome, require_answer=require_answer)
+
+    return with_client(place, work)
+
+
+def _remember(uses: int | None, time: str | None, conditions: str | None) -> dict[str, JsonValue]:
+    if uses is None and time is None:
+        if conditions is None:
+            return {}
+        message = "--remember-if needs a bound: --remember-uses N, --remember-for TIME, or both"
+        raise MessageError(message)
+    remember: dict[str, JsonValue] = {}
+    if uses is not None:
+        remember["uses"] = uses
+    if time is not None:
+        remember["seconds"] = seconds_of("--remember-for", time)
+    if conditions is not None:
+        remember["arguments"] = json_object("--remember-if", conditions)
+    return {"remember": remember}
 
 
 def _decide(
@@ -113,24 +209,39 @@ def _decide(
         run = client.run(run_id)
         requirement = locate(await run.state(), call)
         outcome = await decide(run, requirement, signal, body)
-        if as_json:
-            emit(outcome.model_dump(mode="json"))
-        _tell(outcome, requirement, as_json=as_json)
-        if outcome.status == "sent" and require_answer:
-            return exits.NO_WORKER
-        return exits.DONE if outcome.taken else exits.NOT_TAKEN
+        _answer(outcome, place, as_json=as_json)
+        if outcome.taken and not as_json:
+            _tell(outcome, requirement, signal, body)
+        return _code(outcome, require_answer=require_answer)
 
     return with_client(place, work)
 
 
-def _tell(outcome: Outcome, requirement: Requirement, *, as_json: bool) -> None:
+def _answer(outcome: Outcome, place: Place, *, as_json: bool) -> None:
+    if as_json:
+        emit(outcome.model_dump(mode="json", exclude=None if outcome.grant else {"grant"}))
     if not outcome.taken:
-        complain(f"not taken: {outcome.status}: {outcome.detail}; see: assent show {outcome.run_id}")
-    elif not as_json:
-        console = make_console()
-        field(console, outcome.status, one_line(outcome.detail), style="bold")
-        field(console, requirement.short_id, f"{one_line(requirement.tool)} in run {one_line(outcome.run_id)}")
+        see = show_command(place.program, outcome.run_id)
+        complain(f"not taken: {outcome.status}: {outcome.detail}; see: {see}")
+
+
+def _code(outcome: Outcome, *, require_answer: bool) -> int:
+    if outcome.status == "sent" and require_answer:
+        return exits.NO_WORKER
+    return exits.DONE if outcome.taken else exits.NOT_TAKEN
+
+
+def _tell(outcome: Outcome, requirement: Requirement, signal: Signal, body: Mapping[str, JsonValue]) -> None:
+    console = make_console()
+    field(console, outcome.status, one_line(outcome.detail), style="bold")
+    field(console, outcome.requirement_id[:8], f"{one_line(requirement.tool)} in run {one_line(outcome.run_id)}")
+    if "arguments" in body:
+        quoted(console, "before", requirement.arguments)
+        quoted(console, "now", edited_text(as_read(signal, body)))
+    else:
         quoted(console, "arguments", requirement.arguments)
+    if "values" in body:
+        quoted(console, "values", typed(as_read(signal, body), ", "))
 
 
 def _check(body: Mapping[str, JsonValue]) -> None:
@@ -139,17 +250,3 @@ def _check(body: Mapping[str, JsonValue]) -> None:
         if isinstance(value, str) and not value.strip():
             message = f"--{name} is empty; say it"
             raise MessageError(message)
-
-
-def _json(text: str) -> JsonValue:
-    try:
-        value: JsonValue = json.loads(text, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:
-        message = f"--output is not JSON ({error}); text goes in double quotes: --output '\"done\"'"
-        raise MessageError(message) from None
-    return value
-
-
-def _no_constant(name: str) -> NoReturn:
-    message = f"{name} is not a JSON number"
-    raise ValueError(message)

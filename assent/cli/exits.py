@@ -29,9 +29,9 @@ BROKEN_PIPE: Final = 141
 
 TABLE: Final = (
     (DONE, "done"),
-    (NOT_TAKEN, "the run failed or was cancelled, or the decision was not taken: late, duplicate, refused"),
+    (NOT_TAKEN, "the run failed or was cancelled, or the decision was not taken: late, duplicate, refused, superseded"),
     (USAGE, "wrong usage or settings, or the server refused"),
-    (NOT_FOUND, "no such run or requirement, or an id that is not unique"),
+    (NOT_FOUND, "no such run, call or grant, or an id that is not unique"),
     (NO_SERVER, "no Temporal server answers"),
     (NO_WORKER, "sent, but no worker has read it (only with --require-answer)"),
     (BUG, "an error in Assent itself"),

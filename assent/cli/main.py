@@ -57,12 +57,14 @@ for _command in (
     decisions.approve,
     decisions.reject,
     decisions.submit_result,
+    decisions.submit_input,
     runs.cancel,
     runs.audit,
     runs.setup,
     worker,
 ):
     app.command()(_command)
+app.command("revoke")(decisions.revoke_grant)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from pydantic import JsonValue
@@ -19,18 +19,33 @@ from assent.console import (
     moment,
     named,
     print_attempts,
+    print_given,
+    print_grants,
+    print_past,
     print_requirement,
+    print_votes,
+    print_words,
     quoted,
 )
+from assent.facts import model_words, ran_before
 from assent.progress import Progress, told
+from assent.protocol import RequirementKind
 from assent.records import Approval, PendingRun
 from assent.render import one_line
 from assent.requirements import PendingRequirement, RunState
+from assent.run import Run
 
 HEADINGS: Final = ("ID", "AGE", "RUN", "AGENT", "TOOL", "KIND", "ASKED BY", "ARGUMENTS")
 GAP: Final = 2
 ARGUMENTS: Final = 24
 """Columns that arguments must at least have in the table; else each call gets a few lines of its own."""
+NAMES: Final = 24
+"""Columns of the names of those who may decide, in the table."""
+_HINTS: Final[tuple[tuple[str, frozenset[RequirementKind], str], ...]] = (
+    ("approve", frozenset({"confirmation", "outcome"}), "approve RUN ID --by YOUR_NAME"),
+    ("hand in", frozenset({"external", "outcome"}), "submit-result RUN ID --by YOUR_NAME --output JSON"),
+    ("fill in", frozenset({"input"}), "submit-input RUN ID --by YOUR_NAME --values JSON"),
+)
 
 
 # -- the inbox --------------------------------------------------------------------------------------------------------
@@ -42,19 +57,53 @@ def print_pending(console: Console, runs: Sequence[PendingRun], program: str) ->
     if not waiting:
         console.print("nothing waits")
         return
-    rows = [_cells(run, each) for run, each in waiting]
-    widths = [max(cell_len(row[column]) for row in [HEADINGS, *rows]) for column in range(len(HEADINGS) - 1)]
+    terms = _terms(each for _, each in waiting)
+    rows = [[*_cells(run, each), *(cell for _, cell in _told(each, terms))] for run, each in waiting]
+    headings = [*HEADINGS[:-1], *terms, HEADINGS[-1]]
+    widths = [max(cell_len(row[column]) for row in [headings, *rows]) for column in range(len(headings) - 1)]
     room = console.width - sum(widths) - GAP * len(widths)
     if room >= ARGUMENTS:
-        _print_table(console, rows, widths, [_arguments(run, each, room, program) for run, each in waiting])
+        last = [_arguments(run, each, room, program) for run, each in waiting]
+        _print_table(console, headings, rows, widths, last)
         console.print()
     else:
         for run, each in waiting:
             _print_card(console, run, each, program)
-    field(console, "approve", f"{program} approve RUN ID --by YOUR_NAME")
-    if any(each.kind == "external" for _, each in waiting):
-        field(console, "hand in", f"{program} submit-result RUN ID --by YOUR_NAME --output JSON")
+    kinds = {each.kind for _, each in waiting}
+    for label, these, command in _HINTS:
+        if kinds & these:
+            field(console, label, f"{program} {command}")
     field(console, "see all", f"{program} show RUN")
+
+
+UNTIL: Final = "UNTIL"
+DECIDES: Final = "MAY DECIDE"
+
+
+def _terms(waiting: Iterable[PendingRequirement]) -> list[str]:
+    """The columns that there is anything to say in: by when something must be decided, and by whom."""
+    known = list(waiting)
+    due = any(each.expires_at is not None for each in known)
+    return [*([UNTIL] if due else []), *([DECIDES] if any(map(_is_bound, known)) else [])]
+
+
+def _is_bound(each: PendingRequirement) -> bool:
+    return each.approvers is not None or bool(each.approvers_left_out) or each.needed > 1
+
+
+def _told(each: PendingRequirement, terms: Sequence[str]) -> Iterator[tuple[str, str]]:
+    if UNTIL in terms:
+        yield "until", "-" if each.expires_at is None else moment(each.expires_at)
+    if DECIDES in terms:
+        yield "decides", _who(each)
+
+
+def _who(each: PendingRequirement) -> str:
+    names = "anybody" if each.approvers is None else ", ".join(map(one_line, each.approvers)) or "nobody"
+    if each.approvers_left_out:
+        names = f"({each.approvers_left_out} people: show)"
+    votes = f" ({len(each.approved_by)} of {each.needed})" if each.needed > 1 else ""
+    return fit(names, NAMES) + votes
 
 
 def pending_document(runs: Sequence[PendingRun]) -> list[dict[str, JsonValue]]:
@@ -78,8 +127,14 @@ def _arguments(run: PendingRun, each: PendingRequirement, room: int, program: st
     return fit(one_line(each.arguments), room)
 
 
-def _print_table(console: Console, rows: Sequence[Sequence[str]], widths: Sequence[int], last: Sequence[str]) -> None:
-    for number, (row, text) in enumerate(zip([HEADINGS[:-1], *rows], [HEADINGS[-1], *last], strict=True)):
+def _print_table(
+    console: Console,
+    headings: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    widths: Sequence[int],
+    last: Sequence[str],
+) -> None:
+    for number, (row, text) in enumerate(zip([headings[:-1], *rows], [headings[-1], *last], strict=True)):
         cells = [cell + " " * (width - cell_len(cell) + GAP) for cell, width in zip(row, widths, strict=False)]
         line = Text("".join(cells) + text, style="" if number else "dim")
         if number:
@@ -91,6 +146,8 @@ def _print_card(console: Console, run: PendingRun, each: PendingRequirement, pro
     _, since, run_id, agent, tool, kind, asker = _cells(run, each)
     field(console, each.id[:8], Text.assemble((tool, "bold"), f": {kind}, for {since}; {agent}, asked by {asker}"))
     field(console, "run", run_id)
+    for label, text in _told(each, _terms([each])):
+        field(console, label, text)
     field(console, "arguments", _arguments(run, each, console.width - LABEL, program))
     console.print()
 
@@ -98,17 +155,26 @@ def _print_card(console: Console, run: PendingRun, each: PendingRequirement, pro
 # -- one run ----------------------------------------------------------------------------------------------------------
 
 
-def print_state(console: Console, state: RunState, progress: Progress | None, program: str) -> None:
-    """One run, whole."""
+def print_state(
+    console: Console, state: RunState, progress: Progress | None, program: str, run: Run | None = None
+) -> None:
+    """One run, whole; with *run*, also what ran before what waits, and last the model's own words."""
     _print_head(console, state, progress)
     for text in told(progress) if progress else ():
         field(console, "now", text, style="yellow")
     for requirement in state.requirements:
         console.print()
         print_requirement(console, state, requirement, program if not state.is_finished else None)
+    if state.grants:
+        console.print()
+        print_grants(console, state, program)
     if state.attempts or state.attempts_dropped:
         console.print()
         print_attempts(console, state.attempts, state.attempts_dropped)
+    if run is not None and state.active_requirements:
+        console.print()
+        print_past(console, ran_before(run), state.id, program)
+        print_words(console, model_words(run))
     if state.content is not None or state.error is not None:
         console.print()
     if state.content is not None:
@@ -164,10 +230,10 @@ def _print_record(console: Console, record: Approval) -> None:
         field(console, label, text)
     if record.arguments is not None:
         quoted(console, "arguments", record.arguments)
-    for vote in record.votes:
-        field(console, "vote", f"{vote.verdict} by {named(vote.by)} at {moment(vote.at)} by {vote.channel}")
-        if vote.reason:
-            quoted(console, "reason", vote.reason)
+    if record.note:
+        quoted(console, "note", record.note)
+    print_votes(console, record.votes)
+    print_given(console, record)
     if record.result is not None:
         quoted(console, record.execution or "result", record.result)
         if len(record.result) >= RESULT_SHOWN:
@@ -181,9 +247,26 @@ def _facts(record: Approval) -> Iterator[tuple[str, str]]:
     yield "type", record.approval_type or f"none: {plain}"
     yield "asked", f"{moment(record.created_at)} by {named(record.agent)} in turn {record.context.turn}"
     yield "run", f"{one_line(record.run_id)}, asked for by {named(record.requested_by)}"
+    yield from _terms_of(record)
     if record.resolved_at is not None:
         by = f" by {named(record.resolved_by)}" if record.resolved_by else ""
         handed_in = record.kind == "external" and record.execution is not None
         yield "resolved", f"{'result handed in' if handed_in else record.status}{by} at {moment(record.resolved_at)}"
     if record.execution is not None and record.result is None:
         yield "came to", record.execution
+
+
+def _terms_of(record: Approval) -> Iterator[tuple[str, str]]:
+    """Who may decide and by when, and which record it came after."""
+    if record.approvers is not None:
+        yield "decides", ", ".join(map(one_line, record.approvers)) or "nobody; it can only be rejected"
+    if record.needed > 1:
+        yield "takes", f"{record.needed} people"
+    if record.expires_at is not None:
+        yield "until", f"{moment(record.expires_at)}; then silence is a rejection"
+    if record.grant is not None:
+        yield "grant", f"{record.grant[:8]} let it through: it did not wait"
+    if record.edited_by is not None:
+        yield "edited", f"by {named(record.edited_by)}; before, it was {(record.follows or '')[:8]}"
+    elif record.follows is not None:
+        yield "follows", record.follows[:8]

@@ -11,13 +11,15 @@ from assent.cli import exits, pages
 from assent.cli.context import AsJson, RunId, complain, emit, place_of, with_client
 from assent.client import AgentClient
 from assent.console import field, make_console
+from assent.decisions import fold
 from assent.errors import RunNotFoundError
 from assent.handle import RunHandle
+from assent.policy import PermissionPolicy
 from assent.progress import progress_of
 from assent.records import is_recorded
 from assent.render import one_line
 from assent.requirements import RunState
-from assent.terminal import follow
+from assent.terminal import can_ask, follow
 
 _ATTRIBUTES: Final = (
     protocol.ATTRIBUTE_AGENT,
@@ -35,15 +37,35 @@ def start(
     *,
     by: Annotated[str | None, typer.Option(metavar="NAME", help="Who asks, and may not approve then.")] = None,
     run_id: Annotated[str | None, typer.Option("--id", metavar="ID", help="The run's id; once for each id.")] = None,
+    max_turns: Annotated[int | None, typer.Option(metavar="N", min=1, help="At most so many turns.")] = None,
+    max_tool_calls: Annotated[int | None, typer.Option(metavar="N", min=0, help="At most so many tool calls.")] = None,
+    policy: Annotated[
+        str | None, typer.Option(metavar="FILE.toml", help="Rules besides the agent's own; the stricter hold.")
+    ] = None,
     follow_it: Annotated[bool, typer.Option("--follow", help="Watch it to its end.")] = False,
+    approver: Annotated[
+        str | None, typer.Option(metavar="NAME", help="With --follow, at a terminal: who is asked about what waits.")
+    ] = None,
     as_json: AsJson = False,
 ) -> int:
-    """Start a run of an agent. With an id that a run has already, nothing is started and that run is meant."""
+    """Start a run of an agent. With an id that a run has already, nothing is started and that run is meant.
+
+    --max-turns, --max-tool-calls and --policy can only tighten what the agent has of its own.
+    """
     place = place_of(context)
+    rules = None if policy is None else PermissionPolicy.from_file(policy)
 
     async def work(client: AgentClient) -> int:
         known = run_id is not None and await _exists(client.run(run_id))
-        run = await client.start(agent, prompt, requested_by=by, id=run_id)
+        run = await client.start(
+            agent,
+            prompt,
+            requested_by=by,
+            id=run_id,
+            max_turns=max_turns,
+            max_tool_calls=max_tool_calls,
+            policy=rules,
+        )
         if as_json:
             emit({"run_id": run.id, "started": not known})
         else:
@@ -51,7 +73,7 @@ def start(
             field(console, "run", run.id, style="bold")
             if known:
                 field(console, "", "a run of this id was there already; nothing was started", style="yellow")
-        return await _watch(run, place.program, as_json=as_json) if follow_it else exits.DONE
+        return await _watch(run, place.program, as_json=as_json, approver=approver) if follow_it else exits.DONE
 
     return with_client(place, work)
 
@@ -67,7 +89,7 @@ def show(context: typer.Context, run: RunId, *, as_json: AsJson = False) -> int:
         if as_json:
             emit(pages.state_document(state, progress))
         else:
-            pages.print_state(make_console(), state, progress, place.program)
+            pages.print_state(make_console(), state, progress, place.program, await fold(handle))
         return exits.DONE
 
     return with_client(place, work)
@@ -142,10 +164,12 @@ async def _exists(run: RunHandle) -> bool:
     return True
 
 
-async def _watch(run: RunHandle, program: str, *, as_json: bool) -> int:
+async def _watch(run: RunHandle, program: str, *, as_json: bool, approver: str | None = None) -> int:
     await run.state()  # there is such a run, and it is one of Assent's
     if not as_json:
-        return _end_of(await follow(run, approver="", ask=False, program=program))
+        # Nobody decides under a guessed name: without one, the commands are printed.
+        ask = approver is not None and bool(approver.strip()) and can_ask()
+        return _end_of(await follow(run, approver=approver or "", ask=ask, program=program))
     async for event in run.watch():
         emit(event.model_dump(mode="json"))
     return _end_of(await run.state())

@@ -20,7 +20,7 @@ def worker(
     task_queue: Annotated[str | None, typer.Option(help="Where runs are served; also before the command.")] = None,
     embedded: Annotated[bool, typer.Option("--embedded", help="Start a Temporal server too, with its Web UI.")] = False,
 ) -> int:
-    """Serve agents until SIGTERM or Ctrl-C. Agents also from ASSENT_AGENTS=module,module."""
+    """Serve agents until SIGTERM or Ctrl-C. Also from ASSENT_AGENTS=module,module and ASSENT_WEBHOOKS."""
     # A worker needs much that no other command does.
     from assent.logs import configure_logs  # noqa: PLC0415
     from assent.runtime import installed, run_worker  # noqa: PLC0415
@@ -29,7 +29,7 @@ def worker(
     place = place_of(context)
     exit_cleanly()
     configure_logs()
-    settings = Settings()
+    settings = Settings.read()
     settings.task_queue = task_queue or place.task_queue
     reach = partial(connect, place.address, namespace=place.namespace, profile=place.profile)
     say = partial(print, flush=True)

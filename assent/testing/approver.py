@@ -5,9 +5,11 @@ I/O; not in workflow code.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
+
+from pydantic import JsonValue
 
 from assent.errors import DecisionError
 from assent.handle import RunHandle
@@ -37,7 +39,14 @@ class Delivered:
     error: str | None = None
 
 
-Ruling = Approved | Rejected | Delivered
+@dataclass(frozen=True)
+class Answered:
+    """Fill in what a tool asks of a person, by the names of the fields."""
+
+    values: Mapping[str, JsonValue]
+
+
+Ruling = Approved | Rejected | Delivered | Answered
 ROUNDS: Final = 100
 
 
@@ -65,6 +74,8 @@ async def _decide(run: RunHandle, requirement: Requirement, ruling: Ruling, by: 
             return await run.reject(requirement, by=by, reason=reason)
         case Delivered(output, error):
             return await run.submit_result(requirement, by=by, output=output, error=error)
+        case Answered(values):
+            return await run.submit_input(requirement, by=by, values=values)
 
 
 def _check(result: DecisionResult) -> None:

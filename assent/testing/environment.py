@@ -6,7 +6,7 @@ I/O; not in workflow code.
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -20,6 +20,7 @@ from assent.models import OpenAIChat, OpenAIResponses
 from assent.runtime import serving
 from assent.settings import Settings
 from assent.testing.model_server import ModelServer, Step
+from assent.webhooks import Webhook
 
 
 @dataclass(frozen=True)
@@ -48,15 +49,19 @@ class Environment:
         task_queue: str | None = None,
         prefix_cache: int = 64 * 1024 * 1024,
         cached_runs: int = 1_000,
+        webhooks: Sequence[Webhook] = (),
     ) -> AsyncGenerator[AgentClient]:
         """A worker that serves *agents* while the block runs, and a client of its task queue (new, unless named).
 
         *prefix_cache* 0 rebuilds every conversation from history; *cached_runs* 0 replays every run at every step.
+        *webhooks* are sent notices.
         """
         queue = task_queue or f"test-{uuid.uuid4().hex[:8]}"
         # A connection of its own, so that two workers can serve one queue, as they do in production.
         connection = await connect(self.server.address)
-        settings = Settings(task_queue=queue, prefix_cache=prefix_cache, cached_runs=cached_runs)
+        settings = Settings(
+            task_queue=queue, prefix_cache=prefix_cache, cached_runs=cached_runs, webhooks=list(webhooks)
+        )
         async with serving(connection, agents, settings, grace=timedelta(seconds=1)):
             yield self.client(queue)
 

@@ -27,9 +27,10 @@ def pay(to: str) -> str:
 @approval
 @tool(requires_confirmation=True, heartbeat_timeout=timedelta(seconds=1))
 async def pay_slowly(to: str) -> str:
-    """Pay somebody, slowly."""
+    """Pay somebody, slowly, unless there is a file `quick` beside the ledger."""
     note(f"begins to pay {to}")
-    await asyncio.sleep(60)
+    if not Path(os.environ["LEDGER"]).with_name("quick").exists():
+        await asyncio.sleep(60)
     note(f"paid {to}")
     return f"paid {to}"
 

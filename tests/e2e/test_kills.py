@@ -1,14 +1,17 @@
-"""`kill -9` of real processes: nothing is lost, and no gated tool runs twice."""
+"""`kill -9` of real processes: nothing is lost, and no gated tool runs twice unless a person says so."""
 
 from __future__ import annotations
 
 import asyncio
 import signal
 import uuid
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
+from assent import Requirement, RunHandle, RunState
 from assent.embedded import free_port
-from assent.testing import Approved, Environment, ModelServer, call, calls, drive, says
+from assent.testing import Approved, Environment, ModelServer, call, calls, check_replay, drive, says
 from tests.e2e.processes import reachable, server, worker
 from tests.support.visibility import soon
 
@@ -41,26 +44,79 @@ async def test_a_worker_killed_while_a_run_waits_loses_nothing(assent_environmen
         assert await second.end(signal.SIGTERM) == 0
 
 
-async def test_a_worker_killed_inside_an_approved_tool_does_not_run_it_again(
-    assent_environment: Environment, tmp_path: Path
-) -> None:
-    ledger, queue = tmp_path / "ledger", f"kill-{uuid.uuid4().hex[:6]}"
-    address, models = assent_environment.server.address, ModelServer()
-    async with models:
+@asynccontextmanager
+async def lost(running: Environment, ledger: Path) -> AsyncGenerator[tuple[RunHandle, Requirement]]:
+    """A run whose worker was killed inside an approved tool, and what it asks of people once another worker serves."""
+    queue = f"kill-{uuid.uuid4().hex[:6]}"
+    async with ModelServer() as models:
         models.script("e2e", calls(call("pay_slowly", to="bob")), lambda seen: says(str(seen.last_output)))
-        client = assent_environment.client(queue)
-        async with worker(address, models.url, ledger, queue=queue) as first:
-            run = await client.start("payer", f"Pay. {queue}")
+        client = running.client(queue)
+        async with worker(running.server.address, models.url, ledger, queue=queue) as first:
+            run = await client.start("payer", f"Pay. {queue}", requested_by="alice")
             [requirement] = (await run.until_paused()).active_requirements
             await run.approve(requirement, by="carol")
             await until(ledger, "begins to pay bob")
             await first.end(signal.SIGKILL)
-        async with worker(address, models.url, ledger, queue=queue):
-            content = (await run.result()).content
-            assert content.startswith("Outcome unknown")
+        async with worker(running.server.address, models.url, ledger, queue=queue), asyncio.timeout(60):
+            state = await run.until_paused()
+            [asked] = state.active_requirements
+            assert (state.status, asked.kind, asked.tool, asked.follows) == (
+                "waiting",
+                "outcome",
+                "pay_slowly",
+                requirement.id,
+            )
+            assert "its worker was lost" in (asked.note or "")
             assert lines(ledger) == ["begins to pay bob"]
-            [record] = await run.audit()
-            assert (record.status, record.execution) == ("approved", "unknown")
+            yield run, asked
+            queried = await client.temporal.get_workflow_handle(run.id).query("state")
+            assert await run.state() == RunState.model_validate(queried)
+            await check_replay(await run.history())
+
+
+async def test_a_tool_whose_worker_was_killed_is_not_run_again_when_a_person_knows_what_came_of_it(
+    assent_environment: Environment, tmp_path: Path
+) -> None:
+    ledger = tmp_path / "ledger"
+    async with lost(assent_environment, ledger) as (run, asked):
+        own = await run.approve(asked, by="alice")
+        assert (own.status, lines(ledger)) == ("refused", ["begins to pay bob"])
+        result = await run.submit_result(asked, by="dave", output="paid bob", evidence={"statement": 12})
+        assert result.status == "executed"
+        assert (await run.result()).content == "paid bob"
+        assert lines(ledger) == ["begins to pay bob"]
+        approved, outcome = await run.audit()
+        assert (approved.status, approved.execution, approved.resolved_by) == ("approved", "unknown", "carol")
+        assert (outcome.status, outcome.execution, outcome.resolved_by) == ("approved", "executed", "dave")
+
+
+async def test_a_tool_whose_worker_was_killed_runs_again_when_a_person_says_so(
+    assent_environment: Environment, tmp_path: Path
+) -> None:
+    ledger = tmp_path / "ledger"
+    async with lost(assent_environment, ledger) as (run, asked):
+        (tmp_path / "quick").touch()
+        assert (await run.approve(asked, by="dave")).status == "approved"
+        assert (await run.result()).content == "paid bob"
+        assert lines(ledger) == ["begins to pay bob", "begins to pay bob", "paid bob"]
+        approved, outcome = await run.audit()
+        assert (approved.status, approved.execution) == ("approved", "unknown")
+        assert (outcome.status, outcome.execution, outcome.resolved_by) == ("approved", "executed", "dave")
+
+
+async def test_a_tool_whose_worker_was_killed_is_given_up_when_a_person_says_so(
+    assent_environment: Environment, tmp_path: Path
+) -> None:
+    ledger = tmp_path / "ledger"
+    async with lost(assent_environment, ledger) as (run, asked):
+        assert (await run.reject(asked, by="dave", reason="leave it")).status == "rejected"
+        content = (await run.result()).content
+        assert "leave it" in content
+        assert "may or may not" in content, "nobody knows, so the model is not told that it was not run"
+        assert lines(ledger) == ["begins to pay bob"]
+        approved, outcome = await run.audit()
+        assert (approved.status, approved.execution) == ("approved", "unknown")
+        assert (outcome.status, outcome.execution) == ("rejected", None)
 
 
 async def test_an_ungated_tool_is_run_again_after_its_worker_died(

@@ -102,6 +102,34 @@ def test_no_server(tmp_path: Path) -> None:
     assert "TEMPORAL_ADDRESS" in line
 
 
+@pytest.mark.parametrize(
+    ("webhooks", "secret", "said"),
+    [
+        ("{", None, "ASSENT_WEBHOOKS is not JSON"),
+        ('[{"url": "ftp://u:hunter2@a.test", "secret_env": "HOOK"}]', None, "ASSENT_WEBHOOKS[0].url: must begin with"),
+        ('[{"url": "https://u:hunter2@a.test/t0ken", "secret_env": "HOOK"}]', None, "variable HOOK is not set"),
+        ('[{"url": "https://u:hunter2@a.test/t0ken", "secret_env": "HOOK"}]', "whsec_***", "HOOK is not base64"),
+    ],
+)
+def test_a_webhook_that_cannot_be_used(tmp_path: Path, webhooks: str, secret: str | None, said: str) -> None:
+    env = {"ASSENT_WEBHOOKS": webhooks} | ({"HOOK": secret} if secret else {})
+    line = one_line(run(tmp_path, "--agents", module(tmp_path), **env))
+    assert said in line
+    assert "hunter2" not in line
+    assert "t0ken" not in line
+
+
+def test_a_webhook_that_cannot_be_used_is_an_exit_code_of_the_command_too(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "assent.cli", "worker", "--agents", module(tmp_path)],
+        cwd=tmp_path, env=os.environ | {"ASSENT_WEBHOOKS": '[{"url": "x", "secret_env": "HOOK"}]'},
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "ASSENT_WEBHOOKS[0].url: must begin with http:// or https://" in done.stderr
+
+
 async def test_an_embedded_server_ends_with_its_killed_worker_and_the_next_takes_its_file(tmp_path: Path) -> None:
     command = (sys.executable, str(ROOT / "worker.py"), "--embedded", "--agents", module(tmp_path))
     for number in (signal.SIGKILL, signal.SIGTERM):

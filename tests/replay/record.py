@@ -12,7 +12,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from assent import Agent, PermissionPolicy, RunHandle
+from assent import Agent, PermissionPolicy, Remember, Requirement, RunHandle, RunState
 from assent.client import AgentClient
 from assent.connection import exit_cleanly
 from assent.testing import (
@@ -29,6 +29,7 @@ from assent.testing import (
     record,
     says,
 )
+from tests.replay import tools as decided
 from tests.support import tools
 
 FOLDER = Path(__file__).parent / "histories"
@@ -69,6 +70,68 @@ async def cancelled(_: AgentClient, run: RunHandle) -> None:
     await run.until_paused()
 
 
+def one(state: RunState, tool: str) -> Requirement:
+    return next(each for each in state.active_requirements if each.tool == tool)
+
+
+async def until(run: RunHandle, is_so: Callable[[RunState], bool]) -> RunState:
+    while not is_so(state := await run.state()):  # noqa: ASYNC110 - the clock moves it
+        await asyncio.sleep(0.05)
+    return state
+
+
+async def expires(_: AgentClient, run: RunHandle) -> None:
+    await until(run, lambda state: state.is_finished)
+
+
+async def escalates(_: AgentClient, run: RunHandle) -> None:
+    """Reminders, more people, an edit half way, and two votes that changed nothing before."""
+    waiting = one(await until(run, lambda state: any(each.escalated for each in state.requirements)), "wire_money")
+    await run.approve(waiting, by="mallory")
+    await run.approve(waiting, by="ann")
+    await run.approve(waiting, by="Ann ")
+    edited = await run.approve(waiting, by="bob", arguments={"to": "shop", "amount": 3})
+    await run.approve(edited.requirement_id or "", by="ann")
+    await run.result()
+
+
+async def grants(_: AgentClient, run: RunHandle) -> None:
+    state = await run.until_paused()
+    await run.approve(state.active_requirements[0], by="bob", remember=Remember(uses=1, seconds=3600))
+    state = await run.until_paused()
+    await run.revoke(state.grants[0], by="carol")
+    await run.reject(state.active_requirements[0], by="bob", reason="enough")
+    await run.result()
+
+
+async def fills_in(client: AgentClient, run: RunHandle) -> None:
+    state = await run.until_paused()
+    handle = client.temporal.get_workflow_handle(run.id)
+    await run.submit_result(one(state, "weigh"), by="bob", output="heavy")
+    weighed = {"id": one(state, "weigh").id, "by": "bob", "output": 2.5, "evidence": {"photo": 17}}
+    await handle.signal("submit_result", weighed)
+    await run.submit_input(one(state, "book"), by="alice", values={"seat": 12})
+    await run.submit_input(one(state, "book"), by="alice", values={"seat": "12A"})
+    await run.submit_input(one(state, "ask_user"), by="alice", values={"answer": "no"})
+    await run.result()
+
+
+async def runs_again(_: AgentClient, run: RunHandle) -> None:
+    """The outcome is unknown twice; then somebody says what happened."""
+    await run.approve((await run.until_paused()).active_requirements[0], by="bob")
+    lost = await until(run, lambda state: any(each.needs_outcome for each in state.requirements))
+    await run.approve(lost.active_requirements[0], by="bob", reason="once more")
+    lost = await until(run, lambda state: len(state.requirements) > len(lost.requirements))
+    await run.submit_result(lost.active_requirements[0], by="bob", output="it lay in the tray")
+    await run.result()
+
+
+async def unknown(_: AgentClient, run: RunHandle) -> None:
+    """It waits for ever for somebody to say what came of a call."""
+    await run.approve((await run.until_paused()).active_requirements[0], by="bob")
+    await until(run, lambda state: any(each.needs_outcome for each in state.requirements))
+
+
 ASKS = calls(call("look_up", key="k"), call("pay", to="bob", amount=5), call("ship", order="17"))
 STORIES: dict[str, tuple[Story, list[Step]]] = {
     "ungated": (finishes, [calls(call("look_up", key="a")), calls(call("look_up", key="b")), says("done")]),
@@ -83,16 +146,59 @@ STORIES: dict[str, tuple[Story, list[Step]]] = {
     "provider-refused": (finishes, [fails(400, message="no", times=None)]),
 }
 
+WIRE = calls(call("wire_money", to="shop", amount=5), call("give_discount", percent=5))
+DISCOUNTS = [calls(call("give_discount", percent=percent)) for percent in (20, 30, 40)]
+QUESTIONS = calls(
+    call("weigh", parcel="p"), call("book", flight="f"), call("ask_user", question="Sure?", choices=["yes", "no"])
+)
+DECIDED: dict[str, tuple[Story, list[Step]]] = {
+    "expired": (expires, [calls(call("delete_backup", name="old"), call("give_discount", percent=5)), says("done")]),
+    "expiring": (waits, [calls(call("delete_backup", name="old")), says("done")]),
+    "escalated-and-edited": (escalates, [WIRE, says("done")]),
+    "granted-and-revoked": (grants, [*DISCOUNTS, says("done")]),
+    "filled-in": (fills_in, [QUESTIONS, says("done")]),
+    "filling-in": (waits, [QUESTIONS, says("done")]),
+    "outcome-answered": (runs_again, [calls(call("print_label", order="o")), says("done")]),
+    "outcome-unknown": (unknown, [calls(call("print_label", order="o")), says("done")]),
+    "stopped-after-tool": (finishes, [calls(call("close_ticket", number=1)), says("never asked")]),
+}
+"""Since version 2 of the rules: deadlines, edits, grants, input, outcomes."""
+DEPLOYED = "asked-again"
+
+
+async def tell_of_a_deployment(running: Environment, name: str) -> None:
+    """A call that was approved, and goes back to people: the tool takes two of them since the worker is a newer one."""
+    model = running.responses(calls(call("give_discount", percent=20)), says("done"))
+    before = Agent(name="teller", model=model, tools=[decided.give_discount])
+    after = Agent(name="teller", model=model, tools=[decided.give_discount_with_two])
+    queue = f"record-{name}"
+    async with running.serve(before, task_queue=queue) as client:
+        run = await client.start("teller", f"Tell the story {name!r}.", requested_by="alice", id=f"recorded-{name}")
+        state = await run.until_paused()
+    async with running.serve(after, task_queue=queue):
+        await run.approve(state.active_requirements[0], by="bob")
+        asked = await until(run, lambda state: len(state.requirements) > 1)
+        await run.approve(asked.active_requirements[0], by="bob")
+        await run.approve(asked.active_requirements[0], by="ann")
+        await run.result()
+    await written(run, name)
+
 
 async def tell(running: Environment, name: str, story: Story, steps: list[Step]) -> None:
     """Live through one story, and write its history down."""
     policy = PermissionPolicy.of(deny=["break_*"], allow=["*"]) if name == "denied" else None
-    agent = Agent(name="teller", model=running.responses(*steps), tools=tools.ALL, policy=policy)
+    given, groups = (decided.ALL, decided.GROUPS) if name in DECIDED else (tools.ALL, None)
+    agent = Agent(name="teller", model=running.responses(*steps), tools=given, policy=policy, groups=groups)
     async with running.serve(agent, task_queue=f"record-{name}") as client:
         run = await client.start("teller", f"Tell the story {name!r}.", requested_by="alice", id=f"recorded-{name}")
         await story(client, run)
-        await record(run, FOLDER / f"{name}.json")
-        without_traces(FOLDER / f"{name}.json")
+        await written(run, name)
+
+
+async def written(run: RunHandle, name: str) -> None:
+    """Write a run's history down."""
+    await record(run, FOLDER / f"{name}.json")
+    without_traces(FOLDER / f"{name}.json")
 
 
 def without_traces(file: Path) -> None:
@@ -105,10 +211,13 @@ async def main() -> None:
     """Record what is not there yet."""
     FOLDER.mkdir(exist_ok=True)
     async with environment() as running:
-        for name, (story, steps) in STORIES.items():
+        for name, (story, steps) in {**STORIES, **DECIDED}.items():
             if not (FOLDER / f"{name}.json").exists():
                 await tell(running, name, story, steps)
                 sys.stdout.write(f"recorded {name}\n")
+        if not (FOLDER / f"{DEPLOYED}.json").exists():
+            await tell_of_a_deployment(running, DEPLOYED)
+            sys.stdout.write(f"recorded {DEPLOYED}\n")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,11 @@ from collections.abc import Callable, Coroutine, Sequence
 from datetime import timedelta
 from typing import Any, assert_type
 
-from assent.tools import Tool, ToolContext, approval, tool, tool_from
+from assent.decorators import tool, tool_from
+from assent.marking import approval
+from assent.policy import Effect
+from assent.protocol import InputField
+from assent.tools import GateContext, Tool, ToolContext
 
 
 @tool
@@ -67,3 +71,44 @@ approval(type="recommended")  # type: ignore[call-overload]  # pyright: ignore[r
 # Any tool fits where tools of all kinds are listed, and so does a plain function.
 any_tool: Tool = add
 tools: Sequence[Tool | Callable[..., object]] = [add, fetch, outermost, innermost, unwrapped]
+
+
+@tool(user_input_fields=["b"])
+def filled_in(a: int, b: str) -> str:
+    """Filled in by a person, and called with both all the same."""
+    return f"{a} {b}"
+
+
+@approval(approvals=2, approvers=["finance"], escalate=[(timedelta(hours=4), ["ceo"])], expires_after=timedelta(days=1))
+@tool(requires_confirmation=lambda arguments: arguments["a"] > 5, destructive=True)
+def decided_by_two(a: int) -> str:
+    """A gate may be a function of the arguments."""
+    return str(a)
+
+
+def asks_for_strangers(arguments: dict[str, Any], context: GateContext) -> bool:
+    """A gate may be a function of the context too."""
+    return context.requested_by != arguments.get("owner")
+
+
+@tool(requires_confirmation=asks_for_strangers, read_only=True, stop_after_tool_call=True)
+def owned(owner: str) -> str:
+    """Owned."""
+    return owner
+
+
+def no_gate(arguments: dict[str, Any]) -> str:
+    """A gate that answers with text is none."""
+    return str(arguments)
+
+
+assert_type(filled_in(1, "b"), str)
+assert_type(decided_by_two(1), str)
+assert_type(owned("a"), str)
+assert_type(owned.effects, frozenset[Effect])
+assert_type(filled_in.input_fields("{}"), list[InputField])
+assert_type(filled_in.result_problem(1), str | None)
+
+tool(requires_confirmation=no_gate)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+approval(expires_after=60)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+approval(escalate=[timedelta(hours=4)])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]

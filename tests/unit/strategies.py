@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from typing import Final
@@ -15,10 +16,13 @@ from hypothesis.strategies import SearchStrategy
 from pydantic import JsonValue
 
 from assent.conversation import Conversation
+from assent.decorators import tool
 from assent.events import (
     CallModel,
     CancelRequested,
     Channel,
+    CheckAnswered,
+    CheckCall,
     Command,
     Event,
     Failure,
@@ -27,15 +31,20 @@ from assent.events import (
     ModelFailed,
     RunTool,
     Started,
+    TimeReached,
     ToolAnswered,
     ToolLost,
 )
+from assent.gates import Gatekeeper, Groups
+from assent.policy import PermissionPolicy
 from assent.protocol import (
     Authorization,
+    Checked,
     DecisionResult,
+    Escalation,
     Gate,
+    InputField,
     Item,
-    ModelCallInput,
     ModelTurn,
     ToolCallInput,
     ToolOutcome,
@@ -43,7 +52,7 @@ from assent.protocol import (
 )
 from assent.requirements import Requirement
 from assent.run import Run, Step, decide
-from assent.tools import Tool, tool
+from assent.tools import GateContext, Tool
 
 NOW: Final = datetime(2026, 3, 1, 12, tzinfo=UTC)
 WORKFLOW_ID: Final = "run-1"
@@ -51,6 +60,8 @@ MEBIBYTE: Final = "x" * 1024 * 1024
 ALLOW: Final = Gate(verdict="allow")
 ASK: Final = Gate(verdict="ask")
 EXTERNAL: Final = Gate(verdict="external")
+INPUT: Final = Gate(verdict="input", fields=[InputField(name="amount", type={"type": "integer"})], self_approval=True)
+ONCE: Final = Gate(verdict="ask", at_most_once=True)
 
 unhurried: Final = settings(deadline=None, max_examples=60)
 """For every property: a loaded machine is no failure."""
@@ -100,7 +111,27 @@ def deploy(to: str = "", amount: int = 0) -> str:
     return f"{to} {amount}"
 
 
-TOOLS: Final[dict[str, Tool]] = {each.name: each for each in (look, pay, deploy)}
+@tool(user_input_fields=["amount"])
+def transfer(amount: int, to: str = "") -> str:
+    """Move some money; a person says how much."""
+    return f"{to} {amount}"
+
+
+TOOLS: Final[dict[str, Tool]] = {each.name: each for each in (look, pay, deploy, transfer)}
+
+
+def gate_of(
+    tool: Tool | None,
+    *policies: PermissionPolicy | None,
+    raw: str = "{}",
+    groups: Groups | None = None,
+    functions: bool = True,
+) -> Gate:
+    """The gate of one call that alice's run makes."""
+    context = GateContext(
+        run_id=WORKFLOW_ID, call_id="c0", tool=tool.name if tool else "ghost", agent="a", requested_by="alice"
+    )
+    return Gatekeeper(policies, groups, functions).gate(tool, context, raw)
 
 
 def function_call(call_id: str, tool: str = "pay", arguments: str = "{}") -> Item:
@@ -113,13 +144,16 @@ def said(text: str) -> Item:
     return {"role": "assistant", "content": text}
 
 
-def turn_of(*gates: Gate | None, tool: str = "pay", arguments: str = "{}", prefix: str = "c") -> ModelTurn:
+def turn_of(
+    *gates: Gate | None, tool: str = "pay", arguments: str = "{}", prefix: str = "c", version: int = 2
+) -> ModelTurn:
     """A turn with one call of *tool* for each of *gates*; None is a call that the worker gave no gate."""
     named = [(f"{prefix}{number}", gate) for number, gate in enumerate(gates)]
     return ModelTurn(
         items=[function_call(call_id, tool, arguments) for call_id, _ in named],
         gates={call_id: gate for call_id, gate in named if gate is not None},
         policy_version="p1",
+        version=version,
     )
 
 
@@ -163,13 +197,49 @@ class Play:
         """The model call fails for good."""
         return self.tell(ModelFailed(self.at, Failure("BadRequest", "no")))
 
-    def tool(self, position: int = 0, output: str | None = None, **outcome: str) -> Step:
+    def tool(self, position: int = 0, output: str | None = None, **outcome: object) -> Step:
         """The call at *position* comes back."""
-        return self.tell(ToolAnswered(self.at, position, ToolOutcome(output=output, **outcome)))
+        return self.comes(position, {"output": output, **outcome})
+
+    def comes(self, position: int, outcome: Mapping[str, object]) -> Step:
+        """The call at *position* comes back with these fields of an outcome."""
+        came = ToolOutcome.model_validate(outcome)
+        return self.tell(ToolAnswered(self.at, position, came, self._nonces(position)))
 
     def lose(self, position: int = 0) -> Step:
         """The worker of the call at *position* is lost."""
-        return self.tell(ToolLost(self.at, position, Failure("Timeout", "heartbeat")))
+        return self.tell(ToolLost(self.at, position, Failure("Timeout", "heartbeat"), self._nonces(position)))
+
+    def _nonces(self, position: int) -> dict[str, str]:
+        known = [call.call.call_id for call in self.run.calls[position : position + 1]]
+        return {call_id: f"nonce-{len(self.events)}-{call_id}" for call_id in known}
+
+    def wait(self, **span: float) -> Step:
+        """Time passes, and the run's timer fires."""
+        self.at += timedelta(**span)
+        return self.tell(TimeReached(self.at))
+
+    def check(self, problem: str | None = None, gate: Gate | None = ASK, number: int | None = None) -> DecisionResult:
+        """A worker has checked something that was sent: the newest, if no other *number* is given."""
+        wanted = number if number is not None else self.run.checks_made
+        return self.checked(wanted, Checked(problem=problem, gate=gate, policy_version="p2"))
+
+    def checked(self, number: int, found: Checked | Failure) -> DecisionResult:
+        """What a check came to, and what whoever waits for it is told."""
+        result = self.tell(CheckAnswered(self.at, number, found)).result
+        assert result is not None, "whoever waits for a check is answered"
+        return result
+
+    def edit(
+        self, by: str = "bob", position: int = 0, *, gate: Gate | None = ASK, **arguments: object
+    ) -> DecisionResult:
+        """Somebody approves with other arguments, which a worker checks and finds nothing wrong with."""
+        self.offer("approve", {"id": self.run.requirements[position].id, "by": by, "arguments": arguments})
+        return self.check(gate=gate)
+
+    def offer(self, name: str, *arguments: object, channel: Channel = "signal") -> Step:
+        """A message arrives that may have to be checked first."""
+        return self.tell(MessageReceived(self.at, name, arguments, channel))
 
     def cancel(self) -> Step:
         """Somebody cancels the run."""
@@ -177,7 +247,7 @@ class Play:
 
     def send(self, name: str, *arguments: object, channel: Channel = "signal") -> DecisionResult:
         """A message arrives."""
-        result = self.tell(MessageReceived(self.at, name, arguments, channel)).result
+        result = self.offer(name, *arguments, channel=channel).result
         assert result is not None, "every message is answered"
         return result
 
@@ -205,6 +275,11 @@ class Play:
         return [command for command in self.commands if isinstance(command, RunTool)]
 
     @property
+    def checks(self) -> list[CheckCall]:
+        """What a worker was given to check."""
+        return [command for command in self.commands if isinstance(command, CheckCall)]
+
+    @property
     def asked(self) -> list[CallModel]:
         """The model calls that were made."""
         return [command for command in self.commands if isinstance(command, CallModel)]
@@ -220,11 +295,14 @@ def outputs(conversation: Conversation) -> list[str]:
     return [str(item["output"]) for item in conversation.items if item.get("type") == "function_call_output"]
 
 
-def playing(*gates: Gate | None, arguments: str = "{}", **request: object) -> Play:
+def playing(
+    *gates: Gate | None, arguments: str = "{}", version: int = 2, notices: bool = False, **request: object
+) -> Play:
     """A run for alice whose first turn makes one call of `pay` for each of *gates*."""
     play = Play()
     play.start(**request)
-    play.model(turn_of(*gates, arguments=arguments))
+    turn = turn_of(*gates, arguments=arguments, version=version)
+    play.model(turn.model_copy(update={"notices": notices}))
     return play
 
 
@@ -243,11 +321,6 @@ def authorization_of(call: ToolCallInput) -> Authorization:
     return call.authorization
 
 
-def through_json(call: ModelCallInput) -> ModelCallInput:
-    """A model call as its activity reads it."""
-    return ModelCallInput.model_validate_json(call.model_dump_json(exclude_unset=True))
-
-
 # -- strategies -------------------------------------------------------------------------------------------------------
 
 # What any client can get through a JSON decoder: no lone surrogates, but NaN and the infinities (`1e999`) do arrive.
@@ -260,7 +333,7 @@ json_values: SearchStrategy[JsonValue] = st.recursive(
 people: Final = st.sampled_from(sorted(PEOPLE))
 spellings: Final = people.flatmap(lambda person: st.sampled_from(PEOPLE[person]))
 message_names: Final = st.sampled_from(
-    ["approve", "reject", "submit_result", "submit_input", "send_message", "decide", "deliver", "aprove", ""]
+    ["approve", "reject", "submit_result", "submit_input", "send_message", "revoke", "decide", "deliver", "aprove", ""]
 )
 
 
@@ -296,5 +369,30 @@ def gates_of(verdict: Verdict) -> SearchStrategy[Gate]:
     )
 
 
-verdicts: Final[list[Verdict]] = ["ask", "ask", "ask", "ask", "allow", "external", "deny", "invalid"]
-gates: Final = st.sampled_from(verdicts).flatmap(gates_of)
+spans: Final = st.sampled_from([0.001, 1.0, 2.0, 60.0, 3_600.0, 86_400.0])
+"""Seconds, short and long."""
+
+
+def timed_gates_of(verdict: Verdict) -> SearchStrategy[Gate]:
+    """As `gates_of`, with what time does to them and with everything else that a worker may say."""
+    steps = st.lists(st.builds(Escalation, after=spans, approvers=st.lists(spellings, max_size=2)), max_size=2)
+    return st.builds(
+        _with_more,
+        gates_of(verdict),
+        expires_after=st.none() | spans,
+        remind_every=st.none() | st.none() | spans,
+        escalations=steps.map(lambda found: sorted(found, key=lambda step: step.after)),
+        checked=st.booleans(),
+        stop=st.sampled_from([False, False, False, True]),
+    )
+
+
+def _with_more(gate: Gate, **more: object) -> Gate:
+    needed = gate.needed if gate.verdict == "ask" else 1  # What decorators refuse, no worker says.
+    # No worker gives a time of day: `expires_at` is from histories of version 1, and may be past when a call is made.
+    more |= {"expires_at": None}
+    return gate.model_copy(update={**more, "needed": needed, "fields": INPUT.fields if gate.verdict == "input" else []})
+
+
+verdicts: Final[list[Verdict]] = ["ask", "ask", "ask", "ask", "allow", "external", "input", "deny", "invalid"]
+gates: Final = st.sampled_from(verdicts).flatmap(timed_gates_of)

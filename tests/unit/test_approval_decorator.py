@@ -5,12 +5,16 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable
+from datetime import timedelta
+from typing import cast
 
 import pytest
 
+from assent.decorators import tool, tool_from
 from assent.errors import ConfigurationError
+from assent.marking import approval
 from assent.protocol import ApprovalType
-from assent.tools import Tool, approval, tool, tool_from
+from assent.tools import ApprovalTerms, Tool
 
 
 def pay(amount: int) -> str:
@@ -38,7 +42,7 @@ def refusal(make: Callable[[], object]) -> str:
     return rest
 
 
-def flags(made: Tool) -> tuple[bool, bool, str | None]:
+def flags(made: Tool) -> tuple[object, bool, str | None]:
     """What the decorators decided."""
     return made.requires_confirmation, made.external_execution, made.approval_type
 
@@ -116,3 +120,86 @@ def test_a_message_names_the_line_of_the_function() -> None:
     line = inspect.getsourcelines(pay)[1]
     with pytest.raises(ConfigurationError, match=rf"^test_approval_decorator\.py:{line}: tool 'pay': "):
         approval(type="audit")(tool(pay))
+
+
+# -- who, how many, until when ----------------------------------------------------------------------------------------
+
+HOUR = timedelta(hours=1)
+OPTIONS: dict[str, object] = {
+    "approvals": 2,
+    "approvers": ["finance", "ann"],
+    "expires_after": 4 * HOUR,
+    "remind_every": HOUR,
+    "escalate": [(2 * HOUR, ["ceo"])],
+    "self_approval": True,
+}
+TERMS = ApprovalTerms(
+    type="required",
+    approvals=2,
+    approvers=("finance", "ann"),
+    expires_after=4 * HOUR,
+    remind_every=HOUR,
+    escalate=((2 * HOUR, ("ceo",)),),
+    self_approval=True,
+)
+
+
+def with_options(**options: object) -> Callable[[object], Tool]:
+    """`@approval` with options of which some are wrong."""
+    return cast("Callable[..., Callable[[object], Tool]]", approval)(**options)
+
+
+def test_terms_are_the_same_in_both_orders() -> None:
+    assert with_options(**OPTIONS)(tool(fresh())).terms == TERMS
+    assert tool_from(with_options(**OPTIONS)(fresh())).terms == TERMS
+
+
+def test_terms_do_not_change_with_the_list_that_they_came_from() -> None:
+    names = ["ann"]
+    made = approval(approvers=names)(tool(fresh()))
+    names.append("mallory")
+    assert made.terms.approvers == ("ann",)
+
+
+WRONG: list[tuple[dict[str, object], str]] = [
+    ({"approvals": 0}, "approvals is 0; give a whole number, 1 or more"),
+    ({"approvals": True}, "approvals is True; give a whole number"),
+    ({"approvals": 2.0}, "approvals is 2.0; give a whole number"),
+    ({"approvers": "ann"}, "approvers is 'ann'; give a list of names"),
+    ({"approvers": []}, "approvers is []; give a list of names"),
+    ({"approvers": ["ann", " "]}, "approvers is ['ann', ' ']; give a list of names"),
+    ({"approvers": [1]}, "approvers is [1]; give a list of names"),
+    ({"expires_after": timedelta(0)}, "expires_after is datetime.timedelta(0); give a positive timedelta"),
+    ({"expires_after": 60}, "expires_after is 60; give a positive timedelta"),
+    ({"remind_every": -HOUR}, "give a positive timedelta"),
+    ({"remind_every": "1h"}, "remind_every is '1h'; give a positive timedelta"),
+    ({"escalate": ["ceo"]}, "escalate has 'ceo'; give pairs"),
+    ({"escalate": [(HOUR, "ceo")]}, "give pairs such as"),
+    ({"escalate": [(HOUR, [])]}, "give pairs such as"),
+    ({"escalate": [(60, ["ceo"])]}, "give pairs such as"),
+    ({"escalate": [(HOUR, ["ceo"], 1)]}, "give pairs such as"),
+]
+
+
+@pytest.mark.parametrize(("options", "problem"), WRONG)
+def test_a_term_that_means_nothing_is_refused_in_one_line(options: dict[str, object], problem: str) -> None:
+    lines = [
+        refusal(lambda: with_options(**options)(fresh())),
+        refusal(lambda: with_options(**options)(tool(fresh()))),
+    ]
+    for line in lines:
+        assert line.startswith("tool 'pay': ")
+        assert problem in line
+
+
+@pytest.mark.parametrize("value", [5, None, HOUR])
+def test_escalations_that_are_no_list_are_refused_in_one_line(value: object) -> None:
+    assert "escalate" in refusal(lambda: with_options(escalate=value)(fresh()))
+
+
+@pytest.mark.parametrize("kind", ["external", "input"])
+def test_several_people_approve_and_one_hands_in_results_or_values(kind: str) -> None:
+    make = tool(external_execution=kind == "external", requires_user_input=kind == "input")
+    line = "approvals=2 is for a tool that is approved; one person hands in a result or fills in values"
+    assert refusal(lambda: approval(approvals=2)(make(fresh()))) == f"tool 'pay': {line}"
+    assert refusal(lambda: make(approval(approvals=2)(fresh()))) == f"tool 'pay': {line}"

@@ -291,8 +291,10 @@ def test_an_output_and_an_error_together_are_refused_and_the_call_keeps_waiting(
 
 
 @pytest.mark.parametrize("fields", [{"arguments": {"to": "MALLORY"}}, {"remember": {"uses": 9}}])
-def test_what_is_not_supported_is_refused_and_not_taken_for_a_plain_approval(fields: dict[str, object]) -> None:
-    play = playing(ASK)
+def test_what_version_1_did_not_support_is_refused_and_not_taken_for_a_plain_approval(
+    fields: dict[str, object],
+) -> None:
+    play = playing(ASK, version=1)
     assert play.send("approve", {"id": play.requirement.id, "by": "bob", **fields}).status == "refused"
     assert not play.ran
 

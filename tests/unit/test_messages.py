@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from assent.converter import Undecodable
 from assent.errors import MessageError
+from assent.inbound import Approve, Reject, Remember, Revoke, SendMessage, SubmitInput, SubmitResult
 from assent.messages import SHOWN, Message, read, read_request, shown
-from assent.protocol import Approve, Reject, RunRequest, SendMessage, SubmitInput, SubmitResult
+from assent.protocol import RunRequest
 
 from .strategies import HOSTILE, MEBIBYTE, json_values, message_names, texts, unhurried
 
@@ -21,6 +22,7 @@ FITTING: dict[str, dict[str, object]] = {
     "submit_result": {**ID, "output": 1},
     "submit_input": {**ID, "values": {}},
     "send_message": {"content": "hi", "by": "bob"},
+    "revoke": ID,
     "decide": {**ID, "verdict": "approve"},
     "deliver": {**ID, "output": 1},
 }
@@ -50,6 +52,15 @@ def problem(name: str, *arguments: object) -> str:
         ("decide", {**ID, "verdict": "approve", "reason": "ok"}, Approve(id="abcdef", by="bob", reason="ok")),
         ("decide", {**ID, "verdict": "reject", "reason": "no"}, Reject(id="abcdef", by="bob", reason="no")),
         ("deliver", {**ID, "output": [1]}, SubmitResult(id="abcdef", by="bob", output=[1])),
+        ("approve", {**ID, "arguments": {"a": 1}}, Approve(id="abcdef", by="bob", arguments={"a": 1})),
+        ("approve", {**ID, "remember": {"uses": 2}}, Approve(id="abcdef", by="bob", remember=Remember(uses=2))),
+        (
+            "submit_result",
+            {**ID, "output": 1, "evidence": "T-1"},
+            SubmitResult(id="abcdef", by="bob", output=1, evidence="T-1"),
+        ),
+        ("revoke", ID, Revoke(id="abcdef", by="bob")),
+        ("decide", {**ID, "verdict": "revoke", "reason": "ok"}, Revoke(id="abcdef", by="bob", reason="ok")),
         ("deliver", {**ID, "values": {}}, SubmitInput(id="abcdef", by="bob", values={})),
     ],
 )
@@ -98,6 +109,13 @@ def test_a_result_without_output_or_error_is_refused(name: str, body: dict[str, 
 def test_a_rejection_needs_a_reason(reason: dict[str, object]) -> None:
     assert "reason" in problem("reject", {**ID, **reason})
     assert "a rejection needs a reason" in problem("decide", {**ID, "verdict": "reject", **reason})
+
+
+@pytest.mark.parametrize("verdict", ["reject", "revoke"])
+@pytest.mark.parametrize("more", [{"arguments": {}}, {"remember": {"uses": 1}}])
+def test_only_an_approval_is_edited_or_remembered(verdict: str, more: dict[str, object]) -> None:
+    line = problem("decide", {**ID, "verdict": verdict, "reason": "no", **more})
+    assert "arguments and remember go with the verdict approve" in line
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), [-float("inf")], {"a": {"b": float("nan")}}])

@@ -7,11 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from assent.policy import NO_POLICY_VERSION, Decision, PermissionPolicy, Rule, gate_for, policy_version
+from assent.decorators import tool
+from assent.marking import approval
+from assent.policy import NO_POLICY_VERSION, Decision, PermissionPolicy, Rule, policy_version
 from assent.protocol import Verdict
-from assent.tools import Tool, approval, tool
+from assent.tools import Tool
 
-from .strategies import deploy, look, pay, unhurried
+from .strategies import deploy, gate_of, look, pay, unhurried
 
 DECISIONS: tuple[Decision, ...] = ("allow", "ask", "deny")
 decisions = st.sampled_from(DECISIONS)
@@ -20,7 +22,7 @@ rules = st.lists(st.builds(Rule, decision=decisions, tool=st.sampled_from(["*", 
 
 def verdict(tool: Tool | None, policy: PermissionPolicy | None, arguments: str = "{}") -> Verdict:
     """The verdict on a call of *tool*."""
-    return gate_for(tool, tool.name if tool else "ghost", arguments, policy).verdict
+    return gate_of(tool, policy, raw=arguments).verdict
 
 
 def test_without_a_policy_the_tools_own_flags_decide() -> None:
@@ -29,14 +31,14 @@ def test_without_a_policy_the_tools_own_flags_decide() -> None:
 
 def test_an_unknown_tool_is_denied_whatever_the_policy_says() -> None:
     for policy in (None, PermissionPolicy.of(allow=["*"]), PermissionPolicy(default="allow")):
-        gate = gate_for(None, "ghost", "{}", policy)
+        gate = gate_of(None, policy)
         assert (gate.verdict, gate.reason) == ("deny", "there is no tool named 'ghost'")
 
 
 def test_deny_beats_everything() -> None:
     policy = PermissionPolicy.of(allow=["*"], ask=["*"], deny=["*"])
     assert [verdict(each, policy) for each in (look, pay, deploy)] == ["deny"] * 3
-    gate = gate_for(pay, "pay", "not json", policy)
+    gate = gate_of(pay, policy, raw="not json")
     assert gate.verdict == "deny", "a denied tool tells nothing about its arguments"
 
 
@@ -46,7 +48,7 @@ def test_a_policy_cannot_loosen_a_tools_flag(given_rules: list[Rule], default: D
     policy = PermissionPolicy(rules=tuple(given_rules), default=default)
     assert verdict(pay, policy) in {"ask", "deny"}
     assert verdict(deploy, policy) in {"external", "deny"}
-    assert verdict(look, policy) == policy.decide("look")
+    assert verdict(look, policy) == policy.judge("look").decision
 
 
 @unhurried
@@ -54,7 +56,7 @@ def test_a_policy_cannot_loosen_a_tools_flag(given_rules: list[Rule], default: D
 def test_the_first_rule_that_matches_decides(given_rules: list[Rule], default: Decision) -> None:
     policy = PermissionPolicy(rules=tuple(given_rules), default=default)
     matching = [rule.decision for rule in given_rules if rule.matches("pay")]
-    assert policy.decide("pay") == (matching[0] if matching else default)
+    assert policy.judge("pay").decision == (matching[0] if matching else default)
 
 
 def test_a_policy_without_an_opinion_asks() -> None:
@@ -69,7 +71,7 @@ def test_the_default_may_be_set(default: Decision) -> None:
 
 def test_lists_of_globs_put_the_strict_ones_first() -> None:
     policy = PermissionPolicy.of(allow=["get_*"], ask=["get_secret"], deny=["get_all"])
-    assert [policy.decide(name) for name in ("get_x", "get_secret", "get_all", "put")] == [
+    assert [policy.judge(name).decision for name in ("get_x", "get_secret", "get_all", "put")] == [
         "allow",
         "ask",
         "deny",
@@ -95,7 +97,7 @@ def test_globs_match_the_whole_name_in_its_case(glob: str, name: str, matches: b
 
 
 def test_invalid_arguments_are_refused_before_anybody_is_asked() -> None:
-    gate = gate_for(pay, "pay", '{"amount": "much"}', None)
+    gate = gate_of(pay, None, raw='{"amount": "much"}')
     assert gate.verdict == "invalid"
     assert "amount" in (gate.reason or "")
     assert verdict(look, None, '{"to": "a", "to": "b"}') == "invalid"
@@ -135,10 +137,10 @@ def test_a_gate_says_whether_the_tool_may_run_twice() -> None:
         """Put a value."""
         return value
 
-    assert gate_for(pay, "pay", "{}", None).at_most_once
-    assert not gate_for(put, "put", "{}", None).at_most_once
-    assert not gate_for(look, "look", "{}", None).at_most_once
-    assert gate_for(look, "look", "{}", PermissionPolicy.of(ask=["*"])).at_most_once
+    assert gate_of(pay, None).at_most_once
+    assert not gate_of(put, None).at_most_once
+    assert not gate_of(look, None).at_most_once
+    assert gate_of(look, PermissionPolicy.of(ask=["*"])).at_most_once
 
 
 def test_a_gate_says_what_the_records_call_it() -> None:
@@ -148,5 +150,5 @@ def test_a_gate_says_what_the_records_call_it() -> None:
         """Drop a table."""
         return table
 
-    assert gate_for(drop, "drop", "{}", None).approval_type == "required"
-    assert gate_for(pay, "pay", "{}", None).approval_type is None
+    assert gate_of(drop, None).approval_type == "required"
+    assert gate_of(pay, None).approval_type is None

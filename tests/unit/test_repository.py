@@ -17,9 +17,10 @@ import assent
 ROOT = Path(__file__).parents[2]
 ARROW = ("assent", "activities", "workflows")
 PURE = (
-    "agent", "approvals", "attempts", "authorization", "calls", "conversation", "digest", "errors", "events", "layout",
-    "messages", "models", "policy", "protocol", "records", "render", "requirements", "run", "schema", "tools", "views",
-    "watching",
+    "activity_ids", "agent", "approvals", "attempts", "authorization", "calls", "commands", "conversation",
+    "deadlines", "decorators", "digest", "errors", "events", "explaining", "facts", "gates", "grants", "inbound",
+    "layout", "marking", "messages", "models", "notices", "policy", "protocol", "questions", "records", "render",
+    "requirements", "run", "schema", "snapshot", "tools", "turns", "views", "waiting", "watching", "webhooks",
 )  # fmt: skip
 
 

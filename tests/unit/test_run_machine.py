@@ -2,51 +2,40 @@
 
 from __future__ import annotations
 
-import copy
-import hashlib
-import json
-from collections import Counter
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from datetime import timedelta
 
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import initialize, precondition, rule
 from pydantic import JsonValue
 
-from assent.approvals import fold_name
-from assent.attempts import KEPT
-from assent.authorization import refusal
-from assent.digest import requirement_id
-from assent.events import CallModel, Event, RunTool
-from assent.protocol import DecisionResult, Gate, Item, ModelTurn, ToolCallInput
-from assent.requirements import Requirement, RunState
-from assent.run import MAX_TURNS, Run, Step, decide, state_of
+from assent.events import CheckAnswered, Failure, TimeReached
+from assent.protocol import Checked, Gate, ModelTurn, Verdict
 
+from .promises import Promises, fields_of
 from .strategies import (
-    PEOPLE,
-    TOOLS,
-    WORKFLOW_ID,
-    Play,
     function_call,
     gates,
     json_values,
     message_names,
     said,
+    spans,
     spellings,
     texts,
-    through_json,
+    timed_gates_of,
     written_arguments,
 )
 
-PERSON = {spelling: person for person, known in PEOPLE.items() for spelling in known}
-TOOL_OF = {"allow": "look", "ask": "pay", "external": "deploy"}
-COUNTED = {"approved", "rejected", "executed", "failed", "recorded"}
+TOOL_OF = {"allow": "look", "ask": "pay", "external": "deploy", "input": "transfer"}
+FOR_A_PERSON = '{"to": "A"}'
+Wanted = list[tuple[Gate | None, str]]
 
 calls = st.lists(st.tuples(gates | gates | gates | st.none(), written_arguments), min_size=1, max_size=5)
 words = st.text("abc `|é\n", min_size=1, max_size=8).filter(str.strip)
 positions = st.integers(0, 6)
 seldom = st.sampled_from([False] * 9 + [True])
+versions = st.sampled_from([2] * 9 + [1])
 ways_to_write_an_id: st.SearchStrategy[Callable[[str], str]] = st.sampled_from(
     [
         str,
@@ -57,6 +46,10 @@ ways_to_write_an_id: st.SearchStrategy[Callable[[str], str]] = st.sampled_from(
         lambda full: full[:5],
     ]
 )
+edits = st.fixed_dictionaries({}, optional={"to": st.sampled_from(["A", "B"]), "amount": st.integers(0, 9)})
+conditions = st.sampled_from([{"amount": {"at_most": 1000}}, {"to": ""}, {"amount": {"matches": "*"}}])
+bounds = st.sampled_from([{"uses": 1}, {"uses": 3}, {"seconds": 30}, {"seconds": 9_000, "uses": 2}])
+remembers = bounds | st.tuples(bounds, conditions).map(lambda both: {**both[0], "arguments": both[1]})
 extras = st.fixed_dictionaries(
     {},
     optional={
@@ -64,66 +57,50 @@ extras = st.fixed_dictionaries(
         "output": json_values,
         "error": texts,
         "values": json_values,
-        "verdict": st.sampled_from(["approve", "reject", "no"]),
+        "verdict": st.sampled_from(["approve", "reject", "revoke", "no"]),
         "arguments": st.just({}),
+        "remember": st.just({"uses": 1}),
+        "evidence": json_values,
     },
 )
+checked_gates = timed_gates_of("ask") | timed_gates_of("ask") | timed_gates_of("allow") | gates | st.none()
 
 
-class Witness(Play):
-    """A play in which every event is handled twice: it must come to the same, and leave its inputs alone."""
-
-    def tell(self, event: Event) -> Step:
-        """What the event comes to."""
-        run, run_before, event_before = self.run, copy.deepcopy(self.run), copy.deepcopy(event)
-        step = super().tell(event)
-        assert repr(decide(run_before, event_before)) == repr(step), "the same events come to the same"
-        assert repr(run) == repr(run_before), "the run it is given is left alone"
-        assert repr(event) == repr(event_before), "the event it is given is left alone"
-        return step
-
-
-class Lives(RuleBasedStateMachine):
+class Lives(Promises):
     """One run, told anything that could happen; what it promises is checked at every step."""
 
-    def __init__(self) -> None:
-        """Begin with nothing."""
-        super().__init__()
-        self.play = Witness()
-        self.gates: dict[tuple[int, int], Gate | None] = {}
-        self.voters: dict[str, set[str]] = {}
-        self.said: list[str] = []
-        self.not_counted = 0
-        self.rebuilt: list[Item] = []
-
-    @property
-    def run_now(self) -> Run:
-        """The run as it is."""
-        return self.play.run
-
-    # -- what happens -------------------------------------------------------------------------------------------------
+    # -- the run, its model and its tools -----------------------------------------------------------------------------
 
     @initialize(
         wanted=calls,
         early=st.lists(words, max_size=2),
         requested_by=st.none() | spellings,
         max_turns=st.none() | st.integers(2, 8),
+        max_tool_calls=st.none() | st.none() | st.integers(0, 9),
+        version=versions,
     )
     def starts(
-        self, wanted: list[tuple[Gate | None, str]], early: list[str], requested_by: str | None, max_turns: int | None
+        self,
+        wanted: Wanted,
+        early: list[str],
+        requested_by: str | None,
+        max_turns: int | None,
+        max_tool_calls: int | None,
+        version: int,
     ) -> None:
         """The run begins; messages may be there before it does."""
         for content in early:
             self.chats(content)
         self.said.append("do it")
-        self.watch(lambda: self.play.start(requested_by=requested_by, max_turns=max_turns))
-        self.answers(wanted)
+        limits = {"max_turns": max_turns, "max_tool_calls": max_tool_calls}
+        self.watch(lambda: self.play.start(requested_by=requested_by, **limits))
+        self.answers(wanted, version=version)
 
     @precondition(lambda self: self.run_now.model_running or self.run_now.ended)
-    @rule(wanted=calls)
-    def model_asks_for_tools(self, wanted: list[tuple[Gate | None, str]]) -> None:
+    @rule(wanted=calls, version=versions, policy=st.sampled_from(["p1", "p1", "p2"]), notices=st.booleans())
+    def model_asks_for_tools(self, wanted: Wanted, version: int, policy: str, notices: bool) -> None:
         """The model answers with calls."""
-        self.answers(wanted)
+        self.answers(wanted, version=version, policy=policy, notices=notices)
 
     @precondition(lambda self: self.run_now.model_running or self.run_now.ended)
     @rule(follow_up=st.sampled_from([True, True, True, False]))
@@ -131,22 +108,28 @@ class Lives(RuleBasedStateMachine):
         """The model answers finally, or with something that does not fit the output type."""
         self.answers([], follow_up=follow_up)
 
-    def answers(self, wanted: list[tuple[Gate | None, str]], *, follow_up: bool = False) -> None:
+    def answers(
+        self, wanted: Wanted, *, follow_up: bool = False, version: int = 2, policy: str = "p1", notices: bool = True
+    ) -> None:
         """The model answers."""
         turn = self.run_now.turn
-        named = [(f"call-{turn}-{position}", gate) for position, (gate, _) in enumerate(wanted)]
-        items = [said("words")] + [
-            function_call(call_id, TOOL_OF.get(gate.verdict if gate else "", "pay"), arguments)
-            for (call_id, gate), (_, arguments) in zip(named, wanted, strict=True)
-        ]
+        named = [(f"call-{turn}-{position}", gate, raw) for position, (gate, raw) in enumerate(wanted)]
+        items = [said("words")]
+        for call_id, gate, raw in named:
+            tool = TOOL_OF.get(gate.verdict if gate else "", "pay")
+            items.append(function_call(call_id, tool, FOR_A_PERSON if tool == "transfer" else raw))
         answer = ModelTurn(
             items=items,
-            gates={call_id: gate for call_id, gate in named if gate is not None},
-            policy_version="p1",
+            gates={call_id: gate for call_id, gate, _ in named if gate is not None},
+            policy_version=policy,
+            version=version,
             follow_up="again" if follow_up else None,
+            notices=notices,
         )
         if not self.run_now.ended:
-            self.gates |= {(turn, position): gate for position, (gate, _) in enumerate(wanted)}
+            for position, (_, gate, _) in enumerate(named):
+                self.gates[turn, position] = gate
+                self.licensed[turn, position] = 1
             self.rebuilt += items
             self.said += ["again"] if follow_up and not wanted else []
         self.watch(lambda: self.play.model(answer))
@@ -158,25 +141,91 @@ class Lives(RuleBasedStateMachine):
         if really:
             self.watch(self.play.model_fails)
 
-    @precondition(lambda self: self.run_now.calls)
-    @rule(choice=positions, stray=seldom, kind=st.sampled_from(["output", "error", "refused", "lost"]), text=texts)
-    def tool_returns(self, choice: int, stray: bool, kind: str, text: str) -> None:
-        """A result arrives, or the loss of a worker: for a call that runs or, now and then, for any other."""
+    def comes_back(self, choice: int, *, stray: bool = False) -> int | None:
+        """A call that runs or, now and then, any other; None where there is none."""
         running = [position for position, call in enumerate(self.run_now.calls) if call.running]
-        position = choice if stray or not running else running[choice % len(running)]
+        return choice if stray else running[choice % len(running)] if running else None
+
+    @precondition(lambda self: self.run_now.calls)
+    @rule(choice=positions, stray=seldom, kind=st.sampled_from(["output", "error", "refused"]), text=texts)
+    def tool_returns(self, choice: int, stray: bool, kind: str, text: str) -> None:
+        """A result arrives, for a call that runs or, now and then, for any other."""
+        position = self.comes_back(choice, stray=stray)
+        if position is not None:
+            self.returned(position, **{kind: text})
+
+    @precondition(lambda self: any(call.running for call in self.run_now.calls))
+    @rule(choice=positions, seconds=spans)
+    def no_worker_serves_it(self, choice: int, seconds: float) -> None:
+        """The call came to a worker that does not know its agent."""
+        position = self.comes_back(choice)
+        assert position is not None
+        self.licensed[self.run_now.turn, position] += 1
+        self.returned(position, refused="not here", again_after=seconds)
+
+    @precondition(lambda self: any(call.running for call in self.run_now.calls))
+    @rule(choice=positions, data=st.data())
+    def today_it_takes_more(self, choice: int, data: st.DataObject) -> None:
+        """The call is refused by today's policy, which wants somebody to decide about it."""
+        position = self.comes_back(choice)
+        assert position is not None
+        asks: Verdict = "input" if self.run_now.calls[position].call.tool == "transfer" else "ask"
+        gate = data.draw(timed_gates_of(asks) | timed_gates_of("external"))
+        self.gates[self.run_now.turn, position] = gate
+        self.licensed[self.run_now.turn, position] += 1
+        self.returned(position, refused="stricter", gate=gate, policy_version="p2")
+
+    def returned(self, position: int, **outcome: object) -> None:
+        """A result arrives."""
         before = self.run_now
-        if kind == "lost":
-            self.watch(lambda: self.play.lose(position))
-        else:
-            self.watch(lambda: self.play.tool(position, **{kind: text}))
-        if position not in running:
+        running = position < len(before.calls) and before.calls[position].running
+        due = before.wake_at is not None and before.wake_at <= self.play.at
+        self.watch(lambda: self.play.comes(position, outcome), returns=position)
+        if not running and not due:
             assert self.run_now == before, "a result that nobody waits for is not used"
+
+    @precondition(lambda self: any(call.running for call in self.run_now.calls))
+    @rule(choice=positions)
+    def worker_is_lost(self, choice: int) -> None:
+        """The worker of a call is lost: somebody is asked what came of it, or the model is told."""
+        position = self.comes_back(choice)
+        assert position is not None
+        call, known = self.run_now.calls[position], len(self.run_now.requirements)
+        turn = self.run_now.turn
+        self.watch(lambda: self.play.lose(position), returns=position)
+        opened = self.run_now.requirements[known:]
+        if [each.kind for each in opened] == ["outcome"]:
+            self.licensed[turn, position] += 1
+            assert call.gate.at_most_once
+            assert opened[0].follows == call.requirement_id
 
     @rule(really=seldom)
     def cancels(self, really: bool) -> None:
         """Somebody cancels the run."""
         if really:
             self.watch(self.play.cancel)
+
+    # -- time ---------------------------------------------------------------------------------------------------------
+
+    @rule(seconds=spans, fires=st.booleans())
+    def time_passes(self, seconds: float, fires: bool) -> None:
+        """Time passes; the timer fires, or whatever happens next is the first to see how late it is."""
+        if fires:
+            self.timer = None
+            self.watch(lambda: self.play.wait(seconds=seconds))
+        else:
+            self.play.at += timedelta(seconds=seconds)
+
+    @precondition(lambda self: self.run_now.wake_at is not None)
+    @rule()
+    def timer_fires(self) -> None:
+        """The timer fires at exactly the time it was set to, or as soon after as a worker can."""
+        assert self.run_now.wake_at is not None
+        self.play.at = max(self.play.at, self.run_now.wake_at)
+        self.timer = None
+        self.watch(lambda: self.play.tell(TimeReached(self.play.at)))
+
+    # -- people -------------------------------------------------------------------------------------------------------
 
     @rule(content=words)
     def chats(self, content: str) -> None:
@@ -190,11 +239,28 @@ class Lives(RuleBasedStateMachine):
         self.message("approve", {"id": write(self.an_id(index)), "by": by})
 
     @precondition(lambda self: self.run_now.pending)
-    @rule(index=positions, by=spellings)
-    def approves_what_waits(self, index: int, by: str) -> None:
-        """Somebody approves a requirement that waits."""
+    @rule(index=positions, by=spellings, remember=st.none() | remembers)
+    def approves_what_waits(self, index: int, by: str, remember: Mapping[str, object] | None) -> None:
+        """Somebody approves a requirement that waits, and may have that remembered."""
         pending = self.run_now.pending
-        self.message("decide", {"id": pending[index % len(pending)].short_id, "by": by, "verdict": "approve"})
+        more = {} if remember is None else {"remember": remember}
+        self.message("decide", {"id": pending[index % len(pending)].short_id, "by": by, "verdict": "approve", **more})
+
+    @precondition(lambda self: self.run_now.pending)
+    @rule(index=positions, by=spellings, arguments=edits)
+    def edits_what_waits(self, index: int, by: str, arguments: dict[str, JsonValue]) -> None:
+        """Somebody approves a requirement that waits, with other arguments."""
+        pending = self.run_now.pending
+        self.message("approve", {"id": pending[index % len(pending)].id, "by": by, "arguments": arguments})
+
+    @precondition(lambda self: self.run_now.pending)
+    @rule(index=positions, by=spellings, amount=st.integers(0, 9))
+    def answers_what_waits(self, index: int, by: str, amount: int) -> None:
+        """Somebody fills something in or hands something in, as it is waited for."""
+        pending = self.run_now.pending
+        found = pending[index % len(pending)]
+        what: dict[str, object] = {"values": {"amount": amount}} if found.kind == "input" else {"output": amount}
+        self.message("deliver", {"id": found.id, "by": by, **what})
 
     @precondition(lambda self: self.run_now.requirements)
     @rule(index=positions, write=ways_to_write_an_id, by=spellings)
@@ -208,6 +274,14 @@ class Lives(RuleBasedStateMachine):
         """Somebody hands in a result, for a call that takes one or for one that does not."""
         self.message("deliver", {"id": self.an_id(index), "by": by, "output": output})
 
+    @precondition(lambda self: self.run_now.grants)
+    @rule(index=positions, write=ways_to_write_an_id, by=spellings, really=seldom)
+    def revokes(self, index: int, write: Callable[[str], str], by: str, really: bool) -> None:
+        """Somebody revokes a grant."""
+        if really:
+            grant = self.run_now.grants[index % len(self.run_now.grants)]
+            self.message("revoke", {"id": write(grant.id), "by": by})
+
     @rule(name=message_names, index=positions, by=spellings, more=extras, garbage=st.none() | st.lists(json_values))
     def sends_something_odd(
         self, name: str, index: int, by: str, more: dict[str, JsonValue], garbage: list[JsonValue] | None
@@ -218,186 +292,29 @@ class Lives(RuleBasedStateMachine):
         else:
             self.message(name, *(garbage or []))
 
-    # -- how it is watched --------------------------------------------------------------------------------------------
+    @precondition(lambda self: self.run_now.checks)
+    @rule(choice=positions, problem=st.none() | st.none() | texts, gate=checked_gates, fails=seldom, stray=seldom)
+    def is_checked(self, choice: int, problem: str | None, gate: Gate | None, fails: bool, stray: bool) -> None:
+        """A worker has checked one of the things that people sent, in whatever order, or could not."""
+        before = self.run_now
+        check = before.checks[choice % len(before.checks)]
+        number = check.number + 1_000 if stray else check.number
+        found = Failure("Timeout", "no worker") if fails else Checked(problem=problem, gate=gate, policy_version="p2")
+        event = CheckAnswered(self.play.at, number, found)
+        step = self.watch(lambda: self.play.tell(event), by=str(fields_of(check.event.arguments[0])["by"]))
+        assert stray or step.result is not None or step.run.ended, "whoever waits for a check is answered"
 
     def an_id(self, index: int) -> str:
         """The id of one of the requirements."""
         return self.run_now.requirements[index % len(self.run_now.requirements)].id
 
-    def message(self, name: str, *arguments: JsonValue) -> None:
-        """A message arrives; it counts, or it is kept."""
-        step = self.watch(lambda: self.play.send(name, *arguments))
-        body = arguments[0] if arguments else None
-        result = step.result
-        assert result is not None
-        if result.status not in COUNTED:
-            self.not_counted += 1
-            assert not step.commands, "what does not count changes nothing"
-        elif result.requirement_id is None:
-            assert isinstance(body, dict)
-            self.said.append(str(body["content"]).strip())
-        else:
-            assert isinstance(body, dict)
-            self.vote_counted(result, str(body["by"]))
-
-    def vote_counted(self, result: DecisionResult, by: str) -> None:
-        """A vote counted: by somebody who may, once."""
-        requirement = self.requirement(result.requirement_id)
-        person, request = PERSON[by], self.run_now.request
-        if requirement.approvers is not None:
-            assert person in {PERSON[name] for name in requirement.approvers}
-        if result.status in {"executed", "failed"}:
-            assert requirement.kind == "external", "only an external call takes a result"
-        if result.status not in {"approved", "recorded"}:
-            return
-        assert requirement.kind == "confirmation", "only a confirmation is approved"
-        voters = self.voters.setdefault(requirement.id, set())
-        assert person not in voters, "one person is one vote"
-        if request and request.requested_by and not requirement.self_approval:
-            assert person != PERSON[request.requested_by], "who asked may not approve"
-        voters.add(person)
-
-    def requirement(self, identity: str | None) -> Requirement:
-        """The requirement of this id."""
-        return next(each for each in self.run_now.requirements if each.id == identity)
-
-    def watch(self, happen: Callable[[], object]) -> Step:
-        """Let something happen, and compare the run before and after."""
-        before, commands = self.run_now, len(self.play.commands)
-        answer = happen()
-        result = answer if isinstance(answer, DecisionResult) else None
-        step = Step(self.run_now, tuple(self.play.commands[commands:]), result)
-        if before.ended:
-            assert not step.commands, "nothing after the end"
-            assert without_attempts(before) == without_attempts(step.run), "only attempts are kept after the end"
-        now = {each.id: each for each in step.run.requirements}
-        for each in before.requirements:
-            assert each.status in {"pending", now[each.id].status}, "a terminal state is never left"
-        for command in step.commands:
-            if isinstance(command, CallModel):
-                self.model_is_called(command)
-        return step
-
-    def model_is_called(self, command: CallModel) -> None:
-        """What a model call carries and what it names make up the conversation, with every call answered once."""
-        call = through_json(command.input)
-        if call.prefix is not None:
-            assert call.prefix.length == len(self.rebuilt)
-            assert call.prefix.digest == digest_of(self.rebuilt)
-        else:
-            assert not self.rebuilt
-        self.rebuilt += call.delta
-        asked = [item["call_id"] for item in self.rebuilt if item.get("type") == "function_call"]
-        answered = [item["call_id"] for item in self.rebuilt if item.get("type") == "function_call_output"]
-        assert answered == asked, "every call is answered once, in order"
-        assert not self.run_now.queued, "the model reads what was queued"
-
-    # -- what always holds --------------------------------------------------------------------------------------------
-
-    @invariant()
-    def no_call_runs_twice(self) -> None:
-        """Each call has at most one command in the whole life of its run."""
-        counts = Counter((command.turn, command.position) for command in self.play.ran)
-        assert all(count == 1 for count in counts.values())
-
-    @invariant()
-    def only_what_was_allowed_or_approved_runs(self) -> None:
-        """A tool runs because its gate allows it, or because as many people as it takes approved exactly this."""
-        for command in self.play.ran:
-            gate = self.gates[command.turn, command.position]
-            assert gate is not None
-            assert gate.verdict in {"allow", "ask"}
-            assert (command.input.authorization is not None) == (gate.verdict == "ask")
-            if gate.verdict == "ask":
-                self.was_approved(command, gate)
-            call = ToolCallInput.model_validate_json(command.input.model_dump_json(exclude_unset=True))
-            now = self.play.at
-            assert refusal(TOOLS[command.tool], call, None, workflow_id=WORKFLOW_ID, now=now) is None
-
-    def was_approved(self, command: RunTool, gate: Gate) -> None:
-        """As many people as the gate wants approved the call, and its authorization says so."""
-        shown = command.input.authorization
-        assert shown is not None
-        requirement = self.requirement(shown.requirement_id)
-        assert requirement.status == "approved"
-        assert len(self.voters[requirement.id]) == gate.needed
-        assert len({fold_name(name) for name in shown.approved_by}) == gate.needed
-        assert shown.requirement_id == requirement_id(
-            workflow_id=WORKFLOW_ID,
-            nonce=shown.nonce,
-            call_id=command.input.call_id,
-            tool=command.tool,
-            arguments=command.input.arguments,
-            policy_version=shown.policy_version,
-            needed=gate.needed,
-            expires_at=gate.expires_at,
-        )
-
-    @invariant()
-    def the_conversation_is_what_was_said(self) -> None:
-        """What model calls carried, with what the model answered, is the conversation; and so is its digest."""
-        conversation = self.run_now.conversation
-        assert list(conversation.items) == self.rebuilt
-        assert conversation.digest == digest_of(self.rebuilt)
-        if not self.run_now.ended:
-            words = [item for item in (*conversation.items, *self.run_now.queued) if item.get("role") == "user"]
-            assert sorted(str(item["content"]) for item in words) == sorted(self.said), "no message is lost"
-
-    @invariant()
-    def at_most_one_model_call_is_under_way(self) -> None:
-        """A model call is made when none is under way, and never beside a tool call."""
-        run = self.run_now
-        answered = sum(type(event).__name__ in {"ModelAnswered", "ModelFailed"} for event in self.play.events)
-        if not run.ended:
-            assert len(self.play.asked) - answered == int(run.model_running)
-            assert not (run.model_running and any(call.running for call in run.calls))
-        assert run.turn == len(self.play.asked) <= run.max_turns <= MAX_TURNS
-
-    @invariant()
-    def waiting_says_that_nothing_moves(self) -> None:
-        """A run waits when something is pending and nothing runs; one that has ended has nothing open."""
-        run, state = self.run_now, state_of(self.run_now)
-        if run.ended:
-            assert not run.pending
-            assert state.running == 0
-            assert all(each.execution != "running" for each in run.requirements)
-        else:
-            assert (run.status == "waiting") == bool(run.pending and not state.running)
-            assert run.pending or state.running or not self.play.asked, "a run is never stuck"
-
-    @invariant()
-    def nothing_that_was_sent_vanishes(self) -> None:
-        """What did not count is kept, bounded, and what the bound pushed out is counted."""
-        assert len(self.run_now.attempts) <= KEPT
-        assert len(self.run_now.attempts) + self.run_now.attempts_dropped == self.not_counted
-
-    @invariant()
-    def the_state_survives_as_json(self) -> None:
-        """The state of a run is its durable JSON."""
-        state = state_of(self.run_now)
-        assert RunState.model_validate_json(state.model_dump_json()) == state
-
-
-def without_attempts(run: Run) -> Run:
-    """The run, without what did not count."""
-    return replace(run, attempts=(), attempts_dropped=0)
-
-
-def digest_of(items: list[Item]) -> str:
-    """The running digest, worked out from its definition."""
-    digest = ""
-    for item in items:
-        whole = ["assent.item.v1", digest, item]
-        text = json.dumps(whole, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-        digest = hashlib.sha256(text.encode()).hexdigest()
-    return digest
-
 
 TestLives = Lives.TestCase
 TestLives.settings = settings(
-    max_examples=100,
-    stateful_step_count=30,
+    max_examples=60,
+    stateful_step_count=40,
     deadline=None,
+    report_multiple_bugs=False,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
     phases=(Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink),
 )

@@ -16,9 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, BeforeValidator, Field, JsonValue
 
+from assent.decorators import tool_from
 from assent.errors import ArgumentsError
 from assent.schema import Parameter, argument_schema, read_docstring
-from assent.tools import tool_from
 
 
 class Line(BaseModel):

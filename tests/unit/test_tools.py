@@ -18,9 +18,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 
+from assent.decorators import tool, tool_from
 from assent.errors import ConfigurationError
 from assent.protocol import RESERVED_TOOL_NAMES, ToolOptions
-from assent.tools import Tool, ToolContext, tool, tool_from
+from assent.tools import Tool, ToolContext
 
 
 class Order(BaseModel):
@@ -194,9 +195,58 @@ def test_two_pauses_exclude_each_other() -> None:
     assert "exclude each other" in refusal(add, requires_confirmation=True, requires_user_input=True)
 
 
-def test_user_input_arrives_later() -> None:
-    assert "arrives with a later version" in refusal(add, requires_user_input=True)
-    assert "arrives with a later version" in refusal(add, user_input_fields=["a"])
+async def asks_async(arguments: dict[str, object]) -> bool:
+    """A gate of the wrong kind."""
+    return bool(arguments)
+
+
+def always(_: object) -> bool:
+    """A gate that asks."""
+    return True
+
+
+def three(arguments: object, context: object, more: object) -> bool:
+    """A gate that nobody could call."""
+    return bool(arguments and context and more)
+
+
+@pytest.mark.parametrize("value", [None, "yes", 1, three, lambda: True])
+def test_requires_confirmation_is_a_boolean_or_a_function_of_one_or_two(value: object) -> None:
+    line = refusal(add, requires_confirmation=value)
+    assert line.startswith(f"tool 'add': requires_confirmation is {value!r}; give a boolean, or a function of")
+
+
+def test_a_gate_is_not_async() -> None:
+    assert "give a function that is not async" in refusal(add, requires_confirmation=asks_async)
+
+
+def test_a_function_for_a_gate_is_kept_and_pauses() -> None:
+    made = tool(requires_confirmation=lambda arguments: bool(arguments["a"]))(add)
+    assert callable(made.requires_confirmation)
+    assert "exclude each other" in refusal(add, requires_confirmation=always, external_execution=True)
+    assert "runs at most once" in refusal(add, requires_confirmation=always, retries=1)
+
+
+def test_effects_are_declared_and_exclude_each_other() -> None:
+    assert tool(read_only=True)(add).effects == {"read_only"}
+    assert tool(destructive=True)(add).effects == {"destructive"}
+    assert tool(add).effects == frozenset()
+    line = "tool 'add': read_only and destructive exclude each other; keep one"
+    assert refusal(add, read_only=True, destructive=True) == line
+
+
+def test_a_person_fills_in_something_that_there_is() -> None:
+    def nothing(context: ToolContext) -> None: ...
+
+    assert "user_input_fields names 'c', but its parameters are: a, b" in refusal(add, user_input_fields=["a", "c"])
+    assert "asks a person for nothing" in refusal(add, user_input_fields=[])
+    assert "asks a person for nothing" in refusal(nothing, requires_user_input=True)
+    assert "but its parameters are: none" in refusal(nothing, user_input_fields=["context"])
+
+
+def test_what_a_person_fills_in_runs_at_most_once_unless_idempotent() -> None:
+    assert "runs at most once" in refusal(add, requires_user_input=True, retries=1)
+    assert tool(requires_user_input=True, retries=1, idempotent=True)(add).requires_user_input
 
 
 # -- what is no tool --------------------------------------------------------------------------------------------------

@@ -80,11 +80,14 @@ async def test_a_result_from_outside_is_handed_in_as_json(assent_environment: En
         wrong = await at.assent("approve", run_id, short, "--by", "bob")
         assert wrong.code == 1
         assert "use submit_result" in wrong.err
-        done = await at.assent("submit-result", run_id, short, "--by", "bob", "--output", '{"at": 3}')
+        unfit = await at.assent("submit-result", run_id, short, "--by", "bob", "--output", '{"at": 3}', "--json")
+        assert (unfit.code, unfit.json["status"]) == (1, "refused")
+        assert "string" in unfit.err
+        done = await at.assent("submit-result", run_id, short, "--by", "bob", "--output", '"{at: 3}"')
         assert (done.code, "executed" in done.out) == (0, True)
         assert (await at.client.run(run_id).result()).content == "Shipped."
         [record] = await at.client.audit(run_id)
-        assert record.result == '{"at":3}'
+        assert record.result == "{at: 3}"
 
 
 # -- following --------------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from functools import partial
 
 import pytest
 from pydantic import BaseModel
+from temporalio.api.enums.v1 import EventType
 from temporalio.testing import ActivityEnvironment
 
 from activities.run_tool import ToolCalls
@@ -27,6 +28,8 @@ from assent.protocol import ToolCallInput
 from assent.testing import Approved, Conversation, Environment, Rejected, call, calls, check_replay, drive, fails, says
 from tests.support import tools
 from tests.support.visibility import soon
+
+TIMER_STARTED = EventType.EVENT_TYPE_TIMER_STARTED
 
 
 def outputs(seen: Conversation) -> str:
@@ -263,7 +266,8 @@ async def test_the_activity_refuses_what_was_not_approved(assent_environment: En
     with ThreadPoolExecutor(1) as threads:
         activity = ToolCalls({"ops": agent}, threads).activity_for(tools.pay)
         environment = ActivityEnvironment()
-        environment.info = dataclasses.replace(environment.info, workflow_id=run.id)
+        execution = approved.authorization.execution_id if approved.authorization else None
+        environment.info = dataclasses.replace(environment.info, workflow_id=run.id, workflow_run_id=execution)
         swapped = approved.model_copy(update={"arguments": approved.arguments.replace("1", "1000000")})
         spaced = approved.model_copy(update={"arguments": approved.arguments + " "})
         stripped = approved.model_copy(update={"authorization": None})
@@ -285,6 +289,30 @@ async def test_a_tool_renamed_while_its_call_waits_is_told_to_the_model(assent_e
         assert state.content == "Not run: there is no tool named 'pay' any more"
         [record] = await run.audit()
         assert (record.status, record.execution) == ("approved", "refused")
+
+
+async def test_a_worker_that_does_not_serve_the_agent_leaves_the_approved_call_to_another(
+    assent_environment: Environment,
+) -> None:
+    agent = Agent(name="ops", model=assent_environment.chat(calls(call("pay", to="a", amount=1))), tools=tools.ALL)
+    other = Agent(name="other", model=assent_environment.chat(says("hello")), tools=tools.ALL)
+    async with assent_environment.serve(agent) as client:
+        run = await client.start("ops", "Go.")
+        [requirement] = (await run.until_paused()).active_requirements
+    handle = client.temporal.get_workflow_handle(run.id)
+    async with assent_environment.serve(other, task_queue=client.task_queue, cached_runs=0):
+        await run.approve(requirement, by="bob")
+        state = await soon(run.state, lambda state: not state.running)
+        assert (state.status, [each.status for each in state.requirements]) == ("running", ["approved"])
+        assert state.requirements[0].execution is None
+        assert await handle.query("state") == state.model_dump(mode="json")
+        events = (await run.history()).events
+        timers = [event.timer_started_event_attributes for event in events if event.event_type == TIMER_STARTED]
+        assert [50 < each.start_to_fire_timeout.ToSeconds() <= 60 for each in timers] == [True]
+        await run.cancel()
+        assert (await run.until_paused()).status == "cancelled"
+        await check_replay(await run.history())
+    assert tools.ran(run.id) == []
 
 
 async def test_resume_from_the_json_of_a_paused_run(assent_environment: Environment) -> None:

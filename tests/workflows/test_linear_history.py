@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from datetime import UTC, datetime, timedelta
 
+import pytest
 from temporalio.api.enums.v1 import EventType
 from temporalio.api.history.v1 import HistoryEvent
 
-from assent import Agent, RunHandle, approval, tool
-from assent.testing import Approved, Conversation, Environment, Reply, Step, call, calls, drive, says
+from assent import Agent, Remember, RunHandle, RunState, ToolContext, approval, tool
+from assent.client import AgentClient
+from assent.testing import Approved, Conversation, Environment, Reply, Step, call, calls, check_replay, drive, says
 from tests.support import tools
 
 KIB = 1024
@@ -120,3 +124,184 @@ async def test_reused_call_ids_of_a_sloppy_provider_are_told_apart(assent_enviro
         run = await client.start("reader", "Look.")
         state = await drive(run, lambda _: Approved())
         assert state.content == "value of a, value of b, value of c, value of d"
+
+
+# -- the rules that are about time and people: the query, a replay of the history, says what its fold says ------------
+
+
+@approval(
+    approvers=["ann"],
+    expires_after=timedelta(seconds=2),
+    remind_every=timedelta(milliseconds=500),
+    escalate=[(timedelta(seconds=1), ["carol"])],
+)
+@tool
+def wire(context: ToolContext, to: str) -> str:
+    """Wire money, if somebody approves it soon."""
+    tools.note(context, f"wire({to})")
+    return f"wired to {to}"
+
+
+@approval
+@tool(requires_confirmation=True, timeout=timedelta(milliseconds=500))
+async def print_label(context: ToolContext, order: str) -> str:
+    """Print a label; the first time in a run the printer never answers."""
+    tools.note(context, f"print_label({order})")
+    if len(tools.ran(context.run_id)) == 1:
+        await asyncio.sleep(600)
+    return f"printed {order}"
+
+
+def teller(running: Environment, *turns: Step) -> Agent:
+    """An agent that makes the calls of *turns*, and then says what it was told."""
+    told: Step = lambda seen: says(json.dumps(list(seen.tool_outputs.values())))  # noqa: E731 - a step is a function
+    return Agent(name="teller", model=running.responses(*turns, told), tools=[*tools.ALL, wire, print_label])
+
+
+async def agreed(client: AgentClient, run: RunHandle) -> RunState:
+    """The run's state, once it is sure that the run and the fold of its history tell the same."""
+    state = await run.state()
+    assert state.model_dump(mode="json") == await client.temporal.get_workflow_handle(run.id).query("state")
+    return state
+
+
+async def finished(client: AgentClient, run: RunHandle) -> tuple[RunState, list[str]]:
+    """The state and what the model was told, once the run has ended, agrees with its fold, and replays."""
+    async with asyncio.timeout(30):
+        told: list[str] = json.loads((await run.result()).content)
+    state = await agreed(client, run)
+    await check_replay(await run.history())
+    return state, told
+
+
+async def test_a_deadline_that_passes_while_the_worker_is_stopped_is_kept(assent_environment: Environment) -> None:
+    agent = teller(assent_environment, calls(call("wire", to="bob")))
+    async with assent_environment.serve(agent, cached_runs=0) as client:
+        run = await client.start("teller", "Go.")
+        [requirement] = (await run.until_paused()).active_requirements
+    assert requirement.expires_at is not None
+    await asyncio.sleep((requirement.expires_at - datetime.now(UTC)).total_seconds() + 0.1)
+    assert [each.status for each in (await run.state()).requirements] == ["pending"], "nobody was there to end it"
+    await run.send("approve", {"id": requirement.id, "by": "ann"})
+    async with assent_environment.serve(agent, task_queue=client.task_queue, cached_runs=0):
+        state, told = await finished(client, run)
+    [expired] = state.requirements
+    assert (expired.status, expired.resolved_by, expired.execution) == ("expired", None, None)
+    assert [(each.status, each.by) for each in state.attempts] == [("late", "ann")]
+    assert told[0].startswith("Expired: nobody decided")
+    assert tools.ran(run.id) == []
+
+
+async def test_who_may_decide_once_time_has_passed_is_the_same_with_and_without_a_worker(
+    assent_environment: Environment,
+) -> None:
+    agent = teller(assent_environment, calls(call("wire", to="bob")))
+    async with assent_environment.serve(agent, cached_runs=0) as client:
+        run = await client.start("teller", "Go.")
+        [requirement] = (await run.until_paused()).active_requirements
+        async with asyncio.timeout(20):
+            while not (await run.state()).requirements[0].escalated:  # noqa: ASYNC110 - only the history tells
+                await asyncio.sleep(0.05)
+        escalated = (await agreed(client, run)).requirements[0]
+        assert escalated.approvers == ["ann", "carol"]
+        assert escalated.reminders >= 1
+        assert (await run.approve(requirement, by="carol")).status == "approved"
+        _, told = await finished(client, run)
+        assert told == ["wired to bob"]
+
+
+async def test_an_edit_is_rebuilt_as_it_was_made(assent_environment: Environment) -> None:
+    agent = teller(assent_environment, calls(call("pay", to="a", amount=500), call("pay", to="b", amount=7)))
+    async with assent_environment.serve(agent, cached_runs=0) as client:
+        run = await client.start("teller", "Go.")
+        first, second = (await run.until_paused()).active_requirements
+        wrong = await run.approve(first, by="bob", arguments={"to": "a", "amount": "much"})
+        assert wrong.status == "refused"
+        await agreed(client, run)
+        edited = await run.approve(first, by="bob", arguments={"to": "a", "amount": 5})
+        assert edited.status == "approved"
+        assert len((await run.until_paused()).active_requirements) == 1
+        await agreed(client, run)
+        await run.send("approve", {"id": second.id, "by": "bob", "arguments": {"to": "c", "amount": 7}})
+        state, told = await finished(client, run)
+        assert sorted(tools.ran(run.id)) == ["pay(a, 5)", "pay(c, 7)"]
+        assert [each.status for each in state.requirements] == ["superseded", "superseded", "approved", "approved"]
+        assert [each.follows for each in state.requirements[2:]] == [first.id, second.id]
+        assert all("paid" in each for each in told)
+
+
+@pytest.mark.parametrize("cached_runs", [0, 1_000])
+async def test_what_piles_up_while_the_worker_is_stopped_is_decided_in_the_order_of_the_history(
+    assent_environment: Environment, cached_runs: int
+) -> None:
+    agent = teller(assent_environment, calls(call("pay", to="a", amount=1), call("pay", to="b", amount=2)))
+    async with assent_environment.serve(agent, cached_runs=cached_runs) as client:
+        run = await client.start("teller", "Go.")
+        first, second = (await run.until_paused()).active_requirements
+    await run.send("approve", {"id": first.id, "by": "ann", "arguments": {"to": "a", "amount": 9}})
+    await run.send("approve", {"id": first.id, "by": "bob"})
+    await run.send("approve", {"id": second.id, "by": "ann", "arguments": {"to": "b", "amount": 3}})
+    await run.send("approve", {"id": second.id, "by": "bob", "arguments": {"to": "b", "amount": 4}})
+    async with assent_environment.serve(agent, task_queue=client.task_queue, cached_runs=cached_runs):
+        state, _ = await finished(client, run)
+    # A decision that needs no check is not kept waiting by one that does; of two edits, the one checked first counts.
+    ran = sorted(tools.ran(run.id))
+    assert ran[0] == "pay(a, 1)"
+    assert ran[1] in {"pay(b, 3)", "pay(b, 4)"}
+    assert len(ran) == 2
+    assert len(state.attempts) == 2
+    assert {each.status for each in state.attempts} <= {"late", "superseded"}
+
+
+async def test_a_grant_that_was_used_twice_is_rebuilt_with_its_uses(assent_environment: Environment) -> None:
+    agent = teller(
+        assent_environment,
+        calls(call("pay", to="a", amount=1)),
+        calls(call("pay", to="b", amount=2), call("pay", to="c", amount=3), call("pay", to="d", amount=4)),
+    )
+    async with assent_environment.serve(agent, cached_runs=0) as client:
+        run = await client.start("teller", "Go.")
+        [first] = (await run.until_paused()).active_requirements
+        await run.approve(first, by="bob", remember=Remember(uses=2))
+        async with asyncio.timeout(20):
+            while sorted(tools.ran(run.id)) != ["pay(a, 1)", "pay(b, 2)", "pay(c, 3)"]:  # noqa: ASYNC110 - tools write it
+                await asyncio.sleep(0.02)
+        [last] = (await run.until_paused()).active_requirements
+        assert last.tool_args["to"] == "d"
+        [grant] = (await agreed(client, run)).grants
+        assert (grant.used, grant.uses, grant.by) == (2, 2, "bob")
+        assert (await run.revoke(grant, by="carol")).status == "recorded"
+        await run.reject(last, by="bob", reason="enough")
+        state, told = await finished(client, run)
+        assert [each.grant for each in state.requirements] == [None, grant.id, grant.id, None]
+        assert [each.revoked_by for each in state.grants] == ["carol"]
+        assert told[-1] == "Rejected: enough"
+
+
+@pytest.mark.parametrize("answer", ["happened", "again", "given up"])
+async def test_an_unknown_outcome_is_rebuilt_with_its_answer(assent_environment: Environment, answer: str) -> None:
+    agent = teller(assent_environment, calls(call("print_label", order="17")))
+    async with assent_environment.serve(agent, cached_runs=0) as client:
+        run = await client.start("teller", "Go.")
+        [requirement] = (await run.until_paused()).active_requirements
+        await run.approve(requirement, by="bob")
+        [asked] = (await run.until_paused()).active_requirements
+        assert (asked.kind, asked.follows) == ("outcome", requirement.id)
+        assert (await agreed(client, run)).requirements[0].execution == "unknown"
+    async with assent_environment.serve(agent, task_queue=client.task_queue, cached_runs=0):
+        if answer == "happened":
+            await run.submit_result(asked, by="carol", output="it lay in the tray")
+        elif answer == "again":
+            await run.approve(asked, by="carol")
+        else:
+            await run.reject(asked, by="carol", reason="no paper")
+        state, [told] = await finished(client, run)
+    expected = {
+        "happened": ("it lay in the tray", "executed", 1),
+        "again": ("printed 17", "executed", 2),
+        "given up": ("Outcome unknown: ", None, 1),
+    }
+    text, execution, times = expected[answer]
+    assert told.startswith(text)
+    assert state.requirements[1].execution == execution
+    assert tools.ran(run.id) == ["print_label(17)"] * times

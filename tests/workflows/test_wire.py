@@ -197,7 +197,7 @@ async def test_handlers_are_described_and_what_waits_is_in_the_details(assent_en
         described = {
             each["name"]: each.get("description") for each in definition["signalDefinitions"] if "name" in each
         }
-        assert {"approve", "reject", "submit_result", "submit_input", "send_message"} <= set(described)
+        assert {"approve", "reject", "submit_result", "submit_input", "send_message", "revoke"} <= set(described)
         assert all(described.values())
         assert {each["name"] for each in definition["updateDefinitions"] if each.get("description")} == {
             "decide",
@@ -234,10 +234,16 @@ async def test_an_external_result_arrives_as_a_signal(assent_environment: Enviro
         assert first.needs_external_execution
         assert (await run.approve(first, by="x")).status == "refused"
         await run.send("submit_result", {"id": first.short_id, "by": "warehouse", "output": {"tracking": "ab"}})
+        paused = await run.until_paused()
+        assert [attempt.status for attempt in paused.attempts] == ["refused", "refused"]
+        assert "string" in paused.attempts[1].detail
+        assert [each.id for each in paused.active_requirements] == [first.id, second.id]
+        right = {"output": "tracking ab", "evidence": "ticket 7"}
+        await run.send("submit_result", {"id": first.short_id, "by": "warehouse", **right})
         assert (await run.submit_result(second, by="warehouse", error="lost")).status == "failed"
         assert (await run.submit_result(second, by="warehouse", output="found")).status in {"late", "duplicate"}
         content = (await run.result()).content
-        assert '{\\"tracking\\":\\"ab\\"}' in content
+        assert '"tracking ab"' in content
         assert "Error: lost" in content
 
 

@@ -1,0 +1,308 @@
+"""The activity `send_notices`: every notice to every webhook that wants it, signed, at least once or given up.
+
+Each webhook is served on its own, so that one that is down keeps no other waiting. What was delivered, or refused for
+good, is kept in the activity's heartbeat details, and the next attempt leaves it out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import logging
+import os
+import time
+from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass
+from datetime import timedelta
+from ipaddress import ip_address
+from typing import Final, Literal, NamedTuple
+from urllib.parse import urlsplit
+
+import httpx
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+from temporalio import activity
+from temporalio.exceptions import ApplicationError
+from temporalio.service import RPCError
+
+from assent import protocol, webhooks
+from assent.errors import ConfigurationError
+from assent.protocol import Notice, NoticesInput
+from assent.render import visible
+from assent.requirements import PendingRequirement
+from assent.webhooks import Arguments, Webhook
+
+from .providers.failures import retry_delay
+
+POST_TIMEOUT: Final = 15.0
+"""Seconds for one POST, from the name look-up to the status of the answer."""
+CONNECT_TIMEOUT: Final = 5.0
+ATTEMPT_TIMEOUT: Final = 40.0
+"""Seconds that one attempt spends on a webhook; what is left is sent with the next."""
+DESCRIBE_TIMEOUT: Final = timedelta(seconds=5)
+_UNREADABLE: Final = Arguments(left_out="they could not be read; assent show has them")
+_NO_LONGER: Final = Arguments(left_out="the call no longer waits; assent show has them")
+_PENDING: Final = TypeAdapter(list[PendingRequirement])
+
+_log = logging.getLogger(__name__)
+_posting: ContextVar[bool] = ContextVar("_posting", default=False)
+
+
+class _Unlogged(logging.Filter):
+    """httpx writes the whole URL of a request to its log, and that of a webhook may hold a token."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        del record
+        return not _posting.get()
+
+
+logging.getLogger("httpx").addFilter(_Unlogged())
+
+
+class Outcome(NamedTuple):
+    """What became of one POST. *wait* is what the receiver asked for; *said* is one line without the URL."""
+
+    kind: Literal["delivered", "refused", "gone", "again"]
+    said: str = ""
+    wait: timedelta | None = None
+    answered: bool = True
+
+
+@dataclass(slots=True)
+class Endpoint:
+    """A webhook with its keys and its connections. *id* names it in heartbeat details without giving anything away."""
+
+    webhook: Webhook
+    keys: tuple[bytes, ...]
+    id: str
+    client: httpx.AsyncClient | None = None
+    is_gone: bool = False
+
+    @classmethod
+    def of(cls, webhook: Webhook, environment: Mapping[str, str]) -> Endpoint:
+        """The endpoint, with the secret that the worker's *environment* holds.
+
+        Raises:
+            ConfigurationError: it holds none, or not one that can be used, or the URL is none.
+        """
+        try:
+            keys = webhooks.signing_keys(environment.get(webhook.secret_env, ""))
+            _ = httpx.URL(webhook.url)
+        except ConfigurationError as error:
+            message = f"webhook {webhook.origin}: the secret in the environment variable {webhook.secret_env} {error}"
+            raise ConfigurationError(message) from None
+        except httpx.InvalidURL:
+            raise ConfigurationError(f"webhook {webhook.origin}: its url cannot be used") from None
+        named = hmac.new(keys[0], webhook.model_dump_json().encode(), hashlib.sha256)
+        return cls(webhook, keys, named.hexdigest()[:16])
+
+    async def post(self, message_id: str, body: bytes) -> Outcome:
+        """Send one notice, once."""
+        at = int(time.time())
+        headers = {
+            "content-type": "application/json",
+            "user-agent": "assent",
+            "webhook-id": message_id,
+            "webhook-timestamp": str(at),
+            "webhook-signature": webhooks.signature(self.keys, message_id, at, body),
+        }
+        token = _posting.set(True)
+        try:
+            async with (
+                asyncio.timeout(POST_TIMEOUT),
+                self._client().stream("POST", self.webhook.url, content=body, headers=headers) as response,
+            ):
+                # The status is all that is read: what a receiver says is nobody's business, and may be without end.
+                return outcome_of(response.status_code, response.headers)
+        except Exception as error:  # Whatever is wrong with one webhook, the others are sent.
+            # Not its words: they may have the URL in them.
+            return Outcome("again", type(error).__name__, answered=False)
+        finally:
+            _posting.reset(token)
+
+    def _client(self) -> httpx.AsyncClient:
+        if self.client is None:
+            # A proxy cannot reach this machine's own loopback address.
+            here = _is_loopback(urlsplit(self.webhook.url).hostname or "")
+            timeout = httpx.Timeout(POST_TIMEOUT, connect=CONNECT_TIMEOUT)
+            self.client = httpx.AsyncClient(timeout=timeout, follow_redirects=False, trust_env=not here)
+        return self.client
+
+
+def outcome_of(status: int, headers: Mapping[str, str]) -> Outcome:
+    """What an answer means: 2xx is delivered; 408, 429 and 5xx are tried again; everything else is final.
+
+    Pure; safe in workflow code.
+    """
+    if 200 <= status < 300:
+        return Outcome("delivered")
+    said = f"status {status}"
+    if status in {408, 429} or status >= 500:
+        return Outcome("again", said, retry_delay(headers))
+    return Outcome("gone" if status == 410 else "refused", said)
+
+
+class Progress(BaseModel):
+    """What earlier attempts left: *done* is settled, *not_before* is when (Unix time) a webhook may be tried again."""
+
+    done: set[str] = Field(default_factory=set[str])
+    not_before: dict[str, float] = Field(default_factory=dict[str, float])
+
+    @classmethod
+    def of(cls, details: Sequence[object]) -> Progress:
+        """What the heartbeat details say; what cannot be read counts as nothing."""
+        try:
+            return cls.model_validate(details[0] if details else {})
+        except ValidationError:
+            return cls()
+
+    def keep(self) -> None:
+        """Leave it to the next attempt."""
+        activity.heartbeat(self.model_dump(mode="json"))
+
+
+@dataclass(frozen=True, slots=True)
+class _Waits:
+    """A webhook to which something is still to be sent, why, and the seconds that it asked for."""
+
+    said: str
+    wait: float | None
+
+
+class Notices:
+    """The notices of a worker."""
+
+    def __init__(self, hooks: Sequence[Webhook]) -> None:
+        """Read the secrets.
+
+        Raises:
+            ConfigurationError: one is missing or cannot be used.
+        """
+        self.endpoints = [Endpoint.of(webhook, os.environ) for webhook in hooks]
+
+    @activity.defn(name=protocol.SEND_NOTICES)
+    async def send_notices(self, batch: NoticesInput) -> None:
+        """Send each notice to each webhook.
+
+        Raises:
+            ApplicationError: something is still to be sent; it is retried.
+        """
+        progress = Progress.of(activity.info().heartbeat_details)
+        arguments = await self._arguments(batch)
+        work = [_Queue(endpoint, batch, arguments, progress).send() for endpoint in self.endpoints]
+        waiting = [each for each in await asyncio.gather(*work) if each is not None]
+        if waiting:
+            waits = [each.wait for each in waiting if each.wait is not None]
+            # Where one asked for nothing, Temporal's own backoff is soon enough for it, and keeps the others waiting.
+            delay = timedelta(seconds=min(waits)) if len(waits) == len(waiting) else None
+            message = f"notices not delivered: {'; '.join(each.said for each in waiting)}"
+            raise ApplicationError(message, type="NoticesNotDelivered", next_retry_delay=delay)
+
+    async def close(self) -> None:
+        """Close all connections."""
+        for endpoint in self.endpoints:
+            if endpoint.client is not None:
+                await endpoint.client.aclose()
+                endpoint.client = None
+
+    async def _arguments(self, batch: NoticesInput) -> Mapping[str, Arguments] | None:
+        """What the calls that wait have as arguments, by requirement; None where they cannot be read."""
+        asking = [endpoint.webhook for endpoint in self.endpoints if endpoint.webhook.arguments]
+        if not any(hook.wants(notice) and notice.status == "pending" for hook in asking for notice in batch.notices):
+            return {}
+        info = activity.info()
+        try:
+            handle = activity.client().get_workflow_handle(info.workflow_id or "", run_id=info.workflow_run_id)
+            found: object = await (await handle.describe(rpc_timeout=DESCRIBE_TIMEOUT)).memo_value(
+                protocol.MEMO_PENDING, []
+            )
+            waiting = _PENDING.validate_python(found)
+        except (RPCError, ValueError, RuntimeError, TypeError, KeyError):
+            # A notice without arguments is better than none.
+            _log.warning("the arguments of run %r could not be read for its notices", info.workflow_id)
+            return None
+        return {each.id: _shown(each) for each in waiting}
+
+
+@dataclass(slots=True)
+class _Queue:
+    """The notices of one batch on their way to one webhook."""
+
+    endpoint: Endpoint
+    batch: NoticesInput
+    arguments: Mapping[str, Arguments] | None
+    progress: Progress
+    waits: _Waits | None = None
+
+    async def send(self) -> _Waits | None:
+        """Send what is not settled, in order; answer with what keeps the rest, if anything does."""
+        endpoint, now = self.endpoint, time.time()
+        if (until := self.progress.not_before.get(endpoint.id, 0)) > now and self._left():
+            return _Waits(f"{endpoint.webhook.origin} asked to wait", until - now)
+        try:
+            async with asyncio.timeout(ATTEMPT_TIMEOUT):
+                await self._send_each()
+        except TimeoutError:
+            self._keep_for_later(Outcome("again", "it takes too long"))
+        return self.waits
+
+    def _left(self) -> list[tuple[str, Notice]]:
+        if self.endpoint.is_gone:
+            return []
+        wanted = [each for each in self.batch.notices if self.endpoint.webhook.wants(each)]
+        named = [(webhooks.message_id(each), each) for each in wanted]
+        return [(name, each) for name, each in named if self._key(name) not in self.progress.done]
+
+    async def _send_each(self) -> None:
+        for name, notice in self._left():
+            outcome = await self.endpoint.post(name, self._body(notice))
+            if outcome.kind == "again":
+                self._keep_for_later(outcome)
+                # Nobody there, or told to wait: the rest would fare no better.
+                if not outcome.answered or outcome.wait is not None:
+                    return
+                continue
+            if outcome.kind != "delivered":
+                self._given_up(notice, outcome)
+            self.progress.done.add(self._key(name))
+            self.progress.keep()
+            if outcome.kind == "gone":
+                self.endpoint.is_gone = True
+                return
+
+    def _keep_for_later(self, outcome: Outcome) -> None:
+        wait = None if outcome.wait is None else outcome.wait.total_seconds()
+        self.waits = _Waits(f"{self.endpoint.webhook.origin}: {outcome.said}", wait)
+        if wait is not None:
+            self.progress.not_before[self.endpoint.id] = time.time() + wait
+            self.progress.keep()
+
+    def _given_up(self, notice: Notice, outcome: Outcome) -> None:
+        origin, run_id = self.endpoint.webhook.origin, activity.info().workflow_id
+        _log.warning("%s refused the notice %s of run %r: %s", origin, notice.type, run_id, outcome.said)
+        if outcome.kind == "gone":
+            _log.error("%s wants no more notices (status 410): it gets none until this worker is restarted", origin)
+
+    def _key(self, message_id: str) -> str:
+        return f"{self.endpoint.id} {message_id}"
+
+    def _body(self, notice: Notice) -> bytes:
+        shown = _UNREADABLE if self.arguments is None else self.arguments.get(notice.requirement_id, _NO_LONGER)
+        return webhooks.body(
+            self.endpoint.webhook, activity.info().workflow_id or "", self.batch, notice,
+            shown if notice.status == "pending" else _NO_LONGER,
+        )  # fmt: skip
+
+
+def _shown(waiting: PendingRequirement) -> Arguments:
+    if waiting.arguments is None:
+        return Arguments(left_out=f"{waiting.arguments_size} bytes are too long for a notice; assent show has them")
+    return Arguments(visible(waiting.arguments))
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,150 @@
+"""A run at one moment, and what an event came to: the values that `assent.run.decide` takes and gives.
+
+Pure; safe in workflow code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Final
+
+from pydantic import JsonValue
+
+from assent import attempts
+from assent.calls import Call, Caller
+from assent.conversation import Conversation
+from assent.events import Command, Failure, MessageReceived
+from assent.messages import Message
+from assent.protocol import DecisionResult, Item, RunRequest, RunStatus, Usage
+from assent.requirements import Attempt, Grant, Requirement, RunState
+
+MAX_TURNS: Final = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """Something that a person sent, while a worker checks it: the message as it was read, and as it came."""
+
+    number: int
+    message: Message
+    event: MessageReceived
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Everything there is to know about a run, at one moment. *wake_at* is when its timer fires, if it has one."""
+
+    id: str = ""
+    run_id: str = ""
+    first_run_id: str = ""
+    namespace: str = "default"
+    request: RunRequest | None = None
+    status: RunStatus = "running"
+    turn: int = 0
+    max_turns: int = MAX_TURNS
+    max_tool_calls: int | None = None
+    tool_calls: int = 0
+    model_running: bool = False
+    conversation: Conversation = field(default_factory=Conversation)
+    calls: tuple[Call, ...] = ()
+    queued: tuple[Item, ...] = ()
+    queued_size: int = 0
+    requirements: tuple[Requirement, ...] = ()
+    grants: tuple[Grant, ...] = ()
+    checks: tuple[Check, ...] = ()
+    checks_made: int = 0
+    attempts: tuple[Attempt, ...] = ()
+    attempts_dropped: int = 0
+    usage: Usage = field(default_factory=Usage)
+    attributes: bool = False
+    notices: bool = False
+    wake_at: datetime | None = None
+    content: str | None = None
+    output: JsonValue = None
+    failure: Failure | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether the run is over; nothing changes a run that is, except that late messages are kept."""
+        return self.status in {"completed", "failed", "cancelled"}
+
+    @property
+    def pending(self) -> list[Requirement]:
+        """The requirements that wait."""
+        return [requirement for requirement in self.requirements if requirement.status == "pending"]
+
+    @property
+    def requested_by(self) -> str | None:
+        """Who asked for the run, as a claim."""
+        return self.request.requested_by if self.request else None
+
+    @property
+    def caller(self) -> Caller:
+        """Whose calls its tool calls are."""
+        request = self.request
+        return Caller(
+            workflow_id=self.id,
+            first_run_id=self.first_run_id,
+            agent=request.agent if request else "",
+            requested_by=self.requested_by,
+            turn=self.turn,
+            policy=request.policy if request else None,
+        )
+
+    def requirement(self, identity: str | None) -> Requirement | None:
+        """The requirement of exactly this id."""
+        return next((each for each in self.requirements if each.id == identity), None)
+
+    def with_call(self, position: int, call: Call) -> Run:
+        """The run with another call at *position* of its turn."""
+        return replace(self, calls=(*self.calls[:position], call, *self.calls[position + 1 :]))
+
+    def with_requirement(self, identity: str, change: Callable[[Requirement], Requirement]) -> Run:
+        """The run with one requirement changed."""
+        changed = tuple(change(each) if each.id == identity else each for each in self.requirements)
+        return replace(self, requirements=changed)
+
+    def with_attempt(self, attempt: Attempt) -> Run:
+        """The run with something kept that did not count; the oldest gives way."""
+        kept = (*self.attempts, attempt)[-attempts.KEPT :]
+        dropped = self.attempts_dropped + len(self.attempts) + 1 - len(kept)
+        return replace(self, attempts=kept, attempts_dropped=dropped)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What an event came to: the run as it is now, the commands to carry out, the answer to whoever sent it.
+
+    *check* is the number of the check that a message waits for; its answer comes with the event that ends that.
+    """
+
+    run: Run
+    commands: tuple[Command, ...] = ()
+    result: DecisionResult | None = None
+    check: int | None = None
+
+
+def state_of(run: Run) -> RunState:
+    """The run as the query `state` answers it."""
+    request = run.request
+    return RunState(
+        id=run.id,
+        execution_id=run.run_id,
+        agent=request.agent if request else "",
+        status=run.status,
+        input=request.input if request else "",
+        requested_by=run.requested_by,
+        content=run.content,
+        output=run.output,
+        error=f"{run.failure.kind}: {run.failure.message}" if run.failure else None,
+        turns=run.turn,
+        usage=run.usage,
+        running=int(run.model_running) + len(run.checks) + sum(call.running for call in run.calls),
+        tool_calls=run.tool_calls,
+        grants=list(run.grants),
+        requirements=list(run.requirements),
+        attempts=list(run.attempts),
+        attempts_dropped=run.attempts_dropped,
+    )

@@ -1,0 +1,123 @@
+"""What the tests of the abuse cases share: questions to a run and its history, and agents whose process dies."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+from temporalio import workflow
+from temporalio.api.enums.v1 import EventType
+from temporalio.api.history.v1 import HistoryEvent
+from temporalio.client import WorkflowHistory
+
+from assent import Agent, OpenAIResponses, RunHandle, RunState, approval, tool
+from assent.protocol import ToolCallInput
+from assent.testing import Approved, Conversation, Reply, drive, says
+from tests.support.visibility import soon
+
+PATIENCE = 20
+"""Seconds."""
+
+
+def told(seen: Conversation) -> Reply:
+    """An answer that says what the model was told of each call, in order."""
+    return says(json.dumps(list(seen.tool_outputs.values())))
+
+
+async def until(run: RunHandle, holds: Callable[[RunState], bool]) -> RunState:
+    """The run's state, once it *holds*."""
+    state = await soon(run.state, holds)
+    for _ in range(3):
+        state = state if holds(state) else await soon(run.state, holds)
+    assert holds(state), state
+    return state
+
+
+async def content(run: RunHandle) -> str:
+    """What the run ends with; a run that wrongly never ends fails its test instead of stopping them all."""
+    async with asyncio.timeout(PATIENCE):
+        return (await run.result()).content
+
+
+async def approve_all(run: RunHandle) -> RunState:
+    """The run's state once it has ended, everything that it asked for approved."""
+    async with asyncio.timeout(PATIENCE):
+        return await drive(run, lambda _: Approved())
+
+
+def executed(state: RunState, tool_name: str) -> bool:
+    """Whether a gated call of the tool has given its result."""
+    return any(each.execution == "executed" for each in state.requirements if each.tool == tool_name)
+
+
+def calls_of(history: WorkflowHistory, tool_name: str) -> list[ToolCallInput]:
+    """The input of each activity that a run scheduled for a tool: each time that the tool was to be run."""
+    found = [event.activity_task_scheduled_event_attributes for event in events(history, "ACTIVITY_TASK_SCHEDULED")]
+    inputs = [each.input.payloads[0].data for each in found if each.activity_type.name == tool_name]
+    return [ToolCallInput.model_validate_json(data) for data in inputs]
+
+
+def events(history: WorkflowHistory, kind: str) -> list[HistoryEvent]:
+    """The events of a kind, named as Temporal names them."""
+    wanted = EventType.Value(f"EVENT_TYPE_{kind}")
+    return [event for event in history.events if event.event_type == wanted]
+
+
+@workflow.defn(sandboxed=False)  # no workflow of ours: whoever may write to the server, and forges a call
+class Forger:
+    """Schedules the activity of a tool with an input of its own making."""
+
+    @workflow.run
+    async def run(self, tool_name: str, task_queue: str, forged: ToolCallInput) -> dict[str, str | None]:
+        """What the tool's activity answered."""
+        answer: dict[str, str | None] = await workflow.execute_activity(
+            tool_name, forged, task_queue=task_queue, start_to_close_timeout=timedelta(seconds=10)
+        )
+        return answer
+
+
+# -- agents of real worker processes, and what their tools did: lines of the file that `LEDGER` names -----------------
+
+
+def lines(ledger: Path) -> list[str]:
+    """What tools did, in any process."""
+    return ledger.read_text().splitlines() if ledger.exists() else []
+
+
+def _note(line: str) -> None:
+    with Path(os.environ["LEDGER"]).open("a") as ledger:
+        ledger.write(f"{line}\n")
+
+
+@approval
+@tool(requires_confirmation=True)
+def pay(to: str) -> str:
+    """Pay somebody."""
+    _note(f"paid {to}")
+    return f"paid {to}"
+
+
+@approval
+@tool(requires_confirmation=True, heartbeat_timeout=timedelta(seconds=1))
+def pay_and_die(to: str) -> str:
+    """Pay somebody; the process is killed before anybody hears of it."""
+    _note(f"paid {to}")
+    os.kill(os.getpid(), signal.SIGKILL)
+    return "never"
+
+
+@approval(type="audit")
+@tool(requires_confirmation=True, heartbeat_timeout=timedelta(seconds=1))
+def wipe_and_die(user: str) -> str:
+    """Wipe a user's data; the process is killed while it does."""
+    _note(f"wipes {user}")
+    os.kill(os.getpid(), signal.SIGKILL)
+    return "never"
+
+
+doomed = Agent(name="doomed", model=OpenAIResponses(id="doomed"), tools=[pay, pay_and_die, wipe_and_die])
