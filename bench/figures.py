@@ -13,6 +13,7 @@ from bench.processes import cpu_seconds, running, until
 from bench.report import Figure
 from bench.sides import Side
 from bench.stage import Stage
+from bench.storm import approved_at_once, tasks_added_by_a_gate
 from bench.task import GUARDED, Task
 
 KIB: Final = 1024
@@ -36,11 +37,22 @@ class Scale:
     pending: int = 1_000
     lists: int = 5
     starts: int = 6
+    approved: int = 1_000
+    storms: int = 1
 
 
 FULL: Final = Scale()
 QUICK: Final = Scale(
-    turns=10, turn_pairs=2, runs=48, throughput_pairs=1, histories=(10, 20), approvals=4, pending=100, lists=2, starts=1
+    turns=10,
+    turn_pairs=2,
+    runs=48,
+    throughput_pairs=1,
+    histories=(10, 20),
+    approvals=4,
+    pending=100,
+    lists=2,
+    starts=1,
+    approved=50,
 )
 
 
@@ -123,6 +135,19 @@ async def approve(stage: Stage, scale: Scale) -> list[Figure]:
     return [Figure("approve", "signal to the tool's first line", "ms", wall.assent, wall.bare, limit=1.2)]
 
 
+async def storm(stage: Stage, scale: Scale) -> list[Figure]:
+    """Everything that waits is approved at once; and what a gate adds to one call."""
+    rate, tasks = Pairs(), Pairs()
+    for side in _in_turns(stage, scale.storms):
+        rate.add(side, stage, await approved_at_once(side, scale.approved))
+    for side in stage.sides:
+        tasks.add(side, stage, await tasks_added_by_a_gate(side))
+    return [
+        Figure("storm", f"{scale.approved:,} runs, all approved at once", "/s", rate.assent, rate.bare, higher=True),
+        Figure("gate", "workflow tasks that an approval adds", "", tasks.assent, tasks.bare, limit=1, ratio=False),
+    ]
+
+
 async def start(stage: Stage, scale: Scale) -> list[Figure]:
     """From the start of a worker's process to the end of a run that was waiting for one."""
     wall = Pairs()
@@ -182,6 +207,7 @@ MEASURES: Final[dict[str, Callable[[Stage, Scale], Awaitable[list[Figure]]]]] = 
     "throughput": throughput,
     "history": history,
     "approve": approve,
+    "storm": storm,
     "start": start,
     "pending": pending,
 }
