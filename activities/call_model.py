@@ -116,7 +116,7 @@ class ModelCalls:
         # Only what is not the default is set: turns are stored, one by one, for as long as the history is.
         fields: dict[str, object] = {"items": answer.items, "usage": answer.usage, "model": answer.model}
         if call.turn == 1:
-            fields |= {"max_turns": agent.max_turns, "attributes": self._attributes}
+            fields |= {"max_turns": agent.max_turns, "attributes": self._attributes, "version": RULES_VERSION}
             if agent.max_tool_calls is not None:
                 fields["max_tool_calls"] = agent.max_tool_calls
         calls = tool_calls(answer.items)

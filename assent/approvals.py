@@ -12,6 +12,7 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Final, Literal
 
 from pydantic import JsonValue
@@ -26,6 +27,8 @@ SHORTEST_PREFIX: Final = 6
 RESULT_SHOWN: Final = 4_000
 """Characters of a result that a requirement keeps; the whole is in the history, with the activity or the signal."""
 
+NAME_LIMIT: Final = 256
+"""Bytes (as JSON) of the name of somebody who decides."""
 OUTPUT_LIMIT: Final = 1_000_000
 """Bytes (as JSON) of a result from outside, of values or of edited arguments."""
 
@@ -55,6 +58,7 @@ class Context:
     requested_by: str | None
 
 
+@lru_cache(maxsize=4_096)
 def fold_name(name: str) -> str:
     """A name reduced to what makes it the same person: NFKC, case folded, without white space or invisible marks."""
     before = None
@@ -181,6 +185,8 @@ def _too_late(found: Requirement, decision: Decision) -> Ruling:
 def _objection(found: Requirement, decision: Decision, context: Context) -> str | None:
     """Why the decision may not be taken, whatever the votes; None when it may."""
     named = {fold_name(name) for name in found.approvers} if found.approvers is not None else None
+    if found.version > 1 and size(decision.by) > NAME_LIMIT:
+        return f"the name is too long; it may have {NAME_LIMIT} bytes"
     if not fold_name(decision.by):
         return f"{decision.by!r} is no name that anybody could see"
     if named is not None and fold_name(decision.by) not in named and (named or not isinstance(decision, Reject)):
@@ -190,7 +196,7 @@ def _objection(found: Requirement, decision: Decision, context: Context) -> str 
         case Reject():
             return None
         case SubmitResult():
-            return _delivery_objection(found, decision)
+            return _delivery_objection(found, decision, context)
         case SubmitInput():
             return _input_objection(found, decision, context)
         case _:
@@ -228,9 +234,11 @@ def _own(found: Requirement, by: str, context: Context) -> str | None:
     return None
 
 
-def _delivery_objection(found: Requirement, decision: SubmitResult) -> str | None:
+def _delivery_objection(found: Requirement, decision: SubmitResult, context: Context) -> str | None:
     if found.kind not in {"external", "outcome"}:
         return "this call runs here and takes no result from outside: approve or reject it"
+    if found.kind == "outcome" and (own := _own(found, decision.by, context)) is not None:
+        return own
     if decision.error is not None and decision.output is not None:
         return "give an output or an error, not both"
     if found.version > 1 and size(decision.output) > OUTPUT_LIMIT:

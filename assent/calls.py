@@ -5,13 +5,14 @@ Pure; safe in workflow code.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
 from pydantic import ValidationError
 
-from assent.conversation import ToolCall, tool_calls
+from assent.conversation import ToolCall, text_of, tool_calls
 from assent.deadlines import later
 from assent.digest import idempotency_key, requirement_id
 from assent.events import Failure, RunTool
@@ -84,9 +85,19 @@ class Call:
 def turn_of(result: object) -> ModelTurn | Failure:
     """What `call_model` answered; a result that somebody put in by hand may be anything at all."""
     try:
-        return ModelTurn.model_validate(result)
-    except ValidationError:
-        return Failure("InvalidModelTurn", f"its result was put in by hand, and is not a turn: {shown([result])}")
+        turn = ModelTurn.model_validate(result)
+        if all(call.tool for call in tool_calls(turn.items)) and _is_readable(turn):
+            return turn
+    except (ValidationError, KeyError, TypeError, ValueError):
+        pass
+    return Failure("InvalidModelTurn", f"its result was put in by hand, and is not a turn: {shown([result])}")
+
+
+def _is_readable(turn: ModelTurn) -> bool:
+    """Whether the text of a structured answer is JSON, as it says."""
+    if turn.structured:
+        json.loads(text_of(turn.items))
+    return True
 
 
 def outcome_of(result: object) -> ToolOutcome:

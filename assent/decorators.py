@@ -16,7 +16,7 @@ from functools import partial
 from types import UnionType
 from typing import Annotated, Final, Union, cast, get_args, get_origin, overload
 
-from assent.marking import MARK, Given, marked, refuse_non_function
+from assent.marking import LONGEST_TIME, MARK, Given, marked, refuse_non_function
 from assent.protocol import ASK_USER, RESERVED_TOOL_NAMES, ToolOptions
 from assent.schema import Parameter, argument_schema, read_docstring, read_signature, refuse, source_of
 from assent.tools import Confirmation, P, R, Tool, ToolContext, takes
@@ -250,7 +250,7 @@ def _problems(name: str, function: Callable[..., object], settings: _Settings) -
         yield "it is a generator; return one value, e.g. a list"
     for option in ("timeout", "heartbeat_timeout"):
         value: object = getattr(settings, option)
-        if not isinstance(value, timedelta) or value <= timedelta(0):
+        if not isinstance(value, timedelta) or not timedelta(0) < value <= LONGEST_TIME:
             yield f"{option} is {value!r}; give a positive timedelta, e.g. timedelta(seconds=30)"
     if type(settings.retries) is not int or settings.retries < 0:
         yield f"retries is {settings.retries!r}; give a whole number, 0 or more"

@@ -15,6 +15,7 @@ from typing import Annotated, Final, cast
 from pydantic import Field, TypeAdapter
 from pydantic_core import to_jsonable_python
 
+from assent.digest import canonical, parse_arguments
 from assent.errors import ArgumentsError
 from assent.policy import Judgement, PermissionPolicy, strictest
 from assent.protocol import Escalation, Gate, Verdict
@@ -23,6 +24,8 @@ from assent.tools import GateContext, Tool, takes
 
 REASON: Final = 2_000
 """Characters of a gate's reason that are kept."""
+READ_AS: Final = 16_384
+"""Bytes (as JSON) of the arguments as the tool reads them, that a gate carries."""
 _MEMBERS: Final = TypeAdapter(list[Annotated[str, Field(max_length=200)]])
 APPROVERS: Final = 50
 """The most people who may decide one call, by name."""
@@ -99,6 +102,7 @@ class Gatekeeper:
         if verdict != "allow":
             terms = _Terms(tool, call, self.groups, notes, self.functions)
             fields |= terms.fields(arguments, verdict, asks=asks)
+            fields |= _reading(tool, arguments)
             if failed or terms.failed:
                 fields["failed"] = True
         return Gate.model_validate(fields)
@@ -118,6 +122,21 @@ class Gatekeeper:
         if not isinstance(answer, bool):
             return True, f"requires_confirmation answered {bounded(repr(answer), 100)}, which is no boolean"
         return answer, None
+
+
+def _reading(tool: Tool, arguments: str) -> dict[str, object]:
+    """How the tool reads the arguments, where that is not what they say: aliases, defaults inside, conversions.
+
+    The conditions of a grant are asked of that. What is too long for a gate, or cannot be told, no grant covers.
+    """
+    try:
+        read_as: object = to_jsonable_python(tool.validate(arguments), fallback=repr)
+        size = len(canonical(read_as))
+    except Exception:  # whatever a user's serializer raises, or a value that JSON does not have
+        return {"failed": True}
+    if read_as == parse_arguments(arguments):
+        return {}
+    return {"read_as": read_as} if size <= READ_AS else {"failed": True}
 
 
 def _denial(name: str, judged: Judgement) -> str:

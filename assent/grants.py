@@ -8,9 +8,11 @@ Pure; safe in workflow code.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Final
+
+from pydantic import JsonValue
 
 from assent.approvals import SHORTEST_PREFIX
 from assent.deadlines import later
@@ -46,26 +48,28 @@ def covering(
     *,
     tool: str,
     arguments: str,
+    read_as: Mapping[str, JsonValue] | None,
     policy_version: str,
     at: datetime,
     may_decide: Callable[[str], bool],
 ) -> Grant | None:
     """The first grant that lets a call through; None where a person must be asked.
 
-    *may_decide* says whether somebody may decide this very call: a grant of somebody who may not lets nothing through.
+    *read_as* is how the tool reads the *arguments*, where that differs. *may_decide* says whether somebody may decide
+    this very call: a grant of somebody who may not lets nothing through.
     """
     for grant in grants:
         fits = grant.tool == tool and grant.policy_version == policy_version and grant.is_active(at)
-        if fits and may_decide(grant.by) and _covers(grant, arguments):
+        if fits and may_decide(grant.by) and _covers(grant, arguments, read_as):
             return grant
     return None
 
 
-def _covers(grant: Grant, arguments: str) -> bool:
+def _covers(grant: Grant, arguments: str, read_as: Mapping[str, JsonValue] | None) -> bool:
     if grant.arguments is None:
         return True
     try:
-        return conditions_hold(grant.arguments, parse_arguments(arguments))
+        return conditions_hold(grant.arguments, parse_arguments(arguments) if read_as is None else read_as)
     except (TypeError, ArgumentsError):  # what cannot be told is asked
         return False
 

@@ -319,6 +319,8 @@ def _failure(failure: FailureProto) -> Failure:
     # The SDK puts words where a failure has none, and the run was told those.
     if cause.HasField("application_failure_info"):
         return Failure(cause.application_failure_info.type or "Error", cause.message or "Application error")
+    if cause.HasField("canceled_failure_info"):
+        return Failure("Cancelled", "the activity was cancelled")
     if cause.HasField("timeout_failure_info"):
         return Failure("Timeout", cause.message or "Timeout")
     return Failure("Error", cause.message or "Failure error")

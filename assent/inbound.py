@@ -10,11 +10,14 @@ from __future__ import annotations
 from typing import Annotated, Final, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, field_validator, model_validator
+from pydantic_core import to_json
 
 from assent.policy import Condition
 
 EVIDENCE_LIMIT: Final = 16_384
 """Bytes (as JSON) of the evidence that may come with a result."""
+CONDITIONS_LIMIT: Final = 4_096
+"""Bytes (as JSON) of the conditions of one grant: they are asked of every call."""
 USES_LIMIT: Final = 1_000
 """The most uses of one grant."""
 
@@ -51,6 +54,9 @@ class Remember(Inbound):
         # The strictness of messages is for what people type; a list is how JSON writes the alternatives of `one_of`.
         if not isinstance(value, dict):
             return value
+        if len(to_json(value)) > CONDITIONS_LIMIT:
+            message = f"too long; conditions may have {CONDITIONS_LIMIT} bytes"
+            raise ValueError(message)
         given = cast("dict[str, object]", value)
         return {name: Condition.model_validate(each, strict=False) for name, each in given.items()}
 

@@ -18,6 +18,8 @@ from assent.tools import PAUSES, ApprovalTerms, P, R, Tool
 
 F = TypeVar("F", bound=Callable[..., object])
 
+MOST_APPROVALS: Final = 10
+LONGEST_TIME: Final = timedelta(days=3_650)
 MARK: Final = "__assent_approval__"
 """The attribute of a function that keeps what `@approval` said until `@tool` makes a tool of it."""
 
@@ -109,19 +111,20 @@ class Given:
         if self.type not in get_args(ApprovalType):
             yield f'@approval has no type {self.type!r}; use type="required" or type="audit"'
         if not _is_count(self.approvals):
-            yield f"approvals is {self.approvals!r}; give a whole number, 1 or more"
+            yield f"approvals is {self.approvals!r}; give a whole number from 1 to {MOST_APPROVALS}"
         if self.approvers is not None and (problem := _names_problem(self.approvers)):
             yield f"approvers is {self.approvers!r}; {problem}"
         for option in ("expires_after", "remind_every"):
             if getattr(self, option) is not None and not _is_time(getattr(self, option)):
-                yield f"{option} is {getattr(self, option)!r}; give a positive timedelta, e.g. timedelta(hours=4)"
+                problem = "give a positive timedelta, up to ten years, e.g. timedelta(hours=4)"
+                yield f"{option} is {getattr(self, option)!r}; {problem}"
         for step in self.escalate if isinstance(self.escalate, list | tuple) else [self.escalate]:
             if not _is_step(step):
                 yield f"escalate has {step!r}; give pairs such as (timedelta(hours=4), ['head-of-finance'])"
 
 
 def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MOST_APPROVALS
 
 
 def _is_step(step: object) -> bool:
@@ -130,7 +133,7 @@ def _is_step(step: object) -> bool:
 
 
 def _is_time(value: object) -> bool:
-    return isinstance(value, timedelta) and value > timedelta(0)
+    return isinstance(value, timedelta) and timedelta(0) < value <= LONGEST_TIME
 
 
 def _names_problem(names: object) -> str | None:

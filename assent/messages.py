@@ -63,7 +63,7 @@ _EXAMPLE: Final = {
 }
 _PLACEHOLDERS: Final = ("NAME", "YOUR NAME")
 """What the commands to copy have in the place of a name."""
-POLICY_LIMIT: Final = 10_000
+POLICY_LIMIT: Final = 4_000
 """Bytes (as JSON) of the policy that a run's request may carry."""
 FIELD_SHOWN: Final = 60
 SHOWN: Final = 300
@@ -117,7 +117,7 @@ def read_request(arguments: tuple[object, ...]) -> RunRequest:
     if request.requested_by is not None and not request.requested_by.strip():
         message = "AgentRun: requested_by: the name is empty; leave it out, or say who asks"
         raise MessageError(message)
-    if request.policy is not None and (length := len(request.policy.model_dump_json())) > POLICY_LIMIT:
+    if request.policy is not None and (length := len(request.policy.model_dump_json().encode())) > POLICY_LIMIT:
         message = f"AgentRun: policy: it is {length} bytes long; it may be {POLICY_LIMIT}, as every call carries it"
         raise MessageError(message)
     size = len(canonical(request.input))

@@ -134,10 +134,14 @@ def _holds(path: str, condition: Condition, arguments: Mapping[str, object]) -> 
 
 
 def _at(path: str, arguments: Mapping[str, object]) -> object:
-    if path in arguments:
-        return arguments[path]
     name, _, rest = path.partition(".")
+    if rest and any(key != name and f"{path}.".startswith(f"{key}.") for key in arguments):
+        # A key with a dot in it could stand before what the condition means, and hide it.
+        message = "its name fits more than one value"
+        raise TypeError(message)
     inner = arguments.get(name, _ABSENT)
+    if not rest:
+        return inner
     return _at(rest, cast("dict[str, object]", inner)) if rest and isinstance(inner, dict) else _ABSENT
 
 

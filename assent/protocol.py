@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import json
 from datetime import datetime
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
 
 from assent.policy import PermissionPolicy
 
@@ -51,6 +51,8 @@ RESERVED_TOOL_NAMES: Final = frozenset(
 )
 """Activity types that Assent uses or will use itself; a tool may not take them."""
 
+Seconds = Annotated[float, Field(ge=1e-6, le=1e10, allow_inf_nan=False)]
+"""A time in seconds. What is stored is bounded too: somebody may put a result in by hand, and a run must survive it."""
 Item = dict[str, JsonValue]
 """One item of a conversation, in the shape of an input item of the OpenAI Responses API."""
 
@@ -140,16 +142,16 @@ class ToolOptions(Stored):
     *attempts* None means: retried while its worker is lost, never after the tool itself failed.
     """
 
-    timeout: float = 600.0
-    heartbeat: float = 30.0
-    attempts: int | None = None
+    timeout: Seconds = 600.0
+    heartbeat: Seconds = 30.0
+    attempts: int | None = Field(default=None, ge=1, le=1_000_000)
     task_queue: str | None = None
 
 
 class Escalation(Stored):
     """Who may decide too, *after* so many seconds without a decision; *approvers* are names of people."""
 
-    after: float
+    after: Seconds
     approvers: list[str]
 
 
@@ -171,16 +173,17 @@ class Gate(Stored):
     wait: *expires_after* is a deadline, *remind_every* sends notices. *approval_type* is what `@approval` says.
     *fields* are what a person fills in. *checked* says that the result from outside is checked against the tool's
     return annotation, *failed* that something about the gate could not be worked out (no grant lets such a call
-    through), *stop* that the run ends once the call was executed. What is the default is left out.
+    through), *stop* that the run ends once the call was executed. *read_as* is how the tool reads the arguments where
+    that is not what they say. What is the default is left out.
     """
 
     verdict: Verdict
     reason: str | None = None
-    needed: int = 1
+    needed: int = Field(default=1, ge=1, le=1_000)
     approvers: list[str] | None = None
-    expires_at: datetime | None = None
-    expires_after: float | None = None
-    remind_every: float | None = None
+    expires_at: AwareDatetime | None = None
+    expires_after: Seconds | None = None
+    remind_every: Seconds | None = None
     escalations: list[Escalation] = Field(default_factory=list[Escalation])
     approval_type: ApprovalType | None = None
     self_approval: bool = False
@@ -188,6 +191,7 @@ class Gate(Stored):
     fields: list[InputField] = Field(default_factory=list[InputField])
     checked: bool = False
     failed: bool = False
+    read_as: dict[str, JsonValue] | None = None
     stop: bool = False
     options: ToolOptions | None = None
 
@@ -264,7 +268,7 @@ class ToolOutcome(Stored):
     refused: str | None = None
     gate: Gate | None = None
     policy_version: str = ""
-    again_after: float | None = None
+    again_after: Seconds | None = None
 
 
 class CheckInput(Stored):

@@ -45,8 +45,8 @@ from assent.snapshot import MAX_TURNS, Check, Run, Step, state_of
 
 __all__ = ["MAX_TURNS", "Check", "Run", "Step", "asks_outcome", "decide", "state_of"]
 
-_OUTCOMES_SINCE: Final = 2
-"""The version of the rules since which a lost call is asked about; in histories of before, the model was told."""
+_SINCE: Final = 2
+"""The version of the rules since which a lost call is asked about, and a request may limit tool calls."""
 
 
 def decide(run: Run, event: Event) -> Step:
@@ -59,7 +59,20 @@ def decide(run: Run, event: Event) -> Step:
         step = replace(timed, run=replace(timed.run, wake_at=None))
     else:
         step = _without_beginnings(waiting.merged(timed, _decided(timed.run, event)))
+    if _stands(run, step.run):
+        return step
     return _announced(run, _timed(_settled(step)), event.at)
+
+
+def _stands(before: Run, run: Run) -> bool:
+    """Whether nothing changed by which the status, the timer or a notice goes: most of what people send."""
+    return (
+        run.calls is before.calls
+        and run.requirements is before.requirements
+        and run.model_running == before.model_running
+        and run.wake_at == before.wake_at
+        and run.status == before.status
+    )
 
 
 def _without_beginnings(step: Step) -> Step:
@@ -144,7 +157,7 @@ def _started(run: Run, event: Started) -> Step:
     except MessageError as error:
         return turns.fail(begun, Failure("InvalidRunRequest", str(error)), event.at)
     limit = min(request.max_turns or MAX_TURNS, MAX_TURNS)
-    begun = replace(begun, request=request, max_turns=limit, max_tool_calls=request.max_tool_calls)
+    begun = replace(begun, request=request, max_turns=limit)
     return turns.call_model(begun, [user_message(request.input)], event.at)
 
 
@@ -158,7 +171,7 @@ def _model_answered(run: Run, event: ModelAnswered) -> Step:
         attributes=run.attributes or turn.attributes,
         notices=turn.notices if turn.gates else run.notices,
         max_turns=_limit(run, turn),
-        max_tool_calls=_lower(run.max_tool_calls, turn.max_tool_calls),
+        max_tool_calls=_lower(run.max_tool_calls, turn.max_tool_calls, _asked(run, turn)),
     )
     wanted = tool_calls(turn.items)
     if len({call.call_id for call in wanted}) != len(wanted):
@@ -180,8 +193,14 @@ def _limit(run: Run, turn: ModelTurn) -> int:
     return min(asked, turn.max_turns) if asked else turn.max_turns
 
 
-def _lower(limit: int | None, other: int | None) -> int | None:
-    return min((each for each in (limit, other) if each is not None), default=None)
+def _asked(run: Run, turn: ModelTurn) -> int | None:
+    """The request's own limit on tool calls; runs that began before version 2 of the rules knew of none."""
+    first = run.turn == 1 and turn.version >= _SINCE
+    return run.request.max_tool_calls if run.request and first else None
+
+
+def _lower(*limits: int | None) -> int | None:
+    return min((each for each in limits if each is not None), default=None)
 
 
 # -- tool calls -------------------------------------------------------------------------------------------------------
@@ -246,6 +265,7 @@ class _Beginning:
             self.held,
             tool=call.tool,
             arguments=call.arguments,
+            read_as=made.gate.read_as,
             policy_version=made.policy_version,
             at=self.event.at,
             may_decide=partial(approvals.may_decide, made.gate, self.run.requested_by),
@@ -306,7 +326,7 @@ def asks_outcome(run: Run, position: int) -> bool:
     call = run.calls[position] if position < len(run.calls) else None
     if call is None or not call.running or not call.gate.at_most_once:
         return False
-    return call.version >= _OUTCOMES_SINCE and run.requirement(call.requirement_id) is not None
+    return call.version >= _SINCE and run.requirement(call.requirement_id) is not None
 
 
 def _is_running(run: Run, position: int) -> bool:

@@ -42,6 +42,10 @@ SUMMARY: Final = 80
 """Characters of a timeline label; a longer one runs over the edge of the timeline at its beginning."""
 
 
+MEMO_VOTERS: Final = 10
+"""People who have approved a call that waits, whom the memo names."""
+
+
 def pending_memo(requirements: Sequence[Requirement]) -> list[PendingRequirement]:
     """The memo entries of what waits. Arguments and approvers that are too long are left out, and how many is said."""
     left, room = MEMO_TOTAL, MEMO_APPROVERS
@@ -78,7 +82,7 @@ def _entry(requirement: Requirement, size: int, *, fits: bool, named: bool) -> P
         arguments=requirement.arguments if fits else None,
         arguments_size=size,
         needed=requirement.needed,
-        approved_by=[vote.by for vote in requirement.votes],
+        approved_by=requirement.approved_by[:MEMO_VOTERS],
         approval_type=requirement.approval_type,
         approvers=requirement.approvers if named else None,
         approvers_left_out=0 if named else len(requirement.approvers or ()),

@@ -25,10 +25,10 @@ from assent.turns import next_turn
 CHECKS_AT_ONCE: Final = 20
 CHECKS_LIMIT: Final = 1_000
 """How many messages of a run a worker checks, at once and in all: each costs events, and noise must fill nothing."""
+AGAIN_LONGEST: Final = 30 * 86_400.0
+"""Seconds after which a call that no worker served is tried again, at the most: each try costs some events."""
 CHECKS_SIZE: Final = 1_000_000
 """Bytes (as JSON) of what people may send to the calls of one turn for a worker to check or to run with."""
-AGAIN_LONGEST: Final = 6 * 3_600.0
-"""Seconds after which a call that no worker served is tried again, at the most: each try costs some ten events."""
 
 
 # -- time -------------------------------------------------------------------------------------------------------------
@@ -36,8 +36,8 @@ AGAIN_LONGEST: Final = 6 * 3_600.0
 
 def pass_time(run: Run, at: datetime) -> Step:
     """The run with everything done that is due by *at*: what expired is answered, people are added and reminded."""
-    due = due_at(run)
-    if due is None or due > at:
+    # `wake_at` is when something is due next: with hundreds of messages in one task, there is no time to look.
+    if run.wake_at is None or run.wake_at > at:
         return Step(run)
     step = Step(run)
     for requirement in run.pending:
@@ -297,7 +297,7 @@ def ask_again(run: Run, event: ToolAnswered, gate: Gate) -> Step:
 def try_again(run: Run, event: ToolAnswered, seconds: float) -> Step:
     """A call whose worker does not serve it: another may, so it is tried again, and stays approved."""
     call = run.calls[event.position]
-    again_at = deadlines.later(event.at, min(max(seconds, 1.0) * 2.0 ** min(call.tries, 20), AGAIN_LONGEST))
+    again_at = deadlines.later(event.at, min(max(seconds, 1.0) * 2.0 ** min(call.tries, 30), AGAIN_LONGEST))
     waits = replace(call, running=False, again_at=again_at, tries=call.tries + 1)
     after = run.with_call(event.position, waits)
     return Step(_executing(after, call.requirement_id, None))

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Final, TypedDict
 
 from temporalio.common import RetryPolicy
-from temporalio.exceptions import ActivityError, ApplicationError
+from temporalio.exceptions import ActivityError, ApplicationError, CancelledError
 from temporalio.exceptions import TimeoutError as ActivityTimeoutError
 
 from assent.activity_ids import check_activity_id, model_activity_id, notices_activity_id, tool_activity_id
@@ -23,7 +23,7 @@ _MODEL_RETRY: Final = RetryPolicy(
 CHECK_TIMEOUT: Final = timedelta(minutes=1)
 CHECK_ATTEMPTS: Final = 5
 NOTICE_TIMEOUT: Final = timedelta(minutes=1)
-NOTICE_GIVEN_UP: Final = timedelta(days=1)
+NOTICE_GIVEN_UP: Final = timedelta(hours=6)
 _NOTICE_RETRY: Final = RetryPolicy(
     initial_interval=timedelta(seconds=5), backoff_coefficient=3.0, maximum_interval=timedelta(hours=1)
 )
@@ -77,7 +77,7 @@ def for_check(command: CheckCall) -> Options:
 
 
 def for_notices(number: int) -> Options:
-    """The options of notices: tried for a day, and then given up."""
+    """The options of notices: tried for six hours, and then given up."""
     return Options(
         activity_id=notices_activity_id(number),
         start_to_close_timeout=NOTICE_TIMEOUT,
@@ -91,6 +91,8 @@ def failure_of(error: ActivityError) -> Failure:
     cause = error.cause
     if isinstance(cause, ApplicationError):
         return Failure(cause.type or "Error", cause.message)
+    if isinstance(cause, CancelledError):
+        return Failure("Cancelled", "the activity was cancelled")
     if isinstance(cause, ActivityTimeoutError):
         return Failure("Timeout", cause.message)
     return Failure(type(cause).__name__, str(cause))

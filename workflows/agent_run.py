@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from pydantic import JsonValue
 from temporalio import workflow
 from temporalio.common import RawValue
-from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
+from temporalio.exceptions import ActivityError, ApplicationError
 
 from assent import approvals, grants, messages, protocol
 from assent.calls import checked_of, gated_calls, outcome_of, turn_of
@@ -48,7 +48,7 @@ from assent.protocol import Checked, DecisionResult, ModelCallInput, RunResult
 from assent.run import Run, Step, asks_outcome, decide, state_of
 from assent.views import details
 
-from . import activity_options, publish
+from . import activity_options, outbox, publish
 
 _APPROVE = 'Approve a call that waits. Input: {"id": "FIRST 8 DIGITS", "by": "YOUR NAME"}'
 _REJECT = 'Reject a call that waits. Input: {"id": "FIRST 8 DIGITS", "by": "YOUR NAME", "reason": "WHY"}'
@@ -85,8 +85,7 @@ class AgentRun:
         self._ending: Complete | Fail | Cancel | None = None
         self._fault: BaseException | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._notices: set[asyncio.Task[None]] = set()
-        self._batches = 0
+        self._outbox = outbox.Outbox(self._finished)
         self._timer: asyncio.Task[None] | None = None
         self._answers: dict[int, DecisionResult] = {}
         self._publisher = publish.Publisher()
@@ -111,7 +110,9 @@ class AgentRun:
             self._publisher.publish(self._run)
             await self._part()
             raise
-        await self._part()
+        with contextlib.suppress(asyncio.CancelledError):
+            # Who cancels a run that has ended changes nothing but how long it waits for its notices.
+            await self._part()
         return self._end()
 
     async def _until_over(self) -> None:
@@ -123,14 +124,14 @@ class AgentRun:
 
     async def _part(self) -> None:
         """Let handlers answer and notices go out before the run closes, which drops what is under way."""
-        if self._notices or not workflow.all_handlers_finished():
+        if not self._is_done():
             for task in self._tasks:
                 task.cancel()
             with contextlib.suppress(asyncio.TimeoutError):
                 await workflow.wait_condition(self._is_done, timeout=_NOTICE_GRACE)
 
     def _is_done(self) -> bool:
-        return not self._notices and workflow.all_handlers_finished()
+        return self._outbox.is_empty and workflow.all_handlers_finished()
 
     def _has_news(self) -> bool:
         return self._ending is not None or self._fault is not None or self._publisher.differs(self._run)
@@ -167,8 +168,7 @@ class AgentRun:
             case CheckCall():
                 self._spawn(self._check(command))
             case SendNotices():
-                self._batches += 1
-                self._spawn(self._send_notices(command, self._batches), self._notices)
+                self._outbox.send(command.input)
             case WakeAt(at):
                 self._wake_at(at)
             case _:
@@ -188,11 +188,10 @@ class AgentRun:
         self._timer = None
         self._apply(TimeReached(_now()))
 
-    def _spawn(self, work: Coroutine[object, object, None], tasks: set[asyncio.Task[None]] | None = None) -> None:
+    def _spawn(self, work: Coroutine[object, object, None]) -> None:
         task = asyncio.create_task(work)
-        kept = self._tasks if tasks is None else tasks
-        kept.add(task)
-        task.add_done_callback(kept.discard)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
         task.add_done_callback(self._finished)
 
     def _finished(self, task: asyncio.Task[None]) -> None:
@@ -245,15 +244,9 @@ class AgentRun:
     def _checked(self, number: int, checked: Checked | Failure) -> CheckAnswered:
         return CheckAnswered(_now(), number, checked)
 
-    async def _send_notices(self, command: SendNotices, number: int) -> None:
-        # A notice that could not be sent changes nothing; the history has why.
-        with contextlib.suppress(ActivityError):
-            options = activity_options.for_notices(number)
-            await workflow.execute_activity(protocol.SEND_NOTICES, command.input, **options)
-
     def _failed(self, error: ActivityError, event: Callable[[Failure], Event]) -> None:
-        if not is_cancelled_exception(error):
-            self._apply(event(activity_options.failure_of(error)))
+        # One that the end of the run cancelled is told too, and changes nothing: the run has ended.
+        self._apply(event(activity_options.failure_of(error)))
 
     # -- what arrives -------------------------------------------------------------------------------------------------
 

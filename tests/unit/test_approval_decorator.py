@@ -162,7 +162,7 @@ def test_terms_do_not_change_with_the_list_that_they_came_from() -> None:
 
 
 WRONG: list[tuple[dict[str, object], str]] = [
-    ({"approvals": 0}, "approvals is 0; give a whole number, 1 or more"),
+    ({"approvals": 0}, "approvals is 0; give a whole number from 1 to 10"),
     ({"approvals": True}, "approvals is True; give a whole number"),
     ({"approvals": 2.0}, "approvals is 2.0; give a whole number"),
     ({"approvers": "ann"}, "approvers is 'ann'; give a list of names"),

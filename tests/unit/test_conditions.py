@@ -171,8 +171,7 @@ def test_an_operator_without_a_value_is_no_condition_that_always_holds(operator:
         ("a", True),
         ("order.amount", True),
         ("order.lines.first", True),
-        ("dotted.name", True),
-        ("dotted.name.deep", True),
+        ("dotted.other", True),
         ("order", False),
         ("order.", False),
         (".order", False),
@@ -188,10 +187,17 @@ def test_a_dotted_name_leads_into_objects(name: str, expected: bool) -> None:
         "a": 1,
         "order": {"amount": 1, "lines": {"first": 1}},
         "dotted.name": 1,
-        "dotted": {"name": {"deep": 1}},
+        "dotted": {"name": {"deep": 1}, "other": 1},
         "list": [1],
     }
     assert conditions_hold({name: Condition(equals=1)}, arguments) == expected
+
+
+@pytest.mark.parametrize("name", ["dotted.name", "dotted.name.deep", "order.dotted.name"])
+def test_a_key_with_a_dot_cannot_hide_what_a_condition_means(name: str) -> None:
+    inside = {"dotted.name": 1, "dotted": {"name": 999_999}}
+    with pytest.raises(TypeError, match="fits more than one value"):
+        conditions_hold({name: Condition(above=1000)}, {**inside, "order": inside})
 
 
 def test_all_conditions_must_hold_and_an_absent_argument_satisfies_none() -> None:

@@ -92,7 +92,20 @@ async def test_an_oversize_result_is_refused_at_the_client(assent_environment: E
         assert (await run.result()).content == "ok"
 
 
-@pytest.mark.parametrize("result", ['"done"', '{"ok": true}', "null", "[1]"])
+IMPOSSIBLE_GATES = (
+    '"expires_at": "2026-01-01T00:00:00"',
+    '"expires_after": -1e300',
+    '"remind_every": 5e-324',
+    '"escalations": [{"after": -1e300, "approvers": ["a"]}]',
+    '"needed": 0',
+)
+BY_HAND = [
+    *('"done"', '{"ok": true}', "null", "[1]"),
+    *(f'{{"refused": "no", "gate": {{"verdict": "ask", {each}}}}}' for each in IMPOSSIBLE_GATES),
+]
+
+
+@pytest.mark.parametrize("result", BY_HAND)
 async def test_a_result_put_in_by_hand_does_not_wedge_the_run(assent_environment: Environment, result: str) -> None:
     model = assent_environment.responses(calls(call("hang")), told)
     async with assent_environment.serve(Agent(name="stuck", model=model, tools=[hang])) as client:

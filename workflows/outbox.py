@@ -1,0 +1,65 @@
+"""The notices of a run on their way out: some activities at a time, however many notices there are.
+
+A webhook that is down keeps an activity under way for hours, and the server lets no run have more than 2,000.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+from temporalio import workflow
+from temporalio.exceptions import ActivityError
+
+from assent import protocol
+from assent.notices import BATCH
+from assent.protocol import Notice, NoticesInput
+
+from . import activity_options
+
+AT_ONCE: Final = 20
+"""Activities under way; what comes meanwhile waits, and goes out in batches."""
+
+
+class Outbox:
+    """Sends notices in the order in which they came up. *finished* is told of each activity that is over."""
+
+    def __init__(self, finished: Callable[[asyncio.Task[None]], None]) -> None:
+        """Nothing is under way yet."""
+        self._finished = finished
+        self._waiting: deque[Notice] = deque()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._batches = 0
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether everything has been sent, or given up."""
+        return not self._tasks and not self._waiting
+
+    def send(self, given: NoticesInput) -> None:
+        """Send these notices, at once or when others have gone."""
+        self._waiting.extend(given.notices)
+        self._go_on(given)
+
+    def _go_on(self, given: NoticesInput) -> None:
+        while self._waiting and len(self._tasks) < AT_ONCE:
+            batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
+            self._batches += 1
+            work = self._batch(given.model_copy(update={"notices": batch}), self._batches)
+            task = asyncio.create_task(work)
+            self._tasks.add(task)
+            task.add_done_callback(lambda done: self._over(done, given))
+
+    def _over(self, task: asyncio.Task[None], given: NoticesInput) -> None:
+        self._tasks.discard(task)
+        self._finished(task)
+        self._go_on(given)
+
+    async def _batch(self, given: NoticesInput, number: int) -> None:
+        # A notice that could not be sent changes nothing; the history has why.
+        with contextlib.suppress(ActivityError):
+            options = activity_options.for_notices(number)
+            await workflow.execute_activity(protocol.SEND_NOTICES, given, **options)
