@@ -25,8 +25,9 @@ $(STAMP): requirements.lock pyproject.toml
 demo: setup
 	@$(BIN)/python examples/demo.py
 
+# Side by side, each with a server of its own: twice as fast on two cores, and no heavier than four servers anywhere.
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4
 
 lint: setup
 	$(BIN)/ruff format --check .
