@@ -6,6 +6,8 @@ was under way. The workflow cannot tell: its code sees a signal the same, howeve
 
 from __future__ import annotations
 
+from typing import Final
+
 from temporalio import activity
 from temporalio.api.enums.v1 import EventType, WorkflowTaskFailedCause
 from temporalio.api.history.v1 import HistoryEvent
@@ -13,7 +15,7 @@ from temporalio.api.history.v1 import HistoryEvent
 from assent import protocol
 from assent.protocol import Authorization
 
-_RESET = WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_RESET_WORKFLOW
+_RESET: Final = WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_RESET_WORKFLOW
 
 
 async def opened_before_a_reset(authorization: Authorization) -> bool:

@@ -13,7 +13,7 @@ from pydantic import AliasChoices, BaseModel, Field, JsonValue
 from temporalio.api.enums.v1 import EventType, WorkflowTaskFailedCause
 
 from assent import Agent, Condition, PermissionPolicy, Remember, Rule, RunHandle, ToolContext, Webhook, tool
-from assent.testing import Environment, call, calls, says
+from assent.testing import Environment, call, calls, check_replay, says
 from tests.support import tools
 
 FAILED = EventType.EVENT_TYPE_WORKFLOW_TASK_FAILED
@@ -111,6 +111,26 @@ async def test_a_grant_is_held_against_what_the_tool_reads_not_what_the_model_wr
         assert "999999" in second.arguments
         assert tools.ran(run.id) == ["order(5)"]
         await run.cancel()
+
+
+@tool(external_execution=True, stop_after_tool_call=True)
+def finish(how: str) -> None:
+    """Finish, elsewhere."""
+
+
+async def test_a_result_that_ends_the_run_outweighs_a_cancellation_of_the_same_workflow_task(
+    assent_environment: Environment,
+) -> None:
+    agent = Agent(name="ops", model=assent_environment.responses(calls(call("finish", how="well"))), tools=[finish])
+    async with assent_environment.serve(agent) as client:
+        run = await client.start("ops", "Go.")
+        [waiting] = (await run.until_paused()).active_requirements
+    await run.cancel()
+    await run.send("submit_result", {"id": waiting.id, "by": "bob", "output": "done"})
+    async with assent_environment.serve(agent, task_queue=client.task_queue):
+        assert (await run.result()).content == "done"
+        assert (await run.state()).status == "completed"
+        await check_replay(await run.history())
 
 
 @asynccontextmanager
