@@ -37,7 +37,11 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """The run began. *arguments* are the workflow's inputs as decoded JSON; the first should be a `RunRequest`."""
+    """The run began, or goes on in a new execution. *arguments* are the workflow's inputs as decoded JSON.
+
+    The one input should be a `RunRequest`; of an execution that goes on from another (*continued*), it is what that one
+    carried over.
+    """
 
     at: datetime
     workflow_id: str
@@ -45,6 +49,7 @@ class Started:
     first_run_id: str
     arguments: tuple[object, ...]
     namespace: str = "default"
+    continued: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,6 +101,14 @@ class Gatherer:
         return WorkflowTask(self.started.get(begun, _time(event)), inbound)
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """An event of `assent.run`, and the event of the history that tells of it."""
+
+    event: Event
+    source: HistoryEvent
+
+
 @dataclass(slots=True)
 class Reader:
     """Turns the workflow tasks of one run into the events of `assent.run`. Remembers which activity is which."""
@@ -110,7 +118,7 @@ class Reader:
     _activities: dict[int, tuple[str, str]] = field(default_factory=dict[int, tuple[str, str]])
     _admitted: dict[str, UpdateRequest] = field(default_factory=dict[str, UpdateRequest])
 
-    def events(self, task: WorkflowTask) -> list[Event]:
+    def events(self, task: WorkflowTask) -> list[Told]:
         """What happened to the run in *task*, in the order in which its code was told.
 
         Raises:
@@ -125,11 +133,11 @@ class Reader:
         messages += [event for event in task.commands if event.event_type == _UPDATE_ACCEPTED]
         # A cancellation reaches the workflow's main coroutine one step before activity results reach their tasks.
         rest = sorted((event for event in task.inbound if event.event_type in _RESULTS), key=_precedence)
-        found: list[Event] = [self._message(event, task.at) for event in sorted(messages, key=_order)]
+        found = [Told(self._message(event, task.at), event) for event in sorted(messages, key=_order)]
         for event in rest:
             read = self._read(event, task.at, nonces)
             if read is not None:
-                found.append(read)
+                found.append(Told(read, event))
         for event in task.commands:
             if event.event_type == _SCHEDULED:
                 scheduled = event.activity_task_scheduled_event_attributes
@@ -162,6 +170,7 @@ class Reader:
             run_id=self.run_id or begun.original_execution_run_id,
             first_run_id=begun.first_execution_run_id,
             arguments=_arguments(begun.input.payloads),
+            continued=bool(begun.continued_execution_run_id),
         )
 
     def _message(self, event: HistoryEvent, at: datetime) -> MessageReceived:
@@ -200,11 +209,12 @@ class Reader:
 
 @dataclass(frozen=True, slots=True)
 class Happening:
-    """One event of a run: what the run was before it, and what it came to."""
+    """One event of a run: what the run was before it, what it came to, and the event of the history that tells of it."""
 
     event: Event
     before: Run
     step: Step
+    source: HistoryEvent
 
 
 @dataclass(slots=True)
@@ -235,10 +245,10 @@ class Follower:
             HistoryError: the history is cut, or not one of a run.
         """
         for task in self._gatherer.tasks(page):
-            for event in self._reader.events(task):
-                before, step = self.run, _decided(self.run, event)
+            for told in self._reader.events(task):
+                before, step = self.run, _decided(self.run, told.event)
                 self.run = step.run
-                yield Happening(event, before, step)
+                yield Happening(told.event, before, step, told.source)
             if until is not None and until(task):
                 return
 

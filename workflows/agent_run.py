@@ -101,6 +101,7 @@ class AgentRun:
             first_run_id=info.first_execution_run_id,
             arguments=decoded(arguments),
             namespace=info.namespace,
+            continued=info.continued_run_id is not None,
         )
         self._apply(started)
         try:
