@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from cachetools import LRUCache
 from temporalio import activity
 
+from assent.chain import pages
 from assent.conversation import Conversation
 from assent.digest import canonical
 from assent.errors import HistoryError
@@ -68,14 +69,9 @@ def _key(digest: str) -> tuple[str, str]:
 
 async def _rebuilt() -> Conversation:
     info = activity.info()
-    handle = activity.client().get_workflow_handle(info.workflow_id or "", run_id=info.workflow_run_id)
-    history = await handle.fetch_history()
-    run = fold(
-        history.events,
-        workflow_id=info.workflow_id or "",
-        run_id=info.workflow_run_id or "",
-        until=scheduled(info.activity_id),
-    )
+    workflow_id, execution_id = info.workflow_id or "", info.workflow_run_id or ""
+    events = [event async for page in pages(activity.client(), workflow_id, execution_id) for event in page.events]
+    run = fold(events, workflow_id=workflow_id, run_id=execution_id, until=scheduled(info.activity_id))
     return run.conversation
 
 

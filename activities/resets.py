@@ -13,6 +13,7 @@ from temporalio.api.enums.v1 import EventType, WorkflowTaskFailedCause
 from temporalio.api.history.v1 import HistoryEvent
 
 from assent import protocol
+from assent.chain import pages
 from assent.protocol import Authorization
 
 _RESET: Final = WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_RESET_WORKFLOW
@@ -27,13 +28,13 @@ async def opened_before_a_reset(authorization: Authorization) -> bool:
     info = activity.info()
     if authorization.execution_id in {None, info.workflow_run_id} or info.workflow_id is None:
         return False
-    handle = activity.client().get_workflow_handle(info.workflow_id, run_id=info.workflow_run_id)
     reset, opened = 0, 0
-    async for event in handle.fetch_history_events():
-        if _is_reset(event):
-            reset = event.event_id
-        if not opened and _opens(event, authorization.requirement_id):
-            opened = event.event_id
+    async for page in pages(activity.client(), info.workflow_id, info.workflow_run_id or ""):
+        for event in page.events:
+            if _is_reset(event):
+                reset = event.event_id
+            if not opened and _opens(event, authorization.requirement_id):
+                opened = event.event_id
     return opened < reset
 
 

@@ -12,7 +12,6 @@ from datetime import timedelta
 from typing import Final, NoReturn
 
 from pydantic import JsonValue
-from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import (
     Client,
     WorkflowExecutionDescription,
@@ -23,11 +22,11 @@ from temporalio.client import (
 )
 from temporalio.service import RPCError, RPCStatusCode
 
-from assent import protocol
+from assent import chain, protocol
 from assent.answers import as_json, has_ended, refused, run_failed, sendable
 from assent.approvals import cancel
+from assent.chain import Missing, Page
 from assent.errors import (
-    HistoryError,
     MessageError,
     NoWorkerError,
     RunNotFoundError,
@@ -88,8 +87,9 @@ class RunHandle:
             RunNotFoundError: there is no run of this id.
         """
         follower = Follower(self.id)
-        async for page in self._pages(wait=True):
-            for _ in follower.feed(page):
+        async for page in self._followed(whole=False):
+            follower = _follower(follower, page)
+            for _ in follower.feed(page.events):
                 pass
             # A decision that is sent and not handled yet will move it; what was read so far is the pause before.
             moving = follower.run.status == "running" or follower.run.checks or follower.unhandled
@@ -120,12 +120,17 @@ class RunHandle:
     async def happenings(self, *, wait: bool = False) -> AsyncIterator[Happening]:
         """What happened in the run, as the core that decides it saw it; with *wait* to its end, as it happens.
 
+        From the first execution of the run that there still is, on through those that it continued in as new.
+
         Raises:
             RunNotFoundError: there is no run of this id.
         """
         follower = Follower(self.id)
-        async for page in self._pages(wait=wait):
-            for happening in follower.feed(page):
+        async for page in self._followed(whole=True) if wait else self._chain():
+            if isinstance(page, Missing):
+                continue
+            follower = _follower(follower, page)
+            for happening in follower.feed(page.events):
                 yield happening
             if follower.run.ended:
                 return
@@ -308,29 +313,31 @@ class RunHandle:
     async def _fold(self, execution_id: str) -> Run:
         # After a workflow reset the history begins with the id of the execution that was reset.
         follower = Follower(self.id, execution_id)
-        async for page in self._pages(wait=False):
-            for _ in follower.feed(page):
-                pass
+        try:
+            async for page in chain.pages(self._client, self.id, execution_id):
+                for _ in follower.feed(page.events):
+                    pass
+        except RPCError as error:
+            self._raise(error)
         return follower.run
 
-    async def _pages(self, *, wait: bool) -> AsyncIterator[list[HistoryEvent]]:
-        iterator = self._handle.fetch_history_events(wait_new_event=wait, skip_archival=True)
+    async def _followed(self, *, whole: bool) -> AsyncIterator[Page]:
+        """The history as it grows; with *whole* from the run's first execution, else from the newest."""
+        execution_id = (await self.description()).run_id
         try:
-            while True:
-                await iterator.fetch_next_page()
-                page = list(iterator.current_page or ())
-                self._check_type(page)
+            async for page in chain.following(self._client, self.id, execution_id, whole=whole):
                 yield page
-                if not iterator.next_page_token:
-                    return
         except RPCError as error:
             self._raise(error)
 
-    def _check_type(self, page: list[HistoryEvent]) -> None:
-        started = page[0].workflow_execution_started_event_attributes.workflow_type.name if page else ""
-        if started and started != protocol.WORKFLOW:
-            message = f"workflow {self.id!r} is of type {started!r}, not a run of Assent"
-            raise HistoryError(message)
+    async def _chain(self) -> AsyncIterator[Page | Missing]:
+        """The whole history as it is now."""
+        execution_id = (await self.description()).run_id
+        try:
+            async for page in chain.chain(self._client, self.id, execution_id):
+                yield page
+        except RPCError as error:
+            self._raise(error)
 
     def _raise(self, error: RPCError) -> NoReturn:
         if error.status == RPCStatusCode.NOT_FOUND:
@@ -349,6 +356,11 @@ class RunHandle:
         if error.status == RPCStatusCode.INVALID_ARGUMENT:
             raise MessageError(error.message) from error
         raise error
+
+
+def _follower(follower: Follower, page: Page) -> Follower:
+    """Whoever folds this page: another for each execution, which begins with what the one before carried over."""
+    return follower if follower.run_id == page.execution_id else Follower(follower.workflow_id, page.execution_id)
 
 
 def _id(target: Target | Grant) -> str:
