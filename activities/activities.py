@@ -29,11 +29,13 @@ class Activities:
 
     *prefix_cache* is in bytes; 0 rebuilds every conversation from history. *attributes* says whether the Assent search
     attributes are registered in the namespace. *webhooks* are where notices are sent: the same on every worker of a
-    task queue. Close it when its worker has stopped.
+    task queue. *continue_after* has a run go on in a new execution after so many events of its history, besides when
+    the server suggests it; 0: only then. Close it when its worker has stopped.
 
     Raises:
         ConfigurationError: two agents have one name, or two different tools do (the activity type is the tool's
-            name), or the environment holds no key for an agent's model, or no usable secret for a webhook.
+            name), or the environment holds no key for an agent's model, or no usable secret for a webhook, or
+            *continue_after* is negative.
 
     I/O; not in workflow code.
     """
@@ -45,9 +47,13 @@ class Activities:
         prefix_cache: int = PREFIX_CACHE,
         attributes: bool = True,
         webhooks: Sequence[Webhook] = (),
+        continue_after: int = 0,
     ) -> None:
         """Check the agents against each other, and the secrets of the webhooks."""
         self.check(agents)
+        if continue_after < 0:
+            message = f"continue_after is {continue_after}; give a number of events, or 0 for the server's suggestion"
+            raise ConfigurationError(message)
         self._notices = Notices(webhooks)
         self.agents = _by_name(agents)
         self.tools = _tools(agents)
@@ -55,7 +61,12 @@ class Activities:
         Thread(target=warm_up, name="assent-warm-up", daemon=True).start()
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="assent-tool")
         self._models = ModelCalls(
-            self.agents, self._providers, Prefixes(prefix_cache), attributes=attributes, notices=bool(webhooks)
+            self.agents,
+            self._providers,
+            Prefixes(prefix_cache),
+            attributes=attributes,
+            notices=bool(webhooks),
+            continue_after=continue_after,
         )
         self._checks = Checks(self.agents)
         self._calls = ToolCalls(self.agents, self._threads)

@@ -18,6 +18,7 @@ from assent.agent import Agent
 from assent.conversation import Conversation, ToolCall, tool_calls
 from assent.digest import canonical
 from assent.errors import HistoryError
+from assent.live import TextSoFar
 from assent.messages import problems
 from assent.protocol import RULES_VERSION, Gate, ModelCallInput, ModelTurn
 from assent.tools import GateContext, Tool
@@ -48,13 +49,18 @@ class ModelCalls:
         *,
         attributes: bool,
         notices: bool,
+        continue_after: int = 0,
     ) -> None:
-        """*attributes* says whether runs may upsert the Assent search attributes, *notices* whether any are sent."""
+        """*attributes* says whether runs may upsert the Assent search attributes, *notices* whether any are sent.
+
+        *continue_after* is after how many events of its history a run goes on in a new execution.
+        """
         self._agents = agents
         self._providers = providers
         self._prefixes = prefixes
         self._attributes = attributes
         self._notices = notices
+        self._continue_after = continue_after
         self._tools = {name: [_spec(each) for each in agent.all_tools] for name, agent in agents.items()}
 
     @activity.defn(name=protocol.CALL_MODEL)
@@ -65,7 +71,8 @@ class ModelCalls:
             ApplicationError: the agent is not served here, the provider refused (final), or could not answer (retried).
         """
         agent = self._agent(call)
-        async with heartbeats():
+        so_far = TextSoFar()
+        async with heartbeats(partial(so_far.told, call.turn, activity.info().attempt)):
             conversation = await self._conversation(call)
             question = Question(
                 model=agent.model,
@@ -75,7 +82,7 @@ class ModelCalls:
                 output_schema=agent.output_schema,
                 output_name=getattr(agent.output_type, "__name__", "output"),
             )
-            answer = await self._ask(question)
+            answer = await self._ask(question, so_far)
         size = len(canonical(answer.items))
         if size > ANSWER_LIMIT:
             # Said here, because a result that the server refuses would make the paid call again, for ever.
@@ -106,9 +113,9 @@ class ModelCalls:
         except HistoryError as error:
             raise ApplicationError(str(error), type="HistoryError", non_retryable=True) from error
 
-    async def _ask(self, question: Question) -> Answer:
+    async def _ask(self, question: Question, so_far: TextSoFar) -> Answer:
         try:
-            return await self._providers.ask(question)
+            return await self._providers.ask(question, so_far)
         except Exception as error:
             raise as_application_error(error) from None  # A chained error would be written to the history too.
 
@@ -117,9 +124,12 @@ class ModelCalls:
         fields: dict[str, object] = {"items": answer.items, "usage": answer.usage, "model": answer.model}
         if call.turn == 1:
             fields |= {"max_turns": agent.max_turns, "attributes": self._attributes, "version": RULES_VERSION}
+            fields["continue_after"] = self._continue_after
             if agent.max_tool_calls is not None:
                 fields["max_tool_calls"] = agent.max_tool_calls
         calls = tool_calls(answer.items)
+        if calls or call.turn == 1:
+            fields["agent_version"] = agent.version
         if calls:
             fields |= await self._gates(agent, call, calls)
         elif agent.output_type is not None:

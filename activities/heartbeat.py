@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from time import monotonic
+from typing import Final
 
 from temporalio import activity
 
+TOLD_EVERY: Final = 0.5
+"""Seconds between two heartbeats at the least. `workflows.serving` lets the SDK pass them on as often."""
+
 
 @asynccontextmanager
-async def heartbeats() -> AsyncGenerator[None]:
-    """Heartbeat at half the activity's heartbeat timeout for as long as the block runs."""
+async def heartbeats(told: Callable[[], object | None] | None = None) -> AsyncGenerator[None]:
+    """Heartbeat at half the activity's heartbeat timeout for as long as the block runs.
+
+    What *told* answers goes with every heartbeat, and makes one whenever it has changed, twice a second at most.
+    """
     timeout = activity.info().heartbeat_timeout
     if timeout is None:
         yield
         return
-    beating = asyncio.create_task(_beat(timeout.total_seconds() / 2))
+    interval = timeout.total_seconds() / 2
+    beating = asyncio.create_task(_beat(interval) if told is None else _tell(interval, told))
     try:
         yield
     finally:
@@ -27,3 +36,14 @@ async def _beat(interval: float) -> None:
     while True:
         await asyncio.sleep(interval)
         activity.heartbeat()
+
+
+async def _tell(interval: float, told: Callable[[], object | None]) -> None:
+    last, at = None, monotonic()
+    while True:
+        await asyncio.sleep(min(interval, TOLD_EVERY))
+        now = told()
+        # A heartbeat without details would take away what the one before it told.
+        if now != last or monotonic() - at >= interval:
+            activity.heartbeat(*([] if now is None else [now]))
+            last, at = now, monotonic()

@@ -11,6 +11,7 @@ from typing import Final
 from temporalio import activity
 from temporalio.api.enums.v1 import EventType, WorkflowTaskFailedCause
 from temporalio.api.history.v1 import HistoryEvent
+from temporalio.service import RPCError, RPCStatusCode
 
 from assent import protocol
 from assent.chain import pages
@@ -23,19 +24,48 @@ async def opened_before_a_reset(authorization: Authorization) -> bool:
     """Whether what *authorization* approves began to wait before the newest reset of the run; in its activity.
 
     What never waited in the open, because a grant or an edit was enough, counts as from before. A run that was never
-    reset pays nothing for the question.
+    reset pays nothing for the question; one that went on in new executions, the first event of each.
     """
     info = activity.info()
     if authorization.execution_id in {None, info.workflow_run_id} or info.workflow_id is None:
         return False
+    executions = await _executions(info.workflow_id, info.workflow_run_id or "")
+    if not any(was_reset for _, was_reset in executions):
+        return False
+    for execution, _ in executions:
+        reset, opened = await _places(info.workflow_id, execution, authorization.requirement_id)
+        if opened or reset:
+            return opened < reset
+    return False
+
+
+async def _executions(workflow_id: str, execution: str) -> list[tuple[str, bool]]:
+    """The executions in which the run has gone on, this one first; whether each is one that a reset made."""
+    found: list[tuple[str, bool]] = []
+    while execution:
+        handle = activity.client().get_workflow_handle(workflow_id, run_id=execution)
+        try:
+            first = await anext(handle.fetch_history_events(page_size=1))
+        except RPCError as error:
+            if found and error.status == RPCStatusCode.NOT_FOUND:
+                break  # The server has deleted what is older than its retention.
+            raise
+        begun = first.workflow_execution_started_event_attributes
+        found.append((execution, begun.original_execution_run_id != execution))
+        execution = begun.continued_execution_run_id
+    return found
+
+
+async def _places(workflow_id: str, execution: str, requirement_id: str) -> tuple[int, int]:
+    """The events of an execution in which it was reset, and in which a requirement began to wait; 0 where in none."""
     reset, opened = 0, 0
-    async for page in pages(activity.client(), info.workflow_id, info.workflow_run_id or ""):
+    async for page in pages(activity.client(), workflow_id, execution):
         for event in page.events:
             if _is_reset(event):
                 reset = event.event_id
-            if not opened and _opens(event, authorization.requirement_id):
+            if not opened and _opens(event, requirement_id):
                 opened = event.event_id
-    return opened < reset
+    return reset, opened
 
 
 def _is_reset(event: HistoryEvent) -> bool:

@@ -6,6 +6,7 @@ Write agents with `Agent`, `tool` and `approval`; serve them with `worker.py`; s
 
 from assent._version import __version__
 from assent.agent import Agent
+from assent.audit import ApprovalRecord, Audit
 from assent.client import AgentClient
 from assent.converter import data_converter
 from assent.decorators import tool
@@ -13,6 +14,7 @@ from assent.errors import (
     AssentError,
     ConfigurationError,
     DecisionError,
+    HistoryError,
     MessageError,
     NoWorkerError,
     RequirementNotFoundError,
@@ -24,10 +26,11 @@ from assent.handle import RunHandle
 from assent.inbound import Remember
 from assent.marking import approval
 from assent.models import OpenAIChat, OpenAIResponses
+from assent.paging import PendingPage
 from assent.policy import Condition, PermissionPolicy, Rule
 from assent.protocol import DecisionResult, RunRequest, RunResult, Usage
 from assent.questions import ask_user
-from assent.records import Approval
+from assent.records import Approval, PendingRun
 from assent.requirements import Grant, Requirement, RunState
 from assent.tools import GateContext, Tool, ToolContext
 from assent.watching import RunEvent
@@ -37,17 +40,22 @@ __all__ = [
     "Agent",
     "AgentClient",
     "Approval",
+    "ApprovalRecord",
     "AssentError",
+    "Audit",
     "Condition",
     "ConfigurationError",
     "DecisionError",
     "DecisionResult",
     "GateContext",
     "Grant",
+    "HistoryError",
     "MessageError",
     "NoWorkerError",
     "OpenAIChat",
     "OpenAIResponses",
+    "PendingPage",
+    "PendingRun",
     "PermissionPolicy",
     "Remember",
     "Requirement",

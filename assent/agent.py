@@ -14,6 +14,7 @@ from typing import Final
 from pydantic import JsonValue, PydanticUserError, TypeAdapter
 
 from assent.decorators import tool_from
+from assent.digest import canonical, sha256_hex
 from assent.errors import ConfigurationError
 from assent.gates import Gatekeeper, Groups
 from assent.models import Model
@@ -21,6 +22,7 @@ from assent.policy import PermissionPolicy, policy_version
 from assent.run import MAX_TURNS
 from assent.tools import Tool, takes
 
+_VERSION: Final = "assent.agent.v1"
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 
@@ -95,6 +97,17 @@ class Agent:
         return Gatekeeper((self.policy, requested), self.groups)
 
     @cached_property
+    def version(self) -> str:
+        """The version of the agent, as histories record it: 16 hex digits over what the model and the gates go by.
+
+        Name, model and settings, instructions, policy, limits and output schema; of each tool its name, description,
+        schema and what is declared about it. Not the code of tools: which that was, the worker's build says.
+        """
+        made = [self.name, self.model.model_dump(mode="json"), self.instructions, self.policy_version()]
+        bounds = [self.max_turns, self.max_tool_calls, self.output_schema]
+        return sha256_hex(canonical([_VERSION, *made, *bounds, [_declared(each) for each in self.all_tools]]))[:16]
+
+    @cached_property
     def gates_block(self) -> bool:
         """Whether working out a gate calls functions of the user's, which may block."""
         functions = any(callable(each.requires_confirmation) for each in self.all_tools)
@@ -110,3 +123,19 @@ class Agent:
         except (PydanticUserError, TypeError) as error:
             message = f"agent {self.name!r}: output_type {self.output_type!r} has no JSON schema: {error}"
             raise ConfigurationError(message.splitlines()[0]) from None
+
+
+def _declared(each: Tool) -> list[object]:
+    """What a tool says of itself; a function that decides whether to ask is one, whatever it does."""
+    asks = each.requires_confirmation
+    flags = [each.external_execution, each.requires_user_input, each.idempotent, each.stop_after_tool_call]
+    return [
+        each.name,
+        each.description,
+        each.parameters,
+        asks if isinstance(asks, bool) else "function",
+        *flags,
+        sorted(each.effects),
+        repr(each.terms),
+        None if each.options is None else each.options.model_dump(mode="json"),
+    ]

@@ -14,7 +14,14 @@ from temporalio.exceptions import ApplicationError, CancelledError, TerminatedEr
 from temporalio.service import RPCError, RPCStatusCode
 
 from assent.digest import canonical
-from assent.errors import MessageError, RequirementNotFoundError, RunFailedError
+from assent.errors import (
+    MessageError,
+    NoWorkerError,
+    RequirementNotFoundError,
+    RunFailedError,
+    RunNotFoundError,
+    ServerUnreachableError,
+)
 
 MESSAGE_LIMIT: Final = 1_000_000
 """Bytes (as JSON) of a signal or update."""
@@ -54,6 +61,26 @@ def has_ended(error: RPCError) -> bool:
     """Whether the run had ended, or ended while it was asked: both are told as `NOT_FOUND`."""
     ended = "already completed" in error.message or "aborted by closing workflow" in error.message
     return error.status == RPCStatusCode.NOT_FOUND and ended
+
+
+def meant(error: RPCError, run_id: str, namespace: str) -> Exception:
+    """The error that an answer of the server about a run means; one that means nothing of ours is itself."""
+    match error.status:
+        case RPCStatusCode.NOT_FOUND:
+            ended = " that is still running" if has_ended(error) else ""
+            return RunNotFoundError(f"there is no run {run_id!r}{ended} in namespace {namespace!r}")
+        case RPCStatusCode.RESOURCE_EXHAUSTED:
+            told = f"too many decisions wait for a worker of run {run_id!r} already: {error.message}"
+            return NoWorkerError(told)
+        case RPCStatusCode.UNAVAILABLE | RPCStatusCode.DEADLINE_EXCEEDED:
+            return ServerUnreachableError(f"the Temporal server does not answer: {error.message}")
+        case RPCStatusCode.FAILED_PRECONDITION:
+            told = f"run {run_id!r} moved on while it was asked, and did not answer; look at what it came to"
+            return NoWorkerError(told)
+        case RPCStatusCode.INVALID_ARGUMENT:
+            return MessageError(error.message)
+        case _:
+            return error
 
 
 def refused(cause: BaseException) -> Exception:

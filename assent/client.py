@@ -6,14 +6,14 @@ I/O; not in workflow code.
 from __future__ import annotations
 
 import asyncio
-import logging
+import time
 import uuid
-from typing import Final, Literal
+from collections.abc import AsyncGenerator, Sequence
+from datetime import datetime
+from typing import Final, Literal, Unpack
 
 from temporalio.client import Client
 from temporalio.common import (
-    SearchAttributeKey,
-    SearchAttributePair,
     TypedSearchAttributes,
     WorkflowIDConflictPolicy,
     WorkflowIDReusePolicy,
@@ -22,33 +22,35 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from assent import connection, inbox, protocol
+from assent.audit import Audit
 from assent.errors import (
     DecisionError,
-    HistoryError,
     MessageError,
     RequirementNotFoundError,
-    RunNotFoundError,
     ServerUnreachableError,
 )
+from assent.filters import Filters, Sort, Wanted, sorted_runs
 from assent.handle import RunHandle
-from assent.layout import wrapped
+from assent.lookup import SEARCHED, Asked, Histories, as_wanted, holder, open_records, paged
 from assent.messages import read_request
+from assent.paging import Page, PendingPage, check_limit, position_of, token_of
 from assent.policy import PermissionPolicy
 from assent.protocol import ApprovalType, DecisionResult, RunRequest, request_memo
-from assent.records import Approval, PendingRun, is_recorded
-from assent.render import bounded, code, fenced
+from assent.records import Approval, PendingRun
 from assent.requirements import RequirementStatus, RunState
+from assent.starting import attributes_of, details_of, summary_of
+from assent.statistics import Statistics
+from assent.statistics_reader import read_statistics
+from assent.watching import RunEvent
+from assent.watching_all import Options, Watcher
 
-_log = logging.getLogger(__name__)
-SIDE_BY_SIDE: Final = 8
-"""Histories that are read at the same time."""
-LOOKS: Final = 10
+LOOK_FOR: Final = 2.0
 LOOK_AGAIN: Final = 0.2
-"""Seconds between looks for a run that waits for an approval."""
+"""Seconds in which an approval is looked for, and between looks."""
 
 
 class AgentClient:
-    """Everything a service, an operator or an auditor does with runs. Stateless: ids are all one has to keep.
+    """Everything a service, an operator or an auditor does with runs. Ids are all one has to keep.
 
     Example:
         `client = await AgentClient.connect()`, or `AgentClient(a_temporal_client)` for a client of your own, which
@@ -60,6 +62,7 @@ class AgentClient:
         self.temporal = client
         self.task_queue = task_queue
         self._attributes = False
+        self._histories = Histories(self._approvals)
 
     @classmethod
     async def connect(
@@ -147,18 +150,48 @@ class AgentClient:
 
     # -- the inbox ----------------------------------------------------------------------------------------------------
 
-    async def pending(self, *, agent: str | None = None, tool: str | None = None) -> list[PendingRun]:
-        """The runs that wait, oldest first, with what waits in each. One visibility query; needs no worker.
+    async def pending(self, *, sort: Sort = "age", **filters: Unpack[Filters]) -> list[PendingRun]:
+        """The runs that wait, with what waits in each; by *sort* the oldest first, or the soonest deadline.
+
+        One visibility query, in pages of 1,000 runs; needs no worker. *filters* are those of `assent.filters.Filters`.
 
         Raises:
+            MessageError: a filter is no text that can be sent.
             ServerUnreachableError: the server does not answer.
         """
+        wanted = Wanted(**filters)
         try:
             registered = await self._registered()
-            found = [run async for run in inbox.pending(self.temporal, agent, tool, registered=registered)]
+            found = [run async for run in inbox.pending(self.temporal, wanted, registered=registered)]
         except RPCError as error:
             raise _not_answered(error) from error
-        return sorted(found, key=lambda run: min(each.created_at for each in run.requirements))
+        return sorted_runs(found, sort)
+
+    async def pending_page(
+        self, *, limit: int = 100, page_token: str | None = None, sort: Sort = "age", **filters: Unpack[Filters]
+    ) -> PendingPage:
+        """At most *limit* runs that wait, the newest first from page to page, and within the page by *sort*.
+
+        The order of the pages is the server's: to sort all that waits means to read it all, as `pending` does. A page
+        is one page of the server's, unless there are filters that it does not know (*kind*, *approver*, *older_than*,
+        *due_within*): then as many are read as fill it. The last page may be empty.
+
+        Raises:
+            MessageError: *page_token* is none, or of other filters; or as `pending`.
+            ServerUnreachableError: the server does not answer.
+        """
+        wanted = Wanted(**filters)
+        check_limit(limit, least=1)
+        position = position_of(wanted, page_token)
+        try:
+            registered = await self._registered()
+            (found, after), total = await asyncio.gather(
+                inbox.page(self.temporal, wanted, limit, position, registered=registered),
+                inbox.total(self.temporal, wanted, registered=registered),
+            )
+        except RPCError as error:
+            raise _not_answered(error) from error
+        return PendingPage(sorted_runs(found, sort), token_of(wanted, after) if after else None, total)
 
     async def get_approvals(
         self,
@@ -168,33 +201,37 @@ class AgentClient:
         agent: str | None = None,
         tool: str | None = None,
         run_id: str | None = None,
+        requested_by: str | None = None,
         limit: int = 100,
-    ) -> tuple[list[Approval], int]:
-        """Approvals, and how many there are in all, newest first.
+        page_token: str | None = None,
+    ) -> tuple[Page[Approval], int]:
+        """At most *limit* approvals, newest first, and how many there are in all.
 
-        Pending ones come from visibility, decided ones from history; neither needs a worker. One of type `audit`
-        appears only once it is decided.
+        The list knows the token of the next page, `records.next_page_token`. Approvals that are opened meanwhile do
+        not move the pages. One of type `audit` appears only once it is decided.
+
+        Neither way needs a worker, but they cost differently. With *run_id* one history is read; with
+        `status="pending"` visibility alone. Else the history of each run that has waited, 8 side by side: the total
+        could not be true otherwise. Those of ended runs are kept by this client, and not read again for the next page.
+
+        Raises:
+            MessageError: *page_token* is none, or of other filters.
+            RunNotFoundError: there is no run *run_id*.
+            ServerUnreachableError: the server does not answer.
+        """
+        asked = Asked(status, approval_type, agent, tool, run_id, requested_by)
+        check_limit(limit)
+        after = position_of(asked, page_token)
+        return paged(await self._records(asked), asked, limit, after)
+
+    async def get_pending_approval_count(self) -> int:
+        """How many approvals are pending, over all runs; `audit` ones are none yet. Reads what `pending` reads.
 
         Raises:
             ServerUnreachableError: the server does not answer.
         """
-        records = await self._records(status, agent, tool, run_id)
-        wanted = [
-            record
-            for record in records
-            if is_recorded(record)
-            and (status is None or record.status == status)
-            and (approval_type is None or record.approval_type == approval_type)
-            and (tool is None or record.tool_name == tool)
-            and (agent is None or record.agent == agent)
-        ]
-        wanted.sort(key=lambda record: record.created_at, reverse=True)
-        return wanted[:limit], len(wanted)
-
-    async def get_pending_approval_count(self) -> int:
-        """How many approvals are pending, over all runs."""
-        _, total = await self.get_approvals(status="pending", limit=0)
-        return total
+        # The server can count runs, but not what waits in them, nor of which type.
+        return open_records(await self.pending())
 
     async def resolve_approval(
         self,
@@ -209,20 +246,24 @@ class AgentClient:
         """Decide an approval wherever its run is. The loser of a race gets None, and is recorded in the run.
 
         *expected_status* says that only a pending approval may be resolved; there is no other way. *run_id* spares
-        the search for the run.
+        the search for the run, which reads all that waits and, where the approval waits no more, the histories of up
+        to 1,000 runs. None is also the answer where there is no such approval; in a run that has ended nothing more
+        can be recorded.
 
         Raises:
-            MessageError: *status* or *expected_status* is another word, or the id matches in several runs.
+            MessageError: *status* or *expected_status* is another word, or the id is too short or matches in several
+                runs.
             DecisionError: the decision was refused: *resolved_by* may not decide it, or it waits for a result.
             NoWorkerError: no worker answered; it may count once one runs.
         """
         if status not in {"approved", "rejected"} or expected_status != "pending":
             message = f"an approval that is pending becomes 'approved' or 'rejected', not {status!r}"
             raise MessageError(message)
-        wanted = approval_id.strip().lower()
-        run = self.run(run_id) if run_id is not None else await self._run_of(wanted)
-        if run is None:
+        wanted = as_wanted(approval_id)
+        found = run_id if run_id is not None else await self._run_of(wanted)
+        if found is None:
             return None
+        run = self.run(found)
         if status == "approved":
             result = await run.approve(wanted, by=resolved_by, reason=reason)
         else:
@@ -231,15 +272,37 @@ class AgentClient:
             raise DecisionError(result.detail)
         if result.status not in {"approved", "rejected", "recorded"}:
             return None
-        return next(record for record in await run.audit() if record.id == result.requirement_id)
+        return next(record for record in await self._approvals(found) if record.id == result.requirement_id)
 
-    async def audit(self, run_id: str) -> list[Approval]:
+    async def audit(self, run_id: str) -> Audit:
         """The record of each requirement of a run, from its history.
 
         Raises:
             RunNotFoundError: there is no run of this id.
         """
         return await self.run(run_id).audit()
+
+    async def statistics(
+        self, *, agent: str | None = None, tool: str | None = None, since: datetime | None = None
+    ) -> Statistics:
+        """How people decide: of the requirements opened since *since*, from the histories of the runs open since then.
+
+        Raises:
+            MessageError: *agent* is no text that can be sent.
+            ServerUnreachableError: the server does not answer.
+        """
+        try:
+            given = inbox.decided(self.temporal, agent, None, registered=await self._registered(), open_since=since)
+            return await read_statistics(given, self._approvals, agent=agent, tool=tool, since=since)
+        except RPCError as error:
+            raise _not_answered(error) from error
+
+    def watch_all(self, agent: str | None = None, **options: Unpack[Options]) -> AsyncGenerator[tuple[str, RunEvent]]:
+        """What happens in all runs of *agent*, or of all agents, as it happens, with the run's id; it does not end.
+
+        From what the runs are at now; *options* are those of `assent.watching_all.Options`.
+        """
+        return Watcher(self.temporal, self._registered, agent, **options).events()
 
     async def setup(self) -> list[str]:
         """Register the search attributes that are missing; answers which those were.
@@ -256,7 +319,7 @@ class AgentClient:
     async def _start(self, request: RunRequest, run_id: str) -> None:
         attributes = TypedSearchAttributes.empty
         if await self._registered():
-            attributes = _attributes(request)
+            attributes = attributes_of(request)
         await self.temporal.start_workflow(
             protocol.WORKFLOW,
             request,
@@ -266,8 +329,8 @@ class AgentClient:
             id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
             memo={protocol.MEMO_REQUEST: request_memo(request)},
             search_attributes=attributes,
-            static_summary=f"{code(request.agent)}: {code(bounded(request.input, 200))}",
-            static_details=_details(request),
+            static_summary=summary_of(request),
+            static_details=details_of(request),
         )
 
     async def _check_own(self, run_id: str) -> None:
@@ -285,65 +348,41 @@ class AgentClient:
                 return False
         return self._attributes
 
-    async def _records(
-        self, status: RequirementStatus | None, agent: str | None, tool: str | None, run_id: str | None
-    ) -> list[Approval]:
-        if run_id is not None:
-            return await self.audit(run_id)
-        if status == "pending":
-            return [record for run in await self.pending(agent=agent, tool=tool) for record in run.approvals()]
+    async def _approvals(self, run_id: str) -> Sequence[Approval]:
+        return await self.run(run_id).approvals()
+
+    async def _records(self, asked: Asked) -> Sequence[Approval]:
+        if asked.run_id is not None:
+            return await self._approvals(asked.run_id)
+        if asked.status == "pending":
+            runs = await self.pending(agent=asked.agent, tool=asked.tool, requested_by=asked.requested_by)
+            return [record for run in runs for record in run.approvals()]
+        return await self._histories.read(await self._decided(asked.agent, asked.requested_by))
+
+    async def _decided(
+        self, agent: str | None = None, requested_by: str | None = None, *, most: int | None = None
+    ) -> list[inbox.Listed]:
+        found: list[inbox.Listed] = []
         try:
-            ids = await inbox.decided(self.temporal, agent, registered=await self._registered())
+            registered = await self._registered()
+            async for run in inbox.decided(self.temporal, agent, requested_by, registered=registered):
+                found.append(run)
+                if len(found) == most:
+                    break
         except RPCError as error:
             raise _not_answered(error) from error
-        gate = asyncio.Semaphore(SIDE_BY_SIDE)
+        return found
 
-        async def read(each: str) -> list[Approval]:
-            async with gate:
-                try:
-                    return await self.audit(each)
-                except (HistoryError, RunNotFoundError) as error:
-                    _log.warning("run %r is left out: %s", each, error)
-                    return []
-
-        return [record for records in await asyncio.gather(*map(read, ids)) for record in records]
-
-    async def _run_of(self, approval_id: str) -> RunHandle | None:
+    async def _run_of(self, approval_id: str) -> str | None:
         # Visibility follows the runs by some milliseconds, on a busy server by more.
-        for _ in range(LOOKS):
-            found = await self._holder(approval_id)
-            if found is not None:
+        end = time.monotonic() + LOOK_FOR
+        while True:
+            found = holder(await self.pending(), approval_id)
+            if found is None:
+                found = await self._histories.find(await self._decided(most=SEARCHED), approval_id)
+            if found is not None or time.monotonic() > end:
                 return found
             await asyncio.sleep(LOOK_AGAIN)
-        return None
-
-    async def _holder(self, approval_id: str) -> RunHandle | None:
-        matches = {
-            run.run_id
-            for run in await self.pending()
-            for requirement in run.requirements
-            if requirement.id.startswith(approval_id)
-        }
-        if len(matches) > 1:
-            message = f"the approval id {approval_id!r} matches in {len(matches)} runs; give more digits"
-            raise MessageError(message)
-        return self.run(matches.pop()) if matches else None
-
-
-def _details(request: RunRequest) -> str:
-    asker = f"Asked for by {code(request.requested_by)}.\n\n" if request.requested_by else ""
-    return f"Agent {code(request.agent)}. {asker}Prompt:\n\n{fenced(wrapped(bounded(request.input, 10_000)))}"
-
-
-def _attributes(request: RunRequest) -> TypedSearchAttributes:
-    pairs: list[SearchAttributePair[str]] = [
-        SearchAttributePair(SearchAttributeKey.for_keyword(protocol.ATTRIBUTE_AGENT), request.agent),
-        SearchAttributePair(SearchAttributeKey.for_keyword(protocol.ATTRIBUTE_STATUS), "running"),
-    ]
-    if request.requested_by:
-        key = SearchAttributeKey.for_keyword(protocol.ATTRIBUTE_REQUESTED_BY)
-        pairs.append(SearchAttributePair(key, protocol.keyword(request.requested_by)))
-    return TypedSearchAttributes(pairs)
 
 
 def _not_answered(error: RPCError) -> Exception:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import dataclasses
 import time
 from datetime import timedelta
 from typing import Final
@@ -20,6 +21,7 @@ from temporalio.service import RPCError
 from assent import protocol
 from assent.converter import data_converter
 from assent.errors import ConfigurationError, ServerUnreachableError
+from assent.payload_codec import configured_codec
 
 DEFAULT_ADDRESS: Final = "localhost:7233"
 CONNECT_TIMEOUT: Final = 10.0
@@ -45,8 +47,10 @@ def exit_cleanly() -> None:
 async def connect(address: str | None = None, *, namespace: str | None = None, profile: str | None = None) -> Client:
     """A Temporal client, from the arguments, else the environment, else the profile file, else `localhost:7233`.
 
+    It encodes what it stores with the codec that `ASSENT_PAYLOAD_CODEC` names, if it names one.
+
     Raises:
-        ConfigurationError: the environment or the profile file cannot be read.
+        ConfigurationError: the environment or the profile file cannot be read, or the codec not be loaded.
         ServerUnreachableError: nothing answers at the address within 10 seconds.
     """
     try:
@@ -58,9 +62,10 @@ async def connect(address: str | None = None, *, namespace: str | None = None, p
     config["target_host"] = target
     if namespace is not None:
         config["namespace"] = namespace
+    converter = dataclasses.replace(data_converter, payload_codec=configured_codec())
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT):
-            return await Client.connect(**config, data_converter=data_converter)
+            return await Client.connect(**config, data_converter=converter)
     except (RuntimeError, TimeoutError) as error:
         message = f"no Temporal server answers at {target}: start one (worker.py --embedded), or set TEMPORAL_ADDRESS"
         raise ServerUnreachableError(message) from error

@@ -47,6 +47,8 @@ _OPTIONS: Final = (
     "--arguments JSON, all of them, which run instead",
     "--remember-uses N, --remember-for 2h, which let further calls of the tool through",
 )
+GROWING: Final = 8
+"""Lines of an answer that are shown while it is written."""
 BEFORE: Final = 10
 BEFORE_SHOWN: Final = 500
 """Calls that ran before, and characters of each, that stand with what waits."""
@@ -278,23 +280,44 @@ def print_attempts(console: Console, attempts: Sequence[Attempt], dropped: int) 
 
 def print_event(console: Console, event: RunEvent, run_id: str, program: str | None) -> None:
     """One event, in one line; after the end the whole answer; with *program*, how to decide a call that waits."""
-    label = event.kind.replace("_", " ")
-    time = f"{event.at.astimezone(UTC):%H:%M:%SZ}  "
-    row = Text.assemble((time, "dim"), (f"{label:<15}", _STYLES.get(event.kind, "")))
-    whole = one_line(_meaning(event))
-    room = max(console.width - cell_len(row.plain), NARROWEST // 2)
-    shown = whole if event.kind in _WHOLE else fit(whole, room)
-    row.append(shown)
+    row, is_whole = event_row(console, event)
     console.print(row, soft_wrap=True)
     if event.kind == "waiting" and program is not None:
         for term in event.terms:
             field(console, "", term)
-        for name, command in _to_type(event, run_id, program, whole=shown == whole):
+        for name, command in _to_type(event, run_id, program, whole=is_whole):
             field(console, name, command)
     elif event.kind == "remembered" and program is not None and event.grant is not None:
         field(console, "revoke", revoke_command(program, run_id, event.grant[:8]))
     elif event.kind in {"completed", "failed"} and event.text:
         quoted(console, "answer" if event.kind == "completed" else "error", event.text)
+
+
+def event_row(
+    console: Console, event: RunEvent, lead: Text | None = None, *, answer: bool = False
+) -> tuple[Text, bool]:
+    """One event as one line, and whether it is whole; *lead* stands before it, and with *answer* an answer in it."""
+    label = event.kind.replace("_", " ")
+    time = f"{event.at.astimezone(UTC):%H:%M:%SZ}  "
+    row = Text.assemble(lead or "", (time, "dim"), (f"{label:<15}", _STYLES.get(event.kind, "")))
+    more = f": {event.text}" if answer and event.text and event.kind in {"completed", "failed"} else ""
+    whole = one_line(_meaning(event) + more)
+    room = max(console.width - cell_len(row.plain), NARROWEST // 2)
+    shown = whole if event.kind in _WHOLE else fit(whole, room)
+    row.append(shown)
+    return row, shown == whole
+
+
+def growing(console: Console, event: RunEvent) -> Text:
+    """The end of an answer that is being written, to be drawn over again: as many lines as leave room for others."""
+    time = f"{event.at.astimezone(UTC):%H:%M:%SZ}  "
+    tool = f", calls {named(event.tool)}" if event.tool else ""
+    head = Text.assemble((time, "dim"), f"{'model text':<15}", f"turn {event.turn}{tool}")
+    bar = "| " if console.options.ascii_only else "│ "
+    lines = folded(event.text, console.width - LABEL - len(bar)) if event.text else []
+    shown = lines[-max(1, min(GROWING, console.height - 4)) :]
+    rows = [Text.assemble((f"{'':<{LABEL}}{bar}", "dim"), line) for line in shown]
+    return Text("\n").join([head, *rows])
 
 
 def _to_type(event: RunEvent, run_id: str, program: str, *, whole: bool) -> Iterator[tuple[str, str]]:

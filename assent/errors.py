@@ -11,7 +11,8 @@
     ├── NoWorkerError            the server answers, but no worker that could
     ├── DecisionError            a decision was not taken as asked
     ├── RunFailedError           a run ended without a result: failed, cancelled or terminated
-    └── HistoryError             a recorded history cannot be read as a run
+    ├── HistoryError             a recorded history cannot be read as a run
+    └── BundleError              an audit bundle cannot be written or read, or is not what it claims to be
 
 Pure; safe in workflow code.
 """
@@ -70,3 +71,7 @@ class RunFailedError(AssentError):
 
 class HistoryError(AssentError, ValueError):
     """A recorded history cannot be read as a run."""
+
+
+class BundleError(AssentError, ValueError):
+    """An audit bundle cannot be written or read, or is not what it claims to be."""

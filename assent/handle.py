@@ -6,7 +6,7 @@ I/O; not in workflow code.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from typing import Final, NoReturn
@@ -20,17 +20,16 @@ from temporalio.client import (
     WorkflowUpdateFailedError,
     WorkflowUpdateRPCTimeoutOrCancelledError,
 )
-from temporalio.service import RPCError, RPCStatusCode
+from temporalio.service import RPCError
 
 from assent import chain, protocol
-from assent.answers import as_json, has_ended, refused, run_failed, sendable
+from assent.answers import as_json, has_ended, meant, refused, run_failed, sendable
 from assent.approvals import cancel
+from assent.audit import Audit
+from assent.auditor import Auditor
 from assent.chain import Missing, Page
 from assent.errors import (
-    MessageError,
     NoWorkerError,
-    RunNotFoundError,
-    ServerUnreachableError,
 )
 from assent.events import Failure
 from assent.history import Follower, Happening
@@ -39,7 +38,9 @@ from assent.protocol import DecisionResult, RunResult
 from assent.records import Approval, approvals_of
 from assent.requirements import Grant, PendingRequirement, Requirement, RunState
 from assent.run import Run, state_of
+from assent.streaming import with_live_text
 from assent.watching import RunEvent, describe
+from assent.witness import Witness
 
 ANSWER_TIMEOUT: Final = timedelta(seconds=10)
 """How long a decision waits for a worker's answer."""
@@ -70,13 +71,28 @@ class RunHandle:
         """
         return state_of(await self._read())
 
-    async def audit(self) -> list[Approval]:
-        """The record of each requirement of the run, pending ones included, from its history.
+    async def approvals(self) -> list[Approval]:
+        """The record of each requirement of the run, pending ones included, from its newest execution.
 
         Raises:
             RunNotFoundError: there is no run of this id.
+            HistoryError: the workflow of this id is not a run of Assent.
         """
         return approvals_of(await self._read())
+
+    async def audit(self, witness: Witness | None = None) -> Audit:
+        """The audit of the run: a record of each requirement, and all else there is to tell, from its whole history.
+
+        From its first execution to its last, without a worker. *witness* looks on, to check it (`assent.verification`).
+
+        Raises:
+            RunNotFoundError: there is no run of this id.
+            HistoryError: the workflow of this id is not a run of Assent, or its history cannot be read.
+        """
+        auditor = Auditor(self.id, witness)
+        async for page in self._chain():
+            auditor.add(page)
+        return auditor.audit()
 
     async def until_paused(self) -> RunState:
         """The run's state once nothing of it moves until somebody decides, or once it has ended.
@@ -88,34 +104,37 @@ class RunHandle:
         """
         follower = Follower(self.id)
         async for page in self._followed(whole=False):
-            follower = _follower(follower, page)
+            follower = follower_of(follower, page)
             for _ in follower.feed(page.events):
                 pass
             # A decision that is sent and not handled yet will move it; what was read so far is the pause before.
-            moving = follower.run.status == "running" or follower.run.checks or follower.unhandled
+            moving = follower.run.status == "running" or follower.run.checks or follower.unread
             if follower.run.ended or not moving:
                 break
         if follower.run.ended or (await self.description()).close_time is None:
             return state_of(follower.run)
         return await self.state()
 
-    async def watch(self) -> AsyncIterator[RunEvent]:
-        """What happens in the run, from its beginning to its end, as it happens.
+    def watch(self) -> AsyncIterator[RunEvent]:
+        """What happens in the run, from its beginning to its end, as it happens; and a model's words as they come.
 
         A long poll on the history: no load on the run, and no event added to it.
 
         Raises:
             RunNotFoundError: there is no run of this id.
         """
-        ended = False
+        return with_live_text(self._events(), self.description)
+
+    async def _events(self) -> AsyncGenerator[RunEvent]:
+        told = Run()
         async for happening in self.happenings(wait=True):
-            ended = happening.step.run.ended
-            for event in describe(happening.event, happening.before, happening.step):
+            for event in describe(happening.event, happening.before if happening.before.id else told, happening.step):
                 yield event
-        if not ended:
+            told = happening.step.run
+        if not told.ended:
             description = await self.description()
             if description.close_time is not None:
-                yield RunEvent(kind="failed", at=description.close_time, text=_how_it_closed(description))
+                yield RunEvent(kind="failed", at=description.close_time, text=how_it_closed(description))
 
     async def happenings(self, *, wait: bool = False) -> AsyncIterator[Happening]:
         """What happened in the run, as the core that decides it saw it; with *wait* to its end, as it happens.
@@ -129,7 +148,7 @@ class RunHandle:
         async for page in self._followed(whole=True) if wait else self._chain():
             if isinstance(page, Missing):
                 continue
-            follower = _follower(follower, page)
+            follower = follower_of(follower, page)
             for happening in follower.feed(page.events):
                 yield happening
             if follower.run.ended:
@@ -340,25 +359,11 @@ class RunHandle:
             self._raise(error)
 
     def _raise(self, error: RPCError) -> NoReturn:
-        if error.status == RPCStatusCode.NOT_FOUND:
-            ended = " that is still running" if has_ended(error) else ""
-            message = f"there is no run {self.id!r}{ended} in namespace {self._client.namespace!r}"
-            raise RunNotFoundError(message) from error
-        if error.status == RPCStatusCode.RESOURCE_EXHAUSTED:
-            message = f"too many decisions wait for a worker of run {self.id!r} already: {error.message}"
-            raise NoWorkerError(message) from error
-        if error.status in {RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED}:
-            message = f"the Temporal server does not answer: {error.message}"
-            raise ServerUnreachableError(message) from error
-        if error.status == RPCStatusCode.FAILED_PRECONDITION:
-            message = f"run {self.id!r} moved on while it was asked, and did not answer; look at what it came to"
-            raise NoWorkerError(message) from error
-        if error.status == RPCStatusCode.INVALID_ARGUMENT:
-            raise MessageError(error.message) from error
-        raise error
+        told = meant(error, self.id, self._client.namespace)
+        raise told from (None if told is error else error)
 
 
-def _follower(follower: Follower, page: Page) -> Follower:
+def follower_of(follower: Follower, page: Page) -> Follower:
     """Whoever folds this page: another for each execution, which begins with what the one before carried over."""
     return follower if follower.run_id == page.execution_id else Follower(follower.workflow_id, page.execution_id)
 
@@ -374,10 +379,11 @@ def _closed(run: Run, description: WorkflowExecutionDescription) -> Run:
     if run.ended or at is None or description.status is None:
         return named
     requirements = tuple(cancel(requirement, at) for requirement in run.requirements)
-    failure = Failure("Closed", _how_it_closed(description))
+    failure = Failure("Closed", how_it_closed(description))
     return replace(named, status="failed", requirements=requirements, failure=failure)
 
 
-def _how_it_closed(description: WorkflowExecutionDescription) -> str:
+def how_it_closed(description: WorkflowExecutionDescription) -> str:
+    """What is said of a run that the server closed by itself: terminated, timed out."""
     how = description.status.name.replace("_", " ").lower() if description.status else "nobody knows how"
     return f"the server closed the run: {how}"

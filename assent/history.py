@@ -56,6 +56,7 @@ _UPDATE_ADMITTED: Final = EventType.EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_ADMITTE
 _TIMER_FIRED: Final = EventType.EVENT_TYPE_TIMER_FIRED
 _RESULTS: Final = frozenset({_STARTED, _CANCEL_REQUESTED, _COMPLETED, _FAILED, _TIMED_OUT, _TIMER_FIRED})
 _INBOUND: Final = _RESULTS | {_SIGNALED, _UPDATE_ADMITTED}
+_UNREADABLE: Final = (KeyError, IndexError, ValueError, TypeError, AttributeError, StopIteration)
 
 
 @dataclass(slots=True)
@@ -134,10 +135,13 @@ class Reader:
         # A cancellation reaches the workflow's main coroutine one step before activity results reach their tasks.
         rest = sorted((event for event in task.inbound if event.event_type in _RESULTS), key=_precedence)
         found = [Told(self._message(event, task.at), event) for event in sorted(messages, key=_order)]
+        # A run that goes on from another execution is restored before it is handed anything.
+        at = 0 if any(map(_is_continued, rest[:1])) else len(found)
         for event in rest:
             read = self._read(event, task.at, nonces)
             if read is not None:
-                found.append(Told(read, event))
+                found.insert(at, Told(read, event))
+                at = len(found)
         for event in task.commands:
             if event.event_type == _SCHEDULED:
                 scheduled = event.activity_task_scheduled_event_attributes
@@ -147,7 +151,7 @@ class Reader:
     def _read(self, event: HistoryEvent, at: datetime, nonces: dict[str, str]) -> Event | None:
         match event.event_type:
             case EventType.EVENT_TYPE_WORKFLOW_EXECUTION_STARTED:
-                return self._started(event, at)
+                return self.started(event, at)
             case EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CANCEL_REQUESTED:
                 return CancelRequested(at)
             case EventType.EVENT_TYPE_TIMER_FIRED:
@@ -162,31 +166,32 @@ class Reader:
                 late = event.activity_task_timed_out_event_attributes
                 return self._not_completed(late.scheduled_event_id, late.failure, at, nonces)
 
-    def _started(self, event: HistoryEvent, at: datetime) -> Started:
+    def started(self, event: HistoryEvent, at: datetime) -> Started:
+        """How an execution began, by its first event."""
         begun = event.workflow_execution_started_event_attributes
         return Started(
             at=at,
             workflow_id=self.workflow_id or begun.workflow_id,
             run_id=self.run_id or begun.original_execution_run_id,
             first_run_id=begun.first_execution_run_id,
-            arguments=_arguments(begun.input.payloads),
-            continued=bool(begun.continued_execution_run_id),
+            arguments=arguments_of(begun.input.payloads),
+            continued=_is_continued(event),
         )
 
     def _message(self, event: HistoryEvent, at: datetime) -> MessageReceived:
         if event.event_type == _SIGNALED:
             signal = event.workflow_execution_signaled_event_attributes
-            return MessageReceived(at, signal.signal_name, _arguments(signal.input.payloads))
+            return MessageReceived(at, signal.signal_name, arguments_of(signal.input.payloads))
         accepted = event.workflow_execution_update_accepted_event_attributes
         # After a workflow reset the request stands in an event of its own, where it was admitted again.
         request = self._admitted.get(accepted.protocol_instance_id, accepted.accepted_request)
-        return MessageReceived(at, request.input.name, _arguments(request.input.args.payloads), "update")
+        return MessageReceived(at, request.input.name, arguments_of(request.input.args.payloads), "update")
 
     def _completed(
         self, scheduled: int, result: Iterable[Payload], at: datetime, nonces: dict[str, str]
     ) -> Event | None:
         kind, activity_id = self._activities[scheduled]
-        value = (*_arguments(result), None)[0]  # The SDK, too, takes the first, and nothing for null.
+        value = (*arguments_of(result), None)[0]  # The SDK, too, takes the first, and nothing for null.
         if kind == protocol.CALL_MODEL:
             turn = turn_of(value)
             return ModelFailed(at, turn) if isinstance(turn, Failure) else ModelAnswered(at, turn, nonces)
@@ -209,7 +214,7 @@ class Reader:
 
 @dataclass(frozen=True, slots=True)
 class Happening:
-    """One event of a run: what the run was before it, what it came to, and the event of the history that tells of it."""
+    """One event of a run: what the run was before it, what it came to, and the event of the history that tells it."""
 
     event: Event
     before: Run
@@ -232,9 +237,9 @@ class Follower:
         self._reader = Reader(self.workflow_id, self.run_id)
 
     @property
-    def unhandled(self) -> bool:
-        """Whether a signal arrived that no workflow task has handled yet."""
-        return any(event.event_type == _SIGNALED for event in self._gatherer.inbound)
+    def unread(self) -> list[HistoryEvent]:
+        """The signals that arrived and that no workflow task has handled yet."""
+        return [event for event in self._gatherer.inbound if event.event_type == _SIGNALED]
 
     def feed(
         self, page: Iterable[HistoryEvent], until: Callable[[WorkflowTask], bool] | None = None
@@ -245,20 +250,44 @@ class Follower:
             HistoryError: the history is cut, or not one of a run.
         """
         for task in self._gatherer.tasks(page):
-            for told in self._reader.events(task):
-                before, step = self.run, _decided(self.run, told.event)
+            for told in self._told(task):
+                before = Run() if isinstance(told.event, Started) and told.event.continued else self.run
+                step = _decided(before, told)
                 self.run = step.run
                 yield Happening(told.event, before, step, told.source)
             if until is not None and until(task):
                 return
+        if not self.run.id:
+            self.run = self._carried()
+
+    def _carried(self) -> Run:
+        """What an execution that no worker has taken up yet will begin with, where it goes on from another."""
+        first = next(iter(self._gatherer.inbound), None)
+        if first is None or not _is_continued(first):
+            return self.run
+        return _decided(Run(), Told(self._reader.started(first, _time(first)), first)).run
+
+    def _told(self, task: WorkflowTask) -> list[Told]:
+        try:
+            return self._reader.events(task)
+        except _UNREADABLE as error:
+            raise _unreadable((task.inbound or task.commands or [HistoryEvent()])[0], error) from None
 
 
-def _decided(run: Run, event: Event) -> Step:
+def _decided(run: Run, told: Told) -> Step:
     try:
-        return decide(run, event)
+        return decide(run, told.event)
     except KeyError as error:
         message = f"the history lacks the memo that tells the nonce of call {error}; it is cut, or not of a run"
         raise HistoryError(message) from None
+    except _UNREADABLE as error:
+        raise _unreadable(told.source, error) from None
+
+
+def _unreadable(event: HistoryEvent, error: Exception) -> HistoryError:
+    """What is said of a history that no run can have made: decisions are never refused by raising."""
+    what = f"{type(error).__name__}: {error}".splitlines()[0]  # More lines would quote what was sent.
+    return HistoryError(f"the history cannot be read at event {event.event_id}: it is cut, or was changed ({what})")
 
 
 def fold(
@@ -304,7 +333,14 @@ def _precedence(event: HistoryEvent) -> int:
     return {_STARTED: 0, _CANCEL_REQUESTED: 1}.get(event.event_type, 2)
 
 
-def _arguments(payloads: Iterable[Payload]) -> tuple[object, ...]:
+def _is_continued(event: HistoryEvent) -> bool:
+    """Whether an execution began with what another carried over: not with what the starter of a retried run chose."""
+    begun = event.workflow_execution_started_event_attributes
+    return bool(begun.continued_execution_run_id) and begun.attempt <= 1 and not begun.cron_schedule
+
+
+def arguments_of(payloads: Iterable[Payload]) -> tuple[object, ...]:
+    """The inputs of a workflow, signal, update or activity as JSON values; what is not JSON becomes `Undecodable`."""
     return decoded([RawValue(payload) for payload in payloads])
 
 

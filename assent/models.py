@@ -18,6 +18,7 @@ class _Model(BaseModel):
     top_p: float | None = None
     max_output_tokens: int | None = Field(default=None, gt=0)
     parallel_tool_calls: bool = True
+    stream: bool = True
 
 
 class OpenAIResponses(_Model):
@@ -25,8 +26,9 @@ class OpenAIResponses(_Model):
 
     *id* is the provider's name of the model. *base_url* is where the API is; None takes `OPENAI_BASE_URL` from the
     worker's environment, then the provider's own. *api_key_env* names the environment variable **of the worker** that
-    holds the key, so no key ever reaches a history. *timeout* is seconds for one HTTP call. The remaining fields are
-    the provider's own settings, left out of the call when None. *reasoning_effort* applies to reasoning models.
+    holds the key, so no key ever reaches a history. *timeout* is seconds for one HTTP call. *stream* asks for the
+    answer word by word, so that who watches sees it grow; the answer is the same. The remaining fields are the
+    provider's own settings, left out of the call when None. *reasoning_effort* applies to reasoning models.
 
     Pure; safe in workflow code.
     """

@@ -20,9 +20,11 @@ from temporalio.common import RawValue
 from assent import protocol
 from assent.converter import decoded
 from assent.handle import RunHandle
+from assent.live import LiveText
 from assent.messages import shown
 from assent.protocol import Stored
 from assent.render import bounded, one_line
+from assent.streaming import live_text
 
 SHOWN: Final = 500
 """Characters of a failure that are shown."""
@@ -30,7 +32,10 @@ _NOTHING: Final[dict[str, str]] = {}
 
 
 class ActivityProgress(Stored):
-    """An activity under way. *attempt* is the number of the attempt that runs, or that comes next."""
+    """An activity under way. *attempt* is the number of the attempt that runs, or that comes next.
+
+    *live* is, of a model call, the answer so far.
+    """
 
     activity: str
     attempt: int
@@ -38,6 +43,7 @@ class ActivityProgress(Stored):
     since: datetime | None = None
     failure: str | None = None
     next_at: datetime | None = None
+    live: LiveText | None = None
 
 
 class Unread(Stored):
@@ -81,7 +87,9 @@ async def progress_of(run: RunHandle) -> Progress:
         requested_by=asked.get("requested_by"),
         waits_since=_time(task.original_scheduled_time) if waits else None,
         task_attempt=task.attempt if waits else 0,
-        activities=[_activity(each) for each in raw.pending_activities],
+        activities=[
+            _activity(each, await live_text(each, description.data_converter)) for each in raw.pending_activities
+        ],
         unread=list(_unread((await run.history()).events)) if waits else [],
     )
 
@@ -104,14 +112,23 @@ def _told(activity: ActivityProgress, task_queue: str) -> str:
     name = one_line(activity.activity)
     if activity.running:
         again = f", attempt {activity.attempt} after: {activity.failure}" if activity.failure else ""
-        return f"{name} runs{again}"
+        return f"{name} runs{again}{_so_far(activity.live)}"
     if activity.failure is None:
         return f"{name} waits for a worker on task queue {one_line(task_queue)!r}"
     when = f" at {activity.next_at:%H:%M:%SZ}" if activity.next_at else ""
     return f"{name} attempt {activity.attempt - 1}: {activity.failure}; next{when}"
 
 
-def _activity(info: PendingActivityInfo) -> ActivityProgress:
+def _so_far(live: LiveText | None) -> str:
+    if live is None:
+        return ""
+    called = f", calls {', '.join(map(one_line, live.calls))}" if live.calls else ""
+    said = one_line(live.text[-SHOWN:])
+    more = "…" if live.characters > SHOWN else ""
+    return f", {live.characters} characters so far{called}" + (f": {more}{said}" if said else "")
+
+
+def _activity(info: PendingActivityInfo, live: LiveText | None) -> ActivityProgress:
     running = info.state == PendingActivityState.PENDING_ACTIVITY_STATE_STARTED
     return ActivityProgress(
         activity=info.activity_type.name,
@@ -120,6 +137,7 @@ def _activity(info: PendingActivityInfo) -> ActivityProgress:
         since=_time(info.last_started_time) if info.HasField("last_started_time") else None,
         failure=_failure(info.last_failure) if info.HasField("last_failure") else None,
         next_at=None if running or not info.HasField("next_attempt_schedule_time") else _next(info),
+        live=live,
     )
 
 

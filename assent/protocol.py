@@ -199,16 +199,20 @@ class Gate(Stored):
 class ModelTurn(Stored):
     """What `call_model` returns: the new items, and a gate for every tool call among them, by `call_id`.
 
-    A call without a gate is denied. *version* is that of the rules by which its calls are decided: 1 in histories
+    A call without a gate is denied. *agent_version* is `Agent.version`, given with the first turn and with each that
+    has calls. *version* is that of the rules by which its calls are decided: 1 in histories
     from before edits, grants and `outcome` requirements, 2 since. *follow_up* is set when the model's final answer
     does not fit the agent's output type: the text that the model is told before it is asked again. *max_turns*,
-    *max_tool_calls* and *attributes* (whether the Assent search attributes may be upserted) are facts of the worker,
-    given with the first turn only; *notices* says, with each turn that has calls, whether notices are sent.
+    *max_tool_calls*, *attributes* (whether the Assent search attributes may be upserted) and *continue_after* (events
+    of a history after which the run goes on in a new execution; 0: when the server suggests it; None, in histories
+    from before: never) are facts of the worker, given with the first turn only; *notices* says, with each turn that has
+    calls, whether notices are sent.
     """
 
     items: list[Item]
     gates: dict[str, Gate] = Field(default_factory=dict)
     policy_version: str = ""
+    agent_version: str = ""
     version: int = 1
     usage: Usage = Usage()
     model: str = ""
@@ -218,6 +222,7 @@ class ModelTurn(Stored):
     max_tool_calls: int | None = None
     attributes: bool = False
     notices: bool = False
+    continue_after: int | None = Field(default=None, ge=0)
 
 
 # -- the tool call ----------------------------------------------------------------------------------------------------

@@ -5,7 +5,9 @@ Pure; safe in workflow code.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
+from typing import Final
 
 from pydantic import Field, JsonValue
 
@@ -90,6 +92,10 @@ class Approval(Stored):
             return None
 
 
+_SAME: Final = tuple(sorted(Approval.model_fields.keys() & Requirement.model_fields.keys()))
+"""What a record has from its requirement as it is."""
+
+
 class PendingRun(Stored):
     """One run of the inbox: who asked which agent, and what waits. Read from visibility alone."""
 
@@ -105,7 +111,7 @@ class PendingRun(Stored):
 
 def approvals_of(run: Run) -> list[Approval]:
     """The records of a run's requirements, in the order in which they were opened."""
-    return [_record(run, requirement) for requirement in run.requirements]
+    return [Approval.model_validate(fields_of(run, requirement, run.attempts)) for requirement in run.requirements]
 
 
 def is_recorded(approval: Approval) -> bool:
@@ -113,40 +119,22 @@ def is_recorded(approval: Approval) -> bool:
     return approval.approval_type != "audit" or approval.status != "pending"
 
 
-def _record(run: Run, requirement: Requirement) -> Approval:
+def fields_of(run: Run, requirement: Requirement, attempts: Iterable[Attempt]) -> dict[str, object]:
+    """The fields of the record of a requirement of *run*; *attempts* are those of the run."""
     request = run.request
-    return Approval(
-        id=requirement.id,
-        status=requirement.status,
-        approval_type=requirement.approval_type,
-        kind=requirement.kind,
-        run_id=run.id,
-        source=request.agent if request else "",
-        tool_name=requirement.tool,
-        arguments=requirement.arguments,
-        arguments_size=len(requirement.arguments.encode("utf-8", "surrogatepass")),
-        context=ApprovalContext(
+    kept = {name: getattr(requirement, name) for name in _SAME}
+    return {
+        **kept,
+        "run_id": run.id,
+        "source": request.agent if request else "",
+        "tool_name": requirement.tool,
+        "arguments_size": len(requirement.arguments.encode("utf-8", "surrogatepass")),
+        "context": ApprovalContext(
             turn=requirement.turn, call_id=requirement.call_id, policy_version=requirement.policy_version
         ),
-        requested_by=request.requested_by if request else None,
-        created_at=requirement.created_at,
-        needed=requirement.needed,
-        votes=requirement.votes,
-        resolved_by=requirement.resolved_by,
-        resolved_at=requirement.resolved_at,
-        reason=requirement.reason,
-        execution=requirement.execution,
-        result=requirement.result,
-        attempts=[attempt for attempt in run.attempts if attempt.requirement_id == requirement.id],
-        approvers=requirement.approvers,
-        expires_at=requirement.expires_at,
-        note=requirement.note,
-        grant=requirement.grant,
-        follows=requirement.follows,
-        edited_by=requirement.edited_by,
-        values=requirement.values,
-        evidence=requirement.evidence,
-    )
+        "requested_by": request.requested_by if request else None,
+        "attempts": [attempt for attempt in attempts if attempt.requirement_id == requirement.id],
+    }
 
 
 def _pending(run: PendingRun, requirement: PendingRequirement) -> Approval:

@@ -246,5 +246,6 @@ class PendingRequirement(Stored):
     approval_type: ApprovalType | None = None
     approvers: list[str] | None = None
     approvers_left_out: int = 0
-    expires_at: datetime | None = None
+    expires_at: AwareDatetime | None = None
     policy_version: str = ""
+    self_approval: bool = False

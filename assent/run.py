@@ -17,9 +17,11 @@ from typing import Final
 
 from assent import approvals, calls, grants, messages, turns, waiting
 from assent.calls import Call
-from assent.conversation import ToolCall, tool_calls, user_message
+from assent.carried import restore, unsent
+from assent.conversation import EMPTY_DIGEST, Conversation, ToolCall, tool_calls, user_message
 from assent.errors import MessageError
 from assent.events import (
+    CallModel,
     Cancel,
     CheckAnswered,
     Command,
@@ -54,6 +56,8 @@ def decide(run: Run, event: Event) -> Step:
 
     Pure; safe in workflow code.
     """
+    if isinstance(event, Started) and event.continued:
+        return _continued(event)
     timed = waiting.pass_time(run, event.at)
     if isinstance(event, TimeReached):
         step = replace(timed, run=replace(timed.run, wake_at=None))
@@ -80,7 +84,15 @@ def _without_beginnings(step: Step) -> Step:
     if not step.run.ended:
         return step
     ends = tuple(command for command in step.commands if isinstance(command, Complete | Fail | Cancel))
-    return replace(step, commands=ends)
+    unasked = any(isinstance(command, CallModel) for command in step.commands)
+    return replace(step, run=_unasked(step.run) if unasked else step.run, commands=ends)
+
+
+def _unasked(run: Run) -> Run:
+    """The run without the model call that it was about to make, and what that would have carried."""
+    known = run.prefix.length if run.prefix else 0
+    digest = run.prefix.digest if run.prefix else EMPTY_DIGEST
+    return replace(run, turn=run.turn - 1, conversation=Conversation(run.conversation.items[:known], digest))
 
 
 def _decided(run: Run, event: Event) -> Step:
@@ -161,6 +173,26 @@ def _started(run: Run, event: Started) -> Step:
     return turns.call_model(begun, [user_message(request.input)], event.at)
 
 
+def _continued(event: Started) -> Step:
+    """The run of the execution before, as it was, with what that one still had to do; nothing of it is new."""
+    begun = Run(id=event.workflow_id, run_id=event.run_id, first_run_id=event.first_run_id, namespace=event.namespace)
+    try:
+        carried, notices = restore(event.arguments), unsent(event.arguments)
+    except MessageError as error:
+        return turns.fail(begun, Failure("InvalidRunRequest", str(error)), event.at)
+    if carried is None:
+        # Assent never goes on with anything else, so whoever did this is not to be trusted with the run's name.
+        message = "AgentRun: an execution that goes on from another takes what that one carried over, nothing else"
+        return turns.fail(begun, Failure("InvalidRunRequest", message), event.at)
+    run = replace(carried, id=begun.id, run_id=begun.run_id, first_run_id=begun.first_run_id, namespace=begun.namespace)
+    commands: list[Command] = [SendNotices(each) for each in notices]
+    if run.wake_at is not None:
+        commands.append(WakeAt(run.wake_at))
+    if run.model_running:
+        commands.append(turns.model_call(run))
+    return Step(run, tuple(commands))
+
+
 def _model_answered(run: Run, event: ModelAnswered) -> Step:
     turn = event.turn
     after = replace(
@@ -169,6 +201,7 @@ def _model_answered(run: Run, event: ModelAnswered) -> Step:
         conversation=run.conversation.append(turn.items),
         usage=run.usage + turn.usage,
         attributes=run.attributes or turn.attributes,
+        continue_after=turn.continue_after if run.turn == 1 else run.continue_after,
         notices=turn.notices if turn.gates else run.notices,
         max_turns=_limit(run, turn),
         max_tool_calls=_lower(run.max_tool_calls, turn.max_tool_calls, _asked(run, turn)),

@@ -54,7 +54,13 @@ class MakeActivities(Protocol):
         ...
 
     def __call__(
-        self, agents: Sequence[Agent], *, prefix_cache: int, attributes: bool, webhooks: Sequence[Webhook]
+        self,
+        agents: Sequence[Agent],
+        *,
+        prefix_cache: int,
+        attributes: bool,
+        webhooks: Sequence[Webhook],
+        continue_after: int,
     ) -> Activities:
         """The activities of these agents."""
         ...
@@ -123,12 +129,20 @@ async def serving(
     """A worker that serves *agents* for as long as the block runs, and then lets running tools finish (*grace*).
 
     Raises:
-        ConfigurationError: the agents contradict each other, or a webhook has no usable secret.
+        ConfigurationError: the agents contradict each other, a webhook has no usable secret, or the settings name a
+            payload codec that *client* has not.
     """
+    if settings.payload_codec and client.data_converter.payload_codec is None:
+        message = "the settings name a payload codec, and the client has none: set ASSENT_PAYLOAD_CODEC to connect"
+        raise ConfigurationError(message)
     found = halves or installed()
     attributes = await attributes_usable(client)
     activities = found.activities(
-        agents, prefix_cache=settings.prefix_cache, attributes=attributes, webhooks=settings.webhooks
+        agents,
+        prefix_cache=settings.prefix_cache,
+        attributes=attributes,
+        webhooks=settings.webhooks,
+        continue_after=settings.continue_after,
     )
     try:
         async with found.worker(

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Annotated
 
-from pydantic import ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
 from assent.agent import Agent
@@ -26,7 +26,9 @@ class Settings(BaseSettings):
 
     *task_queue* is where runs are started and served. *prefix_cache* is bytes of conversation that a worker keeps,
     *cached_runs* the runs it keeps in memory. *webhooks* are where it sends notices; in the environment
-    `ASSENT_WEBHOOKS`, a JSON list.
+    `ASSENT_WEBHOOKS`, a JSON list. *continue_after* has a run go on in a new execution (Temporal's continue-as-new)
+    after so many events of its history, besides when the server suggests it; 0: only then. *payload_codec* is the
+    `module:NAME` of what encrypts all that is stored (`assent.payload_codec`); every `connect` reads it too.
     """
 
     model_config = SettingsConfigDict(env_prefix="ASSENT_", extra="ignore", hide_input_in_errors=True)
@@ -36,6 +38,8 @@ class Settings(BaseSettings):
     prefix_cache: int = 64 * 1024 * 1024
     cached_runs: int = 1_000
     webhooks: list[Webhook] = []
+    continue_after: Annotated[int, Field(ge=0)] = 0
+    payload_codec: str = ""
 
     @classmethod
     def read(cls) -> Settings:
@@ -80,7 +84,7 @@ def load_agents(modules: Sequence[str]) -> list[Agent]:
         raise ConfigurationError(message)
     found: dict[int, Agent] = {}
     for name in modules:
-        agents = [value for value in vars(_module(name)).values() if isinstance(value, Agent)]
+        agents = [value for value in vars(load_module(name)).values() if isinstance(value, Agent)]
         if not agents:
             message = f"module {name!r} defines no agent: assign an assent.Agent to a name at its top level"
             raise ConfigurationError(message)
@@ -88,7 +92,12 @@ def load_agents(modules: Sequence[str]) -> list[Agent]:
     return list(found.values())
 
 
-def _module(name: str) -> ModuleType:
+def load_module(name: str) -> ModuleType:
+    """Import a module by its name; the working directory is searched too. I/O; not in workflow code.
+
+    Raises:
+        ConfigurationError: it does not import. One line.
+    """
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)

@@ -17,7 +17,7 @@ from assent.calls import Call, Caller
 from assent.conversation import Conversation
 from assent.events import Command, Failure, MessageReceived
 from assent.messages import Message
-from assent.protocol import DecisionResult, Item, RunRequest, RunStatus, Usage
+from assent.protocol import DecisionResult, Item, Prefix, RunRequest, RunStatus, Usage
 from assent.requirements import Attempt, Grant, Requirement, RunState
 
 MAX_TURNS: Final = 50
@@ -34,7 +34,12 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Everything there is to know about a run, at one moment. *wake_at* is when its timer fires, if it has one."""
+    """Everything there is to know about a run, at one moment.
+
+    *prefix* names what the newest model call did not carry. *continue_after* is after how many events of its history
+    the run goes on in a new execution (0: when the server suggests it; None: never). *wake_at* is when its timer fires,
+    if it has one.
+    """
 
     id: str = ""
     run_id: str = ""
@@ -48,6 +53,7 @@ class Run:
     tool_calls: int = 0
     model_running: bool = False
     conversation: Conversation = field(default_factory=Conversation)
+    prefix: Prefix | None = None
     calls: tuple[Call, ...] = ()
     queued: tuple[Item, ...] = ()
     queued_size: int = 0
@@ -60,6 +66,7 @@ class Run:
     usage: Usage = field(default_factory=Usage)
     attributes: bool = False
     notices: bool = False
+    continue_after: int | None = None
     wake_at: datetime | None = None
     content: str | None = None
     output: JsonValue = None

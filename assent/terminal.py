@@ -16,12 +16,14 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from rich.console import Console
+from rich.live import Live
 from rich.text import Text
 
 from assent.approvals import fold_name
 from assent.console import field as line
-from assent.console import make_console, print_event, print_requirement, quoted
+from assent.console import growing, make_console, print_event, print_requirement, quoted
 from assent.dialogue import decide_at_terminal
+from assent.errors import ServerUnreachableError
 from assent.handle import RunHandle
 from assent.progress import progress_of, told
 from assent.requirements import RunState
@@ -123,11 +125,21 @@ class Desk:
     _prompt: str = ""
     _settled: set[str] = field(default_factory=set[str])
     _eventful: asyncio.Event = field(default_factory=asyncio.Event)
+    _growing: Live | None = None
 
     async def watch(self) -> None:
         """Print each event, note the calls that wait, and withdraw the question that somebody else answered."""
+        try:
+            await self._watch()
+        finally:
+            self._clear_text()
+
+    async def _watch(self) -> None:
         async for event in self.run.watch():
             self._eventful.set()
+            if event.kind == "model_text":
+                self._show_text(event)
+                continue
             asked = self.ask and event.kind == "waiting"
             self._clear()
             print_event(self.console, event, self.run.id, None if asked else self.program)
@@ -163,7 +175,7 @@ class Desk:
                 async with asyncio.timeout(IDLE):
                     await self._eventful.wait()
             except TimeoutError:
-                lines = list(told(await progress_of(self.run), moving=False))
+                lines = await self._holds_it_up()
                 if lines and lines != last:
                     self._clear()
                     for each in lines:
@@ -171,8 +183,23 @@ class Desk:
                     self._show_prompt()
                 last = lines
 
+    async def _holds_it_up(self) -> list[str]:
+        try:
+            async with asyncio.timeout(IDLE):  # The SDK tries for longer before it gives up
+                return list(told(await progress_of(self.run), moving=False))
+        except (TimeoutError, ServerUnreachableError):
+            return ["the Temporal server does not answer; it is waited for"]
+
+    async def _state(self) -> RunState:
+        """The run, once the server answers: that it does not is said by whoever says what holds the run up."""
+        while True:
+            try:
+                return await self.run.state()
+            except ServerUnreachableError:
+                await asyncio.sleep(IDLE)
+
     async def _decide(self, identity: str, keyboard: Keyboard) -> None:
-        state = await self.run.state()
+        state = await self._state()
         found = next((each for each in state.active_requirements if each.id == identity), None)
         if found is None:
             return
@@ -205,8 +232,25 @@ class Desk:
             self._prompt = ""
             self._question.cancel()
 
+    def _show_text(self, event: RunEvent) -> None:
+        """Draw the answer that is being written over what was drawn of it before, where a terminal can do that."""
+        if self._prompt or not self.console.is_terminal or self.console.is_dumb_terminal:
+            return
+        if self._growing is None:
+            # No thread of its own, and nothing of it stays: the answer is printed as an event once it is there.
+            self._growing = Live(console=self.console, auto_refresh=False, transient=True)
+            self._growing.start()
+        self._growing.update(growing(self.console, event), refresh=True)
+
+    def _clear_text(self) -> None:
+        """Take away the answer that was being written."""
+        if self._growing is not None:
+            self._growing.stop()
+            self._growing = None
+
     def _clear(self) -> None:
-        """Leave the line on which a question stands."""
+        """Leave the line on which a question stands, and take away what will be drawn again."""
+        self._clear_text()
         if self._prompt:
             self.console.print()
 

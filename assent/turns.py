@@ -23,24 +23,35 @@ def call_model(run: Run, delta: list[Item], at: datetime) -> Step:
     if run.turn >= run.max_turns:
         return fail(run, Failure("MaxTurnsExceeded", f"the run used all of its {run.max_turns} turns"), at)
     items = [*delta, *run.queued]
-    # Only what is not the default is set: these inputs are stored for every turn of a history.
-    fields: dict[str, object] = {"agent": run.caller.agent, "turn": run.turn + 1, "delta": items}
-    if run.conversation.prefix is not None:
-        fields["prefix"] = run.conversation.prefix
-    if run.requested_by is not None:
-        fields["requested_by"] = run.requested_by
-    if run.caller.policy is not None:
-        fields["policy"] = run.caller.policy
     after = replace(
         run,
         turn=run.turn + 1,
         model_running=True,
         conversation=run.conversation.append(items),
+        prefix=run.conversation.prefix,
         queued=(),
         queued_size=0,
         calls=(),
     )
-    return Step(after, (CallModel(ModelCallInput.model_validate(fields)),))
+    return Step(after, (model_call(after),))
+
+
+def model_call(run: Run) -> CallModel:
+    """The newest model call of a run: what the conversation gained since the one before, and the name of the rest."""
+    known = run.prefix.length if run.prefix else 0
+    # Only what is not the default is set: these inputs are stored for every turn of a history.
+    fields: dict[str, object] = {
+        "agent": run.caller.agent,
+        "turn": run.turn,
+        "delta": list(run.conversation.items[known:]),
+    }
+    if run.prefix is not None:
+        fields["prefix"] = run.prefix
+    if run.requested_by is not None:
+        fields["requested_by"] = run.requested_by
+    if run.caller.policy is not None:
+        fields["policy"] = run.caller.policy
+    return CallModel(ModelCallInput.model_validate(fields))
 
 
 def next_turn(step: Step, at: datetime) -> Step:

@@ -88,6 +88,7 @@ def _entry(requirement: Requirement, size: int, *, fits: bool, named: bool) -> P
         approvers_left_out=0 if named else len(requirement.approvers or ()),
         expires_at=requirement.expires_at,
         policy_version=requirement.policy_version,
+        self_approval=requirement.self_approval,
     )
 
 

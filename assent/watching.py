@@ -37,7 +37,7 @@ TERM_SHOWN: Final = 500
 """Characters of somebody else's words in one of the terms of a call that waits."""
 
 RunEventKind = Literal[
-    "started", "model_called", "model_answered", "tool_started", "tool_finished", "waiting", "decided",
+    "started", "model_called", "model_text", "model_answered", "tool_started", "tool_finished", "waiting", "decided",
     "message", "not_counted", "completed", "failed", "cancelled",
     "granted", "remembered", "revoked", "superseded", "escalated", "reminded", "expired", "lost",
 ]  # fmt: skip
@@ -54,6 +54,10 @@ class RunEvent(Stored):
     `superseded`: an edit replaced a call's arguments by these *arguments*. `lost`: a worker was lost while a tool ran
     that may run only once, so that nobody knows what came of it. `expired`, `escalated` and `reminded` are what time
     does.
+
+    `model_text` is no event of the history: *text* is the model's answer so far, while it is written, behind as many
+    characters as are *left_out*; *tool* is the tool that it began to call last. Words of an attempt that fails are
+    none of the answer.
     """
 
     kind: RunEventKind
@@ -66,16 +70,20 @@ class RunEvent(Stored):
     by: str | None = None
     status: DecisionStatus | None = None
     grant: str | None = None
+    left_out: int = 0
     terms: list[str] = Field(default_factory=list[str])
     fields: list[InputField] = Field(default_factory=list[InputField])
 
 
 def describe(event: Event, before: Run, step: Step) -> Iterator[RunEvent]:
-    """What *event* meant, in the order in which it came about."""
+    """What *event* meant, in the order in which it came about.
+
+    Where a run goes on in a new execution, *before* is the run at the end of the one before: nothing is told again.
+    """
     run, at = step.run, event.at
     yield from _timed(before, run, at)
     match event:
-        case Started():
+        case Started() if not before.id:
             yield RunEvent(kind="started", at=at, text=run.request.input if run.request else "")
         case ModelAnswered():
             yield RunEvent(kind="model_answered", at=at, turn=before.turn, text=text_of(event.turn.items))
@@ -88,7 +96,7 @@ def describe(event: Event, before: Run, step: Step) -> Iterator[RunEvent]:
         case _:
             pass
     yield from _opened(before, run, at)
-    yield from _commands(step, at)
+    yield from _commands(step, at, again=before.model_running and isinstance(event, Started))
     if isinstance(event, CancelRequested) and run.status == "cancelled":
         yield RunEvent(kind="cancelled", at=at, turn=run.turn)
 
@@ -237,11 +245,12 @@ def _waiting(run: Run, requirement: Requirement, at: datetime) -> RunEvent:
     )
 
 
-def _commands(step: Step, at: datetime) -> Iterator[RunEvent]:
+def _commands(step: Step, at: datetime, *, again: bool) -> Iterator[RunEvent]:
+    """What is begun; *again* says that the model call was told of in the execution before, which could not make it."""
     turn = step.run.turn
     for command in step.commands:
         match command:
-            case CallModel(input=call):
+            case CallModel(input=call) if not again:
                 yield RunEvent(kind="model_called", at=at, turn=call.turn)
             case RunTool(tool=tool, input=call):
                 identity = call.authorization.requirement_id if call.authorization else None

@@ -6,15 +6,18 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
+from statistics import quantiles
 from typing import Final
 
 from assent import AgentClient
+from bench.inbox import both, fill
 from bench.processes import cpu_seconds, running, until
 from bench.report import Figure
 from bench.sides import Side
 from bench.stage import Stage
 from bench.storm import approved_at_once, tasks_added_by_a_gate
 from bench.task import GUARDED, Task
+from bench.watched import watched
 
 KIB: Final = 1024
 CONCURRENT: Final = 64
@@ -36,9 +39,11 @@ class Scale:
     approvals: int = 60
     pending: int = 1_000
     lists: int = 5
+    inbox: int = 10_000
     starts: int = 6
     approved: int = 1_000
     storms: int = 1
+    watched: int = 200
 
 
 FULL: Final = Scale()
@@ -51,8 +56,10 @@ QUICK: Final = Scale(
     approvals=4,
     pending=100,
     lists=2,
+    inbox=0,
     starts=1,
     approved=50,
+    watched=0,
 )
 
 
@@ -148,6 +155,19 @@ async def storm(stage: Stage, scale: Scale) -> list[Figure]:
     ]
 
 
+async def watch(stage: Stage, scale: Scale) -> list[Figure]:
+    """How soon somebody who watches a run is told of a message to it. Beside it: the SDK's own long poll."""
+    if not scale.watched:
+        return []
+    assent, bare = await watched(stage.assent, scale.watched)
+    last = [[quantiles(times, n=100, method="inclusive")[-1]] for times in (assent, bare)]
+    what = f"a message until `watch` tells of it, {scale.watched}"
+    return [
+        Figure("watch", what, "s", assent, bare, limit=0.3, ratio=False),
+        Figure("watch", f"{what}, p99", "s", *last, limit=0.3, ratio=False),
+    ]
+
+
 async def start(stage: Stage, scale: Scale) -> list[Figure]:
     """From the start of a worker's process to the end of a run that was waiting for one."""
     wall = Pairs()
@@ -190,6 +210,20 @@ async def pending(stage: Stage, scale: Scale) -> list[Figure]:
     return [Figure("pending", what, "s", wall.assent, wall.bare, limit=0.4, ratio=False)]
 
 
+async def pending_10000(stage: Stage, scale: Scale) -> list[Figure]:
+    """The inbox of ten thousand runs, as rows that no run stands behind. Beside it: the server's own list."""
+    if not scale.inbox:
+        return []
+    client = stage.assent.agents.temporal
+    await fill(client, scale.inbox)
+    figures: list[Figure] = []
+    for paged, limit in ((True, 0.5), (False, 10.0)):
+        assent, bare = await both(client, scale.inbox, scale.lists, paged=paged)
+        what = f"{'first page of 100' if paged else 'all'} of {scale.inbox:,} approvals, no worker"
+        figures.append(Figure("pending-10000", what, "s", assent, bare, limit=limit, ratio=False))
+    return figures
+
+
 async def _side_by_side(work: Callable[[Task], Awaitable[object]], tasks: Iterable[Task]) -> None:
     gate = asyncio.Semaphore(CONCURRENT)
 
@@ -208,7 +242,9 @@ MEASURES: Final[dict[str, Callable[[Stage, Scale], Awaitable[list[Figure]]]]] = 
     "history": history,
     "approve": approve,
     "storm": storm,
+    "watch": watch,
     "start": start,
     "pending": pending,
+    "pending-10000": pending_10000,
 }
-"""By name, in the order in which they are measured: the last one leaves Assent without a worker."""
+"""By name, in the order in which they are measured: from `pending` on Assent is without a worker."""

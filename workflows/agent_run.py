@@ -18,6 +18,7 @@ from temporalio.exceptions import ActivityError, ApplicationError
 
 from assent import approvals, grants, messages, protocol
 from assent.calls import checked_of, gated_calls, outcome_of, turn_of
+from assent.carried import carry
 from assent.converter import decoded
 from assent.errors import MessageError
 from assent.events import (
@@ -46,9 +47,8 @@ from assent.events import (
 from assent.inbound import Revoke
 from assent.protocol import Checked, DecisionResult, ModelCallInput, RunResult
 from assent.run import Run, Step, asks_outcome, decide, state_of
-from assent.views import details
 
-from . import activity_options, outbox, publish
+from . import activity_options, continuing, outbox, publish
 
 _APPROVE = 'Approve a call that waits. Input: {"id": "FIRST 8 DIGITS", "by": "YOUR NAME"}'
 _REJECT = 'Reject a call that waits. Input: {"id": "FIRST 8 DIGITS", "by": "YOUR NAME", "reason": "WHY"}'
@@ -65,6 +65,9 @@ _DELIVER = "Hand in a result or values, and be answered. Input: as submit_result
 _NOTICE_GRACE = timedelta(seconds=10)
 """How long the end of a run waits for notices under way, which would be dropped with it."""
 _TIMER = "until a deadline, a reminder, an escalation or another attempt is due"
+_ANEW = "before the run goes on in a new execution"
+_NOTICE_MOMENT = timedelta(seconds=1)
+"""How long notices under way may take before the run goes on in a new execution, which sends them again."""
 _SOONEST = timedelta(milliseconds=1)
 _STATE = "What the run is doing, what waits, what was decided, and which messages did not count."
 
@@ -79,8 +82,12 @@ def _now() -> datetime:
 class AgentRun:
     """One run of an agent. Handlers take any input at all: what cannot be read is kept, shown, and changes nothing."""
 
-    def __init__(self) -> None:
-        """Begin with a run that has not started; messages may arrive before it has."""
+    @workflow.init
+    def __init__(self, *arguments: object) -> None:
+        """Begin with a run that has not started; messages may arrive before it has.
+
+        One that goes on from an execution before is restored at once: messages that arrive first are for it.
+        """
         self._run = Run()
         self._ending: Complete | Fail | Cancel | None = None
         self._fault: BaseException | None = None
@@ -89,21 +96,16 @@ class AgentRun:
         self._timer: asyncio.Task[None] | None = None
         self._answers: dict[int, DecisionResult] = {}
         self._publisher = publish.Publisher()
+        self._continuing = continuing.Continuing()
+        if continuing.is_continued():
+            self._start(arguments, continued=True)
+            self._publisher.go_on(self._run)
 
     @workflow.run
     async def run(self, *arguments: object) -> RunResult:
         """Run the agent to its end. The input is one `RunRequest`; anything else fails the run with one line."""
-        info = workflow.info()
-        started = Started(
-            at=_now(),
-            workflow_id=info.workflow_id,
-            run_id=info.run_id,
-            first_run_id=info.first_execution_run_id,
-            arguments=decoded(arguments),
-            namespace=info.namespace,
-            continued=info.continued_run_id is not None,
-        )
-        self._apply(started)
+        if not continuing.is_continued():
+            self._start(arguments)
         try:
             await self._until_over()
         except asyncio.CancelledError:
@@ -116,12 +118,55 @@ class AgentRun:
             await self._part()
         return self._end()
 
+    def _start(self, arguments: Sequence[object], *, continued: bool = False) -> None:
+        info = workflow.info()
+        started = Started(
+            at=_now(),
+            workflow_id=info.workflow_id,
+            run_id=info.run_id,
+            first_run_id=info.first_execution_run_id,
+            arguments=decoded(arguments),
+            namespace=info.namespace,
+            continued=continued,
+        )
+        self._apply(started)
+
     async def _until_over(self) -> None:
         while self._ending is None:
             await workflow.wait_condition(self._has_news)
             if self._fault is not None:
                 raise self._fault
             self._publisher.publish(self._run)
+            if self._continuing.is_settled:
+                self._go_on_anew()
+            elif self._continuing.is_ready(self._run):
+                self._continuing.settling = True
+                self._spawn(self._settle())
+
+    async def _settle(self) -> None:
+        """Let a moment pass, in which the run stays as it is: then it goes on in a new execution."""
+        # The SDK may hand a task's signals to this code before its cancellation, which would be lost with the task.
+        # Notices that take no more than that moment are not sent twice.
+        if self._outbox.is_empty:
+            await workflow.sleep(_SOONEST, summary=_ANEW)
+            self._apply(TimeReached(_now()))
+        else:
+            try:
+                await workflow.wait_condition(lambda: self._outbox.is_empty, timeout=_NOTICE_MOMENT)
+            except TimeoutError:
+                self._apply(TimeReached(_now()))
+        self._continuing.settle(self._run)
+
+    def _go_on_anew(self) -> None:
+        carried = carry(self._run, self._outbox.unsent)
+        if self._continuing.may_carry(carried):
+            # The server carries search attributes over by itself, a memo only as it was when the run began.
+            workflow.continue_as_new(carried, memo=workflow.memo())
+        self._publisher.note = self._continuing.stays
+        self._publisher.show(self._run)
+        held, self._continuing.held = self._continuing.held, None
+        if held is not None:
+            self._spawn(self._call_model(held))
 
     async def _part(self) -> None:
         """Let handlers answer and notices go out before the run closes, which drops what is under way."""
@@ -135,7 +180,9 @@ class AgentRun:
         return self._outbox.is_empty and workflow.all_handlers_finished()
 
     def _has_news(self) -> bool:
-        return self._ending is not None or self._fault is not None or self._publisher.differs(self._run)
+        if self._ending is not None or self._fault is not None or self._publisher.differs(self._run):
+            return True
+        return self._continuing.is_settled or self._continuing.is_ready(self._run)
 
     def _end(self) -> RunResult:
         for task in self._tasks:
@@ -151,6 +198,7 @@ class AgentRun:
     # -- the core, and what it asks for -------------------------------------------------------------------------------
 
     def _apply(self, event: Event) -> Step:
+        self._continuing.told(event)
         step = decide(self._run, event)
         self._run = step.run
         if isinstance(event, CheckAnswered) and step.result is not None:
@@ -162,8 +210,11 @@ class AgentRun:
     def _carry_out(self, command: Command) -> None:
         match command:
             case CallModel(input=call):
-                workflow.set_current_details(details(self._run, _now()))
-                self._spawn(self._call_model(call))
+                self._publisher.show(self._run)
+                if self._continuing.is_due(self._run):
+                    self._continuing.held = call
+                else:
+                    self._spawn(self._call_model(call))
             case RunTool():
                 self._spawn(self._run_tool(command))
             case CheckCall():

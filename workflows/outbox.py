@@ -31,7 +31,8 @@ class Outbox:
         """Nothing is under way yet."""
         self._finished = finished
         self._waiting: deque[Notice] = deque()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], NoticesInput] = {}
+        self._given: NoticesInput | None = None
         self._batches = 0
 
     @property
@@ -39,8 +40,15 @@ class Outbox:
         """Whether everything has been sent, or given up."""
         return not self._tasks and not self._waiting
 
+    @property
+    def unsent(self) -> list[NoticesInput]:
+        """What waits to be sent, and what is under way: whether that was sent, nobody knows yet."""
+        notices = [notice for batch in self._tasks.values() for notice in batch.notices] + list(self._waiting)
+        return [self._given.model_copy(update={"notices": notices})] if self._given and notices else []
+
     def send(self, given: NoticesInput) -> None:
         """Send these notices, at once or when others have gone."""
+        self._given = given
         self._waiting.extend(given.notices)
         self._go_on(given)
 
@@ -48,13 +56,13 @@ class Outbox:
         while self._waiting and len(self._tasks) < AT_ONCE:
             batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
             self._batches += 1
-            work = self._batch(given.model_copy(update={"notices": batch}), self._batches)
-            task = asyncio.create_task(work)
-            self._tasks.add(task)
+            sent = given.model_copy(update={"notices": batch})
+            task = asyncio.create_task(self._batch(sent, self._batches))
+            self._tasks[task] = sent
             task.add_done_callback(lambda done: self._over(done, given))
 
     def _over(self, task: asyncio.Task[None], given: NoticesInput) -> None:
-        self._tasks.discard(task)
+        del self._tasks[task]
         self._finished(task)
         self._go_on(given)
 

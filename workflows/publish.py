@@ -29,6 +29,8 @@ class Publisher:
     """Remembers what was published, to publish only what changed."""
 
     _run: Run = field(default_factory=Run)
+    note: str | None = None
+    """What operators should know besides, as Markdown."""
 
     def differs(self, run: Run) -> bool:
         """Whether *run* has something that operators should see and do not yet."""
@@ -40,10 +42,20 @@ class Publisher:
             or run.grants is not last.grants
         )
 
+    def show(self, run: Run) -> None:
+        """Set the current details; nothing of them is in the history."""
+        shown = details(run, workflow.now())
+        workflow.set_current_details(f"{shown}\n\n{self.note}" if self.note else shown)
+
+    def go_on(self, run: Run) -> None:
+        """Go on from what an execution before has published: memo and search attributes are carried over."""
+        self._run = run
+        self.show(run)
+
     def publish(self, run: Run) -> None:
         """Publish what changed since the last time."""
         last, self._run = self._run, run
-        workflow.set_current_details(details(run, workflow.now()))
+        self.show(run)
         if run.status != last.status or _shown(run) != _shown(last):
             self._upsert(run, last)
 

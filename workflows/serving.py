@@ -17,6 +17,9 @@ CACHED_RUNS: Final = 1_000
 STICKY_TIMEOUT: Final = timedelta(seconds=3)
 """How long a run waits for the worker that has it in memory, before another takes it up. (The SDK's 10 s is how long
 every waiting run would stand still after a worker's sudden death.)"""
+HEARTBEAT_THROTTLE: Final = timedelta(seconds=0.5)
+"""How often the SDK passes an activity's heartbeats on, at most. (Its own 0.8 of the heartbeat timeout would keep the
+text of a model call back for 24 s.)"""
 GRACE: Final = timedelta(seconds=30)
 """How long running tools may finish once a worker is asked to stop."""
 
@@ -42,4 +45,5 @@ def worker_for(
         max_cached_workflows=cached_runs,
         sticky_queue_schedule_to_start_timeout=STICKY_TIMEOUT,
         graceful_shutdown_timeout=grace,
+        max_heartbeat_throttle_interval=HEARTBEAT_THROTTLE,
     )

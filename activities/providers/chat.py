@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from pydantic import BaseModel, Field, JsonValue, ValidationError
 
+from assent.live import TextSoFar
 from assent.protocol import Item, Usage
 
+from .chunks import Chunks
 from .failures import unreadable
 from .responses import CUT_OFF, FILTERED
 from .schemas import strictest
+from .streams import Refusable, ask_streamed
 from .values import Answer, JsonObject, Question, ToolSpec
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
+
+_PATH: Final = "/chat/completions"
 
 
 class _Tokens(BaseModel):
@@ -54,8 +60,10 @@ class _Completion(BaseModel):
     usage: _Tokens | None = None
 
 
-async def ask(client: AsyncOpenAI, question: Question) -> Answer:
-    """Ask over *client*.
+async def ask(
+    client: AsyncOpenAI, question: Question, so_far: TextSoFar, without: AbstractSet[Refusable] = frozenset()
+) -> Answer:
+    """Ask over *client*, *without* what the provider refuses to be asked for; its words go to *so_far* as they come.
 
     Raises:
         openai.APIError: the provider refused, or was not reached.
@@ -64,7 +72,12 @@ async def ask(client: AsyncOpenAI, question: Question) -> Answer:
     I/O; not in workflow code.
     """
     # Not `client.chat.completions.create`: its transformation of long inputs takes a hundred times as long.
-    return answer_of(await client.post("/chat/completions", body=body_of(question), cast_to=object))
+    body = body_of(question)
+    if not question.model.stream or "stream" in without:
+        return answer_of(await client.post(_PATH, body=body, cast_to=object))
+    if "usage" not in without:
+        body["stream_options"] = {"include_usage": True}
+    return answer_of(await ask_streamed(client, _PATH, body, Chunks(so_far)))
 
 
 def body_of(question: Question) -> JsonObject:

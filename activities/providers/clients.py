@@ -14,12 +14,14 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
+from assent.live import TextSoFar
 from assent.models import Model, OpenAIResponses
 
 from . import chat, responses
 from .failures import SLOW, CallError, Posture, unreadable
 from .identity import with_unique_call_ids
-from .values import Answer, Question
+from .streams import Refusable, refuses_stream
+from .values import Answer, Question, writable
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -56,11 +58,13 @@ class Providers:
     def __init__(self) -> None:
         """Nothing is opened before the first question."""
         self._clients: dict[_Address, AsyncOpenAI] = {}
-        self._without_encrypted: set[tuple[str | None, str]] = set()
+        self._refused: dict[tuple[str, str | None, str], set[Refusable]] = {}
         self._warm = False
 
-    async def ask(self, question: Question) -> Answer:
+    async def ask(self, question: Question, so_far: TextSoFar | None = None) -> Answer:
         """Ask the model, once. Every call id in the answer is new to the conversation.
+
+        Its words go to *so_far* as they come, where the model is asked for a stream.
 
         Raises:
             Exception: anything that `failures.posture` explains; use `failures.as_application_error`.
@@ -74,7 +78,7 @@ class Providers:
         try:
             # The client's own timeout is for each read: a server that trickles would never reach it.
             async with asyncio.timeout(question.model.timeout):
-                answer = await self._asked(client, question)
+                answer = writable(await self._asked(client, question, so_far or TextSoFar()))
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise unreadable(f"The provider's answer is not JSON: {error}") from error
         return replace(answer, items=with_unique_call_ids(answer.items, question.items))
@@ -88,19 +92,19 @@ class Providers:
         for client in clients:
             await client.close()
 
-    async def _asked(self, client: AsyncOpenAI, question: Question) -> Answer:
-        if not isinstance(question.model, OpenAIResponses):
-            return await chat.ask(client, question)
-        model = (question.model.base_url, question.model.id)
-        if model not in self._without_encrypted:
+    async def _asked(self, client: AsyncOpenAI, question: Question, so_far: TextSoFar) -> Answer:
+        model = question.model
+        ask = responses.ask if isinstance(model, OpenAIResponses) else chat.ask
+        without = self._refused.setdefault((model.api, model.base_url, model.id), set())
+        while True:
             try:
-                return await responses.ask(client, question)
+                return await ask(client, question, so_far, without)
             except Exception as error:
-                if not responses.refuses_encrypted(error):
+                # What models and servers refuse to be asked for is learnt, because no list of names stays right.
+                refused = _refused(error, model)
+                if refused is None or refused in without:
                     raise
-                # Models that do not reason refuse to be asked for it, and no list of names stays right.
-                self._without_encrypted.add(model)
-        return await responses.ask(client, question, encrypted=False)
+                without.add(refused)
 
     def _client(self, model: Model) -> AsyncOpenAI:
         base_url = _base_url(model)
@@ -111,6 +115,12 @@ class Providers:
             client = self._clients[address] = _opened(address, key)
         client.api_key = key  # read at every call, so that a renewed key needs no new worker
         return client
+
+
+def _refused(error: Exception, model: Model) -> Refusable | None:
+    if isinstance(model, OpenAIResponses) and responses.refuses_encrypted(error):
+        return "encrypted"
+    return refuses_stream(error) if model.stream else None
 
 
 def _opened(address: _Address, key: str) -> AsyncOpenAI:

@@ -23,7 +23,7 @@ from temporalio.exceptions import ApplicationError
 from assent.errors import AssentError
 
 if TYPE_CHECKING:
-    from openai import APIConnectionError, APIStatusError
+    from openai import APIConnectionError, APIError, APIStatusError
 
 MESSAGE_LIMIT: Final = 2000
 LONGEST_DELAY: Final = timedelta(minutes=10)
@@ -31,6 +31,7 @@ SLOW: Final = timedelta(seconds=60)
 
 _SLOW_KINDS: Final = {401: "AuthenticationFailed", 403: "PermissionDenied", 404: "ModelNotFound"}
 _QUOTA_CODES: Final = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
+_FINAL_KINDS: Final = frozenset({"invalid_request_error", "invalid_prompt"})
 _CONTEXT: Final = re.compile(r"context[_ ](length|window)|maximum context|prompt is too long", re.IGNORECASE)
 _KEY: Final = re.compile(r"\b(sk-|Bearer\s+)[^\s'\",}]{6,}", re.IGNORECASE)
 
@@ -75,7 +76,7 @@ def posture(error: Exception) -> Posture:
     if isinstance(error, CallError):
         return error.posture
     # Here and not above: it costs half a second, and whoever has one of its errors has imported it already.
-    from openai import APIConnectionError, APIStatusError, APITimeoutError
+    from openai import APIConnectionError, APIError, APIStatusError, APITimeoutError
 
     if isinstance(error, TimeoutError | APITimeoutError):
         return Posture("ProviderTimeout", "The provider did not answer in time.", retry=True)
@@ -83,8 +84,37 @@ def posture(error: Exception) -> Posture:
         return _of_status(error)
     if isinstance(error, APIConnectionError):
         return Posture("ProviderUnavailable", _connection_message(error), retry=True)
+    if isinstance(error, APIError):
+        return in_stream(error.code, error.type, _bounded(error.message, secret=_key_of(error)))
     # A bug of ours, or of the package: the run waits for a fixed worker rather than being lost.
     return Posture("ModelCallFailed", _bounded(f"{type(error).__name__}: {error}"), retry=True)
+
+
+def in_stream(code: object, kind: object, message: str) -> Posture:
+    """What an error means that came in a stream, where the status had said that all is well.
+
+    *code* and *kind* are those of OpenAI's error object; some compatible servers put an HTTP status into *code*.
+    What is not known to be final is retried.
+
+    Pure; safe in workflow code.
+    """
+    said = {str(code), str(kind)}
+    message = _bounded(message or f"The provider broke its answer off: {code or kind}")
+    status = int(str(code)) if re.fullmatch(r"[45]\d\d", str(code)) else None
+    if said & _QUOTA_CODES:
+        return Posture("QuotaExceeded", message, retry=True, delay=SLOW)
+    if _CONTEXT.search(f"{code} {message}") and (status is None or status < 500):
+        return Posture("ContextTooLong", message, retry=False)
+    if status is not None:
+        slow = _SLOW_KINDS.get(status)
+        return Posture(slow or _kind(status), message, retry=bool(slow) or _should_retry(status, {}), delay=_slow(slow))
+    if said & _FINAL_KINDS:
+        return Posture("ProviderRejected", message, retry=False)
+    return Posture("RateLimited" if "rate_limit" in " ".join(said) else "ProviderUnavailable", message, retry=True)
+
+
+def _slow(kind: str | None) -> timedelta | None:
+    return SLOW if kind else None
 
 
 def as_application_error(error: Exception) -> ApplicationError:
@@ -177,9 +207,11 @@ def _bounded_delay(seconds: float) -> timedelta | None:
 def _status_message(error: APIStatusError) -> str:
     body: object = error.body
     said = str(cast("dict[str, object]", body).get("message") or "") if isinstance(body, dict) else ""
-    return _bounded(
-        said or error.message, secret=error.request.headers.get("authorization", "").removeprefix("Bearer ")
-    )
+    return _bounded(said or error.message, secret=_key_of(error))
+
+
+def _key_of(error: APIError) -> str:
+    return error.request.headers.get("authorization", "").removeprefix("Bearer ")
 
 
 def _connection_message(error: APIConnectionError) -> str:

@@ -5,11 +5,13 @@ Pure; safe in workflow code.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pydantic import JsonValue
 
+from assent.conversation import text_of
 from assent.models import Model
 from assent.protocol import Item, Usage
 
@@ -58,3 +60,20 @@ class Answer:
     usage: Usage
     model: str
     text: str | None
+
+
+def writable(answer: Answer) -> Answer:
+    """*answer*, such that it can be written to a history: no half of a character is left in it.
+
+    JSON may hold one, escaped, and a stream may put the other half into its next event: such are joined. One that
+    is alone becomes U+FFFD; the result of the call could not be kept otherwise, and the call would be paid for again.
+
+    Pure; safe in workflow code.
+    """
+    written = json.dumps(answer.items, ensure_ascii=False)
+    try:
+        written.encode()
+    except UnicodeEncodeError:
+        items: list[Item] = json.loads(written.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
+        return replace(answer, items=items, text=text_of(items) or None)
+    return answer

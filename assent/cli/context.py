@@ -21,6 +21,14 @@ RunId = Annotated[str, typer.Argument(metavar="RUN", help="The run's id.", show_
 CallId = Annotated[
     str, typer.Argument(metavar="ID", help="The call's id, or 6 or more of its first digits.", show_default=False)
 ]
+Calls = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="RUN ID | RUN/ID",
+        help="The run's id and those of its calls; or RUN/ID for each call, of any run.",
+        show_default=False,
+    ),
+]
 By = Annotated[str, typer.Option("--by", metavar="NAME", help="Who decides: a name the audit keeps.")]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON on standard output, and nothing else there.")]
 

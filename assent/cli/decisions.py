@@ -1,8 +1,8 @@
-"""`assent pending`, `approve`, `reject`, `submit-result`, `submit-input` and `revoke`: what an operator does."""
+"""`assent approve`, `reject`, `submit-result`, `submit-input` and `revoke`: what an operator does."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 import typer
@@ -10,9 +10,10 @@ from pydantic import JsonValue
 
 from assent import protocol
 from assent.approvals import edited_text
-from assent.cli import exits, pages
-from assent.cli.context import AsJson, By, CallId, Place, RunId, complain, emit, place_of, with_client
-from assent.cli.values import json_object, json_value, seconds_of
+from assent.cli import exits
+from assent.cli.batch import Unsaid, decided, located
+from assent.cli.context import AsJson, By, CallId, Calls, Place, RunId, complain, emit, place_of, with_client
+from assent.cli.values import calls_of, json_object, json_value, seconds_of
 from assent.client import AgentClient
 from assent.commands import show_command, typed
 from assent.console import field, make_console, quoted
@@ -27,31 +28,9 @@ _RequireAnswer = Annotated[
 ]
 
 
-def pending(
-    context: typer.Context,
-    *,
-    agent: Annotated[str | None, typer.Option(help="Only runs of this agent.")] = None,
-    tool: Annotated[str | None, typer.Option(help="Only calls of this tool.")] = None,
-    as_json: AsJson = False,
-) -> int:
-    """What waits for a person, over all runs. Works with every worker stopped."""
-    place = place_of(context)
-
-    async def work(client: AgentClient) -> int:
-        runs = await client.pending(agent=agent, tool=tool)
-        if as_json:
-            emit(pages.pending_document(runs))
-        else:
-            pages.print_pending(make_console(), runs, place.program)
-        return exits.DONE
-
-    return with_client(place, work)
-
-
 def approve(
     context: typer.Context,
-    run: RunId,
-    call: CallId,
+    calls: Calls,
     *,
     by: By,
     reason: Annotated[str | None, typer.Option(help="Why; the record keeps it.")] = None,
@@ -73,18 +52,23 @@ def approve(
     """Approve a call that waits: exactly that call, with exactly those arguments, or with --arguments those.
 
     Of a call whose outcome is unknown it says: run it again.
+
+    Several calls are each named, and all looked up before anything is sent.
     """
+    named = calls_of(calls)
     body: dict[str, JsonValue] = {"by": by} if reason is None else {"by": by, "reason": reason}
     if arguments is not None:
         body["arguments"] = json_object("--arguments", arguments)
     body |= _remember(remember_uses, remember_for, remember_if)
-    return _decide(place_of(context), run, call, protocol.APPROVE, body, as_json=as_json, require_answer=require_answer)
+    if len(named) > 1 and body.keys() & {"arguments", "remember"}:
+        message = "--arguments and --remember-... go with one call; name one"
+        raise MessageError(message)
+    return _decide(place_of(context), named, protocol.APPROVE, body, as_json=as_json, require_answer=require_answer)
 
 
 def reject(
     context: typer.Context,
-    run: RunId,
-    call: CallId,
+    calls: Calls,
     *,
     by: By,
     reason: Annotated[str, typer.Option(help="Why; the model is told, and the record keeps it.")],
@@ -94,9 +78,13 @@ def reject(
     """Reject a call that waits; the model is told why, and the run goes on.
 
     Of a call whose outcome is unknown it says: give up.
+
+    Several calls are each named, and all looked up before anything is sent.
     """
     body: dict[str, JsonValue] = {"by": by, "reason": reason}
-    return _decide(place_of(context), run, call, protocol.REJECT, body, as_json=as_json, require_answer=require_answer)
+    return _decide(
+        place_of(context), calls_of(calls), protocol.REJECT, body, as_json=as_json, require_answer=require_answer
+    )
 
 
 def submit_result(
@@ -125,7 +113,7 @@ def submit_result(
     if evidence is not None:
         body["evidence"] = json_value("--evidence", evidence)
     return _decide(
-        place_of(context), run, call, protocol.SUBMIT_RESULT, body, as_json=as_json, require_answer=require_answer
+        place_of(context), [(run, call)], protocol.SUBMIT_RESULT, body, as_json=as_json, require_answer=require_answer
     )
 
 
@@ -142,7 +130,7 @@ def submit_input(
     """Fill in what a tool asks of a person."""
     body: dict[str, JsonValue] = {"by": by, "values": json_object("--values", values)}
     return _decide(
-        place_of(context), run, call, protocol.SUBMIT_INPUT, body, as_json=as_json, require_answer=require_answer
+        place_of(context), [(run, call)], protocol.SUBMIT_INPUT, body, as_json=as_json, require_answer=require_answer
     )
 
 
@@ -195,8 +183,7 @@ def _remember(uses: int | None, time: str | None, conditions: str | None) -> dic
 
 def _decide(
     place: Place,
-    run_id: str,
-    call: str,
+    calls: Sequence[tuple[str, str]],
     signal: Signal,
     body: Mapping[str, JsonValue],
     *,
@@ -205,7 +192,8 @@ def _decide(
 ) -> int:
     _check(body)
 
-    async def work(client: AgentClient) -> int:
+    async def one(client: AgentClient) -> int:
+        [(run_id, call)] = calls
         run = client.run(run_id)
         requirement = locate(await run.state(), call)
         outcome = await decide(run, requirement, signal, body)
@@ -214,15 +202,59 @@ def _decide(
             _tell(outcome, requirement, signal, body)
         return _code(outcome, require_answer=require_answer)
 
-    return with_client(place, work)
+    async def several(client: AgentClient) -> int:
+        as_read(signal, body)  # What cannot be sent to one can be sent to none.
+        named = await located(client, calls)
+        if not as_json:
+            for run, requirement in named:
+                _show(run.id, requirement)
+        codes: list[int] = []
+        async for run, requirement, outcome in decided(named, signal, body):
+            codes.append(_line(run.id, requirement, outcome, place, as_json=as_json, require_answer=require_answer))
+        return max(codes)
+
+    return with_client(place, one if len(calls) == 1 else several)
 
 
-def _answer(outcome: Outcome, place: Place, *, as_json: bool) -> None:
+def _show(run_id: str, requirement: Requirement) -> None:
+    console = make_console()
+    field(console, requirement.short_id, f"{one_line(requirement.tool)} in run {one_line(run_id)}")
+    quoted(console, "arguments", requirement.arguments)
+
+
+def _line(
+    run_id: str,
+    requirement: Requirement,
+    outcome: Outcome | Unsaid,
+    place: Place,
+    *,
+    as_json: bool,
+    require_answer: bool,
+) -> int:
+    """Say what came of one of several, in one line, and answer with its exit code."""
+    call = f"{one_line(run_id)}/{requirement.short_id}"
+    if not isinstance(outcome, Outcome):
+        detail = exits.told(outcome)
+        if as_json:
+            emit({
+                "run_id": run_id, "requirement_id": requirement.id, "tool": requirement.tool, "status": "error",
+                "detail": detail,
+            })  # fmt: skip
+        complain(f"{call}: {detail}")
+        return exits.exit_code(outcome)
+    if as_json or not outcome.taken:
+        _answer(outcome, place, as_json=as_json, call=f"{call}: ")
+    else:
+        field(make_console(), outcome.status, f"{call}: {one_line(outcome.detail)}", style="bold")
+    return _code(outcome, require_answer=require_answer)
+
+
+def _answer(outcome: Outcome, place: Place, *, as_json: bool, call: str = "") -> None:
     if as_json:
         emit(outcome.model_dump(mode="json", exclude=None if outcome.grant else {"grant"}))
     if not outcome.taken:
         see = show_command(place.program, outcome.run_id)
-        complain(f"not taken: {outcome.status}: {outcome.detail}; see: {see}")
+        complain(f"{call}not taken: {outcome.status}: {outcome.detail}; see: {see}")
 
 
 def _code(outcome: Outcome, *, require_answer: bool) -> int:

@@ -27,9 +27,10 @@ BUG: Final = 70
 INTERRUPTED: Final = 130
 BROKEN_PIPE: Final = 141
 
+_NOT_COUNTED: Final = "the decision was not taken (late, duplicate, refused, superseded)"
 TABLE: Final = (
     (DONE, "done"),
-    (NOT_TAKEN, "the run failed or was cancelled, or the decision was not taken: late, duplicate, refused, superseded"),
+    (NOT_TAKEN, f"the run failed or was cancelled, {_NOT_COUNTED}, or a check of an audit or a bundle failed"),
     (USAGE, "wrong usage or settings, or the server refused"),
     (NOT_FOUND, "no such run, call or grant, or an id that is not unique"),
     (NO_SERVER, "no Temporal server answers"),

@@ -12,7 +12,7 @@ import typer
 from temporalio.service import RPCError
 
 from assent._version import __version__
-from assent.cli import decisions, exits, runs
+from assent.cli import audit, decisions, exits, inbox, runs, stats, watching
 from assent.cli.context import Place, complain
 from assent.cli.worker import worker
 from assent.errors import AssentError
@@ -51,20 +51,21 @@ def place(
 
 for _command in (
     runs.start,
-    decisions.pending,
+    inbox.pending,
     runs.show,
-    runs.watch,
+    watching.watch,
+    stats.stats,
     decisions.approve,
     decisions.reject,
     decisions.submit_result,
     decisions.submit_input,
     runs.cancel,
-    runs.audit,
     runs.setup,
     worker,
 ):
     app.command()(_command)
 app.command("revoke")(decisions.revoke_grant)
+app.add_typer(audit.app)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

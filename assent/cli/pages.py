@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
 from typing import Final
 
 from pydantic import JsonValue
@@ -28,6 +29,8 @@ from assent.console import (
     quoted,
 )
 from assent.facts import model_words, ran_before
+from assent.filters import Change, Sort, calls
+from assent.paging import PendingPage
 from assent.progress import Progress, told
 from assent.protocol import RequirementKind
 from assent.records import Approval, PendingRun
@@ -39,6 +42,7 @@ HEADINGS: Final = ("ID", "AGE", "RUN", "AGENT", "TOOL", "KIND", "ASKED BY", "ARG
 GAP: Final = 2
 ARGUMENTS: Final = 24
 """Columns that arguments must at least have in the table; else each call gets a few lines of its own."""
+_CHANGES: Final[dict[Change, str]] = {"opened": "bold yellow", "closed": "green"}
 NAMES: Final = 24
 """Columns of the names of those who may decide, in the table."""
 _HINTS: Final[tuple[tuple[str, frozenset[RequirementKind], str], ...]] = (
@@ -51,9 +55,9 @@ _HINTS: Final[tuple[tuple[str, frozenset[RequirementKind], str], ...]] = (
 # -- the inbox --------------------------------------------------------------------------------------------------------
 
 
-def print_pending(console: Console, runs: Sequence[PendingRun], program: str) -> None:
-    """What waits, oldest first: a table where there is room for one, else a few lines for each."""
-    waiting = [(run, each) for run in runs for each in run.requirements]
+def print_pending(console: Console, runs: Sequence[PendingRun], program: str, sort: Sort = "age") -> None:
+    """What waits, sorted: a table where there is room for one, else a few lines for each."""
+    waiting = calls(runs, sort)
     if not waiting:
         console.print("nothing waits")
         return
@@ -106,13 +110,34 @@ def _who(each: PendingRequirement) -> str:
     return fit(names, NAMES) + votes
 
 
-def pending_document(runs: Sequence[PendingRun]) -> list[dict[str, JsonValue]]:
+def print_page(console: Console, page: PendingPage, command: str) -> None:
+    """How much of the inbox a page was, and the *command* that shows the next."""
+    of = "" if page.total is None else f" of {page.total:,}"
+    field(console, "shown", f"{len(page.runs):,}{of} runs that wait" if page.runs else "no more runs that wait")
+    if page.next_page_token is not None:
+        field(console, "next page", f"{command} {page.next_page_token}")
+
+
+def print_change(console: Console, change: Change, at: datetime, run: PendingRun, each: PendingRequirement) -> None:
+    """One line: what is new, or has gone."""
+    _, _, run_id, agent, tool, kind, asker = _cells(run, each)
+    row = Text.assemble((f"{at.astimezone(UTC):%H:%M:%SZ}  ", "dim"), (f"{change}  ", _CHANGES[change]))
+    row.append(each.id[:8], style="bold").append(f"  {tool} in run {run_id}")
+    if change == "opened":
+        row.append(f": {kind}, {agent}, asked by {asker}, ")
+        given = f"({each.arguments_size} bytes)" if each.arguments is None else one_line(each.arguments)
+        row.append(fit(given, max(console.width - cell_len(row.plain), ARGUMENTS)))
+    console.print(row, soft_wrap=True)
+
+
+def pending_document(runs: Sequence[PendingRun], sort: Sort = "age") -> list[dict[str, JsonValue]]:
     """What waits, one object for each call."""
-    return [
-        {"run_id": run.run_id, "agent": run.agent, "requested_by": run.requested_by, **each.model_dump(mode="json")}
-        for run in runs
-        for each in run.requirements
-    ]
+    return [call_document(run, each) for run, each in calls(runs, sort)]
+
+
+def call_document(run: PendingRun, each: PendingRequirement) -> dict[str, JsonValue]:
+    """One call that waits, and which run it is of."""
+    return {"run_id": run.run_id, "agent": run.agent, "requested_by": run.requested_by, **each.model_dump(mode="json")}
 
 
 def _cells(run: PendingRun, each: PendingRequirement) -> tuple[str, ...]:

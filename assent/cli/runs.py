@@ -1,4 +1,4 @@
-"""`assent start`, `show`, `watch`, `audit`, `cancel` and `setup`."""
+"""`assent start`, `show`, `cancel` and `setup`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import typer
 from assent import protocol
 from assent.cli import exits, pages
 from assent.cli.context import AsJson, RunId, complain, emit, place_of, with_client
+from assent.cli.watching import watch_run
 from assent.client import AgentClient
 from assent.console import field, make_console
 from assent.decisions import fold
@@ -16,10 +17,6 @@ from assent.errors import RunNotFoundError
 from assent.handle import RunHandle
 from assent.policy import PermissionPolicy
 from assent.progress import progress_of
-from assent.records import is_recorded
-from assent.render import one_line
-from assent.requirements import RunState
-from assent.terminal import can_ask, follow
 
 _ATTRIBUTES: Final = (
     protocol.ATTRIBUTE_AGENT,
@@ -73,7 +70,7 @@ def start(
             field(console, "run", run.id, style="bold")
             if known:
                 field(console, "", "a run of this id was there already; nothing was started", style="yellow")
-        return await _watch(run, place.program, as_json=as_json, approver=approver) if follow_it else exits.DONE
+        return await watch_run(run, place.program, as_json=as_json, approver=approver) if follow_it else exits.DONE
 
     return with_client(place, work)
 
@@ -93,31 +90,6 @@ def show(context: typer.Context, run: RunId, *, as_json: AsJson = False) -> int:
         return exits.DONE
 
     return with_client(place, work)
-
-
-def watch(context: typer.Context, run: RunId, *, as_json: AsJson = False) -> int:
-    """What happens in a run, from its beginning to its end, as it happens."""
-    place = place_of(context)
-
-    async def work(client: AgentClient) -> int:
-        return await _watch(client.run(run), place.program, as_json=as_json)
-
-    return with_client(place, work)
-
-
-def audit(context: typer.Context, run: RunId, *, as_json: AsJson = False) -> int:
-    """The records of a run's approvals, from its history alone. With --json, one record a line."""
-
-    async def work(client: AgentClient) -> int:
-        records = [record for record in await client.audit(run) if is_recorded(record)]
-        if as_json:
-            for record in records:
-                emit(record.model_dump(mode="json"))
-        else:
-            pages.print_records(make_console(), run, records)
-        return exits.DONE
-
-    return with_client(place_of(context), work)
 
 
 def cancel(context: typer.Context, run: RunId, *, as_json: AsJson = False) -> int:
@@ -162,21 +134,3 @@ async def _exists(run: RunHandle) -> bool:
     except RunNotFoundError:
         return False
     return True
-
-
-async def _watch(run: RunHandle, program: str, *, as_json: bool, approver: str | None = None) -> int:
-    await run.state()  # there is such a run, and it is one of Assent's
-    if not as_json:
-        # Nobody decides under a guessed name: without one, the commands are printed.
-        ask = approver is not None and bool(approver.strip()) and can_ask()
-        return _end_of(await follow(run, approver=approver or "", ask=ask, program=program))
-    async for event in run.watch():
-        emit(event.model_dump(mode="json"))
-    return _end_of(await run.state())
-
-
-def _end_of(state: RunState) -> int:
-    if state.status == "completed":
-        return exits.DONE
-    complain(f"run {state.id!r} {state.status}" + (f": {one_line(state.error)}" if state.error else ""))
-    return exits.NOT_TAKEN

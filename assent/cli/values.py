@@ -1,4 +1,4 @@
-"""Options that are more than text: JSON, and lengths of time.
+"""Arguments and options that are more than text: the calls that are meant, JSON, and lengths of time.
 
 Pure; not in workflow code.
 """
@@ -6,6 +6,7 @@ Pure; not in workflow code.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Final
 
 from pydantic import JsonValue
@@ -16,6 +17,22 @@ from assent.errors import ArgumentsError, MessageError
 
 _TIME: Final = re.compile(r"([0-9]{1,9})(s|m|h|d)")
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+
+
+def calls_of(arguments: Sequence[str]) -> list[tuple[str, str]]:
+    """The run and the id of each call that is named: `RUN ID [ID...]`, or `RUN/ID [RUN/ID...]`.
+
+    Raises:
+        MessageError: it is neither.
+    """
+    first, *more = arguments
+    if more and not any("/" in each for each in more):
+        return [(first, each) for each in more]
+    pairs = [each.rpartition("/") for each in arguments]  # A run's id may have slashes, a call's has none.
+    if not all(run and call for run, _, call in pairs):
+        message = "name each call: RUN ID [ID...], or RUN/ID [RUN/ID...] for calls of several runs"
+        raise MessageError(message)
+    return [(run, call) for run, _, call in pairs]
 
 
 def json_value(option: str, text: str) -> JsonValue:

@@ -47,7 +47,7 @@ _ITEM_NEEDS: Final[Mapping[str, tuple[str, ...]]] = {
     "reasoning": ("id", "summary"),
 }
 _NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
-_UNSUPPORTED: Final = ("stream", "previous_response_id", "conversation", "background", "prompt")
+_UNSUPPORTED: Final = ("previous_response_id", "conversation", "background", "prompt")
 
 
 class BadRequestError(Exception):
@@ -62,12 +62,17 @@ class BadRequestError(Exception):
 
 @dataclass(frozen=True)
 class Asked:
-    """A request of either API, checked, as the items of a Responses input."""
+    """A request of either API, checked, as the items of a Responses input.
+
+    *stream* is whether the answer is to come as a stream, *usage* whether its tokens are wanted in one.
+    """
 
     model: str
     instructions: str | None
     items: list[Item]
     tools: list[str]
+    stream: bool = False
+    usage: bool = False
 
 
 def read_responses(body: JsonObject) -> Asked:
@@ -87,7 +92,8 @@ def read_responses(body: JsonObject) -> Asked:
     text = body.get("text")
     _check_format(text.get("format") if isinstance(text, dict) else None, "text.format")
     tools = [_tool_name(tool, f"tools[{index}]") for index, tool in enumerate(objects(body.get("tools", []), "tools"))]
-    return Asked(_model(body), _string(body.get("instructions")), items, tools)
+    stream, _ = _stream(body, "include_obfuscation")
+    return Asked(_model(body), _string(body.get("instructions")), items, tools, stream)
 
 
 def read_chat(body: JsonObject) -> Asked:
@@ -110,7 +116,9 @@ def read_chat(body: JsonObject) -> Asked:
     tools = objects(body.get("tools", []), "tools")
     names = [_tool_name(_function(tool, f"tools[{n}]"), f"tools[{n}].function") for n, tool in enumerate(tools)]
     system = [str(message.get("content")) for message in messages if message.get("role") in {"system", "developer"}]
-    return Asked(_model(body), "\n\n".join(system) or None, items, names)
+    stream, options = _stream(body, "include_obfuscation", "include_usage")
+    usage = options.get("include_usage") is True
+    return Asked(_model(body), "\n\n".join(system) or None, items, names, stream, usage)
 
 
 def objects(value: JsonValue, param: str) -> list[JsonObject]:
@@ -153,6 +161,22 @@ def _check_parameters(body: JsonObject, known: frozenset[str]) -> None:
     for name in _UNSUPPORTED:
         if body.get(name):
             raise BadRequestError(f"The scripted server does not support '{name}'.", param=name)
+
+
+def _stream(body: JsonObject, *known: str) -> tuple[bool, JsonObject]:
+    """Whether the answer is to be streamed, and how."""
+    stream, options = body.get("stream") is True, body.get("stream_options")
+    if options is None:
+        return stream, {}
+    if not stream:
+        message = "The 'stream_options' parameter is only allowed when 'stream' is enabled."
+        raise BadRequestError(message, param="stream_options")
+    if not isinstance(options, dict):
+        raise BadRequestError("Invalid type for 'stream_options': expected an object.", param="stream_options")
+    for name in options.keys() - set(known):
+        param = f"stream_options.{name}"
+        raise BadRequestError(f"Unknown parameter: '{param}'.", param=param, code="unknown_parameter")
+    return stream, options
 
 
 def _check_item(item: Item, where: str) -> None:

@@ -64,6 +64,7 @@ class Reply:
     calls: tuple[Call, ...] = ()
     ids: tuple[str, ...] = ()
     finish: Finish = "stop"
+    delay: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -120,22 +121,26 @@ def call(tool: str, /, *, raw: str | None = None, **arguments: JsonValue) -> Cal
     return Call(tool, json.dumps(arguments, ensure_ascii=False) if raw is None else raw)
 
 
-def calls(*tool_calls: Call, text: str | None = None, ids: Sequence[str] = ()) -> Reply:
+def calls(*tool_calls: Call, text: str | None = None, ids: Sequence[str] = (), delay: float = 0.0) -> Reply:
     """An answer that calls tools, side by side, perhaps with *text* before them.
 
-    *ids* are call ids to use instead of unique ones, as some compatible servers send `call_0` on every turn.
+    *ids* are call ids to use instead of unique ones, as some compatible servers send `call_0` on every turn. *delay*
+    is seconds before each word, where the answer is asked for as a stream.
 
     Pure; safe in workflow code.
     """
-    return Reply(text=text, calls=tool_calls, ids=tuple(ids))
+    return Reply(text=text, calls=tool_calls, ids=tuple(ids), delay=delay)
 
 
-def says(text: str | Mapping[str, JsonValue], *, finish: Finish = "stop") -> Reply:
+def says(text: str | Mapping[str, JsonValue], *, finish: Finish = "stop", delay: float = 0.0) -> Reply:
     """An answer in words; a mapping is said as JSON. *finish* is why the answer ends there.
 
+    *delay* is seconds before each word, where the answer is asked for as a stream.
+
     Pure; safe in workflow code.
     """
-    return Reply(text=text if isinstance(text, str) else json.dumps(text, ensure_ascii=False), finish=finish)
+    said = text if isinstance(text, str) else json.dumps(text, ensure_ascii=False)
+    return Reply(text=said, finish=finish, delay=delay)
 
 
 def fails(
@@ -169,7 +174,7 @@ def hangs(seconds: float, *, times: int | None = 1) -> Hang:
 
 
 def breaks_off(*, times: int | None = 1) -> BreakOff:
-    """Send half of the answer that comes next, and close the connection.
+    """Send half of the answer that comes next, streamed or not, and close the connection.
 
     Pure; safe in workflow code.
     """

@@ -50,17 +50,22 @@ class Environment:
         prefix_cache: int = 64 * 1024 * 1024,
         cached_runs: int = 1_000,
         webhooks: Sequence[Webhook] = (),
+        continue_after: int = 0,
     ) -> AsyncGenerator[AgentClient]:
         """A worker that serves *agents* while the block runs, and a client of its task queue (new, unless named).
 
         *prefix_cache* 0 rebuilds every conversation from history; *cached_runs* 0 replays every run at every step.
-        *webhooks* are sent notices.
+        *webhooks* are sent notices. After *continue_after* events of its history, a run goes on in a new execution.
         """
         queue = task_queue or f"test-{uuid.uuid4().hex[:8]}"
         # A connection of its own, so that two workers can serve one queue, as they do in production.
         connection = await connect(self.server.address)
         settings = Settings(
-            task_queue=queue, prefix_cache=prefix_cache, cached_runs=cached_runs, webhooks=list(webhooks)
+            task_queue=queue,
+            prefix_cache=prefix_cache,
+            cached_runs=cached_runs,
+            webhooks=list(webhooks),
+            continue_after=continue_after,
         )
         async with serving(connection, agents, settings, grace=timedelta(seconds=1)):
             yield self.client(queue)

@@ -11,6 +11,8 @@ then no more; runs with exactly the same input share that number. `thinks` adds 
 
 A step may be a function of the `Conversation`. One that is the whole script answers every turn.
 
+Who asks with `stream: true` is answered word by word, by server-sent events; `says(..., delay=0.1)` takes its time.
+
 Requests that the real API refuses are refused, with its words where we know them: an output without its call, a call
 without its output, reasoning that is not passed back, unknown parameters, schemas that are not strict.
 """
@@ -58,6 +60,7 @@ from assent.testing._script import (
     thinks,
     turns_of,
 )
+from assent.testing._streams import completion_events, response_events, send
 
 __all__ = [
     "Call",
@@ -283,10 +286,20 @@ class ModelServer:
 
     async def _reply(self, exchange: _Exchange, reply: Reply) -> web.StreamResponse:
         answered = Answered(exchange.asked.model, reply, exchange.thought, exchange.mark, exchange.size)
-        body = _dumped(_RENDERERS[exchange.api](answered))
+        rendered = _RENDERERS[exchange.api](answered)
+        if exchange.asked.stream:
+            events = _events(rendered, exchange)
+            return await send(exchange.request, events, reply.delay, broken=exchange.broken)
+        body = _dumped(rendered)
         if not exchange.broken:
             return web.Response(body=body, content_type="application/json")
         return await _half_of(body, exchange.request)
+
+
+def _events(body: JsonObject, exchange: _Exchange) -> list[bytes]:
+    if exchange.api == "responses":
+        return response_events(body)
+    return completion_events(body, usage=exchange.asked.usage)
 
 
 async def _half_of(body: bytes, request: web.Request) -> web.StreamResponse:

@@ -184,6 +184,26 @@ async def tell_of_a_deployment(running: Environment, name: str) -> None:
     await written(run, name)
 
 
+CONTINUED = ("continuing", "continued")
+"""The executions of one run, which went on in a new one while it waited."""
+
+
+async def tell_of_going_on(running: Environment) -> None:
+    """A call that waits in one execution, and is decided in the next. Each of the two has a file of its own."""
+    steps = [calls(call("look_up", key="k"), call("pay", to="bob", amount=5)), says("done")]
+    agent = Agent(name="teller", model=running.responses(*steps), tools=tools.ALL)
+    async with running.serve(agent, task_queue="record-continued", continue_after=17) as client:
+        run = await client.start("teller", "Tell of going on.", requested_by="alice", id="recorded-continued")
+        before = (await run.description()).run_id
+        while (await run.description()).run_id == before:  # noqa: ASYNC110 - the worker moves it
+            await asyncio.sleep(0.05)
+        state = await until(run, lambda state: bool(state.active_requirements))
+        await run.send("approve", {"id": state.active_requirements[0].id, "by": "bob"})
+        await run.result()
+        for name, execution in zip(CONTINUED, (before, None), strict=True):
+            await written(RunHandle(client.temporal, run.id, execution_id=execution), name)
+
+
 async def tell(running: Environment, name: str, story: Story, steps: list[Step]) -> None:
     """Live through one story, and write its history down."""
     policy = PermissionPolicy.of(deny=["break_*"], allow=["*"]) if name == "denied" else None
@@ -218,6 +238,9 @@ async def main() -> None:
         if not (FOLDER / f"{DEPLOYED}.json").exists():
             await tell_of_a_deployment(running, DEPLOYED)
             sys.stdout.write(f"recorded {DEPLOYED}\n")
+        if not all((FOLDER / f"{name}.json").exists() for name in CONTINUED):
+            await tell_of_going_on(running)
+            sys.stdout.write(f"recorded {' and '.join(CONTINUED)}\n")
 
 
 if __name__ == "__main__":

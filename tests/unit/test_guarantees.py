@@ -12,7 +12,7 @@ PAGE = (ROOT / "docs" / "guarantees.md").read_text()
 CITED = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", PAGE)
 SECTIONS = {
     "A": (1, 20),
-    "B": (1, 7),
+    "B": (1, 8),
     "C": (9, 12),
     "D": (13, 15),
     "E": (17, 21),

@@ -378,7 +378,7 @@ async def test_a_key_that_the_provider_repeats_is_not_kept(
 async def test_no_tools_means_no_word_about_parallel_calls(server: ModelServer, providers: Providers) -> None:
     server.script("scripted", says("Hi."))
     await providers.ask(Question(model(server, "chat"), None, [user_message("Hi")]))
-    assert set(server.requests[-1].body) == {"model", "messages"}
+    assert set(server.requests[-1].body) == {"model", "messages", "stream", "stream_options"}
 
 
 @both

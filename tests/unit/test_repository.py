@@ -17,10 +17,11 @@ import assent
 ROOT = Path(__file__).parents[2]
 ARROW = ("assent", "activities", "workflows")
 PURE = (
-    "activity_ids", "agent", "approvals", "attempts", "authorization", "calls", "commands", "conversation",
-    "deadlines", "decorators", "digest", "errors", "events", "explaining", "facts", "gates", "grants", "inbound",
-    "layout", "marking", "messages", "models", "notices", "policy", "protocol", "questions", "records", "render",
-    "requirements", "run", "schema", "snapshot", "tools", "turns", "views", "waiting", "watching", "webhooks",
+    "activity_ids", "agent", "approvals", "attempts", "audit", "authority", "authorization", "calls", "carried",
+    "commands", "conversation", "deadlines", "decorators", "digest", "errors", "events", "explaining", "facts",
+    "filters", "gates", "grants", "hash_chain", "inbound", "layout", "live", "marking", "messages", "models",
+    "notices", "paging", "policy", "protocol", "questions", "records", "render", "requirements", "run", "schema",
+    "snapshot", "statement", "statistics", "tools", "turns", "verdicts", "views", "waiting", "watching", "webhooks",
 )  # fmt: skip
 
 

@@ -72,7 +72,7 @@ async def test_two_gated_calls_of_one_turn_are_decided_apart(assent_environment:
         await run.reject(first, by="carol", reason="not A")
         assert await content(run) == '["Rejected: not A", "paid 2 to B"]'
         assert tools.ran(run.id) == ["pay(B, 2)"]
-        records = await run.audit()
+        records = await run.approvals()
         assert [(each.tool_args, each.status, each.resolved_by) for each in records] == [
             ({"to": "A", "amount": 1}, "rejected", "carol"),
             ({"to": "B", "amount": 2}, "approved", "bob"),
@@ -123,7 +123,7 @@ async def test_who_why_what_when_and_the_result_are_read_from_the_history_alone(
         assert before <= record.created_at <= vote.at <= after
     exported = (await run.history()).to_json()
     history = WorkflowHistory.from_json(run.id, exported)
-    assert approvals_of(fold(history.events, workflow_id=run.id)) == [paid, refused]
+    assert approvals_of(fold(history.events, workflow_id=run.id)) == await run.approvals()
 
 
 async def test_two_calls_of_one_input_tool_each_take_their_own_values(assent_environment: Environment) -> None:
@@ -167,14 +167,14 @@ async def test_a_fresh_client_reads_the_same_records_from_the_history(assent_env
         await run.approve(first, by="bob")
         await run.reject(second, by="carol", reason="no")
         await content(run)
-        records = await run.audit()
+        records = await run.approvals()
     fresh = AgentClient(await connect(assent_environment.server.address))
     found, total = await soon(lambda: fresh.get_approvals(agent="one-store"), lambda found: found[1] == 2)
     assert total == 2
     assert {each.id: each for each in found} == {each.id: each for each in records}
     approved, _ = await fresh.get_approvals(agent="one-store", status="approved")
     assert [(each.resolved_by, each.result) for each in approved] == [("bob", "paid 1 to A")]
-    assert await fresh.run(run.id).audit() == records
+    assert await fresh.run(run.id).approvals() == records
 
 
 async def test_an_audited_tool_that_raises_is_in_the_history_before_it_runs(assent_environment: Environment) -> None:
@@ -187,7 +187,7 @@ async def test_an_audited_tool_that_raises_is_in_the_history_before_it_runs(asse
     @tool(requires_confirmation=True)
     async def wipe(context: ToolContext, user: str) -> str:
         """Wipe a user's data."""
-        seen.extend(await client.run(context.run_id).audit())
+        seen.extend(await client.run(context.run_id).approvals())
         attempts.extend(calls_of(await client.run(context.run_id).history(), "wipe"))
         message = "the disk is on fire"
         raise OSError(message)
@@ -198,7 +198,7 @@ async def test_an_audited_tool_that_raises_is_in_the_history_before_it_runs(asse
         [requirement] = (await run.until_paused()).active_requirements
         await run.approve(requirement, by="bob", reason="asked for")
         assert await content(run) == '["Error: OSError: the disk is on fire"]'
-        [before], [attempt], [record] = seen, attempts, await run.audit()
+        [before], [attempt], [record] = seen, attempts, await run.approvals()
         assert attempt.arguments == '{"user": "u1"}'
         assert (before.approval_type, before.status, before.execution) == ("audit", "approved", "running")
         assert (before.resolved_by, before.reason, before.arguments) == ("bob", "asked for", '{"user": "u1"}')

@@ -1,4 +1,4 @@
-"""Abuse cases B: a decision is bound to one exact call; B8, runs that continue as new, is not here yet."""
+"""Abuse cases B: a decision is bound to one exact call; B8, runs that continue as new, is in test_continue_as_new."""
 
 from __future__ import annotations
 

@@ -134,7 +134,7 @@ async def test_bad_arguments_are_told_to_the_model_and_to_nobody_else(assent_env
         assert "NaN" in told[3]
         assert all(each.startswith("Error: ") for each in told)
         assert tools.ran(run.id) == []
-        assert await run.audit() == []
+        assert await run.approvals() == []
 
 
 async def test_a_tool_that_raises_is_told_to_the_model(assent_environment: Environment) -> None:

@@ -1,0 +1,235 @@
+"""`assent audit RUN`, `assent audit export` and `assent audit verify`."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+from typer.core import TyperGroup
+
+from assent.audit import Audit
+from assent.bundling import check, export, recorded, unreadable
+from assent.cli import audit_pages, exits
+from assent.cli.context import AsJson, complain, emit, place_of, with_client
+from assent.client import AgentClient
+from assent.console import field, make_console
+from assent.csv_records import rows
+from assent.history_files import audit_files, named_run
+from assent.payload_codec import configured_codec
+from assent.records import is_recorded
+from assent.render import one_line
+from assent.signing import load_signer
+from assent.verdicts import Verification
+from assent.verification import Verifier
+from assent.witness import Witness
+
+if TYPE_CHECKING:  # Typer's own classes of these are not public.
+    from typer._click import Context, HelpFormatter
+
+RECORDS: Final = "records"
+_Read = Callable[[Witness | None], Awaitable[Audit]]
+
+_MaybeRun = Annotated[
+    str,
+    typer.Argument(metavar="RUN", help="The run's id; with --file, the id that it must have.", show_default=False),
+]
+_Files = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--file", metavar="FILE.json", help="Read a history from a file, without a server; one for each execution."
+    ),
+]
+
+
+class RunOrCommand(TyperGroup):
+    """A group in which a first word that is none of its commands is a run to audit."""
+
+    def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
+        """Put the command in front that is meant by naming none."""
+        named = args and (args[0] in self.commands or args[0] in ctx.help_option_names)
+        return super().parse_args(ctx, args if named else [RECORDS, *args])
+
+    def format_help(self, ctx: Context, formatter: HelpFormatter) -> None:
+        """Its own help, and that of each command: whoever asks about `audit` wants the options of all."""
+        super().format_help(ctx, formatter)
+        for name, command in self.commands.items():
+            command.format_help(typer.Context(command, info_name=name, parent=ctx), formatter)
+
+
+app: Final = typer.Typer(
+    name="audit", cls=RunOrCommand, rich_markup_mode="rich", subcommand_metavar="RUN | COMMAND [ARGS]...",
+)  # fmt: skip
+
+
+@app.callback()
+def audit() -> None:
+    """The audit of a run, from its history alone: who asked, who decided, what ran. Needs no worker.
+
+    `assent audit RUN` is short for `assent audit records RUN`.
+    """
+
+
+@app.command(RECORDS)
+def records(
+    context: typer.Context,
+    run: _MaybeRun = "",
+    *,
+    files: _Files = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Check the history against the rules too; 1 where a check fails.")
+    ] = False,
+    as_json: AsJson = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="The approvals as a table, a row each.")] = False,
+) -> int:
+    """The records of a run: whole, as --json (one a line), or its approvals as --csv."""
+    if as_json and as_csv:
+        raise typer.BadParameter("--json and --csv are two ways to write it; give one")
+
+    async def work(read: _Read, run_id: str) -> int:
+        verifier = Verifier(run_id) if verify else None
+        found = await read(verifier)
+        hint = unreadable(found, configured_codec())
+        if hint is not None:
+            complain(f"run {run_id!r}: {hint}")
+        verification = verifier.verification(found) if verifier is not None else None
+        if as_csv:
+            _write_csv(found)
+        elif as_json:
+            _write_json(found, verification)
+        else:
+            _print(found, verification)
+        return _judged(found, verification, quiet=not (as_json or as_csv))
+
+    return _with_history(context, run, files, work)
+
+
+@app.command("export")
+def export_bundle(
+    context: typer.Context,
+    run: _MaybeRun = "",
+    *,
+    bundle: Annotated[Path, typer.Option(metavar="FILE", help="Where to write it.", show_default=False)],
+    key: Annotated[Path | None, typer.Option(metavar="PRIVATE.pem", help="Sign it: Ed25519, in PEM.")] = None,
+    files: _Files = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
+    as_json: AsJson = False,
+) -> int:
+    """Write a run's events, records and findings as one file that can be checked where no server is."""
+    signer = load_signer(key) if key is not None else None
+
+    async def work(read: _Read, run_id: str) -> int:
+        made = await export(run_id, read, bundle, signer=signer, overwrite=force)
+        told = made.predicate
+        if as_json:
+            emit({"bundle": str(bundle), "keyid": signer.keyid if signer else None, **told.model_dump(mode="json")})
+        else:
+            console = make_console()
+            field(console, "bundle", one_line(str(bundle)), style="bold")
+            field(console, "run", f"{one_line(run_id)}: {told.events:,} events of {len(told.executions)} executions")
+            field(console, "chain head", told.chain_head)
+            field(console, "signed", f"by the key {signer.keyid}" if signer else "no: it shows no one's hand (--key)")
+        _complain(made.verification)
+        return exits.DONE if made.verification.ok else exits.NOT_TAKEN
+
+    return _with_history(context, run, files, work)
+
+
+@app.command("verify")
+def verify_bundle(
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="A file that export wrote.", show_default=False)],
+    *,
+    key: Annotated[Path | None, typer.Option(metavar="PUBLIC.pem", help="It must be signed by this key.")] = None,
+    as_json: AsJson = False,
+) -> int:
+    """Check a bundle without a server: each byte, the chain, the signature, and its records by auditing it again."""
+    found = check(bundle, public_key=key, codec=configured_codec())
+    report, verification = found.report, found.verification
+    if as_json:
+        emit(
+            {
+                "ok": found.ok,
+                "checks": [{"name": each.name, "ok": each.ok, "detail": each.detail} for each in report.checks],
+                "keyid": report.keyid,
+                "predicate": report.predicate.model_dump(mode="json") if report.predicate else None,
+                "verification": verification.model_dump(mode="json") if verification else None,
+            }
+        )
+    else:
+        console = make_console()
+        audit_pages.print_bundle(console, report.checks)
+        if verification is not None and report.ok and report.predicate is not None:
+            executions = [each.run_id for each in report.predicate.executions if not each.missing]
+            audit_pages.print_verification(console, verification, executions)
+    if not report.ok:
+        complain(f"{bundle}: NOT VERIFIED: it is not a bundle as it was exported")
+    elif verification is not None:
+        _complain(verification)
+    return exits.DONE if found.ok else exits.NOT_TAKEN
+
+
+# -- where the history is ---------------------------------------------------------------------------------------------
+
+
+def _with_history(
+    context: typer.Context, run: str, files: Sequence[Path] | None, work: Callable[[_Read, str], Awaitable[int]]
+) -> int:
+    """Do *work* on the history that *files* hold, else on the server's."""
+    if files:
+        run_id, codec = named_run(files, run), configured_codec()
+
+        async def read(witness: Witness | None) -> Audit:
+            return await audit_files(files, run_id, witness=witness, codec=codec)
+
+        async def on_files() -> int:
+            return await work(read, run_id)
+
+        return asyncio.run(on_files())
+    if not run:
+        raise typer.BadParameter("name a RUN, or files with --file")
+
+    async def on_server(client: AgentClient) -> int:
+        return await work(client.run(run).audit, run)
+
+    return with_client(place_of(context), on_server)
+
+
+# -- what is written --------------------------------------------------------------------------------------------------
+
+
+def _write_csv(found: Audit) -> None:
+    written = csv.writer(sys.stdout, lineterminator="\n")
+    written.writerows(rows(record for record in found if is_recorded(record)))
+
+
+def _write_json(found: Audit, verification: Verification | None) -> None:
+    for record in recorded(found):
+        emit(record.model_dump(mode="json"))
+    if verification is not None:
+        emit({"record": "verification", **verification.model_dump(mode="json")})
+
+
+def _print(found: Audit, verification: Verification | None) -> None:
+    console = make_console()
+    audit_pages.print_audit(console, found)
+    if verification is not None:
+        audit_pages.print_verification(console, verification, found.run.executions)
+
+
+def _judged(found: Audit, verification: Verification | None, *, quiet: bool) -> int:
+    """The exit code, and on standard error what nobody may miss; *quiet* where the page has said it already."""
+    if verification is None:
+        if found.run.missing and not quiet:
+            complain(f"INCOMPLETE: {len(found.run.missing)} executions of run {found.run.run_id!r} are gone")
+        return exits.DONE
+    _complain(verification)
+    return exits.DONE if verification.ok else exits.NOT_TAKEN
+
+
+def _complain(verification: Verification) -> None:
+    if not (verification.ok and verification.complete):
+        complain(f"run {verification.run_id!r}: {audit_pages.verdict_of(verification)[0]}")

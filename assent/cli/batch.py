@@ -1,0 +1,84 @@
+"""Several decisions in one command: all calls are looked up before anything is sent, and each gets its own answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
+from typing import Final, TypeVar
+
+from pydantic import JsonValue
+from temporalio.service import RPCError
+
+from assent.client import AgentClient
+from assent.decisions import Outcome, Signal, decide, locate
+from assent.errors import AssentError, RequirementNotFoundError, RunNotFoundError
+from assent.handle import RunHandle
+from assent.requirements import Requirement, RunState
+
+AT_ONCE: Final = 16
+"""Runs that are read, and decisions that are waited for, at the same time."""
+Named = tuple[RunHandle, Requirement]
+Unsaid = AssentError | RPCError
+"""What stands in the place of an outcome that nobody could tell."""
+_T = TypeVar("_T")
+
+
+async def located(client: AgentClient, calls: Sequence[tuple[str, str]]) -> list[Named]:
+    """The calls that are named, each once.
+
+    Raises:
+        RequirementNotFoundError: one is not there, or its id is not unique; it says which.
+        ServerUnreachableError: the server does not answer.
+    """
+    gate = asyncio.Semaphore(AT_ONCE)
+    run_ids = list(dict.fromkeys(run_id for run_id, _ in calls))
+    read = [_within(gate, _state(client.run(run_id))) for run_id in run_ids]
+    states = dict(zip(run_ids, await asyncio.gather(*read), strict=True))
+    found: dict[tuple[str, str], Named] = {}
+    wrong: dict[str, None] = {}
+    for run_id, call in calls:
+        state = states[run_id]
+        try:
+            if isinstance(state, RunNotFoundError):
+                raise state
+            requirement = locate(state, call)
+        except (RunNotFoundError, RequirementNotFoundError) as error:
+            wrong[str(error)] = None
+        else:
+            found[run_id, requirement.id] = (client.run(run_id), requirement)
+    if wrong:
+        message = f"nothing was sent: {'; '.join(wrong)}"
+        raise RequirementNotFoundError(message)
+    return list(found.values())
+
+
+async def decided(
+    named: Sequence[Named], signal: Signal, body: Mapping[str, JsonValue]
+) -> AsyncGenerator[tuple[RunHandle, Requirement, Outcome | Unsaid], None]:
+    """What each decision came to, in the order in which the calls were named. All are sent, whatever one comes to."""
+    gate = asyncio.Semaphore(AT_ONCE)
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(_within(gate, _outcome(*each, signal, body))) for each in named]
+        for (run, requirement), task in zip(named, tasks, strict=True):
+            yield run, requirement, await task
+
+
+async def _outcome(
+    run: RunHandle, requirement: Requirement, signal: Signal, body: Mapping[str, JsonValue]
+) -> Outcome | Unsaid:
+    try:
+        return await decide(run, requirement, signal, body)
+    except (AssentError, RPCError) as error:
+        return error
+
+
+async def _state(run: RunHandle) -> RunState | RunNotFoundError:
+    try:
+        return await run.state()
+    except RunNotFoundError as error:
+        return error
+
+
+async def _within(gate: asyncio.Semaphore, work: Awaitable[_T]) -> _T:
+    async with gate:
+        return await work

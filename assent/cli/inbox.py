@@ -1,0 +1,147 @@
+"""`assent pending`: what waits for a person, over all runs, once or as it changes."""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Final
+
+import typer
+from pydantic import JsonValue
+
+from assent.cli import exits, pages
+from assent.cli.context import AsJson, complain, emit, place_of, with_client
+from assent.cli.values import seconds_of
+from assent.client import AgentClient
+from assent.console import make_console
+from assent.errors import MessageError, ServerUnreachableError
+from assent.filters import Changes, Filters, Sort
+from assent.protocol import RequirementKind
+
+INTERVAL: Final = 1.0
+"""Seconds between two looks; longer where a look itself takes longer."""
+PAGE: Final = 100
+_TIME: Final = "TIME"
+
+
+def pending(
+    context: typer.Context,
+    *,
+    agent: Annotated[str | None, typer.Option(help="Only runs of this agent.")] = None,
+    tool: Annotated[str | None, typer.Option(help="Only calls of this tool.")] = None,
+    asked_by: Annotated[str | None, typer.Option(metavar="NAME", help="Only runs that this person asked for.")] = None,
+    kind: Annotated[RequirementKind | None, typer.Option(help="Only calls of this kind.")] = None,
+    approver: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Only what this person may decide, and has not approved yet.")
+    ] = None,
+    older_than: Annotated[
+        str | None, typer.Option(metavar=_TIME, help="Only what has waited so long: 30m, 2h, 7d.")
+    ] = None,
+    due_within: Annotated[
+        str | None, typer.Option(metavar=_TIME, help="Only what has a deadline so near, or past.")
+    ] = None,
+    sort: Annotated[Sort, typer.Option(help="Oldest first, or soonest deadline first.")] = "age",
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            min=1, metavar="N", help="One page of so many runs: newest runs first, sorted within the page. "
+            "Without it all is read, and sorted as a whole.",
+        ),
+    ] = None,
+    page_token: Annotated[
+        str | None, typer.Option(metavar="TOKEN", help="The next page; the page before says which.")
+    ] = None,
+    follow: Annotated[bool, typer.Option("--follow", help="Go on to show what is new and what has gone.")] = False,
+    as_json: AsJson = False,
+) -> int:  # fmt: skip
+    """What waits for a person, over all runs. Works with every worker stopped."""
+    filters: Filters = {"agent": agent, "tool": tool, "requested_by": asked_by, "kind": kind, "approver": approver}
+    filters["older_than"] = _length("--older-than", older_than)
+    filters["due_within"] = _length("--due-within", due_within)
+    paged = limit is not None or page_token is not None
+    if follow and paged:
+        message = "--follow shows all that waits: it goes without --limit and --page-token"
+        raise MessageError(message)
+    place = place_of(context)
+    if paged:
+        options = {
+            "--agent": agent, "--tool": tool, "--asked-by": asked_by, "--kind": kind, "--approver": approver,
+            "--older-than": older_than, "--due-within": due_within, "--sort": None if sort == "age" else sort,
+        }  # fmt: skip
+        command = f"{place.program} pending {_typed(options)}--limit {limit or PAGE} --page-token"
+        return with_client(
+            place,
+            lambda client: _page(
+                client, filters, sort, limit or PAGE, page_token, command, place.program, as_json=as_json
+            ),
+        )
+    if follow:
+        return with_client(place, lambda client: _follow(client, filters, sort, place.program, as_json=as_json))
+    return with_client(place, lambda client: _all(client, filters, sort, place.program, as_json=as_json))
+
+
+async def _all(client: AgentClient, filters: Filters, sort: Sort, program: str, *, as_json: bool) -> int:
+    runs = await client.pending(**filters)
+    if as_json:
+        emit(pages.pending_document(runs, sort))
+    else:
+        pages.print_pending(make_console(), runs, program, sort)
+    return exits.DONE
+
+
+async def _page(
+    client: AgentClient,
+    filters: Filters,
+    sort: Sort,
+    limit: int,
+    token: str | None,
+    command: str,
+    program: str,
+    *,
+    as_json: bool,
+) -> int:
+    page = await client.pending_page(limit=limit, page_token=token, **filters)
+    if as_json:
+        calls: list[JsonValue] = [*pages.pending_document(page.runs, sort)]
+        emit({"calls": calls, "next_page_token": page.next_page_token, "total": page.total})
+    else:
+        console = make_console()
+        if page.runs or token is None:
+            pages.print_pending(console, page.runs, program, sort)
+        pages.print_page(console, page, command)
+    return exits.DONE
+
+
+async def _follow(client: AgentClient, filters: Filters, sort: Sort, program: str, *, as_json: bool) -> int:
+    changes, console, told = Changes(), make_console(), False
+    if not as_json:
+        runs = await client.pending(**filters)
+        changes.seen(runs)
+        pages.print_pending(console, runs, program, sort)
+        console.print()
+    while True:
+        begun = time.monotonic()
+        try:
+            runs, told = await client.pending(**filters), False
+        except ServerUnreachableError as error:
+            if not told:
+                complain(f"{error}; still trying")
+            told = True
+        else:
+            for change, run, each in changes.seen(runs):
+                at = datetime.now(UTC)
+                if as_json:
+                    emit({"change": change, "at": at.isoformat(), **pages.call_document(run, each)})
+                else:
+                    pages.print_change(console, change, at, run, each)
+        await asyncio.sleep(max(INTERVAL, time.monotonic() - begun))
+
+
+def _length(option: str, text: str | None) -> timedelta | None:
+    return None if text is None else timedelta(seconds=seconds_of(option, text))
+
+
+def _typed(options: dict[str, str | None]) -> str:
+    return "".join(f"{name} {shlex.quote(value)} " for name, value in options.items() if value is not None)

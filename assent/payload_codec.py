@@ -1,0 +1,68 @@
+"""The payload codec that `ASSENT_PAYLOAD_CODEC=module:NAME` names: what encrypts or compresses all that is stored.
+
+Workers and clients of the same runs must be given the same one. (`temporalio.converter.PayloadCodec` says what it is.)
+
+I/O; not in workflow code.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Final, cast
+
+from temporalio.converter import PayloadCodec
+
+from assent.errors import ConfigurationError
+from assent.settings import load_module
+
+VARIABLE: Final = "ASSENT_PAYLOAD_CODEC"
+
+
+def configured_codec() -> PayloadCodec | None:
+    """The codec that the environment names; None where it names none.
+
+    Raises:
+        ConfigurationError: as `load_codec`.
+    """
+    # Not by `Settings`: a client must not fail for what only a worker reads.
+    name = os.environ.get(VARIABLE, "").strip()
+    return load_codec(name) if name else None
+
+
+def load_codec(name: str) -> PayloadCodec:
+    """The codec `module:NAME`: an instance, or a class or function without arguments that gives one.
+
+    The working directory is searched too, as `python -m` does.
+
+    Raises:
+        ConfigurationError: there is no such name, or it gives no codec. One line.
+    """
+    module, colon, attribute = name.partition(":")
+    if not (module and colon and attribute):
+        message = f"{VARIABLE}={name!r} is not module:NAME"
+        raise ConfigurationError(message)
+    found: object = load_module(module)
+    for part in attribute.split("."):
+        if not hasattr(found, part):
+            message = f"{VARIABLE}: module {module!r} has no {attribute!r}"
+            raise ConfigurationError(message)
+        found = getattr(found, part)
+    made = found if isinstance(found, PayloadCodec) else _made(name, found)
+    if not isinstance(made, PayloadCodec):
+        message = f"{VARIABLE}: {name!r} is no temporalio.converter.PayloadCodec, and gives none"
+        raise ConfigurationError(message)
+    return made
+
+
+def _made(name: str, found: object) -> object:
+    if not callable(found):
+        return None
+    try:
+        return cast("Callable[[], object]", found)()
+    except ConfigurationError:
+        raise
+    except Exception as error:  # It is the user's own, and may raise anything
+        line = next(iter(str(error).splitlines()), "")
+        message = f"{VARIABLE}: {name!r} fails: {type(error).__name__}: {line}"
+        raise ConfigurationError(message) from error

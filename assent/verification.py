@@ -1,0 +1,316 @@
+"""Checking an audit: is the history whole, does it follow the rules, did anything run that nobody had decided?
+
+The checks look at what the history says was done, byte by byte, and compare it with what the rules say had to be done.
+What a history cannot show is said too.
+
+I/O free, but needs Temporal's protocol buffers; not in workflow code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, cast
+
+from google.protobuf.json_format import MessageToDict
+from pydantic import ValidationError
+from temporalio.api.enums.v1 import EventType
+from temporalio.api.history.v1 import HistoryEvent
+
+from assent import protocol, sources
+from assent.audit import Audit, Citation
+from assent.authority import Authority
+from assent.carried import carry, restore
+from assent.chain import Missing, Page, goes_on_in
+from assent.digest import canonical
+from assent.errors import MessageError
+from assent.events import CallModel, CheckCall, MessageReceived, ModelAnswered, RunTool, Started, ToolAnswered
+from assent.hash_chain import Chain, execution_line, missing_line
+from assent.history import Happening, arguments_of
+from assent.protocol import RunResult, ToolCallInput
+from assent.requirements import PendingRequirement
+from assent.run import Run
+from assent.verdicts import SHOWN, WORDS, Check, Name, Problem, Verification, misshown, names
+from assent.witness import Scheduling
+
+_CONTINUED: Final = EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CONTINUED_AS_NEW
+_COMPLETED: Final = EventType.EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED
+_CLOSING: Final = frozenset(
+    {
+        _CONTINUED,
+        _COMPLETED,
+        EventType.EVENT_TYPE_WORKFLOW_EXECUTION_FAILED,
+        EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CANCELED,
+        EventType.EVENT_TYPE_WORKFLOW_EXECUTION_TERMINATED,
+        EventType.EVENT_TYPE_WORKFLOW_EXECUTION_TIMED_OUT,
+    }
+)
+_ENDS: Final = {
+    _COMPLETED: "completed",
+    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_FAILED: "failed",
+    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CANCELED: "cancelled",
+}
+_LATER: Final = frozenset({"requested_by", "policy"})
+"""What older histories do not say to their activities: it became known to these after the histories were recorded."""
+_TYPES: Final = {CallModel: protocol.CALL_MODEL, CheckCall: protocol.CHECK_CALL}
+_MEMO: Final = EventType.EVENT_TYPE_WORKFLOW_PROPERTIES_MODIFIED
+
+
+def line_of(event: HistoryEvent) -> bytes:
+    """An event as one line of JSON, the same wherever the history is read: what the hash chain is made of."""
+    return canonical(MessageToDict(event))
+
+
+class Verifier:
+    """Checks a history while it is audited: the `Witness` of an `Auditor`. *lines* are handed each line of the chain.
+
+    I/O free; not in workflow code.
+    """
+
+    def __init__(self, workflow_id: str, lines: Callable[[bytes], None] | None = None) -> None:
+        """Nothing was read yet."""
+        self._workflow_id = workflow_id
+        self._chain: Chain | None = None
+        self._lines = lines
+        self._problems: dict[Name, list[Problem]] = {name: [] for name in WORDS}
+        self._looked: dict[Name, int] = dict.fromkeys(WORDS, 0)
+        self._authority = Authority()
+        self._execution = ""
+        self._expected = ""
+        self._last: HistoryEvent | None = None
+        self._run = Run()
+        self._carried_by: Run | None = None
+        self._shown: list[tuple[PendingRequirement, Citation]] = []
+        self._events = 0
+
+    # -- the witness --------------------------------------------------------------------------------------------------
+
+    def saw_page(self, page: Page) -> None:
+        """Look at the events as they are stored: none is missing, none out of order."""
+        first = page.events[0]
+        if page.execution_id != self._execution:
+            self._begin(page.execution_id, first)
+        for stored in page.stored:
+            self._looked["history"] += 1
+            before = self._last.event_id if self._last is not None else 0
+            if stored.event_id != before + 1:
+                self._problem("history", f"event {before + 1} is missing; {stored.event_id} comes next", stored)
+            self._last = stored
+            self._events += 1
+            self._extend(line_of(stored))
+        for event in page.events:
+            if event.event_type == _MEMO:
+                self._memo(event)
+
+    def saw_missing(self, missing: Missing) -> None:
+        """Remember that there is a gap: what happened there is not known."""
+        self._expected = missing.execution_id
+        self._problem("history", f"execution {missing.execution_id} is gone: deleted, or past its retention")
+        self._extend(missing_line(missing.execution_id))
+
+    def saw_happening(self, happening: Happening, execution_id: str) -> None:
+        """Follow who said what, and what was asked."""
+        del execution_id
+        match happening.event:
+            case Started(continued=True) as started:
+                self._restored(happening, started)
+            case MessageReceived() as message:
+                self._authority.heard(message)
+            case ModelAnswered() as answered:
+                self._authority.asked(answered)
+            case ToolAnswered() as answered:
+                self._authority.sent_back(answered, happening.before)
+            case _:
+                pass
+        self._run = happening.step.run
+
+    def saw_scheduled(self, happening: Happening, command: Scheduling, scheduled: HistoryEvent | None) -> None:
+        """Compare what the rules asked for with what the history says was scheduled."""
+        self._looked["activities"] += 1
+        if scheduled is None:
+            self._never_begun(command)
+            return
+        attributes = scheduled.activity_task_scheduled_event_attributes
+        given = (*arguments_of(attributes.input.payloads), None)[0]
+        wanted = command.tool if isinstance(command, RunTool) else _TYPES[type(command)]
+        if attributes.activity_type.name != wanted:
+            self._problem("activities", f"{attributes.activity_type.name} ran in the place of {wanted}", scheduled)
+        difference = _difference(command, given)
+        if difference is not None:
+            self._problem("activities", f"{wanted} was given another {difference} than the rules say", scheduled)
+        if isinstance(command, RunTool):
+            self._tool(happening, command, given, scheduled)
+
+    def saw_unasked(self, scheduled: HistoryEvent, execution_id: str) -> None:
+        """Say that something ran that no rule asked for."""
+        del execution_id
+        name = scheduled.activity_task_scheduled_event_attributes.activity_type.name
+        self._problem("activities", f"{name} ran, and the rules did not ask for it", scheduled)
+
+    # -- the checks ---------------------------------------------------------------------------------------------------
+
+    def _begin(self, execution_id: str, first: HistoryEvent) -> None:
+        if self._last is not None and goes_on_in(self._last) != execution_id:
+            self._problem("history", f"execution {execution_id} does not come after {self._execution}", first)
+        begun = first.workflow_execution_started_event_attributes
+        before = begun.continued_execution_run_id
+        if before and before not in {self._execution, self._expected}:
+            self._problem("history", f"execution {execution_id} goes on from {before}, which is not here", first)
+        self._carried_by = self._run if self._execution else None
+        self._execution, self._last, self._run = execution_id, None, Run()
+        self._workflow_id = self._workflow_id or begun.workflow_id
+        self._extend(execution_line(execution_id))
+
+    def _extend(self, line: bytes) -> None:
+        if self._chain is None:
+            self._chain = Chain(self._workflow_id)
+        self._chain.extend(line)
+        if self._lines is not None:
+            self._lines(line)
+
+    def _restored(self, happening: Happening, started: Started) -> None:
+        """What an execution began with is what the one before left."""
+        self._looked["continued"] += 1
+        left = self._carried_by
+        if left is None:
+            return
+        try:
+            carried = restore((carry(left).model_dump(mode="json"),))
+            found = restore(started.arguments)
+        except MessageError as error:
+            self._problem("continued", str(error), happening.source)
+            return
+        if found is None or carried is None or found != carried:
+            self._problem("continued", "it began with something else than the execution before left", happening.source)
+
+    def _never_begun(self, command: Scheduling) -> None:
+        """In order where the execution ended first; and of a model call also while it is about to."""
+        closed = self._last is not None and self._last.event_type in _CLOSING
+        if not closed and not isinstance(command, CallModel):
+            name = command.tool if isinstance(command, RunTool) else _TYPES[type(command)]
+            self._problem("activities", f"the rules asked for {name}, and it was never scheduled", self._last)
+
+    def _tool(self, happening: Happening, command: RunTool, given: object, scheduled: HistoryEvent) -> None:
+        self._looked["decisions"] += 1
+        attributes = scheduled.activity_task_scheduled_event_attributes
+        if command.attempts != attributes.retry_policy.maximum_attempts:
+            often = attributes.retry_policy.maximum_attempts or "any number of"
+            text = f"{command.tool} may be started {often} times, and the rules say {command.attempts}"
+            self._problem("decisions", text, scheduled)
+        try:
+            ran = ToolCallInput.model_validate(given)
+        except ValidationError:
+            self._problem("decisions", f"what {command.tool} was given cannot be read", scheduled)
+            return
+        at = max(happening.event.at, sources.time_of(scheduled))
+        for text in self._authority.problems(command, ran, happening.step.run, at):
+            self._problem("decisions", text, scheduled)
+
+    def _memo(self, event: HistoryEvent) -> None:
+        fields = event.workflow_properties_modified_event_attributes.upserted_memo.fields
+        if protocol.MEMO_PENDING not in fields:
+            return
+        [told] = arguments_of([fields[protocol.MEMO_PENDING]])
+        try:
+            entries = [PendingRequirement.model_validate(each) for each in _listed(told)]
+        except ValidationError:
+            self._problem("inbox", "what the inbox was told cannot be read", event)
+            return
+        cite = Citation(execution_id=self._execution, event_id=event.event_id)
+        self._shown += [(entry, cite) for entry in entries]
+
+    # -- the outcome --------------------------------------------------------------------------------------------------
+
+    def verification(self, audit: Audit) -> Verification:
+        """What all checks came to, once the whole history was read.
+
+        Raises:
+            HistoryError: there was no history.
+        """
+        self._check_inbox(audit)
+        self._check_end(audit)
+        checks = [*(self._check(name) for name in WORDS if name != "names"), names(audit)]
+        return Verification(
+            run_id=audit.run.run_id,
+            ok=all(check.verdict in {"ok", "incomplete", "unverified"} for check in checks),
+            complete=not audit.run.missing and self._last is not None and not goes_on_in(self._last),
+            head=self._chain.head if self._chain is not None else "",
+            events=self._events,
+            checks=checks,
+        )
+
+    def _check_inbox(self, audit: Audit) -> None:
+        known = {each.id: each for each in audit.approvals}
+        for entry, cite in self._shown:
+            self._looked["inbox"] += 1
+            record = known.get(entry.id)
+            if record is None:
+                self._problem("inbox", f"requirement {entry.id[:8]} was shown as waiting, and never did", cite=cite)
+            elif wrong := misshown(entry, record, audit.run.run_id):
+                self._problem("inbox", f"requirement {entry.id[:8]} was shown with another {wrong}", cite=cite)
+
+    def _check_end(self, audit: Audit) -> None:
+        state, last = audit.state, self._last
+        if last is None:
+            return
+        self._looked["end"] += 1
+        if after := goes_on_in(last):
+            self._problem("history", f"it goes on in execution {after}, which is not here")
+        kind = last.event_type
+        if kind == _COMPLETED:
+            [given] = arguments_of(last.workflow_execution_completed_event_attributes.result.payloads) or (None,)
+            if _result_of(given) != (state.content, state.output, state.usage, state.turns):
+                self._problem("end", "its result is not the one that the rules give", last)
+        if kind in _ENDS and _ENDS[kind] != state.status:
+            self._problem("end", f"it was closed as {_ENDS[kind]}, and the rules say {state.status}", last)
+        if state.is_finished and kind not in _CLOSING:
+            self._problem("end", f"the run was {state.status}, and its history has no event that says so", last)
+
+    def _problem(self, name: Name, text: str, event: HistoryEvent | None = None, cite: Citation | None = None) -> None:
+        if event is not None:
+            cite = Citation(execution_id=self._execution, event_id=event.event_id)
+        self._problems[name].append(Problem(text=text, events=[cite] if cite is not None else []))
+
+    def _check(self, name: Name) -> Check:
+        found = self._problems[name]
+        only_gaps = bool(found) and all(not problem.events for problem in found) and name == "history"
+        verdict = "incomplete" if only_gaps else "failed" if found else "ok"
+        return Check.model_validate(
+            {
+                "name": name,
+                "text": WORDS[name],
+                "verdict": verdict,
+                "looked_at": self._looked[name],
+                "problems": found[:SHOWN],
+                "more": max(0, len(found) - SHOWN),
+            }
+        )
+
+
+def _difference(command: Scheduling, given: object) -> str | None:
+    """The field in which an activity's input is not what the rules asked for; None where there is none."""
+    try:
+        found = type(command.input).model_validate(given)
+    except ValidationError:
+        return "input"
+    for name in type(command.input).model_fields:
+        if name in _LATER and name not in found.model_fields_set:
+            continue
+        wanted, had = getattr(command.input, name), getattr(found, name)
+        if name == "authorization" and wanted is not None and had is not None and had.execution_id is None:
+            # Histories from before workflow resets were looked for do not name the execution.
+            wanted = wanted.model_copy(update={"execution_id": None})
+        if wanted != had:
+            return name
+    return None
+
+
+def _result_of(given: object) -> tuple[object, ...] | None:
+    try:
+        result = RunResult.model_validate(given)
+    except ValidationError:
+        return None
+    return result.content, result.output, result.usage, result.turns
+
+
+def _listed(told: object) -> list[object]:
+    return cast("list[object]", told) if isinstance(told, list) else [told]

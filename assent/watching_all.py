@@ -1,0 +1,246 @@
+"""Following all runs of an agent, or of all agents: found by visibility, followed by a long poll of each history.
+
+No load on the runs, and no event added to them.
+
+I/O; not in workflow code.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from bisect import bisect_right
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Final, TypedDict
+
+from temporalio.api.history.v1 import HistoryEvent
+from temporalio.client import Client
+from temporalio.service import RPCError, RPCStatusCode
+
+from assent import chain, inbox
+from assent.errors import AssentError, ServerUnreachableError
+from assent.handle import RunHandle, follower_of, how_it_closed
+from assent.history import Follower, Happening
+from assent.inbox import Listed
+from assent.run import Run
+from assent.watching import RunEvent, describe
+
+INTERVAL: Final = 1.0
+"""Seconds between two looks at visibility; longer where a look itself takes longer."""
+AT_ONCE: Final = 100
+"""Runs that are followed at the same time: each is a long poll that the server keeps open."""
+LOOK_BACK: Final = timedelta(seconds=60)
+"""How far each look goes back: visibility follows the runs, and clocks differ."""
+AHEAD: Final = 1_000
+"""Events that are read before they are asked for."""
+_AWAY: Final = frozenset({RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.CANCELLED})
+_log = logging.getLogger(__name__)
+
+Told = tuple[str, RunEvent]
+"""The id of a run, and what happened in it."""
+
+
+class Options(TypedDict, total=False):
+    """How runs are followed: *from_start*, else from what they are at now; and *at_once* at most, the newest first.
+
+    *say* is told in one line what holds that up: more runs than that, or a server that is away. It is logged else.
+    """
+
+    from_start: bool
+    at_once: int
+    say: Callable[[str], None]
+
+
+@dataclass(slots=True)
+class Watcher:
+    """Follows the runs. *registered* says whether the namespace has the Assent search attributes."""
+
+    client: Client
+    registered: Callable[[], Awaitable[bool]]
+    agent: str | None = None
+    from_start: bool = False
+    at_once: int = AT_ONCE
+    say: Callable[[str], None] = _log.warning
+    _events: asyncio.Queue[Told] = field(default_factory=lambda: asyncio.Queue[Told](AHEAD))
+    _followed: dict[str, asyncio.Task[None]] = field(default_factory=dict[str, "asyncio.Task[None]"])
+    _waiting: deque[tuple[Listed, bool]] = field(default_factory=deque[tuple[Listed, bool]])
+    _known: dict[str, float] = field(default_factory=dict[str, float])
+    _left_out: int = 0
+
+    async def events(self) -> AsyncGenerator[Told]:
+        """What happens, as it happens: of each run in order, of several as it comes.
+
+        Raises:
+            MessageError: *agent* is no text that can be sent.
+            RPCError: the server refuses; one that is away is waited for.
+        """
+        looking = asyncio.create_task(self._look())
+        try:
+            while True:
+                coming = asyncio.ensure_future(self._events.get())
+                try:
+                    await asyncio.wait({coming, looking}, return_when=asyncio.FIRST_COMPLETED)
+                    if not coming.done():
+                        looking.result()
+                    yield coming.result()
+                finally:
+                    coming.cancel()
+        finally:
+            tasks = [looking, *self._followed.values()]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    # -- which runs there are -----------------------------------------------------------------------------------------
+
+    async def _look(self) -> None:
+        """Look for runs that are new, for as long as it takes."""
+        first, away, since = True, False, datetime.now(UTC) - LOOK_BACK
+        while True:
+            begun, now = time.monotonic(), datetime.now(UTC)
+            try:
+                await self._take_up(since, first=first)
+            except RPCError as error:
+                if not _is_away(error):
+                    raise
+                if not away:
+                    self.say(f"the Temporal server does not answer: {error.message}; still trying")
+                away = True
+            else:
+                # What began while the server was away is found by going back to the last look that it answered.
+                first, away, since = False, False, now - LOOK_BACK
+            self._begin()
+            await asyncio.sleep(max(INTERVAL, time.monotonic() - begun))
+
+    async def _take_up(self, since: datetime, *, first: bool) -> None:
+        found = inbox.changed(self.client, self.agent, since, registered=await self.registered(), going_on=first)
+        listed = [run async for run in found]
+        now = time.monotonic()
+        for run in listed:
+            if run.execution_id in self._known or run.run_id in self._followed:
+                self._known[run.execution_id] = now
+            elif not (first and run.closed):
+                self._waiting.append((run, not first))
+            self._known[run.execution_id] = now
+        oldest = now - 2 * LOOK_BACK.total_seconds()
+        going_on = {run.execution_id for run, _ in self._waiting}
+        self._known = {each: at for each, at in self._known.items() if at > oldest or each in going_on}
+
+    def _begin(self) -> None:
+        """Follow as many of those that wait as there is room for, and say how many are left."""
+        self._followed = {run_id: task for run_id, task in self._followed.items() if not task.done()}
+        left: list[tuple[Listed, bool]] = []
+        while self._waiting and len(self._followed) < self.at_once:
+            run, new = self._waiting.popleft()
+            if run.run_id in self._followed:  # It goes on in a new execution, or was reset and is still read
+                left.append((run, new))
+            else:
+                self._followed[run.run_id] = asyncio.create_task(self._follow(run, whole=new or self.from_start))
+        self._waiting.extendleft(reversed(left))
+        if len(self._waiting) != self._left_out:
+            self._left_out = len(self._waiting)
+            if self._left_out:
+                self.say(f"{self._left_out} more runs are not followed yet: {self.at_once} are followed at once")
+
+    # -- one run ------------------------------------------------------------------------------------------------------
+
+    async def _follow(self, run: Listed, *, whole: bool) -> None:
+        """Tell what happens in a run. Where the server goes away it is waited for, and nothing is told twice."""
+        told, begun = 0, None if whole else await self._length(run)
+        while True:
+            number = 0
+            try:
+                async for event in self._events_of(run, begun):
+                    number += 1
+                    if number > told:
+                        await self._events.put((run.run_id, event))
+                        told = number
+            except (AssentError, RPCError) as error:
+                if _is_away(error):
+                    await asyncio.sleep(INTERVAL)
+                    continue
+                self.say(f"run {run.run_id!r} is not followed any more: {error}")
+            return
+
+    async def _length(self, run: Listed) -> int:
+        """How many events the run's history has now; of one that cannot be had, its reader tells."""
+        while True:
+            try:
+                description = await RunHandle(self.client, run.run_id, execution_id=run.execution_id).description()
+            except (AssentError, RPCError) as error:
+                if not _is_away(error):
+                    return 0
+                await asyncio.sleep(INTERVAL)
+            else:
+                return description.history_length
+
+    async def _events_of(self, run: Listed, begun: int | None) -> AsyncIterator[RunEvent]:
+        """The events of a run; with *begun* from what it was after so many events of its history."""
+        follower, before, past = Follower(run.run_id), Run(), Past()
+        async for page in chain.following(self.client, run.run_id, run.execution_id, whole=begun is None):
+            self._known[page.execution_id] = time.monotonic()
+            follower = follower_of(follower, page)
+            length = (begun or 0) if page.execution_id == run.execution_id else 0
+            old, new = _parted(page.events, length)
+            for happening in follower.feed(old):
+                past.add(_told(happening, before))
+                before = happening.step.run
+            if old and old[-1].event_id >= length and self.agent in {None, _agent_of(before)}:
+                for event in past.left(before):
+                    yield event
+            for happening in follower.feed(new):
+                if self.agent not in {None, _agent_of(happening.step.run)}:
+                    return
+                for event in _told(happening, before):
+                    yield event
+                before = happening.step.run
+        self._known[follower.run_id] = time.monotonic()
+        if not before.ended and self.agent in {None, _agent_of(before)}:
+            description = await RunHandle(self.client, run.run_id, execution_id=follower.run_id).description()
+            if description.close_time is not None:
+                yield RunEvent(kind="failed", at=description.close_time, text=how_it_closed(description))
+
+
+@dataclass(slots=True)
+class Past:
+    """What had happened in a run before it was followed: what of that tells how it stands."""
+
+    waiting: dict[str, RunEvent] = field(default_factory=dict[str, RunEvent])
+    last: RunEvent | None = None
+
+    def add(self, events: Iterable[RunEvent]) -> None:
+        """Take in what happened."""
+        for event in events:
+            self.last = event
+            if event.kind == "waiting" and event.requirement_id is not None:
+                self.waiting[event.requirement_id] = event
+
+    def left(self, run: Run) -> list[RunEvent]:
+        """What waits in *run* still, else what happened last."""
+        pending = {each.id for each in run.requirements if each.status == "pending"}
+        waits = [event for identity, event in self.waiting.items() if identity in pending]
+        return waits or ([self.last] if self.last is not None else [])
+
+
+def _told(happening: Happening, before: Run) -> Iterator[RunEvent]:
+    # A run that goes on in a new execution is there what it was at the end of the one before.
+    return describe(happening.event, happening.before if happening.before.id else before, happening.step)
+
+
+def _parted(events: Sequence[HistoryEvent], length: int) -> tuple[Sequence[HistoryEvent], Sequence[HistoryEvent]]:
+    """The events up to number *length*, and those after."""
+    old = bisect_right(events, length, key=lambda event: event.event_id)
+    return events[:old], events[old:]
+
+
+def _agent_of(run: Run) -> str:
+    return run.request.agent if run.request else ""
+
+
+def _is_away(error: Exception) -> bool:
+    away = isinstance(error, RPCError) and error.status in _AWAY
+    return away or isinstance(error, ServerUnreachableError)

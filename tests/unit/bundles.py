@@ -1,0 +1,101 @@
+"""Bundles as the tests write, forge and check them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import zipfile
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from assent.bundle import README, STATEMENT, write_bundle
+from assent.bundle_check import BundleReport, Check
+from assent.digest import canonical
+from assent.hash_chain import execution_line
+from assent.signing import Signer
+from assent.statement import Predicate
+
+WORKFLOW: Final = 'teller-"1"'
+EXPORTED: Final = datetime(2026, 11, 20, 12, tzinfo=UTC)
+FINDINGS: Final = canonical([{"check": "gates", "verdict": "ok"}])
+
+
+def events(count: int = 3) -> list[bytes]:
+    return [
+        canonical({"eventId": str(number), "eventType": "EVENT_TYPE_TIMER_FIRED"}) for number in range(1, count + 1)
+    ]
+
+
+def rebuild(workflow_id: str, lines: Iterable[bytes]) -> Iterable[bytes]:
+    """Records as simple as they can be: what each event is, and of which run."""
+    found = [json.loads(line) for line in lines]
+    return [canonical([workflow_id, event["eventId"]]) for event in found if "eventId" in event]
+
+
+def written(
+    path: Path,
+    lines: list[bytes] | None = None,
+    *,
+    records: list[bytes] | None = None,
+    verification: bytes | Callable[[], bytes] = FINDINGS,
+    signer: Signer | None = None,
+    overwrite: bool = False,
+) -> Predicate:
+    lines = [execution_line("r1"), *events()] if lines is None else lines
+    records = list(rebuild(WORKFLOW, lines)) if records is None else records
+    return write_bundle(
+        path,
+        workflow_id=WORKFLOW,
+        events=lines,
+        records=records,
+        verification=verification,
+        exported_at=EXPORTED,
+        signer=signer,
+        overwrite=overwrite,
+    )
+
+
+def contents(path: Path) -> dict[str, bytes]:
+    with zipfile.ZipFile(path) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def forged(path: Path, files: dict[str, bytes], *, restate: bool = True) -> Path:
+    """A bundle of other *files*, as well made as whoever has this source can make one without the key."""
+    if restate and STATEMENT in files:
+        statement = json.loads(files[STATEMENT])
+        for subject in statement["subject"]:
+            subject["digest"]["sha256"] = hashlib.sha256(files[subject["name"]]).hexdigest()
+        files = {**files, STATEMENT: canonical(statement)}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in files.items():
+            info = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
+            info.create_system, info.external_attr = 3, 0o100644 << 16
+            with archive.open(info, "w", force_zip64=True) as file:
+                file.write(data)
+    return path
+
+
+def changed(data: bytes, at: int, by: int) -> bytes:
+    return data[:at] + bytes([data[at] ^ by]) + data[at + 1 :]
+
+
+def failed(report: BundleReport) -> dict[str, str]:
+    return {check.name: check.detail for check in report.checks if check.ok is False}
+
+
+def found(report: BundleReport, name: str) -> Check:
+    [check] = [check for check in report.checks if check.name == name]
+    return check
+
+
+def by_hand(path: Path, folder: Path, *, signed: bool) -> subprocess.CompletedProcess[str]:
+    """Run the commands of the bundle's own README, as they stand there."""
+    subprocess.run(["unzip", "-q", str(path), "-d", str(folder)], check=True)
+    steps = (folder / README).read_text().split("\n1. ")[1].split("\n2. ")
+    text = "\n".join(steps) if signed else steps[1]
+    commands = "\n".join(line for line in text.splitlines() if line.startswith("    "))
+    return subprocess.run(["bash", "-euc", commands], cwd=folder, capture_output=True, text=True, check=False)

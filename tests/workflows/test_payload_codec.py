@@ -1,0 +1,184 @@
+"""Runs whose payloads are encrypted: everything works as without, and nothing that is stored can be read."""
+
+from __future__ import annotations
+
+import base64
+import json
+import uuid
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from assent import Agent, ConfigurationError, RunHandle
+from assent.client import AgentClient
+from assent.connection import connect
+from assent.embedded import free_port
+from assent.payload_codec import VARIABLE, configured_codec, load_codec
+from assent.settings import Settings
+from assent.testing import Environment, Step, call, calls, says
+from tests.support import codec, tools
+from tests.support.operator import Operator
+from tests.workflows.test_wire import temporal
+
+WORD = "swordfish"
+STEPS: list[Step] = [
+    calls(call("look_up", key=WORD)),
+    calls(call("pay", to=WORD, amount=5), call("ship", order=WORD)),
+    calls(call("restart", service=WORD)),
+    lambda seen: says(f"{WORD}: {seen.last_output}"),
+]
+
+
+@dataclass(frozen=True)
+class Keyed(Operator):
+    """An operator who has the codec and its key; where *closed*, no server answers."""
+
+    closed: bool = False
+    key: str = codec.KEY
+    name: str = codec.NAME
+
+    def variables(self, columns: int | None) -> dict[str, str]:
+        address = {"TEMPORAL_ADDRESS": f"127.0.0.1:{free_port()}"} if self.closed else {}
+        return {**super().variables(columns), VARIABLE: self.name, codec.VARIABLE: self.key, **address}
+
+
+@asynccontextmanager
+async def encrypted(environment: Environment, agent: Agent, queue: str) -> AsyncGenerator[AgentClient]:
+    """A worker that keeps nothing between two steps, and a client; both with the codec."""
+    async with environment.serve(agent, task_queue=queue, prefix_cache=0, cached_runs=0):
+        yield AgentClient(await connect(environment.server.address), task_queue=queue)
+
+
+def plain_text(history: str) -> str:
+    """A history with its payloads as they are stored, for a search."""
+    found: list[str] = []
+
+    def look(value: object) -> object:
+        if isinstance(value, str):
+            try:
+                found.append(base64.b64decode(value, validate=True).decode("utf-8", "replace"))
+            except ValueError:
+                return value
+        return value
+
+    json.loads(history, object_hook=lambda fields: [look(each) for each in fields.values()] and fields)
+    return history + "".join(found)
+
+
+async def shown(environment: Environment, run: RunHandle, folder: Path) -> Path:
+    path = folder / "history.json"
+    path.write_text(await temporal(environment, "workflow", "show", "--workflow-id", run.id, "--output", "json"))
+    return path
+
+
+async def test_an_encrypted_run_is_decided_watched_and_audited_and_nothing_of_it_can_be_read(
+    assent_environment: Environment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, codec.NAME)
+    queue = f"encrypted-{uuid.uuid4().hex[:8]}"
+    agent = Agent(name=queue, model=assent_environment.responses(*STEPS), tools=tools.ALL)
+    async with encrypted(assent_environment, agent, queue) as client:
+        run = await client.start(queue, f"Prompt {WORD}.", requested_by="alice")
+        pay, ship = (await run.until_paused()).active_requirements
+        at = Keyed(assent_environment, client)
+        [listed, _] = (await at.assent("pending", "--agent", queue, "--json")).json
+        assert WORD in listed["arguments"]
+        assert WORD in (await at.assent("show", run.id)).out
+        # Whoever signals with the plain `temporal` CLI encrypts nothing, and still counts.
+        plain = json.dumps({"id": pay.id, "by": "carol"})
+        await temporal(
+            assent_environment, "workflow", "signal", "--workflow-id", run.id, "--name", "approve", "--input", plain
+        )
+        done = await at.assent("submit-result", run.id, ship.short_id, "--by", "bob", "--output", json.dumps(WORD))
+        assert (done.code, done.err) == (0, "")
+        [restart] = (await run.until_paused()).active_requirements
+    async with encrypted(assent_environment, agent, queue):  # Another worker, which rebuilds all from the history.
+        decided = await at.assent("approve", run.id, restart.short_id, "--by", "bob", "--reason", f"why {WORD}")
+        assert (decided.code, decided.err) == (0, "")
+        assert (await run.result()).content == f"{WORD}: restarted {WORD}"
+        live = await at.assent("audit", run.id, "--verify", "--json")
+        assert "completed" in (await at.assent("watch", run.id)).out
+    assert (live.code, live.err) == (0, "")
+    records = [json.loads(line) for line in live.out.splitlines()]
+    assert [each["resolved_by"] for each in records if each["record"] == "approval"] == ["carol", "bob", "bob"]
+    assert live.out.count(WORD) > 10
+
+    history = await shown(assent_environment, run, tmp_path)
+    assert WORD not in plain_text(history.read_text())
+    assert "carol" in plain_text(history.read_text())  # What was sent plain is stored plain.
+    offline = Keyed(assent_environment, client, closed=True)
+    read = await offline.assent("audit", "--file", str(history), "--verify", "--json")
+    assert (read.code, read.err) == (0, "")
+    assert read.out == live.out
+
+    bundle = str(tmp_path / "run.zip")
+    assert (await offline.assent("audit", "export", "--file", str(history), "--bundle", bundle)).code == 0
+    checked = await offline.assent("audit", "verify", bundle)
+    assert (checked.code, checked.err) == (0, "")
+    await without_the_key(offline, Operator(assent_environment, client), history, bundle, run.id)
+
+
+async def without_the_key(offline: Keyed, plain: Operator, history: Path, bundle: str, run_id: str) -> None:
+    """What whoever has no codec, or another key, is told."""
+    wrong = Keyed(offline.environment, offline.client, closed=True, key="ff" * 16)
+    ran = await wrong.assent("audit", "--file", str(history))
+    assert (ran.code, ran.out, ran.err.count("\n")) == (3, "", 1)
+    assert "the payload codec cannot decode event 1: InvalidTag" in ran.err
+    for words in (("audit", "--file", str(history), "--verify"), ("audit", run_id, "--json"), ("show", run_id)):
+        ran = await plain.assent(*words)
+        assert WORD not in ran.out
+        if words[0] == "audit":
+            assert "if its payloads are encoded, name their codec in ASSENT_PAYLOAD_CODEC" in ran.err
+    ran = await plain.assent("audit", "verify", bundle)
+    assert (ran.code, "name their codec in ASSENT_PAYLOAD_CODEC" in " ".join(ran.out.split())) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("tests.support.codec", "ASSENT_PAYLOAD_CODEC='tests.support.codec' is not module:NAME"),
+        (":Encrypting", "ASSENT_PAYLOAD_CODEC=':Encrypting' is not module:NAME"),
+        ("no_such_module:X", "module 'no_such_module' does not import: ModuleNotFoundError"),
+        ("tests.support.codec:Missing", "module 'tests.support.codec' has no 'Missing'"),
+        ("tests.support.codec:NOTHING", "'tests.support.codec:NOTHING' is no temporalio.converter.PayloadCodec"),
+        ("tests.support.codec:KEY", "'tests.support.codec:KEY' is no temporalio.converter.PayloadCodec"),
+        ("tests.support.codec:broken", "'tests.support.codec:broken' fails: KeyError: 'TEST_CODEC_KEY'"),
+    ],
+)
+async def test_a_codec_that_cannot_be_had_is_said_in_one_line_before_anything_is_reached(
+    monkeypatch: pytest.MonkeyPatch, name: str, said: str
+) -> None:
+    monkeypatch.setenv(VARIABLE, name)
+    with pytest.raises(ConfigurationError) as refused:
+        await connect(f"127.0.0.1:{free_port()}")
+    assert said in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+async def test_the_command_says_so_and_exits_with_2(assent_environment: Environment) -> None:
+    at = Keyed(assent_environment, assent_environment.client("none"), name="tests.support.codec:broken")
+    ran = await at.assent("pending")
+    assert (ran.code, ran.out, ran.err.count("\n")) == (2, "", 1)
+    assert "ASSENT_PAYLOAD_CODEC: 'tests.support.codec:broken' fails" in ran.err
+
+
+def test_a_codec_is_an_instance_or_what_makes_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert isinstance(load_codec(codec.NAME), codec.Encrypting)
+    monkeypatch.setattr(codec, "READY", codec.Encrypting(), raising=False)
+    assert load_codec("tests.support.codec:READY") is load_codec("tests.support.codec:READY")
+    monkeypatch.delenv(VARIABLE, raising=False)
+    assert configured_codec() is None
+    monkeypatch.setenv(VARIABLE, codec.NAME)
+    assert Settings.read().payload_codec == codec.NAME
+
+
+async def test_settings_that_name_a_codec_serve_no_client_without_one(assent_environment: Environment) -> None:
+    from assent.runtime import serving  # noqa: PLC0415 - what a worker needs
+
+    agent = Agent(name="plain", model=assent_environment.responses(), tools=tools.ALL)
+    with pytest.raises(ConfigurationError, match="the settings name a payload codec, and the client has none"):
+        async with serving(assent_environment.server.client, [agent], Settings(payload_codec=codec.NAME)):
+            pass

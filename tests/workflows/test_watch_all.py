@@ -1,0 +1,222 @@
+"""All runs are followed at once, each in its order, through continue-as-new, with no load on the runs."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import uuid
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, asynccontextmanager
+
+from assent import Agent, AgentClient, tool
+from assent.testing import Environment, call, calls, says
+from assent.watching import RunEvent
+from assent.watching_all import Options, Told
+from tests.support import tools
+from tests.support.operator import operating
+
+
+class Listener:
+    """Collects what is told of all runs."""
+
+    def __init__(self) -> None:
+        self.told: list[Told] = []
+        self.said: list[str] = []
+        self._more = asyncio.Event()
+
+    def kinds(self, run_id: str) -> list[str]:
+        """The kinds of what was told of a run, in order."""
+        return [event.kind for each, event in self.told if each == run_id]
+
+    def add(self, run_id: str, event: RunEvent) -> None:
+        self.told.append((run_id, event))
+        self._more.set()
+
+    async def until(self, run_id: str, kind: str) -> None:
+        async with asyncio.timeout(20):
+            while kind not in self.kinds(run_id):
+                self._more.clear()
+                await self._more.wait()
+
+
+@asynccontextmanager
+async def listening(
+    client: AgentClient, agent: str | None, *, from_start: bool = False, at_once: int = 100
+) -> AsyncGenerator[Listener]:
+    """Somebody who follows all runs of *agent* while the block runs."""
+    listener = Listener()
+    given = Options(from_start=from_start, at_once=at_once, say=listener.said.append)
+
+    async def listen() -> None:
+        async with aclosing(client.watch_all(agent, **given)) as told:
+            async for run_id, event in told:
+                listener.add(run_id, event)
+
+    task = asyncio.create_task(listen())
+    try:
+        yield listener
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+@tool(requires_confirmation=True)
+def pay(to: str) -> str:
+    """Pay somebody."""
+    return f"paid {to}"
+
+
+def named() -> str:
+    return f"all-{uuid.uuid4().hex[:8]}"
+
+
+def asking(environment: Environment, name: str) -> Agent:
+    return Agent(name=name, model=environment.responses(calls(call("pay", to="bob")), says("done")), tools=[pay])
+
+
+ONE_CALL = ["model_called", "model_answered", "waiting", "decided", "tool_started", "tool_finished"]
+WHOLE = ["started", *ONE_CALL, "model_called", "model_answered", "completed"]
+
+
+async def waits(client: AgentClient, agent: str) -> tuple[str, str]:
+    run = await client.start(agent, "Go.")
+    return run.id, (await run.until_paused()).active_requirements[0].id
+
+
+async def test_new_runs_are_told_from_their_start_and_others_from_what_they_are_at(
+    assent_environment: Environment,
+) -> None:
+    name = named()
+    async with assent_environment.serve(asking(assent_environment, name)) as client:
+        before, first = await waits(client, name)
+        await asyncio.sleep(0.5)  # visibility follows the runs
+        async with listening(client, name) as listener:
+            await listener.until(before, "waiting")
+            assert listener.kinds(before) == ["waiting"]
+            after, second = await waits(client, name)
+            for run_id, identity in ((before, first), (after, second)):
+                await client.run(run_id).approve(identity, by="carol")
+            await listener.until(before, "completed")
+            await listener.until(after, "completed")
+            await asyncio.sleep(2.5)  # two more looks: an ended run is not told again
+            assert listener.kinds(before) == WHOLE[3:]
+            assert listener.kinds(after) == WHOLE
+            assert {run_id for run_id, _ in listener.told} == {before, after}
+            assert listener.said == []
+
+
+async def test_from_start_tells_what_happened_before(assent_environment: Environment) -> None:
+    name = named()
+    async with assent_environment.serve(asking(assent_environment, name)) as client:
+        run_id, identity = await waits(client, name)
+        await asyncio.sleep(0.5)
+        async with listening(client, name, from_start=True) as listener:
+            await client.run(run_id).approve(identity, by="carol")
+            await listener.until(run_id, "completed")
+            assert listener.kinds(run_id) == WHOLE
+
+
+async def test_runs_of_other_agents_and_those_that_ended_before_are_not_told(assent_environment: Environment) -> None:
+    name, other = named(), named()
+    agents = [asking(assent_environment, each) for each in (name, other)]
+    async with assent_environment.serve(*agents) as client:
+        over, identity = await waits(client, name)
+        await client.run(over).approve(identity, by="carol")
+        await client.run(over).result()
+        await asyncio.sleep(0.5)
+        async with listening(client, name) as listener:
+            strange, _ = await waits(client, other)
+            mine, _ = await waits(client, name)
+            await listener.until(mine, "waiting")
+            await asyncio.sleep(1.5)
+            assert {run_id for run_id, _ in listener.told} == {mine}
+            await client.run(strange).cancel()
+
+
+async def test_a_run_that_goes_on_in_new_executions_is_told_as_one(assent_environment: Environment) -> None:
+    name = named()
+    turns = [calls(call("look_up", key=key)) for key in "abc"]
+    agent = Agent(name=name, model=assent_environment.responses(*turns, says("done")), tools=tools.ALL)
+    async with assent_environment.serve(agent, continue_after=5) as client, listening(client, name) as listener:
+        await asyncio.sleep(1)
+        run = await client.start(name, "Go.")
+        await listener.until(run.id, "completed")
+        await asyncio.sleep(2.5)
+        turn = ["model_called", "model_answered", "tool_started", "tool_finished"]
+        story = ["started", *turn * 3, "model_called", "model_answered", "completed"]
+        assert listener.kinds(run.id) == story
+        assert [event.kind async for event in run.watch()] == story
+
+
+async def test_more_runs_than_are_followed_at_once_are_said_and_follow_when_there_is_room(
+    assent_environment: Environment,
+) -> None:
+    name = named()
+    async with assent_environment.serve(asking(assent_environment, name)) as client:
+        runs = [await waits(client, name) for _ in range(3)]
+        await asyncio.sleep(0.5)
+        async with listening(client, name, at_once=2) as listener:
+            newest = [run_id for run_id, _ in runs[1:]]
+            for run_id in newest:
+                await listener.until(run_id, "waiting")
+            assert {run_id for run_id, _ in listener.told} == set(newest)
+            assert listener.said == ["1 more runs are not followed yet: 2 are followed at once"]
+            await client.run(newest[0]).approve(runs[1][1], by="carol")
+            await listener.until(runs[0][0], "waiting")
+
+
+async def test_a_run_that_the_server_ends_is_told_to_have_failed(assent_environment: Environment) -> None:
+    name = named()
+    async with assent_environment.serve(asking(assent_environment, name)) as client, listening(client, name) as all_of:
+        run_id, _ = await waits(client, name)
+        await all_of.until(run_id, "waiting")
+        await client.temporal.get_workflow_handle(run_id).terminate("enough")
+        await all_of.until(run_id, "failed")
+        assert all_of.told[-1][1].text == "the server closed the run: terminated"
+
+
+async def test_following_adds_no_event_to_a_run(assent_environment: Environment) -> None:
+    name = named()
+    async with assent_environment.serve(asking(assent_environment, name)) as client:
+        run_id, _ = await waits(client, name)
+        length = (await client.run(run_id).description()).history_length
+        await asyncio.sleep(0.5)
+        async with listening(client, name) as listener:
+            await listener.until(run_id, "waiting")
+            await asyncio.sleep(2)
+        assert (await client.run(run_id).description()).history_length == length
+
+
+async def test_the_command_prints_one_line_an_event_and_ends_on_ctrl_c(assent_environment: Environment) -> None:
+    agent = f"deployer-{uuid.uuid4().hex[:6]}"
+    async with operating(assent_environment, agent=agent) as at:
+        run_id, short = await at.waits(agent)
+        await asyncio.sleep(0.5)
+        plain = await at.start("watch", "--all", "--agent", agent, columns=100)
+        machine = await at.start("watch", "--all", "--agent", agent, "--json")
+        assert plain.stdout is not None
+        assert machine.stdout is not None
+        told = [await asyncio.wait_for(process.stdout.readline(), 20) for process in (plain, machine) if process.stdout]
+        assert told[0].decode().startswith(f"{run_id}  ")
+        assert f"{short} deploy (confirmation)" in told[0].decode()
+        assert json.loads(told[1])["run_id"] == run_id
+        await at.client.run(run_id).approve(short, by="bob")
+        lines = [told[0].decode()]
+        while "completed" not in lines[-1]:
+            lines.append((await asyncio.wait_for(plain.stdout.readline(), 20)).decode())
+        assert all(line.startswith(f"{run_id}  ") and "\x1b" not in line for line in lines)
+        assert len(lines) == 7
+        assert r"It [b]is[/b] done.\x1b[2J" in lines[-1]
+        for process in (plain, machine):
+            process.send_signal(signal.SIGINT)
+            _, err = await asyncio.wait_for(process.communicate(), 20)
+            assert (process.returncode, err) == (130, b"")
+
+
+async def test_watch_without_a_run_and_with_both_is_refused(assent_environment: Environment) -> None:
+    async with operating(assent_environment) as at:
+        for arguments in ((), ("some-run", "--all"), ("some-run", "--agent", "a")):
+            ran = await at.assent("watch", *arguments)
+            assert (ran.code, ran.out) == (2, "")
+            assert "assent watch --all" in ran.err
