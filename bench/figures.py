@@ -10,6 +10,7 @@ from statistics import quantiles
 from typing import Final
 
 from assent import AgentClient
+from bench.auditing import audited, measured
 from bench.inbox import both, fill
 from bench.processes import cpu_seconds, running, until
 from bench.report import Figure
@@ -44,6 +45,7 @@ class Scale:
     approved: int = 1_000
     storms: int = 1
     watched: int = 200
+    audit_turns: int = 1_000
 
 
 FULL: Final = Scale()
@@ -60,6 +62,7 @@ QUICK: Final = Scale(
     starts=1,
     approved=50,
     watched=0,
+    audit_turns=0,
 )
 
 
@@ -160,11 +163,11 @@ async def watch(stage: Stage, scale: Scale) -> list[Figure]:
     if not scale.watched:
         return []
     assent, bare = await watched(stage.assent, scale.watched)
-    last = [[quantiles(times, n=100, method="inclusive")[-1]] for times in (assent, bare)]
-    what = f"a message until `watch` tells of it, {scale.watched}"
+    ours, theirs = ([quantiles(times, n=100, method="inclusive")[-1]] for times in (assent, bare))
+    what = f"{scale.watched} messages, each until it is told"
     return [
-        Figure("watch", what, "s", assent, bare, limit=0.3, ratio=False),
-        Figure("watch", f"{what}, p99", "s", *last, limit=0.3, ratio=False),
+        Figure("watch", what, "ms", assent, bare, limit=300, ratio=False),
+        Figure("watch", f"{what}: the 99th percentile", "ms", ours, theirs, limit=300, ratio=False),
     ]
 
 
@@ -210,6 +213,27 @@ async def pending(stage: Stage, scale: Scale) -> list[Figure]:
     return [Figure("pending", what, "s", wall.assent, wall.bare, limit=0.4, ratio=False)]
 
 
+async def audit(stage: Stage, scale: Scale) -> list[Figure]:
+    """The audit of a long run, in a process of its own. Beside it: reading the events of the same history."""
+    if not scale.audit_turns:
+        return []
+    run = await audited(stage.assent, scale.audit_turns)
+    found: dict[str, list[tuple[float, float]]] = {"assent": [], "bare": [], "verified": []}
+    for _ in range(scale.lists):
+        for how, measurements in found.items():
+            measurements.append(await measured(run, how, stage.assent.variables))
+    what = f"audit of a run of {scale.audit_turns:,} turns"
+
+    def column(how: str, index: int) -> list[float]:
+        return [each[index] for each in found[how]]
+
+    return [
+        Figure("audit", what, "s", column("assent", 0), column("bare", 0), limit=3, ratio=False),
+        Figure("audit", f"{what}, verified", "s", column("verified", 0), column("bare", 0)),
+        Figure("audit", f"{what}: memory", "MiB", column("assent", 1), column("bare", 1)),
+    ]
+
+
 async def pending_10000(stage: Stage, scale: Scale) -> list[Figure]:
     """The inbox of ten thousand runs, as rows that no run stands behind. Beside it: the server's own list."""
     if not scale.inbox:
@@ -243,6 +267,7 @@ MEASURES: Final[dict[str, Callable[[Stage, Scale], Awaitable[list[Figure]]]]] = 
     "approve": approve,
     "storm": storm,
     "watch": watch,
+    "audit": audit,
     "start": start,
     "pending": pending,
     "pending-10000": pending_10000,

@@ -20,7 +20,7 @@ Times = asyncio.Queue[float]
 
 
 async def watched(side: Assent, messages: int) -> tuple[list[float], list[float]]:
-    """Seconds from the sending of a message to a waiting run until `watch` yields what came of it, for each message.
+    """Milliseconds from the sending of each message to a waiting run until `watch` yields what came of it.
 
     And until the SDK's own long poll yields the event of the workflow task in which the run took the message in, which
     `watch` cannot be before.
@@ -34,7 +34,7 @@ async def watched(side: Assent, messages: int) -> tuple[list[float], list[float]
         ours: list[float] = []
         bare: list[float] = []
         for _ in range(messages):
-            begun = time.perf_counter()
+            begun = _now()
             await side.agents.run(run).send_message("more", by="bench")
             ours.append(await told.get() - begun)
             bare.append(await polled.get() - begun)
@@ -48,15 +48,19 @@ async def watched(side: Assent, messages: int) -> tuple[list[float], list[float]
     return ours, bare
 
 
+def _now() -> float:
+    return time.perf_counter() * 1_000
+
+
 async def _watch(side: Assent, run: str, told: Times) -> None:
     async for event in side.agents.run(run).watch():
         if event.kind == "message":
-            told.put_nowait(time.perf_counter())
+            told.put_nowait(_now())
 
 
 async def _poll(side: Assent, run: str, polled: Times) -> None:
     signaled = False
     async for event in side.handle(run).fetch_history_events(wait_new_event=True):
         if event.event_type == _TASK_COMPLETED and signaled:
-            polled.put_nowait(time.perf_counter())
+            polled.put_nowait(_now())
         signaled = event.event_type == _SIGNALED or (signaled and event.event_type != _TASK_COMPLETED)
