@@ -33,6 +33,7 @@ from assent.questions import ask_user
 from assent.records import Approval, PendingRun
 from assent.requirements import Grant, Requirement, RunState
 from assent.tools import GateContext, Tool, ToolContext
+from assent.verdicts import Verification
 from assent.watching import RunEvent
 from assent.webhooks import Webhook
 
@@ -72,6 +73,7 @@ __all__ = [
     "Tool",
     "ToolContext",
     "Usage",
+    "Verification",
     "Webhook",
     "__version__",
     "approval",

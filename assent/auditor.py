@@ -16,7 +16,7 @@ from temporalio.api.update.v1 import Request as UpdateRequest
 from assent import activity_ids, protocol, sending, sources
 from assent.approvals import cancel
 from assent.audit import Audit, Citation, MessageRecord, RunRecord, Sent
-from assent.chain import Missing, Page
+from assent.chain import Missing, Page, goes_on_in
 from assent.conversation import tool_calls
 from assent.dossiers import BY_THE_SERVER, CallFile, GrantFile, RequirementFile, RunFile, TurnFile, Working, run_record
 from assent.errors import HistoryError, MessageError
@@ -323,6 +323,9 @@ class Auditor:
             message = f"there is no history of run {self.workflow_id!r}"
             raise HistoryError(message)
         self._end_execution()
+        after = goes_on_in(self._last[1])
+        if after and after not in self._missing:
+            self.add(Missing(after))
         how = _CLOSED.get(self._last[1].event_type)
         run = self._run(how)
         over = run.ended
@@ -356,11 +359,8 @@ class Auditor:
 
     def _unchecked(self, *, over: bool) -> list[Sent]:
         """What a worker still checks; where the run has ended, it was too late."""
-        found: list[Sent] = []
-        for sent in self._checking.values():
-            late = {"status": "late", "detail": "the run ended before it was checked"}
-            found.append(sent.model_copy(update=late) if over else sent)
-        return found
+        late = {"status": "late", "detail": "the run ended before it was checked"}
+        return [sent.model_copy(update=late) if over else sent for sent in self._checking.values()]
 
     def _run_record(self, run: Run, how: str | None) -> RunRecord:
         answered = [each.turn for each in self._turns if each.turn is not None]

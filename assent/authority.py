@@ -5,6 +5,7 @@ Pure; safe in workflow code.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -21,23 +22,17 @@ from assent.run import Run
 _ASKED = frozenset({"ask", "input"})
 
 
-@dataclass(frozen=True, slots=True)
-class _Said:
-    """A message that somebody sent: which id it named, and as whom."""
-
-    id: str
-    by: str
-
-
 @dataclass(slots=True)
 class Authority:
     """What was asked and said so far in a run, and what is wrong with a call that is to run by it.
+
+    *_said* holds, by the name that a message gave, the ids that it named.
 
     Pure; safe in workflow code.
     """
 
     _asked: dict[str, tuple[ToolCall, Gate]] = field(default_factory=dict[str, tuple[ToolCall, Gate]])
-    _said: list[_Said] = field(default_factory=list[_Said])
+    _said: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     _edits: set[str] = field(default_factory=set[str])
 
     def heard(self, event: MessageReceived) -> None:
@@ -46,9 +41,22 @@ class Authority:
         fields = cast("dict[str, object]", body) if isinstance(body, dict) else {}
         named, by = fields.get("id"), fields.get("by")
         if isinstance(named, str) and isinstance(by, str):
-            self._said.append(_Said(named.strip().lower(), by.strip()))
+            self._said[by.strip()].add(named.strip().lower())
         if fields.get("arguments") is not None:
             self._edits.add(edited_text(fields["arguments"]))
+
+    def left(self, run: Run) -> None:
+        """An execution that is gone left this behind: who sent its votes, and what its gates were, only it could say.
+
+        Believed, so that a run whose beginning is past its retention is not taken for one that was forged; that its
+        history is incomplete is said.
+        """
+        for each in run.requirements:
+            for vote in each.votes:
+                self._said[vote.by].add(each.id)
+        for grant in run.grants:
+            self._said[grant.by].add(grant.requirement_id)
+        self._asked |= {each.call.call_id: (each.call, each.gate) for each in run.calls}
 
     def asked(self, event: ModelAnswered) -> None:
         """The model asked for calls; each has its gate from the same moment."""
@@ -130,10 +138,8 @@ class Authority:
             if grant is None or grant.tool != requirement.tool or grant.by != vote.by:
                 return False
             about = {grant.requirement_id}
-        return any(
-            said.by == vote.by and any(identity is not None and identity.startswith(said.id) for identity in about)
-            for said in self._said
-        )
+        named = self._said.get(vote.by, set())
+        return any(identity is not None and identity.startswith(each) for identity in about for each in named)
 
 
 def _names_what_ran(command: RunTool, ran: ToolCallInput, workflow_id: str) -> bool:

@@ -28,7 +28,7 @@ from assent.chain import Missing, Page
 from assent.codec import decoded_events
 from assent.digest import canonical
 from assent.errors import BundleError
-from assent.payload_codec import VARIABLE
+from assent.payload_codec import HINT, hinted
 from assent.records import is_recorded
 from assent.signing import Signer
 from assent.statement import Predicate
@@ -127,13 +127,6 @@ def check(path: Path, *, public_key: Path | None = None, codec: PayloadCodec | N
     return Checked(replace(report, checks=checks), _read(kept))
 
 
-def unreadable(audit: Audit, codec: PayloadCodec | None) -> str | None:
-    """What to say of a run whose request cannot be read, and whose payloads may be encoded."""
-    if audit.run.agent or codec is not None:
-        return None
-    return f"what the run was asked cannot be read; if its payloads are encoded, name their codec in {VARIABLE}"
-
-
 async def _audited(workflow_id: str, lines: Iterable[bytes], codec: PayloadCodec | None) -> tuple[Audit, Verification]:
     verifier = Verifier(workflow_id)
     auditor = Auditor(workflow_id, verifier)
@@ -176,8 +169,9 @@ async def _page(execution: str, batch: list[object], codec: PayloadCodec | None)
 
 def _told(check: Check, kept: bytes, again: Sequence[tuple[Audit, Verification]], codec: PayloadCodec | None) -> Check:
     """The check as it stands once the events were audited again."""
-    if check.name == "records" and check.ok is False and again and (hint := unreadable(again[0][0], codec)):
-        return replace(check, detail=f"{check.detail}; {hint}")
+    if check.name == "records" and check.ok is False:
+        blind = codec is None and bool(again) and not again[0][0].run.agent
+        return replace(check, detail=f"{check.detail}; {HINT}" if blind else hinted(check.detail, codec))
     if check.name != "verification" or not check.ok:
         return check
     if not again:

@@ -7,16 +7,20 @@ I/O; not in workflow code.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable
 from typing import Final, cast
 
-from temporalio.converter import PayloadCodec
+from temporalio.converter import DataConverter, DefaultFailureConverterWithEncodedAttributes, PayloadCodec
 
 from assent.errors import ConfigurationError
 from assent.settings import load_module
 
 VARIABLE: Final = "ASSENT_PAYLOAD_CODEC"
+HINT: Final = f"if its payloads are encoded, name their codec in {VARIABLE}"
+_UNKNOWN: Final = "Unknown payload encoding"
+"""What the SDK says of a payload that it cannot read."""
 
 
 def configured_codec() -> PayloadCodec | None:
@@ -28,6 +32,14 @@ def configured_codec() -> PayloadCodec | None:
     # Not by `Settings`: a client must not fail for what only a worker reads.
     name = os.environ.get(VARIABLE, "").strip()
     return load_codec(name) if name else None
+
+
+def encoding(converter: DataConverter, codec: PayloadCodec | None) -> DataConverter:
+    """*converter* with the *codec*: with one, the words of failures are encoded too, since they may quote anything."""
+    if codec is None:
+        return converter
+    failures = DefaultFailureConverterWithEncodedAttributes
+    return dataclasses.replace(converter, payload_codec=codec, failure_converter_class=failures)
 
 
 def load_codec(name: str) -> PayloadCodec:
@@ -53,6 +65,11 @@ def load_codec(name: str) -> PayloadCodec:
         message = f"{VARIABLE}: {name!r} is no temporalio.converter.PayloadCodec, and gives none"
         raise ConfigurationError(message)
     return made
+
+
+def hinted(text: str, codec: PayloadCodec | None) -> str:
+    """What to say of a history that cannot be read: *text*, and what to try where there is no *codec*."""
+    return f"{text}; {HINT}" if codec is None and _UNKNOWN in text else text
 
 
 def _made(name: str, found: object) -> object:

@@ -18,6 +18,7 @@ from temporalio.api.workflow.v1 import PendingActivityInfo
 from temporalio.common import RawValue
 
 from assent import protocol
+from assent.codec import decoded_events, decoded_failure
 from assent.converter import decoded
 from assent.handle import RunHandle
 from assent.live import LiveText
@@ -81,6 +82,7 @@ async def progress_of(run: RunHandle) -> Progress:
     asked: dict[str, str] = await description.memo_value(protocol.MEMO_REQUEST, _NOTHING, type_hint=dict[str, str])
     waits = raw.HasField("pending_workflow_task")
     task = raw.pending_workflow_task
+    codec = description.data_converter.payload_codec
     return Progress(
         task_queue=description.task_queue,
         agent=asked.get("agent"),
@@ -88,9 +90,14 @@ async def progress_of(run: RunHandle) -> Progress:
         waits_since=_time(task.original_scheduled_time) if waits else None,
         task_attempt=task.attempt if waits else 0,
         activities=[
-            _activity(each, await live_text(each, description.data_converter)) for each in raw.pending_activities
+            _activity(
+                each,
+                await live_text(each, description.data_converter),
+                await decoded_failure(codec, each.last_failure) if each.HasField("last_failure") else None,
+            )
+            for each in raw.pending_activities
         ],
-        unread=list(_unread((await run.history()).events)) if waits else [],
+        unread=list(_unread(await decoded_events(codec, (await run.history()).events))) if waits else [],
     )
 
 
@@ -128,14 +135,14 @@ def _so_far(live: LiveText | None) -> str:
     return f", {live.characters} characters so far{called}" + (f": {more}{said}" if said else "")
 
 
-def _activity(info: PendingActivityInfo, live: LiveText | None) -> ActivityProgress:
+def _activity(info: PendingActivityInfo, live: LiveText | None, failure: Failure | None) -> ActivityProgress:
     running = info.state == PendingActivityState.PENDING_ACTIVITY_STATE_STARTED
     return ActivityProgress(
         activity=info.activity_type.name,
         attempt=info.attempt,
         running=running,
         since=_time(info.last_started_time) if info.HasField("last_started_time") else None,
-        failure=_failure(info.last_failure) if info.HasField("last_failure") else None,
+        failure=None if failure is None else _failure(failure),
         next_at=None if running or not info.HasField("next_attempt_schedule_time") else _next(info),
         live=live,
     )

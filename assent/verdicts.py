@@ -33,6 +33,9 @@ NOT_PROVEN: Final = (
     "that a tool did what it says: its result is what its worker reported",
     "what was sent and refused at the door: malformed updates, and whatever never reached the server",
     "what happened in executions that a workflow reset replaced: they are histories of their own",
+    "what happened in executions that are gone: what they left to the next is believed",
+    "that a history was not cut at its end: a run that still goes on looks the same",
+    "that a policy was what its worker says: gates are as its worker reported them",
 )
 
 
@@ -79,6 +82,8 @@ def misshown(entry: PendingRequirement, record: ApprovalRecord, workflow_id: str
         return "text of arguments"
     if entry.tool != record.tool_name or entry.call_id != record.context.call_id:
         return "call"
+    if entry.kind != record.kind or entry.needed != record.needed:
+        return "kind of decision"
     derived = requirement_id(
         workflow_id=workflow_id,
         nonce=entry.nonce,

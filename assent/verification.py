@@ -9,6 +9,8 @@ I/O free, but needs Temporal's protocol buffers; not in workflow code.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Final, cast
 
 from google.protobuf.json_format import MessageToDict
@@ -21,12 +23,21 @@ from assent.audit import Audit, Citation
 from assent.authority import Authority
 from assent.carried import carry, restore
 from assent.chain import Missing, Page, goes_on_in
-from assent.digest import canonical
+from assent.digest import canonical, text_digest
 from assent.errors import MessageError
-from assent.events import CallModel, CheckCall, MessageReceived, ModelAnswered, RunTool, Started, ToolAnswered
+from assent.events import (
+    CallModel,
+    CheckCall,
+    MessageReceived,
+    ModelAnswered,
+    RunTool,
+    SendNotices,
+    Started,
+    ToolAnswered,
+)
 from assent.hash_chain import Chain, execution_line, missing_line
 from assent.history import Happening, arguments_of
-from assent.protocol import RunResult, ToolCallInput
+from assent.protocol import NoticesInput, RunResult, ToolCallInput
 from assent.requirements import PendingRequirement
 from assent.run import Run
 from assent.verdicts import SHOWN, WORDS, Check, Name, Problem, Verification, misshown, names
@@ -53,6 +64,15 @@ _LATER: Final = frozenset({"requested_by", "policy"})
 """What older histories do not say to their activities: it became known to these after the histories were recorded."""
 _TYPES: Final = {CallModel: protocol.CALL_MODEL, CheckCall: protocol.CHECK_CALL}
 _MEMO: Final = EventType.EVENT_TYPE_WORKFLOW_PROPERTIES_MODIFIED
+_PATCH: Final = "core_patch"
+_FOREIGN: Final = {
+    EventType.EVENT_TYPE_MARKER_RECORDED: "a local activity",
+    EventType.EVENT_TYPE_START_CHILD_WORKFLOW_EXECUTION_INITIATED: "a child workflow",
+    EventType.EVENT_TYPE_SIGNAL_EXTERNAL_WORKFLOW_EXECUTION_INITIATED: "a signal to another workflow",
+    EventType.EVENT_TYPE_REQUEST_CANCEL_EXTERNAL_WORKFLOW_EXECUTION_INITIATED: "the end of another workflow",
+    EventType.EVENT_TYPE_NEXUS_OPERATION_SCHEDULED: "a Nexus operation",
+}
+"""What a run of Assent never does: its worker ran other code."""
 
 
 def line_of(event: HistoryEvent) -> bytes:
@@ -78,8 +98,12 @@ class Verifier:
         self._expected = ""
         self._last: HistoryEvent | None = None
         self._run = Run()
+        self._closing = HistoryEvent()
         self._carried_by: Run | None = None
-        self._shown: list[tuple[PendingRequirement, Citation]] = []
+        self._shown: dict[str, tuple[PendingRequirement, Citation]] = {}
+        self._queue = ""
+        self._due: set[str] = set()
+        self._noticed: list[tuple[frozenset[str], Citation]] = []
         self._events = 0
 
     # -- the witness --------------------------------------------------------------------------------------------------
@@ -97,9 +121,14 @@ class Verifier:
             self._last = stored
             self._events += 1
             self._extend(line_of(stored))
+        self._closing = page.events[-1]
         for event in page.events:
             if event.event_type == _MEMO:
                 self._memo(event)
+            elif event.activity_task_scheduled_event_attributes.activity_type.name == protocol.SEND_NOTICES:
+                self._notices(event)
+            elif (foreign := _FOREIGN.get(event.event_type)) is not None and not _is_patch(event):
+                self._problem("activities", f"the rules never ask for {foreign}", event)
 
     def saw_missing(self, missing: Missing) -> None:
         """Remember that there is a gap: what happened there is not known."""
@@ -121,6 +150,9 @@ class Verifier:
                 self._authority.sent_back(answered, happening.before)
             case _:
                 pass
+        for command in happening.step.commands:
+            if isinstance(command, SendNotices):
+                self._due |= _noticed(command.input)
         self._run = happening.step.run
 
     def saw_scheduled(self, happening: Happening, command: Scheduling, scheduled: HistoryEvent | None) -> None:
@@ -138,6 +170,10 @@ class Verifier:
         if difference is not None:
             self._problem("activities", f"{wanted} was given another {difference} than the rules say", scheduled)
         if isinstance(command, RunTool):
+            queue = command.options.task_queue or self._queue
+            if attributes.task_queue.name != queue:
+                text = f"{wanted} was given to task queue {attributes.task_queue.name!r}, and not to {queue!r}"
+                self._problem("activities", text, scheduled)
             self._tool(happening, command, given, scheduled)
 
     def saw_unasked(self, scheduled: HistoryEvent, execution_id: str) -> None:
@@ -152,7 +188,7 @@ class Verifier:
         if self._last is not None and goes_on_in(self._last) != execution_id:
             self._problem("history", f"execution {execution_id} does not come after {self._execution}", first)
         begun = first.workflow_execution_started_event_attributes
-        before = begun.continued_execution_run_id
+        before, self._queue = begun.continued_execution_run_id, begun.task_queue.name
         if before and before not in {self._execution, self._expected}:
             self._problem("history", f"execution {execution_id} goes on from {before}, which is not here", first)
         self._carried_by = self._run if self._execution else None
@@ -172,6 +208,7 @@ class Verifier:
         self._looked["continued"] += 1
         left = self._carried_by
         if left is None:
+            self._authority.left(happening.step.run)
             return
         try:
             carried = restore((carry(left).model_dump(mode="json"),))
@@ -179,7 +216,7 @@ class Verifier:
         except MessageError as error:
             self._problem("continued", str(error), happening.source)
             return
-        if found is None or carried is None or found != carried:
+        if found is None or carried is None or _timeless(found) != _timeless(carried):
             self._problem("continued", "it began with something else than the execution before left", happening.source)
 
     def _never_begun(self, command: Scheduling) -> None:
@@ -205,6 +242,15 @@ class Verifier:
         for text in self._authority.problems(command, ran, happening.step.run, at):
             self._problem("decisions", text, scheduled)
 
+    def _notices(self, event: HistoryEvent) -> None:
+        """Notices on their way out: by the end of the history each must have been due."""
+        given = arguments_of(event.activity_task_scheduled_event_attributes.input.payloads)
+        cite = Citation(execution_id=self._execution, event_id=event.event_id)
+        try:
+            self._noticed.append((_noticed(NoticesInput.model_validate(*given)), cite))
+        except (ValidationError, TypeError):
+            self._problem("activities", "what notices were given cannot be read", event)
+
     def _memo(self, event: HistoryEvent) -> None:
         fields = event.workflow_properties_modified_event_attributes.upserted_memo.fields
         if protocol.MEMO_PENDING not in fields:
@@ -216,7 +262,8 @@ class Verifier:
             self._problem("inbox", "what the inbox was told cannot be read", event)
             return
         cite = Citation(execution_id=self._execution, event_id=event.event_id)
-        self._shown += [(entry, cite) for entry in entries]
+        for entry in entries:
+            self._shown.setdefault(text_digest(entry.model_dump_json()), (entry, cite))
 
     # -- the outcome --------------------------------------------------------------------------------------------------
 
@@ -227,6 +274,9 @@ class Verifier:
             HistoryError: there was no history.
         """
         self._check_inbox(audit)
+        for noticed, cite in self._noticed:
+            if not noticed <= self._due:
+                self._problem("activities", "notices were sent of what did not happen", cite=cite)
         self._check_end(audit)
         checks = [*(self._check(name) for name in WORDS if name != "names"), names(audit)]
         return Verification(
@@ -240,7 +290,7 @@ class Verifier:
 
     def _check_inbox(self, audit: Audit) -> None:
         known = {each.id: each for each in audit.approvals}
-        for entry, cite in self._shown:
+        for entry, cite in self._shown.values():
             self._looked["inbox"] += 1
             record = known.get(entry.id)
             if record is None:
@@ -253,11 +303,10 @@ class Verifier:
         if last is None:
             return
         self._looked["end"] += 1
-        if after := goes_on_in(last):
-            self._problem("history", f"it goes on in execution {after}, which is not here")
         kind = last.event_type
         if kind == _COMPLETED:
-            [given] = arguments_of(last.workflow_execution_completed_event_attributes.result.payloads) or (None,)
+            closed = self._closing.workflow_execution_completed_event_attributes
+            [given] = arguments_of(closed.result.payloads) or (None,)
             if _result_of(given) != (state.content, state.output, state.usage, state.turns):
                 self._problem("end", "its result is not the one that the rules give", last)
         if kind in _ENDS and _ENDS[kind] != state.status:
@@ -286,6 +335,21 @@ class Verifier:
         )
 
 
+def _is_patch(event: HistoryEvent) -> bool:
+    """Whether a marker says which version of the workflow's code ran: the SDK's own, of `workflow.patched`."""
+    return event.marker_recorded_event_attributes.marker_name == _PATCH
+
+
+def _timeless(run: Run) -> Run:
+    """A run without the times of what did not count.
+
+    A workflow task without commands that another follows at once (an update refused at the door makes one) is one task
+    with that on replay: the code is told the time of the second then, and was told that of the first before.
+    """
+    at = datetime.min.replace(tzinfo=UTC)
+    return replace(run, attempts=tuple(each.model_copy(update={"at": at}) for each in run.attempts))
+
+
 def _difference(command: Scheduling, given: object) -> str | None:
     """The field in which an activity's input is not what the rules asked for; None where there is none."""
     try:
@@ -302,6 +366,10 @@ def _difference(command: Scheduling, given: object) -> str | None:
         if wanted != had:
             return name
     return None
+
+
+def _noticed(given: NoticesInput) -> frozenset[str]:
+    return frozenset(text_digest(each.model_dump_json()) for each in given.notices)
 
 
 def _result_of(given: object) -> tuple[object, ...] | None:

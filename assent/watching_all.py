@@ -11,7 +11,6 @@ import asyncio
 import logging
 import time
 from bisect import bisect_right
-from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -67,7 +66,7 @@ class Watcher:
     say: Callable[[str], None] = _log.warning
     _events: asyncio.Queue[Told] = field(default_factory=lambda: asyncio.Queue[Told](AHEAD))
     _followed: dict[str, asyncio.Task[None]] = field(default_factory=dict[str, "asyncio.Task[None]"])
-    _waiting: deque[tuple[Listed, bool]] = field(default_factory=deque[tuple[Listed, bool]])
+    _waiting: dict[str, tuple[Listed, bool]] = field(default_factory=dict[str, tuple[Listed, bool]])
     _known: dict[str, float] = field(default_factory=dict[str, float])
     _left_out: int = 0
 
@@ -121,26 +120,21 @@ class Watcher:
         listed = [run async for run in found]
         now = time.monotonic()
         for run in listed:
-            if run.execution_id in self._known or run.run_id in self._followed:
+            if run.execution_id in self._known or (first and run.closed):
                 self._known[run.execution_id] = now
-            elif not (first and run.closed):
-                self._waiting.append((run, not first))
-            self._known[run.execution_id] = now
+            elif run.run_id not in self._followed:
+                _, new = self._waiting.get(run.run_id, (run, not first))
+                self._waiting[run.run_id] = run, new
         oldest = now - 2 * LOOK_BACK.total_seconds()
-        going_on = {run.execution_id for run, _ in self._waiting}
-        self._known = {each: at for each, at in self._known.items() if at > oldest or each in going_on}
+        self._known = {each: at for each, at in self._known.items() if at > oldest}
 
     def _begin(self) -> None:
         """Follow as many of those that wait as there is room for, and say how many are left."""
         self._followed = {run_id: task for run_id, task in self._followed.items() if not task.done()}
-        left: list[tuple[Listed, bool]] = []
         while self._waiting and len(self._followed) < self.at_once:
-            run, new = self._waiting.popleft()
-            if run.run_id in self._followed:  # It goes on in a new execution, or was reset and is still read
-                left.append((run, new))
-            else:
-                self._followed[run.run_id] = asyncio.create_task(self._follow(run, whole=new or self.from_start))
-        self._waiting.extendleft(reversed(left))
+            run, new = self._waiting.pop(next(iter(self._waiting)))
+            self._known[run.execution_id] = time.monotonic()
+            self._followed[run.run_id] = asyncio.create_task(self._follow(run, whole=new or self.from_start))
         if len(self._waiting) != self._left_out:
             self._left_out = len(self._waiting)
             if self._left_out:

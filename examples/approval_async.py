@@ -10,7 +10,7 @@ import asyncio
 from assent.connection import exit_cleanly
 from assent.testing import Step, call, calls
 from examples.hackernews import agent
-from examples.support import hacker_news, say, soon, stage
+from examples.support import hacker_news, say, say_verified, soon, stage
 from examples.support.scripts import tells_stories
 
 SCRIPT: list[Step] = [calls(call("get_top_hackernews_stories", num_stories=2)), tells_stories]
@@ -51,6 +51,7 @@ async def main() -> None:
         [record] = await client.audit(run.id)
         assert (record.status, record.resolved_by, record.execution) == ("approved", "async_user", "executed")
         say(f"5. On record: {record.status} by {record.resolved_by}, and {record.execution}.")
+        await say_verified(client, run.id)
 
         count = await soon(client.get_pending_approval_count, lambda count: count == 0)
         assert count == 0

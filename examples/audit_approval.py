@@ -10,7 +10,7 @@ import asyncio
 from assent.connection import exit_cleanly
 from assent.testing import Step, call, calls, says
 from examples.accounts import USERS, agent
-from examples.support import say, stage
+from examples.support import say, say_verified, stage
 
 SCRIPT: list[Step] = [
     calls(call("delete_user_data", user_id="user-42")),
@@ -52,6 +52,7 @@ async def main() -> None:
         say(f"   what    {record.tool_name}({record.arguments}), asked for by {record.requested_by}")
         say(f"   who     {record.resolved_by}\n   when    {record.resolved_at:%Y-%m-%d %H:%M:%S} UTC")
         say(f"   why     {record.reason}\n   result  {record.execution}: {record.result}")
+        await say_verified(client, run.id)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from assent.connection import exit_cleanly
 from assent.terminal import can_ask, follow
 from assent.testing import Approved, Rejected, Step, call, calls, drive, says
 from examples.operations import agent
-from examples.support import say, stage
+from examples.support import say, say_verified, stage
 
 SCRIPT: list[Step] = [
     calls(call("restart_service", service="web"), call("clear_cache", service="web")),
@@ -43,6 +43,7 @@ async def main() -> None:
             assert record.resolved_by == "bob"
             assert record.execution == ("executed" if record.status == "approved" else None)
             say(f"{record.tool_name}: {record.status} by {record.resolved_by}, {record.execution or 'not run'}")
+        await say_verified(client, run.id)
 
 
 async def decide_by_itself(run: RunHandle) -> RunState:

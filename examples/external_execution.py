@@ -10,7 +10,7 @@ import asyncio
 from assent.connection import exit_cleanly
 from assent.testing import Step, call, calls, says
 from examples.deployments import agent
-from examples.support import address_of, say, signal_by_hand, soon, stage
+from examples.support import address_of, say, say_verified, signal_by_hand, soon, stage
 
 SCRIPT: list[Step] = [
     calls(call("deploy_to_production", service="web", version="1.4.2")),
@@ -48,6 +48,7 @@ async def main() -> None:
         assert (record.status, record.resolved_by) == ("approved", "test_user")
         assert (record.execution, record.result) == ("executed", "web 1.4.2 is live in 3 regions")
         say(f"5. On record: resolved by {record.resolved_by}, {record.execution}: {record.result}")
+        await say_verified(client, run.id)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from assent import AgentClient, RunState
 from assent.connection import exit_cleanly
 from assent.testing import Step, call, calls, says
 from examples.mailroom import agent
-from examples.support import address_of, run_python, say, stage, worker_process
+from examples.support import address_of, run_python, say, say_verified, stage, worker_process
 
 SCRIPT: list[Step] = [
     lambda seen: calls(call("find_customer", name="Grace" if "Grace" in seen.user[0] else "Ada")),
@@ -63,6 +63,7 @@ async def main() -> None:
             assert (approved.status, approved.execution) == ("approved", "executed")
             assert (rejected.status, rejected.execution, rejected.reason) == ("rejected", None, "not approved")
             say("   On record: one approved and executed, one rejected and never run.")
+            await say_verified(client, ada, grace)
 
 
 async def pause(client: AgentClient, prompt: str, file: Path) -> str:

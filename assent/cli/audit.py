@@ -13,14 +13,14 @@ import typer
 from typer.core import TyperGroup
 
 from assent.audit import Audit
-from assent.bundling import check, export, recorded, unreadable
+from assent.bundling import check, export, recorded
 from assent.cli import audit_pages, exits
 from assent.cli.context import AsJson, complain, emit, place_of, with_client
-from assent.client import AgentClient
 from assent.console import field, make_console
 from assent.csv_records import rows
+from assent.errors import HistoryError
 from assent.history_files import audit_files, named_run
-from assent.payload_codec import configured_codec
+from assent.payload_codec import HINT, configured_codec, hinted
 from assent.records import is_recorded
 from assent.render import one_line
 from assent.signing import load_signer
@@ -93,9 +93,8 @@ def records(
     async def work(read: _Read, run_id: str) -> int:
         verifier = Verifier(run_id) if verify else None
         found = await read(verifier)
-        hint = unreadable(found, configured_codec())
-        if hint is not None:
-            complain(f"run {run_id!r}: {hint}")
+        if not found.run.agent and configured_codec() is None:
+            complain(f"what run {run_id!r} was asked cannot be read; {HINT}")
         verification = verifier.verification(found) if verifier is not None else None
         if as_csv:
             _write_csv(found)
@@ -179,23 +178,24 @@ def _with_history(
     context: typer.Context, run: str, files: Sequence[Path] | None, work: Callable[[_Read, str], Awaitable[int]]
 ) -> int:
     """Do *work* on the history that *files* hold, else on the server's."""
-    if files:
-        run_id, codec = named_run(files, run), configured_codec()
-
-        async def read(witness: Witness | None) -> Audit:
-            return await audit_files(files, run_id, witness=witness, codec=codec)
-
-        async def on_files() -> int:
-            return await work(read, run_id)
-
-        return asyncio.run(on_files())
-    if not run:
+    if not files and not run:
         raise typer.BadParameter("name a RUN, or files with --file")
+    try:
+        if not files:
+            return with_client(place_of(context), lambda client: work(client.run(run).audit, run))
+        run_id = named_run(files, run)
+        return asyncio.run(_on_files(files, run_id, work))
+    except HistoryError as error:
+        raise HistoryError(hinted(str(error), configured_codec())) from error
 
-    async def on_server(client: AgentClient) -> int:
-        return await work(client.run(run).audit, run)
 
-    return with_client(place_of(context), on_server)
+async def _on_files(files: Sequence[Path], run_id: str, work: Callable[[_Read, str], Awaitable[int]]) -> int:
+    codec = configured_codec()
+
+    async def read(witness: Witness | None) -> Audit:
+        return await audit_files(files, run_id, witness=witness, codec=codec)
+
+    return await work(read, run_id)
 
 
 # -- what is written --------------------------------------------------------------------------------------------------

@@ -305,16 +305,16 @@ def _took(run: ToolRun) -> str:
 
 
 def _print_call(page: Page, call: CallRecord) -> None:
-    """One line, in which what is hidden is counted."""
+    """One line, in which what is hidden is counted: the events by which it was asked for, and by which it was over."""
+    room = page.console.width - LABEL
     came = ", ".join(_came(run) for run in call.runs)
     if not call.runs:
-        came = f"{call.gate.verdict}: {one_line(call.told.text) if call.told else 'it did not run'}"
-    tail = f" (turn {call.turn}, {page.cited([*call.events, *(e for run in call.runs for e in run.events)])})"
-    tail = f" → {came}{tail}"
-    room = max(page.console.width - LABEL - cell_len(tail), CALL)
-    page.console.print(
-        " " * LABEL + fit(f"{one_line(call.tool)}({one_line(call.arguments)})", room) + tail, soft_wrap=True
-    )
+        told = one_line(call.told.text) if call.told else "it did not run"
+        came = f"{call.gate.verdict}: {fit(told, max(room // 3, CALL))}"
+    ends = [run.events[-1] for run in call.runs if run.events]
+    tail = f" → {came} (turn {call.turn}, {page.cited([*call.events, *ends])})"
+    text = fit(f"{one_line(call.tool)}({one_line(call.arguments)})", max(room - cell_len(tail), CALL))
+    page.console.print(f"{'':<{LABEL}}{text}{tail}", soft_wrap=True)
 
 
 def _came(run: ToolRun) -> str:
@@ -355,7 +355,7 @@ def print_verification(console: Console, found: Verification, executions: Sequen
 def verdict_of(found: Verification) -> tuple[str, str]:
     """What all checks came to, in one line, and how it is printed."""
     failed = [check.name for check in found.checks if check.verdict in {"failed", "differs"}]
-    lack = "" if found.complete else "INCOMPLETE: a part of the history is gone, so what happened there is not known"
+    lack = "" if found.complete else "INCOMPLETE: a part of the history is missing, so what happened there is not known"
     if not found.ok:
         return f"NOT VERIFIED: {', '.join(failed)}{f'; {lack}' if lack else ''}", "bold red"
     if lack:

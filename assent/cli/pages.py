@@ -1,4 +1,4 @@
-"""What the commands print: the inbox, one run, the records; and the same as JSON documents."""
+"""What the commands print: the inbox, one run; and the same as JSON documents."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from assent.approvals import RESULT_SHOWN
 from assent.console import (
     LABEL,
     age,
@@ -20,11 +19,9 @@ from assent.console import (
     moment,
     named,
     print_attempts,
-    print_given,
     print_grants,
     print_past,
     print_requirement,
-    print_votes,
     print_words,
     quoted,
 )
@@ -33,7 +30,7 @@ from assent.filters import Change, Sort, calls
 from assent.paging import PendingPage
 from assent.progress import Progress, told
 from assent.protocol import RequirementKind
-from assent.records import Approval, PendingRun
+from assent.records import PendingRun
 from assent.render import one_line
 from assent.requirements import PendingRequirement, RunState
 from assent.run import Run
@@ -234,64 +231,3 @@ def _status(state: RunState) -> str:
     calls = "1 call waits" if waiting == 1 else f"{waiting} calls wait"
     more = f", {state.running} under way" if state.running else ""
     return f"{state.status}: {calls} for a person{more}"
-
-
-# -- the records ------------------------------------------------------------------------------------------------------
-
-
-def print_records(console: Console, run_id: str, records: Sequence[Approval]) -> None:
-    """The records of a run, oldest first."""
-    if not records:
-        console.print(f"run {one_line(run_id)} has no records: no call in it was decided or waits")
-    for number, record in enumerate(records):
-        if number:
-            console.print()
-        _print_record(console, record)
-
-
-def _print_record(console: Console, record: Approval) -> None:
-    field(console, record.short_id, f"{one_line(record.tool_name)}: {record.kind}, {record.status}", style="bold")
-    for label, text in _facts(record):
-        field(console, label, text)
-    if record.arguments is not None:
-        quoted(console, "arguments", record.arguments)
-    if record.note:
-        quoted(console, "note", record.note)
-    print_votes(console, record.votes)
-    print_given(console, record)
-    if record.result is not None:
-        quoted(console, record.execution or "result", record.result)
-        if len(record.result) >= RESULT_SHOWN:
-            field(console, "", f"(the first {RESULT_SHOWN} characters; the whole is in the history)")
-    print_attempts(console, record.attempts, 0)
-
-
-def _facts(record: Approval) -> Iterator[tuple[str, str]]:
-    yield "id", record.id
-    plain = "a call made elsewhere" if record.kind == "external" else "a plain confirmation"
-    yield "type", record.approval_type or f"none: {plain}"
-    yield "asked", f"{moment(record.created_at)} by {named(record.agent)} in turn {record.context.turn}"
-    yield "run", f"{one_line(record.run_id)}, asked for by {named(record.requested_by)}"
-    yield from _terms_of(record)
-    if record.resolved_at is not None:
-        by = f" by {named(record.resolved_by)}" if record.resolved_by else ""
-        handed_in = record.kind == "external" and record.execution is not None
-        yield "resolved", f"{'result handed in' if handed_in else record.status}{by} at {moment(record.resolved_at)}"
-    if record.execution is not None and record.result is None:
-        yield "came to", record.execution
-
-
-def _terms_of(record: Approval) -> Iterator[tuple[str, str]]:
-    """Who may decide and by when, and which record it came after."""
-    if record.approvers is not None:
-        yield "decides", ", ".join(map(one_line, record.approvers)) or "nobody; it can only be rejected"
-    if record.needed > 1:
-        yield "takes", f"{record.needed} people"
-    if record.expires_at is not None:
-        yield "until", f"{moment(record.expires_at)}; then silence is a rejection"
-    if record.grant is not None:
-        yield "grant", f"{record.grant[:8]} let it through: it did not wait"
-    if record.edited_by is not None:
-        yield "edited", f"by {named(record.edited_by)}; before, it was {(record.follows or '')[:8]}"
-    elif record.follows is not None:
-        yield "follows", record.follows[:8]

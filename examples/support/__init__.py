@@ -2,7 +2,7 @@
 
 from examples.support.hackernews_server import hacker_news
 from examples.support.processes import run_python, shell_lines, signal_by_hand, temporal_here, worker_process
-from examples.support.stage import address_of, model, say, soon, stage
+from examples.support.stage import address_of, model, say, say_verified, soon, stage
 
 __all__ = [
     "address_of",
@@ -10,6 +10,7 @@ __all__ = [
     "model",
     "run_python",
     "say",
+    "say_verified",
     "shell_lines",
     "signal_by_hand",
     "soon",

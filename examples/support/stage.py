@@ -72,3 +72,14 @@ async def soon(ask: Callable[[], Awaitable[T]], holds: Callable[[T], bool]) -> T
             if holds(answer):
                 return answer
             await asyncio.sleep(0.01)
+
+
+async def say_verified(client: AgentClient, *run_ids: str) -> None:
+    """Check the audit of each run, as `assent audit RUN --verify` does, and say what that came to."""
+    for run_id in run_ids:
+        checked = await client.run(run_id).verify()
+        assert checked.ok, [check for check in checked.checks if check.problems]
+        assert checked.complete
+        names = next(check.text for check in checked.checks if check.name == "names")
+        say(f"   Audited: {checked.events} events, every check passed ({names.rpartition(': ')[2]} names).")
+        say(f"   Head of its hash chain: {checked.head}")

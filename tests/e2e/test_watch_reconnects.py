@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import sys
+from asyncio.subprocess import Process
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -99,24 +100,40 @@ async def test_a_watch_goes_on_when_the_server_is_killed_and_comes_back(tmp_path
         assert one == every
 
 
+async def watching(at: Site, *arguments: str) -> Process:
+    """The command `assent watch`, in a process of its own."""
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "assent.cli", "--address", f"127.0.0.1:{at.port}", "watch", *arguments),
+        cwd=ROOT,
+        env=os.environ,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+
+
+def kinds(lines: list[str]) -> list[str]:
+    """The kinds of the events on these lines, each of which begins with a time."""
+    return [line[11:26].strip().replace(" ", "_") for line in lines if line[8:11] == "Z  "]
+
+
 async def test_the_command_says_in_one_line_that_the_server_is_away_and_goes_on(tmp_path: Path) -> None:
     async with site(tmp_path) as at:
         run = await at.client.start("payer", "Pay.")
-        watching = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "assent.cli", "--address", f"127.0.0.1:{at.port}", "watch", run.id),
-            cwd=ROOT,
-            env=os.environ,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
+        one, every = await watching(at, run.id), await watching(at, "--all", "--from-start")
         await run.until_paused()
-        await asyncio.sleep(2)
-        await at.killed(away=14)
+        await asyncio.sleep(3)
+        await at.killed(away=16)
         for _ in range(3):
             await at.approve(run.id)
-        out, err = await asyncio.wait_for(watching.communicate(), 60)
-        assert (watching.returncode, err) == (0, b"")
+        out, err = await asyncio.wait_for(one.communicate(), 60)
+        assert (one.returncode, err) == (0, b"")
         lines = out.decode().splitlines()
         assert sum("the Temporal server does not answer" in line for line in lines) == 1
-        kinds = [line[11:26].strip() for line in lines if line[8:11] == "Z  "]
-        assert [kind.replace(" ", "_") for kind in kinds] == STORY
+        assert kinds(lines) == STORY
+        await asyncio.sleep(2)
+        every.send_signal(signal.SIGINT)
+        out, err = await asyncio.wait_for(every.communicate(), 60)
+        assert every.returncode == 130
+        assert kinds([line.removeprefix(f"{run.id}  ") for line in out.decode().splitlines()]) == STORY
+        [said] = err.decode().splitlines()
+        assert said.startswith("assent: the Temporal server does not answer")

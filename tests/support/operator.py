@@ -78,6 +78,11 @@ class Operator:
         assert "\x1b" not in ran.out
         return ran
 
+    async def records(self, run_id: str) -> list[Any]:
+        """The approval records that `assent audit RUN --json` writes."""
+        ran = await self.assent("audit", run_id, "--json")
+        return [each for each in map(json.loads, ran.out.splitlines()) if each["record"] == "approval"]
+
     async def waits(self, agent: str) -> tuple[str, str]:
         """A run of this agent that waits: its id, and the short id of the call."""
         run = await self.client.start(agent, "Do it.")

@@ -205,16 +205,18 @@ def mangled(random: Random, events: Sequence[Event]) -> list[Event]:
     return found
 
 
-def _places(value: Any) -> Iterator[tuple[Any, Any]]:
+def places(value: Any) -> Iterator[tuple[Any, Any]]:
     """Whatever holds something in a JSON value, and under which key or position."""
-    keys: list[Any] = list(value) if hasattr(value, "keys") else []
-    for key in range(len(value)) if isinstance(value, list) else keys:
-        yield value, key
-        yield from _places(value[key])
+    holder: Any = value
+    if not isinstance(value, dict | list):
+        return
+    for key in list(holder) if hasattr(holder, "keys") else range(len(holder)):
+        yield holder, key
+        yield from places(holder[key])
 
 
 def _mangle(random: Random, value: Any) -> None:
-    holder, key = random.choice(list(_places(value)) or [({"": ""}, "")])
+    holder, key = random.choice(list(places(value)) or [({"": ""}, "")])
     if random.random() < 1 / 3:
         del holder[key]
     else:
@@ -222,7 +224,7 @@ def _mangle(random: Random, value: Any) -> None:
 
 
 def _mangle_payload(random: Random, event: Event) -> None:
-    payloads = [holder for holder, key in _places(event) if key == "data" and isinstance(holder[key], str)]
+    payloads = [holder for holder, key in places(event) if key == "data" and isinstance(holder[key], str)]
     if not payloads:
         return
     payload = random.choice(payloads)

@@ -149,6 +149,46 @@ def the_nonce_of_a_requirement_is_another(it: Forged) -> None:
     it.shown(set_to(nonce="0" * 32))
 
 
+@attack("approved", "inbox")
+def people_were_told_that_more_of_them_decide(it: Forged) -> None:
+    it.shown(set_to(needed=2))
+
+
+@attack("approved", "inbox")
+def people_were_asked_something_else(it: Forged) -> None:
+    it.shown(set_to(kind="input"))
+
+
+def foreign(it: Forged, kind: str, name: str, **said: object) -> None:
+    """Have the workflow do something that is no activity."""
+    last = it.events[-3]
+    event = {"eventId": "", "eventTime": last["eventTime"], "eventType": f"EVENT_TYPE_{kind}", name: said}
+    it.put_in(last, event)
+
+
+@attack("approved", "activities")
+def a_child_workflow_was_started(it: Forged) -> None:
+    name = "startChildWorkflowExecutionInitiatedEventAttributes"
+    foreign(it, "START_CHILD_WORKFLOW_EXECUTION_INITIATED", name, workflowId="other")
+
+
+@attack("approved", "activities")
+def a_local_activity_ran(it: Forged) -> None:
+    foreign(it, "MARKER_RECORDED", "markerRecordedEventAttributes", markerName="core_local_activity")
+
+
+def test_the_mark_of_a_version_of_the_code_is_in_order() -> None:
+    it = Forged(read("approved"))
+    foreign(it, "MARKER_RECORDED", "markerRecordedEventAttributes", markerName="core_patch")
+    assert it.verified().ok
+
+
+@attack("approved", "activities")
+def another_workflow_was_signalled(it: Forged) -> None:
+    name = "signalExternalWorkflowExecutionInitiatedEventAttributes"
+    foreign(it, "SIGNAL_EXTERNAL_WORKFLOW_EXECUTION_INITIATED", name, signalName="approve")
+
+
 def gate(it: Forged, tool: str, **fields: object) -> None:
     """Have the model's first turn give a call of *tool* another gate."""
 
@@ -280,10 +320,12 @@ def test_what_is_carried_over_is_what_was_left(change: Callable[[Run], Run]) -> 
     assert [check.name for check in found.checks if check.verdict == "failed"][:1] == ["continued"]
 
 
-def test_a_vote_that_was_carried_over_by_nobody_lets_nothing_run() -> None:
+def test_what_an_execution_that_is_gone_left_is_believed_and_that_is_said() -> None:
     it = Forged(read("continued"))
-    carried(it, voted)
-    assert not it.verified().ok
+    carried(it, more_turns)
+    found = it.verified()
+    assert (found.ok, found.complete) == (True, False)
+    assert any(each.startswith("what happened in executions that are gone") for each in found.not_proven)
 
 
 def test_executions_in_another_order_are_noticed() -> None:

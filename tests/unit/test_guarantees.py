@@ -1,4 +1,4 @@
-"""The page of guarantees cites tests that exist, and every abuse case of sections A to H."""
+"""The page of guarantees cites tests that exist, and every abuse case of sections A to I."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ SECTIONS = {
     "A": (1, 20),
     "B": (1, 8),
     "C": (9, 12),
-    "D": (13, 15),
+    "D": (13, 16),
     "E": (17, 21),
     "F": (22, 24),
     "G": (25, 27),
     "H": (28, 30),
+    "I": (31, 34),
 }
 ROWS = [f"{section}{row}" for section, (first, last) in SECTIONS.items() for row in range(first, last + 1)]
 

@@ -18,8 +18,8 @@ ROOT = Path(__file__).parents[2]
 ARROW = ("assent", "activities", "workflows")
 PURE = (
     "activity_ids", "agent", "approvals", "attempts", "audit", "authority", "authorization", "calls", "carried",
-    "commands", "conversation", "deadlines", "decorators", "digest", "errors", "events", "explaining", "facts",
-    "filters", "gates", "grants", "hash_chain", "inbound", "layout", "live", "marking", "messages", "models",
+    "commands", "conversation", "csv_records", "deadlines", "decorators", "digest", "errors", "events", "explaining",
+    "facts", "filters", "gates", "grants", "hash_chain", "inbound", "layout", "live", "marking", "messages", "models",
     "notices", "paging", "policy", "protocol", "questions", "records", "render", "requirements", "run", "schema",
     "snapshot", "statement", "statistics", "tools", "turns", "verdicts", "views", "waiting", "watching", "webhooks",
 )  # fmt: skip

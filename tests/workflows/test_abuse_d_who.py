@@ -1,4 +1,4 @@
-"""Abuse cases D: only people decide, each once, and never who asked. D16 comes with the audit."""
+"""Abuse cases D: only people decide, each once, and never who asked. D16 is with the audit."""
 
 from __future__ import annotations
 

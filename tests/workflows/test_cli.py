@@ -70,7 +70,7 @@ async def test_an_operator_starts_finds_approves_and_audits_a_run(assent_environ
             assert part in shown.out
         assert "refused: approve" in shown.out
         assert r"It [b]is[/b] done.\x1b[2J" in shown.out
-        [record] = [json.loads(line) for line in (await at.assent("audit", run_id, "--json")).out.splitlines()]
+        [record] = await at.records(run_id)
         assert (record["status"], record["resolved_by"], record["result"]) == ("approved", "bob", "deployed to prod")
 
 

@@ -185,7 +185,7 @@ async def test_an_auditor_sees_who_sent_what_what_ran_and_where_it_is_written(
         f"events opened by event {edited['opened']['event_id']}, resolved by event {edited['resolved']['event_id']}",
         f"{shipped['id'][:8]} ship: external, approved",
         "sent approve, no effect: unreadable",
-        r"sent aprove by mal=HYPERLINK(\"http://x\") \u{202e}".replace("\\", "", 1).replace(r"\"", '"'),
+        r'sent aprove by mal=HYPERLINK("http://x") \u{202e}',
         "sent send_message by alice, recorded",
         "nobody was asked about these calls (--json has them whole):",
         'look_up({"',
@@ -259,8 +259,12 @@ async def test_a_run_that_continued_as_new_is_audited_as_one_wherever_it_is_read
         read = await it.offline.assent("audit", *lacking, "--verify")
         assert (read.code, "INCOMPLETE" in read.err) == (0, True)
         assert f"MISSING    execution {run['executions'][0]} is gone" in read.out
-        assert "INCOMPLETE: a part of the history is gone" in unfolded(read)
+        assert "INCOMPLETE: a part of the history is missing" in unfolded(read)
         assert "INCOMPLETE" in (await it.offline.assent("audit", *lacking, "--csv")).err
+
+        last = files.index(next(each for each in files if run["executions"][-1] in each))
+        unfinished = await it.offline.assent("audit", *files[: last - 1], *files[last + 1 :], "--verify")
+        assert (unfinished.code, "INCOMPLETE" in unfinished.err) == (0, True)
 
         bundle = str(tmp_path / "run.zip")
         made = await it.offline.assent("audit", "export", *lacking, "--bundle", bundle, "--json")

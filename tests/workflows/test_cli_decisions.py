@@ -123,8 +123,7 @@ async def test_an_edit_is_taken_shown_before_and_after_and_waits_for_the_others(
         taken = await at.assent("approve", run.id, new, "--by", "dana", "--json")
         assert (taken.code, taken.json["status"]) == (0, "approved")
         await run.result()
-        records = [json.loads(line) for line in (await at.assent("audit", run.id, "--json")).out.splitlines()]
-        first, second = records
+        first, second = await at.records(run.id)
         assert (first["status"], second["edited_by"], second["follows"]) == ("superseded", "ann", first["id"])
         assert second["approvers"] == ["ann", "bob", "dana"]
         assert "edited     by ann; before, it was" in (await at.assent("audit", run.id)).out
@@ -178,7 +177,7 @@ async def test_a_result_is_checked_and_its_evidence_kept(assent_environment: Env
         assert (wrong.code, wrong.json["status"], "at: input should be" in wrong.json["detail"]) == (1, "refused", True)
         done = await at.assent(*hand_in, '{"at": 12}')
         assert (done.code, done.err) == (0, "")
-        [record] = [json.loads(line) for line in (await at.assent("audit", run.id, "--json")).out.splitlines()]
+        [record] = await at.records(run.id)
         assert record["evidence"] == {"job": 7}
         assert 'evidence   │ {"job":7}' in (await at.assent("show", run.id)).out
 

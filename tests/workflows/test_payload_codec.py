@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import uuid
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,17 +19,20 @@ from assent.client import AgentClient
 from assent.connection import connect
 from assent.embedded import free_port
 from assent.payload_codec import VARIABLE, configured_codec, load_codec
+from assent.progress import progress_of
 from assent.settings import Settings
-from assent.testing import Environment, Step, call, calls, says
+from assent.testing import Approved, Delivered, Environment, Step, call, calls, drive, fails, says
+from assent.verification import Verifier
 from tests.support import codec, tools
 from tests.support.operator import Operator
 from tests.workflows.test_wire import temporal
 
 WORD = "swordfish"
 STEPS: list[Step] = [
+    fails(500, message=f"about {WORD}"),
     calls(call("look_up", key=WORD)),
     calls(call("pay", to=WORD, amount=5), call("ship", order=WORD)),
-    calls(call("restart", service=WORD)),
+    calls(call("restart", service=WORD), call("break_down", how=WORD)),
     lambda seen: says(f"{WORD}: {seen.last_output}"),
 ]
 
@@ -46,9 +51,12 @@ class Keyed(Operator):
 
 
 @asynccontextmanager
-async def encrypted(environment: Environment, agent: Agent, queue: str) -> AsyncGenerator[AgentClient]:
+async def encrypted(
+    environment: Environment, agent: Agent, queue: str, *, continue_after: int = 0
+) -> AsyncGenerator[AgentClient]:
     """A worker that keeps nothing between two steps, and a client; both with the codec."""
-    async with environment.serve(agent, task_queue=queue, prefix_cache=0, cached_runs=0):
+    kept_nowhere = partial(environment.serve, prefix_cache=0, cached_runs=0)
+    async with kept_nowhere(agent, task_queue=queue, continue_after=continue_after):
         yield AgentClient(await connect(environment.server.address), task_queue=queue)
 
 
@@ -95,10 +103,13 @@ async def test_an_encrypted_run_is_decided_watched_and_audited_and_nothing_of_it
         done = await at.assent("submit-result", run.id, ship.short_id, "--by", "bob", "--output", json.dumps(WORD))
         assert (done.code, done.err) == (0, "")
         [restart] = (await run.until_paused()).active_requirements
+    sent = await at.assent("approve", run.id, restart.short_id, "--by", "alice")
+    assert (sent.code, "sent" in sent.out) == (0, True)
+    assert f"no worker has read approve yet: {{'id': '{restart.id}'" in (await at.assent("show", run.id)).out
     async with encrypted(assent_environment, agent, queue):  # Another worker, which rebuilds all from the history.
         decided = await at.assent("approve", run.id, restart.short_id, "--by", "bob", "--reason", f"why {WORD}")
         assert (decided.code, decided.err) == (0, "")
-        assert (await run.result()).content == f"{WORD}: restarted {WORD}"
+        assert WORD in ((await run.result()).content or "")
         live = await at.assent("audit", run.id, "--verify", "--json")
         assert "completed" in (await at.assent("watch", run.id)).out
     assert (live.code, live.err) == (0, "")
@@ -107,7 +118,9 @@ async def test_an_encrypted_run_is_decided_watched_and_audited_and_nothing_of_it
     assert live.out.count(WORD) > 10
 
     history = await shown(assent_environment, run, tmp_path)
-    assert WORD not in plain_text(history.read_text())
+    kept = await temporal(assent_environment, "workflow", "describe", "--workflow-id", run.id, "--output", "json")
+    for stored in (history.read_text(), kept):
+        assert WORD not in plain_text(stored)
     assert "carol" in plain_text(history.read_text())  # What was sent plain is stored plain.
     offline = Keyed(assent_environment, client, closed=True)
     read = await offline.assent("audit", "--file", str(history), "--verify", "--json")
@@ -134,6 +147,39 @@ async def without_the_key(offline: Keyed, plain: Operator, history: Path, bundle
             assert "if its payloads are encoded, name their codec in ASSENT_PAYLOAD_CODEC" in ran.err
     ran = await plain.assent("audit", "verify", bundle)
     assert (ran.code, "name their codec in ASSENT_PAYLOAD_CODEC" in " ".join(ran.out.split())) == (1, True)
+
+
+async def test_why_a_model_call_fails_is_shown_to_whoever_has_the_codec_alone(
+    assent_environment: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, codec.NAME)
+    queue = f"encrypted-{uuid.uuid4().hex[:8]}"
+    model = assent_environment.responses(fails(401, times=None, message=f"no such key {WORD}"))
+    async with encrypted(assent_environment, Agent(name=queue, model=model), queue) as client:
+        run = await client.start(queue, "Go.", requested_by="alice")
+        async with asyncio.timeout(10):
+            while not any(each.failure for each in (await progress_of(run)).activities):  # noqa: ASYNC110 - only asking tells
+                await asyncio.sleep(0.05)
+        assert f"no such key {WORD}" in (await Keyed(assent_environment, client).assent("show", run.id)).out
+        assert WORD not in (await Operator(assent_environment, client).assent("show", run.id)).out
+        await run.cancel()
+
+
+async def test_an_encrypted_run_that_continued_as_new_is_audited_as_one(
+    assent_environment: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, codec.NAME)
+    queue = f"encrypted-{uuid.uuid4().hex[:8]}"
+    agent = Agent(name=queue, model=assent_environment.responses(*STEPS), tools=tools.ALL)
+    async with encrypted(assent_environment, agent, queue, continue_after=5) as client:
+        run = await client.start(queue, f"Prompt {WORD}.", requested_by="alice")
+        await drive(run, lambda each: Delivered(WORD) if each.kind == "external" else Approved(), by="bob")
+        verifier = Verifier(run.id)
+        audit = await run.audit(verifier)
+        found = verifier.verification(audit)
+    assert len(audit.run.executions) > 2
+    assert {each.name: each.problems for each in found.checks if each.problems} == {}
+    assert (found.ok, [each.status for each in audit]) == (True, ["approved"] * 3)
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from assent.watching import RunEvent
 from assent.watching_all import Options, Told
 from tests.support import tools
 from tests.support.operator import operating
+from tests.workflows.test_wire import temporal
 
 
 class Listener:
@@ -220,3 +221,38 @@ async def test_watch_without_a_run_and_with_both_is_refused(assent_environment: 
             ran = await at.assent("watch", *arguments)
             assert (ran.code, ran.out) == (2, "")
             assert "assent watch --all" in ran.err
+
+
+async def test_a_run_that_waits_for_room_and_goes_on_in_a_new_execution_is_told_once(
+    assent_environment: Environment,
+) -> None:
+    name = named()
+    async with assent_environment.serve(asking(assent_environment, name), continue_after=1) as client:
+        late, _ = await waits(client, name)
+        early, identity = await waits(client, name)
+        await asyncio.sleep(0.5)
+        async with listening(client, name, at_once=1) as listener:
+            await listener.until(early, "waiting")
+            await client.run(late).send_message("Are you there?", by="alice")
+            await asyncio.sleep(2.5)  # another execution of it is listed while it waits for room
+            assert late not in {run_id for run_id, _ in listener.told}
+            await client.run(early).approve(identity, by="carol")
+            await listener.until(late, "waiting")
+            await asyncio.sleep(2.5)
+            assert listener.kinds(late).count("waiting") == 1
+
+
+async def test_a_run_that_is_reset_is_followed_on(assent_environment: Environment) -> None:
+    name = named()
+    async with assent_environment.serve(asking(assent_environment, name)) as client, listening(client, name) as all_of:
+        run_id, _ = await waits(client, name)
+        await all_of.until(run_id, "waiting")
+        where = ("--workflow-id", run_id, "--type", "FirstWorkflowTask", "--reason", "test")
+        await temporal(assent_environment, "workflow", "reset", *where)
+        await all_of.until(run_id, "failed")
+        [asked] = (await client.run(run_id).until_paused()).active_requirements
+        await client.run(run_id).approve(asked, by="carol")
+        await all_of.until(run_id, "completed")
+        told = all_of.kinds(run_id)
+        assert told[-len(WHOLE) :] == WHOLE
+        assert told[: -len(WHOLE)] in ([*WHOLE[:4], "failed"], ["waiting", "failed"])
