@@ -5,12 +5,13 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format bench test-ui histories lock clean
+.PHONY: help setup demo test lint format bench test-ui soak histories lock clean
 
 help:
 	@echo "make demo     an agent asks, waits, is approved and finishes, on a real Temporal server"
 	@echo "make test     the tests          make lint     ruff, mypy strict, pyright strict"
 	@echo "make bench    the benchmarks     make test-ui  approve by clicking in the Temporal Web UI"
+	@echo "make soak     long runs"
 
 setup: $(STAMP)
 
@@ -45,9 +46,14 @@ bench: setup
 test-ui: setup
 	ASSENT_SCREENSHOTS=1 $(BIN)/python -m pytest -m ui tests/ui
 
+# Minutes each: long runs, and kills.
+soak: setup
+	$(BIN)/python -m pytest -s -m soak tests/soak
+
+# Without the extra `s3`, whose packages are pinned by others, and hold back what the rest needs.
 lock:
-	uv pip compile pyproject.toml --all-extras --group dev --generate-hashes --no-emit-index-url --universal \
-	  --python-version 3.11 --quiet -o requirements.lock
+	uv pip compile pyproject.toml --extra embedded --extra signing --extra testing --group dev --generate-hashes \
+	  --no-emit-index-url --universal --python-version 3.11 --quiet -o requirements.lock
 	uv pip compile pyproject.toml --generate-hashes --no-emit-index-url --universal --python-version 3.11 \
 	  --constraints requirements.lock --quiet -o requirements-worker.lock
 

@@ -1,4 +1,7 @@
-"""Run a worker: `python worker.py --agents MODULE [--task-queue NAME] [--embedded]`. Ends gracefully on SIGTERM."""
+"""Run a worker: `python worker.py --agents MODULE [--task-queue NAME] [--embedded]`. Ends gracefully on SIGTERM.
+
+`--deployment NAME --build-id ID` switch worker versioning on: see docs/deployment.md.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from assent.connection import exit_cleanly
 from assent.errors import AssentError
 from assent.logs import configure_logs
 from assent.runtime import Halves, run_worker
-from assent.settings import Settings, load_agents
+from assent.settings import Settings, Versioning, load_agents
 from workflows import worker_for
 
 HALVES = Halves(activities=Activities, worker=worker_for)
@@ -24,6 +27,14 @@ def main(
     agents: Annotated[list[str] | None, typer.Option(help="A module that defines agents; may be repeated.")] = None,
     task_queue: Annotated[str | None, typer.Option(help="Where runs are served.")] = None,
     *,
+    deployment: Annotated[str | None, typer.Option(metavar="NAME", help="The Temporal deployment it is of.")] = None,
+    build_id: Annotated[str | None, typer.Option(metavar="ID", help="Its build in that deployment.")] = None,
+    versioning: Annotated[
+        Versioning | None, typer.Option(help="What runs under way do when another build becomes the current one.")
+    ] = None,
+    max_activities_per_second: Annotated[
+        float | None, typer.Option(metavar="N", help="Model and tool calls a second on the task queue, of all workers.")
+    ] = None,
     embedded: Annotated[bool, typer.Option("--embedded", help="Start a Temporal server too, with its Web UI.")] = False,
 ) -> None:
     """Serve the agents of these modules. Settings also from ASSENT_AGENTS, ASSENT_WEBHOOKS, … and TEMPORAL_*."""
@@ -31,9 +42,13 @@ def main(
     configure_logs()
     say = partial(print, flush=True)
     try:
-        settings = Settings.read()
-        if task_queue:
-            settings.task_queue = task_queue
+        settings = Settings.read(
+            task_queue=task_queue or None,
+            deployment=deployment,
+            build_id=build_id,
+            versioning=versioning,
+            max_activities_per_second=max_activities_per_second,
+        )
         found = load_agents(agents or settings.agents)
         asyncio.run(run_worker(found, settings, halves=HALVES, with_server=embedded, say=say))
     except AssentError as error:

@@ -8,6 +8,7 @@ from threading import Thread
 from typing import Final
 
 from assent.agent import Agent
+from assent.budget import Price
 from assent.errors import ConfigurationError
 from assent.tools import Tool
 from assent.webhooks import Webhook
@@ -18,6 +19,7 @@ from .prefixes import Prefixes
 from .providers import Providers, missing_key, warm_up
 from .run_tool import ToolCalls
 from .send_notices import Notices
+from .summarise import Summaries
 
 PREFIX_CACHE: Final = 64 * 1024 * 1024
 """Bytes of conversation that a worker's process keeps, so that a model call carries only what is new."""
@@ -30,12 +32,13 @@ class Activities:
     *prefix_cache* is in bytes; 0 rebuilds every conversation from history. *attributes* says whether the Assent search
     attributes are registered in the namespace. *webhooks* are where notices are sent: the same on every worker of a
     task queue. *continue_after* has a run go on in a new execution after so many events of its history, besides when
-    the server suggests it; 0: only then. Close it when its worker has stopped.
+    the server suggests it; 0: only then. *prices* is what models cost, by their id. Close it when its worker has
+    stopped.
 
     Raises:
         ConfigurationError: two agents have one name, or two different tools do (the activity type is the tool's
             name), or the environment holds no key for an agent's model, or no usable secret for a webhook, or
-            *continue_after* is negative.
+            *continue_after* is negative, or an agent's budget bounds its cost and its model has no price.
 
     I/O; not in workflow code.
     """
@@ -48,9 +51,10 @@ class Activities:
         attributes: bool = True,
         webhooks: Sequence[Webhook] = (),
         continue_after: int = 0,
+        prices: Mapping[str, Price] | None = None,
     ) -> None:
         """Check the agents against each other, and the secrets of the webhooks."""
-        self.check(agents)
+        self.check(agents, prices=prices)
         if continue_after < 0:
             message = f"continue_after is {continue_after}; give a number of events, or 0 for the server's suggestion"
             raise ConfigurationError(message)
@@ -60,19 +64,24 @@ class Activities:
         self._providers = Providers()
         Thread(target=warm_up, name="assent-warm-up", daemon=True).start()
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="assent-tool")
+        prefixes = Prefixes(prefix_cache)
         self._models = ModelCalls(
             self.agents,
             self._providers,
-            Prefixes(prefix_cache),
+            prefixes,
             attributes=attributes,
             notices=bool(webhooks),
             continue_after=continue_after,
+            prices=prices,
         )
+        self._summaries = Summaries(self.agents, self._providers, prefixes, prices)
         self._checks = Checks(self.agents)
         self._calls = ToolCalls(self.agents, self._threads)
 
     @staticmethod
-    def check(agents: Sequence[Agent], webhooks: Sequence[Webhook] = ()) -> None:
+    def check(
+        agents: Sequence[Agent], webhooks: Sequence[Webhook] = (), prices: Mapping[str, Price] | None = None
+    ) -> None:
         """Refuse agents that cannot be served together, or not here, and webhooks without a secret.
 
         Raises:
@@ -81,6 +90,7 @@ class Activities:
         _by_name(agents)
         _tools(agents)
         _check_keys(agents)
+        _check_prices(agents, prices or {})
         Notices(webhooks)
 
     @property
@@ -88,6 +98,7 @@ class Activities:
         """Every activity, ready for a worker."""
         return [
             self._models.call_model,
+            self._summaries.summarise_conversation,
             self._checks.check_call,
             *(self._calls.activity_for(each) for each in self.tools),
             self._calls.gone,
@@ -116,6 +127,16 @@ def _check_keys(agents: Sequence[Agent]) -> None:
         problem = missing_key(agent.model)
         if problem is not None:
             message = f"agent {agent.name!r}: {problem}"
+            raise ConfigurationError(message)
+
+
+def _check_prices(agents: Sequence[Agent], prices: Mapping[str, Price]) -> None:
+    for agent in agents:
+        if agent.budget is not None and agent.budget.max_cost is not None and agent.model.id not in prices:
+            message = (
+                f"agent {agent.name!r} has a budget with max_cost, and there is no price of model {agent.model.id!r}: "
+                f'ASSENT_PRICES={{"{agent.model.id}": {{"input": 0.25, "output": 2}}}}, for a million tokens'
+            )
             raise ConfigurationError(message)
 
 

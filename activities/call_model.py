@@ -15,6 +15,7 @@ from temporalio.exceptions import ApplicationError
 
 from assent import protocol
 from assent.agent import Agent
+from assent.budget import Price
 from assent.conversation import Conversation, ToolCall, tool_calls
 from assent.digest import canonical
 from assent.errors import HistoryError
@@ -23,6 +24,7 @@ from assent.messages import problems
 from assent.protocol import RULES_VERSION, Gate, ModelCallInput, ModelTurn
 from assent.tools import GateContext, Tool
 
+from . import bounds
 from .heartbeat import heartbeats
 from .prefixes import Prefixes
 from .providers import Answer, Providers, Question, ToolSpec, as_application_error
@@ -35,6 +37,8 @@ GATES_LIMIT: Final = 500_000
 """Bytes of the gates of one turn."""
 OUTPUT_LIMIT: Final = 1_500_000
 """Bytes of a structured answer, as text and as a value together."""
+OUTPUTS_LIMIT: Final = 16_000_000
+"""Bytes of what the tools of one turn give, as the history keeps it: at 50 MiB the server stops the run for good."""
 _SLOW: Final = timedelta(minutes=1)
 
 
@@ -50,10 +54,12 @@ class ModelCalls:
         attributes: bool,
         notices: bool,
         continue_after: int = 0,
+        prices: Mapping[str, Price] | None = None,
     ) -> None:
         """*attributes* says whether runs may upsert the Assent search attributes, *notices* whether any are sent.
 
-        *continue_after* is after how many events of its history a run goes on in a new execution.
+        *continue_after* is after how many events of its history a run goes on in a new execution, *prices* is what
+        models cost, by their id.
         """
         self._agents = agents
         self._providers = providers
@@ -61,6 +67,7 @@ class ModelCalls:
         self._attributes = attributes
         self._notices = notices
         self._continue_after = continue_after
+        self._prices = prices or {}
         self._tools = {name: [_spec(each) for each in agent.all_tools] for name, agent in agents.items()}
 
     @activity.defn(name=protocol.CALL_MODEL)
@@ -83,16 +90,8 @@ class ModelCalls:
                 output_name=getattr(agent.output_type, "__name__", "output"),
             )
             answer = await self._ask(question, so_far)
-        size = len(canonical(answer.items))
-        if size > ANSWER_LIMIT:
-            # Said here, because a result that the server refuses would make the paid call again, for ever.
-            message = f"the model's answer is {size} bytes long; a turn may have {ANSWER_LIMIT}"
-            raise ApplicationError(message, type="AnswerTooLarge", non_retryable=True)
-        if (number := len(tool_calls(answer.items))) > CALLS_LIMIT:
-            message = f"the model made {number} calls at once; a turn may have {CALLS_LIMIT}"
-            raise ApplicationError(message, type="TooManyCalls", non_retryable=True)
-        turn = await self._turn(agent, call, answer)
-        self._prefixes.keep(conversation.append(answer.items), call.prefix)
+        turn = await self._bounded(agent, call, answer)
+        self._prefixes.keep(conversation.append(turn.items), call.prefix)
         return turn
 
     def _agent(self, call: ModelCallInput) -> Agent:
@@ -119,14 +118,22 @@ class ModelCalls:
         except Exception as error:
             raise as_application_error(error) from None  # A chained error would be written to the history too.
 
+    async def _bounded(self, agent: Agent, call: ModelCallInput, answer: Answer) -> ModelTurn:
+        if (size := _size(answer)) > ANSWER_LIMIT:
+            return self._too_long(agent, call, answer, size)
+        if (number := len(tool_calls(answer.items))) > CALLS_LIMIT:
+            message = f"the model made {number} calls at once; a turn may have {CALLS_LIMIT}"
+            raise ApplicationError(message, type="TooManyCalls", non_retryable=True)
+        turn = await self._turn(agent, call, answer)
+        if await bounds.fits(turn):
+            return turn
+        if bounds.is_stored(turn):
+            message = "the external storage is down, and does not take the model's answer"
+            raise ApplicationError(message, type="StorageDown", next_retry_delay=_SLOW)
+        return self._too_long(agent, call, answer, size)
+
     async def _turn(self, agent: Agent, call: ModelCallInput, answer: Answer) -> ModelTurn:
-        # Only what is not the default is set: turns are stored, one by one, for as long as the history is.
-        fields: dict[str, object] = {"items": answer.items, "usage": answer.usage, "model": answer.model}
-        if call.turn == 1:
-            fields |= {"max_turns": agent.max_turns, "attributes": self._attributes, "version": RULES_VERSION}
-            fields["continue_after"] = self._continue_after
-            if agent.max_tool_calls is not None:
-                fields["max_tool_calls"] = agent.max_tool_calls
+        fields = self._facts(agent, call, answer) | {"items": answer.items}
         calls = tool_calls(answer.items)
         if calls or call.turn == 1:
             fields["agent_version"] = agent.version
@@ -136,11 +143,43 @@ class ModelCalls:
             fields |= _output(agent.output_type, answer.text or "")
         return ModelTurn.model_validate(fields)
 
+    def _facts(self, agent: Agent, call: ModelCallInput, answer: Answer) -> dict[str, object]:
+        # Only what is not the default is set: turns are stored, one by one, for as long as the history is.
+        usage, price = answer.usage, self._prices.get(agent.model.id)
+        if price is not None:
+            usage = usage.model_copy(update={"cost": price.cost(usage.input_tokens, usage.output_tokens)})
+        fields: dict[str, object] = {"items": [], "usage": usage, "model": answer.model}
+        if call.turn == 1:
+            fields |= {"max_turns": agent.max_turns, "attributes": self._attributes, "version": RULES_VERSION}
+            fields["continue_after"] = self._continue_after
+            if agent.max_tool_calls is not None:
+                fields["max_tool_calls"] = agent.max_tool_calls
+            if agent.budget is not None:
+                fields["budget"] = agent.budget
+            if agent.max_context_tokens is not None:
+                fields["max_context_tokens"] = agent.max_context_tokens
+        return fields
+
+    def _too_long(self, agent: Agent, call: ModelCallInput, answer: Answer, size: int) -> ModelTurn:
+        """The turn of an answer that no history takes: the model is told, and its tokens are counted."""
+        # A result that the server refuses would make the paid call again, for ever.
+        follow_up = (
+            f"Your answer was {size} bytes long, with {len(tool_calls(answer.items))} tool calls, and was not kept: an "
+            f"answer may have {ANSWER_LIMIT} bytes. Answer again, shorter, or with fewer calls at once."
+        )
+        note = {"role": "assistant", "content": f"[an answer of {size} bytes, which was not kept]"}
+        fields = self._facts(agent, call, answer) | {"items": [note], "follow_up": follow_up}
+        if call.turn == 1:
+            fields["agent_version"] = agent.version
+        return ModelTurn.model_validate(fields)
+
     async def _gates(self, agent: Agent, call: ModelCallInput, calls: list[ToolCall]) -> dict[str, object]:
         """What the turn says of how its calls are gated: worked out here, once, and recorded with it."""
         work = partial(_gates, agent, call, calls, activity.info().workflow_id or "")
         # Functions of the user's own may block: they are given a thread.
         gates = await asyncio.to_thread(work) if agent.gates_block else work()
+        if (share := OUTPUTS_LIMIT // len(calls)) < bounds.OUTPUT_LIMIT:
+            gates = {name: gate.model_copy(update={"output_limit": share}) for name, gate in gates.items()}
         if (size := sum(len(gate.model_dump_json()) for gate in gates.values())) > GATES_LIMIT:
             message = f"the gates of the turn are {size} bytes long; they may have {GATES_LIMIT}"
             raise ApplicationError(message, type="GatesTooLarge", non_retryable=True)
@@ -151,6 +190,11 @@ class ModelCalls:
         if self._notices:
             fields["notices"] = True
         return fields
+
+
+def _size(answer: Answer) -> int:
+    """Bytes of what the run takes from an answer. Ids of calls come back with what the calls are answered."""
+    return len(canonical(answer.items)) + sum(len(canonical(each.call_id)) for each in tool_calls(answer.items))
 
 
 def _gates(agent: Agent, call: ModelCallInput, calls: list[ToolCall], run_id: str) -> dict[str, Gate]:

@@ -18,6 +18,8 @@ from assent.protocol import Checked, CheckInput
 from assent.render import bounded
 from assent.tools import GateContext, Tool
 
+from . import bounds
+
 PROBLEM = 2_000
 """Characters of a problem that whoever sent it is told."""
 
@@ -37,7 +39,8 @@ class Checks:
         if agent is None or tool is None:
             return Checked(problem=f"agent {check.agent!r} has no tool named {check.tool!r} on the worker that looked")
         # Types, gates and groups may be the user's own code, which may block.
-        return await asyncio.to_thread(partial(_checked, agent, tool, check, activity.info().workflow_id or ""))
+        found = await asyncio.to_thread(partial(_checked, agent, tool, check, activity.info().workflow_id or ""))
+        return found if await bounds.fits(found) else Checked(problem="its gate is too large to be kept")
 
 
 def _checked(agent: Agent, tool: Tool, check: CheckInput, run_id: str) -> Checked:

@@ -44,12 +44,20 @@ class Prefixes:
         """
         if call.prefix is None:
             return Conversation().append(call.delta)
-        entry = self._entries.get(_key(call.prefix.digest))
+        return await self.named(call.prefix, call.delta)
+
+    async def named(self, prefix: Prefix, delta: list[Item]) -> Conversation:
+        """The conversation of this name, with *delta* behind it.
+
+        Raises:
+            HistoryError: as `conversation`.
+        """
+        entry = self._entries.get(_key(prefix.digest))
         if entry is not None:
             self.hits += 1
-            return entry.conversation.append(call.delta)
+            return entry.conversation.append(delta)
         self.misses += 1
-        return _checked(await _rebuilt(), call.prefix, call.delta)
+        return _checked(await _rebuilt(), prefix, delta)
 
     def keep(self, conversation: Conversation, replaces: Prefix | None) -> None:
         """Keep a conversation for the run's next model call, in place of the shorter one it grew from."""
@@ -60,6 +68,11 @@ class Prefixes:
         size += sum(len(canonical(item)) for item in conversation.items[known:])
         if size <= self._entries.maxsize:
             self._entries[_key(conversation.digest)] = _Entry(conversation, size)
+
+    def replace(self, conversation: Conversation, longer: Prefix) -> None:
+        """Keep a conversation in place of the longer one that it makes do without."""
+        self._entries.pop(_key(longer.digest), None)
+        self.keep(conversation, None)
 
 
 def _key(digest: str) -> tuple[str, str]:

@@ -6,6 +6,7 @@ was under way. The workflow cannot tell: its code sees a signal the same, howeve
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from temporalio import activity
@@ -23,8 +24,9 @@ _RESET: Final = WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_RESET_WORKFLO
 async def opened_before_a_reset(authorization: Authorization) -> bool:
     """Whether what *authorization* approves began to wait before the newest reset of the run; in its activity.
 
-    What never waited in the open, because a grant or an edit was enough, counts as from before. A run that was never
-    reset pays nothing for the question; one that went on in new executions, the first event of each.
+    What an edit put in the place of another began to wait when that did: a reset may have applied the edit again. What
+    never waited in the open, because a grant was enough, counts as from before. A run that was never reset pays nothing
+    for the question; one that went on in new executions, the first event of each.
     """
     info = activity.info()
     if authorization.execution_id in {None, info.workflow_run_id} or info.workflow_id is None:
@@ -32,11 +34,16 @@ async def opened_before_a_reset(authorization: Authorization) -> bool:
     executions = await _executions(info.workflow_id, info.workflow_run_id or "")
     if not any(was_reset for _, was_reset in executions):
         return False
+    ids = [each for each in (authorization.requirement_id, authorization.follows) if each is not None]
+    # Each execution may list it again, so that only the oldest one that does says when it began to wait.
+    before: bool | None = None
+    reset_since = False
     for execution, _ in executions:
-        reset, opened = await _places(info.workflow_id, execution, authorization.requirement_id)
-        if opened or reset:
-            return opened < reset
-    return False
+        reset, opened = await _places(info.workflow_id, execution, ids)
+        if opened:
+            before = reset_since or opened < reset
+        reset_since = reset_since or reset > 0
+    return reset_since if before is None else before
 
 
 async def _executions(workflow_id: str, execution: str) -> list[tuple[str, bool]]:
@@ -56,14 +63,14 @@ async def _executions(workflow_id: str, execution: str) -> list[tuple[str, bool]
     return found
 
 
-async def _places(workflow_id: str, execution: str, requirement_id: str) -> tuple[int, int]:
-    """The events of an execution in which it was reset, and in which a requirement began to wait; 0 where in none."""
+async def _places(workflow_id: str, execution: str, ids: Sequence[str]) -> tuple[int, int]:
+    """The events of an execution in which it was reset, and in which one of *ids* was first listed; 0 where in none."""
     reset, opened = 0, 0
     async for page in pages(activity.client(), workflow_id, execution):
         for event in page.events:
             if _is_reset(event):
                 reset = event.event_id
-            if not opened and _opens(event, requirement_id):
+            if not opened and _opens(event, ids):
                 opened = event.event_id
     return reset, opened
 
@@ -75,8 +82,9 @@ def _is_reset(event: HistoryEvent) -> bool:
     )
 
 
-def _opens(event: HistoryEvent, requirement_id: str) -> bool:
+def _opens(event: HistoryEvent, ids: Sequence[str]) -> bool:
     if event.event_type != EventType.EVENT_TYPE_WORKFLOW_PROPERTIES_MODIFIED:
         return False
     fields = event.workflow_properties_modified_event_attributes.upserted_memo.fields
-    return protocol.MEMO_PENDING in fields and requirement_id.encode() in fields[protocol.MEMO_PENDING].data
+    listed = fields[protocol.MEMO_PENDING].data if protocol.MEMO_PENDING in fields else b""
+    return any(each.encode() in listed for each in ids)

@@ -23,11 +23,10 @@ from assent.protocol import ToolCallInput, ToolOutcome
 from assent.render import bounded
 from assent.tools import Tool, ToolContext
 
+from . import bounds
 from .heartbeat import heartbeats
 from .resets import opened_before_a_reset
 
-OUTPUT_LIMIT: Final = 256 * 1024
-"""Bytes of a tool's result that reach the model and the history."""
 AGAIN: Final = timedelta(minutes=1)
 """How long a call waits before it is tried again, that the worker which was asked does not serve."""
 ERROR_LIMIT: Final = 2_000
@@ -67,11 +66,14 @@ class ToolCalls:
         tool = agent.tool(name)
         if tool is None:
             return ToolOutcome(refused=f"agent {call.agent!r} has no tool named {name!r} any more")
-        if _attempts(tool, call) == 1 and activity.info().attempt > 1 and call.authorization is not None:
+        if _runs_once(tool, call) and activity.info().attempt > 1:
             raise _once()
         refused = await self._asking(agent, refusal, tool, call)
         if refused is None and call.authorization is not None and await opened_before_a_reset(call.authorization):
             refused = await self._asking(agent, asked_again, tool, call)
+        if refused is not None and not await bounds.fits(refused):
+            why = bounded(refused.refused or "", ERROR_LIMIT)
+            return ToolOutcome(refused=f"{why}; and its gate is too large to be kept")
         return refused or await self._attempt(tool, call)
 
     async def _asking(
@@ -91,9 +93,9 @@ class ToolCalls:
         try:
             async with heartbeats():
                 value = await self._call(tool, arguments)
-            return ToolOutcome(output=_cut(tool.render(value)))
+                return await bounds.of_output(tool.render(value), call.output_limit)
         except asyncio.CancelledError:
-            if _is_stopped_by_hand() and call.authorization is not None and _attempts(tool, call) == 1:
+            if _is_stopped_by_hand() and _runs_once(tool, call):
                 raise _once() from None
             if activity.is_cancelled() or activity.is_worker_shutdown():
                 raise
@@ -174,8 +176,13 @@ def _context(tool: Tool, call: ToolCallInput) -> ToolContext:
     )
 
 
+def _runs_once(tool: Tool, call: ToolCallInput) -> bool:
+    """Whether people decided about the call, and running it twice is not the same as running it once."""
+    return call.authorization is not None and not tool.idempotent
+
+
 def _attempts(tool: Tool, call: ToolCallInput) -> int:
-    if call.authorization is not None and not tool.idempotent:
+    if _runs_once(tool, call):
         return 1
     return (tool.options.attempts or 1) if tool.options else 1
 
@@ -187,11 +194,3 @@ def _words(error: BaseException) -> str:
         said = "(its words cannot be read)"
     text = f"{type(error).__name__}: {said}".encode("utf-8", "backslashreplace").decode("utf-8")
     return bounded(text, ERROR_LIMIT)
-
-
-def _cut(text: str) -> str:
-    data = text.encode("utf-8", "surrogatepass")
-    if len(data) <= OUTPUT_LIMIT:
-        return text
-    kept = data[:OUTPUT_LIMIT].decode("utf-8", "ignore")
-    return f"{kept}\n[cut here: {OUTPUT_LIMIT} of {len(data)} bytes]"

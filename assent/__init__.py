@@ -7,6 +7,7 @@ Write agents with `Agent`, `tool` and `approval`; serve them with `worker.py`; s
 from assent._version import __version__
 from assent.agent import Agent
 from assent.audit import ApprovalRecord, Audit
+from assent.budget import Budget
 from assent.client import AgentClient
 from assent.converter import data_converter
 from assent.decorators import tool
@@ -44,6 +45,7 @@ __all__ = [
     "ApprovalRecord",
     "AssentError",
     "Audit",
+    "Budget",
     "Condition",
     "ConfigurationError",
     "DecisionError",

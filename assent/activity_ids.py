@@ -35,6 +35,11 @@ def check_number(activity_id: str) -> int | None:
     return int(number) if dash and number.isdigit() else None
 
 
+def summary_activity_id(number: int) -> str:
+    """The activity id of a summary of old turns."""
+    return f"summary-{number}"
+
+
 def notices_activity_id(number: int) -> str:
     """The activity id of a batch of notices. Temporal's own would be numbers, as those of model calls are."""
     return f"notices-{number}"

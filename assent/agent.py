@@ -13,6 +13,8 @@ from typing import Final
 
 from pydantic import JsonValue, PydanticUserError, TypeAdapter
 
+from assent.budget import Budget
+from assent.compaction import LEAST
 from assent.decorators import tool_from
 from assent.digest import canonical, sha256_hex
 from assent.errors import ConfigurationError
@@ -34,12 +36,13 @@ class Agent:
     without one, the tools' own flags do. *output_type* is a type that the final answer must fit (a pydantic model, a
     dataclass, anything pydantic reads); the model is asked again where it does not. *max_turns* bounds the model calls
     of one run, *max_tool_calls* its tool calls: what is beyond is answered to the model as denied. *groups* says who
-    is in the groups that `@approval(approvers=…)` names: a mapping, or a function of the name.
+    is in the groups that `@approval(approvers=…)` names: a mapping, or a function of the name. *budget* is what a run
+    may use.
 
     Raises:
         ConfigurationError: the name is empty or holds other characters than letters, digits, `_`, `.`, `-`; two tools
             share a name; a tool is not one; the output type has no JSON schema; *max_turns* is below 1, or
-            *max_tool_calls* below 0; *groups* is neither a mapping nor a function.
+            *max_tool_calls* below 0; *groups* is neither a mapping nor a function; *budget* bounds nothing.
 
     Pure; safe in workflow code.
     """
@@ -53,6 +56,8 @@ class Agent:
     max_turns: int = MAX_TURNS
     max_tool_calls: int | None = None
     groups: Groups | None = None
+    budget: Budget | None = None
+    max_context_tokens: int | None = None
     _tools: dict[str, Tool] = field(init=False, repr=False, compare=False, default_factory=dict[str, Tool])
 
     def __post_init__(self) -> None:
@@ -68,6 +73,13 @@ class Agent:
             raise ConfigurationError(message)
         if self.groups is not None and not isinstance(self.groups, Mapping) and takes(self.groups) not in {1, 2}:
             message = f"agent {self.name!r}: groups is {self.groups!r}; give a mapping, or a function of a group's name"
+            raise ConfigurationError(message)
+        if self.budget is not None:
+            self.budget.check()
+        if self.max_context_tokens is not None and self.max_context_tokens < LEAST:
+            message = (
+                f"agent {self.name!r}: max_context_tokens is {self.max_context_tokens}; it must be at least {LEAST}"
+            )
             raise ConfigurationError(message)
         for each in self.tools:
             self._add(tool_from(each))
@@ -104,7 +116,10 @@ class Agent:
         schema and what is declared about it. Not the code of tools: which that was, the worker's build says.
         """
         made = [self.name, self.model.model_dump(mode="json"), self.instructions, self.policy_version()]
-        bounds = [self.max_turns, self.max_tool_calls, self.output_schema]
+        budget = None if self.budget is None else self.budget.model_dump(mode="json")
+        bounds = [self.max_turns, self.max_tool_calls, self.output_schema, budget]
+        if self.max_context_tokens is not None:
+            bounds.append(self.max_context_tokens)
         return sha256_hex(canonical([_VERSION, *made, *bounds, [_declared(each) for each in self.all_tools]]))[:16]
 
     @cached_property

@@ -204,13 +204,15 @@ def _objection(found: Requirement, decision: Decision, context: Context) -> str 
 
 
 def _approval_objection(found: Requirement, decision: Approve, context: Context) -> str | None:
-    if found.kind not in {"confirmation", "outcome"}:
+    if found.kind not in {"confirmation", "outcome", "budget"}:
         return "this call waits for a result or for values: use submit_result or submit_input, or reject it"
     special = decision.arguments is not None or decision.remember is not None
     if special and found.version < 2:
         return "it began to wait before there were edits and grants: reject it and say what to change"
     if special and found.kind == "outcome":
         return "this asks what came of a call: approve it as it is to run it again, or submit_result what came of it"
+    if special and found.kind == "budget":
+        return "this asks for more budget: approve it as it is, or reject it"
     if decision.arguments is not None and decision.remember is not None:
         return "an approval is edited or remembered, not both: edit this call, and remember a later one"
     if decision.remember is not None and found.needed > 1:
@@ -340,7 +342,8 @@ def _approved(found: Requirement, vote: Vote) -> Ruling:
     if missing > 0:
         counted = found.model_copy(update={"votes": [*found.votes, vote]})
         return Ruling(_result(counted, "recorded", f"counted; {missing} more needed"), counted)
-    settled = _settle(found, vote, status="approved", execution="running")
+    execution = None if found.kind == "budget" else "running"
+    settled = _settle(found, vote, status="approved", execution=execution)
     return Ruling(_result(settled, "approved", f"approved by {vote.by}"), settled)
 
 

@@ -123,11 +123,29 @@ class RunRecord(Stored):
     events: list[Citation]
 
 
+class SummaryPart(Stored):
+    """What a summary replaced: how many *items* of the conversation of that *digest*, and what stayed behind them.
+
+    *text* is the summary as the model made it; None where it failed. *left_out*: it had failed too often, and the model
+    is told that the items are left out.
+    """
+
+    items: int
+    kept: int
+    digest: str
+    text: Digested | None = None
+    left_out: bool = False
+
+
 class TurnRecord(Stored):
-    """One model call: which model, how many tokens, how often it was tried, on which worker."""
+    """One model call: which model, how many tokens, how often it was tried, on which worker.
+
+    With *summary* it was no turn of the run: after that *turn*, it summarised older ones.
+    """
 
     record: Literal["turn"] = "turn"
     turn: int
+    summary: SummaryPart | None = None
     model: str
     agent_version: str
     policy_version: str

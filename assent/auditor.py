@@ -13,7 +13,7 @@ from temporalio.api.enums.v1 import EventType
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.api.update.v1 import Request as UpdateRequest
 
-from assent import activity_ids, protocol, sending, sources
+from assent import dossiers, protocol, sending, sources
 from assent.approvals import cancel
 from assent.audit import Audit, Citation, MessageRecord, RunRecord, Sent
 from assent.chain import Missing, Page, goes_on_in
@@ -29,6 +29,8 @@ from assent.events import (
     ModelAnswered,
     ModelFailed,
     RunTool,
+    Summarise,
+    Summarised,
     ToolAnswered,
     ToolLost,
 )
@@ -37,7 +39,7 @@ from assent.messages import read_request
 from assent.protocol import RunRequest
 from assent.requirements import Requirement
 from assent.run import Run, state_of
-from assent.witness import Scheduling, Witness
+from assent.witness import Scheduling, Witness, activity_id_of
 
 _CLOSED: Final = {
     EventType.EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED: "completed",
@@ -95,7 +97,7 @@ class Auditor:
         self._files: dict[str, RequirementFile] = {}
         self._calls: dict[tuple[int, str], CallFile] = {}
         self._grants: dict[str, GrantFile] = {}
-        self._turns: list[TurnFile] = []
+        self._turns: list[TurnFile | dossiers.SummaryFile] = []
         self._messages: list[Sent] = []
         self._checking: dict[int, Sent] = {}
 
@@ -179,14 +181,14 @@ class Auditor:
                 self._message(happening)
             case CheckAnswered(number=number):
                 self._checked(happening, number)
-            case ModelAnswered() | ModelFailed():
+            case ModelAnswered() | ModelFailed() | Summarised():
                 self._model_closed(happening)
             case ToolAnswered() | ToolLost():
                 self._tool_closed(happening)
             case _:
                 self._now.started.pop(sources.scheduled_id_of(happening.source), None)
         for command in happening.step.commands:
-            if isinstance(command, RunTool | CallModel | CheckCall):
+            if isinstance(command, RunTool | CallModel | Summarise | CheckCall):
                 self._commanded(happening, command)
 
     # -- requirements and grants --------------------------------------------------------------------------------------
@@ -257,7 +259,7 @@ class Auditor:
     # -- what ran -----------------------------------------------------------------------------------------------------
 
     def _commanded(self, happening: Happening, command: Scheduling) -> None:
-        identity = _activity_id(command)
+        identity = activity_id_of(command)
         working = self._begin_tool(command) if isinstance(command, RunTool) else None
         waiting = self._now.scheduled[identity]
         if waiting:
@@ -273,7 +275,7 @@ class Auditor:
         if working is not None:
             working.scheduled, working.cited = scheduled, self._now.cite(scheduled)
             self._now.working[scheduled.event_id] = working
-        elif isinstance(command, CallModel):
+        elif isinstance(command, CallModel | Summarise):
             self._now.asking[scheduled.event_id] = scheduled
 
     def _begin_tool(self, command: RunTool) -> Working:
@@ -302,6 +304,8 @@ class Auditor:
         elif isinstance(event, ModelAnswered):
             self._turns.append(TurnFile(happening.before.turn, event.turn, None, around, cites))
             self._calls_of(happening, event, cites[-1])
+        elif isinstance(event, Summarised):
+            self._turns.append(dossiers.SummaryFile(happening.before, happening.step.run, event, around, cites))
 
     def _calls_of(self, happening: Happening, event: ModelAnswered, cite: Citation) -> None:
         """The calls of a turn that nobody is asked about."""
@@ -378,16 +382,6 @@ class Auditor:
                 events=self._events,
             ),
         )
-
-
-def _activity_id(command: Scheduling) -> str:
-    match command:
-        case RunTool(turn=turn, position=position):
-            return activity_ids.tool_activity_id(turn, position)
-        case CallModel(input=call):
-            return activity_ids.model_activity_id(call.turn)
-        case CheckCall(number=number):
-            return activity_ids.check_activity_id(number)
 
 
 def _request(first: HistoryEvent) -> RunRequest | None:

@@ -9,12 +9,14 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import cast
 
+from assent import messages
 from assent.approvals import edited_text, fold_name
 from assent.conversation import ToolCall, tool_calls
 from assent.digest import requirement_id
+from assent.errors import MessageError
 from assent.events import MessageReceived, ModelAnswered, RunTool, ToolAnswered
+from assent.inbound import Approve, Reject, Revoke, SubmitInput, SubmitResult
 from assent.protocol import Gate, ToolCallInput
 from assent.requirements import Requirement, Vote
 from assent.run import Run
@@ -37,13 +39,15 @@ class Authority:
 
     def heard(self, event: MessageReceived) -> None:
         """A message arrived."""
-        body = event.arguments[0] if len(event.arguments) == 1 else None
-        fields = cast("dict[str, object]", body) if isinstance(body, dict) else {}
-        named, by = fields.get("id"), fields.get("by")
-        if isinstance(named, str) and isinstance(by, str):
-            self._said[by.strip()].add(named.strip().lower())
-        if fields.get("arguments") is not None:
-            self._edits.add(edited_text(fields["arguments"]))
+        try:
+            message = messages.read(event.name, event.arguments)
+        except MessageError:
+            return
+        # As the message is read, not as it was typed: what counts as white space around a name is for one to say.
+        if isinstance(message, Approve | Reject | Revoke | SubmitInput | SubmitResult):
+            self._said[message.by].add(message.id.strip().lower())
+        if isinstance(message, Approve) and message.arguments is not None:
+            self._edits.add(edited_text(message.arguments))
 
     def left(self, run: Run) -> None:
         """An execution that is gone left this behind: who sent its votes, and what its gates were, only it could say.

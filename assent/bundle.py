@@ -134,10 +134,13 @@ def new_bundle(path: Path, *, workflow_id: str, overwrite: bool = False) -> Gene
 
     I/O; not in workflow code.
     """
-    if path.exists() and not overwrite:
-        raise BundleError(_exists(path))
     try:
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        if path.exists() and not overwrite:
+            raise BundleError(_exists(path))
+        if path.is_dir():
+            raise BundleError(f"the bundle {path} cannot be written: it is a folder")
+        # Not named after *path*, whose name may be as long as names can be.
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".bundle.")
     except OSError as error:
         raise BundleError(f"the bundle {path} cannot be written: {error.strerror}") from None
     temporary = Path(name)
@@ -194,15 +197,18 @@ def _writing(file: IO[bytes], workflow_id: str) -> Generator[BundleWriter]:
 
 
 def _place(temporary: Path, path: Path, *, overwrite: bool) -> None:
-    if overwrite:
-        temporary.replace(path)
-        return
     try:
-        path.hardlink_to(temporary)  # Unlike a rename, it never replaces what another export put there meanwhile.
+        if not overwrite:
+            path.hardlink_to(temporary)  # Unlike a rename, it never replaces what another export put there meanwhile.
+            return
     except FileExistsError:
         raise BundleError(_exists(path)) from None
-    except OSError:  # A file system without hard links.
+    except OSError:
+        pass  # A file system without hard links.
+    try:
         temporary.replace(path)
+    except OSError as error:
+        raise BundleError(f"the bundle {path} cannot be written: {error.strerror}") from None
 
 
 def _exists(path: Path) -> str:

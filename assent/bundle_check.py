@@ -102,7 +102,7 @@ def _opened(archive: ZipFile, exact: Check, public_key: Path | None, rebuild: Re
     chain = _check("events", lambda: _events(archive, claimed))
     checks = (
         exact,
-        Check("statement", True, f"of {shown(claimed.workflow_id)}, exported {claimed.exported_at.isoformat()}"),
+        Check("statement", True, f"of {shown(claimed.run_id)}, exported {claimed.exported_at.isoformat()}"),
         _check("digests", lambda: _digests(archive, statement)),
         chain,
         _check("records", lambda: _records(archive, claimed, rebuild)) if rebuild and chain.ok else _unbuilt(chain),
@@ -176,24 +176,23 @@ def _digest(archive: ZipFile, name: str) -> str:
 
 
 def _events(archive: ZipFile, claimed: Predicate) -> str:
-    contents = Contents(claimed.workflow_id)
+    contents = Contents(claimed.run_id)
     for line in _lines(archive, EVENTS):
         contents.add(line)
-    found = contents.predicate(
-        claimed.workflow_id, exported_at=claimed.exported_at, assent_version=claimed.assent_version
-    )
+    found = contents.predicate(claimed.run_id, exported_at=claimed.exported_at, assent_version=claimed.assent_version)
     if found.chain_head != claimed.chain_head:
         raise BundleError(f"the chain over the events ends in {found.chain_head}, the statement's in another head")
     if found != claimed:
         raise BundleError("the statement's counts or executions are not those of the events")
-    gone = [execution.run_id for execution in found.executions if execution.missing]
+    gone = [execution.execution_id for execution in found.executions if execution.missing]
     lack = f"; incomplete: {shown(', '.join(gone))} could not be had" if gone else ""
-    return f"{found.events} events of {len(found.executions)} executions, chain head {found.chain_head}{lack}"
+    of = "1 execution" if len(found.executions) == 1 else f"{len(found.executions)} executions"
+    return f"{found.events} events of {of}, chain head {found.chain_head}{lack}"
 
 
 def _records(archive: ZipFile, claimed: Predicate, rebuild: Rebuild) -> str:
     try:
-        rebuilt = rebuild(claimed.workflow_id, _lines(archive, EVENTS))
+        rebuilt = rebuild(claimed.run_id, _lines(archive, EVENTS))
         count, differs = _compared(zip_longest(_lines(archive, RECORDS), rebuilt))
     except BundleError:
         raise

@@ -184,5 +184,5 @@ def _told(check: Check, kept: bytes, again: Sequence[tuple[Audit, Verification]]
 def _read(kept: bytes) -> Verification | None:
     try:
         return Verification.model_validate(cast("object", json.loads(kept)))
-    except (ValidationError, ValueError):
+    except (ValidationError, ValueError, RecursionError):
         return None

@@ -49,6 +49,12 @@ class Caller:
     requested_by: str | None
     turn: int
     policy: PermissionPolicy | None = None
+    compacted: bool = False
+
+    @property
+    def scope(self) -> str:
+        """Within what call ids are unique: once old turns are no longer shown, a provider may name a call as in one."""
+        return f"{self.first_run_id}/{self.turn}" if self.compacted else self.first_run_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +213,7 @@ def run_tool(caller: Caller, position: int, call: ToolCall, gate: Gate, approved
         "agent": caller.agent,
         "call_id": call.call_id,
         "arguments": call.arguments,
-        "key": idempotency_key(caller.workflow_id, caller.first_run_id, call.call_id),
+        "key": idempotency_key(caller.workflow_id, caller.scope, call.call_id),
     }
     if caller.requested_by is not None:
         fields["requested_by"] = caller.requested_by
@@ -217,6 +223,8 @@ def run_tool(caller: Caller, position: int, call: ToolCall, gate: Gate, approved
             fields["values"] = approved.values
     if caller.policy is not None:
         fields["policy"] = caller.policy
+    if gate.output_limit is not None:
+        fields["output_limit"] = gate.output_limit
     return RunTool(
         position=position,
         turn=caller.turn,
@@ -236,6 +244,7 @@ def _authorization(caller: Caller, approved: Requirement) -> Authorization:
         expires_at=approved.expires_at,
         approved_by=[vote.by for vote in approved.votes if vote.verdict != "reject"],
         execution_id=caller.first_run_id,
+        **({"follows": approved.follows} if approved.edited_by is not None else {}),
     )
 
 

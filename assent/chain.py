@@ -13,6 +13,7 @@ from typing import Final
 from temporalio.api.enums.v1 import EventType
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import Client, WorkflowHandle, WorkflowHistoryEventAsyncIterator
+from temporalio.converter import DataConverter
 from temporalio.service import RPCError, RPCStatusCode
 
 from assent import protocol
@@ -21,6 +22,9 @@ from assent.errors import HistoryError
 
 _PAUSES: Final = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 """Seconds between tries to reach a server that went away; the last again and again."""
+_GOING_ON: Final = frozenset(
+    f"workflow_execution_{how}_event_attributes" for how in ("continued_as_new", "completed", "failed", "timed_out")
+)
 _AWAY: Final = frozenset({RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.CANCELLED})
 
 
@@ -79,12 +83,20 @@ async def chain(client: Client, workflow_id: str, execution_id: str) -> AsyncIte
         RPCError: as `executions`.
         HistoryError: it is the history of another workflow, or its payload codec fails.
     """
+    last: HistoryEvent | None = None
     for each in await executions(client, workflow_id, execution_id):
         if isinstance(each, Missing):
             yield each
         else:
             async for page in pages(client, workflow_id, each):
+                last = page.events[-1]
                 yield page
+    # The run may have gone on in another execution since it was asked which is the newest.
+    while last is not None and (after := goes_on_in(last)):
+        last = None
+        async for page in pages(client, workflow_id, after):
+            last = page.events[-1]
+            yield page
 
 
 async def following(client: Client, workflow_id: str, execution_id: str, *, whole: bool) -> AsyncIterator[Page]:
@@ -110,8 +122,12 @@ async def following(client: Client, workflow_id: str, execution_id: str, *, whol
 
 
 def goes_on_in(event: HistoryEvent) -> str:
-    """The id of the execution that the run goes on in after *event*, the last of another; empty where it ended."""
-    return event.workflow_execution_continued_as_new_event_attributes.new_execution_run_id
+    """The id of the execution that the run goes on in after *event*, the last of another; empty where it ended.
+
+    Not by continue-as-new alone: whoever starts a run may ask for retries, or give it a schedule.
+    """
+    name = event.WhichOneof("attributes") or ""
+    return str(getattr(getattr(event, name), "new_execution_run_id", "")) if name in _GOING_ON else ""
 
 
 async def pages(client: Client, workflow_id: str, execution_id: str, *, wait: bool = False) -> AsyncIterator[Page]:
@@ -137,9 +153,13 @@ async def pages(client: Client, workflow_id: str, execution_id: str, *, wait: bo
         if stored:
             told = stored[-1].event_id
             _check_type(workflow_id, stored[0])
-            yield Page(execution_id, await decoded_events(client.data_converter.payload_codec, stored), stored)
+            yield Page(execution_id, await _decoded(client.data_converter, stored), stored)
         if not iterator.next_page_token:
             return
+
+
+async def _decoded(converter: DataConverter, stored: Sequence[HistoryEvent]) -> Sequence[HistoryEvent]:
+    return await decoded_events(converter.payload_codec, stored, converter.external_storage)
 
 
 def _iterator(handle: WorkflowHandle[object, object], *, wait: bool) -> WorkflowHistoryEventAsyncIterator:

@@ -12,33 +12,27 @@ from collections.abc import AsyncGenerator, Sequence
 from datetime import datetime
 from typing import Final, Literal, Unpack
 
+from pydantic import JsonValue
 from temporalio.client import Client
-from temporalio.common import (
-    TypedSearchAttributes,
-    WorkflowIDConflictPolicy,
-    WorkflowIDReusePolicy,
-)
+from temporalio.common import Priority, TypedSearchAttributes
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from assent import connection, inbox, protocol
 from assent.audit import Audit
-from assent.errors import (
-    DecisionError,
-    MessageError,
-    RequirementNotFoundError,
-    ServerUnreachableError,
-)
+from assent.budget import Budget
+from assent.deciding import message_of
+from assent.errors import DecisionError, MessageError, RunNotFoundError, ServerUnreachableError
 from assent.filters import Filters, Sort, Wanted, sorted_runs
-from assent.handle import RunHandle
+from assent.handle import RunHandle, decide_all
 from assent.lookup import SEARCHED, Asked, Histories, as_wanted, holder, open_records, paged
 from assent.messages import read_request
 from assent.paging import Page, PendingPage, check_limit, position_of, token_of
 from assent.policy import PermissionPolicy
-from assent.protocol import ApprovalType, DecisionResult, RunRequest, request_memo
+from assent.protocol import ApprovalType, RunRequest
 from assent.records import Approval, PendingRun
 from assent.requirements import RequirementStatus, RunState
-from assent.starting import attributes_of, details_of, summary_of
+from assent.starting import attributes_of, begin, check_own, exists, priority_of
 from assent.statistics import Statistics
 from assent.statistics_reader import read_statistics
 from assent.watching import RunEvent
@@ -87,34 +81,77 @@ class AgentClient:
     async def start(
         self,
         agent: str,
-        input: str,
+        input: str = "",
         *,
         requested_by: str | None = None,
         id: str | None = None,
         max_turns: int | None = None,
         max_tool_calls: int | None = None,
         policy: PermissionPolicy | None = None,
+        priority: int | None = None,
+        conversation: bool = False,
+        budget: Budget | None = None,
     ) -> RunHandle:
         """Start a run. With an *id* that a run has already, this is that run: starting is idempotent.
 
-        *max_turns*, *max_tool_calls* and *policy* can only tighten what the agent has of its own.
+        *max_turns*, *max_tool_calls*, *policy* and *budget* can only tighten what the agent has of its own. Where
+        workers are behind, runs of *priority* 1 come first, those of 5 last (3 where none is given), and among equals
+        those of each *requested_by* by turns, if the server has fairness.
+
+        A *conversation* stays open after an answer, until `RunHandle.close`; it may begin without an *input*. To one
+        that is there already nothing is said: that is what `send_message` is for.
 
         Raises:
-            MessageError: *agent* or *input* is empty, or too long, or another kind of workflow has the *id*.
+            MessageError: *agent* or *input* is empty, or too long, *priority* is not 1 to 5, or another kind of
+                workflow has the *id*.
             ServerUnreachableError: the server does not answer.
         """
         asked: dict[str, object] = {"requested_by": requested_by, "max_turns": max_turns, "policy": policy}
-        asked["max_tool_calls"] = max_tool_calls
+        asked |= {"max_tool_calls": max_tool_calls, "conversation": conversation or None, "budget": budget}
         given = {name: value for name, value in asked.items() if value is not None}
         request = read_request(({"agent": agent, "input": input, **given},))
-        run_id = id or f"{agent}-{uuid.uuid4().hex[:12]}"
+        run = self.run(id or f"{agent}-{uuid.uuid4().hex[:12]}")
         try:
-            await self._start(request, run_id)
+            await self._start(request, run.id, priority_of(request, priority))
         except WorkflowAlreadyStartedError:
-            await self._check_own(run_id)
+            await check_own(run)
         except RPCError as error:
             raise _not_answered(error) from error
-        return RunHandle(self.temporal, run_id)
+        return run
+
+    async def send_message(
+        self, run_id: str, content: str, *, by: str, agent: str | None = None, requested_by: str | None = None
+    ) -> RunHandle:
+        """Say something in a conversation; with an *agent*, begin the conversation with it where there is none.
+
+        Beginning and saying are one call to the server: of two at the same time one begins, and both are heard. A run
+        that is there already takes it, whatever its agent, and also where it is no conversation. *requested_by* is who
+        asked for a conversation that begins, *by* unless it is given. Needs no worker; `RunHandle.ask` waits for the
+        answer.
+
+        Raises:
+            MessageError: *content* or *by* is empty or too long, or another kind of workflow has the id.
+            RunNotFoundError: the conversation has ended; or there is none, and no *agent* to begin one with.
+            ServerUnreachableError: the server does not answer.
+        """
+        run = self.run(run_id)
+        if agent is None:
+            await run.send_message(content, by=by)
+            return run
+        body = message_of(content, by)
+        asked = {"agent": agent, "input": "", "requested_by": requested_by or by.strip(), "conversation": True}
+        request = read_request((asked,))
+        # The server signals whatever has the id, so what that is is asked first.
+        if await exists(run):
+            await check_own(run)
+        try:
+            await self._start(request, run_id, priority_of(request, None), body)
+        except WorkflowAlreadyStartedError:
+            message = f"the conversation {run_id!r} has ended; begin another, under another id"
+            raise RunNotFoundError(message) from None
+        except RPCError as error:
+            raise _not_answered(error) from error
+        return run
 
     def run(self, run_id: str) -> RunHandle:
         """The run of this id; whether there is one shows at the first call."""
@@ -131,22 +168,7 @@ class AgentClient:
                 result instead. What could be decided was.
             NoWorkerError, RunNotFoundError: as `RunHandle.approve`.
         """
-        run = self.run(state.id)
-        results: list[DecisionResult] = []
-        for requirement in state.active_requirements:
-            try:
-                if approved:
-                    results.append(await run.approve(requirement, by=by, reason=reason))
-                else:
-                    results.append(await run.reject(requirement, by=by, reason=reason or "not approved"))
-            except RequirementNotFoundError as error:
-                results.append(DecisionResult(status="unknown", tool=requirement.tool, detail=str(error)))
-        wrong = [result for result in results if result.status not in {"approved", "rejected", "recorded", "duplicate"}]
-        if wrong:
-            told = "; ".join(f"{result.tool}: {result.status}: {result.detail}" for result in wrong)
-            message = f"run {state.id!r} was not resumed as asked: {told}"
-            raise DecisionError(message)
-        return run
+        return await decide_all(self.run(state.id), state, approved=approved, by=by, reason=reason)
 
     # -- the inbox ----------------------------------------------------------------------------------------------------
 
@@ -215,11 +237,12 @@ class AgentClient:
         could not be true otherwise. Those of ended runs are kept by this client, and not read again for the next page.
 
         Raises:
-            MessageError: *page_token* is none, or of other filters.
+            MessageError: no approval has such a *status* or *approval_type*; *page_token* is none, or of other filters.
             RunNotFoundError: there is no run *run_id*.
             ServerUnreachableError: the server does not answer.
         """
         asked = Asked(status, approval_type, agent, tool, run_id, requested_by)
+        asked.check()
         check_limit(limit)
         after = position_of(asked, page_token)
         return paged(await self._records(asked), asked, limit, after)
@@ -316,28 +339,13 @@ class AgentClient:
 
     # -- inside -------------------------------------------------------------------------------------------------------
 
-    async def _start(self, request: RunRequest, run_id: str) -> None:
+    async def _start(
+        self, request: RunRequest, run_id: str, priority: Priority, message: dict[str, JsonValue] | None = None
+    ) -> None:
         attributes = TypedSearchAttributes.empty
         if await self._registered():
-            attributes = attributes_of(request)
-        await self.temporal.start_workflow(
-            protocol.WORKFLOW,
-            request,
-            id=run_id,
-            task_queue=self.task_queue,
-            id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
-            id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
-            memo={protocol.MEMO_REQUEST: request_memo(request)},
-            search_attributes=attributes,
-            static_summary=summary_of(request),
-            static_details=details_of(request),
-        )
-
-    async def _check_own(self, run_id: str) -> None:
-        description = await self.run(run_id).description()
-        if description.workflow_type != protocol.WORKFLOW:
-            message = f"the id {run_id!r} is taken by a workflow of type {description.workflow_type!r}; choose another"
-            raise MessageError(message)
+            attributes = attributes_of(request, message)
+        await begin(self.temporal, self.task_queue, request, run_id, attributes, priority, message)
 
     async def _registered(self) -> bool:
         # They do not go away again, but a worker may register them at any time.

@@ -49,6 +49,9 @@ def choices(kind: RequirementKind, fields: Sequence[InputField] = ()) -> list[Ch
             Choice("again", APPROVE, {}, "run it again"),
             Choice("give up", REJECT, {"reason": WHY}, "give up; the model is told why"),
         ]
+    if kind == "budget":
+        end = Choice("end", REJECT, {"reason": WHY}, "use no more: the run ends")
+        return [Choice("extend", APPROVE, {}, "give as much again, and go on"), end]
     return [Choice("approve", APPROVE), reject]
 
 
@@ -72,6 +75,15 @@ def _blank(schema: dict[str, JsonValue]) -> JsonValue:
 
 
 # -- the commands -----------------------------------------------------------------------------------------------------
+
+
+def talking_commands(program: str, run_id: str, by: str = "YOUR NAME") -> list[tuple[str, str]]:
+    """The commands that go on with an idle conversation and that end it, each with a word for it."""
+    run, name = shlex.quote(run_id), shlex.quote(by)
+    return [
+        ("go on", f"{program} send-message {run} TEXT --by {name}"),
+        ("end it", f"{program} close {run} --by {name}"),
+    ]
 
 
 def assent_command(program: str, run_id: str, short_id: str, choice: Choice) -> str:

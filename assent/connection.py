@@ -10,18 +10,20 @@ import atexit
 import dataclasses
 import time
 from datetime import timedelta
+from functools import cache
 from typing import Final
 
 from temporalio.api.enums.v1 import IndexedValueType
 from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest, ListSearchAttributesRequest
 from temporalio.client import Client
 from temporalio.envconfig import ClientConfig
-from temporalio.service import RPCError
+from temporalio.service import RPCError, RPCStatusCode
 
 from assent import protocol
 from assent.converter import data_converter
 from assent.errors import ConfigurationError, ServerUnreachableError
-from assent.payload_codec import configured_codec
+from assent.payload_codec import configured_codec, encoding
+from assent.storage import configured_storage
 
 DEFAULT_ADDRESS: Final = "localhost:7233"
 CONNECT_TIMEOUT: Final = 10.0
@@ -33,10 +35,15 @@ _ATTRIBUTES: Final = {
     protocol.ATTRIBUTE_REQUESTED_BY: IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD,
 }
 _RPC: Final = timedelta(seconds=10)
+_PASSING: Final = frozenset(
+    {RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.UNKNOWN, RPCStatusCode.CANCELLED}
+)
+"""What a server answers, or its connection, that starts or stops; no word about what it permits."""
 
 
+@cache
 def exit_cleanly() -> None:
-    """Arrange for the process to end without aborting; every program that connects calls this once.
+    """Arrange for the process to end without aborting. `connect` does; a program that connects otherwise calls it.
 
     A Python process that has connected a Temporal client aborts at exit in 30 to 57 % of cases (sdk-python #300);
     a pause of 50 ms at exit brought that to none in 30.
@@ -47,10 +54,11 @@ def exit_cleanly() -> None:
 async def connect(address: str | None = None, *, namespace: str | None = None, profile: str | None = None) -> Client:
     """A Temporal client, from the arguments, else the environment, else the profile file, else `localhost:7233`.
 
-    It encodes what it stores with the codec that `ASSENT_PAYLOAD_CODEC` names, if it names one.
+    It encodes what it stores with the codec that `ASSENT_PAYLOAD_CODEC` names, and keeps what is large in the storage
+    that `ASSENT_STORAGE` names, where they name one.
 
     Raises:
-        ConfigurationError: the environment or the profile file cannot be read, or the codec not be loaded.
+        ConfigurationError: the environment or the profile file cannot be read, or the codec or storage not be had.
         ServerUnreachableError: nothing answers at the address within 10 seconds.
     """
     try:
@@ -62,7 +70,8 @@ async def connect(address: str | None = None, *, namespace: str | None = None, p
     config["target_host"] = target
     if namespace is not None:
         config["namespace"] = namespace
-    converter = dataclasses.replace(data_converter, payload_codec=configured_codec())
+    exit_cleanly()
+    converter = dataclasses.replace(encoding(data_converter, configured_codec()), external_storage=configured_storage())
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT):
             return await Client.connect(**config, data_converter=converter)
@@ -79,7 +88,7 @@ async def missing_attributes(client: Client) -> list[str]:
         RPCError: the server refuses to tell.
     """
     known = await client.operator_service.list_search_attributes(
-        ListSearchAttributesRequest(namespace=client.namespace), timeout=_RPC
+        ListSearchAttributesRequest(namespace=client.namespace), retry=True, timeout=_RPC
     )
     for name, kind in _ATTRIBUTES.items():
         if known.custom_attributes.get(name, kind) != kind:
@@ -101,7 +110,7 @@ async def register_attributes(client: Client) -> list[str]:
             request = AddSearchAttributesRequest(
                 namespace=client.namespace, search_attributes={name: _ATTRIBUTES[name] for name in missing}
             )
-            await client.operator_service.add_search_attributes(request, timeout=_RPC)
+            await client.operator_service.add_search_attributes(request, retry=True, timeout=_RPC)
             await _until_registered(client)
     except RPCError as error:
         message = f"the search attributes cannot be registered: {error.message}; ask whoever may to run: assent setup"
@@ -110,10 +119,18 @@ async def register_attributes(client: Client) -> list[str]:
 
 
 async def attributes_usable(client: Client) -> bool:
-    """Whether runs may upsert the Assent search attributes: they are registered now, or could be."""
+    """Whether runs may upsert the Assent search attributes: they are registered now, or could be.
+
+    Raises:
+        ServerUnreachableError: the server does not answer. It may well permit them: runs begun without them would be
+            in no inbox that asks for them.
+    """
     try:
         await register_attributes(client)
-    except ConfigurationError:
+    except ConfigurationError as error:
+        if isinstance(error.__cause__, RPCError) and error.__cause__.status in _PASSING:
+            message = f"the Temporal server does not answer: {error.__cause__.message}"
+            raise ServerUnreachableError(message) from error
         return False
     return True
 

@@ -18,7 +18,15 @@ from rich.console import Console
 from rich.text import Text
 
 from assent.approvals import RESULT_SHOWN
-from assent.commands import assent_command, choices, revoke_command, show_command, typed, watch_command
+from assent.commands import (
+    assent_command,
+    choices,
+    revoke_command,
+    show_command,
+    talking_commands,
+    typed,
+    watch_command,
+)
 from assent.conversation import ToolCall
 from assent.facts import Fact, edit_of, facts_of, grant_words, more_to_approve
 from assent.protocol import InputField, RequirementKind
@@ -35,7 +43,7 @@ PIPE_WIDTH: Final = 100_000
 NARROWEST: Final = 40
 _STYLES: Final[dict[RunEventKind, str]] = {
     "waiting": "bold yellow", "decided": "bold", "not_counted": "yellow", "completed": "bold green",
-    "failed": "bold red", "cancelled": "bold red", "expired": "bold red", "lost": "bold red",
+    "idle": "green", "failed": "bold red", "cancelled": "bold red", "expired": "bold red", "lost": "bold red",
     "granted": "bold", "remembered": "bold", "revoked": "bold", "superseded": "bold", "escalated": "yellow",
     "reminded": "yellow",
 }  # fmt: skip
@@ -45,7 +53,7 @@ _WHOLE: Final[frozenset[RunEventKind]] = frozenset(
 """Events that are never shortened: what people and time did."""
 _OPTIONS: Final = (
     "--arguments JSON, all of them, which run instead",
-    "--remember-uses N, --remember-for 2h, which let further calls of the tool through",
+    "--remember-uses N, --remember-for 2h: for further calls",
 )
 GROWING: Final = 8
 """Lines of an answer that are shown while it is written."""
@@ -289,8 +297,16 @@ def print_event(console: Console, event: RunEvent, run_id: str, program: str | N
             field(console, name, command)
     elif event.kind == "remembered" and program is not None and event.grant is not None:
         field(console, "revoke", revoke_command(program, run_id, event.grant[:8]))
-    elif event.kind in {"completed", "failed"} and event.text:
-        quoted(console, "answer" if event.kind == "completed" else "error", event.text)
+    elif event.kind in {"completed", "failed", "idle"} and event.text:
+        quoted(console, "error" if event.kind == "failed" else "answer", event.text)
+    if event.kind == "idle" and program is not None:
+        print_talking(console, run_id, program)
+
+
+def print_talking(console: Console, run_id: str, program: str, by: str = "YOUR NAME") -> None:
+    """How to go on with an idle conversation, and how to end it."""
+    for name, command in talking_commands(program, run_id, by):
+        field(console, name, command)
 
 
 def event_row(
@@ -300,7 +316,7 @@ def event_row(
     label = event.kind.replace("_", " ")
     time = f"{event.at.astimezone(UTC):%H:%M:%SZ}  "
     row = Text.assemble(lead or "", (time, "dim"), (f"{label:<15}", _STYLES.get(event.kind, "")))
-    more = f": {event.text}" if answer and event.text and event.kind in {"completed", "failed"} else ""
+    more = f": {event.text}" if answer and event.text and event.kind in {"completed", "failed", "idle"} else ""
     whole = one_line(_meaning(event) + more)
     room = max(console.width - cell_len(row.plain), NARROWEST // 2)
     shown = whole if event.kind in _WHOLE else fit(whole, room)
@@ -342,6 +358,7 @@ def _meaning(event: RunEvent) -> str:
         "tool_started": f"{call} {event.arguments}",
         "tool_finished": f"{call}: {event.text}{more}",
         "completed": f"after turn {event.turn}",
+        "idle": f"after turn {event.turn}; waits for the next message",
         "failed": f"in turn {event.turn}",
         "cancelled": f"in turn {event.turn}",
     }

@@ -34,6 +34,20 @@ SENT: Final = "no worker has read it yet; it counts once one runs"
 Signal = Literal["approve", "reject", "submit_result", "submit_input"]
 
 
+class Told(Stored):
+    """What a message to a run came to: as `DecisionResult`, or `sent` where no worker has read it yet."""
+
+    run_id: str
+    status: DecisionStatus | Literal["sent"]
+    detail: str
+    by: str
+
+    @property
+    def taken(self) -> bool:
+        """Whether the message counts, or will as soon as a worker runs."""
+        return self.status in {"recorded", "sent"}
+
+
 class Outcome(Stored):
     """What a decision came to: as `DecisionResult`, or `sent` where no worker has read it yet.
 
@@ -156,6 +170,21 @@ async def revoke(
         by=by,
         grant=grant.id,
     )
+
+
+async def tell(
+    run: RunHandle, signal: str, body: Mapping[str, JsonValue], *, within: timedelta = ANSWER_TIMEOUT
+) -> Told:
+    """Send what is about no requirement, and say what came of it: a message, or the end of a conversation.
+
+    Raises:
+        MessageError: the body does not fit; nothing was sent.
+        RunNotFoundError: there is no run of this id.
+        ServerUnreachableError: the server does not answer.
+    """
+    by, result = await _sent(run, signal, body, within, "nothing can be said to it any more")
+    status, detail = (result.status, result.detail) if result else ("sent", SENT)
+    return Told(run_id=run.id, status=status, detail=detail, by=by)
 
 
 async def _sent(

@@ -41,6 +41,7 @@ _QUESTIONS: Final[dict[RequirementKind, tuple[str, str]]] = {
     "external": ("y: hand in its result, e: it failed, n: reject it [y/e/n] ", "yen"),
     "input": ("y: fill it in, n: reject it [y/n] ", "yn"),
     "outcome": ("h: it happened, a: run it again, g: give up [h/a/g] ", "hag"),
+    "budget": ("Extend the budget? n ends the run. [y/n] ", "yn"),
 }
 _WORDS: Final = {"yes": "y", "no": "n", "edit": "e", "happened": "h", "again": "a", "give up": "g"}
 
@@ -131,12 +132,13 @@ class Dialogue:
             question, letters = "Approve it? [y/n] ", "yn"
         answer = await self._choice(f"{named(self.approver)}: {question}", letters)
         if answer in {"n", "g"}:
-            return "reject", {"reason": await self._text("Why not? The model is told: ")}
+            told = "The run ends with it: " if kind == "budget" else "The model is told: "
+            return "reject", {"reason": await self._text(f"Why not? {told}")}
         if kind == "confirmation":
             return ("approve", {}) if answer == "y" else await self._edited()
         if kind == "input":
             return await self._filled_in()
-        if answer == "a":
+        if answer == "a" or kind == "budget":
             return "approve", {}
         if answer == "e":
             return "submit_result", {"error": await self._text("How did it fail? ")}

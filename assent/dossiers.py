@@ -22,18 +22,21 @@ from assent.audit import (
     GrantRecord,
     RunRecord,
     Sent,
+    SummaryPart,
     ToolRun,
     TurnRecord,
 )
 from assent.calls import answer_of, gate_of
+from assent.compaction import Summary
 from assent.conversation import ToolCall, tool_calls
 from assent.digest import text_digest
-from assent.events import Failure, RunTool, ToolAnswered, ToolLost
+from assent.events import Failure, RunTool, Summarised, ToolAnswered, ToolLost
 from assent.protocol import Gate, ModelTurn, RunRequest, ToolOutcome, Usage
 from assent.records import fields_of
 from assent.render import bounded
 from assent.requirements import Attempt, Grant, Requirement
 from assent.run import Run
+from assent.summaries import is_left_out
 
 FAILURE_SHOWN: Final = 500
 BY_THE_SERVER: Final = frozenset({"terminated", "timed out"})
@@ -70,6 +73,9 @@ class Working:
         else:
             self.outcome, text = _lost(event, closed), event.failure.message
         self.result = sources.digested(text)
+        if isinstance(event, ToolAnswered) and event.outcome.size is not None and event.outcome.sha256 is not None:
+            # The output was cut: the record tells of the whole.
+            self.result = self.result.model_copy(update={"size": event.outcome.size, "sha256": event.outcome.sha256})
 
     def record(self, *, over: bool) -> ToolRun:
         """The record; *over* says that the run has ended."""
@@ -232,6 +238,40 @@ class TurnFile:
             finished_at=sources.time_of(last),
             failure=f"{self.failure.kind}: {self.failure.message}" if self.failure else None,
             events=self.cites,
+        )
+
+
+@dataclass(slots=True)
+class SummaryFile:
+    """A summary that is over: the run *before* and *after* that, what came of it, and the events around it."""
+
+    before: Run
+    after: Run
+    event: Summarised
+    around: Sequence[HistoryEvent]
+    cites: list[Citation]
+    turn: None = None
+
+    def record(self) -> TurnRecord:
+        """The record."""
+        made = self.event.summary
+        failure = made if isinstance(made, Failure) else None
+        record = TurnFile(self.before.turn, None, failure, self.around, self.cites).record()
+        fields: dict[str, object] = {"summary": self._part()}
+        if isinstance(made, Summary):
+            fields |= {"model": made.model, "usage": made.usage}
+        return record.model_copy(update=fields)
+
+    def _part(self) -> SummaryPart:
+        wanted = self.before.compaction.under_way if self.before.compaction else None
+        made = self.event.summary
+        text = None if isinstance(made, Failure) else made.summary.strip() or None
+        return SummaryPart(
+            items=wanted.replaced if wanted else 0,
+            kept=wanted.keep if wanted else 0,
+            digest=self.before.conversation.digest,
+            text=None if text is None else sources.digested(text),
+            left_out=is_left_out(self.event, self.before, self.after),
         )
 
 

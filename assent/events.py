@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
+from assent.compaction import SummariseInput, Summary
 from assent.protocol import (
     Checked,
     CheckInput,
@@ -70,6 +71,14 @@ class ModelFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class Summarised:
+    """A summary of old turns was made, or could not be."""
+
+    at: datetime
+    summary: Summary | Failure
+
+
+@dataclass(frozen=True, slots=True)
 class ToolAnswered:
     """A tool's activity came back. *position* is the call's place in its turn, *nonces* as in `ModelAnswered`."""
 
@@ -116,6 +125,14 @@ class MessageReceived:
 
 
 @dataclass(frozen=True, slots=True)
+class BudgetReached:
+    """The run asks for more than its budget. *nonces* as in `ModelAnswered`."""
+
+    at: datetime
+    nonces: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass(frozen=True, slots=True)
 class CancelRequested:
     """Somebody asked for the run to be cancelled."""
 
@@ -126,11 +143,13 @@ Event = (
     Started
     | ModelAnswered
     | ModelFailed
+    | Summarised
     | ToolAnswered
     | ToolLost
     | CheckAnswered
     | TimeReached
     | MessageReceived
+    | BudgetReached
     | CancelRequested
 )
 
@@ -140,6 +159,13 @@ class CallModel:
     """Schedule `call_model`."""
 
     input: ModelCallInput
+
+
+@dataclass(frozen=True, slots=True)
+class Summarise:
+    """Schedule `summarise_conversation`."""
+
+    input: SummariseInput
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +186,13 @@ class CheckCall:
 
     number: int
     input: CheckInput
+
+
+@dataclass(frozen=True, slots=True)
+class AskBudget:
+    """Draw a nonce for this call id, and tell the run with `BudgetReached`, at once."""
+
+    call_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,4 +228,4 @@ class Cancel:
     """End the run as cancelled."""
 
 
-Command = CallModel | RunTool | CheckCall | SendNotices | WakeAt | Complete | Fail | Cancel
+Command = CallModel | Summarise | RunTool | CheckCall | AskBudget | SendNotices | WakeAt | Complete | Fail | Cancel

@@ -97,7 +97,7 @@ def _keeps_the_asker_out(requirement: Requirement) -> bool:
 
 
 _NOT_BY_THE_ASKER: Final = {
-    "confirmation": "approve it", "input": "fill it in", "outcome": "have it run again",
+    "confirmation": "approve it", "input": "fill it in", "outcome": "have it run again", "budget": "extend it",
 }  # fmt: skip
 
 

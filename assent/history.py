@@ -26,6 +26,8 @@ from assent.calls import checked_of, outcome_of, turn_of
 from assent.converter import PLAIN, decoded
 from assent.errors import HistoryError
 from assent.events import (
+    AskBudget,
+    BudgetReached,
     CancelRequested,
     CheckAnswered,
     Event,
@@ -34,12 +36,14 @@ from assent.events import (
     ModelAnswered,
     ModelFailed,
     Started,
+    Summarised,
     TimeReached,
     ToolAnswered,
     ToolLost,
 )
 from assent.requirements import PendingRequirement
 from assent.run import Run, Step, decide
+from assent.summaries import summary_of
 
 _STARTED: Final = EventType.EVENT_TYPE_WORKFLOW_EXECUTION_STARTED
 _TASK_STARTED: Final = EventType.EVENT_TYPE_WORKFLOW_TASK_STARTED
@@ -195,6 +199,8 @@ class Reader:
         if kind == protocol.CALL_MODEL:
             turn = turn_of(value)
             return ModelFailed(at, turn) if isinstance(turn, Failure) else ModelAnswered(at, turn, nonces)
+        if kind == protocol.SUMMARISE:
+            return Summarised(at, summary_of(value))
         if (number := activity_ids.check_number(activity_id)) is not None:
             return CheckAnswered(at, number, checked_of(value))
         position = activity_ids.tool_position(activity_id)
@@ -206,6 +212,8 @@ class Reader:
         kind, activity_id = self._activities[scheduled]
         if kind == protocol.CALL_MODEL:
             return ModelFailed(at, _failure(failure))
+        if kind == protocol.SUMMARISE:
+            return Summarised(at, _failure(failure))
         if (number := activity_ids.check_number(activity_id)) is not None:
             return CheckAnswered(at, number, _failure(failure))
         position = activity_ids.tool_position(activity_id)
@@ -255,10 +263,21 @@ class Follower:
                 step = _decided(before, told)
                 self.run = step.run
                 yield Happening(told.event, before, step, told.source)
+                yield from self._asked(task, told, step)
             if until is not None and until(task):
                 return
         if not self.run.id:
             self.run = self._carried()
+
+    def _asked(self, task: WorkflowTask, told: Told, step: Step) -> Iterator[Happening]:
+        """What the run told itself at once: that it asks for more budget, under a nonce that it drew."""
+        for command in step.commands:
+            if isinstance(command, AskBudget):
+                before = self.run
+                again = Told(BudgetReached(told.event.at, _nonces(task.commands)), told.source)
+                opened = _decided(before, again)
+                self.run = opened.run
+                yield Happening(again.event, before, opened, told.source)
 
     def _carried(self) -> Run:
         """What an execution that no worker has taken up yet will begin with, where it goes on from another."""

@@ -30,6 +30,8 @@ from assent.witness import Witness
 
 BATCH: Final = 500
 """Events that are read before they are handed on."""
+_WORDS: Final = ("json/", "binary/")
+"""How the encodings of payloads begin; in base64, none does."""
 _STARTED: Final = EventType.EVENT_TYPE_WORKFLOW_EXECUTION_STARTED
 _TASK_FAILED: Final = EventType.EVENT_TYPE_WORKFLOW_TASK_FAILED
 _RESET: Final = WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_RESET_WORKFLOW
@@ -113,6 +115,9 @@ def _looked_at(path: Path) -> _File:
     if not found:
         message = f"{path}: it holds no event"
         raise HistoryError(message)
+    if _has_words(found[0]):
+        message = f"{path}: it is the Web UI's download 'Human Readable', which lacks bytes; choose 'Encoded' there"
+        raise HistoryError(message)
     [first] = _events(path, found[:1])
     if first.event_type != _STARTED or first.event_id != 1:
         message = f"{path}: it begins with event {first.event_id}, not with the start of a workflow; it is cut"
@@ -125,6 +130,22 @@ def _looked_at(path: Path) -> _File:
     for event in _resets(path, found):
         execution_id = event.workflow_task_failed_event_attributes.new_run_id or execution_id
     return _File(path, begun.workflow_id, execution_id, begun.continued_execution_run_id)
+
+
+def _has_words(event: Mapping[str, Any]) -> bool:
+    """Whether payloads stand there as what they say, instead of as their bytes in base64."""
+    left: list[object] = [event]
+    while left:
+        value = left.pop()
+        if isinstance(value, list):
+            left += cast("list[object]", value)
+        elif isinstance(value, dict):
+            fields = cast("dict[str, object]", value)
+            encoding = fields.get("encoding")
+            if isinstance(encoding, str) and encoding.startswith(_WORDS):
+                return True
+            left += fields.values()
+    return False
 
 
 def _resets(path: Path, found: Sequence[Mapping[str, Any]]) -> Iterator[HistoryEvent]:

@@ -125,6 +125,13 @@ class Revoke(Inbound):
     reason: _Words | None = Field(default=None, max_length=20_000)
 
 
+class Close(Inbound):
+    """The signal `close`: a conversation ends, at once or with the answer that is under way."""
+
+    by: _Words = _Name
+    reason: _Words | None = Field(default=None, max_length=20_000)
+
+
 class Decide(Inbound):
     """The update `decide`: as `approve`, `reject` or `revoke`, plus the *verdict*, with an answer."""
 

@@ -18,7 +18,7 @@ from temporalio.api.workflow.v1 import WorkflowExecutionInfo
 from temporalio.api.workflowservice.v1 import ListWorkflowExecutionsRequest
 from temporalio.client import Client
 
-from assent import protocol
+from assent import protocol, visibility
 from assent.errors import MessageError
 from assent.filters import Wanted, kept
 from assent.records import PendingRun
@@ -102,11 +102,11 @@ async def page(
 async def total(client: Client, wanted: Wanted, *, registered: bool) -> int | None:
     """How many runs wait, by counting alone; None where that takes reading them. Raises as `pending`."""
     asker = wanted.requested_by
-    if not registered or not wanted.by_server or (asker is not None and protocol.keyword(asker) != asker):
+    if not registered or not wanted.by_server or (asker is not None and visibility.keyword(asker) != asker):
         return None
     unsure = _UNMARKED
     if wanted.tool is not None:
-        unsure = f"({unsure} OR {protocol.ATTRIBUTE_WAITING_ON} = {_quoted(protocol.ANY_TOOL)})"
+        unsure = f"({unsure} OR {protocol.ATTRIBUTE_WAITING_ON} = {_quoted(visibility.ANY_TOOL)})"
     sure, more = await asyncio.gather(
         client.count_workflows(f"{_RUNNING} AND {_conditions(wanted)}"),
         client.count_workflows(f"{_RUNNING} AND {unsure}"),
@@ -238,7 +238,7 @@ def _query(wanted: Wanted, *, registered: bool) -> str:
 def _conditions(wanted: Wanted) -> str:
     conditions = [f"{protocol.ATTRIBUTE_PENDING} > 0", *_names(wanted.agent, wanted.requested_by)]
     if wanted.tool is not None:
-        tools = f"{_quoted(wanted.tool)}, {_quoted(protocol.ANY_TOOL)}"
+        tools = f"{_quoted(wanted.tool)}, {_quoted(visibility.ANY_TOOL)}"
         conditions.append(f"{protocol.ATTRIBUTE_WAITING_ON} IN ({tools})")
     return " AND ".join(conditions)
 
@@ -258,5 +258,5 @@ def _quoted(text: str) -> str:
     except UnicodeEncodeError:
         message = f"{text!r} is no text that can be sent"
         raise MessageError(message) from None
-    escaped = protocol.keyword(text).replace("\\", "\\\\").replace("'", "\\'")
+    escaped = visibility.keyword(text).replace("\\", "\\\\").replace("'", "\\'")
     return f"'{escaped}'"

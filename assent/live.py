@@ -19,6 +19,8 @@ SHOWN: Final = 4_000
 """Characters of an answer that are told, its newest: heartbeats go over the wire every half second."""
 CALLS_SHOWN: Final = 32
 """Names of tools that are told."""
+NAME_SHOWN: Final = 200
+"""Characters of each of them: a name is the model's own too, and a heartbeat over 2 MiB ends its activity."""
 
 
 class LiveText(Stored):
@@ -59,7 +61,7 @@ class TextSoFar:
 
     def call(self, tool: str) -> None:
         """A call of *tool* has begun."""
-        self._calls.append(tool)
+        self._calls.append(tool if len(tool) <= NAME_SHOWN else f"{tool[:NAME_SHOWN]}…")
 
     def told(self, turn: int, attempt: int) -> LiveText | None:
         """What there is to tell of it; None before it has begun."""

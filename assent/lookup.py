@@ -10,7 +10,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Final, get_args
 
 from cachetools import LRUCache
 
@@ -41,6 +41,20 @@ class Asked:
     tool: str | None = None
     run_id: str | None = None
     requested_by: str | None = None
+
+    def check(self) -> None:
+        """Refuse words that no approval has: nothing would be found, and nobody told why.
+
+        Raises:
+            MessageError: there is no such status or type.
+        """
+        for name, given, known in (
+            ("status", self.status, get_args(RequirementStatus)),
+            ("approval_type", self.approval_type, get_args(ApprovalType)),
+        ):
+            if given is not None and given not in known:
+                message = f"{name} is {given!r}; there are: {', '.join(known)}"
+                raise MessageError(message)
 
     def fits(self, record: Approval) -> bool:
         """Whether a record is one of them. One of type `audit` is a record only once it is decided."""

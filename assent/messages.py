@@ -18,6 +18,7 @@ from assent.errors import MessageError
 from assent.inbound import (
     EVIDENCE_LIMIT,
     Approve,
+    Close,
     Decide,
     Inbound,
     Reject,
@@ -28,6 +29,7 @@ from assent.inbound import (
 )
 from assent.protocol import (
     APPROVE,
+    CLOSE,
     DECIDE,
     DELIVER,
     PROMPT_LIMIT,
@@ -41,15 +43,16 @@ from assent.protocol import (
 from assent.render import bounded, one_line
 
 _M = TypeVar("_M", bound=Inbound)
-Message = Approve | Reject | SubmitResult | SubmitInput | SendMessage | Revoke
+Message = Approve | Reject | SubmitResult | SubmitInput | SendMessage | Revoke | Close
 
-_KINDS: Final[Mapping[str, type[Approve | Reject | SubmitResult | SubmitInput | SendMessage | Revoke]]] = {
+_KINDS: Final[Mapping[str, type[Message]]] = {
     APPROVE: Approve,
     REJECT: Reject,
     SUBMIT_RESULT: SubmitResult,
     SUBMIT_INPUT: SubmitInput,
     SEND_MESSAGE: SendMessage,
     REVOKE: Revoke,
+    CLOSE: Close,
 }
 _EXAMPLE: Final = {
     APPROVE: '{"id": "…", "by": "YOUR NAME"}',
@@ -58,6 +61,7 @@ _EXAMPLE: Final = {
     SUBMIT_INPUT: '{"id": "…", "by": "YOUR NAME", "values": {…}}',
     SEND_MESSAGE: '{"content": "…", "by": "YOUR NAME"}',
     REVOKE: '{"id": "…", "by": "YOUR NAME"}',
+    CLOSE: '{"by": "YOUR NAME"}',
     DECIDE: '{"id": "…", "by": "YOUR NAME", "verdict": "approve"}',
     DELIVER: '{"id": "…", "by": "YOUR NAME", "output": …}',
 }
@@ -111,7 +115,7 @@ def read_request(arguments: tuple[object, ...]) -> RunRequest:
     except ValidationError as error:
         message = f"AgentRun: {problems(error)}: {wanted}"
         raise MessageError(message) from None
-    if not request.input.strip():
+    if not request.input.strip() and not request.conversation:
         message = "AgentRun: input: the prompt is empty; say what the agent is to do"
         raise MessageError(message)
     if request.requested_by is not None and not request.requested_by.strip():

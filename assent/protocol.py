@@ -8,12 +8,12 @@ Pure; safe in workflow code.
 
 from __future__ import annotations
 
-import json
 from datetime import datetime
 from typing import Annotated, Final, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
 
+from assent.budget import Budget
 from assent.policy import PermissionPolicy
 
 WORKFLOW: Final = "AgentRun"
@@ -21,6 +21,7 @@ TASK_QUEUE: Final = "agents"
 CALL_MODEL: Final = "call_model"
 CHECK_CALL: Final = "check_call"
 SEND_NOTICES: Final = "send_notices"
+SUMMARISE: Final = "summarise_conversation"
 ASK_USER: Final = "ask_user"
 
 APPROVE: Final = "approve"
@@ -29,6 +30,7 @@ SUBMIT_RESULT: Final = "submit_result"
 SUBMIT_INPUT: Final = "submit_input"
 SEND_MESSAGE: Final = "send_message"
 REVOKE: Final = "revoke"
+CLOSE: Final = "close"
 DECIDE: Final = "decide"
 DELIVER: Final = "deliver"
 STATE: Final = "state"
@@ -46,9 +48,7 @@ MEMO_REQUEST: Final = "assent_request"
 RULES_VERSION: Final = 2
 """The version of the rules by which calls are decided that this version's workers give with their turns."""
 
-RESERVED_TOOL_NAMES: Final = frozenset(
-    {CALL_MODEL, CHECK_CALL, SEND_NOTICES, "send_notice", "summarise_conversation", ASK_USER}
-)
+RESERVED_TOOL_NAMES: Final = frozenset({CALL_MODEL, CHECK_CALL, SEND_NOTICES, "send_notice", SUMMARISE, ASK_USER})
 """Activity types that Assent uses or will use itself; a tool may not take them."""
 
 Seconds = Annotated[float, Field(ge=1e-6, le=1e10, allow_inf_nan=False)]
@@ -56,10 +56,10 @@ Seconds = Annotated[float, Field(ge=1e-6, le=1e10, allow_inf_nan=False)]
 Item = dict[str, JsonValue]
 """One item of a conversation, in the shape of an input item of the OpenAI Responses API."""
 
-RunStatus = Literal["running", "waiting", "completed", "failed", "cancelled"]
+RunStatus = Literal["running", "waiting", "idle", "completed", "failed", "cancelled"]
 Verdict = Literal["allow", "ask", "deny", "external", "input", "invalid"]
 ApprovalType = Literal["required", "audit"]
-RequirementKind = Literal["confirmation", "input", "external", "outcome"]
+RequirementKind = Literal["confirmation", "input", "external", "outcome", "budget"]
 
 
 class Stored(BaseModel):
@@ -75,8 +75,9 @@ class RunRequest(Stored):
     """The input of the workflow `AgentRun`. Any language may start a run with this JSON.
 
     *agent* is the agent's name on the worker. *input* is the prompt. *requested_by* is who asked, as a claim of the
-    starter. *max_turns* and *max_tool_calls* may lower the agent's own limits, never raise them; *policy* is asked
-    besides the agent's own, and the stricter of the two holds.
+    starter. *max_turns*, *max_tool_calls* and *budget* may lower the agent's own limits, never raise them; *policy* is
+    asked besides the agent's own, and the stricter of the two holds. A *conversation* stays open after an answer, for
+    the next message, until it is closed; it may begin without an *input*. Its limits are for each of its answers.
     """
 
     agent: str = Field(min_length=1, max_length=100)
@@ -85,14 +86,17 @@ class RunRequest(Stored):
     max_turns: int | None = Field(default=None, ge=1)
     max_tool_calls: int | None = Field(default=None, ge=0)
     policy: PermissionPolicy | None = None
+    conversation: bool = False
+    budget: Budget | None = None
 
 
 class Usage(Stored):
-    """Tokens and requests of model calls, summed."""
+    """Tokens and requests of model calls, summed; and what they *cost*, where the worker has a table of prices."""
 
     requests: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
+    cost: float = 0.0
 
     def __add__(self, other: Usage) -> Usage:
         """The sum of both."""
@@ -100,6 +104,7 @@ class Usage(Stored):
             requests=self.requests + other.requests,
             input_tokens=self.input_tokens + other.input_tokens,
             output_tokens=self.output_tokens + other.output_tokens,
+            cost=self.cost + other.cost,
         )
 
 
@@ -173,8 +178,8 @@ class Gate(Stored):
     wait: *expires_after* is a deadline, *remind_every* sends notices. *approval_type* is what `@approval` says.
     *fields* are what a person fills in. *checked* says that the result from outside is checked against the tool's
     return annotation, *failed* that something about the gate could not be worked out (no grant lets such a call
-    through), *stop* that the run ends once the call was executed. *read_as* is how the tool reads the arguments where
-    that is not what they say. What is the default is left out.
+    through), *stop* that the run ends once the call was executed. *read_as* is how the tool reads arguments that say
+    something else, *output_limit* how many bytes of its result are kept. What is the default is left out.
     """
 
     verdict: Verdict
@@ -194,6 +199,7 @@ class Gate(Stored):
     read_as: dict[str, JsonValue] | None = None
     stop: bool = False
     options: ToolOptions | None = None
+    output_limit: int | None = Field(default=None, ge=1)
 
 
 class ModelTurn(Stored):
@@ -223,6 +229,8 @@ class ModelTurn(Stored):
     attributes: bool = False
     notices: bool = False
     continue_after: int | None = Field(default=None, ge=0)
+    budget: Budget | None = None
+    max_context_tokens: int | None = Field(default=None, ge=1)
 
 
 # -- the tool call ----------------------------------------------------------------------------------------------------
@@ -232,7 +240,7 @@ class Authorization(Stored):
     """What the tool's activity checks again before it runs an approved call: every part of the requirement's id.
 
     *execution_id* is Temporal's id of the run's first execution: in another one, after a workflow reset, an approval of
-    before authorises nothing.
+    before authorises nothing. *follows* is the requirement that an edit replaced by this one.
     """
 
     requirement_id: str
@@ -242,13 +250,14 @@ class Authorization(Stored):
     expires_at: datetime | None = None
     approved_by: list[str] = Field(default_factory=list)
     execution_id: str | None = None
+    follows: str | None = None
 
 
 class ToolCallInput(Stored):
     """The input of a tool's activity. *arguments* are the raw bytes (UTF-8 text) that were approved.
 
     They are the model's own, unless a person edited them. *values* are the fields that a person filled in. *policy* is
-    the request's own.
+    the request's own, *output_limit* the gate's.
     """
 
     agent: str
@@ -259,16 +268,28 @@ class ToolCallInput(Stored):
     authorization: Authorization | None = None
     values: dict[str, JsonValue] | None = None
     policy: PermissionPolicy | None = None
+    output_limit: int | None = None
+
+
+class Reference(Stored):
+    """Where the external storage keeps something: the name of its driver, and what that needs to find it again."""
+
+    driver: str
+    claim: dict[str, str]
 
 
 class ToolOutcome(Stored):
     """What came of a tool call: exactly one of *output*, *error* (the tool failed) and *refused* (it did not run).
 
+    Where *output* was cut, *size* (bytes) and *sha256* are those of the whole, and *whole* is where that is stored.
     With *refused*, a *gate* (and its *policy_version*) sends the call to a person again, and *again_after* has it tried
     again after so many seconds, because this worker does not serve it.
     """
 
     output: str | None = None
+    size: int | None = None
+    sha256: str | None = None
+    whole: Reference | None = None
     error: str | None = None
     refused: str | None = None
     gate: Gate | None = None
@@ -361,24 +382,3 @@ class DecisionResult(Stored):
     requirement_id: str | None = None
     tool: str | None = None
     detail: str = ""
-
-
-def request_memo(request: RunRequest | None) -> dict[str, str]:
-    """The memo `assent_request`: who asked which agent, for inboxes where no search attributes are registered."""
-    if request is None:
-        return {}
-    asked = {"requested_by": request.requested_by} if request.requested_by else {}
-    return {"agent": request.agent, **asked}
-
-
-KEYWORDS: Final = 2_000
-"""Bytes (as ASCII JSON) of a search attribute; over 2 KiB the server terminates the run."""
-ANY_TOOL: Final = "*"
-"""Stands in `AssentWaitingOn` for more tools than fit."""
-
-
-def keyword(text: str) -> str:
-    """The beginning of *text* that fits into a search attribute."""
-    while len(json.dumps(text)) > KEYWORDS:
-        text = text[:-1]
-    return text

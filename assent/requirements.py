@@ -10,6 +10,7 @@ from typing import Literal
 
 from pydantic import AwareDatetime, Field, JsonValue
 
+from assent.budget import Budget
 from assent.digest import parse_arguments
 from assent.policy import Condition
 from assent.protocol import ApprovalType, InputField, RequirementKind, RunStatus, Stored, Usage
@@ -177,6 +178,11 @@ class Requirement(Stored):
         return self.status == "pending" and self.kind == "outcome"
 
     @property
+    def needs_budget(self) -> bool:
+        """Whether it waits for a person to extend the run's budget."""
+        return self.status == "pending" and self.kind == "budget"
+
+    @property
     def approved_by(self) -> list[str]:
         """Who has approved it so far, each person once."""
         return [vote.by for vote in self.votes if vote.verdict == "approve"]
@@ -188,7 +194,8 @@ class RunState(Stored):
     *id* is the workflow id, *execution_id* Temporal's id of this execution of it (a workflow reset makes a new one).
     *running* counts the activities under way: tool calls, or the model call. *attempts* are the newest messages that
     did not count, *attempts_dropped* how many older ones the bound pushed out. *tool_calls* counts the calls of the
-    run that were run or waited for. *grants* are the approvals that were remembered, those that ended included.
+    run that were run or waited for, *budget* is what it may use by now. *grants* are the approvals that were
+    remembered, those that ended included.
     """
 
     id: str
@@ -205,6 +212,7 @@ class RunState(Stored):
     running: int = 0
     tool_calls: int = 0
     grants: list[Grant] = Field(default_factory=list[Grant])
+    budget: Budget | None = None
     requirements: list[Requirement] = Field(default_factory=list[Requirement])
     attempts: list[Attempt] = Field(default_factory=list[Attempt])
     attempts_dropped: int = 0
@@ -213,6 +221,11 @@ class RunState(Stored):
     def is_paused(self) -> bool:
         """Whether nothing of the run moves until somebody decides."""
         return self.status == "waiting"
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it is a conversation that waits for the next message."""
+        return self.status == "idle"
 
     @property
     def is_finished(self) -> bool:

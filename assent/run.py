@@ -15,12 +15,14 @@ from datetime import datetime
 from functools import partial
 from typing import Final
 
-from assent import approvals, calls, grants, messages, turns, waiting
+from assent import approvals, calls, compaction, grants, messages, spending, summaries, turns, waiting
+from assent.budget import Budget, tightened
 from assent.calls import Call
 from assent.carried import restore, unsent
 from assent.conversation import EMPTY_DIGEST, Conversation, ToolCall, tool_calls, user_message
 from assent.errors import MessageError
 from assent.events import (
+    BudgetReached,
     CallModel,
     Cancel,
     CheckAnswered,
@@ -34,6 +36,7 @@ from assent.events import (
     ModelFailed,
     SendNotices,
     Started,
+    Summarised,
     TimeReached,
     ToolAnswered,
     ToolLost,
@@ -109,12 +112,15 @@ def _advanced(run: Run, event: Event) -> Step:
             return _model_answered(run, event)
         case ModelFailed(at, failure):
             return turns.fail(run, failure, at)
-        case ToolAnswered():
-            return _tool_answered(run, event)
-        case ToolLost():
-            return _tool_lost(run, event)
+        case Summarised():
+            after = summaries.ended(run, event)
+            return Step(run) if after is None else turns.call_model(after, [], event.at)
+        case ToolAnswered() | ToolLost():
+            return _tool_answered(run, event) if isinstance(event, ToolAnswered) else _tool_lost(run, event)
         case CheckAnswered():
             return waiting.check_answered(run, event)
+        case BudgetReached():
+            return spending.opened(run, event)
         case _:
             return turns.cancel(run, event.at)
 
@@ -122,7 +128,7 @@ def _advanced(run: Run, event: Event) -> Step:
 def _settled(step: Step) -> Step:
     """The step with the run's status set to what the run is now doing."""
     run = step.run
-    if run.ended:
+    if run.ended or run.status == "idle":
         return step
     moving = run.model_running or any(call.running or call.again_at is not None for call in run.calls)
     status: RunStatus = "waiting" if run.pending and not moving else "running"
@@ -169,7 +175,14 @@ def _started(run: Run, event: Started) -> Step:
     except MessageError as error:
         return turns.fail(begun, Failure("InvalidRunRequest", str(error)), event.at)
     limit = min(request.max_turns or MAX_TURNS, MAX_TURNS)
-    begun = replace(begun, request=request, max_turns=limit)
+    closing = run.closing and request.conversation
+    begun = replace(begun, request=request, max_turns=limit, started_at=event.at, closing=closing)
+    if not request.input.strip():
+        # A conversation that begins with whatever is sent to it.
+        idle = replace(begun, status="idle")
+        if begun.queued:
+            return turns.go_on(idle, event.at)
+        return turns.close(idle, event.at) if closing else Step(idle)
     return turns.call_model(begun, [user_message(request.input)], event.at)
 
 
@@ -202,6 +215,9 @@ def _model_answered(run: Run, event: ModelAnswered) -> Step:
         usage=run.usage + turn.usage,
         attributes=run.attributes or turn.attributes,
         continue_after=turn.continue_after if run.turn == 1 else run.continue_after,
+        compaction=compaction.answered(run.compaction, run.turn, turn),
+        budget=_budget(run, turn),
+        allowance=_budget(run, turn) if run.turn == 1 else run.allowance,
         notices=turn.notices if turn.gates else run.notices,
         max_turns=_limit(run, turn),
         max_tool_calls=_lower(run.max_tool_calls, turn.max_tool_calls, _asked(run, turn)),
@@ -213,9 +229,16 @@ def _model_answered(run: Run, event: ModelAnswered) -> Step:
         return _begin_calls(after, wanted, event)
     if turn.follow_up is not None:
         return turns.call_model(after, [user_message(turn.follow_up)], event.at)
-    if after.queued and after.turn < after.max_turns:
+    if after.queued and after.turn - after.turns_before < after.max_turns:
         return turns.call_model(after, [], event.at)
     return turns.complete(after, turn, event.at)
+
+
+def _budget(run: Run, turn: ModelTurn) -> Budget | None:
+    """The budget comes with the first turn; runs that began before a run could go on in new executions knew of none."""
+    if run.turn != 1 or turn.continue_after is None:
+        return run.budget
+    return tightened(turn.budget, run.request.budget if run.request else None)
 
 
 def _limit(run: Run, turn: ModelTurn) -> int:
@@ -257,7 +280,7 @@ class _Beginning:
         gate = calls.gate_of(turn, call)
         made = Call(call, gate, version=turn.version, policy_version=turn.policy_version)
         answer = calls.answer_of(gate)
-        if answer is None and limit is not None and self.counted >= limit:
+        if answer is None and limit is not None and self.counted - self.run.tool_calls_before >= limit:
             answer = f"Denied: the run may make {limit} tool calls, and has made them. Answer with what you have."
         if answer is not None:
             self.begun.append(replace(made, answer=answer))

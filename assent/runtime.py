@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -19,11 +19,13 @@ from pathlib import Path
 from typing import Final, Protocol, cast
 
 from temporalio.client import Client
-from temporalio.worker import Worker
+from temporalio.worker import Worker, WorkerDeploymentConfig
 
 from assent import embedded
 from assent.agent import Agent
+from assent.budget import Price
 from assent.connection import attributes_usable, connect
+from assent.deployments import advice, deployment_config
 from assent.errors import ConfigurationError
 from assent.settings import Settings
 from assent.webhooks import Webhook
@@ -49,7 +51,9 @@ class Activities(Protocol):
 class MakeActivities(Protocol):
     """The class `activities.Activities`."""
 
-    def check(self, agents: Sequence[Agent], webhooks: Sequence[Webhook] = ()) -> None:
+    def check(
+        self, agents: Sequence[Agent], webhooks: Sequence[Webhook] = (), prices: Mapping[str, Price] | None = None
+    ) -> None:
         """Refuse agents that contradict each other, or lack a key, and webhooks that lack a secret."""
         ...
 
@@ -61,6 +65,7 @@ class MakeActivities(Protocol):
         attributes: bool,
         webhooks: Sequence[Webhook],
         continue_after: int,
+        prices: Mapping[str, Price],
     ) -> Activities:
         """The activities of these agents."""
         ...
@@ -77,6 +82,8 @@ class MakeWorker(Protocol):
         activities: Sequence[Callable[..., object]],
         cached_runs: int,
         grace: timedelta,
+        deployment: WorkerDeploymentConfig | None,
+        max_activities_per_second: float | None,
     ) -> Worker:
         """A worker with these activities."""
         ...
@@ -130,12 +137,15 @@ async def serving(
 
     Raises:
         ConfigurationError: the agents contradict each other, a webhook has no usable secret, or the settings name a
-            payload codec that *client* has not.
+            payload codec or storage that *client* has not, or a deployment without a build.
     """
     if settings.payload_codec and client.data_converter.payload_codec is None:
         message = "the settings name a payload codec, and the client has none: set ASSENT_PAYLOAD_CODEC to connect"
         raise ConfigurationError(message)
-    found = halves or installed()
+    if settings.storage and client.data_converter.external_storage is None:
+        message = "the settings name an external storage, and the client has none: set ASSENT_STORAGE to connect"
+        raise ConfigurationError(message)
+    found, deployment = halves or installed(), _deployment(settings)
     attributes = await attributes_usable(client)
     activities = found.activities(
         agents,
@@ -143,6 +153,7 @@ async def serving(
         attributes=attributes,
         webhooks=settings.webhooks,
         continue_after=settings.continue_after,
+        prices=settings.prices,
     )
     try:
         async with found.worker(
@@ -151,6 +162,8 @@ async def serving(
             activities=activities.all,
             cached_runs=settings.cached_runs,
             grace=grace,
+            deployment=deployment,
+            max_activities_per_second=settings.max_activities_per_second,
         ) as worker:
             yield worker
     finally:
@@ -176,7 +189,8 @@ async def run_worker(
         ServerUnreachableError: no Temporal server answers.
     """
     # What is wrong with the agents and webhooks is said before anything is started.
-    halves.activities.check(agents, settings.webhooks)
+    halves.activities.check(agents, settings.webhooks, settings.prices)
+    deployment = _deployment(settings)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -191,9 +205,17 @@ async def run_worker(
             client, web_ui = await reach(), None
         await stack.enter_async_context(serving(client, agents, settings, halves=halves))
         say(f"Serving {', '.join(agent.name for agent in agents)} on task queue {settings.task_queue!r}")
+        if deployment is not None:
+            say(f"Build {settings.build_id!r} of deployment {settings.deployment!r}, {settings.versioning}")
+            if (told := await advice(client, deployment.version)) is not None:
+                say(told)
         say(f"Web UI: {web_ui or 'of your Temporal server'}; stop with Ctrl-C or SIGTERM")
         await stop.wait()
         say("Stopping: running tools may finish")
+
+
+def _deployment(settings: Settings) -> WorkerDeploymentConfig | None:
+    return deployment_config(settings.deployment, settings.build_id, settings.versioning)
 
 
 def _server() -> embedded.Embedded:

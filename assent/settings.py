@@ -10,15 +10,18 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
 from assent.agent import Agent
+from assent.budget import Price
 from assent.errors import ConfigurationError
 from assent.protocol import TASK_QUEUE
 from assent.webhooks import Webhook
+
+Versioning = Literal["auto-upgrade", "pinned"]
 
 
 class Settings(BaseSettings):
@@ -29,9 +32,15 @@ class Settings(BaseSettings):
     `ASSENT_WEBHOOKS`, a JSON list. *continue_after* has a run go on in a new execution (Temporal's continue-as-new)
     after so many events of its history, besides when the server suggests it; 0: only then. *payload_codec* is the
     `module:NAME` of what encrypts all that is stored (`assent.payload_codec`); every `connect` reads it too.
+    *storage* keeps payloads of *storage_threshold* bytes and more outside of histories (`assent.storage`), likewise.
+    *deployment* and *build_id* switch Temporal's worker versioning on, *versioning* is what it does to runs that are
+    under way. *max_activities_per_second* limits the task queue, all its workers together.
+    *prices* is what models cost, by their id: `{"gpt-5-mini": {"input": 0.25, "output": 2}}`, for a million tokens.
     """
 
-    model_config = SettingsConfigDict(env_prefix="ASSENT_", extra="ignore", hide_input_in_errors=True)
+    model_config = SettingsConfigDict(
+        env_prefix="ASSENT_", extra="ignore", hide_input_in_errors=True, validate_assignment=True
+    )
 
     agents: Annotated[list[str], NoDecode] = []
     task_queue: str = TASK_QUEUE
@@ -39,23 +48,34 @@ class Settings(BaseSettings):
     cached_runs: int = 1_000
     webhooks: list[Webhook] = []
     continue_after: Annotated[int, Field(ge=0)] = 0
+    prices: dict[str, Price] = {}
     payload_codec: str = ""
+    storage: str = ""
+    storage_threshold: Annotated[int, Field(ge=16 * 1024)] = 128 * 1024
+    deployment: str = ""
+    build_id: str = ""
+    versioning: Versioning = "auto-upgrade"
+    max_activities_per_second: Annotated[float | None, Field(gt=0, allow_inf_nan=False)] = None
 
     @classmethod
-    def read(cls) -> Settings:
-        """The settings of the environment. I/O; not in workflow code.
+    def read(cls, **given: object) -> Settings:
+        """The settings of the environment, but for what is *given* and not None. I/O; not in workflow code.
 
         Raises:
             ConfigurationError: a variable cannot be read. One line, which does not repeat its value.
         """
         try:
-            return cls()
+            settings = cls()
+            for name, value in given.items():
+                if value is not None:
+                    setattr(settings, name, value)
         except ValidationError as error:
             raise ConfigurationError(_first(error)) from None
         except SettingsError as error:
             # pydantic-settings: `error parsing value for field "webhooks" from source …`.
             name = next((name for name in cls.model_fields if f'"{name}"' in str(error)), "")
             raise ConfigurationError(f"ASSENT_{name.upper()} is not JSON") from None
+        return settings
 
     @field_validator("agents", mode="before")
     @classmethod

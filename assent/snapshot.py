@@ -13,7 +13,9 @@ from typing import Final
 from pydantic import JsonValue
 
 from assent import attempts
+from assent.budget import Budget
 from assent.calls import Call, Caller
+from assent.compaction import Compaction
 from assent.conversation import Conversation
 from assent.events import Command, Failure, MessageReceived
 from assent.messages import Message
@@ -36,9 +38,11 @@ class Check:
 class Run:
     """Everything there is to know about a run, at one moment.
 
-    *prefix* names what the newest model call did not carry. *continue_after* is after how many events of its history
-    the run goes on in a new execution (0: when the server suggests it; None: never). *wake_at* is when its timer fires,
-    if it has one.
+    *turns_before* and *tool_calls_before* are those of earlier answers of a conversation, which the limits do not
+    count; *closing* says that it ends with the answer under way. *budget* is what it may use by now, *allowance* what
+    it was given at first; *held* is what the next model call will carry once the budget is extended. *prefix* names
+    what the newest model call did not carry. *continue_after* is after how many events of its history the run goes on
+    in a new execution (0: when the server suggests it; None: never). *wake_at* is when its timer fires, if it has one.
     """
 
     id: str = ""
@@ -51,9 +55,17 @@ class Run:
     max_turns: int = MAX_TURNS
     max_tool_calls: int | None = None
     tool_calls: int = 0
+    turns_before: int = 0
+    tool_calls_before: int = 0
+    closing: bool = False
+    started_at: datetime | None = None
+    budget: Budget | None = None
+    allowance: Budget | None = None
+    held: tuple[Item, ...] | None = None
     model_running: bool = False
     conversation: Conversation = field(default_factory=Conversation)
     prefix: Prefix | None = None
+    compaction: Compaction | None = None
     calls: tuple[Call, ...] = ()
     queued: tuple[Item, ...] = ()
     queued_size: int = 0
@@ -83,6 +95,11 @@ class Run:
         return [requirement for requirement in self.requirements if requirement.status == "pending"]
 
     @property
+    def is_conversation(self) -> bool:
+        """Whether it stays open after an answer."""
+        return self.request is not None and self.request.conversation
+
+    @property
     def requested_by(self) -> str | None:
         """Who asked for the run, as a claim."""
         return self.request.requested_by if self.request else None
@@ -98,6 +115,7 @@ class Run:
             requested_by=self.requested_by,
             turn=self.turn,
             policy=request.policy if request else None,
+            compacted=self.compaction is not None and self.compaction.made > 0,
         )
 
     def requirement(self, identity: str | None) -> Requirement | None:
@@ -151,6 +169,7 @@ def state_of(run: Run) -> RunState:
         running=int(run.model_running) + len(run.checks) + sum(call.running for call in run.calls),
         tool_calls=run.tool_calls,
         grants=list(run.grants),
+        budget=run.budget,
         requirements=list(run.requirements),
         attempts=list(run.attempts),
         attempts_dropped=run.attempts_dropped,

@@ -37,7 +37,7 @@ class _Claim(BaseModel):
 class Execution(_Claim):
     """One execution of a run, and the ids of its first and last event. *missing*: its events could not be had."""
 
-    run_id: str
+    execution_id: str
     first_event_id: int | None = None
     last_event_id: int | None = None
     missing: bool = False
@@ -50,7 +50,7 @@ class Predicate(_Claim):
     *chain_length* counts the lines of the chain, which are the events and a marker for each execution.
     """
 
-    workflow_id: str
+    run_id: str
     executions: tuple[Execution, ...]
     events: int
     complete: bool
@@ -216,9 +216,9 @@ class Contents:
             case {"eventId": str(number)}:
                 self._event(number, where)
             case {"execution": str(run_id)} if line == execution_line(run_id):
-                self._executions.append(Execution(run_id=run_id))
+                self._executions.append(Execution(execution_id=run_id))
             case {"missing": str(run_id)} if line == missing_line(run_id):
-                self._executions.append(Execution(run_id=run_id, missing=True))
+                self._executions.append(Execution(execution_id=run_id, missing=True))
             case _:
                 raise BundleError(f"{where} is neither an event of a history nor a marker")
         self.chain.extend(line)
@@ -236,7 +236,7 @@ class Contents:
     def predicate(self, workflow_id: str, *, exported_at: datetime, assent_version: str) -> Predicate:
         """The claim that these lines bear out."""
         return Predicate(
-            workflow_id=workflow_id,
+            run_id=workflow_id,
             executions=self.executions,
             events=self.events,
             complete=self.complete,

@@ -21,11 +21,12 @@ from rich.text import Text
 
 from assent.approvals import fold_name
 from assent.console import field as line
-from assent.console import growing, make_console, print_event, print_requirement, quoted
-from assent.dialogue import decide_at_terminal
-from assent.errors import ServerUnreachableError
+from assent.console import growing, make_console, named, print_event, print_requirement, print_talking, quoted
+from assent.dialogue import LINE_LIMIT, decide_at_terminal
+from assent.errors import AssentError, MessageError, ServerUnreachableError
 from assent.handle import RunHandle
 from assent.progress import progress_of, told
+from assent.render import one_line
 from assent.requirements import RunState
 from assent.watching import RunEvent
 
@@ -47,18 +48,25 @@ def os_user() -> str | None:
 
 
 async def follow(
-    run: RunHandle, *, approver: str, console: Console | None = None, ask: bool, program: str = "assent"
+    run: RunHandle,
+    *,
+    approver: str,
+    console: Console | None = None,
+    ask: bool,
+    speaker: str | None = None,
+    program: str = "assent",
 ) -> RunState:
     """Print what happens in *run* until it ends, and answer with its state then.
 
     With *ask*, *approver* is asked about each call that waits (see `assent.dialogue`). Without, the commands that
-    decide are printed, beginning with *program*.
+    decide are printed, beginning with *program*. Where a conversation is idle, *speaker* is asked for the next message;
+    saying nothing ends the following, and leaves the conversation open.
 
     Raises:
         RunNotFoundError: there is no run of this id.
         ServerUnreachableError: the server does not answer any more.
     """
-    desk = Desk(run, approver, console or make_console(), ask=ask, program=program)
+    desk = Desk(run, approver, console or make_console(), ask=ask, speaker=speaker, program=program)
     tasks = [asyncio.ensure_future(work) for work in (desk.watch(), desk.ask_in_turn(), desk.say_what_holds_it_up())]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -117,10 +125,13 @@ class Desk:
     approver: str
     console: Console
     ask: bool
+    speaker: str | None
     program: str
     ended: bool = False
-    _waiting: asyncio.Queue[str] = field(default_factory=asyncio.Queue[str])
-    _asked: str | None = None
+    _waiting: asyncio.Queue[str | int] = field(default_factory=asyncio.Queue[str | int])
+    """Ids of calls, and the turns after which a conversation was idle."""
+    _asked: str | int | None = None
+    _left: bool = False
     _question: asyncio.Task[None] | None = None
     _prompt: str = ""
     _settled: set[str] = field(default_factory=set[str])
@@ -142,22 +153,27 @@ class Desk:
                 continue
             asked = self.ask and event.kind == "waiting"
             self._clear()
-            print_event(self.console, event, self.run.id, None if asked else self.program)
+            talks = event.kind == "idle" and self.speaker is not None
+            print_event(self.console, event, self.run.id, None if asked or talks else self.program)
             self.ended = self.ended or event.kind in {"completed", "failed", "cancelled"}
             if asked and event.requirement_id is not None:
                 self._waiting.put_nowait(event.requirement_id)
+            elif talks:
+                self._waiting.put_nowait(event.turn)
             elif event.kind in {"decided", "expired", "superseded"}:
                 self._withdraw(event)
+            elif event.kind == "model_called" and isinstance(self._asked, int):
+                self._take_back()
             self._show_prompt()
 
     async def ask_in_turn(self) -> None:
-        """Ask about the calls that wait, one after the other, for as long as the run lasts."""
-        keyboard = Keyboard(sys.stdin.fileno()) if self.ask else None
-        while True:
+        """Ask about the calls that wait, and for the next message, one after the other, until nobody says more."""
+        keyboard = Keyboard(sys.stdin.fileno()) if self.ask or self.speaker is not None else None
+        while not self._left:
             self._asked = await self._waiting.get()
             if keyboard is None:
                 continue
-            self._question = asyncio.create_task(self._decide(self._asked, keyboard))
+            self._question = asyncio.create_task(self._put(self._asked, keyboard))
             try:
                 await asyncio.wait({self._question})
             finally:
@@ -198,6 +214,42 @@ class Desk:
             except ServerUnreachableError:
                 await asyncio.sleep(IDLE)
 
+    async def _put(self, about: str | int, keyboard: Keyboard) -> None:
+        """Ask about a call, by its id, or for the message that goes on with a conversation after a turn."""
+        if isinstance(about, str):
+            await self._decide(about, keyboard)
+        else:
+            await self._converse(about, keyboard)
+
+    async def _converse(self, turn: int, keyboard: Keyboard) -> None:
+        state, speaker = await self._state(), self.speaker or ""
+        if not state.is_idle or state.turns != turn:
+            return
+        self.console.print()
+        while (text := await self._read(f"{named(speaker)}> ", keyboard)) is not None and text.strip():
+            try:
+                if len(text.encode()) >= LINE_LIMIT:
+                    message = f"a terminal takes {LINE_LIMIT} bytes in a line, so this may be cut: use send-message"
+                    raise MessageError(message)
+                await self.run.send_message(text, by=speaker)
+            except AssentError as error:
+                line(self.console, "", one_line(str(error)), style="red")
+                if isinstance(error, MessageError):
+                    continue  # Nothing was sent.
+            return
+        self._left = True
+        self.console.print()
+        line(self.console, "open", "the conversation stays open", style="bold")
+        print_talking(self.console, self.run.id, self.program, speaker)
+
+    async def _read(self, prompt: str, keyboard: Keyboard) -> str | None:
+        keyboard.discard()
+        self._prompt = prompt
+        self.console.print(Text(prompt, style="bold"), end="", soft_wrap=True)
+        answer = await keyboard.line()
+        self._prompt = ""
+        return answer
+
     async def _decide(self, identity: str, keyboard: Keyboard) -> None:
         state = await self._state()
         found = next((each for each in state.active_requirements if each.id == identity), None)
@@ -212,12 +264,7 @@ class Desk:
         async def read(prompt: str) -> str | None:
             if identity in self._settled:
                 return None
-            keyboard.discard()
-            self._prompt = prompt
-            self.console.print(Text(prompt, style="bold"), end="", soft_wrap=True)
-            answer = await keyboard.line()
-            self._prompt = ""
-            return answer
+            return await self._read(prompt, keyboard)
 
         await decide_at_terminal(
             self.run, state, found, approver=self.approver, console=self.console, read=read, program=self.program
@@ -228,7 +275,12 @@ class Desk:
         if event.requirement_id is None or event.status == "recorded":
             return
         self._settled.add(event.requirement_id)
-        if self._prompt and self._question is not None and event.requirement_id == self._asked:
+        if event.requirement_id == self._asked:
+            self._take_back()
+
+    def _take_back(self) -> None:
+        """Take back the question that stands there."""
+        if self._prompt and self._question is not None:
             self._prompt = ""
             self._question.cancel()
 

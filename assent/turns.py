@@ -11,17 +11,22 @@ from datetime import datetime
 
 from pydantic import JsonValue
 
-from assent import approvals, attempts
+from assent import approvals, attempts, spending, summaries
 from assent.conversation import fitted, text_of, tool_output
 from assent.events import CallModel, Cancel, Complete, Fail, Failure
 from assent.protocol import DecisionResult, Item, ModelCallInput, ModelTurn, RunResult
+from assent.requirements import Requirement
 from assent.snapshot import Run, Step
 
 
 def call_model(run: Run, delta: list[Item], at: datetime) -> Step:
     """Ask the model again, with what the conversation gained; a run that has used all its turns fails."""
-    if run.turn >= run.max_turns:
-        return fail(run, Failure("MaxTurnsExceeded", f"the run used all of its {run.max_turns} turns"), at)
+    if run.turn - run.turns_before >= run.max_turns:
+        return _exhausted(run, delta, at)
+    if spending.reached(run, at) or spending.asked(run) is not None:
+        return _over_budget(run, delta, at)
+    if (summarising := summaries.begun(run, delta)) is not None:
+        return summarising
     items = [*delta, *run.queued]
     after = replace(
         run,
@@ -75,7 +80,58 @@ def complete(run: Run, turn: ModelTurn, at: datetime) -> Step:
     return _end(run, content, json.loads(content) if turn.structured else None, at)
 
 
+def _exhausted(run: Run, delta: list[Item], at: datetime) -> Step:
+    """A run that has used all its turns fails; a conversation waits for what it is told next, and says why."""
+    failure = Failure("MaxTurnsExceeded", f"the run used all of its {run.max_turns} turns")
+    if not run.is_conversation or run.closing:
+        return fail(run, failure, at)
+    told = run.conversation.append([*delta, *run.queued])
+    return Step(replace(_idle(run), conversation=told, queued=(), queued_size=0, failure=failure))
+
+
+def _over_budget(run: Run, delta: list[Item], at: datetime) -> Step:
+    if run.budget is not None and run.budget.on_reached == "end":
+        return fail(run, spending.failure(run, at), at)
+    return spending.ask(run, delta)
+
+
+def budget_decided(run: Run, requirement: Requirement, at: datetime) -> Step:
+    """What follows the decision about more budget: the model call that was held back, or the end of the run."""
+    if requirement.status == "approved":
+        more = replace(spending.granted(run, requirement, at), held=None)
+        return call_model(more, list(run.held), at) if run.held is not None else Step(more)
+    why = f"{spending.failure(run, at).message}; {requirement.resolved_by} gave no more: {requirement.reason}"
+    return fail(run, Failure("BudgetExhausted", why), at)
+
+
+def _idle(run: Run) -> Run:
+    """A conversation that waits for the next message."""
+    return replace(run, status="idle", model_running=False, calls=())
+
+
+def go_on(run: Run, at: datetime) -> Step:
+    """A conversation asks the model about what it was sent since the last answer; the limits count anew."""
+    begun = replace(
+        run,
+        status="running",
+        content=None,
+        output=None,
+        failure=None,
+        turns_before=run.turn,
+        tool_calls_before=run.tool_calls,
+    )
+    return call_model(begun, [], at)
+
+
+def close(run: Run, at: datetime) -> Step:
+    """End a conversation that waits, with its last answer."""
+    return _end(replace(run, closing=True), run.content or "", run.output, at)
+
+
 def _end(run: Run, content: str, output: JsonValue, at: datetime) -> Step:
+    if run.is_conversation and not run.closing:
+        answered = replace(_idle(run), content=content, output=output)
+        return go_on(answered, at) if answered.queued else Step(answered)
     done = replace(closed(run, at), status="completed", content=content, output=output)
     return Step(done, (Complete(RunResult(content=content, output=output, usage=done.usage, turns=done.turn)),))
 

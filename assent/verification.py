@@ -9,9 +9,7 @@ I/O free, but needs Temporal's protocol buffers; not in workflow code.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
-from datetime import UTC, datetime
-from typing import Final, cast
+from typing import Final
 
 from google.protobuf.json_format import MessageToDict
 from pydantic import ValidationError
@@ -23,6 +21,7 @@ from assent.audit import Audit, Citation
 from assent.authority import Authority
 from assent.carried import carry, restore
 from assent.chain import Missing, Page, goes_on_in
+from assent.comparing import difference, listed, noticed, result_of, timeless
 from assent.digest import canonical, text_digest
 from assent.errors import MessageError
 from assent.events import (
@@ -33,11 +32,12 @@ from assent.events import (
     RunTool,
     SendNotices,
     Started,
+    Summarise,
     ToolAnswered,
 )
 from assent.hash_chain import Chain, execution_line, missing_line
 from assent.history import Happening, arguments_of
-from assent.protocol import NoticesInput, RunResult, ToolCallInput
+from assent.protocol import NoticesInput, ToolCallInput
 from assent.requirements import PendingRequirement
 from assent.run import Run
 from assent.verdicts import SHOWN, WORDS, Check, Name, Problem, Verification, misshown, names
@@ -55,14 +55,24 @@ _CLOSING: Final = frozenset(
         EventType.EVENT_TYPE_WORKFLOW_EXECUTION_TIMED_OUT,
     }
 )
+_OVER: Final = frozenset(
+    {
+        EventType.EVENT_TYPE_ACTIVITY_TASK_COMPLETED,
+        EventType.EVENT_TYPE_ACTIVITY_TASK_FAILED,
+        EventType.EVENT_TYPE_ACTIVITY_TASK_TIMED_OUT,
+        EventType.EVENT_TYPE_ACTIVITY_TASK_CANCELED,
+    }
+)
 _ENDS: Final = {
     _COMPLETED: "completed",
     EventType.EVENT_TYPE_WORKFLOW_EXECUTION_FAILED: "failed",
     EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CANCELED: "cancelled",
 }
-_LATER: Final = frozenset({"requested_by", "policy"})
-"""What older histories do not say to their activities: it became known to these after the histories were recorded."""
-_TYPES: Final = {CallModel: protocol.CALL_MODEL, CheckCall: protocol.CHECK_CALL}
+_TYPES: Final = {
+    CallModel: protocol.CALL_MODEL,
+    CheckCall: protocol.CHECK_CALL,
+    Summarise: protocol.SUMMARISE,
+}
 _MEMO: Final = EventType.EVENT_TYPE_WORKFLOW_PROPERTIES_MODIFIED
 _PATCH: Final = "core_patch"
 _FOREIGN: Final = {
@@ -102,6 +112,7 @@ class Verifier:
         self._carried_by: Run | None = None
         self._shown: dict[str, tuple[PendingRequirement, Citation]] = {}
         self._queue = ""
+        self._parting: set[int] = set()
         self._due: set[str] = set()
         self._noticed: list[tuple[frozenset[str], Citation]] = []
         self._events = 0
@@ -127,6 +138,8 @@ class Verifier:
                 self._memo(event)
             elif event.activity_task_scheduled_event_attributes.activity_type.name == protocol.SEND_NOTICES:
                 self._notices(event)
+            elif event.event_type in _OVER:
+                self._parting.discard(sources.scheduled_id_of(event))
             elif (foreign := _FOREIGN.get(event.event_type)) is not None and not _is_patch(event):
                 self._problem("activities", f"the rules never ask for {foreign}", event)
 
@@ -152,7 +165,7 @@ class Verifier:
                 pass
         for command in happening.step.commands:
             if isinstance(command, SendNotices):
-                self._due |= _noticed(command.input)
+                self._due |= noticed(command.input)
         self._run = happening.step.run
 
     def saw_scheduled(self, happening: Happening, command: Scheduling, scheduled: HistoryEvent | None) -> None:
@@ -166,9 +179,9 @@ class Verifier:
         wanted = command.tool if isinstance(command, RunTool) else _TYPES[type(command)]
         if attributes.activity_type.name != wanted:
             self._problem("activities", f"{attributes.activity_type.name} ran in the place of {wanted}", scheduled)
-        difference = _difference(command, given)
-        if difference is not None:
-            self._problem("activities", f"{wanted} was given another {difference} than the rules say", scheduled)
+        another = difference(command, given)
+        if another is not None:
+            self._problem("activities", f"{wanted} was given another {another} than the rules say", scheduled)
         if isinstance(command, RunTool):
             queue = command.options.task_queue or self._queue
             if attributes.task_queue.name != queue:
@@ -185,14 +198,17 @@ class Verifier:
     # -- the checks ---------------------------------------------------------------------------------------------------
 
     def _begin(self, execution_id: str, first: HistoryEvent) -> None:
-        if self._last is not None and goes_on_in(self._last) != execution_id:
-            self._problem("history", f"execution {execution_id} does not come after {self._execution}", first)
         begun = first.workflow_execution_started_event_attributes
+        # An execution that a workflow reset made is the same link of the chain as the one that was reset.
+        known = {execution_id, begun.original_execution_run_id}
+        if self._last is not None and goes_on_in(self._last) not in known:
+            self._problem("history", f"execution {execution_id} does not come after {self._execution}", first)
         before, self._queue = begun.continued_execution_run_id, begun.task_queue.name
         if before and before not in {self._execution, self._expected}:
             self._problem("history", f"execution {execution_id} goes on from {before}, which is not here", first)
         self._carried_by = self._run if self._execution else None
         self._execution, self._last, self._run = execution_id, None, Run()
+        self._parting = set()
         self._workflow_id = self._workflow_id or begun.workflow_id
         self._extend(execution_line(execution_id))
 
@@ -216,7 +232,7 @@ class Verifier:
         except MessageError as error:
             self._problem("continued", str(error), happening.source)
             return
-        if found is None or carried is None or _timeless(found) != _timeless(carried):
+        if found is None or carried is None or timeless(found) != timeless(carried):
             self._problem("continued", "it began with something else than the execution before left", happening.source)
 
     def _never_begun(self, command: Scheduling) -> None:
@@ -243,11 +259,12 @@ class Verifier:
             self._problem("decisions", text, scheduled)
 
     def _notices(self, event: HistoryEvent) -> None:
-        """Notices on their way out: by the end of the history each must have been due."""
+        """Notices on their way out, for which a run that is over waits a while; each must have been due."""
+        self._parting.add(event.event_id)
         given = arguments_of(event.activity_task_scheduled_event_attributes.input.payloads)
         cite = Citation(execution_id=self._execution, event_id=event.event_id)
         try:
-            self._noticed.append((_noticed(NoticesInput.model_validate(*given)), cite))
+            self._noticed.append((noticed(NoticesInput.model_validate(*given)), cite))
         except (ValidationError, TypeError):
             self._problem("activities", "what notices were given cannot be read", event)
 
@@ -257,7 +274,7 @@ class Verifier:
             return
         [told] = arguments_of([fields[protocol.MEMO_PENDING]])
         try:
-            entries = [PendingRequirement.model_validate(each) for each in _listed(told)]
+            entries = [PendingRequirement.model_validate(each) for each in listed(told)]
         except ValidationError:
             self._problem("inbox", "what the inbox was told cannot be read", event)
             return
@@ -274,8 +291,8 @@ class Verifier:
             HistoryError: there was no history.
         """
         self._check_inbox(audit)
-        for noticed, cite in self._noticed:
-            if not noticed <= self._due:
+        for sent, cite in self._noticed:
+            if not sent <= self._due:
                 self._problem("activities", "notices were sent of what did not happen", cite=cite)
         self._check_end(audit)
         checks = [*(self._check(name) for name in WORDS if name != "names"), names(audit)]
@@ -307,11 +324,11 @@ class Verifier:
         if kind == _COMPLETED:
             closed = self._closing.workflow_execution_completed_event_attributes
             [given] = arguments_of(closed.result.payloads) or (None,)
-            if _result_of(given) != (state.content, state.output, state.usage, state.turns):
+            if result_of(given) != (state.content, state.output, state.usage, state.turns):
                 self._problem("end", "its result is not the one that the rules give", last)
         if kind in _ENDS and _ENDS[kind] != state.status:
             self._problem("end", f"it was closed as {_ENDS[kind]}, and the rules say {state.status}", last)
-        if state.is_finished and kind not in _CLOSING:
+        if state.is_finished and kind not in _CLOSING and not self._parting:
             self._problem("end", f"the run was {state.status}, and its history has no event that says so", last)
 
     def _problem(self, name: Name, text: str, event: HistoryEvent | None = None, cite: Citation | None = None) -> None:
@@ -338,47 +355,3 @@ class Verifier:
 def _is_patch(event: HistoryEvent) -> bool:
     """Whether a marker says which version of the workflow's code ran: the SDK's own, of `workflow.patched`."""
     return event.marker_recorded_event_attributes.marker_name == _PATCH
-
-
-def _timeless(run: Run) -> Run:
-    """A run without the times of what did not count.
-
-    A workflow task without commands that another follows at once (an update refused at the door makes one) is one task
-    with that on replay: the code is told the time of the second then, and was told that of the first before.
-    """
-    at = datetime.min.replace(tzinfo=UTC)
-    return replace(run, attempts=tuple(each.model_copy(update={"at": at}) for each in run.attempts))
-
-
-def _difference(command: Scheduling, given: object) -> str | None:
-    """The field in which an activity's input is not what the rules asked for; None where there is none."""
-    try:
-        found = type(command.input).model_validate(given)
-    except ValidationError:
-        return "input"
-    for name in type(command.input).model_fields:
-        if name in _LATER and name not in found.model_fields_set:
-            continue
-        wanted, had = getattr(command.input, name), getattr(found, name)
-        if name == "authorization" and wanted is not None and had is not None and had.execution_id is None:
-            # Histories from before workflow resets were looked for do not name the execution.
-            wanted = wanted.model_copy(update={"execution_id": None})
-        if wanted != had:
-            return name
-    return None
-
-
-def _noticed(given: NoticesInput) -> frozenset[str]:
-    return frozenset(text_digest(each.model_dump_json()) for each in given.notices)
-
-
-def _result_of(given: object) -> tuple[object, ...] | None:
-    try:
-        result = RunResult.model_validate(given)
-    except ValidationError:
-        return None
-    return result.content, result.output, result.usage, result.turns
-
-
-def _listed(told: object) -> list[object]:
-    return cast("list[object]", told) if isinstance(told, list) else [told]

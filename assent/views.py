@@ -134,6 +134,8 @@ def _headline(run: Run) -> str:
         why = f": {code(bounded(f'{run.failure.kind}: {run.failure.message}', DETAILS_WORDS))}" if run.failure else ""
         return f"**{run.status.capitalize()}** after {turns} of {agent}{asker}{why}"
     waiting = len(run.pending)
+    if run.status == "idle":
+        return f"**Idle** after turn {run.turn} of {agent}{asker}; it waits for the next message"
     if not waiting:
         return f"**{run.status.capitalize()}**, turn {run.turn} of {agent}{asker}; nothing waits for a person"
     calls = "1 call waits" if waiting == 1 else f"{waiting} calls wait"
@@ -161,6 +163,7 @@ _ASKS: Final[dict[RequirementKind, str]] = {
     "external": "Carry out elsewhere, or reject",
     "input": "Fill in, or reject",
     "outcome": "Say what came of",
+    "budget": "Extend the run's budget",
 }
 
 

@@ -9,18 +9,19 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
-from assent import approvals, attempts, calls, deadlines, grants, messages
+from assent import approvals, attempts, calls, deadlines, grants, messages, spending
 from assent.approvals import Checkable, Context, Decision, Ruling
 from assent.calls import Call
 from assent.conversation import user_message
 from assent.digest import canonical, text_digest
 from assent.errors import MessageError
 from assent.events import CheckAnswered, CheckCall, Command, Failure, MessageReceived, ToolAnswered, ToolLost
-from assent.inbound import Approve, Revoke, SendMessage
+from assent.inbound import Approve, Close, Revoke, SendMessage
+from assent.messages import Message
 from assent.protocol import Checked, DecisionResult, Gate
 from assent.requirements import Requirement
 from assent.snapshot import Check, Run, Step
-from assent.turns import next_turn
+from assent.turns import budget_decided, close, fail, go_on, next_turn
 
 CHECKS_AT_ONCE: Final = 20
 CHECKS_LIMIT: Final = 1_000
@@ -49,7 +50,17 @@ def pass_time(run: Run, at: datetime) -> Step:
     for position, call in enumerate(step.run.calls):
         if call.again_at is not None and call.again_at <= at:
             step = _run_again(step, position, call, at)
-    return next_turn(step, at)
+    return _time_over(next_turn(step, at), at)
+
+
+def _time_over(step: Step, at: datetime) -> Step:
+    """End the run, or ask for more, once its time is over: also while it waits for people or tools."""
+    run = step.run
+    due = spending.due_at(run)
+    if run.ended or due is None or due > at or run.budget is None:
+        return step
+    ends = run.budget.on_reached == "end"
+    return merged(step, fail(run, spending.failure(run, at), at) if ends else spending.ask(run))
 
 
 def due_at(run: Run) -> datetime | None:
@@ -57,8 +68,8 @@ def due_at(run: Run) -> datetime | None:
     if run.ended:
         return None
     times = [call.again_at for call in run.calls if call.again_at is not None]
-    first = deadlines.next_due(run.requirements)
-    return min([*times, *([first] if first is not None else [])], default=None)
+    others = (deadlines.next_due(run.requirements), spending.due_at(run))
+    return min([*times, *(each for each in others if each is not None)], default=None)
 
 
 def _answered(step: Step, settled: Requirement, answer: str) -> Step:
@@ -89,6 +100,8 @@ def message_received(run: Run, event: MessageReceived) -> Step:
         return _queue(run, message, event)
     if isinstance(message, Revoke):
         return _revoke(run, message, event)
+    if isinstance(message, Close):
+        return _close(run, message, event)
     ruling = approvals.rule(run.requirements, message, _context(run, event, event.at))
     if ruling.requirement and getattr(message, "remember", None) and len(run.grants) >= grants.GRANTS_LIMIT:
         detail = f"the run has {len(run.grants)} grants already: approve this call alone"
@@ -98,6 +111,15 @@ def message_received(run: Run, event: MessageReceived) -> Step:
     if ruling.check is not None:
         return _begin_check(run, message, ruling.check, event)
     return _ruled(run, ruling, message, event, event.at)
+
+
+def unknown(run: Run, message: Message, at: datetime) -> str | None:
+    """What is said of a message about a requirement or grant that the run does not have; None where it has it."""
+    if isinstance(message, Revoke):
+        _, result = grants.revoke(run.grants, message, at)
+        return result.detail if result.status == "unknown" else None
+    found = approvals.find(run.requirements, getattr(message, "id", ""))
+    return found if isinstance(found, str) else None
 
 
 def _context(run: Run, event: MessageReceived, at: datetime) -> Context:
@@ -120,6 +142,8 @@ def _not_counted(run: Run, event: MessageReceived, result: DecisionResult, by: s
 
 
 def _resolved(run: Run, decided: Requirement, answer: str | None, at: datetime) -> Step:
+    if decided.kind == "budget":
+        return Step(run) if decided.status == "pending" else budget_decided(run, decided, at)
     position = _position(run, decided.id)
     call = run.calls[position]
     if answer is not None:
@@ -141,12 +165,32 @@ def _replaced(run: Run, requirement: Requirement) -> Run:
 
 def _queue(run: Run, message: SendMessage, event: MessageReceived) -> Step:
     item = user_message(message.content)
-    objection = "the run has ended" if run.ended else attempts.queue_objection(run.queued_size, item)
+    late = "the run has ended" if run.ended else "the conversation is being closed" if run.closing else None
+    objection = late or attempts.queue_objection(run.queued_size, item)
     if objection is not None:
-        result = DecisionResult(status="late" if run.ended else "refused", detail=objection)
+        result = DecisionResult(status="late" if late else "refused", detail=objection)
         return _not_counted(run, event, result, message.by)
     queued = replace(run, queued=(*run.queued, item), queued_size=run.queued_size + len(canonical(item)))
-    return Step(queued, result=DecisionResult(status="recorded", detail="the model reads it with its next turn"))
+    recorded = DecisionResult(status="recorded", detail="the model reads it with its next turn")
+    return replace(go_on(queued, event.at) if run.status == "idle" else Step(queued), result=recorded)
+
+
+def _close(run: Run, message: Close, event: MessageReceived) -> Step:
+    """End a conversation, or let it end with the answer that is under way."""
+    late = "the run has ended" if run.ended else "the conversation is being closed already" if run.closing else None
+    if late is not None:
+        return _not_counted(run, event, DecisionResult(status="late", detail=late), message.by)
+    if run.status == "idle":
+        return replace(close(run, event.at), result=DecisionResult(status="recorded", detail="the conversation ends"))
+    if run.request is None:
+        # It arrived before a worker took the run up: what the run is shows once it has started.
+        early = "a conversation ends with its first answer; a run that is none takes no notice"
+        return Step(replace(run, closing=True), result=DecisionResult(status="recorded", detail=early))
+    if not run.is_conversation:
+        refused = "the run is no conversation: it ends by itself, or is cancelled"
+        return _not_counted(run, event, DecisionResult(status="refused", detail=refused), message.by)
+    recorded = DecisionResult(status="recorded", detail="the conversation ends with the answer that is under way")
+    return Step(replace(run, closing=True), result=recorded)
 
 
 def _revoke(run: Run, message: Revoke, event: MessageReceived) -> Step:
@@ -199,7 +243,7 @@ def _sent(message: messages.Message) -> object:
 def check_answered(run: Run, event: CheckAnswered) -> Step:
     """What a message comes to, now that a worker has checked it. The first that passes is the first that counts."""
     check = next((each for each in run.checks if each.number == event.number), None)
-    if check is None or isinstance(check.message, SendMessage | Revoke):
+    if check is None or isinstance(check.message, SendMessage | Revoke | Close):
         return Step(run)
     left = replace(run, checks=tuple(each for each in run.checks if each is not check))
     decision = check.message

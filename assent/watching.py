@@ -11,6 +11,7 @@ from typing import Final, Literal, cast
 
 from pydantic import Field
 
+from assent.compaction import Summary
 from assent.conversation import text_of
 from assent.events import (
     CallModel,
@@ -19,10 +20,12 @@ from assent.events import (
     Complete,
     Event,
     Fail,
+    Failure,
     MessageReceived,
     ModelAnswered,
     RunTool,
     Started,
+    Summarised,
     ToolAnswered,
     ToolLost,
 )
@@ -31,6 +34,7 @@ from assent.protocol import DecisionStatus, InputField, Stored
 from assent.render import plain
 from assent.requirements import Grant, Requirement
 from assent.run import Run, Step
+from assent.summaries import is_left_out
 
 RESULT_SHOWN: Final = 2_000
 TERM_SHOWN: Final = 500
@@ -39,7 +43,7 @@ TERM_SHOWN: Final = 500
 RunEventKind = Literal[
     "started", "model_called", "model_text", "model_answered", "tool_started", "tool_finished", "waiting", "decided",
     "message", "not_counted", "completed", "failed", "cancelled",
-    "granted", "remembered", "revoked", "superseded", "escalated", "reminded", "expired", "lost",
+    "granted", "remembered", "revoked", "superseded", "escalated", "reminded", "expired", "lost", "idle", "summarised",
 ]  # fmt: skip
 
 
@@ -52,8 +56,9 @@ class RunEvent(Stored):
     A call that begins to wait is `waiting`: *text* is its kind, *terms* say who may decide it, by when and what else
     it turns on, *fields* are what a person fills in. One that did not wait, because of a grant, is `granted`.
     `superseded`: an edit replaced a call's arguments by these *arguments*. `lost`: a worker was lost while a tool ran
-    that may run only once, so that nobody knows what came of it. `expired`, `escalated` and `reminded` are what time
-    does.
+    that may run only once, so that nobody knows what came of it. `idle`: a conversation has answered, with *text*, and
+    waits for the next message. `summarised`: a summary was made of the older items of a long conversation, or could
+    not be. `expired`, `escalated` and `reminded` are what time does.
 
     `model_text` is no event of the history: *text* is the model's answer so far, while it is written, behind as many
     characters as are *left_out*; *tool* is the tool that it began to call last. Words of an attempt that fails are
@@ -87,6 +92,8 @@ def describe(event: Event, before: Run, step: Step) -> Iterator[RunEvent]:
             yield RunEvent(kind="started", at=at, text=run.request.input if run.request else "")
         case ModelAnswered():
             yield RunEvent(kind="model_answered", at=at, turn=before.turn, text=text_of(event.turn.items))
+        case Summarised() if before.compaction is not None and not before.ended:
+            yield RunEvent(kind="summarised", at=at, turn=before.turn, text=_summarised(event, before, run))
         case ToolAnswered() | ToolLost():
             yield from _tool_finished(event, before, run)
         case MessageReceived():
@@ -97,6 +104,8 @@ def describe(event: Event, before: Run, step: Step) -> Iterator[RunEvent]:
             pass
     yield from _opened(before, run, at)
     yield from _commands(step, at, again=before.model_running and isinstance(event, Started))
+    if run.status == "idle" and before.status != "idle":
+        yield RunEvent(kind="idle", at=at, turn=run.turn, text=run.content or "")
     if isinstance(event, CancelRequested) and run.status == "cancelled":
         yield RunEvent(kind="cancelled", at=at, turn=run.turn)
 
@@ -151,6 +160,17 @@ def _result(event: ToolAnswered | ToolLost) -> str:
     if outcome.refused is not None:
         return f"not run: {outcome.refused}"
     return f"failed: {outcome.error}" if outcome.error is not None else outcome.output or ""
+
+
+def _summarised(event: Summarised, before: Run, run: Run) -> str:
+    """What came of a summary: how much of the conversation it stands for now."""
+    wanted = before.compaction.under_way if before.compaction else None
+    old = f"{wanted.replaced if wanted else 0} older items of the conversation"
+    if isinstance(event.summary, Summary) and event.summary.summary.strip():
+        return f"{old}: {event.summary.summary[:RESULT_SHOWN]}"
+    why = event.summary.message if isinstance(event.summary, Failure) else "the model said nothing"
+    left = "are left out" if is_left_out(event, before, run) else "stay"
+    return f"{old} {left}, because no summary was made: {why[:TERM_SHOWN]}"
 
 
 # -- people -----------------------------------------------------------------------------------------------------------

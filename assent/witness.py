@@ -9,12 +9,26 @@ from typing import Protocol
 
 from temporalio.api.history.v1 import HistoryEvent
 
+from assent import activity_ids
 from assent.chain import Missing, Page
-from assent.events import CallModel, CheckCall, RunTool
+from assent.events import CallModel, CheckCall, RunTool, Summarise
 from assent.history import Happening
 
-Scheduling = RunTool | CallModel | CheckCall
+Scheduling = RunTool | CallModel | Summarise | CheckCall
 """The commands that become an activity each."""
+
+
+def activity_id_of(command: Scheduling) -> str:
+    """The id of the activity that it becomes."""
+    match command:
+        case RunTool(turn=turn, position=position):
+            return activity_ids.tool_activity_id(turn, position)
+        case CallModel(input=call):
+            return activity_ids.model_activity_id(call.turn)
+        case Summarise(input=wanted):
+            return activity_ids.summary_activity_id(wanted.number)
+        case CheckCall(number=number):
+            return activity_ids.check_activity_id(number)
 
 
 class Witness(Protocol):

@@ -12,7 +12,7 @@ from temporalio.api.workflowservice.v1 import ListWorkflowExecutionsRequest
 from temporalio.client import Client
 from temporalio.common import SearchAttributeKey, SearchAttributePair, TypedSearchAttributes
 
-from assent import AgentClient, RunRequest, protocol
+from assent import AgentClient, RunRequest, protocol, visibility
 from assent.requirements import PendingRequirement
 from bench.processes import until
 from bench.storm import each
@@ -57,7 +57,7 @@ async def fill(client: Client, runs: int) -> None:
             policy_version="60ce809352fa588c",
         )
         request = RunRequest(agent=AGENT, input="Do what the prompt asks for.")
-        memo = {protocol.MEMO_STATUS: "waiting", protocol.MEMO_REQUEST: protocol.request_memo(request)}
+        memo = {protocol.MEMO_STATUS: "waiting", protocol.MEMO_REQUEST: visibility.request_memo(request)}
         await client.start_workflow(
             protocol.WORKFLOW,
             request,

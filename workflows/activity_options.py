@@ -9,15 +9,27 @@ from temporalio.common import RetryPolicy
 from temporalio.exceptions import ActivityError, ApplicationError, CancelledError
 from temporalio.exceptions import TimeoutError as ActivityTimeoutError
 
-from assent.activity_ids import check_activity_id, model_activity_id, notices_activity_id, tool_activity_id
+from assent.activity_ids import (
+    check_activity_id,
+    model_activity_id,
+    notices_activity_id,
+    summary_activity_id,
+    tool_activity_id,
+)
+from assent.compaction import SummariseInput
 from assent.events import CheckCall, Failure, RunTool
 from assent.protocol import ModelCallInput
 from assent.views import call_summary
 
 MODEL_TIMEOUT: Final = timedelta(minutes=15)
 HEARTBEAT: Final = timedelta(seconds=30)
+_TOO_LARGE: Final = ["PayloadsTooLarge"]
+"""What the SDK makes of a result that the server would refuse: run again it is the same, and paid for again."""
 _MODEL_RETRY: Final = RetryPolicy(
-    initial_interval=timedelta(seconds=1), backoff_coefficient=2.0, maximum_interval=timedelta(minutes=1)
+    initial_interval=timedelta(seconds=1),
+    backoff_coefficient=2.0,
+    maximum_interval=timedelta(minutes=1),
+    non_retryable_error_types=_TOO_LARGE,
 )
 
 CHECK_TIMEOUT: Final = timedelta(minutes=1)
@@ -52,13 +64,24 @@ def for_model(call: ModelCallInput) -> Options:
     )
 
 
+def for_summary(wanted: SummariseInput) -> Options:
+    """The options of a summary: those of a model call."""
+    return Options(
+        activity_id=summary_activity_id(wanted.number),
+        start_to_close_timeout=MODEL_TIMEOUT,
+        heartbeat_timeout=HEARTBEAT,
+        retry_policy=_MODEL_RETRY,
+        summary=f"summary {wanted.number}, of {wanted.replaced} items",
+    )
+
+
 def for_tool(command: RunTool) -> Options:
     """The options of a tool call, as the worker gave them with its gate."""
     options = Options(
         activity_id=tool_activity_id(command.turn, command.position),
         start_to_close_timeout=timedelta(seconds=command.options.timeout),
         heartbeat_timeout=timedelta(seconds=command.options.heartbeat),
-        retry_policy=RetryPolicy(initial_interval=timedelta(seconds=1), maximum_attempts=command.attempts),
+        retry_policy=_retry(command.attempts),
         summary=call_summary(command.input.arguments),
     )
     if command.options.task_queue is not None:
@@ -71,7 +94,7 @@ def for_check(command: CheckCall) -> Options:
     return Options(
         activity_id=check_activity_id(command.number),
         start_to_close_timeout=CHECK_TIMEOUT,
-        retry_policy=RetryPolicy(initial_interval=timedelta(seconds=1), maximum_attempts=CHECK_ATTEMPTS),
+        retry_policy=_retry(CHECK_ATTEMPTS),
         summary=f"{command.input.what} for {command.input.tool}",
     )
 
@@ -83,6 +106,12 @@ def for_notices(number: int) -> Options:
         start_to_close_timeout=NOTICE_TIMEOUT,
         schedule_to_close_timeout=NOTICE_GIVEN_UP,
         retry_policy=_NOTICE_RETRY,
+    )
+
+
+def _retry(attempts: int) -> RetryPolicy:
+    return RetryPolicy(
+        initial_interval=timedelta(seconds=1), maximum_attempts=attempts, non_retryable_error_types=_TOO_LARGE
     )
 
 

@@ -16,12 +16,15 @@ from temporalio import workflow
 from temporalio.common import RawValue
 from temporalio.exceptions import ActivityError, ApplicationError
 
-from assent import approvals, grants, messages, protocol
+from assent import messages, protocol, waiting
 from assent.calls import checked_of, gated_calls, outcome_of, turn_of
 from assent.carried import carry
+from assent.compaction import SummariseInput
 from assent.converter import decoded
 from assent.errors import MessageError
 from assent.events import (
+    AskBudget,
+    BudgetReached,
     CallModel,
     Cancel,
     CancelRequested,
@@ -39,16 +42,18 @@ from assent.events import (
     RunTool,
     SendNotices,
     Started,
+    Summarise,
+    Summarised,
     TimeReached,
     ToolAnswered,
     ToolLost,
     WakeAt,
 )
-from assent.inbound import Revoke
-from assent.protocol import Checked, DecisionResult, ModelCallInput, RunResult
+from assent.protocol import DecisionResult, ModelCallInput, RunResult
 from assent.run import Run, Step, asks_outcome, decide, state_of
+from assent.summaries import summary_of
 
-from . import activity_options, continuing, outbox, publish
+from . import activity_options, continuing, outbox, pace, publish
 
 _APPROVE = 'Approve a call that waits. Input: {"id": "FIRST 8 DIGITS", "by": "YOUR NAME"}'
 _REJECT = 'Reject a call that waits. Input: {"id": "FIRST 8 DIGITS", "by": "YOUR NAME", "reason": "WHY"}'
@@ -56,6 +61,7 @@ _RESULT = 'Hand in the result of a call made elsewhere. Input: {"id": "…", "by
 _INPUT = 'Fill in what a tool asks of a person. Input: {"id": "…", "by": "YOUR NAME", "values": {…}}'
 _REVOKE = 'End an approval that was remembered. Input: {"id": "FIRST 8 DIGITS OF THE GRANT", "by": "YOUR NAME"}'
 _MESSAGE = 'Tell the model something more. Input: {"content": "TEXT", "by": "YOUR NAME"}'
+_CLOSE = 'End a conversation, with its last answer. Input: {"by": "YOUR NAME"}'
 _OTHER = "(Do not choose this.) Signals of any other name: kept and shown in the details, and change nothing."
 _DECIDE = (
     'Decide, and be answered. Input: {"id": "…", "by": "YOUR NAME", "verdict": "approve"}, or "reject" and "reason". '
@@ -93,6 +99,7 @@ class AgentRun:
         self._fault: BaseException | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._outbox = outbox.Outbox(self._finished)
+        self._pace = pace.Pace(self._spawn, lambda: self._apply(TimeReached(_now())))
         self._timer: asyncio.Task[None] | None = None
         self._answers: dict[int, DecisionResult] = {}
         self._publisher = publish.Publisher()
@@ -160,8 +167,7 @@ class AgentRun:
     def _go_on_anew(self) -> None:
         carried = carry(self._run, self._outbox.unsent)
         if self._continuing.may_carry(carried):
-            # The server carries search attributes over by itself, a memo only as it was when the run began.
-            workflow.continue_as_new(carried, memo=workflow.memo())
+            continuing.go_on(carried)
         self._publisher.note = self._continuing.stays
         self._publisher.show(self._run)
         held, self._continuing.held = self._continuing.held, None
@@ -215,8 +221,12 @@ class AgentRun:
                     self._continuing.held = call
                 else:
                     self._spawn(self._call_model(call))
+            case Summarise(input=wanted):
+                self._spawn(self._summarise(wanted))
             case RunTool():
                 self._spawn(self._run_tool(command))
+            case AskBudget(call_id):
+                self._apply(BudgetReached(_now(), {call_id: workflow.uuid4().hex}))
             case CheckCall():
                 self._spawn(self._check(command))
             case SendNotices():
@@ -253,10 +263,7 @@ class AgentRun:
 
     async def _call_model(self, call: ModelCallInput) -> None:
         try:
-            # Without a type: a result that an operator put in by hand would fail to decode, and wedge the run for ever.
-            result: object = await workflow.execute_activity(
-                protocol.CALL_MODEL, call, **activity_options.for_model(call)
-            )
+            result = await self._pace.execute(protocol.CALL_MODEL, call, activity_options.for_model(call))
         except ActivityError as error:
             self._failed(error, lambda failure: ModelFailed(_now(), failure))
             return
@@ -267,11 +274,17 @@ class AgentRun:
             nonces = {gated.call_id: workflow.uuid4().hex for gated in gated_calls(turn)}
             self._apply(ModelAnswered(_now(), turn, nonces))
 
+    async def _summarise(self, wanted: SummariseInput) -> None:
+        try:
+            result = await self._pace.execute(protocol.SUMMARISE, wanted, activity_options.for_summary(wanted))
+        except ActivityError as error:
+            self._failed(error, lambda failure: Summarised(_now(), failure))
+        else:
+            self._apply(Summarised(_now(), summary_of(*decoded([result]))))
+
     async def _run_tool(self, command: RunTool) -> None:
         try:
-            result: object = await workflow.execute_activity(
-                command.tool, command.input, **activity_options.for_tool(command)
-            )
+            result = await self._pace.execute(command.tool, command.input, activity_options.for_tool(command))
         except ActivityError as error:
             nonces = self._nonce(command) if asks_outcome(self._run, command.position) else {}
             self._failed(error, lambda failure: ToolLost(_now(), command.position, failure, nonces))
@@ -285,16 +298,11 @@ class AgentRun:
 
     async def _check(self, command: CheckCall) -> None:
         try:
-            result: object = await workflow.execute_activity(
-                protocol.CHECK_CALL, command.input, **activity_options.for_check(command)
-            )
+            result = await self._pace.execute(protocol.CHECK_CALL, command.input, activity_options.for_check(command))
         except ActivityError as error:
-            self._failed(error, lambda failure: self._checked(command.number, failure))
+            self._failed(error, lambda failure: CheckAnswered(_now(), command.number, failure))
         else:
-            self._apply(self._checked(command.number, checked_of(*decoded([result]))))
-
-    def _checked(self, number: int, checked: Checked | Failure) -> CheckAnswered:
-        return CheckAnswered(_now(), number, checked)
+            self._apply(CheckAnswered(_now(), command.number, checked_of(*decoded([result]))))
 
     def _failed(self, error: ActivityError, event: Callable[[Failure], Event]) -> None:
         # One that the end of the run cancelled is told too, and changes nothing: the run has ended.
@@ -306,6 +314,7 @@ class AgentRun:
         return self._apply(MessageReceived(_now(), name, decoded(arguments), channel))
 
     async def _answer(self, name: str, arguments: Sequence[object]) -> dict[str, JsonValue]:
+        self._pace.took(decoded(arguments))
         step = self._receive(name, arguments, "update")
         result = step.result
         if step.check is not None:
@@ -346,6 +355,11 @@ class AgentRun:
         """The signal `revoke`."""
         self._receive(protocol.REVOKE, arguments)
 
+    @workflow.signal(name=protocol.CLOSE, description=_CLOSE)
+    def close(self, *arguments: object) -> None:
+        """The signal `close`."""
+        self._receive(protocol.CLOSE, arguments)
+
     @workflow.signal(dynamic=True, description=_OTHER)
     def other(self, name: str, arguments: Sequence[RawValue]) -> None:
         """Signals of any other name."""
@@ -375,12 +389,7 @@ class AgentRun:
             message = messages.read(name, decoded(arguments))
         except MessageError as error:
             raise ApplicationError(str(error), type="MessageError", non_retryable=True) from None
-        if isinstance(message, Revoke):
-            _, result = grants.revoke(self._run.grants, message, _now())
-            unknown = result.detail if result.status == "unknown" else None
-        else:
-            found = approvals.find(self._run.requirements, getattr(message, "id", ""))
-            unknown = found if isinstance(found, str) else None
+        unknown = waiting.unknown(self._run, message, _now())
         if unknown is not None:
             raise ApplicationError(unknown, type="RequirementNotFoundError", non_retryable=True)
 

@@ -1,13 +1,13 @@
 """When a run goes on in a new execution (Temporal's continue-as-new), and what is held back until it has.
 
 A history has an end: the server stops a run at 51,200 events or 10,000 signals, and suggests at a twelfth of the
-former to begin a new one.
+former to begin a new one. A run that is pinned to a build goes on in one of the build that new runs are sent to.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NoReturn
 
 from temporalio import workflow
 
@@ -57,7 +57,7 @@ class Continuing:
         if info.cron_schedule:
             # The next execution of a schedule looks the same as one that goes on from another.
             return False
-        if self.messages >= MESSAGES or info.is_continue_as_new_suggested():
+        if self.messages >= MESSAGES or info.is_continue_as_new_suggested() or is_outdated():
             return True
         return 0 < after <= info.get_current_history_length()
 
@@ -80,11 +80,27 @@ class Continuing:
             large = size >= LIMIT and workflow.patched(_TOO_LARGE)
         self.is_settled = False
         if large:
+            why = "The build of this run is not the current one" if is_outdated() else "The history of this run is long"
             self.stays = (
-                f"**The history of this run is long, and the run cannot go on in a new one:** it would carry {size:,} "
-                f"bytes, of at most {LIMIT:,}. The server stops it at 51,200 events or 10,000 signals."
+                f"**{why}, and the run cannot go on in a new one:** it would carry {size:,} bytes, of at most "
+                f"{LIMIT:,}. The server stops it at 51,200 events or 10,000 signals."
             )
         return not large
+
+
+def is_outdated() -> bool:
+    """Whether this execution is pinned to a build of its deployment, and another is the one for new runs by now.
+
+    The server says so with each workflow task, and writes it to the history.
+    """
+    return workflow.info().is_target_worker_deployment_version_changed()
+
+
+def go_on(carried: Carried) -> NoReturn:
+    """End this execution, and go on in a new one; a run that is pinned to a build goes on in that for new runs."""
+    # The server carries search attributes over by itself, a memo only as it was when the run began.
+    upgrade = workflow.ContinueAsNewVersioningBehavior.AUTO_UPGRADE if is_outdated() else None
+    workflow.continue_as_new(carried, memo=workflow.memo(), initial_versioning_behavior=upgrade)
 
 
 def is_continued() -> bool:

@@ -12,7 +12,7 @@ from typing import Any, Final
 from temporalio import workflow
 from temporalio.common import SearchAttributeKey, SearchAttributeUpdate
 
-from assent import protocol
+from assent import protocol, visibility
 from assent.requirements import Requirement
 from assent.run import Run
 from assent.views import details, pending_memo
@@ -75,8 +75,8 @@ def _memo(run: Run) -> dict[str, object]:
     entries = [entry.model_dump(mode="json", exclude_defaults=True) for entry in pending_memo(run.pending)]
     memo: dict[str, object] = {protocol.MEMO_STATUS: run.status, protocol.MEMO_PENDING: entries}
     # Whoever starts a run may have put anything there; the inbox shows what the run itself was asked.
-    if workflow.memo().get(protocol.MEMO_REQUEST) != protocol.request_memo(run.request):
-        memo[protocol.MEMO_REQUEST] = protocol.request_memo(run.request)
+    if workflow.memo().get(protocol.MEMO_REQUEST) != visibility.request_memo(run.request):
+        memo[protocol.MEMO_REQUEST] = visibility.request_memo(run.request)
     return memo
 
 
@@ -90,7 +90,7 @@ def _attributes(run: Run, last: Run) -> list[SearchAttributeUpdate[Any]]:
 def _request(request: protocol.RunRequest) -> list[SearchAttributeUpdate[Any]]:
     """Who asked which agent, where it is not said yet, or was said otherwise by whoever started the run."""
     known = workflow.info().typed_search_attributes
-    asker = protocol.keyword(request.requested_by) if request.requested_by else None
+    asker = visibility.keyword(request.requested_by) if request.requested_by else None
     updates: list[SearchAttributeUpdate[Any]] = []
     if known.get(_AGENT) != request.agent:
         updates.append(_AGENT.value_set(request.agent))
@@ -101,6 +101,6 @@ def _request(request: protocol.RunRequest) -> list[SearchAttributeUpdate[Any]]:
 
 def _waiting(pending: Sequence[Requirement]) -> list[SearchAttributeUpdate[Any]]:
     tools = sorted({requirement.tool for requirement in pending})
-    if sum(len(name) + 3 for name in tools) > protocol.KEYWORDS:
-        tools = [protocol.ANY_TOOL]
+    if sum(len(name) + 3 for name in tools) > visibility.KEYWORDS:
+        tools = [visibility.ANY_TOOL]
     return [_PENDING.value_set(len(pending)), _WAITING_ON.value_set(tools)]

@@ -21,6 +21,7 @@ _RESTRICTIONS: Final = SandboxRestrictions.default.with_passthrough_modules(
     f"{__package__}.activity_options",
     f"{__package__}.continuing",
     f"{__package__}.outbox",
+    f"{__package__}.pace",
     f"{__package__}.publish",
 )
 

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Final
 
 from temporalio.client import Client
-from temporalio.worker import Worker
+from temporalio.worker import Worker, WorkerDeploymentConfig
 
 from .agent_run import AgentRun
 from .runner import runner_for
@@ -31,8 +31,13 @@ def worker_for(
     activities: Sequence[Callable[..., object]],
     cached_runs: int = CACHED_RUNS,
     grace: timedelta = GRACE,
+    deployment: WorkerDeploymentConfig | None = None,
+    max_activities_per_second: float | None = None,
 ) -> Worker:
     """A worker that serves `AgentRun` with these activities on *task_queue*. Start it with `async with` or `run()`.
+
+    *deployment* is the build that it serves, and what becomes of runs when another follows. The server starts no more
+    than *max_activities_per_second* on the task queue, on all its workers together; the newest worker's number holds.
 
     I/O; not in workflow code.
     """
@@ -46,4 +51,6 @@ def worker_for(
         sticky_queue_schedule_to_start_timeout=STICKY_TIMEOUT,
         graceful_shutdown_timeout=grace,
         max_heartbeat_throttle_interval=HEARTBEAT_THROTTLE,
+        deployment_config=deployment,
+        max_task_queue_activities_per_second=max_activities_per_second,
     )

@@ -18,7 +18,7 @@ from assent.cli import audit_pages, exits
 from assent.cli.context import AsJson, complain, emit, place_of, with_client
 from assent.console import field, make_console
 from assent.csv_records import rows
-from assent.errors import HistoryError
+from assent.errors import BundleError, HistoryError
 from assent.history_files import audit_files, named_run
 from assent.payload_codec import HINT, configured_codec, hinted
 from assent.records import is_recorded
@@ -41,7 +41,7 @@ _MaybeRun = Annotated[
 _Files = Annotated[
     list[Path] | None,
     typer.Option(
-        "--file", metavar="FILE.json", help="Read a history from a file, without a server; one for each execution."
+        "--file", metavar="FILE.json", help="Read a history from a file, without a server. Once for each execution."
     ),
 ]
 
@@ -119,19 +119,31 @@ def export_bundle(
     as_json: AsJson = False,
 ) -> int:
     """Write a run's events, records and findings as one file that can be checked where no server is."""
+    if bundle.exists() and not force:
+        message = f"{bundle} exists already: name another file, or give --force"
+        raise BundleError(message)
     signer = load_signer(key) if key is not None else None
 
     async def work(read: _Read, run_id: str) -> int:
         made = await export(run_id, read, bundle, signer=signer, overwrite=force)
         told = made.predicate
         if as_json:
-            emit({"bundle": str(bundle), "keyid": signer.keyid if signer else None, **told.model_dump(mode="json")})
+            emit(
+                {
+                    "bundle": str(bundle),
+                    "keyid": signer.keyid if signer else None,
+                    **told.model_dump(mode="json", by_alias=True),
+                }
+            )
         else:
             console = make_console()
             field(console, "bundle", one_line(str(bundle)), style="bold")
-            field(console, "run", f"{one_line(run_id)}: {told.events:,} events of {len(told.executions)} executions")
+            executions = len(told.executions)
+            of = f"{executions:,} execution{'s' * (executions != 1)}"
+            field(console, "run", f"{one_line(run_id)}: {told.events:,} events of {of}")
             field(console, "chain head", told.chain_head)
-            field(console, "signed", f"by the key {signer.keyid}" if signer else "no: it shows no one's hand (--key)")
+            signed = f"by the key {signer.keyid}" if signer else "no; to sign it, give --key PRIVATE.pem"
+            field(console, "signed", signed)
         _complain(made.verification)
         return exits.DONE if made.verification.ok else exits.NOT_TAKEN
 
@@ -154,7 +166,7 @@ def verify_bundle(
                 "ok": found.ok,
                 "checks": [{"name": each.name, "ok": each.ok, "detail": each.detail} for each in report.checks],
                 "keyid": report.keyid,
-                "predicate": report.predicate.model_dump(mode="json") if report.predicate else None,
+                "predicate": report.predicate.model_dump(mode="json", by_alias=True) if report.predicate else None,
                 "verification": verification.model_dump(mode="json") if verification else None,
             }
         )
@@ -162,7 +174,7 @@ def verify_bundle(
         console = make_console()
         audit_pages.print_bundle(console, report.checks)
         if verification is not None and report.ok and report.predicate is not None:
-            executions = [each.run_id for each in report.predicate.executions if not each.missing]
+            executions = [each.execution_id for each in report.predicate.executions if not each.missing]
             audit_pages.print_verification(console, verification, executions)
     if not report.ok:
         complain(f"{bundle}: NOT VERIFIED: it is not a bundle as it was exported")

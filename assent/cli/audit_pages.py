@@ -177,7 +177,7 @@ def _print_approval(page: Page, record: ApprovalRecord) -> None:
     title.append(record.status, style=_STYLES.get(record.status, ""))
     page.console.print(title, soft_wrap=True)
     page.say("id", record.id)
-    plainly = "a call made elsewhere" if record.kind == "external" else "a plain confirmation"
+    plainly = _PLAINLY.get(record.kind, "a plain confirmation")
     page.say("type", record.approval_type or f"none: {plainly}")
     page.quote("arguments", record.arguments or "")
     page.say("sha256", record.arguments_sha256)
@@ -200,10 +200,15 @@ def _print_approval(page: Page, record: ApprovalRecord) -> None:
     page.say("events", f"opened by {page.cited([record.opened])}", resolved)
 
 
+_PLAINLY: Final = {"external": "a call made elsewhere", "budget": "the run's own question"}
+
+
 def _gate(gate: Gate | None, record: ApprovalRecord) -> Iterator[str]:
     """What the gate said when the model asked, and under which policy."""
     gone = "not known: what the model asked is in an execution that is missing"
     after = gone if record.follows is None else "none of its own: it came after another requirement"
+    if record.kind == "budget":
+        after = "none: the run asks for itself"
     yield gate.verdict if gate else after
     yield f"policy {one_line(record.context.policy_version) or 'unknown'}"
     if record.agent_version:

@@ -30,6 +30,9 @@ Calls = Annotated[
     ),
 ]
 By = Annotated[str, typer.Option("--by", metavar="NAME", help="Who decides: a name the audit keeps.")]
+RequireAnswer = Annotated[
+    bool, typer.Option("--require-answer", help="Exit with 5 where it was sent and no worker has read it.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON on standard output, and nothing else there.")]
 
 

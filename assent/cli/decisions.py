@@ -12,7 +12,19 @@ from assent import protocol
 from assent.approvals import edited_text
 from assent.cli import exits
 from assent.cli.batch import Unsaid, decided, located
-from assent.cli.context import AsJson, By, CallId, Calls, Place, RunId, complain, emit, place_of, with_client
+from assent.cli.context import (
+    AsJson,
+    By,
+    CallId,
+    Calls,
+    Place,
+    RequireAnswer,
+    RunId,
+    complain,
+    emit,
+    place_of,
+    with_client,
+)
 from assent.cli.values import calls_of, json_object, json_value, seconds_of
 from assent.client import AgentClient
 from assent.commands import show_command, typed
@@ -22,10 +34,6 @@ from assent.errors import MessageError
 from assent.facts import grant_words
 from assent.render import one_line, plain
 from assent.requirements import Requirement
-
-_RequireAnswer = Annotated[
-    bool, typer.Option("--require-answer", help="Exit with 5 where it was sent and no worker has read it.")
-]
 
 
 def approve(
@@ -46,7 +54,7 @@ def approve(
     remember_if: Annotated[
         str | None, typer.Option(metavar="JSON", help='Only with such arguments: {"amount": {"below": 100}}.')
     ] = None,
-    require_answer: _RequireAnswer = False,
+    require_answer: RequireAnswer = False,
     as_json: AsJson = False,
 ) -> int:
     """Approve a call that waits: exactly that call, with exactly those arguments, or with --arguments those.
@@ -72,7 +80,7 @@ def reject(
     *,
     by: By,
     reason: Annotated[str, typer.Option(help="Why; the model is told, and the record keeps it.")],
-    require_answer: _RequireAnswer = False,
+    require_answer: RequireAnswer = False,
     as_json: AsJson = False,
 ) -> int:
     """Reject a call that waits; the model is told why, and the run goes on.
@@ -98,7 +106,7 @@ def submit_result(
     evidence: Annotated[
         str | None, typer.Option(metavar="JSON", help="What shows it: a link, a ticket; the record keeps it.")
     ] = None,
-    require_answer: _RequireAnswer = False,
+    require_answer: RequireAnswer = False,
     as_json: AsJson = False,
 ) -> int:
     """Hand in the result of a call that was carried out elsewhere, or how it failed.
@@ -124,7 +132,7 @@ def submit_input(
     *,
     by: By,
     values: Annotated[str, typer.Option(metavar="JSON", help="The fields, as an object.")],
-    require_answer: _RequireAnswer = False,
+    require_answer: RequireAnswer = False,
     as_json: AsJson = False,
 ) -> int:
     """Fill in what a tool asks of a person."""
@@ -143,7 +151,7 @@ def revoke_grant(
     *,
     by: By,
     reason: Annotated[str | None, typer.Option(help="Why; the history keeps it.")] = None,
-    require_answer: _RequireAnswer = False,
+    require_answer: RequireAnswer = False,
     as_json: AsJson = False,
 ) -> int:
     """End an approval that was remembered: further calls are asked about again."""
@@ -209,8 +217,15 @@ def _decide(
             for run, requirement in named:
                 _show(run.id, requirement)
         codes: list[int] = []
+        unread: OSError | SystemExit | None = None
         async for run, requirement, outcome in decided(named, signal, body):
-            codes.append(_line(run.id, requirement, outcome, place, as_json=as_json, require_answer=require_answer))
+            try:
+                codes.append(_line(run.id, requirement, outcome, place, as_json=as_json, require_answer=require_answer))
+            except (OSError, SystemExit) as error:
+                # Whoever read this has gone (`| head -1`). The others were named too, and are sent all the same.
+                unread = error
+        if unread is not None:
+            raise unread
         return max(codes)
 
     return with_client(place, one if len(calls) == 1 else several)

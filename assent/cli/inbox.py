@@ -6,7 +6,7 @@ import asyncio
 import shlex
 import time
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Final
+from typing import Annotated, Final, get_args
 
 import typer
 from pydantic import JsonValue
@@ -24,6 +24,7 @@ INTERVAL: Final = 1.0
 """Seconds between two looks; longer where a look itself takes longer."""
 PAGE: Final = 100
 _TIME: Final = "TIME"
+_KINDS: Final = f"Only calls of this kind: {', '.join(get_args(RequirementKind))}."
 
 
 def pending(
@@ -32,7 +33,7 @@ def pending(
     agent: Annotated[str | None, typer.Option(help="Only runs of this agent.")] = None,
     tool: Annotated[str | None, typer.Option(help="Only calls of this tool.")] = None,
     asked_by: Annotated[str | None, typer.Option(metavar="NAME", help="Only runs that this person asked for.")] = None,
-    kind: Annotated[RequirementKind | None, typer.Option(help="Only calls of this kind.")] = None,
+    kind: Annotated[RequirementKind | None, typer.Option(metavar="KIND", help=_KINDS)] = None,
     approver: Annotated[
         str | None, typer.Option(metavar="NAME", help="Only what this person may decide, and has not approved yet.")
     ] = None,

@@ -12,7 +12,7 @@ import typer
 from temporalio.service import RPCError
 
 from assent._version import __version__
-from assent.cli import audit, decisions, exits, inbox, runs, stats, watching
+from assent.cli import audit, conversations, decisions, exits, inbox, runs, stats, watching
 from assent.cli.context import Place, complain
 from assent.cli.worker import worker
 from assent.errors import AssentError
@@ -59,6 +59,8 @@ for _command in (
     decisions.reject,
     decisions.submit_result,
     decisions.submit_input,
+    conversations.send_message,
+    conversations.close,
     runs.cancel,
     runs.setup,
     worker,
@@ -97,7 +99,8 @@ def _misused(error: typer.TyperException) -> int:
         return exits.USAGE
     context = getattr(error, "ctx", None)
     path = getattr(context, "command_path", "assent")
-    complain(f"{error.format_message().rstrip('.')}; see: {path} --help")
+    told = error.format_message().rstrip(".").removeprefix("Invalid value: ").replace(": Value error, ", ": ")
+    complain(f"{told}; see: {path} --help")
     return exits.USAGE
 
 

@@ -22,6 +22,7 @@ from assent.console import (
     print_grants,
     print_past,
     print_requirement,
+    print_talking,
     print_words,
     quoted,
 )
@@ -43,7 +44,7 @@ _CHANGES: Final[dict[Change, str]] = {"opened": "bold yellow", "closed": "green"
 NAMES: Final = 24
 """Columns of the names of those who may decide, in the table."""
 _HINTS: Final[tuple[tuple[str, frozenset[RequirementKind], str], ...]] = (
-    ("approve", frozenset({"confirmation", "outcome"}), "approve RUN ID --by YOUR_NAME"),
+    ("approve", frozenset({"confirmation", "outcome", "budget"}), "approve RUN ID --by YOUR_NAME"),
     ("hand in", frozenset({"external", "outcome"}), "submit-result RUN ID --by YOUR_NAME --output JSON"),
     ("fill in", frozenset({"input"}), "submit-input RUN ID --by YOUR_NAME --values JSON"),
 )
@@ -184,6 +185,8 @@ def print_state(
     _print_head(console, state, progress)
     for text in told(progress) if progress else ():
         field(console, "now", text, style="yellow")
+    if state.is_idle:
+        print_talking(console, state.id, program)
     for requirement in state.requirements:
         console.print()
         print_requirement(console, state, requirement, program if not state.is_finished else None)
@@ -225,6 +228,8 @@ def _print_head(console: Console, state: RunState, progress: Progress | None) ->
 
 
 def _status(state: RunState) -> str:
+    if state.is_idle:
+        return "idle: waits for the next message"
     waiting = len(state.active_requirements)
     if state.is_finished or not waiting:
         return state.status

@@ -13,10 +13,9 @@ from assent.cli.watching import watch_run
 from assent.client import AgentClient
 from assent.console import field, make_console
 from assent.decisions import fold
-from assent.errors import RunNotFoundError
-from assent.handle import RunHandle
 from assent.policy import PermissionPolicy
 from assent.progress import progress_of
+from assent.starting import exists
 
 _ATTRIBUTES: Final = (
     protocol.ATTRIBUTE_AGENT,
@@ -30,7 +29,7 @@ _ATTRIBUTES: Final = (
 def start(
     context: typer.Context,
     agent: Annotated[str, typer.Argument(metavar="AGENT", help="The agent's name.", show_default=False)],
-    prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="What it is to do.", show_default=False)],
+    prompt: Annotated[str, typer.Argument(metavar="[PROMPT]", help="What it is to do.", show_default=False)] = "",
     *,
     by: Annotated[str | None, typer.Option(metavar="NAME", help="Who asks, and may not approve then.")] = None,
     run_id: Annotated[str | None, typer.Option("--id", metavar="ID", help="The run's id; once for each id.")] = None,
@@ -39,6 +38,12 @@ def start(
     policy: Annotated[
         str | None, typer.Option(metavar="FILE.toml", help="Rules besides the agent's own; the stricter hold.")
     ] = None,
+    priority: Annotated[
+        int | None, typer.Option(metavar="N", min=1, max=5, help="1 comes first where workers are behind, 5 last.")
+    ] = None,
+    conversation: Annotated[
+        bool, typer.Option("--conversation", help="Stay open after an answer; may begin without a PROMPT.")
+    ] = False,
     follow_it: Annotated[bool, typer.Option("--follow", help="Watch it to its end.")] = False,
     approver: Annotated[
         str | None, typer.Option(metavar="NAME", help="With --follow, at a terminal: who is asked about what waits.")
@@ -47,13 +52,14 @@ def start(
 ) -> int:
     """Start a run of an agent. With an id that a run has already, nothing is started and that run is meant.
 
-    --max-turns, --max-tool-calls and --policy can only tighten what the agent has of its own.
+    --max-turns, --max-tool-calls and --policy can only tighten what the agent has of its own. A --conversation goes on
+    with `assent send-message`, and ends with `assent close`.
     """
     place = place_of(context)
     rules = None if policy is None else PermissionPolicy.from_file(policy)
 
     async def work(client: AgentClient) -> int:
-        known = run_id is not None and await _exists(client.run(run_id))
+        known = run_id is not None and await exists(client.run(run_id))
         run = await client.start(
             agent,
             prompt,
@@ -62,6 +68,8 @@ def start(
             max_turns=max_turns,
             max_tool_calls=max_tool_calls,
             policy=rules,
+            priority=priority,
+            conversation=conversation,
         )
         if as_json:
             emit({"run_id": run.id, "started": not known})
@@ -70,7 +78,9 @@ def start(
             field(console, "run", run.id, style="bold")
             if known:
                 field(console, "", "a run of this id was there already; nothing was started", style="yellow")
-        return await watch_run(run, place.program, as_json=as_json, approver=approver) if follow_it else exits.DONE
+        if not follow_it:
+            return exits.DONE
+        return await watch_run(run, place.program, as_json=as_json, approver=approver, speaker=by or approver)
 
     return with_client(place, work)
 
@@ -126,11 +136,3 @@ def setup(context: typer.Context, *, as_json: AsJson = False) -> int:
         return exits.DONE
 
     return with_client(place_of(context), work)
-
-
-async def _exists(run: RunHandle) -> bool:
-    try:
-        await run.description()
-    except RunNotFoundError:
-        return False
-    return True

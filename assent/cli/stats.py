@@ -59,7 +59,7 @@ def print_statistics(console: Console, found: Statistics, top: int) -> None:
     """The tables: a row for each tool and for all, and a row for each person."""
     since = f", asked since {moment(found.since)}" if found.since else ""
     total = found.total
-    field(console, "runs", f"{found.runs:,} with {total.asked:,} requirements{since}")
+    field(console, "runs", f"{found.runs:,} with {total.asked:,} call{'s' * (total.asked != 1)} to decide{since}")
     if not found.tools:
         return
     rows = [*found.tools.items(), *([(ALL, total)] if len(found.tools) > 1 else [])]

@@ -54,13 +54,19 @@ def watch(
     return with_client(place, work)
 
 
-async def watch_run(run: RunHandle, program: str, *, as_json: bool, approver: str | None = None) -> int:
-    """Print what happens in one run until it ends; the exit code says how it ended."""
+async def watch_run(
+    run: RunHandle, program: str, *, as_json: bool, approver: str | None = None, speaker: str | None = None
+) -> int:
+    """Print what happens in one run until it ends; the exit code says how it ended.
+
+    At a terminal *approver* is asked about what waits, and *speaker* for the next message of a conversation.
+    """
     await run.state()  # there is such a run, and it is one of Assent's
     if not as_json:
         # Nobody decides under a guessed name: without one, the commands are printed.
         ask = approver is not None and bool(approver.strip()) and can_ask()
-        return _end_of(await follow(run, approver=approver or "", ask=ask, program=program))
+        says = speaker if speaker is not None and speaker.strip() and can_ask() else None
+        return _end_of(await follow(run, approver=approver or "", ask=ask, speaker=says, program=program))
     async for event in run.watch():
         emit(event.model_dump(mode="json"))
     return _end_of(await run.state())
@@ -84,7 +90,7 @@ def _print(console: Console, run_id: str, event: RunEvent) -> None:
 
 
 def _end_of(state: RunState) -> int:
-    if state.status == "completed":
+    if state.status == "completed" or state.is_idle:
         return exits.DONE
     complain(f"run {state.id!r} {state.status}" + (f": {one_line(state.error)}" if state.error else ""))
     return exits.NOT_TAKEN

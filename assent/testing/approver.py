@@ -51,14 +51,14 @@ ROUNDS: Final = 100
 
 
 async def drive(run: RunHandle, rule: Callable[[Requirement], Ruling], *, by: str = "approver") -> RunState:
-    """Decide everything that *run* waits for, as *rule* says and in the name of *by*, until the run has ended.
+    """Decide everything that *run* waits for, as *rule* says and in the name of *by*, until it has ended or is idle.
 
     Raises:
         DecisionError: a decision did not count, or the run waits for a hundredth time.
     """
     for _ in range(ROUNDS):
         state = await run.until_paused()
-        if state.is_finished:
+        if not state.is_paused:
             return state
         for requirement in state.active_requirements:
             _check(await _decide(run, requirement, rule(requirement), by))

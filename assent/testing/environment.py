@@ -6,13 +6,14 @@ I/O; not in workflow code.
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
 from assent.agent import Agent
+from assent.budget import Price
 from assent.client import AgentClient
 from assent.connection import connect
 from assent.embedded import EmbeddedServer, embedded_server
@@ -51,11 +52,13 @@ class Environment:
         cached_runs: int = 1_000,
         webhooks: Sequence[Webhook] = (),
         continue_after: int = 0,
+        prices: Mapping[str, Price] | None = None,
     ) -> AsyncGenerator[AgentClient]:
         """A worker that serves *agents* while the block runs, and a client of its task queue (new, unless named).
 
         *prefix_cache* 0 rebuilds every conversation from history; *cached_runs* 0 replays every run at every step.
         *webhooks* are sent notices. After *continue_after* events of its history, a run goes on in a new execution.
+        *prices* is what models cost, by their id.
         """
         queue = task_queue or f"test-{uuid.uuid4().hex[:8]}"
         # A connection of its own, so that two workers can serve one queue, as they do in production.
@@ -66,6 +69,7 @@ class Environment:
             cached_runs=cached_runs,
             webhooks=list(webhooks),
             continue_after=continue_after,
+            prices=dict(prices or {}),
         )
         async with serving(connection, agents, settings, grace=timedelta(seconds=1)):
             yield self.client(queue)

@@ -45,6 +45,13 @@ PROGRAMS = {
         "exactly one email",
         "one rejected and never run",
     ),
+    "conversation_service.py": (
+        "Hello! Whose account is it about?",
+        'delete_user_data({"user_id": "user-42"})',
+        "Done: deleted of user-42",
+        "410: the conversation 'chat-1' has ended; begin another, under another id",
+        "Audited: ",
+    ),
     "confirm_terminal.py": (
         "There is no terminal to ask at",
         "Rejected: not during business hours",

@@ -29,6 +29,7 @@ from assent.testing import (
     record,
     says,
 )
+from tests.replay import long, talks, waits
 from tests.replay import tools as decided
 from tests.support import tools
 
@@ -44,7 +45,7 @@ async def rejected(_: AgentClient, run: RunHandle) -> None:
     await drive(run, lambda _: Rejected("not today"))
 
 
-async def waits(_: AgentClient, run: RunHandle) -> None:
+async def pauses(_: AgentClient, run: RunHandle) -> None:
     await run.until_paused()
 
 
@@ -137,7 +138,7 @@ STORIES: dict[str, tuple[Story, list[Step]]] = {
     "ungated": (finishes, [calls(call("look_up", key="a")), calls(call("look_up", key="b")), says("done")]),
     "approved": (finishes, [ASKS, calls(call("restart", service="s")), says("done")]),
     "rejected": (rejected, [ASKS, says("done")]),
-    "waiting": (waits, [ASKS, says("done")]),
+    "waiting": (pauses, [ASKS, says("done")]),
     "half-decided": (half_decided, [ASKS, says("done")]),
     "mistyped": (mistyped, [ASKS, says("done")]),
     "cancelled": (cancelled, [ASKS, says("done")]),
@@ -153,11 +154,11 @@ QUESTIONS = calls(
 )
 DECIDED: dict[str, tuple[Story, list[Step]]] = {
     "expired": (expires, [calls(call("delete_backup", name="old"), call("give_discount", percent=5)), says("done")]),
-    "expiring": (waits, [calls(call("delete_backup", name="old")), says("done")]),
+    "expiring": (pauses, [calls(call("delete_backup", name="old")), says("done")]),
     "escalated-and-edited": (escalates, [WIRE, says("done")]),
     "granted-and-revoked": (grants, [*DISCOUNTS, says("done")]),
     "filled-in": (fills_in, [QUESTIONS, says("done")]),
-    "filling-in": (waits, [QUESTIONS, says("done")]),
+    "filling-in": (pauses, [QUESTIONS, says("done")]),
     "outcome-answered": (runs_again, [calls(call("print_label", order="o")), says("done")]),
     "outcome-unknown": (unknown, [calls(call("print_label", order="o")), says("done")]),
     "stopped-after-tool": (finishes, [calls(call("close_ticket", number=1)), says("never asked")]),
@@ -241,6 +242,26 @@ async def main() -> None:
         if not all((FOLDER / f"{name}.json").exists() for name in CONTINUED):
             await tell_of_going_on(running)
             sys.stdout.write(f"recorded {' and '.join(CONTINUED)}\n")
+        await record_waits(running)
+
+
+async def record_waits(running: Environment) -> None:
+    """Record what is not there yet of the runs that were under way."""
+    several = {
+        (waits.POSTPONED,): waits.tell_of_a_worker_without_the_agent,
+        (waits.ASKED_AGAIN,): waits.tell_of_a_stricter_tool,
+        waits.UPGRADED: waits.tell_of_an_upgrade,
+        talks.NAMES: talks.tell_of_conversations,
+        long.NAMES: long.tell_of_summaries,
+    }
+    for name in waits.WAITS:
+        if not (FOLDER / f"{name}.json").exists():
+            await waits.tell(running, name, written)
+            sys.stdout.write(f"recorded {name}\n")
+    for names, tell_of in several.items():
+        if not all((FOLDER / f"{name}.json").exists() for name in names):
+            await tell_of(running, written)
+            sys.stdout.write(f"recorded {' and '.join(names)}\n")
 
 
 if __name__ == "__main__":

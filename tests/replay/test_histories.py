@@ -7,21 +7,51 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from temporalio.api.enums.v1 import EventType
 from temporalio.client import WorkflowHistory
 from temporalio.workflow import NondeterminismError
 
 from assent.conversation import Conversation
 from assent.history import fold
 from assent.testing import check_replay
+from tests.replay import long, talks, waits
+from tests.replay.commands import given, written
 from tests.replay.record import CONTINUED, DECIDED, DEPLOYED, FOLDER, STORIES
 
 HISTORIES = sorted(FOLDER.glob("*.json"))
-WAITING = ("continuing", "waiting", "half-decided", "expiring", "filling-in", "outcome-unknown")
-ENDS = {**dict.fromkeys(WAITING, "waiting"), "cancelled": "cancelled", "provider-refused": "failed"}
+WAITING = (
+    "continuing",
+    "waiting",
+    "half-decided",
+    "expiring",
+    "filling-in",
+    "outcome-unknown",
+    "upgrading",
+    *waits.NAMES,
+)
+RUNNING = ("waiting-for-the-model", "waiting-for-a-tool", "summarising", waits.POSTPONED)
+ENDS = {
+    **dict.fromkeys(WAITING, "waiting"),
+    **dict.fromkeys(RUNNING, "running"),
+    "conversing": "idle",
+    "cancelled": "cancelled",
+    "provider-refused": "failed",
+    "upgraded": "completed",
+}
+TASK_COMPLETED = EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED
+GOES_ON = {name: names[1] for names in (CONTINUED, waits.UPGRADED) for name in names}
 
 
 def test_there_is_a_history_of_every_story() -> None:
-    assert {path.stem for path in HISTORIES} >= {*STORIES, *DECIDED, *CONTINUED, DEPLOYED}
+    assert {path.stem for path in HISTORIES} >= {
+        *STORIES,
+        *DECIDED,
+        *CONTINUED,
+        DEPLOYED,
+        *waits.NAMES,
+        *talks.NAMES,
+        *long.NAMES,
+    }
 
 
 @pytest.mark.parametrize("path", HISTORIES, ids=lambda path: path.stem)
@@ -34,17 +64,18 @@ def test_the_history_folds(path: Path) -> None:
     history = WorkflowHistory.from_json("folded", path.read_text())
     run = fold(history.events)
     assert run.request is not None
-    assert run.id == f"recorded-{'continued' if path.stem in CONTINUED else path.stem}"
+    assert run.id == f"recorded-{GOES_ON.get(path.stem, path.stem)}"
     assert Conversation().append(run.conversation.items).digest == run.conversation.digest
     assert run.status == ENDS.get(path.stem, "completed")
 
 
-def test_a_run_goes_on_in_a_new_execution_as_it_was() -> None:
-    before, after = (WorkflowHistory.from_json("", (FOLDER / f"{name}.json").read_text()) for name in CONTINUED)
+@pytest.mark.parametrize("names", [CONTINUED, waits.UPGRADED])
+def test_a_run_goes_on_in_a_new_execution_as_it_was(names: tuple[str, str]) -> None:
+    before, after = (WorkflowHistory.from_json("", (FOLDER / f"{name}.json").read_text()) for name in names)
     last = before.events[-1].workflow_execution_continued_as_new_event_attributes
     begun = after.events[0].workflow_execution_started_event_attributes
     assert last.new_execution_run_id == begun.original_execution_run_id
-    first = fold(after.events, until=lambda _: True)
+    first = fold(after.events[:1])
     assert replace(first, run_id=begun.first_execution_run_id) == fold(before.events)
     [asked] = first.pending
     assert [each.id for each in fold(after.events).requirements] == [asked.id]
@@ -58,3 +89,24 @@ async def test_a_changed_command_order_is_noticed() -> None:
             scheduled["activityType"]["name"] = "look_up"
     with pytest.raises(NondeterminismError):
         await check_replay(json.dumps(history))
+
+
+def own(path: Path) -> WorkflowHistory:
+    """A recorded history under the id of its run."""
+    events = WorkflowHistory.from_json("", path.read_text()).events
+    return WorkflowHistory(events[0].workflow_execution_started_event_attributes.workflow_id, events)
+
+
+@pytest.mark.parametrize("path", HISTORIES, ids=lambda path: path.stem)
+async def test_the_code_of_today_gives_the_commands_of_the_history_and_no_others(path: Path) -> None:
+    history = own(path)
+    assert await given(history) == written(history.events)
+
+
+@pytest.mark.parametrize("name", ["waiting", "waiting-for-a-check", "waiting-postponed"])
+async def test_a_command_that_is_added_where_a_run_waits_is_noticed_though_it_replays(name: str) -> None:
+    whole = own(FOLDER / f"{name}.json")
+    last = max(number for number, each in enumerate(whole.events) if each.event_type == TASK_COMPLETED)
+    without = WorkflowHistory(whole.workflow_id, whole.events[: last + 1])
+    await check_replay(without)
+    assert await given(without) == written(whole.events) != written(without.events)

@@ -18,6 +18,8 @@ from pydantic import JsonValue
 from assent.conversation import Conversation
 from assent.decorators import tool
 from assent.events import (
+    AskBudget,
+    BudgetReached,
     CallModel,
     CancelRequested,
     Channel,
@@ -168,11 +170,18 @@ class Play:
 
     def tell(self, event: Event) -> Step:
         """What the event comes to."""
+        step = self._decided(event)
+        self.at += timedelta(seconds=1)
+        return step
+
+    def _decided(self, event: Event) -> Step:
         step = decide(self.run, event)
         self.run = step.run
         self.commands += step.commands
         self.events.append(event)
-        self.at += timedelta(seconds=1)
+        for command in step.commands:
+            if isinstance(command, AskBudget):
+                self._decided(BudgetReached(event.at, {command.call_id: f"nonce-{len(self.events)}"}))
         return step
 
     def start(self, **request: object) -> Step:

@@ -11,6 +11,7 @@ from typing import Any, Final
 import pytest
 
 from assent.carried import carry, restore
+from assent.inbound import Approve
 from assent.requirements import Vote
 from assent.run import Run
 from assent.verdicts import Verification
@@ -286,6 +287,16 @@ def test_the_checks_notice_by_themselves_that(name: str) -> None:
 
 def failed(found: Verification) -> list[str]:
     return [problem.text for check in found.checks for problem in check.problems]
+
+
+@pytest.mark.parametrize("by", [" bob\t", "bob\x1f", "\x1cbob", "bob\u0085", "\ufeffbob", "b\nob"])
+def test_a_vote_is_borne_out_however_its_name_is_written(by: str) -> None:
+    """What is white space around a name differs between Python and pydantic; both had to mean the same person."""
+    it = Forged(read("approved"))
+    it.change(it.sent(verdict="approve")[0], set_to(by=by))
+    read_as = Approve(id="0" * 8, by=by).by
+    it.change(it.scheduled("pay"), lambda value: value["authorization"].update(approved_by=[read_as]))
+    assert it.verified().ok, failed(it.verified())
 
 
 # -- a run that went on in another execution --------------------------------------------------------------------------

@@ -77,11 +77,11 @@ def test_the_statement_says_whose_events_and_how_many(tmp_path: Path) -> None:
     lines = [missing_line("r0"), execution_line("r1"), *events(3), execution_line("r2"), *events(2)]
     predicate = written(tmp_path / "run.zip", lines)
     assert predicate.executions == (
-        Execution(run_id="r0", missing=True),
-        Execution(run_id="r1", first_event_id=1, last_event_id=3),
-        Execution(run_id="r2", first_event_id=1, last_event_id=2),
+        Execution(execution_id="r0", missing=True),
+        Execution(execution_id="r1", first_event_id=1, last_event_id=3),
+        Execution(execution_id="r2", first_event_id=1, last_event_id=2),
     )
-    assert (predicate.workflow_id, predicate.events, predicate.chain_length) == (WORKFLOW, 5, 8)
+    assert (predicate.run_id, predicate.events, predicate.chain_length) == (WORKFLOW, 5, 8)
     assert (predicate.complete, predicate.assent_version, predicate.exported_at) == (False, __version__, EXPORTED)
     statement = json.loads(contents(tmp_path / "run.zip")[STATEMENT])
     assert statement["_type"] == "https://in-toto.io/Statement/v1"
@@ -226,6 +226,23 @@ def test_a_folder_that_is_not_there_is_said_in_one_line(tmp_path: Path) -> None:
         written(tmp_path / "gone" / "run.zip")
     with pytest.raises(BundleError, match=r"cannot be read: No such file or directory$"):
         verify_bundle(tmp_path / "gone" / "run.zip")
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_place_that_takes_no_file_is_said_in_one_line(tmp_path: Path, *, overwrite: bool) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    with pytest.raises(BundleError, match="it is a folder" if overwrite else "exists already"):
+        written(folder, overwrite=overwrite)
+    with pytest.raises(BundleError, match=r"cannot be written: File name too long$"):
+        written(tmp_path / ("n" * 300), overwrite=overwrite)
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_a_name_may_be_as_long_as_names_can_be(tmp_path: Path) -> None:
+    path = tmp_path / ("n" * 255)
+    written(path)
+    assert verify_bundle(path, rebuild=rebuild).ok
 
 
 def test_only_its_owner_may_read_a_bundle(bundle: Path) -> None:

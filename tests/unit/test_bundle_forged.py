@@ -14,6 +14,7 @@ import pytest
 from assent._version import __version__
 from assent.bundle import EVENTS, RECORDS, STATEMENT, SUBJECTS, VERIFICATION
 from assent.bundle_check import verify_bundle
+from assent.bundling import check
 from assent.digest import canonical
 from assent.errors import BundleError
 from assent.hash_chain import execution_line
@@ -105,7 +106,7 @@ def test_a_last_line_that_does_not_end_fails(bundle: Path, tmp_path: Path) -> No
         ("chainLength", 3),
         ("complete", False),
         ("executions", []),
-        ("workflowId", "other"),
+        ("runId", "other"),
         ("chainHead", "0" * 64),
     ],
 )
@@ -151,6 +152,14 @@ def test_a_statement_about_other_files_fails(bundle: Path, tmp_path: Path) -> No
 def test_findings_that_are_not_json_fail(bundle: Path, tmp_path: Path) -> None:
     other = forged(tmp_path / "other.zip", {**contents(bundle), VERIFICATION: b"all fine"})
     assert failed(verify_bundle(other)) == {"verification": "verification.json is not JSON"}
+
+
+def test_findings_nested_too_deep_to_be_read_fail_and_raise_nothing(bundle: Path, tmp_path: Path) -> None:
+    deep = b"[" * 100_000 + b"]" * 100_000
+    checked = check(forged(tmp_path / "other.zip", {**contents(bundle), VERIFICATION: deep}))
+    assert failed(checked.report)["verification"] == "verification.json is not JSON"
+    assert checked.verification is None
+    assert not checked.ok
 
 
 # -- the records -------------------------------------------------------------------------------------------------------

@@ -244,3 +244,13 @@ def test_a_requirement_that_is_decided_is_left_alone_by_time() -> None:
         status="approved", remind_every=1.0, remind_at=NOW, escalations=[EscalationStep(at=NOW, approvers=[])]
     )
     assert advance(done, NOW + HOUR) is done
+
+
+def test_a_cancellation_at_a_deadline_asks_the_model_nothing_and_counts_no_turn() -> None:
+    play = playing(EXPIRES)
+    before = play.run
+    play.at = before.requirements[0].created_at + HOUR
+    play.cancel()
+    assert (play.run.status, play.requirement.status) == ("cancelled", "expired")
+    assert (play.run.turn, len(play.asked)) == (before.turn, 1)
+    assert play.run.conversation == before.conversation

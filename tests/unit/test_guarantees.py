@@ -1,4 +1,4 @@
-"""The page of guarantees cites tests that exist, and every abuse case of sections A to I."""
+"""The page of guarantees cites tests that exist, and every abuse case of sections A to J."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ SECTIONS = {
     "G": (25, 27),
     "H": (28, 30),
     "I": (31, 34),
+    "J": (35, 36),
 }
 ROWS = [f"{section}{row}" for section, (first, last) in SECTIONS.items() for row in range(first, last + 1)]
 

@@ -126,7 +126,7 @@ def test_numbers_that_json_does_not_have_are_refused(number: object) -> None:
 
 @pytest.mark.parametrize("name", ["", "Approve", "aprove", "state", "__temporal_x", "a\nb"])
 def test_a_misspelt_name_lists_those_there_are(name: str) -> None:
-    assert "there are: approve, decide, deliver, reject" in problem(name, ID)
+    assert "there are: approve, close, decide, deliver, reject" in problem(name, ID)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -17,11 +17,12 @@ import assent
 ROOT = Path(__file__).parents[2]
 ARROW = ("assent", "activities", "workflows")
 PURE = (
-    "activity_ids", "agent", "approvals", "attempts", "audit", "authority", "authorization", "calls", "carried",
-    "commands", "conversation", "csv_records", "deadlines", "decorators", "digest", "errors", "events", "explaining",
-    "facts", "filters", "gates", "grants", "hash_chain", "inbound", "layout", "live", "marking", "messages", "models",
-    "notices", "paging", "policy", "protocol", "questions", "records", "render", "requirements", "run", "schema",
-    "snapshot", "statement", "statistics", "tools", "turns", "verdicts", "views", "waiting", "watching", "webhooks",
+    "activity_ids", "agent", "approvals", "attempts", "audit", "authority", "authorization", "budget", "calls",
+    "carried", "commands", "compaction", "comparing", "conversation", "csv_records", "deadlines", "decorators",
+    "digest", "errors", "events", "explaining", "facts", "filters", "gates", "grants", "hash_chain", "inbound",
+    "layout", "live", "marking", "messages", "models", "notices", "paging", "policy", "protocol", "questions",
+    "records", "render", "requirements", "run", "schema", "snapshot", "spending", "statement", "statistics",
+    "summaries", "tools", "turns", "verdicts", "views", "visibility", "waiting", "watching", "webhooks",
 )  # fmt: skip
 
 

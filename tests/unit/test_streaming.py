@@ -18,7 +18,7 @@ from activities.providers import Answer, CallError, Posture, Providers, Question
 from activities.providers.chat import answer_of
 from activities.providers.chunks import Chunks
 from assent.conversation import tool_calls, user_message
-from assent.live import SHOWN, TextSoFar
+from assent.live import CALLS_SHOWN, NAME_SHOWN, SHOWN, TextSoFar
 from assent.models import Model, OpenAIChat, OpenAIResponses
 from assent.testing import ModelServer, Step, breaks_off, call, calls, fails, garbles, says, thinks
 
@@ -116,6 +116,16 @@ def test_of_a_long_answer_the_end_is_told() -> None:
     assert told is not None
     assert told.text == "".join(f"{number:04d} " for number in range(SHOWN))[-SHOWN:]
     assert (told.turn, told.attempt, told.characters, told.left_out) == (7, 2, 5 * SHOWN, 4 * SHOWN)
+
+
+def test_of_a_long_name_the_beginning_is_told() -> None:
+    """The server ends an activity whose heartbeat has more than 2 MiB, and the names are the model's own."""
+    so_far = TextSoFar()
+    for _ in range(CALLS_SHOWN + 1):
+        so_far.call("x" * 1_000_000)
+    told = so_far.told(1, 1)
+    assert told is not None
+    assert told.calls == [f"{'x' * NAME_SHOWN}…"] * CALLS_SHOWN
 
 
 # -- half an answer is none -------------------------------------------------------------------------------------------

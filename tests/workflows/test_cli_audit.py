@@ -129,7 +129,7 @@ async def test_each_kind_of_run_is_audited_live_from_a_file_and_from_a_bundle(
 
         bundle = tmp_path / "run.zip"
         made = await it.online.assent("audit", "export", it.run.id, "--bundle", str(bundle), "--json")
-        assert (made.code, made.json["chain_head"]) == (0, verification["head"])
+        assert (made.code, made.json["chainHead"]) == (0, verification["head"])
         checked = await it.offline.assent("audit", "verify", str(bundle), "--json")
         assert (checked.code, checked.json["ok"], checked.err) == (0, True, "")
         assert {each["name"]: each["ok"] for each in checked.json["checks"]} == {
@@ -274,7 +274,7 @@ async def test_a_run_that_continued_as_new_is_audited_as_one_wherever_it_is_read
         assert "ok         records: " in checked.out
 
         with_all = await it.online.assent("audit", "export", it.run.id, "--bundle", bundle, "--force", "--json")
-        assert with_all.json["chain_head"] == verification["head"]
+        assert with_all.json["chainHead"] == verification["head"]
         whole = await it.offline.assent("audit", "verify", bundle)
         assert (whole.code, whole.err) == (0, "")
 

@@ -6,8 +6,11 @@ import asyncio
 import base64
 import json
 import logging
+import shlex
 import signal
+import sys
 import uuid
+from asyncio.subprocess import PIPE
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -19,8 +22,9 @@ from temporalio.converter import PayloadCodec
 from typing_extensions import override
 
 from assent import Agent, AgentClient, MessageError, RunHandle, data_converter, tool
+from assent.cli.batch import AT_ONCE
 from assent.testing import Environment, call, calls, environment, says
-from tests.support.operator import Operator, deploy, operating
+from tests.support.operator import HERE, Operator, deploy, operating
 from tests.support.visibility import soon
 from tests.support.waiting_rows import requirement, rows
 
@@ -267,6 +271,35 @@ async def test_several_calls_are_sent_with_every_worker_stopped(assent_environme
     sent = await at.assent("approve", run.id, *ids, "--by", "bob", "--require-answer")
     assert (sent.code, sent.out.count("sent       ")) == (5, 2)
     await run.cancel()
+
+
+async def test_all_decisions_are_sent_though_nobody_reads_what_came_of_them(assent_environment: Environment) -> None:
+    """More calls than are decided at a time, and a reader that goes after the first line: `| head -1`."""
+    agent = name()
+    many = calls(*(call("fetch", page=number) for number in range(3 * AT_ONCE)))
+    model = assent_environment.responses(many, says("Done."))
+    async with assent_environment.serve(Agent(name=agent, model=model, tools=[fetch])) as client:
+        run = await client.start(agent, "Do it.")
+        await run.until_paused()
+        at = Operator(assent_environment, client)
+        command = [
+            sys.executable,
+            "-m",
+            "assent.cli",
+            "approve",
+            run.id,
+            *(await the_ids(run)),
+            "--by",
+            "bob",
+            "--json",
+        ]
+        shell = f"{shlex.join(command)} | head -1; exit ${{PIPESTATUS[0]}}"
+        process = await asyncio.create_subprocess_exec(
+            "bash", "-c", shell, cwd=HERE, env=at.variables(None), stdout=PIPE, stderr=PIPE
+        )
+        out, err = await asyncio.wait_for(process.communicate(), 30)
+        assert (json.loads(out)["status"], process.returncode, err.decode()) == ("approved", 1, "")
+        assert (await run.result()).content == "Done."
 
 
 async def test_what_only_one_may_decide_is_in_nobody_elses_inbox(assent_environment: Environment) -> None:

@@ -111,7 +111,7 @@ async def test_the_command_prints_tables_that_fit(assent_environment: Environmen
             ran = await at.assent("stats", "--agent", agent, "--since", "1h", columns=columns)
             assert (ran.code, ran.err) == (0, "")
             assert all(cell_len(line) <= columns for line in ran.out.splitlines())
-            for part in ("1 with 1 requirements, asked since", "deploy", "100%", "bob \\u{202e}"):
+            for part in ("1 with 1 call to decide, asked since", "deploy", "100%", "bob \\u{202e}"):
                 assert part in ran.out
         machine = (await at.assent("stats", "--agent", agent, "--json")).json
         assert machine["tools"]["deploy"]["approved"] == machine["total"]["asked"] == 1
@@ -126,4 +126,4 @@ async def test_a_time_that_is_none_is_refused(assent_environment: Environment) -
             assert (ran.code, ran.out) == (2, "")
             assert "is no time" in ran.err
         none = await at.assent("stats", "--agent", "nobody", "--since", "2026-11-01T00:00Z")
-        assert none.out.startswith("runs       0 with 0 requirements")
+        assert none.out.startswith("runs       0 with 0 calls to decide")

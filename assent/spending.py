@@ -1,0 +1,133 @@
+"""Keeping a run within its budget: before each model call it is looked at what was used, and asked for more.
+
+The requirement that asks is a requirement as any other: who decided it, when and why is in the history. Its nonce is
+drawn by the workflow, so that no approval of an extension outlives a workflow reset.
+
+Pure; safe in workflow code.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+from typing import Final, cast
+
+from assent import deadlines
+from assent.budget import extended
+from assent.calls import open_requirement
+from assent.conversation import ToolCall
+from assent.digest import canonical
+from assent.events import AskBudget, BudgetReached, Failure
+from assent.protocol import Gate, Item
+from assent.requirements import Requirement
+from assent.snapshot import Run, Step
+
+EXTEND: Final = "extend_budget"
+"""What stands for a tool's name in the requirement of kind `budget`."""
+
+
+def used(run: Run, at: datetime) -> dict[str, float]:
+    """What a run has used, by the name of the bound."""
+    usage = run.usage
+    seconds = (at - run.started_at).total_seconds() if run.started_at is not None else 0.0
+    return {
+        "max_tokens": usage.input_tokens + usage.output_tokens,
+        "max_model_calls": usage.requests,
+        "max_cost": usage.cost,
+        "max_seconds": seconds,
+    }
+
+
+def reached(run: Run, at: datetime) -> list[str]:
+    """The bounds of its budget that a run has reached, by name."""
+    if run.budget is None:
+        return []
+    spent = used(run, at)
+    return [name for name, bound in run.budget.bounds.items() if spent[name] >= bound]
+
+
+def asked(run: Run) -> Requirement | None:
+    """The requirement that asks for more, while it waits."""
+    return next((each for each in run.requirements if each.kind == "budget" and each.status == "pending"), None)
+
+
+def due_at(run: Run) -> datetime | None:
+    """When the time of a run will be over; None where it has no bound, or somebody is being asked already."""
+    budget = run.budget
+    if budget is None or budget.max_seconds is None or run.started_at is None:
+        return None
+    if run.status == "idle" or asked(run) is not None:
+        return None
+    return deadlines.later(run.started_at, budget.max_seconds)
+
+
+def failure(run: Run, at: datetime) -> Failure:
+    """How a run ends that may use no more."""
+    return Failure("BudgetExhausted", f"the run has used its budget: {_told(run, at)}")
+
+
+def ask(run: Run, delta: list[Item] | None = None) -> Step:
+    """Hold back the model call that would carry *delta*, if any, and ask for more, unless that is under way."""
+    held = run if delta is None else replace(run, held=tuple(delta), calls=(), model_running=False)
+    if asked(run) is not None:
+        return Step(held)
+    return Step(held, (AskBudget(f"budget-{_times(run) + 1}"),))
+
+
+def opened(run: Run, event: BudgetReached) -> Step:
+    """The requirement to extend the budget begins to wait."""
+    if run.budget is None or asked(run) is not None:
+        return Step(run)
+    names = reached(run, event.at)
+    spent, allowance = used(run, event.at), run.allowance or run.budget
+    shown = {
+        name: {
+            "limit": run.budget.bounds[name],
+            "used": round(spent[name], 6),
+            "extend_by": allowance.bounds[name],
+        }
+        for name in names
+    }
+    arguments = canonical(shown).decode()
+    gate = Gate.model_validate({"verdict": "ask", "approvers": run.budget.approvers, "reason": _told(run, event.at)})
+    call_id = f"budget-{_times(run) + 1}"
+    requirement = open_requirement(
+        run.caller,
+        ToolCall(call_id, EXTEND, arguments),
+        gate,
+        nonce=event.nonces[call_id],
+        policy_version="",
+        at=event.at,
+        version=2,
+    )
+    requirement = requirement.model_copy(update={"kind": "budget"})
+    return Step(replace(run, requirements=(*run.requirements, requirement)))
+
+
+def granted(run: Run, requirement: Requirement, at: datetime) -> Run:
+    """The run with what was asked for and shown: from now on, as much again as there was at first."""
+    if run.budget is None:
+        return run
+    shown = cast("dict[str, dict[str, float]]", requirement.tool_args)
+    spent = used(run, at)
+    return replace(
+        run, budget=extended(run.budget, {name: spent[name] + by["extend_by"] for name, by in shown.items()})
+    )
+
+
+def _times(run: Run) -> int:
+    return sum(each.kind == "budget" for each in run.requirements)
+
+
+def _told(run: Run, at: datetime) -> str:
+    if run.budget is None:
+        return "nothing"
+    spent = used(run, at)
+    return ", ".join(
+        f"{name.removeprefix('max_').replace('_', ' ')} {_number(spent[name])} of {_number(run.budget.bounds[name])}"
+        for name in reached(run, at)
+    )
+
+
+def _number(value: float) -> str:
+    return f"{value:,.6f}".rstrip("0").rstrip(".")

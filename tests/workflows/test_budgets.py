@@ -1,0 +1,118 @@
+"""Budgets on the real server: asked for, decided, kept across workers and executions, and on record."""
+
+from __future__ import annotations
+
+import pytest
+
+from assent import Agent, AgentClient, Budget, ConfigurationError, RunFailedError
+from assent.budget import Price
+from assent.testing import Environment, call, calls, says
+from tests.support import tools
+from tests.support.visibility import soon
+
+LOOKS = [calls(call("look_up", key=key)) for key in "abc"]
+
+
+def looking(environment: Environment, budget: Budget, name: str = "ops") -> Agent:
+    """An agent that looks three things up, and answers."""
+    return Agent(name=name, model=environment.responses(*LOOKS, says("done")), tools=tools.ALL, budget=budget)
+
+
+async def test_a_run_asks_for_more_and_goes_on_once_somebody_gives_it(assent_environment: Environment) -> None:
+    agent = looking(assent_environment, Budget(max_model_calls=2), "thrifty")
+    async with assent_environment.serve(agent) as client:
+        run = await client.start("thrifty", "Go.", requested_by="alice")
+        state = await run.until_paused()
+        [requirement] = state.active_requirements
+        assert (requirement.kind, requirement.tool_name) == ("budget", "extend_budget")
+        assert requirement.tool_args == {"max_model_calls": {"limit": 2, "used": 2, "extend_by": 2}}
+        waiting = await soon(lambda: client.pending(agent="thrifty"), bool)
+        assert [each.kind for each in waiting[0].requirements] == ["budget"]
+        assert (await run.approve(requirement, by="alice")).status == "refused"
+        assert (await run.approve(requirement, by="bob", reason="worth it")).status == "approved"
+        assert (await run.result()).content == "done"
+    verification = await run.verify()
+    assert verification.ok, verification
+    [record] = await run.audit()
+    assert (record.kind, record.status, record.resolved_by, record.reason) == ("budget", "approved", "bob", "worth it")
+    assert (await run.state()).budget == Budget(max_model_calls=4)
+
+
+async def test_a_rejection_ends_the_run(assent_environment: Environment) -> None:
+    async with assent_environment.serve(looking(assent_environment, Budget(max_tokens=1))) as client:
+        run = await client.start("ops", "Go.")
+        [requirement] = (await run.until_paused()).active_requirements
+        await run.reject(requirement, by="bob", reason="enough")
+        with pytest.raises(RunFailedError, match="gave no more: enough") as failed:
+            await run.result()
+        assert failed.value.kind == "BudgetExhausted"
+    assert (await run.verify()).ok
+
+
+async def test_cost_is_counted_by_the_workers_prices_and_ends_the_run_if_so_wished(
+    assent_environment: Environment,
+) -> None:
+    agent = looking(assent_environment, Budget(max_cost=0.000001, on_reached="end"))
+    prices = {agent.model.id: Price(input=1, output=2)}
+    async with assent_environment.serve(agent, prices=prices) as client:
+        run = await client.start("ops", "Go.")
+        with pytest.raises(RunFailedError, match=r"the run has used its budget: cost 0\.\d+ of 0\.000001"):
+            await run.result()
+        usage = (await run.state()).usage
+        assert usage.cost == pytest.approx((usage.input_tokens + 2 * usage.output_tokens) / 1e6)
+
+
+async def test_a_worker_without_the_price_does_not_start(assent_environment: Environment) -> None:
+    agent = looking(assent_environment, Budget(max_cost=1))
+    with pytest.raises(ConfigurationError, match="there is no price of model"):
+        async with assent_environment.serve(agent):
+            pass
+
+
+async def test_time_that_is_over_asks_while_a_call_waits(assent_environment: Environment) -> None:
+    model = assent_environment.responses(calls(call("pay", to="A", amount=1)), says("done"))
+    agent = Agent(name="ops", model=model, tools=tools.ALL, budget=Budget(max_seconds=0.5))
+    async with assent_environment.serve(agent) as client:
+        run = await client.start("ops", "Go.", requested_by="alice")
+        state = await soon(run.state, lambda state: len(state.active_requirements) == 2)
+        payment, _ = state.active_requirements
+        await run.approve(payment, by="bob")
+        state = await soon(run.state, lambda state: state.is_paused)
+        assert [(each.kind, each.execution) for each in state.requirements] == [
+            ("confirmation", "executed"), ("budget", None),
+        ]  # fmt: skip
+        while not (await run.state()).is_finished:
+            waiting = (await run.until_paused()).active_requirements
+            for each in waiting:
+                await run.approve(each, by="bob")
+        assert (await run.result()).content == "done"
+    assert (await run.verify()).ok
+
+
+async def test_a_run_can_be_started_with_a_smaller_budget(assent_environment: Environment) -> None:
+    async with assent_environment.serve(looking(assent_environment, Budget(max_model_calls=100))) as client:
+        run = await client.start("ops", "Go.", budget=Budget(max_model_calls=1, on_reached="end"))
+        with pytest.raises(RunFailedError, match="model calls 1 of 1"):
+            await run.result()
+
+
+async def again(environment: Environment, agent: Agent, before: AgentClient) -> None:
+    """Another worker that remembers nothing, which ends as soon as the run does."""
+    async with environment.serve(agent, task_queue=before.task_queue, prefix_cache=0, cached_runs=0) as client:
+        run = client.run("thrifty-run")
+        [requirement] = (await run.until_paused()).active_requirements
+        await run.approve(requirement, by="bob")
+        assert (await run.result()).content == "done"
+
+
+async def test_what_waits_for_its_budget_survives_its_worker_and_its_execution(assent_environment: Environment) -> None:
+    agent = looking(assent_environment, Budget(max_model_calls=3))
+    async with assent_environment.serve(agent, continue_after=5) as client:
+        run = await client.start("ops", "Go.", id="thrifty-run")
+        before = (await run.until_paused()).active_requirements
+    await again(assent_environment, agent, client)
+    [record] = await run.audit()
+    assert [record.id] == [each.id for each in before]
+    verification = await run.verify()
+    assert verification.ok, verification
+    assert len((await run.audit()).run.executions) > 1

@@ -1,0 +1,173 @@
+"""Rates, priorities and fairness of the server's own task queues, on a server whose queues have one partition.
+
+With the four that Temporal gives a task queue, each partition has its own order and its part of the rate.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+import uuid
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+import pytest
+import pytest_asyncio
+
+from assent import Agent, MessageError, ToolContext, embedded, tool
+from assent.client import AgentClient
+from assent.connection import connect
+from assent.runtime import serving
+from assent.settings import Settings
+from assent.testing import Conversation, Environment, Reply, call, calls, environment, says
+from tests.e2e.processes import start
+from tests.support import tools
+
+from .test_wire import temporal
+
+_ONE_PARTITION = ("matching.numTaskqueueReadPartitions=1", "matching.numTaskqueueWritePartitions=1")
+_FAIR = "matching.enableFairness=true"
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def fair() -> AsyncIterator[Environment]:
+    """A server that has fairness."""
+    more = [each for value in (*_ONE_PARTITION, _FAIR) for each in ("--dynamic-config-value", value)]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(embedded, "_FLAGS", (*vars(embedded)["_FLAGS"], *more))
+        async with environment() as running:
+            yield running
+
+
+class Asked:
+    """The prompts that the model was asked, and when, in order."""
+
+    def __init__(self, environment: Environment) -> None:
+        """An agent `ops` with a task queue of its own."""
+        self.prompts: list[str] = []
+        self.times: list[float] = []
+        self.environment = environment
+        self.agent = Agent(name="ops", model=environment.responses(self._answer))
+        self.client: AgentClient = environment.client(f"rates-{uuid.uuid4().hex[:6]}")
+
+    def _answer(self, seen: Conversation) -> Reply:
+        self.times.append(time.monotonic())
+        self.prompts.append(seen.user[0])
+        return says("done")
+
+    @asynccontextmanager
+    async def served(self, most: float) -> AsyncGenerator[None]:
+        """A worker that limits the queue to *most* activities a second."""
+        async with limited(self.environment, self.agent, self.client.task_queue, most):
+            yield
+
+    async def until(self, number: int) -> None:
+        """Wait until so many calls were made."""
+        async with asyncio.timeout(40):
+            while len(self.prompts) < number:  # noqa: ASYNC110 - the server moves it
+                await asyncio.sleep(0.05)
+
+
+@asynccontextmanager
+async def limited(environment: Environment, agent: Agent, queue: str, most: float | None) -> AsyncGenerator[None]:
+    """A worker that limits its queue to *most* activities a second."""
+    settings = Settings(task_queue=queue, max_activities_per_second=most)
+    connection = await connect(environment.server.address)
+    async with serving(connection, [agent], settings, grace=timedelta(seconds=1)):
+        yield
+
+
+async def seconds_of(asked: Asked, most: float) -> float:
+    """In how many seconds the model calls of fifteen runs were made."""
+    async with asked.served(most):
+        for _ in range(15):
+            await asked.client.start("ops", "Go.")
+        await asked.until(15)
+    return asked.times[-1] - asked.times[0]
+
+
+async def test_the_model_calls_of_a_task_queue_stay_below_the_limit_of_its_workers(fair: Environment) -> None:
+    assert await seconds_of(Asked(fair), 1000) < 2
+    # A second's worth may go at once.
+    assert await seconds_of(Asked(fair), 5) > 1.5
+
+
+async def test_tools_on_a_task_queue_of_their_own_are_not_counted(fair: Environment) -> None:
+    queue, made = f"rates-{uuid.uuid4().hex[:6]}", 10
+
+    @tool(task_queue=f"{queue}-tools")
+    def count(context: ToolContext, number: int) -> str:
+        """Count."""
+        tools.note(context, str(number))
+        return "counted"
+
+    model = fair.responses(calls(*[call("count", number=number) for number in range(made)]), says("done"))
+    agent = Agent(name="ops", model=model, tools=[count])
+    begun = time.monotonic()
+    async with limited(fair, agent, queue, 1), limited(fair, agent, f"{queue}-tools", None):
+        run = await fair.client(queue).start("ops", "Go.")
+        await run.result()
+    assert len(tools.ran(run.id)) == made
+    assert time.monotonic() - begun < made / 2
+
+
+async def test_a_limit_that_an_operator_sets_holds_instead_of_that_of_the_workers(fair: Environment) -> None:
+    asked = Asked(fair)
+    limit = ("--task-queue-type", "activity", "--queue-rps-limit", "5")
+    await temporal(fair, "task-queue", "config", "set", "--task-queue", asked.client.task_queue, *limit)
+    assert await seconds_of(asked, 1000) > 1.5
+
+
+async def test_where_workers_are_behind_urgent_runs_come_first(fair: Environment) -> None:
+    asked = Asked(fair)
+    for priority in (5, None, 1):
+        for _ in range(5):
+            await asked.client.start("ops", f"priority {priority}", priority=priority)
+    async with asked.served(5):
+        await asked.until(15)
+    # The first calls are given out before those of the other runs are there.
+    late = asked.prompts[5:]
+    assert late.index("priority None") < late.index("priority 5")
+    assert asked.prompts[-5:] == ["priority 5"] * 5
+
+
+async def test_who_asks_for_much_does_not_keep_others_waiting_where_the_server_is_fair(fair: Environment) -> None:
+    asked = Asked(fair)
+    for name in ["alice"] * 30 + ["bob"] * 5:
+        await asked.client.start("ops", f"for {name}", requested_by=name)
+    async with asked.served(10):
+        await asked.until(20)
+    assert asked.prompts[:20].count("for bob") == 5
+
+
+async def test_a_run_keeps_its_priority_and_requester_where_it_goes_on_in_a_new_execution(
+    assent_environment: Environment,
+) -> None:
+    model = assent_environment.responses(calls(call("look_up", key="k")), says("done"))
+    agent = Agent(name="ops", model=model, tools=tools.ALL)
+    async with assent_environment.serve(agent, continue_after=5) as client:
+        run = await client.start("ops", "Go.", requested_by="ann" * 30, priority=2)
+        await run.result()
+        started = (await run.history()).events[0].workflow_execution_started_event_attributes
+    assert started.continued_execution_run_id
+    assert started.priority.priority_key == 2
+    assert len(started.priority.fairness_key) == 64
+
+
+async def test_the_command_gives_a_run_its_priority(assent_environment: Environment) -> None:
+    options = ("--task-queue", "nobody", "start", "ops", "Go.", "--priority", "4", "--id", f"urgent-{uuid.uuid4().hex}")
+    env = {"TEMPORAL_ADDRESS": assent_environment.server.address}
+    running = await start(sys.executable, "-m", "assent.cli", *options, env=env)
+    await running.until("run")
+    run = assent_environment.client("nobody").run(options[-1])
+    started = (await run.history()).events[0].workflow_execution_started_event_attributes
+    assert started.priority.priority_key == 4
+    await assent_environment.server.client.get_workflow_handle(run.id).terminate()
+
+
+@pytest.mark.parametrize("priority", [0, 6, -1])
+async def test_there_are_five_priorities(assent_environment: Environment, priority: int) -> None:
+    with pytest.raises(MessageError, match=r"1 \(first\) to 5 \(last\)"):
+        await assent_environment.client("nobody").start("ops", "Go.", priority=priority)

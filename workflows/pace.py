@@ -1,0 +1,89 @@
+"""How much one workflow task gives to the server: over 4 MiB at once, and the server terminates the run.
+
+What is too much for one workflow task waits for the next, which a timer of a millisecond brings about.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import deque
+from collections.abc import Callable, Coroutine
+from datetime import timedelta
+from typing import Final
+
+from pydantic import BaseModel
+from temporalio import workflow
+
+from .activity_options import Options
+
+LIMIT: Final = 3_000_000
+"""Bytes of activity inputs and accepted updates in one workflow task; the rest of 4 MiB is for the memo and codecs.
+
+Runs that were spread replay with this number: one that replaces it needs a marker of its own.
+"""
+_SPREAD: Final = "assent-spread"
+"""The marker in a history that tells that what was too much for one workflow task was spread over several."""
+_SOONEST: Final = timedelta(milliseconds=1)
+_WHY: Final = "what was too much for one workflow task goes on in the next"
+
+
+class Pace:
+    """Admits what goes to the server, in order. *spawn* begins a task; *told* is told that a timer has fired."""
+
+    def __init__(self, spawn: Callable[[Coroutine[object, object, None]], None], told: Callable[[], object]) -> None:
+        """Nothing has gone out yet."""
+        self._spawn = spawn
+        self._told = told
+        self._task = -1
+        self._used = 0
+        self._line: deque[tuple[int, asyncio.Event]] = deque()
+
+    def took(self, value: object) -> None:
+        """Count what the server is given back in any case: an accepted update's input."""
+        self._fits(size := _size(value))
+        self._used += size
+
+    async def execute(self, activity: str, given: BaseModel, options: Options) -> object:
+        """What an activity gives, as JSON, once it may be scheduled.
+
+        Raises:
+            ActivityError: it gives nothing.
+        """
+        await self._admitted(given)
+        # Without a type: a result that an operator put in by hand would fail to decode, and wedge the run for ever.
+        result: object = await workflow.execute_activity(activity, given, **options)
+        return result
+
+    async def _admitted(self, value: BaseModel) -> None:
+        size = _size(value.model_dump(mode="json", exclude_unset=True))
+        if not self._line and self._fits(size):
+            self._used += size
+        # Runs that began with an earlier version scheduled everything at once, and are replayed as they were.
+        elif workflow.patched(_SPREAD):
+            self._line.append((size, turn := asyncio.Event()))
+            if len(self._line) == 1:
+                self._spawn(self._go_on())
+            await turn.wait()
+
+    async def _go_on(self) -> None:
+        while self._line:
+            await workflow.sleep(_SOONEST, summary=_WHY)
+            self._told()
+            while self._line and self._fits(self._line[0][0]):
+                size, turn = self._line.popleft()
+                self._used += size
+                turn.set()
+
+    def _fits(self, size: int) -> bool:
+        """Whether so much more may go out with this workflow task; whatever it is, one may alone."""
+        # Every workflow task finds a longer history than the one before, and the same one when it is replayed.
+        task = workflow.info().get_current_history_length()
+        if task != self._task:
+            self._task, self._used = task, 0
+        return self._used == 0 or self._used + size <= LIMIT
+
+
+def _size(value: object) -> int:
+    # Whatever was sent, its size can be told: an infinity, or what is no JSON at all.
+    return len(json.dumps(value, ensure_ascii=False, default=str).encode("utf-8", "surrogatepass"))
