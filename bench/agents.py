@@ -10,7 +10,7 @@ from assent import Agent, OpenAIResponses, tool
 from bench.task import GUARDED, INSTRUCTIONS, MODEL, URL_VARIABLE, WORK, output
 
 AGENT: Final = "bench"
-TURNS: Final = 1_100
+TURNS: Final = 2_100
 
 
 @tool(name=WORK)

@@ -19,17 +19,8 @@ from assent.chain import Page, chain
 from assent.connection import exit_cleanly
 from assent.verification import Verifier
 from bench.processes import running
-from bench.sides import Assent
-from bench.task import Task
 
 KIB: Final = 1024
-
-
-async def audited(side: Assent, turns: int) -> str:
-    """The id of a run of so many turns, once it has ended."""
-    run = await side.start(Task(turns=turns, size=KIB))
-    await side.result(run)
-    return run
 
 
 async def measured(run: str, how: str, variables: Mapping[str, str]) -> tuple[float, float]:

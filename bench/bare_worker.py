@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import os
 import signal
 import sys
 import time
@@ -22,7 +23,13 @@ async def serve(address: str, task_queue: str) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     client = await Client.connect(address, data_converter=pydantic_data_converter)
-    async with Worker(client, task_queue=task_queue, workflows=[BareRun], activities=[call_model, work, guarded]):
+    async with Worker(
+        client,
+        task_queue=task_queue,
+        workflows=[BareRun],
+        activities=[call_model, work, guarded],
+        max_cached_workflows=int(os.environ.get("ASSENT_CACHED_RUNS", "1000")),
+    ):
         await stop.wait()
 
 

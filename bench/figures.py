@@ -10,9 +10,12 @@ from statistics import quantiles
 from typing import Final
 
 from assent import AgentClient
-from bench.auditing import audited, measured
+from bench.auditing import measured
 from bench.inbox import both, fill
+from bench.long import PART, early_and_late, left_behind
+from bench.memory import of_a_worker
 from bench.processes import cpu_seconds, running, until
+from bench.replaying import Replays
 from bench.report import Figure
 from bench.sides import Side
 from bench.stage import Stage
@@ -20,7 +23,6 @@ from bench.storm import approved_at_once, tasks_added_by_a_gate
 from bench.task import GUARDED, Task
 from bench.watched import watched
 
-KIB: Final = 1024
 CONCURRENT: Final = 64
 SETTLE: Final = 0.05
 """Seconds for the server to have written what a pause leaves to write, before it is approved."""
@@ -36,7 +38,12 @@ class Scale:
     turn_pairs: int = 12
     runs: int = 128
     throughput_pairs: int = 4
-    histories: tuple[int, ...] = (10, 50, 100, 200)
+    histories: tuple[int, ...] = (10, 50, 100, 200, 1_000, 2_000)
+    long_turns: int = 1_000
+    replay_turns: int = 332
+    replays: int = 5
+    waiting: int = 2_000
+    cached: int = 500
     approvals: int = 60
     pending: int = 1_000
     lists: int = 5
@@ -55,6 +62,10 @@ QUICK: Final = Scale(
     runs=48,
     throughput_pairs=1,
     histories=(10, 20),
+    long_turns=0,
+    replay_turns=20,
+    replays=2,
+    waiting=0,
     approvals=4,
     pending=100,
     lists=2,
@@ -114,22 +125,65 @@ async def throughput(stage: Stage, scale: Scale) -> list[Figure]:
 
 
 async def history(stage: Stage, scale: Scale) -> list[Figure]:
-    """What a run leaves behind, as the server counts it."""
+    """What a run leaves behind, as the server counts it, in all executions that the run went on in."""
     figures: list[Figure] = []
     for turns in scale.histories:
         size, events = Pairs(), Pairs()
         for side in stage.sides:
-            run = await side.start(Task(turns=turns, size=KIB))
-            await side.result(run)
-            description = (await side.handle(run).describe()).raw_description.workflow_execution_info
-            size.add(side, stage, description.history_size_bytes / KIB)
-            events.add(side, stage, description.history_length)
+            left = await left_behind(side.temporal, await stage.finished(side, turns))
+            size.add(side, stage, left.kib)
+            events.add(side, stage, left.events)
         limit = 1.3 if turns == 100 else None
         figures += [
             Figure("history", f"{turns} turns of 1 KiB results", "KiB", size.assent, size.bare, limit=limit),
             Figure("history", f"{turns} turns", "events", events.assent, events.bare),
         ]
     return figures
+
+
+async def long(stage: Stage, scale: Scale) -> list[Figure]:
+    """Whether the last turns of a long run take longer than its first ones."""
+    if not scale.long_turns:
+        return []
+    early, late, growth = Pairs(), Pairs(), Pairs()
+    for side in stage.sides:
+        first, last = await early_and_late(side.temporal, await stage.finished(side, scale.long_turns))
+        early.add(side, stage, first)
+        late.add(side, stage, last)
+        growth.add(side, stage, last / first)
+    what = f"of a run of {scale.long_turns:,}"
+    return [
+        Figure("long", f"a turn, the first {PART} {what}", "ms", early.assent, early.bare),
+        Figure("long", f"a turn, the last {PART} {what}", "ms", late.assent, late.bare),
+        Figure("long", f"the last {PART} beside the first {PART}", "times", growth.assent, growth.bare),
+    ]
+
+
+async def replay(stage: Stage, scale: Scale) -> list[Figure]:
+    """What a worker takes to rebuild a run that it no longer has in memory."""
+    replays = await Replays.of(stage, scale.replay_turns)
+    wall = Pairs()
+    for side in _in_turns(stage, scale.replays):
+        wall.add(side, stage, await replays.milliseconds(side))
+    what = f"a history of {replays.events(stage.assent):,} events"
+    return [Figure("replay", what, "ms", wall.assent, wall.bare)]
+
+
+async def memory(stage: Stage, scale: Scale) -> list[Figure]:
+    """A worker's memory, with more runs that wait than it keeps."""
+    if not scale.waiting:
+        return []
+    new, full = Pairs(), Pairs()
+    for side in stage.sides:
+        before, after = await of_a_worker(side, scale.waiting, scale.cached)
+        new.add(side, stage, before)
+        full.add(side, stage, after)
+    return [
+        Figure("memory", "a worker after its first run", "MiB", new.assent, new.bare),
+        Figure(
+            "memory", f"with {scale.waiting:,} runs that wait, {scale.cached} in memory", "MiB", full.assent, full.bare
+        ),
+    ]
 
 
 async def approve(stage: Stage, scale: Scale) -> list[Figure]:
@@ -217,7 +271,7 @@ async def audit(stage: Stage, scale: Scale) -> list[Figure]:
     """The audit of a long run, in a process of its own. Beside it: reading the events of the same history."""
     if not scale.audit_turns:
         return []
-    run = await audited(stage.assent, scale.audit_turns)
+    run = await stage.finished(stage.assent, scale.audit_turns)
     found: dict[str, list[tuple[float, float]]] = {"assent": [], "bare": [], "verified": []}
     for _ in range(scale.lists):
         for how, measurements in found.items():
@@ -264,10 +318,13 @@ MEASURES: Final[dict[str, Callable[[Stage, Scale], Awaitable[list[Figure]]]]] = 
     "turn": turn,
     "throughput": throughput,
     "history": history,
+    "long": long,
+    "replay": replay,
     "approve": approve,
     "storm": storm,
     "watch": watch,
     "audit": audit,
+    "memory": memory,
     "start": start,
     "pending": pending,
     "pending-10000": pending_10000,

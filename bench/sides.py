@@ -64,15 +64,24 @@ class Side(ABC):
     async def approve(self, run: str) -> None:
         """Send the signal that lets the guarded tool run."""
 
+    @property
     @abstractmethod
+    def temporal(self) -> Client:
+        """Its client of Temporal."""
+
     def handle(self, run: str) -> WorkflowHandle[object, object]:
         """The run as Temporal's client knows it."""
+        return self.temporal.get_workflow_handle(run)
 
     async def run(self, task: Task) -> str:
         """A run from start to end; its last words."""
         return await self.result(await self.start(task))
 
     async def until_waiting(self, run: str) -> None:
+        """Until the run waits for the signal, and `approve` can send it."""
+        await self.until_at_rest(run)
+
+    async def until_at_rest(self, run: str) -> None:
         """Until the run waits for the signal: it has called the model, and nothing of it is under way."""
 
         async def waits() -> bool:
@@ -116,9 +125,10 @@ class Assent(Side):
     async def approve(self, run: str) -> None:
         await self.agents.run(run).send("approve", {"id": self._ids[run], "by": "bench"})
 
+    @property
     @override
-    def handle(self, run: str) -> WorkflowHandle[object, object]:
-        return self.agents.temporal.get_workflow_handle(run)
+    def temporal(self) -> Client:
+        return self.agents.temporal
 
 
 class Bare(Side):
@@ -157,9 +167,10 @@ class Bare(Side):
     async def approve(self, run: str) -> None:
         await self.handle(run).signal("approve", "bench")
 
+    @property
     @override
-    def handle(self, run: str) -> WorkflowHandle[object, object]:
-        return self._client.get_workflow_handle(run)
+    def temporal(self) -> Client:
+        return self._client
 
 
 def _is_waiting(run: WorkflowExecutionDescription) -> bool:

@@ -7,13 +7,16 @@ import tempfile
 from asyncio.subprocess import Process
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from assent.embedded import embedded_server
 from bench.processes import end, first_line, running
 from bench.sides import Assent, Bare, Side
 from bench.task import URL_VARIABLE, Task
+
+KIB: Final = 1024
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,7 @@ class Stage:
     assent: Assent
     bare: Bare
     workers: dict[str, Process]
+    _finished: dict[tuple[str, int], str] = field(default_factory=dict[tuple[str, int], str])
 
     @property
     def sides(self) -> tuple[Side, Side]:
@@ -32,6 +36,15 @@ class Stage:
     def worker(self, side: Side) -> Process:
         """The process of a side's worker."""
         return self.workers[side.name]
+
+    async def finished(self, side: Side, turns: int) -> str:
+        """The id of a side's run of so many turns of 1 KiB results, which has ended: made once for all figures."""
+        key = side.name, turns
+        if key not in self._finished:
+            run = await side.start(Task(turns=turns, size=KIB))
+            await side.result(run)
+            self._finished[key] = run
+        return self._finished[key]
 
     async def stop_worker(self, side: Side) -> None:
         """End a side's worker for good."""
