@@ -238,9 +238,10 @@ class Auditor:
 
     def _checked(self, happening: Happening, number: int) -> None:
         self._now.started.pop(sources.scheduled_id_of(happening.source), None)
-        sent = self._checking.pop(number, None)
-        if sent is not None:
-            self._place(sending.answered(sent, happening, self._now.cite(happening.source)), happening)
+        if number not in self._checking or happening.step.result is None:
+            return  # The run had ended by then: it is told with what was too late.
+        sent = sending.answered(self._checking.pop(number), happening, self._now.cite(happening.source))
+        self._place(sent, happening)
 
     def _place(self, sent: Sent, happening: Happening) -> None:
         """Put what was sent to the records that it is about."""
