@@ -244,7 +244,7 @@ def _authorization(caller: Caller, approved: Requirement) -> Authorization:
         expires_at=approved.expires_at,
         approved_by=[vote.by for vote in approved.votes if vote.verdict != "reject"],
         execution_id=caller.first_run_id,
-        **({"follows": approved.follows} if approved.edited_by is not None else {}),
+        **({"follows": approved.edited_from} if approved.edited_from is not None else {}),
     )
 
 

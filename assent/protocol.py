@@ -240,7 +240,7 @@ class Authorization(Stored):
     """What the tool's activity checks again before it runs an approved call: every part of the requirement's id.
 
     *execution_id* is Temporal's id of the run's first execution: in another one, after a workflow reset, an approval of
-    before authorises nothing. *follows* is the requirement that an edit replaced by this one.
+    before authorises nothing. *follows* is the requirement that edits replaced by this one.
     """
 
     requirement_id: str

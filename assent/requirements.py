@@ -98,7 +98,7 @@ class Requirement(Stored):
     *fields* are what a person fills in, *values* what one did; *evidence* came with a result from outside. *grant* is
     the id of the grant that approved it. *follows* is the id of the requirement that this one came after for the same
     call: one that an edit (by *edited_by*) replaced, one whose outcome is unknown, or one that today's policy found
-    too little.
+    too little. *edited_from* is the first that edits replaced, one after the other.
     """
 
     id: str
@@ -136,6 +136,7 @@ class Requirement(Stored):
     grant: str | None = None
     follows: str | None = None
     edited_by: str | None = None
+    edited_from: str | None = None
 
     @property
     def short_id(self) -> str:

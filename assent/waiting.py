@@ -274,7 +274,7 @@ def _edited(
     call = run.calls[position]
     edited = replace(call.call, arguments=approvals.edited_text(decision.arguments))
     opened = _replacement(run, found, edited.arguments, gate, checked, at)
-    opened = opened.model_copy(update={"edited_by": decision.by})
+    opened = opened.model_copy(update={"edited_by": decision.by, "edited_from": found.edited_from or found.id})
     context = _context(run, event, at)
     plain = decision.model_copy(update={"id": opened.id, "arguments": None})
     ruling = approvals.rule([opened], plain, context)

@@ -209,3 +209,16 @@ def test_arguments_that_are_too_long_are_refused_before_a_worker_is_asked() -> N
         f"the arguments are too long; they may have {OUTPUT_LIMIT} bytes",
     )
     assert not play.checks
+
+
+def test_what_was_edited_twice_is_authorised_as_coming_from_the_first() -> None:
+    """A workflow reset applies every edit again: only the requirement before all of them tells when it was asked."""
+    play = playing(Gate(verdict="ask", needed=3))
+    first = play.requirement.id
+    play.edit(by="bob", gate=Gate(verdict="ask", needed=3), amount=1)
+    play.edit(by="carol", position=1, gate=Gate(verdict="ask", needed=3), amount=2)
+    for name in ("bob", "dave"):
+        play.approve(by=name, position=2)
+    [ran] = play.ran
+    assert ran.input.authorization is not None
+    assert ran.input.authorization.follows == first
