@@ -58,7 +58,7 @@ lock:
 	  --constraints requirements.lock --quiet -o requirements-worker.lock
 
 clean:
-	rm -rf $(VENV) .assent dist
+	rm -rf $(VENV) .assent .bench dist
 
 histories: setup
 	$(BIN)/python -m tests.replay.record

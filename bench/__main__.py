@@ -15,16 +15,16 @@ from assent.connection import exit_cleanly
 from assent.errors import ConfigurationError
 from bench.figures import FULL, MEASURES, QUICK, Scale
 from bench.processes import quiet_output
-from bench.report import Figure, as_json, machine, show
+from bench.report import Line, as_json, machine, show
 from bench.stage import stage
 
 
-async def measure(names: Sequence[str], scale: Scale, progress: Console) -> list[Figure]:
+async def measure(names: Sequence[str], scale: Scale, progress: Console) -> list[Line]:
     """Measure the figures of these names. SIGTERM ends it as Ctrl-C does, and leaves nothing running."""
     task = asyncio.current_task()
     if task is not None:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    found: list[Figure] = []
+    found: list[Line] = []
     with progress.status("Starting a server, a model and two workers") as status:
         async with stage() as both:
             for name in names:

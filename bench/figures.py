@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from statistics import quantiles
 from typing import Final
 
@@ -14,9 +15,10 @@ from bench.auditing import measured
 from bench.inbox import both, fill
 from bench.long import PART, early_and_late, left_behind
 from bench.memory import of_a_worker
+from bench.peered import compared
 from bench.processes import cpu_seconds, running, until
 from bench.replaying import Replays
-from bench.report import Figure
+from bench.report import Figure, Line
 from bench.sides import Side
 from bench.stage import Stage
 from bench.storm import approved_at_once, tasks_added_by_a_gate
@@ -43,6 +45,7 @@ class Scale:
     replay_turns: int = 332
     replays: int = 5
     waiting: int = 2_000
+    most_waiting: int = 10_000
     cached: int = 500
     approvals: int = 60
     pending: int = 1_000
@@ -53,6 +56,8 @@ class Scale:
     storms: int = 1
     watched: int = 200
     audit_turns: int = 1_000
+    peer_turns: Mapping[int, int] = field(default_factory=lambda: {10: 4, 40: 3, 80: 3, 200: 1, 250: 1})
+    peer_runs: int = 64
 
 
 FULL: Final = Scale()
@@ -65,7 +70,9 @@ QUICK: Final = Scale(
     long_turns=0,
     replay_turns=20,
     replays=2,
-    waiting=0,
+    waiting=100,
+    most_waiting=0,
+    cached=25,
     approvals=4,
     pending=100,
     lists=2,
@@ -74,6 +81,8 @@ QUICK: Final = Scale(
     approved=50,
     watched=0,
     audit_turns=0,
+    peer_turns={10: 1},
+    peer_runs=16,
 )
 
 
@@ -135,8 +144,8 @@ async def history(stage: Stage, scale: Scale) -> list[Figure]:
             events.add(side, stage, left.events)
         limit = 1.3 if turns == 100 else None
         figures += [
-            Figure("history", f"{turns} turns of 1 KiB results", "KiB", size.assent, size.bare, limit=limit),
-            Figure("history", f"{turns} turns", "events", events.assent, events.bare),
+            Figure("history", f"{turns:,} turns of 1 KiB results", "KiB", size.assent, size.bare, limit=limit),
+            Figure("history", f"{turns:,} turns", "events", events.assent, events.bare),
         ]
     return figures
 
@@ -170,20 +179,20 @@ async def replay(stage: Stage, scale: Scale) -> list[Figure]:
 
 
 async def memory(stage: Stage, scale: Scale) -> list[Figure]:
-    """A worker's memory, with more runs that wait than it keeps."""
-    if not scale.waiting:
-        return []
-    new, full = Pairs(), Pairs()
-    for side in stage.sides:
-        before, after = await of_a_worker(side, scale.waiting, scale.cached)
-        new.add(side, stage, before)
-        full.add(side, stage, after)
-    return [
-        Figure("memory", "a worker after its first run", "MiB", new.assent, new.bare),
-        Figure(
-            "memory", f"with {scale.waiting:,} runs that wait, {scale.cached} in memory", "MiB", full.assent, full.bare
-        ),
-    ]
+    """A worker's memory, with more runs that wait than it keeps. Most of them for Assent alone: they take minutes."""
+    steps = [scale.waiting, scale.most_waiting] if scale.most_waiting else [scale.waiting]
+    assent = await of_a_worker(stage.assent, steps, scale.cached)
+    bare = await of_a_worker(stage.bare, [scale.waiting], scale.cached)
+    figures = [Figure("memory", "a worker after its first run", "MiB", [assent[0].mib], [bare[0].mib])]
+    for ours, theirs in zip_longest(assent[1:], bare[1:]):
+        what = f"{ours.runs:,} runs that wait"
+        figures += [
+            Figure(
+                "memory", f"with {what}, {scale.cached} in memory", "MiB", [ours.mib], [theirs.mib] if theirs else []
+            ),
+            Figure("memory", f"until there are {what}", "s", [ours.seconds], [theirs.seconds] if theirs else []),
+        ]
+    return figures
 
 
 async def approve(stage: Stage, scale: Scale) -> list[Figure]:
@@ -288,6 +297,11 @@ async def audit(stage: Stage, scale: Scale) -> list[Figure]:
     ]
 
 
+async def peers(stage: Stage, scale: Scale) -> Sequence[Line]:
+    """The same turns with other libraries on Temporal, each in an environment of its own."""
+    return await compared(stage, scale.peer_turns, scale.peer_runs)
+
+
 async def pending_10000(stage: Stage, scale: Scale) -> list[Figure]:
     """The inbox of ten thousand runs, as rows that no run stands behind. Beside it: the server's own list."""
     if not scale.inbox:
@@ -314,7 +328,7 @@ async def _side_by_side(work: Callable[[Task], Awaitable[object]], tasks: Iterab
             group.create_task(one(task))
 
 
-MEASURES: Final[dict[str, Callable[[Stage, Scale], Awaitable[list[Figure]]]]] = {
+MEASURES: Final[dict[str, Callable[[Stage, Scale], Awaitable[Sequence[Line]]]]] = {
     "turn": turn,
     "throughput": throughput,
     "history": history,
@@ -324,6 +338,7 @@ MEASURES: Final[dict[str, Callable[[Stage, Scale], Awaitable[list[Figure]]]]] = 
     "storm": storm,
     "watch": watch,
     "audit": audit,
+    "peers": peers,
     "memory": memory,
     "start": start,
     "pending": pending,

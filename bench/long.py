@@ -53,14 +53,15 @@ def _a_turn(moments: list[datetime]) -> float:
 
 
 async def _model_calls(client: Client, run: str) -> AsyncIterator[datetime]:
-    async for event in _events(client, run):
+    async for event in events(client, run):
         activity = event.activity_task_scheduled_event_attributes.activity_type.name
         # Both sides' activity has the same name.
         if event.event_type == _SCHEDULED and activity == CALL_MODEL:
             yield event.event_time.ToDatetime()
 
 
-async def _events(client: Client, run: str) -> AsyncIterator[HistoryEvent]:
+async def events(client: Client, run: str) -> AsyncIterator[HistoryEvent]:
+    """All events of a run, of every execution that it went on in."""
     for each in await _executions(client, run):
         async for event in client.get_workflow_handle(run, run_id=each).fetch_history_events():
             yield event

@@ -1,8 +1,11 @@
-"""The memory of a worker with more runs that wait than it keeps in its cache."""
+"""The memory of a worker with more runs that wait than it keeps in its cache, and how long it takes to have them."""
 
 from __future__ import annotations
 
+import time
 from asyncio.subprocess import Process
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -13,21 +16,41 @@ from bench.task import GUARDED, Task
 
 CACHE_VARIABLE: Final = "ASSENT_CACHED_RUNS"
 """Read by both sides' workers."""
+GENTLY: Final = 0.1
+"""Seconds between two looks at a run: the server is to be the runs'."""
 
 
-async def of_a_worker(side: Side, runs: int, cached: int) -> tuple[float, float]:
-    """MiB of a new worker's process: after its first run, and with so many runs that wait, of which it keeps *cached*.
+@dataclass(frozen=True)
+class Held:
+    """MiB of a worker's process with so many *runs* that wait, *seconds* after the first of them was started."""
 
-    The runs are real, and ended before this returns: what is measured next has an empty inbox.
+    runs: int
+    mib: float
+    seconds: float
+
+
+async def of_a_worker(side: Side, steps: Sequence[int], cached: int) -> list[Held]:
+    """The memory of a new worker after its first run, and with as many runs that wait as each of *steps* says.
+
+    It keeps *cached* of them. The runs are real, and ended before this returns: the next inbox is empty.
     """
     async with side.aside(), running(side.command, {**side.variables, CACHE_VARIABLE: str(cached)}) as worker:
         await side.run(Task(turns=2))
-        before = resident(worker)
-        waiting = await each(side.start, [Task(turns=1, tool=GUARDED) for _ in range(runs)])
-        await each(side.until_at_rest, waiting)
-        after = resident(worker)
+        held, waiting = [Held(0, resident(worker), 0.0)], list[str]()
+        begun = time.perf_counter()
+        for runs in steps:
+            more = [Task(turns=1, tool=GUARDED) for _ in range(runs - len(waiting))]
+            waiting += await each(lambda task: _waiting(side, task), more)
+            held.append(Held(runs, resident(worker), time.perf_counter() - begun))
         await each(lambda run: side.handle(run).terminate(), waiting)
-    return before, after
+    return held
+
+
+async def _waiting(side: Side, task: Task) -> str:
+    # One after another: thousands that are started at once wait for minutes in the server's queue.
+    run = await side.start(task)
+    await side.until_at_rest(run, GENTLY)
+    return run
 
 
 def resident(process: Process) -> float:

@@ -16,12 +16,12 @@ GRACE: Final = 10.0
 PATIENCE: Final = 120.0
 
 
-async def spawn(arguments: Sequence[str], variables: Mapping[str, str]) -> Process:
-    """Start this Python with *arguments* in the checkout. Its standard output is a pipe that need not be read."""
+async def spawn(arguments: Sequence[str], variables: Mapping[str, str], python: str = sys.executable) -> Process:
+    """Start *python* with *arguments* in the checkout. Its standard output is a pipe that need not be read."""
     # Without it every workflow's sandbox compiles the workflow's source again, and so does every start.
     inherited = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
     return await asyncio.create_subprocess_exec(
-        sys.executable, *arguments, cwd=ROOT, env={**inherited, **variables}, stdin=DEVNULL, stdout=PIPE
+        python, *arguments, cwd=ROOT, env={**inherited, **variables}, stdin=DEVNULL, stdout=PIPE
     )
 
 
@@ -38,9 +38,11 @@ async def end(process: Process) -> None:
 
 
 @asynccontextmanager
-async def running(arguments: Sequence[str], variables: Mapping[str, str]) -> AsyncGenerator[Process]:
+async def running(
+    arguments: Sequence[str], variables: Mapping[str, str], python: str = sys.executable
+) -> AsyncGenerator[Process]:
     """A process for as long as the block runs."""
-    process = await spawn(arguments, variables)
+    process = await spawn(arguments, variables, python)
     try:
         yield process
     finally:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
+from math import nan
 from statistics import median
 from typing import Final
 
 from rich.console import Console
 from rich.table import Table
 
+from bench import comparison
+from bench.comparison import Comparison, number
 from bench.processes import ROOT
 
 WIDTH: Final = 132
@@ -23,8 +26,8 @@ WIDTH: Final = 132
 class Figure:
     """One line of the report. *assent* and *bare* are the measurements, interleaved in pairs.
 
-    *ratio* says whether the aim *limit* is meant for Assent's median divided by the bare one, or for Assent's own.
-    *higher* says that more is better.
+    There may be no bare ones. *ratio* says whether the aim *limit* is for Assent's median divided by the bare one, or
+    for Assent's own. *higher* says that more is better.
     """
 
     name: str
@@ -39,7 +42,7 @@ class Figure:
     @property
     def medians(self) -> tuple[float, float]:
         """Assent's and the bare one's."""
-        return median(self.assent), median(self.bare)
+        return median(self.assent), median(self.bare) if self.bare else nan
 
     @property
     def quotient(self) -> float:
@@ -50,6 +53,8 @@ class Figure:
     @property
     def spread(self) -> tuple[float, float]:
         """The middle half of the ratios of the single pairs."""
+        if not self.bare:
+            return nan, nan
         ratios = sorted(ours / theirs for ours, theirs in zip(self.assent, self.bare, strict=True))
         return ratios[(len(ratios) - 1) // 4], ratios[-1 - (len(ratios) - 1) // 4]
 
@@ -82,17 +87,31 @@ def machine() -> dict[str, str | float | int]:
     }
 
 
-def as_json(figures: Sequence[Figure], where: Sequence[dict[str, str | float | int]]) -> str:
+Line = Figure | Comparison
+"""A line of the report."""
+
+
+def as_json(figures: Sequence[Line], where: Sequence[dict[str, str | float | int]]) -> str:
     """The report for programs: every measurement, and the machine before and after."""
-    entries = [
-        asdict(each) | {"medians": each.medians, "quotient": each.quotient, "spread": each.spread, "met": each.met}
-        for each in figures
-    ]
-    return json.dumps({"machine": list(where), "figures": entries}, indent=2)
+    return json.dumps({"machine": list(where), "figures": [_entry(each) for each in figures]}, indent=2)
 
 
-def show(figures: Sequence[Figure], where: dict[str, str | float | int]) -> None:
+def _entry(line: Line) -> Mapping[str, object]:
+    if isinstance(line, Comparison):
+        return asdict(line) | {"medians": line.medians}
+    return asdict(line) | {"medians": line.medians, "quotient": line.quotient, "spread": line.spread, "met": line.met}
+
+
+def show(lines: Sequence[Line], where: dict[str, str | float | int]) -> None:
     """The report for people."""
+    console = Console(width=max(Console().width, WIDTH))
+    if figures := [line for line in lines if isinstance(line, Figure)]:
+        console.print(_table(figures, where))
+    if compared := [line for line in lines if isinstance(line, Comparison)]:
+        comparison.show(compared, console)
+
+
+def _table(figures: Sequence[Figure], where: dict[str, str | float | int]) -> Table:
     title = (
         f"Assent beside a bare workflow: medians of interleaved pairs; {where['cores']} cores, load {where['load_1m']}"
     )
@@ -101,15 +120,9 @@ def show(figures: Sequence[Figure], where: dict[str, str | float | int]) -> None
         table.add_column(heading, justify="left" if heading == "" else "right", no_wrap=True)
     table.add_column("")
     for each in figures:
-        ours, theirs = map(_number, each.medians)
+        ours, theirs = map(number, each.medians)
         low, high = each.spread
         spread = f"{low:.2f}-{high:.2f}" if len(each.assent) > 1 else ""
         met = {None: "", True: "[green]met[/]", False: "[red]missed[/]"}[each.met]
-        table.add_row(each.name, each.what, ours, theirs, each.unit, f"{each.quotient:.2f}", spread, each.aim, met)
-    Console(width=max(Console().width, WIDTH)).print(table)
-
-
-def _number(value: float) -> str:
-    if value >= 1_000 or value % 1 == 0:
-        return f"{value:,.0f}"
-    return f"{value:.1f}" if value >= 10 else f"{value:.3g}"
+        table.add_row(each.name, each.what, ours, theirs, each.unit, number(each.quotient, 2), spread, each.aim, met)
+    return table

@@ -1,7 +1,8 @@
-"""The two sides, seen alike: a worker process, and a way to start its runs and to read what they come to."""
+"""The sides, seen alike: a worker process, and a way to start its runs and to read what they come to."""
 
 from __future__ import annotations
 
+import sys
 import uuid
 from abc import ABC, abstractmethod
 from asyncio.subprocess import Process
@@ -19,10 +20,11 @@ from bench.processes import running, until
 from bench.task import Task
 
 
-class Side(ABC):
-    """One of the two. *queue* is its task queue; names of both sides are of one length, as histories hold them."""
+class Contender(ABC):
+    """Whatever is measured. *queue* is its task queue; names are of one length, as histories hold them."""
 
     name: str
+    python: str = sys.executable
 
     def __init__(self, variables: Mapping[str, str]) -> None:
         """*variables* are the environment of its worker."""
@@ -31,7 +33,7 @@ class Side(ABC):
 
     def worker(self) -> AbstractAsyncContextManager[Process]:
         """Its worker process, for as long as the block runs. Ready once it completes a run."""
-        return running(self.command, self.variables)
+        return running(self.command, self.variables, self.python)
 
     def id(self) -> str:
         """A new run's id."""
@@ -60,10 +62,6 @@ class Side(ABC):
     async def result(self, run: str) -> str:
         """The last words of a run, once it has said them."""
 
-    @abstractmethod
-    async def approve(self, run: str) -> None:
-        """Send the signal that lets the guarded tool run."""
-
     @property
     @abstractmethod
     def temporal(self) -> Client:
@@ -77,17 +75,25 @@ class Side(ABC):
         """A run from start to end; its last words."""
         return await self.result(await self.start(task))
 
+
+class Side(Contender):
+    """One of the two that stop at a guarded tool until they are told to go on."""
+
+    @abstractmethod
+    async def approve(self, run: str) -> None:
+        """Send the signal that lets the guarded tool run."""
+
     async def until_waiting(self, run: str) -> None:
         """Until the run waits for the signal, and `approve` can send it."""
         await self.until_at_rest(run)
 
-    async def until_at_rest(self, run: str) -> None:
+    async def until_at_rest(self, run: str, interval: float = 0.005) -> None:
         """Until the run waits for the signal: it has called the model, and nothing of it is under way."""
 
         async def waits() -> bool:
             return _is_waiting(await self.handle(run).describe())
 
-        await until(waits, 0.005)
+        await until(waits, interval)
 
 
 class Assent(Side):
