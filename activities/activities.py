@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from threading import Thread
 from typing import Final
 
-from assent.agent import Agent
+from assent.agent import Agent, with_their_agents
 from assent.budget import Price
 from assent.errors import ConfigurationError
 from assent.tools import Tool
@@ -27,7 +27,7 @@ THREADS: Final = 64
 
 
 class Activities:
-    """The activities of *agents*, for `temporalio.worker.Worker(activities=…)`.
+    """The activities of *agents*, and of those that they ask or hand over to, for `Worker(activities=…)`.
 
     *prefix_cache* is in bytes; 0 rebuilds every conversation from history. *attributes* says whether the Assent search
     attributes are registered in the namespace. *webhooks* are where notices are sent: the same on every worker of a
@@ -59,6 +59,7 @@ class Activities:
             message = f"continue_after is {continue_after}; give a number of events, or 0 for the server's suggestion"
             raise ConfigurationError(message)
         self._notices = Notices(webhooks)
+        agents = with_their_agents(agents)
         self.agents = _by_name(agents)
         self.tools = _tools(agents)
         self._providers = Providers()
@@ -87,6 +88,7 @@ class Activities:
         Raises:
             ConfigurationError: as the class.
         """
+        agents = with_their_agents(agents)
         _by_name(agents)
         _tools(agents)
         _check_keys(agents)
@@ -145,10 +147,15 @@ def _tools(agents: Sequence[Agent]) -> list[Tool]:
     for agent in agents:
         for each in agent.all_tools:
             other, owner = found.setdefault(each.name, (each, agent.name))
-            if other.function is not each.function:
+            if other.function is not each.function and not _same_target(other, each):
                 message = (
                     f"agents {owner!r} and {agent.name!r} have different tools named {each.name!r}; "
                     "rename one, or serve them on different task queues"
                 )
                 raise ConfigurationError(message)
     return [each for each, _ in found.values()]
+
+
+def _same_target(one: Tool, other: Tool) -> bool:
+    """Whether the calls of both go to the same agent."""
+    return one.target is not None and one.target == other.target

@@ -15,16 +15,18 @@ from temporalio.exceptions import ApplicationError
 
 from assent import protocol
 from assent.agent import Agent
-from assent.budget import Price
+from assent.budget import Budget, Price
 from assent.conversation import Conversation, ToolCall, tool_calls
 from assent.digest import canonical
 from assent.errors import HistoryError
+from assent.gates import budget_approvers
 from assent.live import TextSoFar
 from assent.messages import problems
 from assent.protocol import RULES_VERSION, Gate, ModelCallInput, ModelTurn
+from assent.spending import EXTEND
 from assent.tools import GateContext, Tool
 
-from . import bounds
+from . import bounds, queues
 from .heartbeat import heartbeats
 from .prefixes import Prefixes
 from .providers import Answer, Providers, Question, ToolSpec, as_application_error
@@ -78,6 +80,8 @@ class ModelCalls:
             ApplicationError: the agent is not served here, the provider refused (final), or could not answer (retried).
         """
         agent = self._agent(call)
+        if (queue := queues.elsewhere(agent, routed=call.routed)) is not None:
+            return ModelTurn(items=[], task_queue=queue)
         so_far = TextSoFar()
         async with heartbeats(partial(so_far.told, call.turn, activity.info().attempt)):
             conversation = await self._conversation(call)
@@ -101,7 +105,7 @@ class ModelCalls:
         served = ", ".join(sorted(self._agents)) or "none"
         message = f"no agent is named {call.agent!r} on this worker; it serves: {served}"
         # A new run is a mistake of its starter. One that has run before must survive a worker set up wrongly.
-        first = call.turn == 1
+        first = call.turn == 1 and not call.routed
         raise ApplicationError(
             message, type="UnknownAgent", non_retryable=first, next_retry_delay=None if first else _SLOW
         )
@@ -120,7 +124,7 @@ class ModelCalls:
 
     async def _bounded(self, agent: Agent, call: ModelCallInput, answer: Answer) -> ModelTurn:
         if (size := _size(answer)) > ANSWER_LIMIT:
-            return self._too_long(agent, call, answer, size)
+            return await self._too_long(agent, call, answer, size)
         if (number := len(tool_calls(answer.items))) > CALLS_LIMIT:
             message = f"the model made {number} calls at once; a turn may have {CALLS_LIMIT}"
             raise ApplicationError(message, type="TooManyCalls", non_retryable=True)
@@ -130,10 +134,10 @@ class ModelCalls:
         if bounds.is_stored(turn):
             message = "the external storage is down, and does not take the model's answer"
             raise ApplicationError(message, type="StorageDown", next_retry_delay=_SLOW)
-        return self._too_long(agent, call, answer, size)
+        return await self._too_long(agent, call, answer, size)
 
     async def _turn(self, agent: Agent, call: ModelCallInput, answer: Answer) -> ModelTurn:
-        fields = self._facts(agent, call, answer) | {"items": answer.items}
+        fields = await self._facts(agent, call, answer) | {"items": answer.items}
         calls = tool_calls(answer.items)
         if calls or call.turn == 1:
             fields["agent_version"] = agent.version
@@ -143,7 +147,7 @@ class ModelCalls:
             fields |= _output(agent.output_type, answer.text or "")
         return ModelTurn.model_validate(fields)
 
-    def _facts(self, agent: Agent, call: ModelCallInput, answer: Answer) -> dict[str, object]:
+    async def _facts(self, agent: Agent, call: ModelCallInput, answer: Answer) -> dict[str, object]:
         # Only what is not the default is set: turns are stored, one by one, for as long as the history is.
         usage, price = answer.usage, self._prices.get(agent.model.id)
         if price is not None:
@@ -155,12 +159,14 @@ class ModelCalls:
             if agent.max_tool_calls is not None:
                 fields["max_tool_calls"] = agent.max_tool_calls
             if agent.budget is not None:
-                fields["budget"] = agent.budget
+                fields["budget"] = await _budget(agent, agent.budget, call)
             if agent.max_context_tokens is not None:
                 fields["max_context_tokens"] = agent.max_context_tokens
+        if call.routed and (queue := queues.moved(agent)) is not None:
+            fields["task_queue"] = queue
         return fields
 
-    def _too_long(self, agent: Agent, call: ModelCallInput, answer: Answer, size: int) -> ModelTurn:
+    async def _too_long(self, agent: Agent, call: ModelCallInput, answer: Answer, size: int) -> ModelTurn:
         """The turn of an answer that no history takes: the model is told, and its tokens are counted."""
         # A result that the server refuses would make the paid call again, for ever.
         follow_up = (
@@ -168,7 +174,7 @@ class ModelCalls:
             f"answer may have {ANSWER_LIMIT} bytes. Answer again, shorter, or with fewer calls at once."
         )
         note = {"role": "assistant", "content": f"[an answer of {size} bytes, which was not kept]"}
-        fields = self._facts(agent, call, answer) | {"items": [note], "follow_up": follow_up}
+        fields = await self._facts(agent, call, answer) | {"items": [note], "follow_up": follow_up}
         if call.turn == 1:
             fields["agent_version"] = agent.version
         return ModelTurn.model_validate(fields)
@@ -190,6 +196,22 @@ class ModelCalls:
         if self._notices:
             fields["notices"] = True
         return fields
+
+
+async def _budget(agent: Agent, budget: Budget, call: ModelCallInput) -> Budget:
+    """The agent's budget, with the people that its approvers are by now."""
+    if budget.approvers is None or agent.groups is None:
+        return budget
+    context = GateContext(
+        run_id=activity.info().workflow_id or "",
+        call_id="",
+        tool=EXTEND,
+        agent=agent.name,
+        requested_by=call.requested_by,
+    )
+    work = partial(budget_approvers, budget.approvers, agent.groups, context)
+    people = await asyncio.to_thread(work) if agent.gates_block else work()
+    return budget.model_copy(update={"approvers": people})
 
 
 def _size(answer: Answer) -> int:

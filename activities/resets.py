@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from cachetools import LRUCache
 from temporalio import activity
 from temporalio.api.enums.v1 import EventType, WorkflowTaskFailedCause
 from temporalio.api.history.v1 import HistoryEvent
@@ -18,6 +19,8 @@ from assent import protocol
 from assent.chain import pages
 from assent.protocol import Authorization
 
+_known: Final[LRUCache[str, tuple[str, bool]]] = LRUCache(10_000)
+"""By execution, what its first event tells."""
 _RESET: Final = WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_RESET_WORKFLOW
 
 
@@ -26,7 +29,7 @@ async def opened_before_a_reset(authorization: Authorization) -> bool:
 
     What an edit put in the place of another began to wait when that did: a reset may have applied the edit again. What
     never waited in the open, because a grant was enough, counts as from before. A run that was never reset pays nothing
-    for the question; one that went on in new executions, the first event of each.
+    for the question; one that went on in new executions, the first event of each, once.
     """
     info = activity.info()
     if authorization.execution_id in {None, info.workflow_run_id} or info.workflow_id is None:
@@ -50,17 +53,27 @@ async def _executions(workflow_id: str, execution: str) -> list[tuple[str, bool]
     """The executions in which the run has gone on, this one first; whether each is one that a reset made."""
     found: list[tuple[str, bool]] = []
     while execution:
-        handle = activity.client().get_workflow_handle(workflow_id, run_id=execution)
         try:
-            first = await anext(handle.fetch_history_events(page_size=1))
+            before, was_reset = await _beginning(workflow_id, execution)
         except RPCError as error:
             if found and error.status == RPCStatusCode.NOT_FOUND:
                 break  # The server has deleted what is older than its retention.
             raise
-        begun = first.workflow_execution_started_event_attributes
-        found.append((execution, begun.original_execution_run_id != execution))
-        execution = begun.continued_execution_run_id
+        found.append((execution, was_reset))
+        execution = before
     return found
+
+
+async def _beginning(workflow_id: str, execution: str) -> tuple[str, bool]:
+    """The execution that another goes on from, empty for none, and whether a reset made that one. It never changes."""
+    known = _known.get(execution)
+    if known is None:
+        handle = activity.client().get_workflow_handle(workflow_id, run_id=execution)
+        first = await anext(handle.fetch_history_events(page_size=1))
+        begun = first.workflow_execution_started_event_attributes
+        known = begun.continued_execution_run_id, begun.original_execution_run_id != execution
+        _known[execution] = known
+    return known
 
 
 async def _places(workflow_id: str, execution: str, ids: Sequence[str]) -> tuple[int, int]:

@@ -19,12 +19,15 @@ from assent.agent import Agent
 from assent.authorization import Refusal, asked_again, refusal
 from assent.converter import decoded
 from assent.errors import ArgumentsError
-from assent.protocol import ToolCallInput, ToolOutcome
+from assent.messages import POLICIES_LIMIT
+from assent.policy import combined
+from assent.protocol import Delegation, Handoff, ToolCallInput, ToolOutcome
 from assent.render import bounded
-from assent.tools import Tool, ToolContext
+from assent.tools import Target, Tool, ToolContext
 
 from . import bounds
 from .heartbeat import heartbeats
+from .orphans import ORPHANED, cancel_own_run, is_orphaned
 from .resets import opened_before_a_reset
 
 AGAIN: Final = timedelta(minutes=1)
@@ -69,6 +72,9 @@ class ToolCalls:
         if _runs_once(tool, call) and activity.info().attempt > 1:
             raise _once()
         refused = await self._asking(agent, refusal, tool, call)
+        if refused is None and call.authorization is not None and await is_orphaned(call.authorization.parent):
+            await cancel_own_run()
+            return ToolOutcome(refused=ORPHANED)
         if refused is None and call.authorization is not None and await opened_before_a_reset(call.authorization):
             refused = await self._asking(agent, asked_again, tool, call)
         if refused is not None and not await bounds.fits(refused):
@@ -93,6 +99,8 @@ class ToolCalls:
         try:
             async with heartbeats():
                 value = await self._call(tool, arguments)
+                if tool.target is not None:
+                    return _directed(self._agents[call.agent], tool.target, call, tool.render(value))
                 return await bounds.of_output(tool.render(value), call.output_limit)
         except asyncio.CancelledError:
             if _is_stopped_by_hand() and _runs_once(tool, call):
@@ -114,6 +122,23 @@ class ToolCalls:
             work = functools.partial(contextvars.copy_context().run, function)
             value = await asyncio.get_running_loop().run_in_executor(self._threads, work)
         return await value if inspect.isawaitable(value) else value
+
+
+def _directed(agent: Agent, target: Target, call: ToolCallInput, value: str) -> ToolOutcome:
+    """A call that goes to another agent, bounded by what bounds the calling one."""
+    policy = combined(agent.policy, call.policy)
+    if policy is not None and (size := len(policy.model_dump_json().encode())) > POLICIES_LIMIT:
+        why = f"the policies that bound agent {target.agent!r} are {size} bytes together; they may be {POLICIES_LIMIT}"
+        return ToolOutcome(refused=why)
+    # Only what is not the default is set: outcomes are stored for as long as the history is.
+    fields: dict[str, object] = {"agent": target.agent}
+    if policy is not None:
+        fields["policy"] = policy
+    if target.handoff:
+        return ToolOutcome(output=value, handoff=Handoff.model_validate(fields))
+    if target.task_queue is not None:
+        fields["task_queue"] = target.task_queue
+    return ToolOutcome(delegation=Delegation.model_validate(fields | {"input": value}))
 
 
 def _once() -> ApplicationError:

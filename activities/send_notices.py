@@ -28,7 +28,7 @@ from temporalio.service import RPCError
 
 from assent import protocol, webhooks
 from assent.errors import ConfigurationError
-from assent.protocol import Notice, NoticesInput
+from assent.notices import Notice, NoticesInput
 from assent.render import visible
 from assent.requirements import PendingRequirement
 from assent.webhooks import Arguments, Webhook

@@ -16,6 +16,7 @@ from assent.compaction import SummariseInput, Summary, compacted, transcript
 from assent.conversation import Conversation, fitted, user_message
 from assent.errors import HistoryError
 
+from . import queues
 from .heartbeat import heartbeats
 from .prefixes import Prefixes
 from .providers import Providers, Question, as_application_error
@@ -67,6 +68,8 @@ class Summaries:
             ApplicationError: the agent is not served here, the provider refused (final), or could not answer (retried).
         """
         agent = self._agent(wanted)
+        if (queue := queues.elsewhere(agent, routed=wanted.routed)) is not None:
+            return Summary(summary="", task_queue=queue)
         async with heartbeats():
             conversation = await self._conversation(wanted)
             summary = await self._summary(agent, wanted, conversation)

@@ -23,17 +23,18 @@ from assent.errors import (
     RunNotFoundError,
     ServerUnreachableError,
 )
-from assent.handle import RunHandle
+from assent.handle import RunHandle, Waiting
 from assent.inbound import Remember
 from assent.marking import approval
 from assent.models import OpenAIChat, OpenAIResponses
 from assent.paging import PendingPage
 from assent.policy import Condition, PermissionPolicy, Rule
-from assent.protocol import DecisionResult, RunRequest, RunResult, Usage
+from assent.protocol import ChildRun, DecisionResult, ParentRun, RunRequest, RunResult, Usage
 from assent.questions import ask_user
 from assent.records import Approval, PendingRun
 from assent.requirements import Grant, Requirement, RunState
 from assent.tools import GateContext, Tool, ToolContext
+from assent.tree import Branch
 from assent.verdicts import Verification
 from assent.watching import RunEvent
 from assent.webhooks import Webhook
@@ -45,7 +46,9 @@ __all__ = [
     "ApprovalRecord",
     "AssentError",
     "Audit",
+    "Branch",
     "Budget",
+    "ChildRun",
     "Condition",
     "ConfigurationError",
     "DecisionError",
@@ -57,6 +60,7 @@ __all__ = [
     "NoWorkerError",
     "OpenAIChat",
     "OpenAIResponses",
+    "ParentRun",
     "PendingPage",
     "PendingRun",
     "PermissionPolicy",
@@ -76,6 +80,7 @@ __all__ = [
     "ToolContext",
     "Usage",
     "Verification",
+    "Waiting",
     "Webhook",
     "__version__",
     "approval",

@@ -6,13 +6,14 @@ Pure; safe in workflow code.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Final
 
 from pydantic import JsonValue, PydanticUserError, TypeAdapter
 
+from assent.agent_tools import agent_tool, handoff_tool
 from assent.budget import Budget
 from assent.compaction import LEAST
 from assent.decorators import tool_from
@@ -22,10 +23,11 @@ from assent.gates import Gatekeeper, Groups
 from assent.models import Model
 from assent.policy import PermissionPolicy, policy_version
 from assent.run import MAX_TURNS
-from assent.tools import Tool, takes
+from assent.tools import Confirmation, Target, Tool, takes
 
 _VERSION: Final = "assent.agent.v1"
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+_QUEUE: Final = re.compile(r"(?!/_sys/)[!-~]{1,200}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,12 +39,16 @@ class Agent:
     dataclass, anything pydantic reads); the model is asked again where it does not. *max_turns* bounds the model calls
     of one run, *max_tool_calls* its tool calls: what is beyond is answered to the model as denied. *groups* says who
     is in the groups that `@approval(approvers=…)` names: a mapping, or a function of the name. *budget* is what a run
-    may use.
+    may use. *handoffs* are agents that may take the conversation over: agents, which its worker then serves too, or
+    names of agents that it serves. *description* says what it is for, to the models of other agents.
+    *model_task_queue* is where its model is asked, wherever its runs are: a rate limit of that task queue bounds the
+    model calls of all agents that name it, and nothing else. A worker must serve the agent there, too.
 
     Raises:
         ConfigurationError: the name is empty or holds other characters than letters, digits, `_`, `.`, `-`; two tools
             share a name; a tool is not one; the output type has no JSON schema; *max_turns* is below 1, or
-            *max_tool_calls* below 0; *groups* is neither a mapping nor a function; *budget* bounds nothing.
+            *max_tool_calls* below 0; *groups* is neither a mapping nor a function; *budget* bounds nothing;
+            *model_task_queue* is no task queue's name.
 
     Pure; safe in workflow code.
     """
@@ -58,6 +64,9 @@ class Agent:
     groups: Groups | None = None
     budget: Budget | None = None
     max_context_tokens: int | None = None
+    handoffs: Sequence[Agent | str] = ()
+    description: str | None = None
+    model_task_queue: str | None = None
     _tools: dict[str, Tool] = field(init=False, repr=False, compare=False, default_factory=dict[str, Tool])
 
     def __post_init__(self) -> None:
@@ -81,8 +90,16 @@ class Agent:
                 f"agent {self.name!r}: max_context_tokens is {self.max_context_tokens}; it must be at least {LEAST}"
             )
             raise ConfigurationError(message)
+        if self.model_task_queue is not None and not _QUEUE.fullmatch(self.model_task_queue):
+            message = (
+                f"agent {self.name!r}: model_task_queue is {self.model_task_queue!r}; "
+                "take up to 200 characters that can be seen, '/_sys/' not first"
+            )
+            raise ConfigurationError(message)
         for each in self.tools:
             self._add(tool_from(each))
+        for to in self.handoffs:
+            self._add(_handoff(to))
         _ = self.output_schema
 
     def _add(self, made: Tool) -> None:
@@ -90,6 +107,35 @@ class Agent:
             message = f"agent {self.name!r}: two tools are named {made.name!r}; give one another name: @tool(name=…)"
             raise ConfigurationError(message)
         self._tools[made.name] = made
+
+    def as_tool(
+        self,
+        *,
+        name: str | None = None,
+        description: str | None = None,
+        requires_confirmation: bool | Confirmation = False,
+        task_queue: str | None = None,
+    ) -> Tool:
+        """The agent as a tool of other agents: a call is answered by a run of this one, below the run that calls.
+
+        Args:
+            name: what the model calls it; `ask_` and the agent's name by default.
+            description: what the model is told it does; the agent's own description by default.
+            requires_confirmation: as of `@tool`: whether a person must approve that the agent is asked.
+            task_queue: where the agent is served, if not by the workers of the agents that have this tool.
+
+        Raises:
+            ConfigurationError: the name is no tool's.
+
+        Pure; safe in workflow code.
+        """
+        target = Target(agent=self.name, served=None if task_queue else self, task_queue=task_queue)
+        return agent_tool(
+            target,
+            name=name,
+            description=description or self.description,
+            requires_confirmation=requires_confirmation,
+        )
 
     def tool(self, name: str) -> Tool | None:
         """The tool of this name, if the agent has it."""
@@ -140,10 +186,43 @@ class Agent:
             raise ConfigurationError(message.splitlines()[0]) from None
 
 
+def with_their_agents(agents: Iterable[Agent]) -> list[Agent]:
+    """*agents*, and those that these ask or hand over to, each once: all that a worker of *agents* serves.
+
+    Raises:
+        ConfigurationError: a handoff names an agent that is not among them.
+
+    Pure; safe in workflow code.
+    """
+    found: list[Agent] = []
+    left = list(agents)
+    while left:
+        agent = left.pop(0)
+        if any(agent is each for each in found):
+            continue
+        found.append(agent)
+        targets = [each.target for each in agent.all_tools if each.target is not None]
+        left += [target.served for target in targets if isinstance(target.served, Agent)]
+    names = {each.name for each in found}
+    for agent in found:
+        for target in (each.target for each in agent.all_tools):
+            if target is not None and target.handoff and target.agent not in names:
+                message = f"agent {agent.name!r}: handoffs names {target.agent!r}; serve that agent with it"
+                raise ConfigurationError(message)
+    return found
+
+
+def _handoff(to: Agent | str) -> Tool:
+    if isinstance(to, Agent):
+        return handoff_tool(Target(agent=to.name, served=to, handoff=True), description=to.description)
+    return handoff_tool(Target(agent=to, handoff=True))
+
+
 def _declared(each: Tool) -> list[object]:
     """What a tool says of itself; a function that decides whether to ask is one, whatever it does."""
     asks = each.requires_confirmation
     flags = [each.external_execution, each.requires_user_input, each.idempotent, each.stop_after_tool_call]
+    target = [] if each.target is None else [[each.target.agent, each.target.handoff, each.target.task_queue]]
     return [
         each.name,
         each.description,
@@ -153,4 +232,5 @@ def _declared(each: Tool) -> list[object]:
         sorted(each.effects),
         repr(each.terms),
         None if each.options is None else each.options.model_dump(mode="json"),
+        *target,
     ]

@@ -77,7 +77,9 @@ def find(requirements: Sequence[Requirement], wanted: str) -> Requirement | str:
     prefix = wanted.strip().lower()
     if len(prefix) < SHORTEST_PREFIX:
         return f"the id {wanted!r} is too short; give at least {SHORTEST_PREFIX} digits"
-    matches = [requirement for requirement in requirements if requirement.id.startswith(prefix)]
+    # Programs send whole ids, and mean one of the newest: of thousands, the others need not be looked at.
+    whole = next((each for each in reversed(requirements) if each.id == prefix), None)
+    matches = [each for each in requirements if each.id.startswith(prefix)] if whole is None else [whole]
     if len(matches) == 1:
         return matches[0]
     if not matches:

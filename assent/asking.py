@@ -73,6 +73,15 @@ def _passed(happening: Happening) -> Run | None:
     return alone if alone.status == "idle" else None
 
 
+def stands(follower: Follower) -> bool:
+    """Whether nothing of a run that is followed moves but runs below it: it waits for those, and maybe for people."""
+    run = follower.run
+    if run.ended or run.model_running or run.checks or follower.unread:
+        return False
+    moving = [call for call in run.calls if call.running or call.again_at is not None]
+    return bool(moving) and all(call.child is not None for call in moving)
+
+
 @dataclass(slots=True)
 class Rest:
     """Whether a run that is followed rests: nothing of it moves until somebody decides or says something."""

@@ -9,17 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final, Literal, overload
 
 from pydantic import Field
 
-from assent.protocol import DecisionStatus, Gate, RunStatus, Stored, Usage
+from assent.protocol import DecisionStatus, Gate, ParentRun, RunStatus, Stored, Usage
 from assent.records import Approval
 from assent.requirements import Grant, RunState
 
 TEXT_SHOWN: Final = 2_000
 """Characters of a result, an answer or a failure that a record holds; its size and digest are those of the whole."""
+
+_NEVER: Final = datetime.max.replace(tzinfo=UTC)
 
 Attribution = Literal["verified", "differs", "unverified"]
 
@@ -64,13 +66,38 @@ class Sent(Stored):
     events: list[Citation]
 
 
+class ChildRecord(Stored):
+    """The run in which another agent answers a call: a child workflow of the run that calls.
+
+    *outcome* is `answered`, `failed`, `running`, `left` (the run that asked ended first, and it was asked to end too),
+    or `unstarted` (that one ended before it began). *answer* is the whole of what it answered, bounded as results are;
+    *error* why it gave none; *usage* what it used, which is part of the usage of the run that asked. *events* are those
+    by which it was asked for, begun, and over. Its own audit is that of *run_id*.
+    """
+
+    run_id: str | None
+    agent: str
+    outcome: Literal["answered", "failed", "running", "left", "unstarted"]
+    asked_at: datetime | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    answer: Digested | None = None
+    error: str | None = None
+    usage: Usage = Field(default_factory=Usage)
+    events: list[Citation] = Field(default_factory=list[Citation])
+
+
 class ToolRun(Stored):
     """One time that a tool's activity was scheduled.
 
     *attempts* is how often it was started. *worker* is who ran it last, *build* the code that worker had. *outcome*:
     `executed`, `failed`, `refused` (its worker did not run it), `postponed` (no worker served it; it is tried again),
     `lost` (no result: nobody knows whether it took effect), `running`, or `unstarted` (its run ended first).
-    *result* is what it gave, or the failure. *failures* are those of earlier attempts, oldest first.
+    *result* is what it gave, or the failure. *last_failure* is that of the attempt before the last.
+
+    Where the call is answered by another agent, *child* is the run in which that works; outcome, result and
+    *finished_at* are those of the child, and *started_at*, *attempts* and *worker* those of the activity before it.
+    *handoff* is the agent that the call hands the conversation over to.
     """
 
     tool: str
@@ -85,6 +112,8 @@ class ToolRun(Stored):
     build: str | None = None
     result: Digested | None = None
     last_failure: str | None = None
+    child: ChildRecord | None = None
+    handoff: str | None = None
     events: list[Citation]
 
 
@@ -94,7 +123,8 @@ class RunRecord(Stored):
     *executions* are those that it went on in, in order; *missing* those that are gone, so that the records lack what
     happened there. *agent_versions*, *policy_versions* and *models* are those that there were, in order. *builds* are
     the builds of the workers that decided for it. *started_identity* and *started_principal* are of whoever started
-    it, as in `Sent`; *attribution* is about *requested_by*.
+    it, as in `Sent`; *attribution* is about *requested_by*. *agent* is the one that was asked, whoever the conversation
+    was handed over to since. *parents* are the runs above, the outermost first, where it answers a call of another.
     """
 
     record: Literal["run"] = "run"
@@ -120,6 +150,7 @@ class RunRecord(Stored):
     tool_calls: int
     usage: Usage
     history_events: int
+    parents: list[ParentRun] = Field(default_factory=list[ParentRun])
     events: list[Citation]
 
 
@@ -138,7 +169,7 @@ class SummaryPart(Stored):
 
 
 class TurnRecord(Stored):
-    """One model call: which model, how many tokens, how often it was tried, on which worker.
+    """One model call: of which agent, which model, how many tokens, how often it was tried, on which worker.
 
     With *summary* it was no turn of the run: after that *turn*, it summarised older ones.
     """
@@ -156,13 +187,14 @@ class TurnRecord(Stored):
     scheduled_at: datetime | None
     finished_at: datetime | None
     failure: str | None = None
+    agent: str = ""
     events: list[Citation]
 
 
 class CallRecord(Stored):
     """A tool call that nobody was asked about: one that was allowed, or denied, or whose arguments did not fit.
 
-    *told* is what the model was told of a call that did not run.
+    *told* is what the model was told of a call that did not run, *agent* the one that made it.
     """
 
     record: Literal["call"] = "call"
@@ -175,6 +207,7 @@ class CallRecord(Stored):
     policy_version: str
     told: Digested | None = None
     runs: list[ToolRun] = Field(default_factory=list[ToolRun])
+    agent: str = ""
     events: list[Citation]
 
 
@@ -208,13 +241,34 @@ class GrantRecord(Grant):
     given: Citation
 
 
+class HandoffRecord(Stored):
+    """That an agent handed the conversation over to another, by a call of *tool* in *turn*.
+
+    *at* is when that took effect, at the end of the turn; None where the run ended first. *bounded_by* is the version
+    of what bounds the agent that goes on, besides its own policy. *grants* are the approvals that ended with it.
+    *events* are those by which it was said, and took effect.
+    """
+
+    record: Literal["handoff"] = "handoff"
+    from_agent: str
+    to_agent: str
+    turn: int
+    call_id: str
+    tool: str
+    said_at: datetime
+    at: datetime | None = None
+    bounded_by: str | None = None
+    grants: list[str] = Field(default_factory=list[str])
+    events: list[Citation]
+
+
 class MessageRecord(Sent):
     """Something that was sent and is about no requirement: a message for the model, or what could not be placed."""
 
     record: Literal["message"] = "message"
 
 
-Record = RunRecord | TurnRecord | CallRecord | ApprovalRecord | GrantRecord | MessageRecord
+Record = RunRecord | TurnRecord | CallRecord | ApprovalRecord | GrantRecord | HandoffRecord | MessageRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +281,7 @@ class Audit(Sequence[ApprovalRecord]):
     run: RunRecord
     approvals: tuple[ApprovalRecord, ...]
     grants: tuple[GrantRecord, ...]
+    handoffs: tuple[HandoffRecord, ...]
     calls: tuple[CallRecord, ...]
     turns: tuple[TurnRecord, ...]
     messages: tuple[MessageRecord, ...]
@@ -251,6 +306,15 @@ class Audit(Sequence[ApprovalRecord]):
         yield self.run
         yield from self.approvals
         yield from self.grants
+        yield from self.handoffs
         yield from self.messages
         yield from self.calls
         yield from self.turns
+
+    @property
+    def children(self) -> list[ChildRecord]:
+        """The runs in which other agents answered its calls, in the order in which they were asked."""
+        runs = [run for record in self.approvals for run in record.runs]
+        runs += [run for record in self.calls for run in record.runs]
+        found = [run.child for run in runs if run.child is not None]
+        return sorted(found, key=lambda child: child.asked_at or _NEVER)

@@ -5,15 +5,14 @@ I/O free, but needs Temporal's protocol buffers; not in workflow code.
 
 from __future__ import annotations
 
-from collections import defaultdict, deque
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Final
 
 from temporalio.api.enums.v1 import EventType
 from temporalio.api.history.v1 import HistoryEvent
-from temporalio.api.update.v1 import Request as UpdateRequest
 
-from assent import dossiers, protocol, sending, sources
+from assent import agent_files, dossiers, sending, sources
+from assent.agent_files import ChildFile, HandoffFile
 from assent.approvals import cancel
 from assent.audit import Audit, Citation, MessageRecord, RunRecord, Sent
 from assent.chain import Missing, Page, goes_on_in
@@ -21,14 +20,15 @@ from assent.conversation import tool_calls
 from assent.dossiers import BY_THE_SERVER, CallFile, GrantFile, RequirementFile, RunFile, TurnFile, Working, run_record
 from assent.errors import HistoryError, MessageError
 from assent.events import (
+    AgentAnswered,
     CallModel,
     CheckAnswered,
-    CheckCall,
     Failure,
     MessageReceived,
     ModelAnswered,
     ModelFailed,
     RunTool,
+    StartAgent,
     Summarise,
     Summarised,
     ToolAnswered,
@@ -36,11 +36,15 @@ from assent.events import (
 )
 from assent.history import Follower, Happening, arguments_of
 from assent.messages import read_request
+from assent.model_queues import elsewhere
 from assent.protocol import RunRequest
 from assent.requirements import Requirement
 from assent.run import Run, state_of
-from assent.witness import Scheduling, Witness, activity_id_of
+from assent.under_way import Asked, Underway, Work
+from assent.under_way import key_of as key_of_event
+from assent.witness import Scheduling, Witness, key_of
 
+_TASK_COMPLETED: Final = EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED
 _CLOSED: Final = {
     EventType.EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED: "completed",
     EventType.EVENT_TYPE_WORKFLOW_EXECUTION_FAILED: "failed",
@@ -48,33 +52,6 @@ _CLOSED: Final = {
     EventType.EVENT_TYPE_WORKFLOW_EXECUTION_TERMINATED: "terminated",
     EventType.EVENT_TYPE_WORKFLOW_EXECUTION_TIMED_OUT: "timed out",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """What the rules asked for and no event has scheduled yet: held back, or never begun because the run ended."""
-
-    happening: Happening
-    command: Scheduling
-    working: Working | None
-
-
-@dataclass(slots=True)
-class _Execution:
-    """What of one execution is under way while it is read."""
-
-    id: str
-    follower: Follower
-    scheduled: defaultdict[str, deque[HistoryEvent]] = field(default_factory=lambda: defaultdict(deque))
-    started: dict[int, HistoryEvent] = field(default_factory=dict[int, HistoryEvent])
-    admitted: dict[str, UpdateRequest] = field(default_factory=dict[str, UpdateRequest])
-    asked: defaultdict[str, deque[_Asked]] = field(default_factory=lambda: defaultdict(deque))
-    working: dict[int, Working] = field(default_factory=dict[int, Working])
-    asking: dict[int, HistoryEvent] = field(default_factory=dict[int, HistoryEvent])
-
-    def cite(self, event: HistoryEvent) -> Citation:
-        """The citation of an event of this execution."""
-        return Citation(execution_id=self.id, event_id=event.event_id)
 
 
 class Auditor:
@@ -87,7 +64,7 @@ class Auditor:
         """*witness* looks on."""
         self.workflow_id = workflow_id
         self._witness = witness
-        self._now = _Execution("", Follower(workflow_id))
+        self._now = Underway("", Follower(workflow_id))
         self._executions: list[str] = []
         self._missing: list[str] = []
         self._builds: dict[str, None] = {}
@@ -100,6 +77,7 @@ class Auditor:
         self._turns: list[TurnFile | dossiers.SummaryFile] = []
         self._messages: list[Sent] = []
         self._checking: dict[int, Sent] = {}
+        self._handoffs: list[HandoffFile] = []
 
     # -- reading ------------------------------------------------------------------------------------------------------
 
@@ -115,7 +93,7 @@ class Auditor:
                 self._witness.saw_missing(page)
             return
         if page.execution_id != self._now.id or not self._executions:
-            self._begin(page)
+            self._begin_execution(page)
         if self._witness is not None:
             self._witness.saw_page(page)
         for event in page.events:
@@ -127,11 +105,11 @@ class Auditor:
                 self._late(left.popleft())
 
     def _late(self, scheduled: HistoryEvent) -> None:
-        """An activity that was not scheduled by the workflow task in which the rules asked for it, if they did."""
-        asked = self._now.asked[scheduled.activity_task_scheduled_event_attributes.activity_id]
+        """What was not scheduled by the workflow task in which the rules asked for it, if they did."""
+        asked = self._now.asked[key_of_event(scheduled)]
         if asked:
             held = asked.popleft()
-            self._scheduled(held.happening, held.command, held.working, scheduled)
+            self._scheduled(held.happening, held.command, held.work, scheduled)
         elif self._witness is not None:
             self._witness.saw_unasked(scheduled, self._now.id)
 
@@ -143,32 +121,21 @@ class Auditor:
                 if self._witness is not None:
                     self._witness.saw_scheduled(left.happening, left.command, None)
 
-    def _begin(self, page: Page) -> None:
+    def _begin_execution(self, page: Page) -> None:
         self._end_execution()
         if self._first is None and page.events:
             self._first = page.events[0]
             self.workflow_id = self.workflow_id or sources.workflow_id_of(self._first)
         self._executions.append(page.execution_id)
-        self._now = _Execution(page.execution_id, Follower(self.workflow_id, page.execution_id))
+        self._now = Underway(page.execution_id, Follower(self.workflow_id, page.execution_id))
 
     def _note(self, event: HistoryEvent) -> None:
         """Keep what later events are about: who scheduled, who took up, who sent."""
         self._events += 1
         self._last = (self._now.id, event)
-        match event.event_type:
-            case EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED:
-                attributes = event.activity_task_scheduled_event_attributes
-                if attributes.activity_type.name != protocol.SEND_NOTICES:
-                    self._now.scheduled[attributes.activity_id].append(event)
-            case EventType.EVENT_TYPE_ACTIVITY_TASK_STARTED:
-                self._now.started[sources.scheduled_id_of(event)] = event
-            case EventType.EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_ADMITTED:
-                request = event.workflow_execution_update_admitted_event_attributes.request
-                self._now.admitted[request.meta.update_id] = request
-            case EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED if (build := sources.build_of(event)) is not None:
-                self._builds[build] = None
-            case _:
-                pass
+        self._now.note(event)
+        if event.event_type == _TASK_COMPLETED and (build := sources.build_of(event)) is not None:
+            self._builds[build] = None
 
     def _happened(self, happening: Happening) -> None:
         cite = self._now.cite(happening.source)
@@ -176,6 +143,8 @@ class Auditor:
             self._witness.saw_happening(happening, self._now.id)
         self._follow_requirements(happening, cite)
         self._follow_grants(happening, cite)
+        agent_files.followed(self._handoffs, happening, cite)
+        closed: Working | None = None
         match happening.event:
             case MessageReceived():
                 self._message(happening)
@@ -184,12 +153,14 @@ class Auditor:
             case ModelAnswered() | ModelFailed() | Summarised():
                 self._model_closed(happening)
             case ToolAnswered() | ToolLost():
-                self._tool_closed(happening)
+                closed = self._tool_closed(happening)
+            case AgentAnswered(run_id=run_id) as answered if run_id in self._now.below:
+                self._now.below.pop(run_id).close(answered, happening.source)
             case _:
                 self._now.started.pop(sources.scheduled_id_of(happening.source), None)
         for command in happening.step.commands:
-            if isinstance(command, RunTool | CallModel | Summarise | CheckCall):
-                self._commanded(happening, command)
+            if isinstance(command, Scheduling):
+                self._commanded(happening, command, closed)
 
     # -- requirements and grants --------------------------------------------------------------------------------------
 
@@ -259,25 +230,40 @@ class Auditor:
 
     # -- what ran -----------------------------------------------------------------------------------------------------
 
-    def _commanded(self, happening: Happening, command: Scheduling) -> None:
-        identity = activity_id_of(command)
-        working = self._begin_tool(command) if isinstance(command, RunTool) else None
-        waiting = self._now.scheduled[identity]
+    def _commanded(self, happening: Happening, command: Scheduling, closed: Working | None) -> None:
+        key = key_of(command)
+        work = self._begin(command, closed)
+        waiting = self._now.scheduled[key]
         if waiting:
-            self._scheduled(happening, command, working, waiting.popleft())
+            self._scheduled(happening, command, work, waiting.popleft())
         else:
-            self._now.asked[identity].append(_Asked(happening, command, working))
+            self._now.asked[key].append(Asked(happening, command, work))
 
-    def _scheduled(
-        self, happening: Happening, command: Scheduling, working: Working | None, scheduled: HistoryEvent
-    ) -> None:
+    def _scheduled(self, happening: Happening, command: Scheduling, work: Work | None, scheduled: HistoryEvent) -> None:
         if self._witness is not None:
             self._witness.saw_scheduled(happening, command, scheduled)
-        if working is not None:
-            working.scheduled, working.cited = scheduled, self._now.cite(scheduled)
-            self._now.working[scheduled.event_id] = working
-        elif isinstance(command, CallModel | Summarise):
-            self._now.asking[scheduled.event_id] = scheduled
+        match work:
+            case Working():
+                work.scheduled, work.cited = scheduled, self._now.cite(scheduled)
+                self._now.working[scheduled.event_id] = work
+            case ChildFile():
+                work.initiated = scheduled
+                self._now.below[work.run_id or ""] = work
+            case None if isinstance(command, CallModel | Summarise):
+                self._now.asking[scheduled.event_id] = scheduled
+            case None:
+                pass
+
+    def _begin(self, command: Scheduling, closed: Working | None) -> Work | None:
+        """What there will be to tell of it; a run of another agent belongs to the activity that said so, *closed*."""
+        if isinstance(command, RunTool):
+            return self._begin_tool(command)
+        if not isinstance(command, StartAgent):
+            return None
+        child = ChildFile(command, self._now.begun, self._now.cite)
+        if closed is not None:
+            closed.child = child
+        return child
 
     def _begin_tool(self, command: RunTool) -> Working:
         working = Working(command)
@@ -288,25 +274,29 @@ class Auditor:
             self._calls[command.turn, command.input.call_id].runs.append(working)
         return working
 
-    def _tool_closed(self, happening: Happening) -> None:
+    def _tool_closed(self, happening: Happening) -> Working | None:
         scheduled = sources.scheduled_id_of(happening.source)
         working, started = self._now.working.pop(scheduled, None), self._now.started.pop(scheduled, None)
         if working is not None and isinstance(happening.event, ToolAnswered | ToolLost):
-            working.close(happening.event, happening.source, started, self._now.cite)
+            why = agent_files.not_begun(happening)
+            working.close(happening.event, happening.source, started, self._now.cite, not_begun=why)
+        return working
 
     def _model_closed(self, happening: Happening) -> None:
-        event = happening.event
+        event, before = happening.event, happening.before
         scheduled_id = sources.scheduled_id_of(happening.source)
         scheduled, started = self._now.asking.pop(scheduled_id, None), self._now.started.pop(scheduled_id, None)
         around = [each for each in (scheduled, started, happening.source) if each is not None]
         cites = [self._now.cite(each) for each in around]
+        if elsewhere(happening.before, event):
+            return  # No model was asked: that is the next model call of the same turn.
         if isinstance(event, ModelFailed):
-            self._turns.append(TurnFile(happening.before.turn, None, event.failure, around, cites))
+            self._turns.append(TurnFile(before.turn, None, event.failure, around, cites, before.caller.agent))
         elif isinstance(event, ModelAnswered):
-            self._turns.append(TurnFile(happening.before.turn, event.turn, None, around, cites))
+            self._turns.append(TurnFile(before.turn, event.turn, None, around, cites, before.caller.agent))
             self._calls_of(happening, event, cites[-1])
         elif isinstance(event, Summarised):
-            self._turns.append(dossiers.SummaryFile(happening.before, happening.step.run, event, around, cites))
+            self._turns.append(dossiers.SummaryFile(before, happening.step.run, event, around, cites))
 
     def _calls_of(self, happening: Happening, event: ModelAnswered, cite: Citation) -> None:
         """The calls of a turn that nobody is asked about."""
@@ -314,7 +304,8 @@ class Auditor:
         opened = {each.call_id for each in happening.step.run.requirements[len(happening.before.requirements) :]}
         for call in tool_calls(event.turn.items):
             if call.call_id not in opened:
-                self._calls[turn, call.call_id] = CallFile(turn, call, event.turn, cite)
+                agent = happening.before.caller.agent
+                self._calls[turn, call.call_id] = CallFile(turn, call, event.turn, cite, agent)
 
     # -- the audit ----------------------------------------------------------------------------------------------------
 
@@ -339,6 +330,7 @@ class Auditor:
             run=self._run_record(run, how),
             approvals=tuple(each.record(run, over=over) for each in self._files.values()),
             grants=tuple(each.record() for each in self._grants.values()),
+            handoffs=tuple(each.record() for each in self._handoffs),
             calls=tuple(each.record(over=over) for each in self._calls.values()),
             turns=tuple(each.record() for each in self._turns),
             messages=tuple(MessageRecord.model_validate(dict(each)) for each in [*self._messages, *left]),

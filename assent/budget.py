@@ -83,7 +83,8 @@ def tightened(own: Budget | None, asked: Budget | None) -> Budget | None:
         given = [value for value in (getattr(own, name), getattr(asked, name)) if value is not None]
         fields[name] = min(given, default=None)
     ends = "end" in {own.on_reached, asked.on_reached}
-    return Budget.model_validate({**fields, "on_reached": "end" if ends else "ask", "approvers": own.approvers})
+    approvers = asked.approvers if own.approvers is None else own.approvers
+    return Budget.model_validate({**fields, "on_reached": "end" if ends else "ask", "approvers": approvers})
 
 
 def extended(budget: Budget, to: Mapping[str, float]) -> Budget:

@@ -21,6 +21,8 @@ from assent.policy import PermissionPolicy
 from assent.protocol import (
     Authorization,
     Checked,
+    ChildRun,
+    Execution,
     Gate,
     ModelTurn,
     RequirementKind,
@@ -41,7 +43,10 @@ _KINDS: Final[dict[Verdict, RequirementKind]] = {"ask": "confirmation", "externa
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Whose call it is: the run's ids, its agent, who asked for it, the turn, and the request's own policy."""
+    """Whose call it is: the run's ids, its agent, who asked for it, the turn, and the request's own policy.
+
+    *parent* is the run that this one works for, where it does. *handed_over*: the agent took the conversation over.
+    """
 
     workflow_id: str
     first_run_id: str
@@ -49,7 +54,9 @@ class Caller:
     requested_by: str | None
     turn: int
     policy: PermissionPolicy | None = None
+    parent: Execution | None = None
     compacted: bool = False
+    handed_over: bool = False
 
     @property
     def scope(self) -> str:
@@ -63,7 +70,8 @@ class Call:
 
     *call* has the arguments that run: a person's, where they were *edited*. *version* and *policy_version* are those
     of the turn. *started_at* is when its activity was scheduled. *executed* says that the tool gave a result,
-    *again_at* when a call that no worker serves is tried again, *tries* how often it was.
+    *again_at* when a call that no worker serves is tried again, *tries* how often it was. *delegated* is the
+    agent that answers it, and *child* the run in which it does, from when that began.
     """
 
     call: ToolCall
@@ -78,6 +86,8 @@ class Call:
     started_at: datetime | None = None
     again_at: datetime | None = None
     tries: int = 0
+    delegated: str | None = None
+    child: ChildRun | None = None
 
     @property
     def told(self) -> str:
@@ -112,7 +122,7 @@ def outcome_of(result: object) -> ToolOutcome:
         outcome = ToolOutcome.model_validate(result)
     except ValidationError:
         outcome = ToolOutcome()
-    if [outcome.output, outcome.error, outcome.refused].count(None) == 2:
+    if [outcome.output, outcome.error, outcome.refused, outcome.delegation].count(None) == 3:
         return outcome
     return ToolOutcome(error=f"its result was put in by hand, and is not a tool's: {shown([result])}")
 
@@ -181,6 +191,7 @@ def open_requirement(
         remind_at=later(at, gate.remind_every) if gate.remind_every else None,
         fields=gate.fields,
         checked=gate.checked,
+        agent=caller.agent if caller.handed_over else None,
     )
 
 
@@ -236,16 +247,21 @@ def run_tool(caller: Caller, position: int, call: ToolCall, gate: Gate, approved
 
 
 def _authorization(caller: Caller, approved: Requirement) -> Authorization:
-    return Authorization(
-        requirement_id=approved.id,
-        nonce=approved.nonce,
-        policy_version=approved.policy_version,
-        needed=approved.needed,
-        expires_at=approved.expires_at,
-        approved_by=[vote.by for vote in approved.votes if vote.verdict != "reject"],
-        execution_id=caller.first_run_id,
-        **({"follows": approved.edited_from} if approved.edited_from is not None else {}),
-    )
+    fields: dict[str, object] = {
+        "requirement_id": approved.id,
+        "nonce": approved.nonce,
+        "policy_version": approved.policy_version,
+        "needed": approved.needed,
+        "expires_at": approved.expires_at,
+        "approved_by": [vote.by for vote in approved.votes if vote.verdict != "reject"],
+        "execution_id": caller.first_run_id,
+    }
+    # Only what is not the default is set: these inputs are stored for every call of a history.
+    if approved.edited_from is not None:
+        fields["follows"] = approved.edited_from
+    if caller.parent is not None:
+        fields["parent"] = caller.parent
+    return Authorization.model_validate(fields)
 
 
 def _attempts(gate: Gate) -> int:

@@ -23,7 +23,8 @@ from assent import messages
 from assent.digest import canonical
 from assent.errors import MessageError
 from assent.events import Channel, MessageReceived
-from assent.protocol import NoticesInput, Stored
+from assent.notices import NoticesInput
+from assent.protocol import Stored
 from assent.snapshot import Check, Run
 
 LIMIT: Final = 1_900_000

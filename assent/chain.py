@@ -142,10 +142,10 @@ async def pages(client: Client, workflow_id: str, execution_id: str, *, wait: bo
         try:
             await iterator.fetch_next_page()
         except RPCError as error:
-            if not wait or error.status not in _AWAY:
+            if not (wait and error.status in _AWAY) and not (_is_stale(error, iterator) and away < len(_PAUSES)):
                 raise
             await asyncio.sleep(_PAUSES[min(away, len(_PAUSES) - 1)])
-            # A page token may not outlive the server that gave it.
+            # A page token may not outlive the server that gave it, nor the beginning of the execution.
             away, iterator = away + 1, _iterator(handle, wait=wait)
             continue
         away = 0
@@ -156,6 +156,14 @@ async def pages(client: Client, workflow_id: str, execution_id: str, *, wait: bo
             yield Page(execution_id, await _decoded(client.data_converter, stored), stored)
         if not iterator.next_page_token:
             return
+
+
+def _is_stale(error: RPCError, iterator: WorkflowHistoryEventAsyncIterator) -> bool:
+    """Whether the server takes its own page token no more: it happens as an execution that goes on from another begins.
+
+    "Current and request branch tokens, or current and request versioned transitions, don't match."
+    """
+    return error.status == RPCStatusCode.INVALID_ARGUMENT and bool(iterator.next_page_token)
 
 
 async def _decoded(converter: DataConverter, stored: Sequence[HistoryEvent]) -> Sequence[HistoryEvent]:

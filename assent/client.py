@@ -179,6 +179,7 @@ class AgentClient:
 
         Raises:
             MessageError: a filter is no text that can be sent.
+            RunNotFoundError: there is no run *tree*.
             ServerUnreachableError: the server does not answer.
         """
         wanted = Wanted(**filters)

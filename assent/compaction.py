@@ -12,6 +12,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from pydantic import Field
+
 from assent.conversation import Conversation, fitted, text_of, user_message
 from assent.digest import canonical
 from assent.protocol import Item, ModelTurn, Prefix, Stored, Usage
@@ -42,6 +44,7 @@ class SummariseInput(Stored):
 
     *pinned* items at the beginning stay, and *keep* at the end. *limit* is the bytes (as JSON) of the summary, and
     *max_context_tokens* what the conversation may have. *number* counts the summaries of a run, the failed included.
+    *routed* is as of `ModelCallInput`.
     """
 
     agent: str
@@ -51,6 +54,7 @@ class SummariseInput(Stored):
     keep: int
     limit: int
     max_context_tokens: int
+    routed: bool = False
 
     @property
     def replaced(self) -> int:
@@ -59,11 +63,15 @@ class SummariseInput(Stored):
 
 
 class Summary(Stored):
-    """What `summarise_conversation` returns. *model* is the one that made it."""
+    """What `summarise_conversation` returns. *model* is the one that made it.
+
+    With a *task_queue* no model was asked: it is to be asked there.
+    """
 
     summary: str  # Required, so that no answer of another activity is taken for one.
     usage: Usage = Usage()
     model: str = ""
+    task_queue: str | None = Field(default=None, max_length=200)
 
 
 @dataclass(frozen=True, slots=True)

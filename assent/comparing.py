@@ -13,7 +13,8 @@ from pydantic import ValidationError
 
 from assent.digest import text_digest
 from assent.events import CallModel, CheckCall, RunTool, Summarise
-from assent.protocol import NoticesInput, RunResult
+from assent.notices import NoticesInput
+from assent.protocol import RunResult
 from assent.run import Run
 
 _LATER: Final = frozenset({"requested_by", "policy"})

@@ -45,7 +45,7 @@ _STYLES: Final[dict[RunEventKind, str]] = {
     "waiting": "bold yellow", "decided": "bold", "not_counted": "yellow", "completed": "bold green",
     "idle": "green", "failed": "bold red", "cancelled": "bold red", "expired": "bold red", "lost": "bold red",
     "granted": "bold", "remembered": "bold", "revoked": "bold", "superseded": "bold", "escalated": "yellow",
-    "reminded": "yellow",
+    "reminded": "yellow", "handed_over": "bold",
 }  # fmt: skip
 _WHOLE: Final[frozenset[RunEventKind]] = frozenset(
     {"decided", "not_counted", "remembered", "revoked", "expired", "escalated"}
@@ -286,9 +286,9 @@ def print_attempts(console: Console, attempts: Sequence[Attempt], dropped: int) 
 # -- events -----------------------------------------------------------------------------------------------------------
 
 
-def print_event(console: Console, event: RunEvent, run_id: str, program: str | None) -> None:
-    """One event, in one line; after the end the whole answer; with *program*, how to decide a call that waits."""
-    row, is_whole = event_row(console, event)
+def print_event(console: Console, event: RunEvent, run_id: str, program: str | None, lead: Text | None = None) -> None:
+    """One event, in one line, behind *lead*; after the end the whole answer; with *program*, how to decide a call."""
+    row, is_whole = event_row(console, event, lead)
     console.print(row, soft_wrap=True)
     if event.kind == "waiting" and program is not None:
         for term in event.terms:
@@ -359,6 +359,8 @@ def _meaning(event: RunEvent) -> str:
         "tool_finished": f"{call}: {event.text}{more}",
         "completed": f"after turn {event.turn}",
         "idle": f"after turn {event.turn}; waits for the next message",
+        "agent_started": f"{call}: {event.text}",
+        "agent_finished": f"{call}: {event.child.agent if event.child else ''}: {event.text}{more}",
         "failed": f"in turn {event.turn}",
         "cancelled": f"in turn {event.turn}",
     }

@@ -70,6 +70,10 @@ COLUMNS: Final[dict[str, _Column]] = {
     "opened_event": lambda record: record.opened.event_id,
     "resolved_in": lambda record: record.resolved.execution_id if record.resolved else None,
     "resolved_event": lambda record: record.resolved.event_id if record.resolved else None,
+    "child_run": lambda record: _of_the_run(record, lambda run: run.child.run_id if run.child else None),
+    "child_agent": lambda record: _of_the_run(record, lambda run: run.child.agent if run.child else None),
+    "child_outcome": lambda record: _of_the_run(record, lambda run: run.child.outcome if run.child else None),
+    "handed_over_to": lambda record: _of_the_run(record, lambda run: run.handoff),
 }
 """The columns, in order, and what stands in each. New ones come last."""
 

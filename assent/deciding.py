@@ -197,5 +197,13 @@ def message_of(content: str, by: str) -> dict[str, JsonValue]:
     return body
 
 
+def verb_of(body: Mapping[str, JsonValue]) -> str:
+    """What the body of an update asks for, by the name of the signal that asks for the same."""
+    verdict = body.get("verdict")
+    if isinstance(verdict, str):
+        return verdict
+    return protocol.SUBMIT_INPUT if "values" in body else protocol.SUBMIT_RESULT
+
+
 def _id(target: Target | Grant) -> str:
     return target if isinstance(target, str) else target.id

@@ -26,6 +26,7 @@ from assent.inbound import Approve, SubmitInput
 from assent.protocol import REVOKE, DecisionResult, DecisionStatus, Stored
 from assent.requirements import Grant, Requirement, RunState
 from assent.run import Run
+from assent.tree import elsewhere
 
 ANSWER_TIMEOUT: Final = timedelta(seconds=5)
 """How long a person waits to be told what a decision came to."""
@@ -92,6 +93,23 @@ def locate(state: RunState, wanted: str) -> Requirement:
         message = f"{found}; see: assent show {state.id}"
         raise RequirementNotFoundError(message)
     return found
+
+
+async def located(run: RunHandle, wanted: str, signal: str, state: RunState | None = None) -> Requirement:
+    """The requirement of a run, whose *state* may be known, that an id, or a unique prefix of one, names.
+
+    Raises:
+        RequirementNotFoundError: none, or more than one; where it is one of a run below, that is said.
+        RunNotFoundError: there is no run of this id.
+    """
+    state = state or await run.state()
+    try:
+        return locate(state, wanted)
+    except RequirementNotFoundError:
+        told = elsewhere(await run.tree(), wanted, signal) if state.children else None
+        if told is None:
+            raise
+        raise RequirementNotFoundError(told) from None
 
 
 def locate_grant(state: RunState, wanted: str) -> Grant:

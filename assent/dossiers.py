@@ -14,6 +14,7 @@ from temporalio.api.history.v1 import HistoryEvent
 
 from assent import sources
 from assent.activity_ids import tool_activity_id
+from assent.agent_files import ChildFile
 from assent.audit import (
     ApprovalRecord,
     CallRecord,
@@ -47,7 +48,10 @@ _STARTED: Final = EventType.EVENT_TYPE_ACTIVITY_TASK_STARTED
 
 @dataclass(slots=True)
 class Working:
-    """One time that a tool was to run: what the rules asked for, and the event that scheduled it, if there is one."""
+    """One time that a tool was to run: what the rules asked for, and the event that scheduled it, if there is one.
+
+    *child* is the run of the agent that answers the call, *refused* why there is none.
+    """
 
     command: RunTool
     scheduled: HistoryEvent | None = None
@@ -57,6 +61,8 @@ class Working:
     started: HistoryEvent | None = None
     closed: HistoryEvent | None = None
     cites: list[Citation] = field(default_factory=list[Citation])
+    child: ChildFile | None = None
+    handoff: str | None = None
 
     def close(
         self,
@@ -64,12 +70,17 @@ class Working:
         closed: HistoryEvent,
         started: HistoryEvent | None,
         cite: Callable[[HistoryEvent], Citation],
+        *,
+        not_begun: str | None = None,
     ) -> None:
-        """Take in how it ended."""
+        """Take in how it ended; *not_begun* says why the agent that it is for was not asked."""
         self.started, self.closed = started, closed
         self.cites = [cite(each) for each in (started, closed) if each is not None]
-        if isinstance(event, ToolAnswered):
+        if not_begun is not None:
+            self.outcome, text = "refused", not_begun
+        elif isinstance(event, ToolAnswered):
             self.outcome, text = _outcome(event.outcome)
+            self.handoff = event.outcome.handoff.agent if event.outcome.handoff is not None else None
         else:
             self.outcome, text = _lost(event, closed), event.failure.message
         self.result = sources.digested(text)
@@ -81,7 +92,7 @@ class Working:
         """The record; *over* says that the run has ended."""
         begun = self.started.activity_task_started_event_attributes if self.started is not None else None
         unfinished: _Outcome = "running" if not over else "lost"
-        return ToolRun.model_validate(
+        made = ToolRun.model_validate(
             {
                 "tool": self.command.tool,
                 "activity_id": tool_activity_id(self.command.turn, self.command.position),
@@ -95,9 +106,23 @@ class Working:
                 "build": sources.build_of(self.started) if self.started is not None else None,
                 "result": self.result,
                 "last_failure": _last_failure(self.started),
+                "handoff": self.handoff,
                 "events": [each for each in (self.cited, *self.cites) if each is not None],
             }
         )
+        return made if self.child is None else _answered_below(made, self.child, over=over)
+
+
+_BELOW: Final[dict[str, _Outcome]] = {
+    "answered": "executed", "failed": "failed", "running": "running", "left": "lost", "unstarted": "unstarted",
+}  # fmt: skip
+
+
+def _answered_below(made: ToolRun, child: ChildFile, *, over: bool) -> ToolRun:
+    """The record of a call that another agent answers: what came of it is what that one's run came to."""
+    record = child.record(over=over)
+    came: dict[str, object] = {"outcome": _BELOW[record.outcome], "finished_at": child.ended_at, "result": child.result}
+    return made.model_copy(update={**came, "child": record, "events": [*made.events, *record.events]})
 
 
 def _outcome(outcome: ToolOutcome) -> tuple[_Outcome, str]:
@@ -190,6 +215,7 @@ class CallFile:
     call: ToolCall
     asked: ModelTurn
     cite: Citation
+    agent: str
     runs: list[Working] = field(default_factory=list[Working])
 
     def record(self, *, over: bool) -> CallRecord:
@@ -206,6 +232,7 @@ class CallFile:
             policy_version=self.asked.policy_version,
             told=None if told is None else sources.digested(told),
             runs=[each.record(over=over) for each in self.runs],
+            agent=self.agent,
             events=[self.cite],
         )
 
@@ -219,6 +246,7 @@ class TurnFile:
     failure: Failure | None
     around: Sequence[HistoryEvent]
     cites: list[Citation]
+    agent: str
 
     def record(self) -> TurnRecord:
         """The record."""
@@ -237,6 +265,7 @@ class TurnFile:
             scheduled_at=sources.time_of(self.around[0]),
             finished_at=sources.time_of(last),
             failure=f"{self.failure.kind}: {self.failure.message}" if self.failure else None,
+            agent=self.agent,
             events=self.cites,
         )
 
@@ -256,7 +285,8 @@ class SummaryFile:
         """The record."""
         made = self.event.summary
         failure = made if isinstance(made, Failure) else None
-        record = TurnFile(self.before.turn, None, failure, self.around, self.cites).record()
+        agent = self.before.caller.agent
+        record = TurnFile(self.before.turn, None, failure, self.around, self.cites, agent).record()
         fields: dict[str, object] = {"summary": self._part()}
         if isinstance(made, Summary):
             fields |= {"model": made.model, "usage": made.usage}
@@ -318,6 +348,7 @@ def run_record(run: Run, file: RunFile) -> RunRecord:
             "tool_calls": run.tool_calls,
             "usage": run.usage,
             "history_events": file.events,
+            "parents": file.request.parents if file.request else [],
             "events": [
                 Citation(execution_id=file.executions[0], event_id=first.event_id),
                 Citation(execution_id=file.executions[-1], event_id=last.event_id),

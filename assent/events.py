@@ -13,16 +13,19 @@ from datetime import datetime
 from typing import Literal
 
 from assent.compaction import SummariseInput, Summary
+from assent.notices import NoticesInput
 from assent.protocol import (
     Checked,
     CheckInput,
+    Execution,
     ModelCallInput,
     ModelTurn,
-    NoticesInput,
+    RunRequest,
     RunResult,
     ToolCallInput,
     ToolOptions,
     ToolOutcome,
+    Usage,
 )
 
 Channel = Literal["signal", "update"]
@@ -41,7 +44,7 @@ class Started:
     """The run began, or goes on in a new execution. *arguments* are the workflow's inputs as decoded JSON.
 
     The one input should be a `RunRequest`; of an execution that goes on from another (*continued*), it is what that one
-    carried over.
+    carried over. *parent* is the workflow that began it, as Temporal says.
     """
 
     at: datetime
@@ -51,6 +54,7 @@ class Started:
     arguments: tuple[object, ...]
     namespace: str = "default"
     continued: bool = False
+    parent: Execution | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +100,25 @@ class ToolLost:
     position: int
     failure: Failure
     nonces: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass(frozen=True, slots=True)
+class AgentStarted:
+    """The run *run_id* of another agent was begun, to answer the call *call_id*."""
+
+    at: datetime
+    call_id: str
+    run_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class AgentAnswered:
+    """The run of another agent, *run_id*, that answers a call is over. *usage* is what it used, as far as is known."""
+
+    at: datetime
+    run_id: str
+    answer: RunResult | Failure
+    usage: Usage = field(default_factory=Usage)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +169,8 @@ Event = (
     | Summarised
     | ToolAnswered
     | ToolLost
+    | AgentStarted
+    | AgentAnswered
     | CheckAnswered
     | TimeReached
     | MessageReceived
@@ -156,16 +181,18 @@ Event = (
 
 @dataclass(frozen=True, slots=True)
 class CallModel:
-    """Schedule `call_model`."""
+    """Schedule `call_model`, on *task_queue* or that of this run."""
 
     input: ModelCallInput
+    task_queue: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Summarise:
-    """Schedule `summarise_conversation`."""
+    """Schedule `summarise_conversation`, on *task_queue* or that of this run."""
 
     input: SummariseInput
+    task_queue: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +205,18 @@ class RunTool:
     input: ToolCallInput
     options: ToolOptions
     attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class StartAgent:
+    """Begin a run of another agent, to answer the call that *request* names; tell the run of it with `AgentStarted`.
+
+    On *task_queue*, or that of this run; *attributes* says whether the Assent search attributes may be set.
+    """
+
+    request: RunRequest
+    task_queue: str | None = None
+    attributes: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,4 +267,16 @@ class Cancel:
     """End the run as cancelled."""
 
 
-Command = CallModel | Summarise | RunTool | CheckCall | AskBudget | SendNotices | WakeAt | Complete | Fail | Cancel
+Command = (
+    CallModel
+    | Summarise
+    | RunTool
+    | StartAgent
+    | CheckCall
+    | AskBudget
+    | SendNotices
+    | WakeAt
+    | Complete
+    | Fail
+    | Cancel
+)

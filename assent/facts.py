@@ -17,8 +17,8 @@ from pydantic import JsonValue
 from assent.approvals import fold_name
 from assent.commands import choices, typed
 from assent.conversation import ToolCall, text_of, tool_calls
-from assent.protocol import InputField, Item
-from assent.render import Said, Words
+from assent.protocol import ChildRun, InputField, Item
+from assent.render import Said, Words, one_line
 from assent.requirements import Grant, Requirement
 from assent.snapshot import Run
 
@@ -149,12 +149,35 @@ def more_to_approve(requirement: Requirement) -> list[str]:
     return [edit] if requirement.needed > 1 else [edit, grant]
 
 
+# -- the runs below ---------------------------------------------------------------------------------------------------
+
+
+def children_of(run: Run) -> list[ChildRun]:
+    """The runs that other agents are at work in now, for calls of this one."""
+    return [call.child for call in run.calls if call.running and call.child is not None]
+
+
+def path_words(agents: Sequence[str]) -> Words:
+    """Agents that work one for the other, the outermost first; with one alone, that one."""
+    words: list[str | Said] = []
+    for agent in agents:
+        words += [" > ", Said(agent)] if words else [Said(agent)]
+    return tuple(words)
+
+
+def path_text(agents: Sequence[str]) -> str:
+    """The same in one line of text, in which no agent's name can pass for a path."""
+    return " > ".join(one_line(typed(each, ",") if {">", '"'} & {*each} else each) for each in agents)
+
+
 # -- what came before -------------------------------------------------------------------------------------------------
 
 
 def earlier(requirement: Requirement, requirements: Sequence[Requirement]) -> Requirement | None:
     """The requirement that this one came after for the same call."""
-    return next((each for each in requirements if each.id == requirement.follows), None)
+    if requirement.follows is None:
+        return None
+    return next((each for each in reversed(requirements) if each.id == requirement.follows), None)
 
 
 def edit_of(requirement: Requirement, requirements: Sequence[Requirement]) -> Fact | None:
@@ -186,6 +209,25 @@ def _before(requirement: Requirement, requirements: Sequence[Requirement]) -> It
 def ran_before(run: Run) -> list[tuple[ToolCall, str]]:
     """The calls of the run so far, oldest first, each with the answer that the model got."""
     return [*_answered(run.conversation.items), *_of_this_turn(run)]
+
+
+def ran_last(run: Run, count: int) -> tuple[list[tuple[ToolCall, str]], int]:
+    """The last *count* of `ran_before`, and how many there are: of thousands, the others are not looked at."""
+    newest = list(_of_this_turn(run))
+    items = run.conversation.items
+    answered = [index for index, item in enumerate(items) if item.get("type") == "function_call_output"]
+    wanted = answered[max(len(answered) + len(newest) - count, 0) :]
+    before = [found for index in wanted if (found := _met_by(items, index)) is not None]
+    return [*before, *newest][-count:], len(answered) + len(newest)
+
+
+def _met_by(items: Sequence[Item], index: int) -> tuple[ToolCall, str] | None:
+    """The call that an answer is to, the newest of that id before it, and the answer."""
+    wanted = items[index].get("call_id")
+    for at in range(index - 1, -1, -1):
+        if items[at].get("type") == "function_call" and items[at].get("call_id") == wanted:
+            return tool_calls([items[at]])[0], str(items[index].get("output"))
+    return None
 
 
 def _answered(items: Sequence[Item]) -> Iterator[tuple[ToolCall, str]]:

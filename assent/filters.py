@@ -24,7 +24,8 @@ class Filters(TypedDict, total=False):
 
     *agent*, *tool*, *requested_by* and *kind* are compared exactly. *approver* leaves what this person may decide and
     has not approved yet, names compared as the run compares them. *older_than* leaves what has waited at least so
-    long, *due_within* what has a deadline at most so far away, past ones included.
+    long, *due_within* what has a deadline at most so far away, past ones included. *tree* is the id of a run: it, and
+    the runs below it, are left.
     """
 
     agent: str | None
@@ -34,6 +35,7 @@ class Filters(TypedDict, total=False):
     approver: str | None
     older_than: timedelta | None
     due_within: timedelta | None
+    tree: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,16 +49,20 @@ class Wanted:
     approver: str | None = None
     older_than: timedelta | None = None
     due_within: timedelta | None = None
+    tree: str | None = None
 
     @property
     def by_server(self) -> bool:
         """Whether the server can find them by search attributes alone."""
-        return (self.kind, self.approver, self.older_than, self.due_within) == (None, None, None, None)
+        others = (self.kind, self.approver, self.older_than, self.due_within, self.tree)
+        return all(each is None for each in others)
 
 
 def kept(run: PendingRun, wanted: Wanted, now: datetime) -> PendingRun | None:
     """The run with those of its requirements that are wanted; None where there is none."""
     if wanted.agent not in {None, run.agent} or wanted.requested_by not in {None, run.requested_by}:
+        return None
+    if wanted.tree is not None and wanted.tree not in {run.run_id, *(each.run_id for each in run.parents)}:
         return None
     left = [each for each in run.requirements if _is_wanted(run, each, wanted, now)]
     if len(left) == len(run.requirements):

@@ -9,7 +9,7 @@ Pure where the functions that a tool and an agent bring are; not in workflow cod
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Final, cast
 
 from pydantic import Field, TypeAdapter
@@ -100,10 +100,11 @@ class Gatekeeper:
         if tool.stop_after_tool_call:
             fields["stop"] = True
         if verdict != "allow":
-            terms = _Terms(tool, call, self.groups, notes, self.functions)
+            people = _People(self.groups, call, notes)
+            terms = _Terms(tool, people, self.functions)
             fields |= terms.fields(arguments, verdict, asks=asks)
             fields |= _reading(tool, arguments)
-            if failed or terms.failed:
+            if failed or people.failed:
                 fields["failed"] = True
         return Gate.model_validate(fields)
 
@@ -122,6 +123,14 @@ class Gatekeeper:
         if not isinstance(answer, bool):
             return True, f"requires_confirmation answered {bounded(repr(answer), 100)}, which is no boolean"
         return answer, None
+
+
+def budget_approvers(names: Sequence[str], groups: Groups | None, call: GateContext) -> tuple[str, ...]:
+    """The people that a budget's approvers mean, groups resolved; nobody for a group that cannot be looked up.
+
+    Not in workflow code: *groups* may be a function of the user's.
+    """
+    return tuple(_People(groups, call).of(names))
 
 
 def _reading(tool: Tool, arguments: str) -> dict[str, object]:
@@ -156,11 +165,8 @@ class _Terms:
     """What a gate says of how its call is decided: who, how many, until when."""
 
     tool: Tool
-    call: GateContext
-    groups: Groups | None
-    notes: list[str]
+    people: _People
     functions: bool
-    failed: bool = False
 
     def fields(self, arguments: str, verdict: Verdict, *, asks: bool) -> dict[str, object]:
         """The fields of the gate, those only that differ from the default."""
@@ -169,15 +175,15 @@ class _Terms:
         if terms.approvals > 1:
             found["needed"] = terms.approvals
         # Groups that a function resolves are resolved once: what they were is recorded with the gate.
-        if terms.approvers is not None and (self.functions or not callable(self.groups)):
-            found["approvers"] = self._people(terms.approvers)
+        if terms.approvers is not None and (self.functions or not callable(self.people.groups)):
+            found["approvers"] = self.people.of(terms.approvers)
         if terms.expires_after is not None:
             found["expires_after"] = terms.expires_after.total_seconds()
         if terms.remind_every is not None:
             found["remind_every"] = terms.remind_every.total_seconds()
         if terms.escalate:
             found["escalations"] = [
-                Escalation(after=after.total_seconds(), approvers=self._people(names))
+                Escalation(after=after.total_seconds(), approvers=self.people.of(names))
                 for after, names in sorted(terms.escalate, key=lambda step: step[0])
             ]
         # Whoever asked may answer a plain question; what counts as an approval takes somebody else.
@@ -188,11 +194,21 @@ class _Terms:
             found["fields"] = self.tool.input_fields(arguments)
         if verdict == "external" and self.tool.checks_result:
             found["checked"] = True
-        if self.notes:
-            found["reason"] = bounded("; ".join(self.notes), REASON)
+        if self.people.notes:
+            found["reason"] = bounded("; ".join(self.people.notes), REASON)
         return found
 
-    def _people(self, names: Sequence[str]) -> list[str]:
+
+@dataclass(slots=True)
+class _People:
+    """Who is meant by names of people and groups; *notes* has what whoever decides should know of that."""
+
+    groups: Groups | None
+    call: GateContext
+    notes: list[str] = field(default_factory=list[str])
+    failed: bool = False
+
+    def of(self, names: Sequence[str]) -> list[str]:
         """The people that these names of people and groups mean, each once."""
         people = list(dict.fromkeys(person for name in names for person in self._members(name)))
         if not people:

@@ -5,39 +5,48 @@ I/O; not in workflow code.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
-from dataclasses import replace
-from typing import Final
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing
+from typing import Final, NamedTuple
 
-from temporalio.client import (
-    WorkflowExecutionDescription,
-    WorkflowFailureError,
-    WorkflowHistory,
-)
+from pydantic import JsonValue
+from temporalio.client import WorkflowExecutionDescription, WorkflowFailureError, WorkflowHistory
 from temporalio.service import RPCError
 
 from assent import chain, protocol
 from assent.answers import run_failed
-from assent.approvals import cancel
-from assent.asking import Asked, Rest
+from assent.asking import Asked
 from assent.audit import Audit
 from assent.auditor import Auditor
 from assent.chain import Missing, Page
-from assent.deciding import Deciding, message_of
-from assent.errors import DecisionError, RequirementNotFoundError
-from assent.events import Failure
+from assent.deciding import Deciding, message_of, verb_of
+from assent.errors import DecisionError, HistoryError, RequirementNotFoundError
 from assent.history import Follower, Happening
 from assent.protocol import DecisionResult, RunResult
+from assent.reading import as_meant, follower_of, how_it_closed, read
 from assent.records import Approval, approvals_of
-from assent.requirements import RunState
+from assent.requirements import Requirement, RunState
+from assent.resting import Resting
 from assent.run import Run, state_of
 from assent.streaming import with_live_text
+from assent.tree import Branch, elsewhere, read_tree
 from assent.verdicts import Verification
 from assent.verification import Verifier
 from assent.watching import RunEvent, describe
 from assent.witness import Witness
 
 _RESET: Final = "the run was reset: it goes on in another execution, from an earlier point; watch it anew"
+
+
+class Waiting(NamedTuple):
+    """A requirement that waits, and the run that it waits in: it can be decided there alone.
+
+    *path* are the agents from the outermost one down to the one that asks.
+    """
+
+    run: RunHandle
+    requirement: Requirement
+    path: tuple[str, ...]
 
 
 class RunHandle(Deciding):
@@ -56,6 +65,10 @@ class RunHandle(Deciding):
             HistoryError: the workflow of this id is not a run of Assent.
         """
         return state_of(await self._read())
+
+    def other(self, run_id: str) -> RunHandle:
+        """Another run, over the same connection."""
+        return RunHandle(self._client, run_id)
 
     async def approvals(self) -> list[Approval]:
         """The record of each requirement of the run, pending ones included, from its newest execution.
@@ -91,20 +104,47 @@ class RunHandle(Deciding):
     async def until_paused(self) -> RunState:
         """The run's state once nothing of it moves until somebody decides, or says something to an idle conversation.
 
-        Or once it has ended. Waits on the history, which costs the run nothing.
+        Or once it has ended. Where it waits for runs below it, of other agents, that is once none of those moves
+        either: its own status is `running` then, `children` names those runs, and `waiting` has what waits in them.
+        Waits on the history, which costs the run nothing.
 
         Raises:
             RunNotFoundError: there is no run of this id.
+            HistoryError: the history of one of them cannot be read.
         """
-        follower, rest = Follower(self.id), Rest()
-        async for page in self._followed(whole=False):
-            follower = follower_of(follower, page)
-            for _ in follower.feed(page.events):
-                pass
-            # A decision that is sent and not handled yet will move it; what was read so far is the pause before.
-            if rest.is_reached(page.events, follower):
-                break
-        return await self._resting(follower)
+        resting = Resting(self._client, self.id, (await self.description()).run_id or "")
+        async with aclosing(resting.happenings()) as pages:
+            async for _ in pages:
+                # A decision that is sent and not handled yet will move it; what was read so far is the pause before.
+                if await resting.is_reached():
+                    break
+        return await self._resting(resting.run)
+
+    async def waiting(self) -> list[Waiting]:
+        """Everything that waits in the run and in the runs below it, each with the run at which it is decided.
+
+        The runs as they were at one moment, read from their histories; needs no worker.
+
+        Raises:
+            RunNotFoundError: there is no run of this id.
+            HistoryError: the history of one of them cannot be read.
+        """
+        found: list[Waiting] = []
+        for branch in (await self.tree()).runs():
+            if branch.error is not None:
+                raise HistoryError(branch.error)
+            run = self if branch.state.id == self.id else self.other(branch.state.id)
+            found += [Waiting(run, each, branch.path) for each in branch.state.active_requirements]
+        return found
+
+    async def tree(self) -> Branch:
+        """The run with the runs below it that it waits for, as they were at one moment; needs no worker.
+
+        Raises:
+            RunNotFoundError: there is no run of this id.
+            HistoryError: the workflow of this id is not a run of Assent.
+        """
+        return await read_tree(self._client, self.id, self._handle.run_id)
 
     async def ask(self, content: str, *, by: str) -> RunState:
         """Send a message, and wait for the answer to it: the first that the model gave once it had been told.
@@ -122,19 +162,19 @@ class RunHandle(Deciding):
         before = await self.description()
         await self.send(protocol.SEND_MESSAGE, body)
         asked = Asked(body, before.run_id or "", before.history_length)
-        follower, rest = Follower(self.id), Rest()
-        async for page in self._followed(whole=False, execution_id=asked.execution_id):
-            follower = follower_of(follower, page)
-            for happening in follower.feed(page.events):
-                if (run := asked.answer(page.execution_id, happening)) is not None:
-                    return state_of(run)
-            if rest.is_reached(page.events, follower) and asked.handled:
-                break
-        return await self._resting(follower)
+        resting = Resting(self._client, self.id, asked.execution_id)
+        async with aclosing(resting.happenings()) as pages:
+            async for page in pages:
+                for execution_id, happening in page:
+                    if (run := asked.answer(execution_id, happening)) is not None:
+                        return state_of(run)
+                if asked.handled and await resting.is_reached():
+                    break
+        return await self._resting(resting.run)
 
-    async def _resting(self, follower: Follower) -> RunState:
-        if follower.run.ended or (await self.description()).close_time is None:
-            return state_of(follower.run)
+    async def _resting(self, run: Run) -> RunState:
+        if run.ended or (await self.description()).close_time is None:
+            return state_of(run)
         return await self.state()
 
     def watch(self) -> AsyncIterator[RunEvent]:
@@ -169,7 +209,7 @@ class RunHandle(Deciding):
             RunNotFoundError: there is no run of this id.
         """
         follower = Follower(self.id)
-        async for page in self._followed(whole=True) if wait else self._chain():
+        async for page in self._followed() if wait else self._chain():
             if isinstance(page, Missing):
                 continue
             follower = follower_of(follower, page)
@@ -193,6 +233,15 @@ class RunHandle(Deciding):
         except RPCError as error:
             self._raise(error)
         return result
+
+    async def _answered(self, update: str, body: Mapping[str, JsonValue]) -> DecisionResult:
+        try:
+            return await super()._answered(update, body)
+        except RequirementNotFoundError as error:
+            told = elsewhere(await self.tree(), str(body["id"]), verb_of(body))
+            if told is None:
+                raise
+            raise RequirementNotFoundError(told) from error
 
     # -- the server's own record ---------------------------------------------------------------------------------------
 
@@ -221,60 +270,22 @@ class RunHandle(Deciding):
     # -- the history --------------------------------------------------------------------------------------------------
 
     async def _read(self) -> Run:
-        """The run as its history and, should the server have ended it by itself, its description tell it."""
-        description = await self.description()
-        return _closed(await self._fold(description.run_id), description)
+        run, _ = await read(self._client, self.id, await self.description())
+        return run
 
-    async def _fold(self, execution_id: str) -> Run:
-        # After a workflow reset the history begins with the id of the execution that was reset.
-        follower = Follower(self.id, execution_id)
-        try:
-            async for page in chain.pages(self._client, self.id, execution_id):
-                for _ in follower.feed(page.events):
-                    pass
-        except RPCError as error:
-            self._raise(error)
-        return follower.run
-
-    async def _followed(self, *, whole: bool, execution_id: str | None = None) -> AsyncIterator[Page]:
-        """The history as it grows, from *execution_id*, else the newest; with *whole* from the first execution."""
-        execution_id = execution_id or (await self.description()).run_id
-        try:
-            async for page in chain.following(self._client, self.id, execution_id, whole=whole):
+    async def _followed(self) -> AsyncIterator[Page]:
+        """The history as it grows, from the first execution."""
+        execution_id = (await self.description()).run_id
+        with as_meant(self._client, self.id):
+            async for page in chain.following(self._client, self.id, execution_id, whole=True):
                 yield page
-        except RPCError as error:
-            self._raise(error)
 
     async def _chain(self) -> AsyncIterator[Page | Missing]:
         """The whole history as it is now."""
         execution_id = (await self.description()).run_id
-        try:
+        with as_meant(self._client, self.id):
             async for page in chain.chain(self._client, self.id, execution_id):
                 yield page
-        except RPCError as error:
-            self._raise(error)
-
-
-def follower_of(follower: Follower, page: Page) -> Follower:
-    """Whoever folds this page: another for each execution, which begins with what the one before carried over."""
-    return follower if follower.run_id == page.execution_id else Follower(follower.workflow_id, page.execution_id)
-
-
-def _closed(run: Run, description: WorkflowExecutionDescription) -> Run:
-    """*run*, read after *description*: failed where the server closed it by itself (terminated, timed out)."""
-    named = run if run.id else replace(run, id=description.id)
-    at = description.close_time
-    if run.ended or at is None or description.status is None:
-        return named
-    requirements = tuple(cancel(requirement, at) for requirement in run.requirements)
-    failure = Failure("Closed", how_it_closed(description))
-    return replace(named, status="failed", requirements=requirements, failure=failure)
-
-
-def how_it_closed(description: WorkflowExecutionDescription) -> str:
-    """What is said of a run that the server closed by itself: terminated, timed out."""
-    how = description.status.name.replace("_", " ").lower() if description.status else "nobody knows how"
-    return f"the server closed the run: {how}"
 
 
 async def decide_all(

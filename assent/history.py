@@ -21,7 +21,7 @@ from temporalio.api.history.v1 import HistoryEvent
 from temporalio.api.update.v1 import Request as UpdateRequest
 from temporalio.common import RawValue
 
-from assent import activity_ids, protocol
+from assent import activity_ids, children, protocol
 from assent.calls import checked_of, outcome_of, turn_of
 from assent.converter import PLAIN, decoded
 from assent.errors import HistoryError
@@ -58,7 +58,7 @@ _UPDATE_ACCEPTED: Final = EventType.EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_ACCEPTE
 _MEMO_UPSERTED: Final = EventType.EVENT_TYPE_WORKFLOW_PROPERTIES_MODIFIED
 _UPDATE_ADMITTED: Final = EventType.EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_ADMITTED
 _TIMER_FIRED: Final = EventType.EVENT_TYPE_TIMER_FIRED
-_RESULTS: Final = frozenset({_STARTED, _CANCEL_REQUESTED, _COMPLETED, _FAILED, _TIMED_OUT, _TIMER_FIRED})
+_RESULTS: Final = children.OVER | {_STARTED, _CANCEL_REQUESTED, _COMPLETED, _FAILED, _TIMED_OUT, _TIMER_FIRED}
 _INBOUND: Final = _RESULTS | {_SIGNALED, _UPDATE_ADMITTED}
 _UNREADABLE: Final = (KeyError, IndexError, ValueError, TypeError, AttributeError, StopIteration)
 
@@ -146,6 +146,7 @@ class Reader:
             if read is not None:
                 found.insert(at, Told(read, event))
                 at = len(found)
+        found += [Told(begun, event) for begun, event in children.started(task.commands, task.at)]
         for event in task.commands:
             if event.event_type == _SCHEDULED:
                 scheduled = event.activity_task_scheduled_event_attributes
@@ -163,6 +164,8 @@ class Reader:
             case EventType.EVENT_TYPE_ACTIVITY_TASK_COMPLETED:
                 completed = event.activity_task_completed_event_attributes
                 return self._completed(completed.scheduled_event_id, completed.result.payloads, at, nonces)
+            case kind if kind in children.OVER:
+                return children.answered(event, at)
             case EventType.EVENT_TYPE_ACTIVITY_TASK_FAILED:
                 failed = event.activity_task_failed_event_attributes
                 return self._not_completed(failed.scheduled_event_id, failed.failure, at, nonces)
@@ -180,6 +183,7 @@ class Reader:
             first_run_id=begun.first_execution_run_id,
             arguments=arguments_of(begun.input.payloads),
             continued=_is_continued(event),
+            parent=children.parent_of(event),
         )
 
     def _message(self, event: HistoryEvent, at: datetime) -> MessageReceived:

@@ -48,6 +48,7 @@ class _File:
     workflow_id: str
     execution_id: str
     continued_from: str
+    parent: str = ""
 
 
 async def from_files(paths: Sequence[Path], codec: PayloadCodec | None = None) -> AsyncIterator[Page | Missing]:
@@ -101,6 +102,29 @@ def named_run(paths: Sequence[Path], run_id: str = "") -> str:
     return run_id
 
 
+def by_run(paths: Sequence[Path], run_id: str = "") -> tuple[str, dict[str, list[Path]]]:
+    """The files of each of several runs, by its id, and the id of the one that stands above all others.
+
+    That is *run_id*, where it is given.
+
+    Raises:
+        HistoryError: as `from_files`; a file does not say which run it is of; none stands above all others.
+    """
+    found: dict[str, list[Path]] = {}
+    parents: dict[str, str] = {}
+    for file in map(_looked_at, paths):
+        if not file.workflow_id:
+            message = f"{file.path}: it does not say which run it is of"
+            raise HistoryError(message)
+        found.setdefault(file.workflow_id, []).append(file.path)
+        parents[file.workflow_id] = file.parent
+    tops = [run_id] if run_id else [each for each, above in parents.items() if above not in found]
+    if len(tops) != 1 or tops[0] not in found:
+        message = f"the files are of {', '.join(map(repr, found))}; name the RUN that stands above the others"
+        raise HistoryError(message)
+    return tops[0], found
+
+
 def workflow_id_of(path: Path) -> str:
     """The id of the run that a file tells of; empty where the server that wrote it did not say.
 
@@ -129,7 +153,8 @@ def _looked_at(path: Path) -> _File:
     execution_id = begun.original_execution_run_id
     for event in _resets(path, found):
         execution_id = event.workflow_task_failed_event_attributes.new_run_id or execution_id
-    return _File(path, begun.workflow_id, execution_id, begun.continued_execution_run_id)
+    above = begun.parent_workflow_execution.workflow_id
+    return _File(path, begun.workflow_id, execution_id, begun.continued_execution_run_id, above)
 
 
 def _has_words(event: Mapping[str, Any]) -> bool:

@@ -17,8 +17,10 @@ from temporalio.api.enums.v1 import WorkflowExecutionStatus
 from temporalio.api.workflow.v1 import WorkflowExecutionInfo
 from temporalio.api.workflowservice.v1 import ListWorkflowExecutionsRequest
 from temporalio.client import Client
+from temporalio.service import RPCError
 
 from assent import protocol, visibility
+from assent.answers import meant
 from assent.errors import MessageError
 from assent.filters import Wanted, kept
 from assent.records import PendingRun
@@ -32,7 +34,7 @@ _UNMARKED: Final = f"{protocol.ATTRIBUTE_AGENT} IS NULL"
 """A run begun before the attributes were registered, or by somebody else and a moment ago: its memo tells."""
 _MEMOS: Final[dict[str, type[Any]]] = {
     protocol.MEMO_PENDING: list[PendingRequirement],
-    protocol.MEMO_REQUEST: dict[str, str],
+    protocol.MEMO_REQUEST: dict[str, Any],
 }
 _log = logging.getLogger(__name__)
 
@@ -62,7 +64,8 @@ async def pending(client: Client, wanted: Wanted, *, registered: bool) -> AsyncI
         MessageError: a name is no text that can be sent.
         RPCError: the server refuses, or does not answer.
     """
-    now, seen, token, query = datetime.now(UTC), set[str](), b"", _query(wanted, registered=registered)
+    now, seen, token = datetime.now(UTC), set[str](), b""
+    query = await _query(client, wanted, registered=registered)
     while True:
         executions, token = await _read(client, query, token, PAGE)
         for run in await _runs(client, executions):
@@ -82,7 +85,8 @@ async def page(
     Where search attributes alone find them that is one page of the server's. Otherwise its pages are read until this
     one is full; the server's position after just these runs is then asked for. Raises as `pending`.
     """
-    now, found, query = datetime.now(UTC), dict[str, PendingRun](), _query(wanted, registered=registered)
+    now, found = datetime.now(UTC), dict[str, PendingRun]()
+    query = await _query(client, wanted, registered=registered)
     size = min(limit, PAGE) if registered and wanted.by_server else PAGE
     while True:
         executions, after = await _read(client, query, position, size)
@@ -192,19 +196,20 @@ async def _runs(client: Client, executions: Sequence[WorkflowExecutionInfo]) -> 
             run_id = executions[number].execution.workflow_id
             _log.warning("run %r is left out: its memo %s cannot be read: %s", run_id, name, value.error)
         found[number][name] = value
-    return [_run(each.execution.workflow_id, memo) for each, memo in zip(executions, found, strict=True)]
+    return [_run(each, memo) for each, memo in zip(executions, found, strict=True)]
 
 
-def _run(run_id: str, memo: dict[str, object]) -> PendingRun | None:
-    waiting, request = memo.get(protocol.MEMO_PENDING), memo.get(protocol.MEMO_REQUEST, {})
+def _run(execution: WorkflowExecutionInfo, memo: dict[str, object]) -> PendingRun | None:
+    waiting = memo.get(protocol.MEMO_PENDING)
     if not waiting or isinstance(waiting, _Unreadable):
         return None
-    asked = {} if isinstance(request, _Unreadable) else cast("dict[str, str]", request)
+    asked = visibility.read_request_memo(memo.get(protocol.MEMO_REQUEST), execution.parent_execution.workflow_id)
     return PendingRun(
-        run_id=run_id,
-        agent=asked.get("agent", ""),
-        requested_by=asked.get("requested_by"),
+        run_id=execution.execution.workflow_id,
+        agent=asked.agent,
+        requested_by=asked.requested_by,
         requirements=cast("list[PendingRequirement]", waiting),
+        parents=asked.parents,
     )
 
 
@@ -231,8 +236,25 @@ async def _decoded(client: Client, payloads: Sequence[Payload], kinds: Sequence[
 # -- queries ----------------------------------------------------------------------------------------------------------
 
 
-def _query(wanted: Wanted, *, registered: bool) -> str:
-    return f"{_RUNNING} AND ({_conditions(wanted)} OR {_UNMARKED})" if registered else _RUNNING
+async def _query(client: Client, wanted: Wanted, *, registered: bool) -> str:
+    running = _RUNNING
+    if wanted.tree is not None and (top := await _top(client, wanted.tree)) is not None:
+        # The server knows the topmost run of each, and the memo the ones between.
+        running = f"{running} AND RootWorkflowId = {_quoted(top)}"
+    return f"{running} AND ({_conditions(wanted)} OR {_UNMARKED})" if registered else running
+
+
+async def _top(client: Client, run_id: str) -> str | None:
+    """The topmost workflow above a run, or itself; None where the server does not say.
+
+    Raises:
+        RunNotFoundError: there is no run of this id.
+    """
+    try:
+        return (await client.get_workflow_handle(run_id).describe()).root_id
+    except RPCError as error:
+        told = meant(error, run_id, client.namespace)
+        raise told from (None if told is error else error)
 
 
 def _conditions(wanted: Wanted) -> str:

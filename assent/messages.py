@@ -69,6 +69,8 @@ _PLACEHOLDERS: Final = ("NAME", "YOUR NAME")
 """What the commands to copy have in the place of a name."""
 POLICY_LIMIT: Final = 4_000
 """Bytes (as JSON) of the policy that a run's request may carry."""
+POLICIES_LIMIT: Final = 16_000
+"""Bytes (as JSON) of the policies that bound an agent which works for others, together."""
 FIELD_SHOWN: Final = 60
 SHOWN: Final = 300
 """Characters of an unreadable message that are kept and shown; the whole stays in the history, with its event."""
@@ -121,8 +123,9 @@ def read_request(arguments: tuple[object, ...]) -> RunRequest:
     if request.requested_by is not None and not request.requested_by.strip():
         message = "AgentRun: requested_by: the name is empty; leave it out, or say who asks"
         raise MessageError(message)
-    if request.policy is not None and (length := len(request.policy.model_dump_json().encode())) > POLICY_LIMIT:
-        message = f"AgentRun: policy: it is {length} bytes long; it may be {POLICY_LIMIT}, as every call carries it"
+    limit = POLICIES_LIMIT if request.parents else POLICY_LIMIT
+    if request.policy is not None and (length := len(request.policy.model_dump_json().encode())) > limit:
+        message = f"AgentRun: policy: it is {length} bytes long; it may be {limit}, as every call carries it"
         raise MessageError(message)
     size = len(canonical(request.input))
     if size > PROMPT_LIMIT:

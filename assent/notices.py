@@ -7,15 +7,49 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from typing import Final
+from typing import Final, Literal
 
-from assent.protocol import Notice, NoticeType
+from pydantic import Field
+
+from assent.protocol import RequirementKind, Stored
 from assent.requirements import Requirement
+from assent.visibility import RunAbove
 
 NAMES: Final = 500
 """Characters of the names of approvers that a notice carries; where there are more, none."""
 BATCH: Final = 100
 """Notices that go into one activity."""
+
+NoticeType = Literal[
+    "requirement.opened", "requirement.reminder", "requirement.escalated", "requirement.decided", "requirement.executed"
+]
+
+
+class Notice(Stored):
+    """One thing that approvers may want to hear of: ids, names and times; never arguments, results or reasons.
+
+    *status* is the requirement's, *execution* what came of the call. *approvers* are those who may decide.
+    """
+
+    type: NoticeType
+    at: datetime
+    requirement_id: str
+    kind: RequirementKind
+    tool: str
+    status: str
+    execution: str | None = None
+    approvers: list[str] | None = None
+    expires_at: datetime | None = None
+    by: str | None = None
+
+
+class NoticesInput(Stored):
+    """The input of the activity `send_notices`. *parents* are the runs above, the outermost first."""
+
+    agent: str
+    notices: list[Notice]
+    requested_by: str | None = None
+    parents: list[RunAbove] = Field(default_factory=list[RunAbove])
 
 
 def notices_of(before: Sequence[Requirement], after: Sequence[Requirement], at: datetime) -> list[Notice]:

@@ -35,6 +35,8 @@ Decision = Literal["allow", "ask", "deny"]
 Effect = Literal["read_only", "destructive"]
 
 _STRICTNESS: Final[dict[Decision, int]] = {"allow": 0, "ask": 1, "deny": 2}
+DEPTH: Final = 10
+"""How deep policies may be nested in others."""
 _ABSENT: Final = object()
 _SHOWN: Final = 200
 
@@ -214,6 +216,7 @@ class PermissionPolicy(_Data):
 
     A policy can only make a call stricter than the tool's own flags do: a tool that requires confirmation still asks
     when a rule allows it. A rule that cannot be evaluated means *ask*, with its error shown to whoever decides.
+    *also* are further policies, all of which are asked: the strictest holds (see `combined`).
 
     Example:
         `PermissionPolicy(rules=[Rule(decision="allow", tool="get_*"), Rule(decision="deny", tool="drop_*")])`, or the
@@ -224,6 +227,15 @@ class PermissionPolicy(_Data):
 
     rules: tuple[Rule, ...] = ()
     default: Decision = "ask"
+    also: tuple[PermissionPolicy, ...] = ()
+
+    @model_validator(mode="after")
+    def _is_not_deep(self) -> PermissionPolicy:
+        # What writes and reads JSON has a limit on nesting, and what is nested deeper could begin no run and end none.
+        if _depth(self) > DEPTH:
+            message = f"policies are nested in `also` more than {DEPTH} deep; list them side by side"
+            raise ValueError(message)
+        return self
 
     @classmethod
     def of(
@@ -277,7 +289,8 @@ class PermissionPolicy(_Data):
         """The digest of the rules, 16 hex digits: which policy was in force."""
         # What a rule leaves out is left out, so that a policy keeps its version when rules learn to say more.
         rules = [{"tool": rule.tool, **rule.model_dump(mode="json")} for rule in self.rules]
-        return policy_digest({"rules": rules, "default": self.default})
+        others = {"also": [policy.version for policy in self.also]} if self.also else {}
+        return policy_digest({"rules": rules, "default": self.default, **others})
 
     def judge(
         self, tool: str, arguments: Mapping[str, object] | None = None, effects: AbstractSet[str] = frozenset()
@@ -286,6 +299,10 @@ class PermissionPolicy(_Data):
 
         *arguments* are JSON values by name, *effects* what the tool declares.
         """
+        own = self._judged(tool, arguments, effects)
+        return strictest(own, *(policy.judge(tool, arguments, effects) for policy in self.also))
+
+    def _judged(self, tool: str, arguments: Mapping[str, object] | None, effects: AbstractSet[str]) -> Judgement:
         for number, rule in enumerate(self.rules, 1):
             try:
                 if rule.matches(tool, arguments, effects):
@@ -307,5 +324,34 @@ def policy_version(*policies: PermissionPolicy | None) -> str:
 
 
 def strictest(*judgements: Judgement) -> Judgement:
-    """The strictest of several judgements; the first of equals."""
-    return max(judgements, key=lambda judgement: _STRICTNESS[judgement.decision], default=Judgement("allow"))
+    """The strictest of several judgements; of equals one that failed, which no grant covers, else the first."""
+    return max(judgements, key=lambda each: (_STRICTNESS[each.decision], each.failed), default=Judgement("allow"))
+
+
+def combined(*policies: PermissionPolicy | None) -> PermissionPolicy | None:
+    """One policy that asks all of *policies*, each once, the strictest holding; None where there is none to ask.
+
+    Pure; safe in workflow code.
+    """
+    found: dict[str, PermissionPolicy] = {}
+    for policy in policies:
+        for each in _single(policy):
+            found.setdefault(each.version, each)
+    if len(found) < 2:
+        return next(iter(found.values()), None)
+    return PermissionPolicy(default="allow", also=tuple(found.values()))
+
+
+def _depth(policy: PermissionPolicy) -> int:
+    return 1 + max(map(_depth, policy.also), default=-1)
+
+
+def _single(policy: PermissionPolicy | None) -> list[PermissionPolicy]:
+    """The policies that *policy* asks, each without others: itself, where it says anything, and those besides."""
+    if policy is None:
+        return []
+    if not policy.also:
+        return [policy]
+    says = bool(policy.rules) or policy.default != "allow"
+    own = [PermissionPolicy(rules=policy.rules, default=policy.default)] if says else []
+    return own + [single for each in policy.also for single in _single(each)]

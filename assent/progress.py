@@ -15,6 +15,7 @@ from temporalio.api.enums.v1 import EventType, PendingActivityState
 from temporalio.api.failure.v1 import Failure
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.api.workflow.v1 import PendingActivityInfo
+from temporalio.client import WorkflowExecutionDescription
 from temporalio.common import RawValue
 
 from assent import protocol
@@ -26,14 +27,14 @@ from assent.messages import shown
 from assent.protocol import Stored
 from assent.render import bounded, one_line
 from assent.streaming import live_text
+from assent.visibility import read_request_memo
 
 SHOWN: Final = 500
 """Characters of a failure that are shown."""
-_NOTHING: Final[dict[str, str]] = {}
 
 
 class ActivityProgress(Stored):
-    """An activity under way. *attempt* is the number of the attempt that runs, or that comes next.
+    """An activity under way, on *task_queue*. *attempt* is the number of the attempt that runs, or that comes next.
 
     *live* is, of a model call, the answer so far.
     """
@@ -44,6 +45,7 @@ class ActivityProgress(Stored):
     since: datetime | None = None
     failure: str | None = None
     next_at: datetime | None = None
+    task_queue: str = ""
     live: LiveText | None = None
 
 
@@ -79,14 +81,14 @@ async def progress_of(run: RunHandle) -> Progress:
     """
     description = await run.description()
     raw = description.raw_description
-    asked: dict[str, str] = await description.memo_value(protocol.MEMO_REQUEST, _NOTHING, type_hint=dict[str, str])
+    asked = read_request_memo(await _memo(description))
     waits = raw.HasField("pending_workflow_task")
     task = raw.pending_workflow_task
     codec = description.data_converter.payload_codec
     return Progress(
         task_queue=description.task_queue,
-        agent=asked.get("agent"),
-        requested_by=asked.get("requested_by"),
+        agent=asked.agent or None,
+        requested_by=asked.requested_by,
         waits_since=_time(task.original_scheduled_time) if waits else None,
         task_attempt=task.attempt if waits else 0,
         activities=[
@@ -99,6 +101,14 @@ async def progress_of(run: RunHandle) -> Progress:
         ],
         unread=list(_unread(await decoded_events(codec, (await run.history()).events))) if waits else [],
     )
+
+
+async def _memo(description: WorkflowExecutionDescription) -> object:
+    try:
+        memo: object = await description.memo_value(protocol.MEMO_REQUEST, None)
+    except Exception:  # A codec may raise anything, and whoever starts a run may have put anything there
+        return None
+    return memo
 
 
 def told(progress: Progress, *, moving: bool = True) -> Iterator[str]:
@@ -121,7 +131,7 @@ def _told(activity: ActivityProgress, task_queue: str) -> str:
         again = f", attempt {activity.attempt} after: {activity.failure}" if activity.failure else ""
         return f"{name} runs{again}{_so_far(activity.live)}"
     if activity.failure is None:
-        return f"{name} waits for a worker on task queue {one_line(task_queue)!r}"
+        return f"{name} waits for a worker on task queue {one_line(activity.task_queue or task_queue)!r}"
     when = f" at {activity.next_at:%H:%M:%SZ}" if activity.next_at else ""
     return f"{name} attempt {activity.attempt - 1}: {activity.failure}; next{when}"
 
@@ -144,6 +154,7 @@ def _activity(info: PendingActivityInfo, live: LiveText | None, failure: Failure
         since=_time(info.last_started_time) if info.HasField("last_started_time") else None,
         failure=None if failure is None else _failure(failure),
         next_at=None if running or not info.HasField("next_attempt_schedule_time") else _next(info),
+        task_queue=info.activity_options.task_queue.name,
         live=live,
     )
 

@@ -45,7 +45,7 @@ MEMO_PENDING: Final = "assent_pending"
 MEMO_STATUS: Final = "assent_status"
 MEMO_REQUEST: Final = "assent_request"
 
-RULES_VERSION: Final = 2
+RULES_VERSION: Final = 3
 """The version of the rules by which calls are decided that this version's workers give with their turns."""
 
 RESERVED_TOOL_NAMES: Final = frozenset({CALL_MODEL, CHECK_CALL, SEND_NOTICES, "send_notice", SUMMARISE, ASK_USER})
@@ -71,6 +71,29 @@ class Stored(BaseModel):
 # -- starting a run ---------------------------------------------------------------------------------------------------
 
 
+class ParentRun(Stored):
+    """A run above another: its id and agent, and the call of which tool, by its id, the other one answers."""
+
+    run_id: str = Field(min_length=1, max_length=1_000)
+    agent: str = Field(max_length=100)
+    tool: str = Field(max_length=100)
+    call_id: str
+
+
+class Execution(Stored):
+    """One execution of a run: its ids for Assent, and for Temporal."""
+
+    run_id: str
+    execution_id: str
+
+
+class ChildRun(Stored):
+    """A run that an agent at work began for one of its calls: its id and agent."""
+
+    run_id: str
+    agent: str
+
+
 class RunRequest(Stored):
     """The input of the workflow `AgentRun`. Any language may start a run with this JSON.
 
@@ -78,6 +101,7 @@ class RunRequest(Stored):
     starter. *max_turns*, *max_tool_calls* and *budget* may lower the agent's own limits, never raise them; *policy* is
     asked besides the agent's own, and the stricter of the two holds. A *conversation* stays open after an answer, for
     the next message, until it is closed; it may begin without an *input*. Its limits are for each of its answers.
+    *parents* are the runs above, the outermost first, where the run answers a call of another: Temporal must agree.
     """
 
     agent: str = Field(min_length=1, max_length=100)
@@ -88,6 +112,7 @@ class RunRequest(Stored):
     policy: PermissionPolicy | None = None
     conversation: bool = False
     budget: Budget | None = None
+    parents: list[ParentRun] = Field(default_factory=list[ParentRun], max_length=20)
 
 
 class Usage(Stored):
@@ -130,7 +155,7 @@ class Prefix(Stored):
 class ModelCallInput(Stored):
     """The input of the activity `call_model`. *delta* is what the conversation gained since the last call.
 
-    *requested_by* and *policy* are the request's, for the gates of the calls that the model answers with.
+    *requested_by* and *policy* are the request's, for its gates. *routed*: it runs where the agent's model is asked.
     """
 
     agent: str
@@ -139,6 +164,7 @@ class ModelCallInput(Stored):
     prefix: Prefix | None = None
     requested_by: str | None = None
     policy: PermissionPolicy | None = None
+    routed: bool = False
 
 
 class ToolOptions(Stored):
@@ -206,13 +232,12 @@ class ModelTurn(Stored):
     """What `call_model` returns: the new items, and a gate for every tool call among them, by `call_id`.
 
     A call without a gate is denied. *agent_version* is `Agent.version`, given with the first turn and with each that
-    has calls. *version* is that of the rules by which its calls are decided: 1 in histories
-    from before edits, grants and `outcome` requirements, 2 since. *follow_up* is set when the model's final answer
-    does not fit the agent's output type: the text that the model is told before it is asked again. *max_turns*,
-    *max_tool_calls*, *attributes* (whether the Assent search attributes may be upserted) and *continue_after* (events
-    of a history after which the run goes on in a new execution; 0: when the server suggests it; None, in histories
-    from before: never) are facts of the worker, given with the first turn only; *notices* says, with each turn that has
-    calls, whether notices are sent.
+    has calls. *version* is that of the rules by which its calls are decided: 1 from before edits, grants and `outcome`
+    requirements. *follow_up* is what the model is told where its answer does not fit the output type. *max_turns*,
+    *max_tool_calls*, *attributes* (whether the search attributes may be upserted) and *continue_after* (events of a
+    history after which the run goes on in a new execution; 0: when the server suggests it; None: never) are facts of
+    the worker, given with the first turn only; *notices* says, with each turn that has calls, whether any are sent.
+    *task_queue* is where the model is asked from then on (empty: where the run is); without items, it was not.
     """
 
     items: list[Item]
@@ -231,6 +256,7 @@ class ModelTurn(Stored):
     continue_after: int | None = Field(default=None, ge=0)
     budget: Budget | None = None
     max_context_tokens: int | None = Field(default=None, ge=1)
+    task_queue: str | None = Field(default=None, max_length=200)
 
 
 # -- the tool call ----------------------------------------------------------------------------------------------------
@@ -240,7 +266,8 @@ class Authorization(Stored):
     """What the tool's activity checks again before it runs an approved call: every part of the requirement's id.
 
     *execution_id* is Temporal's id of the run's first execution: in another one, after a workflow reset, an approval of
-    before authorises nothing. *follows* is the requirement that edits replaced by this one.
+    before authorises nothing. *follows* is the requirement that edits replaced by this one. *parent* is the run
+    that it works for, if one, where a reset may have taken that back.
     """
 
     requirement_id: str
@@ -251,6 +278,7 @@ class Authorization(Stored):
     approved_by: list[str] = Field(default_factory=list)
     execution_id: str | None = None
     follows: str | None = None
+    parent: Execution | None = None
 
 
 class ToolCallInput(Stored):
@@ -278,12 +306,31 @@ class Reference(Stored):
     claim: dict[str, str]
 
 
+class Delegation(Stored):
+    """What an agent's tool comes to: another *agent* is to answer *input*, in a run of its own.
+
+    *policy* bounds that run besides its agent's own. *task_queue* is where it is served; None: where this one is.
+    """
+
+    agent: str
+    input: str
+    policy: PermissionPolicy | None = None
+    task_queue: str | None = None
+
+
+class Handoff(Stored):
+    """That another *agent* goes on with the conversation; *policy* bounds it from then on, besides its own."""
+
+    agent: str
+    policy: PermissionPolicy | None = None
+
+
 class ToolOutcome(Stored):
-    """What came of a tool call: exactly one of *output*, *error* (the tool failed) and *refused* (it did not run).
+    """What came of a tool call: one of *output*, *error* (the tool failed), *refused* (it did not run), *delegation*.
 
     Where *output* was cut, *size* (bytes) and *sha256* are those of the whole, and *whole* is where that is stored.
     With *refused*, a *gate* (and its *policy_version*) sends the call to a person again, and *again_after* has it tried
-    again after so many seconds, because this worker does not serve it.
+    again after so many seconds, because this worker does not serve it. A *handoff* comes with an *output*.
     """
 
     output: str | None = None
@@ -295,6 +342,8 @@ class ToolOutcome(Stored):
     gate: Gate | None = None
     policy_version: str = ""
     again_after: Seconds | None = None
+    delegation: Delegation | None = None
+    handoff: Handoff | None = None
 
 
 class CheckInput(Stored):
@@ -324,39 +373,6 @@ class Checked(Stored):
     problem: str | None  # Required, so that no answer of another activity is taken for "nothing is wrong".
     gate: Gate | None = None
     policy_version: str = ""
-
-
-# -- notices ----------------------------------------------------------------------------------------------------------
-
-NoticeType = Literal[
-    "requirement.opened", "requirement.reminder", "requirement.escalated", "requirement.decided", "requirement.executed"
-]
-
-
-class Notice(Stored):
-    """One thing that approvers may want to hear of: ids, names and times; never arguments, results or reasons.
-
-    *status* is the requirement's, *execution* what came of the call. *approvers* are those who may decide.
-    """
-
-    type: NoticeType
-    at: datetime
-    requirement_id: str
-    kind: RequirementKind
-    tool: str
-    status: str
-    execution: str | None = None
-    approvers: list[str] | None = None
-    expires_at: datetime | None = None
-    by: str | None = None
-
-
-class NoticesInput(Stored):
-    """The input of the activity `send_notices`."""
-
-    agent: str
-    notices: list[Notice]
-    requested_by: str | None = None
 
 
 # -- decisions and deliveries -----------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from assent.errors import ArgumentsError
 from assent.protocol import ApprovalType, RequirementKind, Stored
 from assent.requirements import Attempt, Execution, PendingRequirement, Requirement, RequirementStatus, Vote
 from assent.run import Run
+from assent.visibility import RunAbove
 
 
 class ApprovalContext(Stored):
@@ -97,12 +98,21 @@ _SAME: Final = tuple(sorted(Approval.model_fields.keys() & Requirement.model_fie
 
 
 class PendingRun(Stored):
-    """One run of the inbox: who asked which agent, and what waits. Read from visibility alone."""
+    """One run of the inbox: who asked which agent, and what waits. Read from visibility alone.
+
+    *parents* are the runs that it works for, the outermost first.
+    """
 
     run_id: str
     agent: str
     requested_by: str | None
     requirements: list[PendingRequirement]
+    parents: list[RunAbove] = Field(default_factory=list[RunAbove])
+
+    @property
+    def path(self) -> list[str]:
+        """The agents from the outermost one down to the one that waits: each works for the one before."""
+        return [*(each.agent for each in self.parents), self.agent]
 
     def approvals(self) -> list[Approval]:
         """What waits, as records."""
@@ -126,7 +136,7 @@ def fields_of(run: Run, requirement: Requirement, attempts: Iterable[Attempt]) -
     return {
         **kept,
         "run_id": run.id,
-        "source": request.agent if request else "",
+        "source": requirement.agent or (request.agent if request else ""),
         "tool_name": requirement.tool,
         "arguments_size": len(requirement.arguments.encode("utf-8", "surrogatepass")),
         "context": ApprovalContext(

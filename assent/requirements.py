@@ -13,7 +13,16 @@ from pydantic import AwareDatetime, Field, JsonValue
 from assent.budget import Budget
 from assent.digest import parse_arguments
 from assent.policy import Condition
-from assent.protocol import ApprovalType, InputField, RequirementKind, RunStatus, Stored, Usage
+from assent.protocol import (
+    ApprovalType,
+    ChildRun,
+    InputField,
+    ParentRun,
+    RequirementKind,
+    RunStatus,
+    Stored,
+    Usage,
+)
 
 
 class Vote(Stored):
@@ -98,7 +107,8 @@ class Requirement(Stored):
     *fields* are what a person fills in, *values* what one did; *evidence* came with a result from outside. *grant* is
     the id of the grant that approved it. *follows* is the id of the requirement that this one came after for the same
     call: one that an edit (by *edited_by*) replaced, one whose outcome is unknown, or one that today's policy found
-    too little. *edited_from* is the first that edits replaced, one after the other.
+    too little. *edited_from* is the first that edits replaced, one after the other. *agent* is the one that asked,
+    where the conversation had been handed over to it.
     """
 
     id: str
@@ -137,6 +147,7 @@ class Requirement(Stored):
     follows: str | None = None
     edited_by: str | None = None
     edited_from: str | None = None
+    agent: str | None = None
 
     @property
     def short_id(self) -> str:
@@ -196,7 +207,8 @@ class RunState(Stored):
     *running* counts the activities under way: tool calls, or the model call. *attempts* are the newest messages that
     did not count, *attempts_dropped* how many older ones the bound pushed out. *tool_calls* counts the calls of the
     run that were run or waited for, *budget* is what it may use by now. *grants* are the approvals that were
-    remembered, those that ended included.
+    remembered, those that ended included. *agent* is the one that answers by now. *parents* are the runs above, the
+    outermost first; *children* are those that other agents are at work in for this one.
     """
 
     id: str
@@ -214,6 +226,8 @@ class RunState(Stored):
     tool_calls: int = 0
     grants: list[Grant] = Field(default_factory=list[Grant])
     budget: Budget | None = None
+    parents: list[ParentRun] = Field(default_factory=list[ParentRun])
+    children: list[ChildRun] = Field(default_factory=list[ChildRun])
     requirements: list[Requirement] = Field(default_factory=list[Requirement])
     attempts: list[Attempt] = Field(default_factory=list[Attempt])
     attempts_dropped: int = 0

@@ -15,13 +15,29 @@ from datetime import datetime
 from functools import partial
 from typing import Final
 
-from assent import approvals, calls, compaction, grants, messages, spending, summaries, turns, waiting
+from assent import (
+    approvals,
+    calls,
+    compaction,
+    delegation,
+    grants,
+    messages,
+    model_queues,
+    outcomes,
+    spending,
+    summaries,
+    turns,
+    waiting,
+)
 from assent.budget import Budget, tightened
 from assent.calls import Call
 from assent.carried import restore, unsent
 from assent.conversation import EMPTY_DIGEST, Conversation, ToolCall, tool_calls, user_message
 from assent.errors import MessageError
 from assent.events import (
+    AgentAnswered,
+    AgentStarted,
+    AskBudget,
     BudgetReached,
     CallModel,
     Cancel,
@@ -42,16 +58,17 @@ from assent.events import (
     ToolLost,
     WakeAt,
 )
-from assent.notices import BATCH, notices_of
-from assent.protocol import ModelTurn, NoticesInput, RunStatus
-from assent.render import bounded
+from assent.notices import BATCH, NoticesInput, notices_of
+from assent.outcomes import asks_outcome
+from assent.protocol import ModelTurn, RunStatus
 from assent.requirements import Grant, Requirement
 from assent.snapshot import MAX_TURNS, Check, Run, Step, state_of
+from assent.visibility import RunAbove
 
 __all__ = ["MAX_TURNS", "Check", "Run", "Step", "asks_outcome", "decide", "state_of"]
 
 _SINCE: Final = 2
-"""The version of the rules since which a lost call is asked about, and a request may limit tool calls."""
+"""The version of the rules since which a request may limit tool calls."""
 
 
 def decide(run: Run, event: Event) -> Step:
@@ -61,11 +78,17 @@ def decide(run: Run, event: Event) -> Step:
     """
     if isinstance(event, Started) and event.continued:
         return _continued(event)
-    timed = waiting.pass_time(run, event.at)
+    # What a run tells itself comes at a moment whose time has been looked at.
+    looked = isinstance(event, BudgetReached) and run.rules >= spending.BUDGETS_SINCE
+    timed = Step(run) if looked else waiting.pass_time(run, event.at)
     if isinstance(event, TimeReached):
         step = replace(timed, run=replace(timed.run, wake_at=None))
     else:
         step = _without_beginnings(waiting.merged(timed, _decided(timed.run, event)))
+    asking = any(isinstance(command, AskBudget) for command in step.commands)
+    if asking and step.run.rules >= spending.BUDGETS_SINCE:
+        # The requirement is opened at once, with `BudgetReached`; the timer goes by what is then.
+        return spending.asking_once(_announced(run, _settled(step), event.at))
     if _stands(run, step.run):
         return step
     return _announced(run, _timed(_settled(step)), event.at)
@@ -78,6 +101,7 @@ def _stands(before: Run, run: Run) -> bool:
         and run.requirements is before.requirements
         and run.model_running == before.model_running
         and run.wake_at == before.wake_at
+        and (run.budget is before.budget or run.rules < spending.BUDGETS_SINCE)
         and run.status == before.status
     )
 
@@ -113,10 +137,9 @@ def _advanced(run: Run, event: Event) -> Step:
         case ModelFailed(at, failure):
             return turns.fail(run, failure, at)
         case Summarised():
-            after = summaries.ended(run, event)
-            return Step(run) if after is None else turns.call_model(after, [], event.at)
-        case ToolAnswered() | ToolLost():
-            return _tool_answered(run, event) if isinstance(event, ToolAnswered) else _tool_lost(run, event)
+            return _summarised(run, event)
+        case ToolAnswered() | ToolLost() | AgentStarted() | AgentAnswered():
+            return outcomes.decided(run, event)
         case CheckAnswered():
             return waiting.check_answered(run, event)
         case BudgetReached():
@@ -155,6 +178,8 @@ def _announced(before: Run, step: Step, at: datetime) -> Step:
         fields: dict[str, object] = {"agent": run.caller.agent, "notices": found[start : start + BATCH]}
         if run.requested_by is not None:
             fields["requested_by"] = run.requested_by
+        if run.request is not None and run.request.parents:
+            fields["parents"] = [RunAbove(run_id=each.run_id, agent=each.agent) for each in run.request.parents]
         commands.append(SendNotices(NoticesInput.model_validate(fields)))
     return replace(step, commands=(*step.commands, *commands))
 
@@ -172,11 +197,13 @@ def _started(run: Run, event: Started) -> Step:
     )
     try:
         request = messages.read_request(event.arguments)
+        delegation.check_parents(request, event.parent)
     except MessageError as error:
         return turns.fail(begun, Failure("InvalidRunRequest", str(error)), event.at)
     limit = min(request.max_turns or MAX_TURNS, MAX_TURNS)
     closing = run.closing and request.conversation
-    begun = replace(begun, request=request, max_turns=limit, started_at=event.at, closing=closing)
+    parent = event.parent if request.parents else None
+    begun = replace(begun, request=request, max_turns=limit, started_at=event.at, closing=closing, parent=parent)
     if not request.input.strip():
         # A conversation that begins with whatever is sent to it.
         idle = replace(begun, status="idle")
@@ -206,25 +233,40 @@ def _continued(event: Started) -> Step:
     return Step(run, tuple(commands))
 
 
+def _summarised(run: Run, event: Summarised) -> Step:
+    if (asked := summaries.asked_elsewhere(run, event)) is not None:
+        return asked
+    after = summaries.ended(run, event)
+    return Step(run) if after is None else turns.call_model(after, [], event.at)
+
+
 def _model_answered(run: Run, event: ModelAnswered) -> Step:
     turn = event.turn
+    if (queue := model_queues.elsewhere(run, event)) is not None:
+        routed = replace(run, model_task_queue=queue)
+        return Step(routed, (turns.model_call(routed),))
     after = replace(
         run,
         model_running=False,
         conversation=run.conversation.append(turn.items),
         usage=run.usage + turn.usage,
         attributes=run.attributes or turn.attributes,
+        rules=max(run.rules, turn.version) if run.turn == 1 else run.rules,
         continue_after=turn.continue_after if run.turn == 1 else run.continue_after,
         compaction=compaction.answered(run.compaction, run.turn, turn),
         budget=_budget(run, turn),
         allowance=_budget(run, turn) if run.turn == 1 else run.allowance,
         notices=turn.notices if turn.gates else run.notices,
         max_turns=_limit(run, turn),
+        model_task_queue=model_queues.from_now_on(run, turn),
         max_tool_calls=_lower(run.max_tool_calls, turn.max_tool_calls, _asked(run, turn)),
     )
     wanted = tool_calls(turn.items)
     if len({call.call_id for call in wanted}) != len(wanted):
         return turns.fail(after, Failure("InvalidModelTurn", "the model named two calls of one turn alike"), event.at)
+    if run.turn == 1 and after.rules >= spending.BUDGETS_SINCE and _is_unpriced(after, turn):
+        message = f"the run's budget bounds its cost, and the worker has no price of its model {turn.model!r}"
+        return turns.fail(after, Failure("NoPrice", f"{message}; see ASSENT_PRICES"), event.at)
     if wanted:
         return _begin_calls(after, wanted, event)
     if turn.follow_up is not None:
@@ -238,7 +280,15 @@ def _budget(run: Run, turn: ModelTurn) -> Budget | None:
     """The budget comes with the first turn; runs that began before a run could go on in new executions knew of none."""
     if run.turn != 1 or turn.continue_after is None:
         return run.budget
-    return tightened(turn.budget, run.request.budget if run.request else None)
+    budget = tightened(turn.budget, run.request.budget if run.request else None)
+    if budget is None or turn.budget is None or turn.version >= spending.BUDGETS_SINCE:
+        return budget
+    return budget.model_copy(update={"approvers": turn.budget.approvers})
+
+
+def _is_unpriced(run: Run, turn: ModelTurn) -> bool:
+    """Whether what the run may spend could never be reached, as nobody counts it."""
+    return run.budget is not None and run.budget.max_cost is not None and "cost" not in turn.usage.model_fields_set
 
 
 def _limit(run: Run, turn: ModelTurn) -> int:
@@ -346,54 +396,3 @@ def _begin_calls(run: Run, wanted: list[ToolCall], event: ModelAnswered) -> Step
         tool_calls=beginning.counted,
     )
     return turns.next_turn(Step(after, tuple(beginning.commands)), event.at)
-
-
-def _tool_answered(run: Run, event: ToolAnswered) -> Step:
-    outcome, at = event.outcome, event.at
-    if not _is_running(run, event.position):
-        return Step(run)
-    if outcome.refused is not None:
-        if outcome.gate is not None and outcome.gate.verdict in {"ask", "external", "input"}:
-            return waiting.ask_again(run, event, outcome.gate)
-        if outcome.again_after is not None:
-            return waiting.try_again(run, event, outcome.again_after)
-        return _answered(run, event.position, f"Not run: {outcome.refused}", "refused", at)
-    if outcome.error is not None:
-        return _answered(run, event.position, f"Error: {outcome.error}", "failed", at)
-    return _answered(run, event.position, outcome.output or "", "executed", at)
-
-
-def _tool_lost(run: Run, event: ToolLost) -> Step:
-    if not _is_running(run, event.position):
-        return Step(run)
-    call = run.calls[event.position]
-    lost = run.requirement(call.requirement_id)
-    if lost is not None and asks_outcome(run, event.position):
-        return waiting.ask_outcome(run, event, lost)
-    if call.gate.at_most_once:
-        told = f"Outcome unknown: the tool was started and its worker was lost ({event.failure.message}). "
-        told += "It may or may not have taken effect, and it will not be run again by itself."
-        return _answered(run, event.position, told, "unknown", event.at)
-    return _answered(run, event.position, f"Error: {event.failure.message}", "failed", event.at)
-
-
-def asks_outcome(run: Run, position: int) -> bool:
-    """Whether a person is asked what came of the call at *position*, should its worker be lost now."""
-    call = run.calls[position] if position < len(run.calls) else None
-    if call is None or not call.running or not call.gate.at_most_once:
-        return False
-    return call.version >= _SINCE and run.requirement(call.requirement_id) is not None
-
-
-def _is_running(run: Run, position: int) -> bool:
-    return position < len(run.calls) and run.calls[position].running and run.calls[position].answer is None
-
-
-def _answered(run: Run, position: int, answer: str, execution: str, at: datetime) -> Step:
-    call = run.calls[position]
-    result = {"execution": execution, "result": bounded(answer, approvals.RESULT_SHOWN)}
-    answered = replace(call, answer=answer, running=False, executed=execution == "executed")
-    after = run.with_call(position, answered)
-    if call.requirement_id is not None:
-        after = after.with_requirement(call.requirement_id, lambda found: found.model_copy(update=result))
-    return turns.next_turn(Step(after), at)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -22,7 +22,7 @@ from temporalio.client import Client
 from temporalio.worker import Worker, WorkerDeploymentConfig
 
 from assent import embedded
-from assent.agent import Agent
+from assent.agent import Agent, with_their_agents
 from assent.budget import Price
 from assent.connection import attributes_usable, connect
 from assent.deployments import advice, deployment_config
@@ -204,7 +204,10 @@ async def run_worker(
         else:
             client, web_ui = await reach(), None
         await stack.enter_async_context(serving(client, agents, settings, halves=halves))
-        say(f"Serving {', '.join(agent.name for agent in agents)} on task queue {settings.task_queue!r}")
+        served = ", ".join(agent.name for agent in with_their_agents(agents))
+        say(f"Serving {served} on task queue {settings.task_queue!r}")
+        for line in asked_elsewhere(agents, settings.task_queue):
+            say(line)
         if deployment is not None:
             say(f"Build {settings.build_id!r} of deployment {settings.deployment!r}, {settings.versioning}")
             if (told := await advice(client, deployment.version)) is not None:
@@ -212,6 +215,16 @@ async def run_worker(
         say(f"Web UI: {web_ui or 'of your Temporal server'}; stop with Ctrl-C or SIGTERM")
         await stop.wait()
         say("Stopping: running tools may finish")
+
+
+def asked_elsewhere(agents: Sequence[Agent], task_queue: str) -> Iterator[str]:
+    """A line for each other task queue on which models are asked: a run waits for as long as nobody serves it."""
+    found: dict[str, list[str]] = {}
+    for agent in with_their_agents(agents):
+        if agent.model_task_queue not in {None, task_queue}:
+            found.setdefault(str(agent.model_task_queue), []).append(agent.name)
+    for queue, names in found.items():
+        yield f"The model of {', '.join(names)} is asked on task queue {queue!r}: a worker must serve that too"
 
 
 def _deployment(settings: Settings) -> WorkerDeploymentConfig | None:

@@ -100,4 +100,6 @@ def requirements_of(happening: Happening) -> list[str]:
 def revoked_by(happening: Happening) -> list[str]:
     """The ids of the grants that a message ended."""
     before, after = happening.before.grants, happening.step.run.grants
-    return [now.id for was, now in zip(before, after, strict=False) if was.revoked_at != now.revoked_at]
+    # What nobody revoked ended because the conversation was handed over, with the turn that a message ended.
+    revoked = ((was, now) for was, now in zip(before, after, strict=False) if now.revoked_by is not None)
+    return [now.id for was, now in revoked if was.revoked_at != now.revoked_at]

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from itertools import takewhile
 from typing import Final
 
 from pydantic import JsonValue
@@ -19,7 +20,8 @@ from assent.compaction import Compaction
 from assent.conversation import Conversation
 from assent.events import Command, Failure, MessageReceived
 from assent.messages import Message
-from assent.protocol import DecisionResult, Item, Prefix, RunRequest, RunStatus, Usage
+from assent.policy import PermissionPolicy
+from assent.protocol import DecisionResult, Execution, Handoff, Item, Prefix, RunRequest, RunStatus, Usage
 from assent.requirements import Attempt, Grant, Requirement, RunState
 
 MAX_TURNS: Final = 50
@@ -39,10 +41,14 @@ class Run:
     """Everything there is to know about a run, at one moment.
 
     *turns_before* and *tool_calls_before* are those of earlier answers of a conversation, which the limits do not
-    count; *closing* says that it ends with the answer under way. *budget* is what it may use by now, *allowance* what
-    it was given at first; *held* is what the next model call will carry once the budget is extended. *prefix* names
-    what the newest model call did not carry. *continue_after* is after how many events of its history the run goes on
-    in a new execution (0: when the server suggests it; None: never). *wake_at* is when its timer fires, if it has one.
+    count; *closing* says that it ends with the answer under way. *budget* is what it may use by now, *allowance*
+    what it was given at first; *held* is what the next model call will carry once the budget is extended. *prefix*
+    names what the newest model call did not carry. *rules* is the version of the rules that the first turn came
+    with, 2 for those before. *parent* is the run that it works for. *agent* goes on with the conversation in the
+    place of the one that was asked, bounded by *policy*, once that was handed over; *handoff* is to be, with the
+    next turn. *model_task_queue* is where its model is asked, where that is known and not the run's own task queue.
+    *continue_after* is after how many events of its history the run goes on in a new execution (0: when the server
+    suggests it; None: never). *wake_at* is when its timer fires, if it has one.
     """
 
     id: str = ""
@@ -78,6 +84,12 @@ class Run:
     usage: Usage = field(default_factory=Usage)
     attributes: bool = False
     notices: bool = False
+    rules: int = 2
+    parent: Execution | None = None
+    agent: str | None = None
+    policy: PermissionPolicy | None = None
+    handoff: Handoff | None = None
+    model_task_queue: str | None = None
     continue_after: int | None = None
     wake_at: datetime | None = None
     content: str | None = None
@@ -92,7 +104,9 @@ class Run:
     @property
     def pending(self) -> list[Requirement]:
         """The requirements that wait."""
-        return [requirement for requirement in self.requirements if requirement.status == "pending"]
+        # A turn ends when nothing waits any more, so that only those of the newest can: the others may be thousands.
+        newest = takewhile(lambda each: each.turn >= self.turn, reversed(self.requirements))
+        return [each for each in newest if each.status == "pending"][::-1]
 
     @property
     def is_conversation(self) -> bool:
@@ -111,16 +125,18 @@ class Run:
         return Caller(
             workflow_id=self.id,
             first_run_id=self.first_run_id,
-            agent=request.agent if request else "",
+            agent=self.agent or (request.agent if request else ""),
             requested_by=self.requested_by,
             turn=self.turn,
-            policy=request.policy if request else None,
+            policy=self.policy if self.agent else request.policy if request else None,
+            parent=self.parent,
             compacted=self.compaction is not None and self.compaction.made > 0,
+            handed_over=self.agent is not None,
         )
 
     def requirement(self, identity: str | None) -> Requirement | None:
         """The requirement of exactly this id."""
-        return next((each for each in self.requirements if each.id == identity), None)
+        return next((each for each in reversed(self.requirements) if each.id == identity), None)
 
     def with_call(self, position: int, call: Call) -> Run:
         """The run with another call at *position* of its turn."""
@@ -128,8 +144,11 @@ class Run:
 
     def with_requirement(self, identity: str, change: Callable[[Requirement], Requirement]) -> Run:
         """The run with one requirement changed."""
-        changed = tuple(change(each) if each.id == identity else each for each in self.requirements)
-        return replace(self, requirements=changed)
+        for index in range(len(self.requirements) - 1, -1, -1):
+            if (found := self.requirements[index]).id == identity:
+                changed = (*self.requirements[:index], change(found), *self.requirements[index + 1 :])
+                return replace(self, requirements=changed)
+        return self
 
     def with_attempt(self, attempt: Attempt) -> Run:
         """The run with something kept that did not count; the oldest gives way."""
@@ -157,7 +176,7 @@ def state_of(run: Run) -> RunState:
     return RunState(
         id=run.id,
         execution_id=run.run_id,
-        agent=request.agent if request else "",
+        agent=run.caller.agent,
         status=run.status,
         input=request.input if request else "",
         requested_by=run.requested_by,
@@ -170,6 +189,8 @@ def state_of(run: Run) -> RunState:
         tool_calls=run.tool_calls,
         grants=list(run.grants),
         budget=run.budget,
+        parents=list(request.parents) if request else [],
+        children=[call.child for call in run.calls if call.running and call.child is not None],
         requirements=list(run.requirements),
         attempts=list(run.attempts),
         attempts_dropped=run.attempts_dropped,

@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Final, cast
 
 from assent import deadlines
-from assent.budget import extended
+from assent.budget import Budget, extended
 from assent.calls import open_requirement
 from assent.conversation import ToolCall
 from assent.digest import canonical
@@ -22,6 +22,10 @@ from assent.protocol import Gate, Item
 from assent.requirements import Requirement
 from assent.snapshot import Run, Step
 
+BUDGETS_SINCE: Final = 3
+"""The version of the rules since which a time that is over is looked at once, and asked about once. Runs that began
+before are replayed as they were: they set a timer more, and published a question that was closed at once to nobody."""
+_LEAST: Final = {"max_tokens": 1, "max_model_calls": 1, "max_cost": 1e-9, "max_seconds": 1.0}
 EXTEND: Final = "extend_budget"
 """What stands for a tool's name in the requirement of kind `budget`."""
 
@@ -42,23 +46,42 @@ def reached(run: Run, at: datetime) -> list[str]:
     """The bounds of its budget that a run has reached, by name."""
     if run.budget is None:
         return []
-    spent = used(run, at)
-    return [name for name, bound in run.budget.bounds.items() if spent[name] >= bound]
+    spent, over = used(run, at), _over_at(run) if run.rules >= BUDGETS_SINCE else None
+    # The timer is set in whole microseconds: when it fires is when the time is over, whatever the seconds add up to.
+    return [
+        name
+        for name, bound in run.budget.bounds.items()
+        if (over is not None and at >= over if name == "max_seconds" else spent[name] >= bound)
+    ]
+
+
+def _over_at(run: Run) -> datetime | None:
+    if run.budget is None or run.budget.max_seconds is None or run.started_at is None:
+        return None
+    return deadlines.later(run.started_at, run.budget.max_seconds)
 
 
 def asked(run: Run) -> Requirement | None:
     """The requirement that asks for more, while it waits."""
-    return next((each for each in run.requirements if each.kind == "budget" and each.status == "pending"), None)
+    return next((each for each in run.pending if each.kind == "budget"), None)
+
+
+def left(run: Run, at: datetime) -> Budget | None:
+    """What is left of a run's budget, for another run that works for it; None where it has none.
+
+    At least the least that a budget can be: what is used up by then is asked for, or ends the run, after its first
+    model call.
+    """
+    if run.budget is None:
+        return None
+    spent = used(run, at)
+    bounds = {name: max(bound - spent[name], _LEAST[name]) for name, bound in run.budget.bounds.items()}
+    return extended(run.budget, bounds)
 
 
 def due_at(run: Run) -> datetime | None:
     """When the time of a run will be over; None where it has no bound, or somebody is being asked already."""
-    budget = run.budget
-    if budget is None or budget.max_seconds is None or run.started_at is None:
-        return None
-    if run.status == "idle" or asked(run) is not None:
-        return None
-    return deadlines.later(run.started_at, budget.max_seconds)
+    return None if run.status == "idle" or asked(run) is not None else _over_at(run)
 
 
 def failure(run: Run, at: datetime) -> Failure:
@@ -72,6 +95,13 @@ def ask(run: Run, delta: list[Item] | None = None) -> Step:
     if asked(run) is not None:
         return Step(held)
     return Step(held, (AskBudget(f"budget-{_times(run) + 1}"),))
+
+
+def asking_once(step: Step) -> Step:
+    """The step, with one question for more: the time may be over with the very event that reaches another bound."""
+    first = next(command for command in step.commands if isinstance(command, AskBudget))
+    rest = tuple(command for command in step.commands if not isinstance(command, AskBudget))
+    return replace(step, commands=(*rest, first))
 
 
 def opened(run: Run, event: BudgetReached) -> Step:

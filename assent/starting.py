@@ -24,9 +24,8 @@ from assent import protocol, visibility
 from assent.answers import sendable
 from assent.errors import MessageError, RunNotFoundError
 from assent.handle import RunHandle
-from assent.layout import wrapped
 from assent.protocol import RunRequest, RunStatus
-from assent.render import bounded, code, fenced
+from assent.views import request_details, request_summary
 
 PRIORITIES: Final = range(1, 6)
 _FAIRNESS_KEY: Final = 64
@@ -58,8 +57,8 @@ async def begin(
         id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
         memo={protocol.MEMO_REQUEST: visibility.request_memo(request)},
         search_attributes=attributes,
-        static_summary=summary_of(request),
-        static_details=details_of(request),
+        static_summary=request_summary(request),
+        static_details=request_details(request),
         priority=priority,
         start_signal=None if message is None else protocol.SEND_MESSAGE,
         start_signal_args=[] if message is None else [sendable(message)],
@@ -86,19 +85,6 @@ async def exists(run: RunHandle) -> bool:
     except RunNotFoundError:
         return False
     return True
-
-
-def summary_of(request: RunRequest) -> str:
-    """The run in one line of Markdown."""
-    return f"{code(request.agent)}: {code(bounded(request.input, 200)) if request.input.strip() else 'a conversation'}"
-
-
-def details_of(request: RunRequest) -> str:
-    """What the run was asked, and by whom, in Markdown."""
-    asker = f"Asked for by {code(request.requested_by)}.\n\n" if request.requested_by else ""
-    if not request.input.strip():
-        return f"Agent {code(request.agent)}. {asker}A conversation that begins with whatever is sent to it."
-    return f"Agent {code(request.agent)}. {asker}Prompt:\n\n{fenced(wrapped(bounded(request.input, 10_000)))}"
 
 
 def attributes_of(request: RunRequest, message: Mapping[str, JsonValue] | None = None) -> TypedSearchAttributes:

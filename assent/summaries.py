@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from pydantic import ValidationError
 
-from assent import compaction
+from assent import compaction, model_queues
 from assent.compaction import SummariseInput, Summary
 from assent.events import Failure, Summarise, Summarised
 from assent.messages import shown
@@ -35,6 +35,7 @@ def begun(run: Run, delta: Sequence[Item]) -> Step | None:
         limit=part.limit,
         max_context_tokens=state.limit,
     )
+    wanted = _on(run, wanted)
     after = replace(
         run,
         compaction=replace(state, made=wanted.number, under_way=wanted),
@@ -42,7 +43,21 @@ def begun(run: Run, delta: Sequence[Item]) -> Step | None:
         queued=(*delta, *run.queued),
         calls=(),
     )
-    return Step(after, (Summarise(wanted),))
+    return Step(after, (Summarise(wanted, run.model_task_queue),))
+
+
+def asked_elsewhere(run: Run, event: Summarised) -> Step | None:
+    """Ask for the same summary where the agent's model is asked; None where the model was asked."""
+    state, queue = run.compaction, model_queues.elsewhere(run, event)
+    if state is None or state.under_way is None or queue is None:
+        return None
+    routed = replace(run, model_task_queue=queue)
+    wanted = _on(routed, state.under_way)
+    return Step(replace(routed, compaction=replace(state, under_way=wanted)), (Summarise(wanted, queue),))
+
+
+def _on(run: Run, wanted: SummariseInput) -> SummariseInput:
+    return wanted if run.model_task_queue is None else wanted.model_copy(update={"routed": True})
 
 
 def ended(run: Run, event: Summarised) -> Run | None:

@@ -12,6 +12,7 @@ import asyncio
 import getpass
 import os
 import sys
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -20,15 +21,17 @@ from rich.live import Live
 from rich.text import Text
 
 from assent.approvals import fold_name
-from assent.console import field as line
+from assent.console import field as field_line
 from assent.console import growing, make_console, named, print_event, print_requirement, print_talking, quoted
 from assent.dialogue import LINE_LIMIT, decide_at_terminal
-from assent.errors import AssentError, MessageError, ServerUnreachableError
+from assent.errors import AssentError, MessageError, RunNotFoundError, ServerUnreachableError
+from assent.facts import path_text
 from assent.handle import RunHandle
 from assent.progress import progress_of, told
 from assent.render import one_line
 from assent.requirements import RunState
 from assent.watching import RunEvent
+from assent.watching_tree import TreeWatcher
 
 IDLE: Final = 3.0
 """Seconds without an event after which it is said what holds the run up."""
@@ -56,7 +59,7 @@ async def follow(
     speaker: str | None = None,
     program: str = "assent",
 ) -> RunState:
-    """Print what happens in *run* until it ends, and answer with its state then.
+    """Print what happens in *run*, and in the runs below it, until it ends, and answer with its state then.
 
     With *ask*, *approver* is asked about each call that waits (see `assent.dialogue`). Without, the commands that
     decide are printed, beginning with *program*. Where a conversation is idle, *speaker* is asked for the next message;
@@ -117,9 +120,26 @@ class Keyboard:
             loop.remove_reader(self.descriptor)
 
 
+@dataclass(frozen=True)
+class Line:
+    """A run that goes over the desk: that which is followed, or one below it, with the agents from there to it."""
+
+    run: RunHandle
+    path: tuple[str, ...] = ()
+
+    @property
+    def lead(self) -> Text | None:
+        """What stands before its events."""
+        return Text(f"{path_text(self.path)}  ", style="bold") if self.path else None
+
+
+About = tuple[Line, str | int]
+"""A call by its id, or the turn after which a conversation was idle."""
+
+
 @dataclass
 class Desk:
-    """What happens in a run goes over it; one question at a time lies on it."""
+    """What happens in a run, and in those below it, goes over it; one question at a time lies on it."""
 
     run: RunHandle
     approver: str
@@ -128,8 +148,8 @@ class Desk:
     speaker: str | None
     program: str
     ended: bool = False
-    _waiting: asyncio.Queue[str | int] = field(default_factory=asyncio.Queue[str | int])
-    """Ids of calls, and the turns after which a conversation was idle."""
+    _lines: dict[str, Line] = field(default_factory=dict[str, Line])
+    _waiting: asyncio.Queue[About] = field(default_factory=asyncio.Queue[About])
     _asked: str | int | None = None
     _left: bool = False
     _question: asyncio.Task[None] | None = None
@@ -140,40 +160,64 @@ class Desk:
 
     async def watch(self) -> None:
         """Print each event, note the calls that wait, and withdraw the question that somebody else answered."""
+        self._lines[self.run.id] = Line(self.run)
         try:
-            await self._watch()
+            async with aclosing(TreeWatcher(self.run, self.run.other, self._say).events()) as told_of:
+                async for path, run_id, event in told_of:
+                    self._take(path, run_id, event)
         finally:
             self._clear_text()
 
-    async def _watch(self) -> None:
-        async for event in self.run.watch():
-            self._eventful.set()
-            if event.kind == "model_text":
+    def _take(self, path: tuple[str, ...], run_id: str, event: RunEvent) -> None:
+        mine = run_id == self.run.id
+        if event.kind == "model_text":
+            if mine:
+                self._eventful.set()
                 self._show_text(event)
-                continue
-            asked = self.ask and event.kind == "waiting"
-            self._clear()
-            talks = event.kind == "idle" and self.speaker is not None
-            print_event(self.console, event, self.run.id, None if asked or talks else self.program)
+            return
+        self._over(self._lines.get(run_id) or Line(self.run.other(run_id), path), event)
+        if event.child is not None:
+            if event.kind == "agent_started":
+                below = Line(self.run.other(event.child.run_id), (*path, event.child.agent))
+                self._lines[event.child.run_id] = below
+            else:
+                self._lines.pop(event.child.run_id, None)
+        if mine:
             self.ended = self.ended or event.kind in {"completed", "failed", "cancelled"}
-            if asked and event.requirement_id is not None:
-                self._waiting.put_nowait(event.requirement_id)
-            elif talks:
-                self._waiting.put_nowait(event.turn)
-            elif event.kind in {"decided", "expired", "superseded"}:
-                self._withdraw(event)
-            elif event.kind == "model_called" and isinstance(self._asked, int):
+            if event.kind == "model_called" and isinstance(self._asked, int):
                 self._take_back()
-            self._show_prompt()
+                self._show_prompt()
+
+    def _say(self, what: str) -> None:
+        """Say in one line what is not followed."""
+        self._clear()
+        field_line(self.console, "", one_line(what), style="red")
+        self._show_prompt()
+
+    def _over(self, line: Line, event: RunEvent) -> None:
+        """Print an event, and note or withdraw the question that it makes or answers."""
+        self._eventful.set()
+        asked = self.ask and event.kind == "waiting"
+        self._clear()
+        talks = event.kind == "idle" and self.speaker is not None and not line.path
+        program = None if asked or talks else self.program
+        print_event(self.console, event, line.run.id, program, line.lead)
+        if asked and event.requirement_id is not None:
+            self._waiting.put_nowait((line, event.requirement_id))
+        elif talks:
+            self._waiting.put_nowait((line, event.turn))
+        elif event.kind in {"decided", "expired", "superseded"}:
+            self._withdraw(event)
+        self._show_prompt()
 
     async def ask_in_turn(self) -> None:
         """Ask about the calls that wait, and for the next message, one after the other, until nobody says more."""
         keyboard = Keyboard(sys.stdin.fileno()) if self.ask or self.speaker is not None else None
         while not self._left:
-            self._asked = await self._waiting.get()
+            line, self._asked = await self._waiting.get()
             if keyboard is None:
                 continue
-            self._question = asyncio.create_task(self._put(self._asked, keyboard))
+            self._question = asyncio.create_task(self._put(line, self._asked, keyboard))
             try:
                 await asyncio.wait({self._question})
             finally:
@@ -195,34 +239,34 @@ class Desk:
                 if lines and lines != last:
                     self._clear()
                     for each in lines:
-                        line(self.console, "", each, style="yellow")
+                        field_line(self.console, "", each, style="yellow")
                     self._show_prompt()
                 last = lines
 
     async def _holds_it_up(self) -> list[str]:
         try:
             async with asyncio.timeout(IDLE):  # The SDK tries for longer before it gives up
-                return list(told(await progress_of(self.run), moving=False))
+                return [text for line in [*self._lines.values()] for text in await _held_up(line)]
         except (TimeoutError, ServerUnreachableError):
             return ["the Temporal server does not answer; it is waited for"]
 
-    async def _state(self) -> RunState:
+    async def _state(self, run: RunHandle) -> RunState:
         """The run, once the server answers: that it does not is said by whoever says what holds the run up."""
         while True:
             try:
-                return await self.run.state()
+                return await run.state()
             except ServerUnreachableError:
                 await asyncio.sleep(IDLE)
 
-    async def _put(self, about: str | int, keyboard: Keyboard) -> None:
+    async def _put(self, line: Line, about: str | int, keyboard: Keyboard) -> None:
         """Ask about a call, by its id, or for the message that goes on with a conversation after a turn."""
         if isinstance(about, str):
-            await self._decide(about, keyboard)
+            await self._decide(line, about, keyboard)
         else:
             await self._converse(about, keyboard)
 
     async def _converse(self, turn: int, keyboard: Keyboard) -> None:
-        state, speaker = await self._state(), self.speaker or ""
+        state, speaker = await self._state(self.run), self.speaker or ""
         if not state.is_idle or state.turns != turn:
             return
         self.console.print()
@@ -233,13 +277,13 @@ class Desk:
                     raise MessageError(message)
                 await self.run.send_message(text, by=speaker)
             except AssentError as error:
-                line(self.console, "", one_line(str(error)), style="red")
+                field_line(self.console, "", one_line(str(error)), style="red")
                 if isinstance(error, MessageError):
                     continue  # Nothing was sent.
             return
         self._left = True
         self.console.print()
-        line(self.console, "open", "the conversation stays open", style="bold")
+        field_line(self.console, "open", "the conversation stays open", style="bold")
         print_talking(self.console, self.run.id, self.program, speaker)
 
     async def _read(self, prompt: str, keyboard: Keyboard) -> str | None:
@@ -250,8 +294,8 @@ class Desk:
         self._prompt = ""
         return answer
 
-    async def _decide(self, identity: str, keyboard: Keyboard) -> None:
-        state = await self._state()
+    async def _decide(self, line: Line, identity: str, keyboard: Keyboard) -> None:
+        state = await self._state(line.run)
         found = next((each for each in state.active_requirements if each.id == identity), None)
         if found is None:
             return
@@ -266,8 +310,11 @@ class Desk:
                 return None
             return await self._read(prompt, keyboard)
 
+        if line.path:
+            self.console.print()
+            field_line(self.console, "below", f"{path_text(line.path)}, run {one_line(line.run.id)}", style="bold")
         await decide_at_terminal(
-            self.run, state, found, approver=self.approver, console=self.console, read=read, program=self.program
+            line.run, state, found, approver=self.approver, console=self.console, read=read, program=self.program
         )
 
     def _withdraw(self, event: RunEvent) -> None:
@@ -310,3 +357,13 @@ class Desk:
         """Put the question again, below what was printed meanwhile."""
         if self._prompt:
             self.console.print(Text(self._prompt, style="bold"), end="", soft_wrap=True)
+
+
+async def _held_up(line: Line) -> list[str]:
+    """What holds one run up, behind the path to it."""
+    try:
+        found = list(told(await progress_of(line.run), moving=False))
+    except RunNotFoundError:
+        return []
+    lead = f"{path_text(line.path)}: " if line.path else ""
+    return [f"{lead}{each}" for each in found]

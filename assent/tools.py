@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cached_property
 from types import NoneType
@@ -89,6 +89,21 @@ class ApprovalTerms:
     self_approval: bool = False
 
 
+@final
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """The agent that a tool's calls go to. *served* is the `Agent` itself, where the same worker is to serve it.
+
+    With *handoff* it goes on with the conversation; else it is asked, in a run of its own, on *task_queue* or that of
+    the calling run.
+    """
+
+    agent: str
+    served: object = field(default=None, repr=False, compare=False)
+    handoff: bool = False
+    task_queue: str | None = None
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Tool(Generic[P, R]):
     """A function that a model may call, with everything that is decided about it. Made by `tool` and `tool_from`.
@@ -97,6 +112,7 @@ class Tool(Generic[P, R]):
     *input_schema* what a person does. *context_parameter* is the parameter that receives the `ToolContext`. *options*
     is None where all are the default. *return_annotation* is None where there is none, and text where it does not
     resolve. *choices* names the argument that lists what may be chosen for the one field that a person fills in.
+    *target* is the agent that its calls go to, where they do.
     """
 
     name: str
@@ -118,6 +134,7 @@ class Tool(Generic[P, R]):
     choices: str | None = None
     options: ToolOptions | None = None
     return_annotation: object = None
+    target: Target | None = None
 
     def __post_init__(self) -> None:
         """Refuse contradicting flags, and take the function's metadata as `functools.update_wrapper` would."""

@@ -11,10 +11,11 @@ from datetime import datetime
 
 from pydantic import JsonValue
 
-from assent import approvals, attempts, spending, summaries
+from assent import approvals, attempts, delegation, spending, summaries
 from assent.conversation import fitted, text_of, tool_output
 from assent.events import CallModel, Cancel, Complete, Fail, Failure
 from assent.protocol import DecisionResult, Item, ModelCallInput, ModelTurn, RunResult
+from assent.render import bounded
 from assent.requirements import Requirement
 from assent.snapshot import Run, Step
 
@@ -56,7 +57,9 @@ def model_call(run: Run) -> CallModel:
         fields["requested_by"] = run.requested_by
     if run.caller.policy is not None:
         fields["policy"] = run.caller.policy
-    return CallModel(ModelCallInput.model_validate(fields))
+    if run.model_task_queue is not None:
+        fields["routed"] = True
+    return CallModel(ModelCallInput.model_validate(fields), run.model_task_queue)
 
 
 def next_turn(step: Step, at: datetime) -> Step:
@@ -64,6 +67,7 @@ def next_turn(step: Step, at: datetime) -> Step:
     run = step.run
     if run.ended or not run.calls or any(call.answer is None for call in run.calls):
         return step
+    run = delegation.handed_over(run, at)
     told = fitted([call.told for call in run.calls])
     answers = [tool_output(call.call.call_id, answer) for call, answer in zip(run.calls, told, strict=True)]
     last = next((call for call in run.calls if call.executed and call.gate.stop), None)
@@ -72,6 +76,16 @@ def next_turn(step: Step, at: datetime) -> Step:
     else:
         following = _end(replace(run, conversation=run.conversation.append(answers)), last.answer or "", None, at)
     return replace(step, run=following.run, commands=(*step.commands, *following.commands))
+
+
+def answered(run: Run, position: int, answer: str, execution: str, at: datetime) -> Step:
+    """Answer a call that ran, or was refused; and go on where it was the last of its turn."""
+    call = run.calls[position]
+    result = {"execution": execution, "result": bounded(answer, approvals.RESULT_SHOWN)}
+    after = run.with_call(position, replace(call, answer=answer, running=False, executed=execution == "executed"))
+    if call.requirement_id is not None:
+        after = after.with_requirement(call.requirement_id, lambda found: found.model_copy(update=result))
+    return next_turn(Step(after), at)
 
 
 def complete(run: Run, turn: ModelTurn, at: datetime) -> Step:

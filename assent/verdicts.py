@@ -17,16 +17,19 @@ from assent.requirements import PendingRequirement
 
 SHOWN: Final = 20
 """Problems of one check that are listed; more are counted."""
-Name = Literal["history", "continued", "activities", "decisions", "inbox", "end", "names"]
+Name = Literal["history", "continued", "activities", "decisions", "agents", "inbox", "end", "names", "above"]
 WORDS: Final[dict[Name, str]] = {
     "history": "every event is there, in its order",
     "continued": "each execution began with exactly what the one before left",
     "activities": "what was run is what the rules asked for, byte for byte",
     "decisions": "nothing ran without the decision that its gate needed, and each is about the bytes that ran",
+    "agents": "what bounds an agent bounds every other that it asks or hands over to, and the runs above are true",
     "inbox": "what people were shown as waiting is what waited",
     "end": "the run ended as the rules say",
     "names": "names that people gave are those that the server saw",
 }
+ABOVE: Final = "the run above tells the same of how it began, what it was asked and how it ended"
+"""What a check is about that takes two histories: that of a run, and that of the run above it."""
 NOT_PROVEN: Final = (
     "that the server's database was not changed before this history was read: keep a signed bundle from when it was",
     "who sent what, where the server does not authenticate senders: a name is a claim then ('unverified')",
@@ -36,6 +39,8 @@ NOT_PROVEN: Final = (
     "what happened in executions that are gone: what they left to the next is believed",
     "that a history was not cut at its end: a run that still goes on looks the same",
     "that a policy was what its worker says: gates are as its worker reported them",
+    "that a tool stands for the agent that its worker says",
+    "what happened in the runs below: they have histories of their own",
 )
 
 

@@ -8,7 +8,7 @@ I/O free, but needs Temporal's protocol buffers; not in workflow code.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from google.protobuf.json_format import MessageToDict
@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from temporalio.api.enums.v1 import EventType
 from temporalio.api.history.v1 import HistoryEvent
 
-from assent import protocol, sources
+from assent import children, links, protocol, sources
 from assent.audit import Audit, Citation
 from assent.authority import Authority
 from assent.carried import carry, restore
@@ -31,17 +31,19 @@ from assent.events import (
     ModelAnswered,
     RunTool,
     SendNotices,
+    StartAgent,
     Started,
     Summarise,
     ToolAnswered,
 )
 from assent.hash_chain import Chain, execution_line, missing_line
 from assent.history import Happening, arguments_of
-from assent.protocol import NoticesInput, ToolCallInput
+from assent.notices import NoticesInput
+from assent.protocol import ToolCallInput
 from assent.requirements import PendingRequirement
 from assent.run import Run
 from assent.verdicts import SHOWN, WORDS, Check, Name, Problem, Verification, misshown, names
-from assent.witness import Scheduling
+from assent.witness import Scheduling, task_queue_of
 
 _CONTINUED: Final = EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CONTINUED_AS_NEW
 _COMPLETED: Final = EventType.EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED
@@ -77,7 +79,6 @@ _MEMO: Final = EventType.EVENT_TYPE_WORKFLOW_PROPERTIES_MODIFIED
 _PATCH: Final = "core_patch"
 _FOREIGN: Final = {
     EventType.EVENT_TYPE_MARKER_RECORDED: "a local activity",
-    EventType.EVENT_TYPE_START_CHILD_WORKFLOW_EXECUTION_INITIATED: "a child workflow",
     EventType.EVENT_TYPE_SIGNAL_EXTERNAL_WORKFLOW_EXECUTION_INITIATED: "a signal to another workflow",
     EventType.EVENT_TYPE_REQUEST_CANCEL_EXTERNAL_WORKFLOW_EXECUTION_INITIATED: "the end of another workflow",
     EventType.EVENT_TYPE_NEXUS_OPERATION_SCHEDULED: "a Nexus operation",
@@ -116,6 +117,7 @@ class Verifier:
         self._due: set[str] = set()
         self._noticed: list[tuple[frozenset[str], Citation]] = []
         self._events = 0
+        self.links = links.Links()
 
     # -- the witness --------------------------------------------------------------------------------------------------
 
@@ -134,6 +136,8 @@ class Verifier:
             self._extend(line_of(stored))
         self._closing = page.events[-1]
         for event in page.events:
+            if (wrong := self.links.read(event, self._execution)) is not None:
+                self._problem("activities", wrong, event)
             if event.event_type == _MEMO:
                 self._memo(event)
             elif event.activity_task_scheduled_event_attributes.activity_type.name == protocol.SEND_NOTICES:
@@ -163,6 +167,9 @@ class Verifier:
                 self._authority.sent_back(answered, happening.before)
             case _:
                 pass
+        if (found := links.problems(happening)) is not None:
+            self._looked["agents"] += 1
+            self._found("agents", found, happening.source)
         for command in happening.step.commands:
             if isinstance(command, SendNotices):
                 self._due |= noticed(command.input)
@@ -174,25 +181,31 @@ class Verifier:
         if scheduled is None:
             self._never_begun(command)
             return
+        if isinstance(command, StartAgent):
+            found = links.start_problems(command, happening.step.run, scheduled, self._queue)
+            self._found("activities", found, scheduled)
+            return
         attributes = scheduled.activity_task_scheduled_event_attributes
         given = (*arguments_of(attributes.input.payloads), None)[0]
-        wanted = command.tool if isinstance(command, RunTool) else _TYPES[type(command)]
+        wanted = _name(command)
         if attributes.activity_type.name != wanted:
             self._problem("activities", f"{attributes.activity_type.name} ran in the place of {wanted}", scheduled)
         another = difference(command, given)
         if another is not None:
             self._problem("activities", f"{wanted} was given another {another} than the rules say", scheduled)
+        queue = task_queue_of(command) or self._queue
+        if attributes.task_queue.name != queue:
+            text = f"{wanted} was given to task queue {attributes.task_queue.name!r}, and not to {queue!r}"
+            self._problem("activities", text, scheduled)
         if isinstance(command, RunTool):
-            queue = command.options.task_queue or self._queue
-            if attributes.task_queue.name != queue:
-                text = f"{wanted} was given to task queue {attributes.task_queue.name!r}, and not to {queue!r}"
-                self._problem("activities", text, scheduled)
             self._tool(happening, command, given, scheduled)
 
     def saw_unasked(self, scheduled: HistoryEvent, execution_id: str) -> None:
         """Say that something ran that no rule asked for."""
         del execution_id
         name = scheduled.activity_task_scheduled_event_attributes.activity_type.name
+        if scheduled.event_type == children.INITIATED:
+            name = f"child workflow {children.child_id_of(scheduled)!r}"
         self._problem("activities", f"{name} ran, and the rules did not ask for it", scheduled)
 
     # -- the checks ---------------------------------------------------------------------------------------------------
@@ -239,8 +252,7 @@ class Verifier:
         """In order where the execution ended first; and of a model call also while it is about to."""
         closed = self._last is not None and self._last.event_type in _CLOSING
         if not closed and not isinstance(command, CallModel):
-            name = command.tool if isinstance(command, RunTool) else _TYPES[type(command)]
-            self._problem("activities", f"the rules asked for {name}, and it was never scheduled", self._last)
+            self._problem("activities", f"the rules asked for {_name(command)}, and it never was", self._last)
 
     def _tool(self, happening: Happening, command: RunTool, given: object, scheduled: HistoryEvent) -> None:
         self._looked["decisions"] += 1
@@ -336,6 +348,10 @@ class Verifier:
             cite = Citation(execution_id=self._execution, event_id=event.event_id)
         self._problems[name].append(Problem(text=text, events=[cite] if cite is not None else []))
 
+    def _found(self, name: Name, texts: Iterable[str], event: HistoryEvent) -> None:
+        for text in texts:
+            self._problem(name, text, event)
+
     def _check(self, name: Name) -> Check:
         found = self._problems[name]
         only_gaps = bool(found) and all(not problem.events for problem in found) and name == "history"
@@ -350,6 +366,17 @@ class Verifier:
                 "more": max(0, len(found) - SHOWN),
             }
         )
+
+
+def _name(command: Scheduling) -> str:
+    """What the rules asked for, in words."""
+    match command:
+        case RunTool(tool=tool):
+            return tool
+        case StartAgent(request=request):
+            return f"agent {request.agent!r}"
+        case _:
+            return _TYPES[type(command)]
 
 
 def _is_patch(event: HistoryEvent) -> bool:

@@ -7,14 +7,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
+from itertools import islice
 from typing import Final
 
 from pydantic import JsonValue
 
-from assent.commands import Choice, choices, revoke_command, show_command, signal_command, typed
-from assent.facts import active_grants, edit_of, facts_of, grant_words, model_words, more_to_approve, ran_before
+from assent.commands import Choice, choices, metadata_command, revoke_command, show_command, signal_command, typed
+from assent.facts import (
+    active_grants,
+    children_of,
+    edit_of,
+    facts_of,
+    grant_words,
+    model_words,
+    more_to_approve,
+    path_words,
+    ran_last,
+)
 from assent.layout import BROKEN, laid_out, wrapped
-from assent.protocol import REVOKE, RequirementKind
+from assent.protocol import REVOKE, ChildRun, RequirementKind, RunRequest
 from assent.render import bounded, code, fenced, markdown, one_line
 from assent.requirements import Attempt, Grant, PendingRequirement, Requirement
 from assent.run import Run
@@ -38,6 +49,7 @@ DETAILS_ATTEMPTS: Final = 10
 DETAILS_DECIDED: Final = 10
 DETAILS_BEFORE: Final = 5
 DETAILS_GRANTS: Final = 10
+DETAILS_CHILDREN: Final = 20
 SUMMARY: Final = 80
 """Characters of a timeline label; a longer one runs over the edge of the timeline at its beginning."""
 
@@ -113,11 +125,12 @@ def details(run: Run, at: datetime | None = None) -> str:
     """
     pending = run.pending
     room = min(DETAILS_ARGUMENTS, DETAILS_TOTAL // max(1, min(len(pending), DETAILS_REQUIREMENTS)))
-    parts = [_headline(run)]
+    parts = [_headline(run), *_above(run)]
     parts += [_waiting(run, requirement, room) for requirement in pending[:DETAILS_REQUIREMENTS]]
     if len(pending) > DETAILS_REQUIREMENTS:
         hidden = len(pending) - DETAILS_REQUIREMENTS
-        parts.append(f"**And {hidden} more**, which {_show_command(run)} shows.")
+        parts.append(f"**And {hidden} more**, which {_show_command(run.id)} shows.")
+    parts += _below(run)
     parts += _grants(run, at)
     parts += _decided(run)
     parts += _attempts(run)
@@ -127,7 +140,7 @@ def details(run: Run, at: datetime | None = None) -> str:
 
 
 def _headline(run: Run) -> str:
-    agent = code(bounded(run.request.agent, DETAILS_NAME)) if run.request else "the agent"
+    agent = _name(run.caller.agent) if run.request else "the agent"
     asker = f", asked for by {_name(run.request.requested_by)}" if run.request and run.request.requested_by else ""
     if run.ended:
         turns = "1 turn" if run.turn == 1 else f"{run.turn} turns"
@@ -137,9 +150,44 @@ def _headline(run: Run) -> str:
     if run.status == "idle":
         return f"**Idle** after turn {run.turn} of {agent}{asker}; it waits for the next message"
     if not waiting:
-        return f"**{run.status.capitalize()}**, turn {run.turn} of {agent}{asker}; nothing waits for a person"
+        nothing = f"nothing waits for a person{_at_work(run)}"
+        return f"**{run.status.capitalize()}**, turn {run.turn} of {agent}{asker}; {nothing}"
     calls = "1 call waits" if waiting == 1 else f"{waiting} calls wait"
     return f"**{calls} for a decision**, turn {run.turn} of {agent}{asker}{_warning(run)}"
+
+
+def _at_work(run: Run) -> str:
+    below = len(children_of(run))
+    if not below:
+        return ""
+    return f" in this run; {'1 agent is' if below == 1 else f'{below} agents are'} at work for it"
+
+
+def _above(run: Run) -> list[str]:
+    """The path to a run that works for others."""
+    above = run.request.parents if run.request else []
+    if not above:
+        return []
+    path = markdown(path_words([*(each.agent for each in above), run.caller.agent]), DETAILS_NAME)
+    commands = ", ".join(_show_command(each.run_id) for each in above)
+    return [f"**Path:** {path}. The runs above: {commands}"]
+
+
+def _below(run: Run) -> list[str]:
+    """The runs of other agents at work for this one: what waits in them is decided there alone."""
+    below = children_of(run)
+    lines = [_child(run, each) for each in below[:DETAILS_CHILDREN]]
+    hidden = [f"and {len(below) - len(lines)} more"] if len(below) > len(lines) else []
+    if not lines:
+        return []
+    shown = "\n".join(f"- {line}" for line in [*lines, *hidden])
+    where = "What waits in their runs is decided there and nowhere else; the tab **Relationships** leads there."
+    return [f"### Agents at work for it\n\n{where}\n\n{shown}"]
+
+
+def _child(run: Run, child: ChildRun) -> str:
+    metadata = code(metadata_command(child.run_id, namespace=run.namespace))
+    return f"{_name(child.agent)} in run {code(child.run_id)}: {_show_command(child.run_id)}, or {metadata}"
 
 
 def _warning(run: Run) -> str:
@@ -154,8 +202,8 @@ def _name(name: str) -> str:
     return code(bounded(name, DETAILS_NAME))
 
 
-def _show_command(run: Run) -> str:
-    return code(show_command("assent", run.id))
+def _show_command(run_id: str) -> str:
+    return code(show_command("assent", run_id))
 
 
 _ASKS: Final[dict[RequirementKind, str]] = {
@@ -196,7 +244,7 @@ def _completeness(run: Run, requirement: Requirement, text: str | None) -> str:
     """Whether the arguments are all there; *text* is None when they are not."""
     size = _size(requirement.arguments)
     if text is None:
-        return f"**Cut: this is only the beginning of {size:,} bytes.** All of it: {_show_command(run)}"
+        return f"**Cut: this is only the beginning of {size:,} bytes.** All of it: {_show_command(run.id)}"
     broken = f"; {BROKEN} ends a line that was broken to fit" if f"{BROKEN}\n" in text else ""
     return f"These are the arguments, all {size:,} bytes; only the white space between them is laid out anew{broken}"
 
@@ -234,8 +282,9 @@ def _grant(run: Run, grant: Grant) -> str:
 
 
 def _decided(run: Run) -> list[str]:
-    decided = [requirement for requirement in run.requirements if requirement.status != "pending"]
-    return _section("Decided", [_decision(run, each) for each in decided[-DETAILS_DECIDED:]], len(decided))
+    newest = (each for each in reversed(run.requirements) if each.status != "pending")
+    shown = list(islice(newest, DETAILS_DECIDED))[::-1]
+    return _section("Decided", [_decision(run, each) for each in shown], len(run.requirements) - len(run.pending))
 
 
 def _decision(run: Run, requirement: Requirement) -> str:
@@ -261,12 +310,11 @@ def _sent(attempt: Attempt) -> str:
 
 def _before(run: Run) -> list[str]:
     """What the run did before, by the answers that the model got."""
-    past = ran_before(run)
+    past, total = ran_last(run, DETAILS_BEFORE)
     shown = [
-        f"{code(f'{call.tool}({call_summary(call.arguments)})')} → {_bounded_code(answer)}"
-        for call, answer in past[-DETAILS_BEFORE:]
+        f"{code(f'{call.tool}({call_summary(call.arguments)})')} → {_bounded_code(answer)}" for call, answer in past
     ]
-    return _section("Before this", shown, len(past))
+    return _section("Before this", shown, total)
 
 
 def _words(run: Run) -> list[str]:
@@ -286,3 +334,16 @@ def _section(title: str, lines: Sequence[str], total: int) -> list[str]:
 
 def _bounded_code(text: str) -> str:
     return code(bounded(text, DETAILS_NAME))
+
+
+def request_summary(request: RunRequest) -> str:
+    """The run in one line of Markdown."""
+    return f"{code(request.agent)}: {code(bounded(request.input, 200)) if request.input.strip() else 'a conversation'}"
+
+
+def request_details(request: RunRequest) -> str:
+    """What the run was asked, and by whom, in Markdown."""
+    asker = f"Asked for by {code(request.requested_by)}.\n\n" if request.requested_by else ""
+    if not request.input.strip():
+        return f"Agent {code(request.agent)}. {asker}A conversation that begins with whatever is sent to it."
+    return f"Agent {code(request.agent)}. {asker}Prompt:\n\n{fenced(wrapped(bounded(request.input, 10_000)))}"

@@ -68,7 +68,7 @@ def due_at(run: Run) -> datetime | None:
     if run.ended:
         return None
     times = [call.again_at for call in run.calls if call.again_at is not None]
-    others = (deadlines.next_due(run.requirements), spending.due_at(run))
+    others = (deadlines.next_due(run.pending), spending.due_at(run))
     return min([*times, *(each for each in others if each is not None)], default=None)
 
 

@@ -11,9 +11,12 @@ from typing import Final, Literal, cast
 
 from pydantic import Field
 
+from assent import delegation, handoffs
 from assent.compaction import Summary
 from assent.conversation import text_of
 from assent.events import (
+    AgentAnswered,
+    AgentStarted,
     CallModel,
     CancelRequested,
     CheckAnswered,
@@ -24,13 +27,15 @@ from assent.events import (
     MessageReceived,
     ModelAnswered,
     RunTool,
+    StartAgent,
     Started,
     Summarised,
     ToolAnswered,
     ToolLost,
 )
 from assent.facts import facts_of, grant_words
-from assent.protocol import DecisionStatus, InputField, Stored
+from assent.model_queues import elsewhere
+from assent.protocol import ChildRun, DecisionStatus, InputField, RunResult, Stored
 from assent.render import plain
 from assent.requirements import Grant, Requirement
 from assent.run import Run, Step
@@ -44,6 +49,7 @@ RunEventKind = Literal[
     "started", "model_called", "model_text", "model_answered", "tool_started", "tool_finished", "waiting", "decided",
     "message", "not_counted", "completed", "failed", "cancelled",
     "granted", "remembered", "revoked", "superseded", "escalated", "reminded", "expired", "lost", "idle", "summarised",
+    "agent_started", "agent_finished", "handed_over",
 ]  # fmt: skip
 
 
@@ -59,6 +65,10 @@ class RunEvent(Stored):
     that may run only once, so that nobody knows what came of it. `idle`: a conversation has answered, with *text*, and
     waits for the next message. `summarised`: a summary was made of the older items of a long conversation, or could
     not be. `expired`, `escalated` and `reminded` are what time does.
+
+    `agent_started`: another agent began to answer the call of a *tool*, in the run *child*, which has events of its
+    own; `agent_finished` is instead of `tool_finished` there, with the answer, or why there is none, as *text*.
+    `handed_over`: the conversation goes on with another *agent*.
 
     `model_text` is no event of the history: *text* is the model's answer so far, while it is written, behind as many
     characters as are *left_out*; *tool* is the tool that it began to call last. Words of an attempt that fails are
@@ -76,6 +86,8 @@ class RunEvent(Stored):
     status: DecisionStatus | None = None
     grant: str | None = None
     left_out: int = 0
+    child: ChildRun | None = None
+    agent: str | None = None
     terms: list[str] = Field(default_factory=list[str])
     fields: list[InputField] = Field(default_factory=list[InputField])
 
@@ -90,20 +102,24 @@ def describe(event: Event, before: Run, step: Step) -> Iterator[RunEvent]:
     match event:
         case Started() if not before.id:
             yield RunEvent(kind="started", at=at, text=run.request.input if run.request else "")
+        case ModelAnswered() | Summarised() if elsewhere(before, event):
+            pass  # No model was asked; that it is asked was told.
         case ModelAnswered():
             yield RunEvent(kind="model_answered", at=at, turn=before.turn, text=text_of(event.turn.items))
         case Summarised() if before.compaction is not None and not before.ended:
             yield RunEvent(kind="summarised", at=at, turn=before.turn, text=_summarised(event, before, run))
-        case ToolAnswered() | ToolLost():
-            yield from _tool_finished(event, before, run)
+        case ToolAnswered() | ToolLost() | AgentStarted() | AgentAnswered():
+            yield from _of_a_call(event, before, step)
         case MessageReceived():
             yield from _message(event, before, step, at)
         case CheckAnswered():
             yield from _checked(event, before, step)
         case _:
             pass
+    yield from _handed_over(event, before, run)
     yield from _opened(before, run, at)
-    yield from _commands(step, at, again=before.model_running and isinstance(event, Started))
+    told = before.model_running and (isinstance(event, Started) or elsewhere(before, event) is not None)
+    yield from _commands(step, at, again=told)
     if run.status == "idle" and before.status != "idle":
         yield RunEvent(kind="idle", at=at, turn=run.turn, text=run.content or "")
     if isinstance(event, CancelRequested) and run.status == "cancelled":
@@ -136,30 +152,85 @@ def _about(requirement: Requirement, kind: RunEventKind, at: datetime, text: str
 # -- tools ------------------------------------------------------------------------------------------------------------
 
 
-def _tool_finished(event: ToolAnswered | ToolLost, before: Run, run: Run) -> Iterator[RunEvent]:
-    if event.position >= len(before.calls):
-        return
-    call = before.calls[event.position]
+def _of_a_call(
+    event: ToolAnswered | ToolLost | AgentStarted | AgentAnswered, before: Run, step: Step
+) -> Iterator[RunEvent]:
+    """What came of a call, or who answers it."""
+    match event:
+        case AgentStarted():
+            yield from _agent_started(event, step.run)
+        case AgentAnswered():
+            yield from _agent_finished(event, before)
+        case _:
+            yield from _tool_finished(event, before, step)
+
+
+def _tool_finished(event: ToolAnswered | ToolLost, before: Run, step: Step) -> Iterator[RunEvent]:
+    if event.position >= len(before.calls) or any(isinstance(each, StartAgent) for each in step.commands):
+        return  # Of a call that goes to another agent, the run of that tells.
+    call, run = before.calls[event.position], step.run
     lost = isinstance(event, ToolLost) and call.gate.at_most_once and run is not before
     yield RunEvent(
         kind="lost" if lost else "tool_finished",
         at=event.at,
         turn=before.turn,
         tool=call.call.tool,
-        text=(f"outcome unknown: {_result(event)}" if lost else _result(event))[:RESULT_SHOWN],
+        text=(f"outcome unknown: {_result(event, before)}" if lost else _result(event, before))[:RESULT_SHOWN],
         requirement_id=call.requirement_id,
     )
 
 
-def _result(event: ToolAnswered | ToolLost) -> str:
+def _result(event: ToolAnswered | ToolLost, before: Run) -> str:
     if isinstance(event, ToolLost):
         return f"no result: {event.failure.message}"
     outcome = event.outcome
+    if outcome.delegation is not None:
+        return f"not run: {delegation.objection(before, outcome.delegation) or 'the run had ended'}"
     if outcome.again_after is not None and outcome.gate is None:
         return f"not run yet, and tried again later: {outcome.refused}"
     if outcome.refused is not None:
         return f"not run: {outcome.refused}"
     return f"failed: {outcome.error}" if outcome.error is not None else outcome.output or ""
+
+
+def _agent_started(event: AgentStarted, run: Run) -> Iterator[RunEvent]:
+    for call in run.calls:
+        if call.child is not None and call.child.run_id == event.run_id:
+            yield RunEvent(
+                kind="agent_started",
+                at=event.at,
+                turn=run.turn,
+                text=f"{call.child.agent} answers it, in run {call.child.run_id}",
+                tool=call.call.tool,
+                requirement_id=call.requirement_id,
+                child=call.child,
+            )
+
+
+def _agent_finished(event: AgentAnswered, before: Run) -> Iterator[RunEvent]:
+    for call in before.calls:
+        if call.running and call.child is not None and call.child.run_id == event.run_id:
+            answer = event.answer
+            text = answer.content if isinstance(answer, RunResult) else f"failed: {answer.kind}: {answer.message}"
+            yield RunEvent(
+                kind="agent_finished",
+                at=event.at,
+                turn=before.turn,
+                text=text[:RESULT_SHOWN],
+                tool=call.call.tool,
+                requirement_id=call.requirement_id,
+                child=call.child,
+            )
+
+
+def _handed_over(event: Event, before: Run, run: Run) -> Iterator[RunEvent]:
+    to = handoffs.taken(before, event, run)
+    if to is None:
+        return
+    ended = len(handoffs.ended(before, run))
+    text = f"{before.caller.agent} handed the conversation over to {to.agent}"
+    more = f", which ends {ended} remembered approval{'s' * (ended != 1)}" if ended else ""
+    yield RunEvent(kind="handed_over", at=event.at, turn=before.turn, text=text + more, agent=to.agent)
 
 
 def _summarised(event: Summarised, before: Run, run: Run) -> str:
@@ -181,7 +252,8 @@ def _message(event: MessageReceived, before: Run, step: Step, at: datetime) -> I
     result, run = step.result, step.run
     dropped = run.attempts is not before.attempts
     for was, now in zip(before.grants, run.grants, strict=False):
-        if now.revoked_at != was.revoked_at:
+        # What nobody revoked ended because the conversation was handed over.
+        if now.revoked_at != was.revoked_at and now.revoked_by is not None:
             yield _of_grant(now, "revoked", at, result.detail if result else "", now.revoked_by)
             return
     yield from _superseded(before, run, at)
@@ -266,7 +338,7 @@ def _waiting(run: Run, requirement: Requirement, at: datetime) -> RunEvent:
 
 
 def _commands(step: Step, at: datetime, *, again: bool) -> Iterator[RunEvent]:
-    """What is begun; *again* says that the model call was told of in the execution before, which could not make it."""
+    """What is begun; *again* says that the model call was told of before, and was not made then."""
     turn = step.run.turn
     for command in step.commands:
         match command:

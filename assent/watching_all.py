@@ -22,9 +22,10 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from assent import chain, inbox
 from assent.errors import AssentError, ServerUnreachableError
-from assent.handle import RunHandle, follower_of, how_it_closed
+from assent.handle import RunHandle
 from assent.history import Follower, Happening
 from assent.inbox import Listed
+from assent.reading import follower_of, how_it_closed
 from assent.run import Run
 from assent.watching import RunEvent, describe
 
@@ -183,20 +184,23 @@ class Watcher:
             for happening in follower.feed(old):
                 past.add(_told(happening, before))
                 before = happening.step.run
-            if old and old[-1].event_id >= length and self.agent in {None, _agent_of(before)}:
+            if old and old[-1].event_id >= length and self._is_meant(before):
                 for event in past.left(before):
                     yield event
             for happening in follower.feed(new):
-                if self.agent not in {None, _agent_of(happening.step.run)}:
-                    return
-                for event in _told(happening, before):
-                    yield event
+                if self._is_meant(happening.step.run):
+                    for event in _told(happening, before):
+                        yield event
                 before = happening.step.run
         self._known[follower.run_id] = time.monotonic()
-        if not before.ended and self.agent in {None, _agent_of(before)}:
+        if not before.ended and self._is_meant(before):
             description = await RunHandle(self.client, run.run_id, execution_id=follower.run_id).description()
             if description.close_time is not None:
                 yield RunEvent(kind="failed", at=description.close_time, text=how_it_closed(description))
+
+    def _is_meant(self, run: Run) -> bool:
+        """Whether a run is of the agent: asked of it, or handed over to it. Its search attributes may say anything."""
+        return self.agent is None or (run.request is not None and self.agent in {run.request.agent, run.caller.agent})
 
 
 @dataclass(slots=True)
@@ -229,10 +233,6 @@ def _parted(events: Sequence[HistoryEvent], length: int) -> tuple[Sequence[Histo
     """The events up to number *length*, and those after."""
     old = bisect_right(events, length, key=lambda event: event.event_id)
     return events[:old], events[old:]
-
-
-def _agent_of(run: Run) -> str:
-    return run.request.agent if run.request else ""
 
 
 def _is_away(error: Exception) -> bool:

@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
 
 from assent.digest import canonical, sha256_hex
 from assent.errors import ConfigurationError
-from assent.protocol import Notice, NoticesInput, NoticeType
+from assent.notices import Notice, NoticesInput, NoticeType
 from assent.render import one_line
 
 PREFIX: Final = "whsec_"
@@ -173,6 +173,7 @@ def body(webhook: Webhook, run_id: str, batch: NoticesInput, notice: Notice, arg
         "run_id": run_id,
         "agent": one_line(batch.agent),
         "requested_by": _name(batch.requested_by),
+        "parents": [{"run_id": each.run_id, "agent": one_line(each.agent)} for each in batch.parents],
         "requirement_id": notice.requirement_id,
         "short_id": notice.requirement_id[:8],
         "kind": notice.kind,

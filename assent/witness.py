@@ -11,15 +11,15 @@ from temporalio.api.history.v1 import HistoryEvent
 
 from assent import activity_ids
 from assent.chain import Missing, Page
-from assent.events import CallModel, CheckCall, RunTool, Summarise
+from assent.events import CallModel, CheckCall, RunTool, StartAgent, Summarise
 from assent.history import Happening
 
-Scheduling = RunTool | CallModel | Summarise | CheckCall
-"""The commands that become an activity each."""
+Scheduling = RunTool | CallModel | Summarise | CheckCall | StartAgent
+"""The commands that become an activity each, or a child workflow."""
 
 
-def activity_id_of(command: Scheduling) -> str:
-    """The id of the activity that it becomes."""
+def key_of(command: Scheduling) -> str:
+    """The id of the activity that it becomes; of a child workflow what stands for one."""
     match command:
         case RunTool(turn=turn, position=position):
             return activity_ids.tool_activity_id(turn, position)
@@ -29,6 +29,26 @@ def activity_id_of(command: Scheduling) -> str:
             return activity_ids.summary_activity_id(wanted.number)
         case CheckCall(number=number):
             return activity_ids.check_activity_id(number)
+        case StartAgent(request=request):
+            return agent_key(request.parents[-1].call_id)
+
+
+def agent_key(call_id: str) -> str:
+    """What stands for the child workflow that answers a call; the id of no activity."""
+    return f"agent for {call_id}"
+
+
+def task_queue_of(command: Scheduling) -> str | None:
+    """The task queue that it names; None: that of the run."""
+    match command:
+        case RunTool(options=options):
+            return options.task_queue
+        case CallModel(task_queue=queue) | Summarise(task_queue=queue):
+            return queue
+        case StartAgent(task_queue=queue):
+            return queue
+        case CheckCall():
+            return None
 
 
 class Witness(Protocol):

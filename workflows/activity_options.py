@@ -16,9 +16,7 @@ from assent.activity_ids import (
     summary_activity_id,
     tool_activity_id,
 )
-from assent.compaction import SummariseInput
-from assent.events import CheckCall, Failure, RunTool
-from assent.protocol import ModelCallInput
+from assent.events import CallModel, CheckCall, Failure, RunTool, Summarise
 from assent.views import call_summary
 
 MODEL_TIMEOUT: Final = timedelta(minutes=15)
@@ -53,26 +51,31 @@ class Options(TypedDict, total=False):
     schedule_to_close_timeout: timedelta
 
 
-def for_model(call: ModelCallInput) -> Options:
+def for_model(command: CallModel) -> Options:
     """The options of a model call. It is retried for as long as it takes; what is final says so itself."""
-    return Options(
-        activity_id=model_activity_id(call.turn),
-        start_to_close_timeout=MODEL_TIMEOUT,
-        heartbeat_timeout=HEARTBEAT,
-        retry_policy=_MODEL_RETRY,
-        summary=f"turn {call.turn}",
-    )
+    turn = command.input.turn
+    return _asking(model_activity_id(turn), f"turn {turn}", command.task_queue)
 
 
-def for_summary(wanted: SummariseInput) -> Options:
+def for_summary(command: Summarise) -> Options:
     """The options of a summary: those of a model call."""
-    return Options(
-        activity_id=summary_activity_id(wanted.number),
+    wanted = command.input
+    words = f"summary {wanted.number}, of {wanted.replaced} items"
+    return _asking(summary_activity_id(wanted.number), words, command.task_queue)
+
+
+def _asking(activity_id: str, summary: str, task_queue: str | None) -> Options:
+    options = Options(
+        activity_id=activity_id,
         start_to_close_timeout=MODEL_TIMEOUT,
         heartbeat_timeout=HEARTBEAT,
         retry_policy=_MODEL_RETRY,
-        summary=f"summary {wanted.number}, of {wanted.replaced} items",
+        summary=summary,
     )
+    # Nothing bounds how long it waits there: a queue with a rate limit may be as long as it likes.
+    if task_queue is not None:
+        options["task_queue"] = task_queue
+    return options
 
 
 def for_tool(command: RunTool) -> Options:

@@ -9,20 +9,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from pydantic import JsonValue
 from temporalio import workflow
 from temporalio.common import RawValue
 from temporalio.exceptions import ActivityError, ApplicationError
 
-from assent import messages, protocol, waiting
+from assent import delegation, messages, protocol, waiting
 from assent.calls import checked_of, gated_calls, outcome_of, turn_of
 from assent.carried import carry
-from assent.compaction import SummariseInput
 from assent.converter import decoded
 from assent.errors import MessageError
 from assent.events import (
+    AgentAnswered,
+    AgentStarted,
     AskBudget,
     BudgetReached,
     CallModel,
@@ -41,6 +42,7 @@ from assent.events import (
     ModelFailed,
     RunTool,
     SendNotices,
+    StartAgent,
     Started,
     Summarise,
     Summarised,
@@ -49,25 +51,13 @@ from assent.events import (
     ToolLost,
     WakeAt,
 )
-from assent.protocol import DecisionResult, ModelCallInput, RunResult
+from assent.protocol import DecisionResult, Execution, RunResult
 from assent.run import Run, Step, asks_outcome, decide, state_of
 from assent.summaries import summary_of
 
-from . import activity_options, continuing, outbox, pace, publish
+from . import activity_options, continuing, descriptions, outbox, pace, publish, sub_agents
+from .clock import now
 
-_APPROVE = 'Approve a call that waits. Input: {"id": "FIRST 8 DIGITS", "by": "YOUR NAME"}'
-_REJECT = 'Reject a call that waits. Input: {"id": "FIRST 8 DIGITS", "by": "YOUR NAME", "reason": "WHY"}'
-_RESULT = 'Hand in the result of a call made elsewhere. Input: {"id": "…", "by": "YOUR NAME", "output": …} or "error"'
-_INPUT = 'Fill in what a tool asks of a person. Input: {"id": "…", "by": "YOUR NAME", "values": {…}}'
-_REVOKE = 'End an approval that was remembered. Input: {"id": "FIRST 8 DIGITS OF THE GRANT", "by": "YOUR NAME"}'
-_MESSAGE = 'Tell the model something more. Input: {"content": "TEXT", "by": "YOUR NAME"}'
-_CLOSE = 'End a conversation, with its last answer. Input: {"by": "YOUR NAME"}'
-_OTHER = "(Do not choose this.) Signals of any other name: kept and shown in the details, and change nothing."
-_DECIDE = (
-    'Decide, and be answered. Input: {"id": "…", "by": "YOUR NAME", "verdict": "approve"}, or "reject" and "reason". '
-    "The Web UI does not show the answer: see the run's details for what it came to"
-)
-_DELIVER = "Hand in a result or values, and be answered. Input: as submit_result or submit_input"
 _NOTICE_GRACE = timedelta(seconds=10)
 """How long the end of a run waits for notices under way, which would be dropped with it."""
 _TIMER = "until a deadline, a reminder, an escalation or another attempt is due"
@@ -75,13 +65,6 @@ _ANEW = "before the run goes on in a new execution"
 _NOTICE_MOMENT = timedelta(seconds=1)
 """How long notices under way may take before the run goes on in a new execution, which sends them again."""
 _SOONEST = timedelta(milliseconds=1)
-_STATE = "What the run is doing, what waits, what was decided, and which messages did not count."
-
-
-def _now() -> datetime:
-    """The workflow task's time, cut to microseconds in whole numbers, so that readers of the history get the same."""
-    seconds, nanoseconds = divmod(workflow.time_ns(), 1_000_000_000)
-    return datetime.fromtimestamp(seconds, UTC) + timedelta(microseconds=nanoseconds // 1_000)
 
 
 @workflow.defn(name=protocol.WORKFLOW)
@@ -99,7 +82,7 @@ class AgentRun:
         self._fault: BaseException | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._outbox = outbox.Outbox(self._finished)
-        self._pace = pace.Pace(self._spawn, lambda: self._apply(TimeReached(_now())))
+        self._pace = pace.Pace(self._spawn, lambda: self._apply(TimeReached(now())))
         self._timer: asyncio.Task[None] | None = None
         self._answers: dict[int, DecisionResult] = {}
         self._publisher = publish.Publisher()
@@ -116,7 +99,7 @@ class AgentRun:
         try:
             await self._until_over()
         except asyncio.CancelledError:
-            self._apply(CancelRequested(_now()))
+            self._apply(CancelRequested(now()))
             self._publisher.publish(self._run)
             await self._part()
             raise
@@ -128,13 +111,14 @@ class AgentRun:
     def _start(self, arguments: Sequence[object], *, continued: bool = False) -> None:
         info = workflow.info()
         started = Started(
-            at=_now(),
+            at=now(),
             workflow_id=info.workflow_id,
             run_id=info.run_id,
             first_run_id=info.first_execution_run_id,
             arguments=decoded(arguments),
             namespace=info.namespace,
             continued=continued,
+            parent=Execution(run_id=up.workflow_id, execution_id=up.run_id) if (up := info.parent) else None,
         )
         self._apply(started)
 
@@ -156,12 +140,12 @@ class AgentRun:
         # Notices that take no more than that moment are not sent twice.
         if self._outbox.is_empty:
             await workflow.sleep(_SOONEST, summary=_ANEW)
-            self._apply(TimeReached(_now()))
+            self._apply(TimeReached(now()))
         else:
             try:
                 await workflow.wait_condition(lambda: self._outbox.is_empty, timeout=_NOTICE_MOMENT)
             except TimeoutError:
-                self._apply(TimeReached(_now()))
+                self._apply(TimeReached(now()))
         self._continuing.settle(self._run)
 
     def _go_on_anew(self) -> None:
@@ -197,7 +181,8 @@ class AgentRun:
             case Complete(result):
                 return result
             case Fail(failure):
-                raise ApplicationError(failure.message, type=failure.kind, non_retryable=True)
+                told = delegation.told(self._run)
+                raise ApplicationError(failure.message, *told, type=failure.kind, non_retryable=True)
             case _:
                 raise asyncio.CancelledError
 
@@ -215,18 +200,20 @@ class AgentRun:
 
     def _carry_out(self, command: Command) -> None:
         match command:
-            case CallModel(input=call):
+            case CallModel():
                 self._publisher.show(self._run)
                 if self._continuing.is_due(self._run):
-                    self._continuing.held = call
+                    self._continuing.held = command
                 else:
-                    self._spawn(self._call_model(call))
-            case Summarise(input=wanted):
-                self._spawn(self._summarise(wanted))
+                    self._spawn(self._call_model(command))
+            case Summarise():
+                self._spawn(self._summarise(command))
             case RunTool():
                 self._spawn(self._run_tool(command))
+            case StartAgent():
+                self._spawn(self._ask(command))
             case AskBudget(call_id):
-                self._apply(BudgetReached(_now(), {call_id: workflow.uuid4().hex}))
+                self._apply(BudgetReached(now(), {call_id: workflow.uuid4().hex}))
             case CheckCall():
                 self._spawn(self._check(command))
             case SendNotices():
@@ -242,13 +229,13 @@ class AgentRun:
         self._timer = None
         if at is not None:
             # Never zero: that would be no timer, and what the run was told would not be in its history.
-            self._timer = asyncio.create_task(self._sleep(max(at - _now(), _SOONEST)))
+            self._timer = asyncio.create_task(self._sleep(max(at - now(), _SOONEST)))
             self._timer.add_done_callback(self._finished)
 
     async def _sleep(self, wait: timedelta) -> None:
         await workflow.sleep(wait, summary=_TIMER)
         self._timer = None
-        self._apply(TimeReached(_now()))
+        self._apply(TimeReached(now()))
 
     def _spawn(self, work: Coroutine[object, object, None]) -> None:
         task = asyncio.create_task(work)
@@ -261,37 +248,46 @@ class AgentRun:
             # A fault in workflow code: raised from the main coroutine, so that the workflow task fails where it shows.
             self._fault = error
 
-    async def _call_model(self, call: ModelCallInput) -> None:
+    async def _call_model(self, command: CallModel) -> None:
         try:
-            result = await self._pace.execute(protocol.CALL_MODEL, call, activity_options.for_model(call))
+            result = await self._pace.execute(protocol.CALL_MODEL, command.input, activity_options.for_model(command))
         except ActivityError as error:
-            self._failed(error, lambda failure: ModelFailed(_now(), failure))
+            self._failed(error, lambda failure: ModelFailed(now(), failure))
             return
         turn = turn_of(*decoded([result]))
         if isinstance(turn, Failure):
-            self._apply(ModelFailed(_now(), turn))
+            self._apply(ModelFailed(now(), turn))
         else:
             nonces = {gated.call_id: workflow.uuid4().hex for gated in gated_calls(turn)}
-            self._apply(ModelAnswered(_now(), turn, nonces))
+            self._apply(ModelAnswered(now(), turn, nonces))
 
-    async def _summarise(self, wanted: SummariseInput) -> None:
+    async def _summarise(self, command: Summarise) -> None:
         try:
-            result = await self._pace.execute(protocol.SUMMARISE, wanted, activity_options.for_summary(wanted))
+            result = await self._pace.execute(protocol.SUMMARISE, command.input, activity_options.for_summary(command))
         except ActivityError as error:
-            self._failed(error, lambda failure: Summarised(_now(), failure))
+            self._failed(error, lambda failure: Summarised(now(), failure))
         else:
-            self._apply(Summarised(_now(), summary_of(*decoded([result]))))
+            self._apply(Summarised(now(), summary_of(*decoded([result]))))
 
     async def _run_tool(self, command: RunTool) -> None:
         try:
             result = await self._pace.execute(command.tool, command.input, activity_options.for_tool(command))
         except ActivityError as error:
             nonces = self._nonce(command) if asks_outcome(self._run, command.position) else {}
-            self._failed(error, lambda failure: ToolLost(_now(), command.position, failure, nonces))
+            self._failed(error, lambda failure: ToolLost(now(), command.position, failure, nonces))
         else:
             outcome = outcome_of(*decoded([result]))
             nonces = self._nonce(command) if outcome.gate is not None else {}
-            self._apply(ToolAnswered(_now(), command.position, outcome, nonces))
+            self._apply(ToolAnswered(now(), command.position, outcome, nonces))
+
+    async def _ask(self, command: StartAgent) -> None:
+        """Have another agent answer a call, in a run of its own."""
+        request = command.request
+        await self._pace.admitted(request)
+        run_id = delegation.run_id(self._run, request.agent, workflow.uuid4().hex)
+        self._apply(AgentStarted(now(), request.parents[-1].call_id, run_id))
+        answer, usage = await sub_agents.answer(command, run_id)
+        self._apply(AgentAnswered(now(), run_id, answer, usage))
 
     def _nonce(self, command: RunTool) -> dict[str, str]:
         return {command.input.call_id: workflow.uuid4().hex}
@@ -300,9 +296,9 @@ class AgentRun:
         try:
             result = await self._pace.execute(protocol.CHECK_CALL, command.input, activity_options.for_check(command))
         except ActivityError as error:
-            self._failed(error, lambda failure: CheckAnswered(_now(), command.number, failure))
+            self._failed(error, lambda failure: CheckAnswered(now(), command.number, failure))
         else:
-            self._apply(CheckAnswered(_now(), command.number, checked_of(*decoded([result]))))
+            self._apply(CheckAnswered(now(), command.number, checked_of(*decoded([result]))))
 
     def _failed(self, error: ActivityError, event: Callable[[Failure], Event]) -> None:
         # One that the end of the run cancelled is told too, and changes nothing: the run has ended.
@@ -311,7 +307,7 @@ class AgentRun:
     # -- what arrives -------------------------------------------------------------------------------------------------
 
     def _receive(self, name: str, arguments: Sequence[object], channel: Channel = "signal") -> Step:
-        return self._apply(MessageReceived(_now(), name, decoded(arguments), channel))
+        return self._apply(MessageReceived(now(), name, decoded(arguments), channel))
 
     async def _answer(self, name: str, arguments: Sequence[object]) -> dict[str, JsonValue]:
         self._pace.took(decoded(arguments))
@@ -325,47 +321,47 @@ class AgentRun:
             )
         return (result or DecisionResult(status="unknown")).model_dump(mode="json")
 
-    @workflow.signal(name=protocol.APPROVE, description=_APPROVE)
+    @workflow.signal(name=protocol.APPROVE, description=descriptions.APPROVE)
     def approve(self, *arguments: object) -> None:
         """The signal `approve`."""
         self._receive(protocol.APPROVE, arguments)
 
-    @workflow.signal(name=protocol.REJECT, description=_REJECT)
+    @workflow.signal(name=protocol.REJECT, description=descriptions.REJECT)
     def reject(self, *arguments: object) -> None:
         """The signal `reject`."""
         self._receive(protocol.REJECT, arguments)
 
-    @workflow.signal(name=protocol.SUBMIT_RESULT, description=_RESULT)
+    @workflow.signal(name=protocol.SUBMIT_RESULT, description=descriptions.RESULT)
     def submit_result(self, *arguments: object) -> None:
         """The signal `submit_result`."""
         self._receive(protocol.SUBMIT_RESULT, arguments)
 
-    @workflow.signal(name=protocol.SUBMIT_INPUT, description=_INPUT)
+    @workflow.signal(name=protocol.SUBMIT_INPUT, description=descriptions.INPUT)
     def submit_input(self, *arguments: object) -> None:
         """The signal `submit_input`."""
         self._receive(protocol.SUBMIT_INPUT, arguments)
 
-    @workflow.signal(name=protocol.SEND_MESSAGE, description=_MESSAGE)
+    @workflow.signal(name=protocol.SEND_MESSAGE, description=descriptions.MESSAGE)
     def send_message(self, *arguments: object) -> None:
         """The signal `send_message`."""
         self._receive(protocol.SEND_MESSAGE, arguments)
 
-    @workflow.signal(name=protocol.REVOKE, description=_REVOKE)
+    @workflow.signal(name=protocol.REVOKE, description=descriptions.REVOKE)
     def revoke(self, *arguments: object) -> None:
         """The signal `revoke`."""
         self._receive(protocol.REVOKE, arguments)
 
-    @workflow.signal(name=protocol.CLOSE, description=_CLOSE)
+    @workflow.signal(name=protocol.CLOSE, description=descriptions.CLOSE)
     def close(self, *arguments: object) -> None:
         """The signal `close`."""
         self._receive(protocol.CLOSE, arguments)
 
-    @workflow.signal(dynamic=True, description=_OTHER)
+    @workflow.signal(dynamic=True, description=descriptions.OTHER)
     def other(self, name: str, arguments: Sequence[RawValue]) -> None:
         """Signals of any other name."""
         self._receive(name, arguments)
 
-    @workflow.update(name=protocol.DECIDE, description=_DECIDE)
+    @workflow.update(name=protocol.DECIDE, description=descriptions.DECIDE)
     async def decide(self, *arguments: object) -> dict[str, JsonValue]:
         """The update `decide`."""
         return await self._answer(protocol.DECIDE, arguments)
@@ -374,7 +370,7 @@ class AgentRun:
     def _check_decide(self, *arguments: object) -> None:
         self._validate(protocol.DECIDE, arguments)
 
-    @workflow.update(name=protocol.DELIVER, description=_DELIVER)
+    @workflow.update(name=protocol.DELIVER, description=descriptions.DELIVER)
     async def deliver(self, *arguments: object) -> dict[str, JsonValue]:
         """The update `deliver`."""
         return await self._answer(protocol.DELIVER, arguments)
@@ -389,11 +385,11 @@ class AgentRun:
             message = messages.read(name, decoded(arguments))
         except MessageError as error:
             raise ApplicationError(str(error), type="MessageError", non_retryable=True) from None
-        unknown = waiting.unknown(self._run, message, _now())
+        unknown = waiting.unknown(self._run, message, now())
         if unknown is not None:
             raise ApplicationError(unknown, type="RequirementNotFoundError", non_retryable=True)
 
-    @workflow.query(name=protocol.STATE, description=_STATE)
+    @workflow.query(name=protocol.STATE, description=descriptions.STATE)
     def state(self) -> dict[str, JsonValue]:
         """The query `state`: a `RunState` as JSON, every field present."""
         return state_of(self._run).model_dump(mode="json")

@@ -12,8 +12,7 @@ from typing import Final, NoReturn
 from temporalio import workflow
 
 from assent.carried import LIMIT, Carried, size_of
-from assent.events import Event, MessageReceived, Started
-from assent.protocol import ModelCallInput
+from assent.events import CallModel, Event, MessageReceived, Started
 from assent.snapshot import Run
 
 MESSAGES: Final = 8_000
@@ -30,7 +29,7 @@ class Continuing:
     nothing came up. *stays* is why the run cannot go on in another, where it cannot.
     """
 
-    held: ModelCallInput | None = None
+    held: CallModel | None = None
     messages: int = 0
     moved: bool = False
     settling: bool = False

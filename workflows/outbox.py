@@ -15,8 +15,7 @@ from temporalio import workflow
 from temporalio.exceptions import ActivityError
 
 from assent import protocol
-from assent.notices import BATCH
-from assent.protocol import Notice, NoticesInput
+from assent.notices import BATCH, Notice, NoticesInput
 
 from . import activity_options
 

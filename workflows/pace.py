@@ -50,12 +50,13 @@ class Pace:
         Raises:
             ActivityError: it gives nothing.
         """
-        await self._admitted(given)
+        await self.admitted(given)
         # Without a type: a result that an operator put in by hand would fail to decode, and wedge the run for ever.
         result: object = await workflow.execute_activity(activity, given, **options)
         return result
 
-    async def _admitted(self, value: BaseModel) -> None:
+    async def admitted(self, value: BaseModel) -> None:
+        """Wait until this input of what is scheduled next may go out with the workflow task."""
         size = _size(value.model_dump(mode="json", exclude_unset=True))
         if not self._line and self._fits(size):
             self._used += size

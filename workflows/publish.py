@@ -10,11 +10,13 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from temporalio import workflow
-from temporalio.common import SearchAttributeKey, SearchAttributeUpdate
+from temporalio.common import SearchAttributeKey, SearchAttributePair, SearchAttributeUpdate, TypedSearchAttributes
 
 from assent import protocol, visibility
+from assent.facts import children_of
 from assent.requirements import Requirement
 from assent.run import Run
+from assent.spending import BUDGETS_SINCE
 from assent.views import details, pending_memo
 
 _AGENT: Final = SearchAttributeKey.for_keyword(protocol.ATTRIBUTE_AGENT)
@@ -40,6 +42,8 @@ class Publisher:
             or run.requirements is not last.requirements
             or run.attempts is not last.attempts
             or run.grants is not last.grants
+            or run.agent != last.agent
+            or children_of(run) != children_of(last)
         )
 
     def show(self, run: Run) -> None:
@@ -56,12 +60,15 @@ class Publisher:
         """Publish what changed since the last time."""
         last, self._run = self._run, run
         self.show(run)
-        if run.status != last.status or _shown(run) != _shown(last):
+        if run.status != last.status or run.agent != last.agent or _shown(run) != _shown(last):
             self._upsert(run, last)
 
     def _upsert(self, run: Run, last: Run) -> None:
-        if run.pending or last.pending:
-            workflow.upsert_memo(_memo(run))
+        # Only the memo tells the nonce of what asks for more budget, also where the run ended in the same moment.
+        opened = run.requirements[len(last.requirements) :] if run.rules >= BUDGETS_SINCE else ()
+        unseen = [each for each in opened if each.kind == "budget"]
+        if run.pending or last.pending or unseen:
+            workflow.upsert_memo(_memo(run, [each for each in unseen if each.status != "pending"]))
         if run.attributes:
             workflow.upsert_search_attributes(_attributes(run, last))
 
@@ -71,12 +78,21 @@ def _shown(run: Run) -> list[tuple[str, int, list[str] | None]]:
     return [(each.id, len(each.votes), each.approvers) for each in run.pending]
 
 
-def _memo(run: Run) -> dict[str, object]:
-    entries = [entry.model_dump(mode="json", exclude_defaults=True) for entry in pending_memo(run.pending)]
+def attributes_at_start(request: protocol.RunRequest) -> TypedSearchAttributes:
+    """The search attributes of a run that is about to begin."""
+    pairs = [SearchAttributePair(_AGENT, request.agent), SearchAttributePair(_STATUS, "running")]
+    if request.requested_by:
+        pairs.append(SearchAttributePair(_REQUESTED_BY, visibility.keyword(request.requested_by)))
+    return TypedSearchAttributes(pairs)
+
+
+def _memo(run: Run, closed: Sequence[Requirement]) -> dict[str, object]:
+    shown = pending_memo([*closed, *run.pending])
+    entries = [entry.model_dump(mode="json", exclude_defaults=True) for entry in shown]
     memo: dict[str, object] = {protocol.MEMO_STATUS: run.status, protocol.MEMO_PENDING: entries}
     # Whoever starts a run may have put anything there; the inbox shows what the run itself was asked.
-    if workflow.memo().get(protocol.MEMO_REQUEST) != visibility.request_memo(run.request):
-        memo[protocol.MEMO_REQUEST] = visibility.request_memo(run.request)
+    if workflow.memo().get(protocol.MEMO_REQUEST) != (asked := visibility.request_memo(run.request, run.agent)):
+        memo[protocol.MEMO_REQUEST] = asked
     return memo
 
 
@@ -84,16 +100,16 @@ def _attributes(run: Run, last: Run) -> list[SearchAttributeUpdate[Any]]:
     updates: list[SearchAttributeUpdate[Any]] = [_STATUS.value_set(run.status)]
     if _shown(run) != _shown(last):
         updates += _waiting(run.pending)
-    return updates + (_request(run.request) if run.request else [])
+    return updates + (_request(run.request, run.caller.agent) if run.request else [])
 
 
-def _request(request: protocol.RunRequest) -> list[SearchAttributeUpdate[Any]]:
+def _request(request: protocol.RunRequest, agent: str) -> list[SearchAttributeUpdate[Any]]:
     """Who asked which agent, where it is not said yet, or was said otherwise by whoever started the run."""
     known = workflow.info().typed_search_attributes
     asker = visibility.keyword(request.requested_by) if request.requested_by else None
     updates: list[SearchAttributeUpdate[Any]] = []
-    if known.get(_AGENT) != request.agent:
-        updates.append(_AGENT.value_set(request.agent))
+    if known.get(_AGENT) != agent:
+        updates.append(_AGENT.value_set(agent))
     if known.get(_REQUESTED_BY) != asker:
         updates.append(_REQUESTED_BY.value_set(asker) if asker else _REQUESTED_BY.value_unset())
     return updates

@@ -14,7 +14,7 @@ from typer.core import TyperGroup
 
 from assent.audit import Audit
 from assent.bundling import check, export, recorded
-from assent.cli import audit_pages, exits
+from assent.cli import audit_pages, audit_tree, exits, verification_pages
 from assent.cli.context import AsJson, complain, emit, place_of, with_client
 from assent.console import field, make_console
 from assent.csv_records import rows
@@ -85,10 +85,16 @@ def records(
     ] = False,
     as_json: AsJson = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="The approvals as a table, a row each.")] = False,
+    tree: Annotated[
+        bool,
+        typer.Option("--tree", help="The runs below it too, of agents that it asked; --json is one document then."),
+    ] = False,
 ) -> int:
     """The records of a run: whole, as --json (one a line), or its approvals as --csv."""
     if as_json and as_csv:
         raise typer.BadParameter("--json and --csv are two ways to write it; give one")
+    if tree:
+        return _of_tree(context, run, files, verify=verify, written="json" if as_json else "csv" if as_csv else "page")
 
     async def work(read: _Read, run_id: str) -> int:
         verifier = Verifier(run_id) if verify else None
@@ -101,7 +107,7 @@ def records(
         elif as_json:
             _write_json(found, verification)
         else:
-            _print(found, verification)
+            _print(found, verification, place_of(context).program)
         return _judged(found, verification, quiet=not (as_json or as_csv))
 
     return _with_history(context, run, files, work)
@@ -144,8 +150,7 @@ def export_bundle(
             field(console, "chain head", told.chain_head)
             signed = f"by the key {signer.keyid}" if signer else "no; to sign it, give --key PRIVATE.pem"
             field(console, "signed", signed)
-        _complain(made.verification)
-        return exits.DONE if made.verification.ok else exits.NOT_TAKEN
+        return verification_pages.judged(made.verification)
 
     return _with_history(context, run, files, work)
 
@@ -172,14 +177,14 @@ def verify_bundle(
         )
     else:
         console = make_console()
-        audit_pages.print_bundle(console, report.checks)
+        verification_pages.print_bundle(console, report.checks)
         if verification is not None and report.ok and report.predicate is not None:
             executions = [each.execution_id for each in report.predicate.executions if not each.missing]
-            audit_pages.print_verification(console, verification, executions)
+            verification_pages.print_verification(console, verification, executions)
     if not report.ok:
         complain(f"{bundle}: NOT VERIFIED: it is not a bundle as it was exported")
     elif verification is not None:
-        _complain(verification)
+        verification_pages.judged(verification)
     return exits.DONE if found.ok else exits.NOT_TAKEN
 
 
@@ -197,6 +202,17 @@ def _with_history(
             return with_client(place_of(context), lambda client: work(client.run(run).audit, run))
         run_id = named_run(files, run)
         return asyncio.run(_on_files(files, run_id, work))
+    except HistoryError as error:
+        raise HistoryError(hinted(str(error), configured_codec())) from error
+
+
+def _of_tree(
+    context: typer.Context, run: str, files: Sequence[Path] | None, *, verify: bool, written: audit_tree.Written
+) -> int:
+    if not files and not run:
+        raise typer.BadParameter("name a RUN, or files with --file")
+    try:
+        return audit_tree.records_of_tree(context, run, files, verify=verify, written=written)
     except HistoryError as error:
         raise HistoryError(hinted(str(error), configured_codec())) from error
 
@@ -225,11 +241,11 @@ def _write_json(found: Audit, verification: Verification | None) -> None:
         emit({"record": "verification", **verification.model_dump(mode="json")})
 
 
-def _print(found: Audit, verification: Verification | None) -> None:
+def _print(found: Audit, verification: Verification | None, program: str) -> None:
     console = make_console()
-    audit_pages.print_audit(console, found)
+    audit_pages.print_audit(console, found, program)
     if verification is not None:
-        audit_pages.print_verification(console, verification, found.run.executions)
+        verification_pages.print_verification(console, verification, found.run.executions)
 
 
 def _judged(found: Audit, verification: Verification | None, *, quiet: bool) -> int:
@@ -238,10 +254,4 @@ def _judged(found: Audit, verification: Verification | None, *, quiet: bool) -> 
         if found.run.missing and not quiet:
             complain(f"INCOMPLETE: {len(found.run.missing)} executions of run {found.run.run_id!r} are gone")
         return exits.DONE
-    _complain(verification)
-    return exits.DONE if verification.ok else exits.NOT_TAKEN
-
-
-def _complain(verification: Verification) -> None:
-    if not (verification.ok and verification.complete):
-        complain(f"run {verification.run_id!r}: {audit_pages.verdict_of(verification)[0]}")
+    return verification_pages.judged(verification)

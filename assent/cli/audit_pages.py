@@ -1,4 +1,4 @@
-"""What `assent audit` prints: the run, each approval with all that was sent about it and what ran, and the checks."""
+"""What `assent audit` prints: the run, and each approval with all that was sent about it and what ran."""
 
 from __future__ import annotations
 
@@ -11,14 +11,25 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from assent.audit import ApprovalRecord, Audit, CallRecord, Citation, Digested, GrantRecord, RunRecord, Sent, ToolRun
-from assent.bundle_check import Check as BundleCheck
+from assent.audit import (
+    ApprovalRecord,
+    Audit,
+    CallRecord,
+    ChildRecord,
+    Citation,
+    Digested,
+    GrantRecord,
+    HandoffRecord,
+    RunRecord,
+    Sent,
+    ToolRun,
+)
+from assent.commands import audit_command
 from assent.console import LABEL, NARROWEST, fit, moment, named, print_given, quoted
 from assent.facts import grant_words
 from assent.protocol import Gate
 from assent.records import is_recorded
 from assent.render import bounded, one_line, plain
-from assent.verdicts import Check, Verification
 
 CALL: Final = 16
 """Columns that a call must at least have."""
@@ -26,7 +37,7 @@ CONTENT: Final = 500
 """Characters of a message that could not be placed that are shown."""
 ALL: Final = "(shortened here; whole in the history: temporal workflow show --output json)"
 _COUNTED: Final = frozenset({"approved", "rejected", "executed", "failed", "recorded"})
-_STYLES: Final = {
+STYLES: Final = {
     "completed": "bold green", "approved": "bold", "executed": "", "failed": "red", "rejected": "bold", "lost": "red",
     "cancelled": "red", "terminated": "red", "timed out": "red", "expired": "red", "refused": "yellow", "ok": "green",
     "incomplete": "bold red", "differs": "bold red", "unverified": "yellow", "waiting": "bold yellow",
@@ -40,6 +51,7 @@ class Page:
 
     console: Console
     executions: Sequence[str] = field(default_factory=tuple)
+    program: str = "assent"
 
     def say(self, label: str, *parts: str, style: str = "") -> None:
         """A line of Assent's own words; where the parts do not fit into one, they go on in the next."""
@@ -57,6 +69,10 @@ class Page:
         for number, line in enumerate(lines):
             head = f"{'' if number else label:<{LABEL}}"
             self.console.print(Text.assemble((head, label_style), (line, style)), soft_wrap=True)
+
+    def command(self, label: str, text: str) -> None:
+        """A command, in one line whatever the width, so that it can be copied."""
+        self._lines(label, [text], "")
 
     def quote(self, label: str, text: str) -> None:
         """Text of somebody else's making."""
@@ -81,9 +97,12 @@ class Page:
         return f"{self.executions.index(event.execution_id) + 1 if known else '?'}:{event.event_id}"
 
 
-def print_audit(console: Console, audit: Audit) -> None:
-    """The whole audit: the run, its approvals in order, grants, messages about nothing, calls that needed nobody."""
-    page = Page(console, audit.run.executions)
+def print_audit(console: Console, audit: Audit, program: str = "assent") -> None:
+    """The whole audit: the run, its approvals in order, grants, messages about nothing, calls that needed nobody.
+
+    *program* begins the commands that audit the runs above and below.
+    """
+    page = Page(console, audit.run.executions, program)
     _print_run(page, audit.run)
     shown = [record for record in audit.approvals if is_recorded(record)]
     if not shown:
@@ -95,6 +114,9 @@ def print_audit(console: Console, audit: Audit) -> None:
     for grant in audit.grants:
         console.print()
         _print_grant(page, grant)
+    for handoff in audit.handoffs:
+        console.print()
+        _print_handoff(page, handoff)
     if audit.messages:
         console.print()
         for message in audit.messages:
@@ -123,8 +145,12 @@ def _filled(parts: Iterable[str], joint: str, width: int) -> Iterator[str]:
 
 def _print_run(page: Page, run: RunRecord) -> None:
     page.say("run", one_line(run.run_id), style="bold")
-    page.say("status", run.status, style=_STYLES.get(run.status, "bold yellow"))
+    page.say("status", run.status, style=STYLES.get(run.status, "bold yellow"))
     versions = [f"version {one_line(each)}" for each in run.agent_versions]
+    for each in run.parents:
+        page.command(
+            "above", f"{named(each.agent)} calls {named(each.tool)}: {audit_command(page.program, each.run_id)}"
+        )
     page.say("agent", named(run.agent), *versions, *(f"policy {one_line(each)}" for each in run.policy_versions))
     if run.models:
         page.say("model", *map(named, run.models))
@@ -174,7 +200,7 @@ def _print_approval(page: Page, record: ApprovalRecord) -> None:
     title = Text.assemble(
         (f"{record.short_id:<{LABEL}}", "bold"), (one_line(record.tool_name), "bold"), f": {record.kind}, "
     )
-    title.append(record.status, style=_STYLES.get(record.status, ""))
+    title.append(record.status, style=STYLES.get(record.status, ""))
     page.console.print(title, soft_wrap=True)
     page.say("id", record.id)
     plainly = _PLAINLY.get(record.kind, "a plain confirmation")
@@ -292,8 +318,30 @@ def _print_tool_run(page: Page, run: ToolRun) -> None:
     page.say("ran", f"{when}{run.outcome}", attempts, *took, *worker, *build, page.cited(run.events))
     if run.last_failure:
         page.quote("before", run.last_failure)
+    if run.child is not None:
+        _print_child(page, run.child)
     if run.result is not None:
         page.digest(run.outcome, run.result)
+
+
+def _print_child(page: Page, child: ChildRecord) -> None:
+    """Which agent answered a call, in a run that has an audit of its own."""
+    usage = child.usage
+    used = f"{usage.input_tokens:,} tokens in, {usage.output_tokens:,} out" if usage.requests else "no usage known"
+    page.say("agent", f"{named(child.agent)} {child.outcome}", used, page.cited(child.events))
+    if child.run_id is not None:
+        page.command("below", audit_command(page.program, child.run_id))
+
+
+def _print_handoff(page: Page, handoff: HandoffRecord) -> None:
+    """That another agent took the conversation over, by which call, and what ended with that."""
+    page.say("handoff", f"from {named(handoff.from_agent)} to {named(handoff.to_agent)}", style="bold")
+    when = f"took effect {moment(handoff.at)}" if handoff.at is not None else "never took effect: the run ended first"
+    call = f"in turn {handoff.turn}", f"by call {named(handoff.call_id)} of {named(handoff.tool)}"
+    page.say("", f"said {moment(handoff.said_at)}", *call, when, page.cited(handoff.events))
+    page.say("bounded by", f"policy {one_line(handoff.bounded_by)}" if handoff.bounded_by else "no policy but its own")
+    if handoff.grants:
+        page.say("ended", *(f"grant {each[:8]}" for each in handoff.grants))
 
 
 def _when(run: ToolRun) -> str:
@@ -320,6 +368,9 @@ def _print_call(page: Page, call: CallRecord) -> None:
     tail = f" → {came} (turn {call.turn}, {page.cited([*call.events, *ends])})"
     text = fit(f"{one_line(call.tool)}({one_line(call.arguments)})", max(room - cell_len(tail), CALL))
     page.console.print(f"{'':<{LABEL}}{text}{tail}", soft_wrap=True)
+    for run in call.runs:
+        if run.child is not None:
+            _print_child(page, run.child)
 
 
 def _came(run: ToolRun) -> str:
@@ -334,56 +385,9 @@ def _print_grant(page: Page, grant: GrantRecord) -> None:
     used = ", ".join(each[:8] for each in grant.approvals)
     page.say("uses", f"{grant.used}{f': it let {used} through' if used else ''}")
     if grant.revoked_at is not None:
-        page.say("revoked", f"{moment(grant.revoked_at)} by {named(grant.revoked_by)}")
+        by = f" by {named(grant.revoked_by)}" if grant.revoked_by is not None else ", by nobody"
+        page.say("revoked" if grant.revoked_by is not None else "ended", f"{moment(grant.revoked_at)}{by}")
     if grant.reason:
         page.quote("why", grant.reason)
     for sent in grant.decisions:
         _print_sent(page, sent)
-
-
-# -- the checks -------------------------------------------------------------------------------------------------------
-
-
-def print_verification(console: Console, found: Verification, executions: Sequence[str]) -> None:
-    """Each check, what it found, the head of the chain, and what no check can show."""
-    page = Page(console, executions)
-    console.print()
-    for check in found.checks:
-        _print_check(page, check)
-    page.say("chain head", found.head, f"over {found.events:,} events")
-    for number, words in enumerate(found.not_proven):
-        page.prose("not proven" if not number else "", f"- {words}")
-    verdict, style = verdict_of(found)
-    page.prose("verdict", verdict, style=style)
-
-
-def verdict_of(found: Verification) -> tuple[str, str]:
-    """What all checks came to, in one line, and how it is printed."""
-    failed = [check.name for check in found.checks if check.verdict in {"failed", "differs"}]
-    lack = "" if found.complete else "INCOMPLETE: a part of the history is missing, so what happened there is not known"
-    if not found.ok:
-        return f"NOT VERIFIED: {', '.join(failed)}{f'; {lack}' if lack else ''}", "bold red"
-    if lack:
-        return f"{lack}; what is left passes the checks", "bold red"
-    return "every check passed, as far as a history can show", "bold green"
-
-
-def _print_check(page: Page, check: Check) -> None:
-    said = check.verdict if check.verdict in {"ok", "unverified"} else check.verdict.upper()
-    style = _STYLES.get(check.verdict, "") if check.verdict != "failed" else "bold red"
-    page.prose(said, f"{check.name}: {check.text} ({check.looked_at:,})", label_style=style)
-    for problem in check.problems:
-        events = f" ({page.cited(problem.events)})" if problem.events else ""
-        page.quote("", f"{problem.text}{events}")
-    if check.more:
-        page.say("", f"and {check.more:,} more")
-
-
-def print_bundle(console: Console, checks: Sequence[BundleCheck]) -> None:
-    """The checks of a bundle, one line each."""
-    words = {True: ("ok", "green"), False: ("FAILED", "bold red"), None: ("unchecked", "yellow")}
-    for check in checks:
-        said, style = words[check.ok]
-        console.print(
-            Text.assemble((f"{said:<{LABEL}}", style), one_line(f"{check.name}: {check.detail}")), soft_wrap=True
-        )

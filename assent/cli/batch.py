@@ -10,7 +10,7 @@ from pydantic import JsonValue
 from temporalio.service import RPCError
 
 from assent.client import AgentClient
-from assent.decisions import Outcome, Signal, decide, locate
+from assent.decisions import Outcome, Signal, decide, located
 from assent.errors import AssentError, RequirementNotFoundError, RunNotFoundError
 from assent.handle import RunHandle
 from assent.requirements import Requirement, RunState
@@ -23,7 +23,7 @@ Unsaid = AssentError | RPCError
 _T = TypeVar("_T")
 
 
-async def located(client: AgentClient, calls: Sequence[tuple[str, str]]) -> list[Named]:
+async def all_located(client: AgentClient, calls: Sequence[tuple[str, str]], signal: Signal) -> list[Named]:
     """The calls that are named, each once.
 
     Raises:
@@ -37,15 +37,15 @@ async def located(client: AgentClient, calls: Sequence[tuple[str, str]]) -> list
     found: dict[tuple[str, str], Named] = {}
     wrong: dict[str, None] = {}
     for run_id, call in calls:
-        state = states[run_id]
+        run, state = client.run(run_id), states[run_id]
         try:
             if isinstance(state, RunNotFoundError):
                 raise state
-            requirement = locate(state, call)
+            requirement = await located(run, call, signal, state)
         except (RunNotFoundError, RequirementNotFoundError) as error:
             wrong[str(error)] = None
         else:
-            found[run_id, requirement.id] = (client.run(run_id), requirement)
+            found[run_id, requirement.id] = (run, requirement)
     if wrong:
         message = f"nothing was sent: {'; '.join(wrong)}"
         raise RequirementNotFoundError(message)

@@ -11,7 +11,7 @@ from pydantic import JsonValue
 from assent import protocol
 from assent.approvals import edited_text
 from assent.cli import exits
-from assent.cli.batch import Unsaid, decided, located
+from assent.cli.batch import Unsaid, all_located, decided
 from assent.cli.context import (
     AsJson,
     By,
@@ -29,7 +29,7 @@ from assent.cli.values import calls_of, json_object, json_value, seconds_of
 from assent.client import AgentClient
 from assent.commands import show_command, typed
 from assent.console import field, make_console, quoted
-from assent.decisions import Outcome, Signal, as_read, decide, locate, locate_grant, revoke
+from assent.decisions import Outcome, Signal, as_read, decide, locate_grant, located, revoke
 from assent.errors import MessageError
 from assent.facts import grant_words
 from assent.render import one_line, plain
@@ -203,7 +203,7 @@ def _decide(
     async def one(client: AgentClient) -> int:
         [(run_id, call)] = calls
         run = client.run(run_id)
-        requirement = locate(await run.state(), call)
+        requirement = await located(run, call, signal)
         outcome = await decide(run, requirement, signal, body)
         _answer(outcome, place, as_json=as_json)
         if outcome.taken and not as_json:
@@ -212,7 +212,7 @@ def _decide(
 
     async def several(client: AgentClient) -> int:
         as_read(signal, body)  # What cannot be sent to one can be sent to none.
-        named = await located(client, calls)
+        named = await all_located(client, calls, signal)
         if not as_json:
             for run, requirement in named:
                 _show(run.id, requirement)

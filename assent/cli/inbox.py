@@ -43,6 +43,9 @@ def pending(
     due_within: Annotated[
         str | None, typer.Option(metavar=_TIME, help="Only what has a deadline so near, or past.")
     ] = None,
+    tree: Annotated[
+        str | None, typer.Option(metavar="RUN", help="Only what waits in this run, and in the runs below it.")
+    ] = None,
     sort: Annotated[Sort, typer.Option(help="Oldest first, or soonest deadline first.")] = "age",
     limit: Annotated[
         int | None,
@@ -59,6 +62,7 @@ def pending(
 ) -> int:  # fmt: skip
     """What waits for a person, over all runs. Works with every worker stopped."""
     filters: Filters = {"agent": agent, "tool": tool, "requested_by": asked_by, "kind": kind, "approver": approver}
+    filters["tree"] = tree
     filters["older_than"] = _length("--older-than", older_than)
     filters["due_within"] = _length("--due-within", due_within)
     paged = limit is not None or page_token is not None
@@ -69,7 +73,8 @@ def pending(
     if paged:
         options = {
             "--agent": agent, "--tool": tool, "--asked-by": asked_by, "--kind": kind, "--approver": approver,
-            "--older-than": older_than, "--due-within": due_within, "--sort": None if sort == "age" else sort,
+            "--older-than": older_than, "--due-within": due_within, "--tree": tree,
+            "--sort": None if sort == "age" else sort,
         }  # fmt: skip
         command = f"{place.program} pending {_typed(options)}--limit {limit or PAGE} --page-token"
         return with_client(

@@ -11,6 +11,8 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
+from assent.budget import Budget
+from assent.cli import trees
 from assent.console import (
     LABEL,
     age,
@@ -26,7 +28,7 @@ from assent.console import (
     print_words,
     quoted,
 )
-from assent.facts import model_words, ran_before
+from assent.facts import model_words, path_text, ran_before
 from assent.filters import Change, Sort, calls
 from assent.paging import PendingPage
 from assent.progress import Progress, told
@@ -35,6 +37,7 @@ from assent.records import PendingRun
 from assent.render import one_line
 from assent.requirements import PendingRequirement, RunState
 from assent.run import Run
+from assent.tree import Branch
 
 HEADINGS: Final = ("ID", "AGE", "RUN", "AGENT", "TOOL", "KIND", "ASKED BY", "ARGUMENTS")
 GAP: Final = 2
@@ -135,12 +138,14 @@ def pending_document(runs: Sequence[PendingRun], sort: Sort = "age") -> list[dic
 
 def call_document(run: PendingRun, each: PendingRequirement) -> dict[str, JsonValue]:
     """One call that waits, and which run it is of."""
-    return {"run_id": run.run_id, "agent": run.agent, "requested_by": run.requested_by, **each.model_dump(mode="json")}
+    above: list[JsonValue] = [each.model_dump(mode="json") for each in run.parents]
+    known: dict[str, JsonValue] = {"run_id": run.run_id, "agent": run.agent, "parents": above}
+    return {**known, "requested_by": run.requested_by, **each.model_dump(mode="json")}
 
 
 def _cells(run: PendingRun, each: PendingRequirement) -> tuple[str, ...]:
     asker = named(run.requested_by) if run.requested_by else "-"
-    parts = (each.id[:8], age(each.created_at), run.run_id, run.agent, each.tool, each.kind, asker)
+    parts = (each.id[:8], age(each.created_at), run.run_id, path_text(run.path), each.tool, each.kind, asker)
     return tuple(one_line(part) for part in parts)
 
 
@@ -179,10 +184,19 @@ def _print_card(console: Console, run: PendingRun, each: PendingRequirement, pro
 
 
 def print_state(
-    console: Console, state: RunState, progress: Progress | None, program: str, run: Run | None = None
+    console: Console,
+    state: RunState,
+    progress: Progress | None,
+    program: str,
+    run: Run | None = None,
+    below: Sequence[Branch] = (),
 ) -> None:
-    """One run, whole; with *run*, also what ran before what waits, and last the model's own words."""
+    """One run, whole, with what waits in those *below*.
+
+    With *run*, also what ran before what waits, and last the model's own words.
+    """
     _print_head(console, state, progress)
+    trees.print_above(console, state, program)
     for text in told(progress) if progress else ():
         field(console, "now", text, style="yellow")
     if state.is_idle:
@@ -190,6 +204,7 @@ def print_state(
     for requirement in state.requirements:
         console.print()
         print_requirement(console, state, requirement, program if not state.is_finished else None)
+    trees.print_below(console, below, program)
     if state.grants:
         console.print()
         print_grants(console, state, program)
@@ -208,15 +223,24 @@ def print_state(
         quoted(console, "error", state.error)
 
 
-def state_document(state: RunState, progress: Progress | None) -> dict[str, JsonValue]:
-    """One run as JSON: its state, and under `progress` what holds it up while it has not ended."""
+def _bounds(budget: Budget) -> str:
+    bounds = [
+        f"{name.removeprefix('max_').replace('_', ' ')} {value:,.6f}".rstrip("0").rstrip(".")
+        for name, value in budget.bounds.items()
+    ]
+    then = "asks for more" if budget.on_reached == "ask" else "ends"
+    return f"{', '.join(bounds)}; then the run {then}"
+
+
+def state_document(state: RunState, progress: Progress | None, below: Sequence[Branch] = ()) -> dict[str, JsonValue]:
+    """One run as JSON: its state, under `progress` what holds it up while it has not ended, and the runs `below`."""
     held = None if progress is None else progress.model_dump(mode="json")
-    return {**state.model_dump(mode="json"), "progress": held}
+    return {**state.model_dump(mode="json"), "progress": held, "below": trees.documents(below)}
 
 
 def _print_head(console: Console, state: RunState, progress: Progress | None) -> None:
     field(console, "run", one_line(state.id) or "", style="bold")
-    field(console, "status", _status(state))
+    field(console, "status", trees.status(state))
     agent = state.agent or (progress.agent if progress else None)
     asker = state.requested_by or (progress.requested_by if progress else None)
     field(console, "agent", f"{named(agent) if agent else 'unknown'}, asked by {named(asker)}")
@@ -225,14 +249,5 @@ def _print_head(console: Console, state: RunState, progress: Progress | None) ->
     usage = state.usage
     asked = f"{state.turns} turn{'s' * (state.turns != 1)}, {usage.requests} request{'s' * (usage.requests != 1)}"
     field(console, "usage", f"{asked}, {usage.input_tokens} tokens in, {usage.output_tokens} out")
-
-
-def _status(state: RunState) -> str:
-    if state.is_idle:
-        return "idle: waits for the next message"
-    waiting = len(state.active_requirements)
-    if state.is_finished or not waiting:
-        return state.status
-    calls = "1 call waits" if waiting == 1 else f"{waiting} calls wait"
-    more = f", {state.running} under way" if state.running else ""
-    return f"{state.status}: {calls} for a person{more}"
+    if state.budget is not None:
+        field(console, "budget", _bounds(state.budget))

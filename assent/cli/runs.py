@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from collections.abc import Mapping
+from typing import Annotated, Final, Literal
 
 import typer
+from pydantic import ValidationError
 
 from assent import protocol
+from assent.budget import BOUNDS, Budget
 from assent.cli import exits, pages
 from assent.cli.context import AsJson, RunId, complain, emit, place_of, with_client
+from assent.cli.values import seconds_of
 from assent.cli.watching import watch_run
 from assent.client import AgentClient
 from assent.console import field, make_console
 from assent.decisions import fold
+from assent.errors import MessageError
 from assent.policy import PermissionPolicy
 from assent.progress import progress_of
+from assent.render import one_line
 from assent.starting import exists
 
 _ATTRIBUTES: Final = (
@@ -24,6 +30,14 @@ _ATTRIBUTES: Final = (
     protocol.ATTRIBUTE_WAITING_ON,
     protocol.ATTRIBUTE_REQUESTED_BY,
 )
+_OPTIONS: Final = {
+    "max_tokens": "--max-tokens",
+    "max_model_calls": "--max-model-calls",
+    "max_cost": "--max-cost",
+    "max_seconds": "--max-time",
+    "on_reached": "--on-budget",
+    "approvers": "--budget-approver",
+}
 
 
 def start(
@@ -35,6 +49,18 @@ def start(
     run_id: Annotated[str | None, typer.Option("--id", metavar="ID", help="The run's id; once for each id.")] = None,
     max_turns: Annotated[int | None, typer.Option(metavar="N", min=1, help="At most so many turns.")] = None,
     max_tool_calls: Annotated[int | None, typer.Option(metavar="N", min=0, help="At most so many tool calls.")] = None,
+    max_tokens: Annotated[int | None, typer.Option(metavar="N", help="Ask for more, or end, after so many.")] = None,
+    max_model_calls: Annotated[int | None, typer.Option(metavar="N", help="The same, in model calls.")] = None,
+    max_cost: Annotated[
+        float | None, typer.Option(metavar="X", help="The same, in money: the worker's prices.")
+    ] = None,
+    max_time: Annotated[str | None, typer.Option(metavar="TIME", help="The same, as in 30m, 2h or 7d.")] = None,
+    on_budget: Annotated[
+        Literal["ask", "end"] | None, typer.Option(help="What it does once one of these four is reached; ask.")
+    ] = None,
+    budget_approver: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Who may give more; again for each.", show_default=False)
+    ] = None,
     policy: Annotated[
         str | None, typer.Option(metavar="FILE.toml", help="Rules besides the agent's own; the stricter hold.")
     ] = None,
@@ -52,10 +78,18 @@ def start(
 ) -> int:
     """Start a run of an agent. With an id that a run has already, nothing is started and that run is meant.
 
-    --max-turns, --max-tool-calls and --policy can only tighten what the agent has of its own. A --conversation goes on
-    with `assent send-message`, and ends with `assent close`.
+    Each --max and --policy can only tighten what the agent has of its own. A --conversation goes on with
+    `assent send-message`, and ends with `assent close`.
     """
     place = place_of(context)
+    seconds = None if max_time is None else seconds_of("--max-time", max_time)
+    bounds = {
+        "max_tokens": max_tokens,
+        "max_model_calls": max_model_calls,
+        "max_cost": max_cost,
+        "max_seconds": seconds,
+    }
+    budget = _budget({**bounds, "on_reached": on_budget, "approvers": budget_approver or None})
     rules = None if policy is None else PermissionPolicy.from_file(policy)
 
     async def work(client: AgentClient) -> int:
@@ -70,6 +104,7 @@ def start(
             policy=rules,
             priority=priority,
             conversation=conversation,
+            budget=budget,
         )
         if as_json:
             emit({"run_id": run.id, "started": not known})
@@ -85,37 +120,67 @@ def start(
     return with_client(place, work)
 
 
+def _budget(fields: Mapping[str, object]) -> Budget | None:
+    """The budget of a run; None where no option gives one.
+
+    Raises:
+        MessageError: an option does not fit, or there is nothing to ask about.
+    """
+    given = {name: value for name, value in fields.items() if value is not None}
+    if not given:
+        return None
+    try:
+        budget = Budget.model_validate(given)
+    except ValidationError as error:
+        message = "; ".join(f"{_OPTIONS[str(each['loc'][0])]}: {each['msg']}" for each in error.errors())
+        raise MessageError(message) from None
+    if not budget.bounds:
+        needed = ", ".join(_OPTIONS[each] for each in BOUNDS)
+        message = f"{_OPTIONS[next(iter(given))]} is about a budget; give one of {needed}"
+        raise MessageError(message)
+    if not all(map(str.strip, budget.approvers or ())):
+        message = "--budget-approver: the name is empty"
+        raise MessageError(message)
+    return budget
+
+
 def show(context: typer.Context, run: RunId, *, as_json: AsJson = False) -> int:
     """Everything about one run: what waits, what was decided, what did not count. Needs no worker."""
     place = place_of(context)
 
     async def work(client: AgentClient) -> int:
         handle = client.run(run)
-        state = await handle.state()
+        tree = await handle.tree()
+        state = tree.state
         progress = None if state.is_finished else await progress_of(handle)
         if as_json:
-            emit(pages.state_document(state, progress))
+            emit(pages.state_document(state, progress, tree.below))
         else:
-            pages.print_state(make_console(), state, progress, place.program, await fold(handle))
+            pages.print_state(make_console(), state, progress, place.program, await fold(handle), tree.below)
         return exits.DONE
 
     return with_client(place, work)
 
 
 def cancel(context: typer.Context, run: RunId, *, as_json: AsJson = False) -> int:
-    """Cancel a run: what waits is cancelled, and nothing starts after."""
+    """Cancel a run, and the runs below it: what waits is cancelled, and nothing starts after."""
 
     async def work(client: AgentClient) -> int:
         handle = client.run(run)
-        state = await handle.state()
+        tree = await handle.tree()
+        state = tree.state
         if state.is_finished:  # the server takes a cancellation of a run that has ended, and does nothing
             complain(f"run {run!r} has ended already: {state.status}; there is nothing to cancel")
             return exits.NOT_TAKEN
         await handle.cancel()
+        below = [each.state.id for each in tree.runs()][1:]
         if as_json:
-            emit({"run_id": run, "status": "requested"})
+            emit({"run_id": run, "status": "requested", "below": below})
         else:
-            field(make_console(), "requested", "its worker cancels it, as soon as one runs")
+            console = make_console()
+            field(console, "requested", "its worker cancels it, as soon as one runs")
+            for each in below:
+                field(console, "with it", f"run {one_line(each)}, which is below it")
         return exits.DONE
 
     return with_client(place_of(context), work)

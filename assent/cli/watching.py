@@ -22,6 +22,7 @@ from assent.requirements import RunState
 from assent.terminal import can_ask, follow
 from assent.watching import RunEvent
 from assent.watching_all import AT_ONCE, Told
+from assent.watching_tree import TreeWatcher
 
 ID_SHOWN: Final = 40
 """Columns of a run's id before its events."""
@@ -37,7 +38,10 @@ def watch(
     at_once: Annotated[int, typer.Option(min=1, metavar="N", help="With --all: follow so many at once.")] = AT_ONCE,
     as_json: AsJson = False,
 ) -> int:
-    """What happens in a run, from its beginning to its end, as it happens; or, with --all, in all runs."""
+    """What happens in a run, from its beginning to its end, as it happens; or, with --all, in all runs.
+
+    What happens in the runs below it, of agents that work for it, is told too: each line begins with the path to it.
+    """
     place = place_of(context)
     if all_runs == (run is not None) or (not all_runs and (agent is not None or from_start)):
         message = "name one run: assent watch RUN; or all: assent watch --all [--agent A] [--from-start]"
@@ -67,8 +71,9 @@ async def watch_run(
         ask = approver is not None and bool(approver.strip()) and can_ask()
         says = speaker if speaker is not None and speaker.strip() and can_ask() else None
         return _end_of(await follow(run, approver=approver or "", ask=ask, speaker=says, program=program))
-    async for event in run.watch():
-        emit(event.model_dump(mode="json"))
+    async with aclosing(TreeWatcher(run, run.other, complain).events()) as told:
+        async for path, run_id, event in told:
+            emit({"run_id": run_id, "path": list(path), **event.model_dump(mode="json")})
     return _end_of(await run.state())
 
 

@@ -53,15 +53,17 @@ ROUNDS: Final = 100
 async def drive(run: RunHandle, rule: Callable[[Requirement], Ruling], *, by: str = "approver") -> RunState:
     """Decide everything that *run* waits for, as *rule* says and in the name of *by*, until it has ended or is idle.
 
+    What waits in runs below it is decided there.
+
     Raises:
         DecisionError: a decision did not count, or the run waits for a hundredth time.
     """
     for _ in range(ROUNDS):
         state = await run.until_paused()
-        if not state.is_paused:
+        if state.is_finished or state.is_idle:
             return state
-        for requirement in state.active_requirements:
-            _check(await _decide(run, requirement, rule(requirement), by))
+        for where, requirement, _ in await run.waiting():
+            _check(await _decide(where, requirement, rule(requirement), by))
     message = f"run {run.id!r} still waits after {ROUNDS} rounds of decisions"
     raise DecisionError(message)
 

@@ -52,6 +52,15 @@ PROGRAMS = {
         "410: the conversation 'chat-1' has ended; begin another, under another id",
         "Audited: ",
     ),
+    "team.py": (
+        "nothing waits in desk-",
+        "desk > accounts: delete_user_data",
+        "refused: 'alice' asked for this run and may not approve in it",
+        "billing waits: ",
+        "The run completes: Deleted, and refunded 990 cents of order-7.",
+        "6 model calls, those of the run below included",
+        "every check passed",
+    ),
     "confirm_terminal.py": (
         "There is no terminal to ask at",
         "Rejected: not during business hours",

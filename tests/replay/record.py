@@ -29,7 +29,7 @@ from assent.testing import (
     record,
     says,
 )
-from tests.replay import long, talks, waits
+from tests.replay import budgets, long, models, talks, teams, waits
 from tests.replay import tools as decided
 from tests.support import tools
 
@@ -253,6 +253,12 @@ async def record_waits(running: Environment) -> None:
         waits.UPGRADED: waits.tell_of_an_upgrade,
         talks.NAMES: talks.tell_of_conversations,
         long.NAMES: long.tell_of_summaries,
+        budgets.NAMES: budgets.tell_of_budgets,
+        (budgets.TIME,): budgets.tell_of_time,
+        models.NAMES: models.tell_of_model_queues,
+        (*teams.TEAMS, *teams.CHILDREN.values()): teams.tell_of_teams,
+        (teams.GATED,): teams.tell_of_a_gated_agent,
+        teams.HANDED: teams.tell_of_handoffs,
     }
     for name in waits.WAITS:
         if not (FOLDER / f"{name}.json").exists():

@@ -14,7 +14,7 @@ from temporalio.workflow import NondeterminismError
 from assent.conversation import Conversation
 from assent.history import fold
 from assent.testing import check_replay
-from tests.replay import long, talks, waits
+from tests.replay import budgets, long, models, talks, teams, waits
 from tests.replay.commands import given, written
 from tests.replay.record import CONTINUED, DECIDED, DEPLOYED, FOLDER, STORIES
 
@@ -27,19 +27,33 @@ WAITING = (
     "filling-in",
     "outcome-unknown",
     "upgrading",
+    "waiting-for-budget",
+    budgets.TIME,
+    "asking-an-agent-below",
+    teams.GATED,
+    "handing-over",
     *waits.NAMES,
 )
-RUNNING = ("waiting-for-the-model", "waiting-for-a-tool", "summarising", waits.POSTPONED)
+RUNNING = (
+    "waiting-for-the-model",
+    "waiting-for-a-tool",
+    "summarising",
+    "asking-an-agent",
+    models.NAMES[1],
+    waits.POSTPONED,
+)
 ENDS = {
     **dict.fromkeys(WAITING, "waiting"),
     **dict.fromkeys(RUNNING, "running"),
     "conversing": "idle",
+    "handed-over": "idle",
     "cancelled": "cancelled",
     "provider-refused": "failed",
     "upgraded": "completed",
 }
 TASK_COMPLETED = EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED
 GOES_ON = {name: names[1] for names in (CONTINUED, waits.UPGRADED) for name in names}
+ABOVE = {below: name for name, below in teams.CHILDREN.items()}
 
 
 def test_there_is_a_history_of_every_story() -> None:
@@ -51,6 +65,9 @@ def test_there_is_a_history_of_every_story() -> None:
         *waits.NAMES,
         *talks.NAMES,
         *long.NAMES,
+        *budgets.NAMES,
+        budgets.TIME,
+        *models.NAMES,
     }
 
 
@@ -64,7 +81,9 @@ def test_the_history_folds(path: Path) -> None:
     history = WorkflowHistory.from_json("folded", path.read_text())
     run = fold(history.events)
     assert run.request is not None
-    assert run.id == f"recorded-{GOES_ON.get(path.stem, path.stem)}"
+    above = ABOVE.get(path.stem, GOES_ON.get(path.stem, path.stem))
+    own, _, below = run.id.partition(".")
+    assert (own, below[:7]) == (f"recorded-{above}", "writer-" if path.stem in ABOVE else "")
     assert Conversation().append(run.conversation.items).digest == run.conversation.digest
     assert run.status == ENDS.get(path.stem, "completed")
 

@@ -16,12 +16,13 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant
 from assent.approvals import fold_name
 from assent.attempts import KEPT
 from assent.authorization import refusal
-from assent.deadlines import REMINDERS
+from assent.deadlines import REMINDERS, later
 from assent.digest import parse_arguments, requirement_id
 from assent.events import (
     CallModel,
     CheckAnswered,
     CheckCall,
+    Command,
     Complete,
     Event,
     ModelAnswered,
@@ -102,10 +103,13 @@ class Promises(RuleBasedStateMachine):
         due = before.wake_at is not None and before.wake_at <= self.play.at
         if returns is not None:
             self.under_way.discard((before.turn, returns))
+        given = len(self.play.commands)
         step = happen()
+        commands = self.play.commands[given:]
         self.nothing_is_undone(before, step)
         self.answered(before, step, by)
-        for command in step.commands:
+        self.happened(before, commands)
+        for command in commands:
             if isinstance(command, CallModel):
                 self.model_is_called(command)
                 assert due or not self.run_now.queued, "the model reads what was queued"
@@ -120,6 +124,9 @@ class Promises(RuleBasedStateMachine):
             answered = last.number if isinstance(last, CheckAnswered) and step.result is not None else 0
             self.not_counted += len({each.number for each in before.checks} - {answered})
         return step
+
+    def happened(self, before: Run, commands: list[Command]) -> None:
+        """For promises about more than one command: the run before, and all the commands of the event, in order."""
 
     def nothing_is_undone(self, before: Run, step: Step) -> None:
         """What has ended stays so: the run, a requirement, an execution."""
@@ -249,7 +256,7 @@ class Promises(RuleBasedStateMachine):
             assert found.kind in {"external", "outcome"}, "only these take a result"
         if result.status not in {"approved", "recorded"}:
             return
-        assert found.kind in {"confirmation", "outcome", "input"}
+        assert found.kind in {"confirmation", "outcome", "input", "budget"}
         voters = self.voters.setdefault(found.id, set())
         assert person not in voters, "one person is one vote"
         request = self.run_now.request
@@ -277,7 +284,8 @@ class Promises(RuleBasedStateMachine):
         assert list(conversation.items) == self.rebuilt
         assert conversation.digest == digest_of(self.rebuilt)
         if not self.run_now.ended:
-            words = [item for item in (*conversation.items, *self.run_now.queued) if item.get("role") == "user"]
+            known = (*conversation.items, *(self.run_now.held or ()), *self.run_now.queued)
+            words = [item for item in known if item.get("role") == "user"]
             assert sorted(str(item["content"]) for item in words) == sorted(self.said), "no message is lost"
 
     @invariant()
@@ -289,6 +297,12 @@ class Promises(RuleBasedStateMachine):
             assert len(self.play.asked) - answered == int(run.model_running)
             assert not (run.model_running and any(call.running for call in run.calls))
         assert run.turn == len(self.play.asked) <= run.max_turns <= MAX_TURNS
+
+    @invariant()
+    def what_waits_is_of_the_newest_turn(self) -> None:
+        """That is where it is looked for."""
+        waiting = [each for each in self.run_now.requirements if each.status == "pending"]
+        assert self.run_now.pending == waiting
 
     @invariant()
     def waiting_says_that_nothing_moves(self) -> None:
@@ -314,8 +328,13 @@ class Promises(RuleBasedStateMachine):
             due += [each.expires_at] if each.expires_at is not None else []
             due += [each.remind_at] if each.remind_at is not None and each.reminders < REMINDERS else []
             due += [step.at for step in each.escalations[each.escalated :]]
+        if run.budget is not None and run.budget.max_seconds is not None and run.started_at is not None:
+            asking = any(each.kind == "budget" for each in run.pending)
+            due += [] if asking else [later(run.started_at, run.budget.max_seconds)]
         assert run.wake_at == min(due, default=None) == self.timer
-        assert run.wake_at is None or run.wake_at > self.last_at
+        if not (run.turn == 1 and isinstance(self.play.events[-1], ModelAnswered)):
+            # With the first answer a run learns of its budget, whose time may be over by then.
+            assert run.wake_at is None or run.wake_at > self.last_at
 
     @invariant()
     def a_grant_is_never_used_beyond_its_bounds(self) -> None:

@@ -40,6 +40,7 @@ from assent.events import (
 from assent.gates import Gatekeeper, Groups
 from assent.policy import PermissionPolicy
 from assent.protocol import (
+    RULES_VERSION,
     Authorization,
     Checked,
     DecisionResult,
@@ -147,7 +148,7 @@ def said(text: str) -> Item:
 
 
 def turn_of(
-    *gates: Gate | None, tool: str = "pay", arguments: str = "{}", prefix: str = "c", version: int = 2
+    *gates: Gate | None, tool: str = "pay", arguments: str = "{}", prefix: str = "c", version: int = RULES_VERSION
 ) -> ModelTurn:
     """A turn with one call of *tool* for each of *gates*; None is a call that the worker gave no gate."""
     named = [(f"{prefix}{number}", gate) for number, gate in enumerate(gates)]
@@ -177,9 +178,9 @@ class Play:
     def _decided(self, event: Event) -> Step:
         step = decide(self.run, event)
         self.run = step.run
-        self.commands += step.commands
         self.events.append(event)
-        for command in step.commands:
+        for command in step.commands:  # In the order in which the workflow carries them out.
+            self.commands.append(command)
             if isinstance(command, AskBudget):
                 self._decided(BudgetReached(event.at, {command.call_id: f"nonce-{len(self.events)}"}))
         return step
@@ -193,7 +194,9 @@ class Play:
         return self.tell(Started(self.at, WORKFLOW_ID, "r1", "r1", arguments))
 
     def model(self, turn: ModelTurn) -> Step:
-        """The model answers; every call gets a nonce of its own."""
+        """The model answers, by today's rules if it names no others; every call gets a nonce of its own."""
+        if "version" not in turn.model_fields_set:
+            turn = turn.model_copy(update={"version": RULES_VERSION})
         calls = [item for item in turn.items if item.get("type") == "function_call"]
         nonces = {str(call["call_id"]): f"nonce-{len(self.events)}-{call['call_id']}" for call in calls}
         return self.tell(ModelAnswered(self.at, turn, nonces))
@@ -305,7 +308,7 @@ def outputs(conversation: Conversation) -> list[str]:
 
 
 def playing(
-    *gates: Gate | None, arguments: str = "{}", version: int = 2, notices: bool = False, **request: object
+    *gates: Gate | None, arguments: str = "{}", version: int = RULES_VERSION, notices: bool = False, **request: object
 ) -> Play:
     """A run for alice whose first turn makes one call of `pay` for each of *gates*."""
     play = Play()

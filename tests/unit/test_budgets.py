@@ -12,7 +12,7 @@ from assent import Agent, OpenAIResponses
 from assent.budget import BOUNDS, Budget, Price, extended, tightened
 from assent.carried import carry, restore
 from assent.errors import ConfigurationError
-from assent.events import CallModel, Fail
+from assent.events import AskBudget, CallModel, Fail, TimeReached
 from assent.protocol import ModelTurn, Usage
 from assent.run import state_of
 
@@ -139,6 +139,55 @@ def test_time_extended_while_nothing_is_held_makes_no_call() -> None:
     assert (calls(play), play.run.status) == (1, "waiting")
 
 
+def test_time_that_is_over_with_the_call_that_follows_is_asked_about_once_and_needs_no_timer() -> None:
+    play = Play()
+    play.start()
+    gate = ASK.model_copy(update={"expires_after": 60.0})
+    play.model(turn_of(gate).model_copy(update={"continue_after": 0, "budget": Budget(max_seconds=60)}))
+    given = len(play.commands)
+    play.wait(seconds=60)
+    assert (play.run.status, play.run.requirements[0].status, play.run.wake_at) == ("waiting", "expired", None)
+    assert [type(command) for command in play.commands[given:]] == [AskBudget]
+
+
+def test_the_time_of_a_run_is_watched_also_where_its_first_turn_ran_nothing() -> None:
+    play = Play()
+    play.start()
+    play.model(turn_of(None).model_copy(update={"continue_after": 0, "budget": Budget(max_seconds=60)}))
+    assert (calls(play), play.run.wake_at is not None) == (2, True)
+    play.wait(seconds=60)
+    assert play.requirement.kind == "budget"
+
+
+@pytest.mark.parametrize("seconds", [60.0000004, 1 / 3, 60.1])
+def test_time_is_over_when_its_timer_fires_to_the_microsecond(seconds: float) -> None:
+    play = Play()
+    play.start()
+    play.model(turn_of(ASK).model_copy(update={"continue_after": 0, "budget": Budget(max_seconds=seconds)}))
+    for _ in range(5):
+        assert play.run.wake_at is not None
+        play.at = max(play.at, play.run.wake_at)
+        play.tell(TimeReached(play.at))
+        assert "max_seconds" in play.run.pending[-1].tool_args
+        play.approve(position=-1)
+
+
+def test_a_cost_that_nobody_counts_fails_the_run() -> None:
+    play = Play()
+    play.start(budget={"max_cost": 1})
+    play.model(turn_of(ALLOW).model_copy(update={"continue_after": 0}))
+    assert play.run.failure is not None
+    assert (play.run.status, play.run.failure.kind) == ("failed", "NoPrice")
+
+
+def test_a_request_names_who_may_extend_it_where_the_agent_does_not() -> None:
+    play = spending(asked={"max_tokens": 100, "approvers": ["carol"]}, max_tokens=1_000)
+    assert play.approve(by="bob").status == "refused"
+    play = spending(asked={"max_tokens": 100, "approvers": ["carol"]}, max_tokens=1_000, approvers=["bob"])
+    assert play.approve(by="carol").status == "refused"
+    assert play.approve(by="bob").status == "approved"
+
+
 def test_who_asked_for_the_run_cannot_extend_its_budget() -> None:
     play = spending(max_tokens=100)
     assert play.approve(by="alice").status == "refused"
@@ -200,6 +249,65 @@ def test_a_conversation_that_asks_for_more_goes_on_once_it_has_it() -> None:
     assert (play.run.status, play.requirement.kind) == ("waiting", "budget")
     play.approve()
     assert play.asked[-1].input.delta == [{"role": "user", "content": "More."}]
+
+
+def talking(**bounds: object) -> Play:
+    """A conversation with a budget, idle after its first answer."""
+    play = Play()
+    play.start(conversation=True)
+    says(play, Budget.model_validate(bounds))
+    return play
+
+
+def says(play: Play, budget: Budget | None = None) -> None:
+    """The model answers."""
+    fields = {"items": [said(f"Answer {play.run.turn}.")], "usage": SPENT, "continue_after": 0, "budget": budget}
+    play.model(ModelTurn.model_validate(fields))
+
+
+def test_a_conversation_has_one_budget_for_all_its_answers() -> None:
+    play = talking(max_model_calls=2)
+    play.send("send_message", {"content": "More.", "by": "alice"})
+    says(play)
+    assert (play.run.status, play.run.requirements) == ("idle", ()), "as much as it may use, and nobody wants more"
+    play.send("send_message", {"content": "And more.", "by": "alice"})
+    assert (play.run.status, calls(play)) == ("waiting", 2)
+    assert play.requirement.tool_args == {"max_model_calls": {"limit": 2, "used": 2, "extend_by": 2}}
+    play.approve()
+    says(play)
+    assert (play.run.status, play.run.content) == ("idle", "Answer 3.")
+
+
+def test_a_conversation_counts_the_time_between_answers_and_asks_nobody_in_it() -> None:
+    play = talking(max_seconds=60)
+    assert play.run.wake_at is None
+    play.wait(days=1)
+    assert (play.run.status, play.run.requirements) == ("idle", ())
+    play.send("send_message", {"content": "More.", "by": "alice"})
+    assert (play.run.status, calls(play)) == ("waiting", 1)
+    shown = play.requirement.tool_args["max_seconds"]
+    assert shown == {"limit": 60, "used": 86_403, "extend_by": 60}
+    play.approve()
+    assert calls(play) == 2
+
+
+def test_a_conversation_whose_budget_ends_it_ends_with_the_message_that_it_cannot_answer() -> None:
+    play = talking(max_model_calls=1, on_reached="end")
+    assert play.run.status == "idle"
+    play.send("send_message", {"content": "More.", "by": "alice"})
+    assert (play.run.status, calls(play)) == ("failed", 1)
+
+
+def test_an_answer_that_comes_while_a_conversation_asks_for_time_is_given() -> None:
+    play = talking(max_seconds=60)
+    play.send("send_message", {"content": "More.", "by": "alice"})
+    play.wait(seconds=60)
+    says(play)
+    assert (play.run.status, play.run.content, play.requirement.status) == ("idle", "Answer 2.", "pending")
+    play.send("send_message", {"content": "And more.", "by": "alice"})
+    assert (play.run.status, calls(play), len(play.run.requirements)) == ("waiting", 2, 1), "nothing is asked twice"
+    play.approve()
+    assert play.asked[-1].input.delta == [{"role": "user", "content": "And more."}]
 
 
 @given(BUDGETS, BUDGETS)

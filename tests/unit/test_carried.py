@@ -16,7 +16,8 @@ from activities import Activities
 from assent.carried import LIMIT, Carried, carry, fits, restore, size_of, unsent
 from assent.errors import ConfigurationError, MessageError
 from assent.events import CallModel, Event, Fail, SendNotices, Started, WakeAt
-from assent.protocol import Gate, ModelTurn, Notice, NoticesInput
+from assent.notices import Notice, NoticesInput
+from assent.protocol import Gate, ModelTurn
 from assent.run import Run, Step, decide, state_of
 from assent.settings import Settings
 

@@ -32,7 +32,7 @@ def test_the_columns_are_these_in_this_order() -> None:
         "resolved_by", "reason", "grant", "decided_by_way_of", "decided_identity", "decided_principal", "attribution",
         "sent", "not_counted", "votes", "execution", "runs", "outcome", "started_at", "finished_at", "attempts",
         "worker", "result", "result_size", "result_sha256", "opened_in", "opened_event", "resolved_in",
-        "resolved_event",
+        "resolved_event", "child_run", "child_agent", "child_outcome", "handed_over_to",
     ]  # fmt: skip
 
 

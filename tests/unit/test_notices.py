@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from assent.events import SendNotices
-from assent.notices import BATCH, NAMES, notices_of
-from assent.protocol import Escalation, Gate, Notice
+from assent.notices import BATCH, NAMES, Notice, notices_of
+from assent.protocol import Escalation, Gate
 
 from .strategies import ALLOW, ASK, EXTERNAL, INPUT, NOW, ONCE, Play, playing, turn_of
 

@@ -17,12 +17,13 @@ import assent
 ROOT = Path(__file__).parents[2]
 ARROW = ("assent", "activities", "workflows")
 PURE = (
-    "activity_ids", "agent", "approvals", "attempts", "audit", "authority", "authorization", "budget", "calls",
-    "carried", "commands", "compaction", "comparing", "conversation", "csv_records", "deadlines", "decorators",
-    "digest", "errors", "events", "explaining", "facts", "filters", "gates", "grants", "hash_chain", "inbound",
-    "layout", "live", "marking", "messages", "models", "notices", "paging", "policy", "protocol", "questions",
-    "records", "render", "requirements", "run", "schema", "snapshot", "spending", "statement", "statistics",
-    "summaries", "tools", "turns", "verdicts", "views", "visibility", "waiting", "watching", "webhooks",
+    "activity_ids", "agent", "agent_tools", "approvals", "attempts", "audit", "authority", "authorization", "budget",
+    "calls", "carried", "commands", "compaction", "comparing", "conversation", "csv_records", "deadlines", "decorators",
+    "delegation", "digest", "errors", "events", "explaining", "facts", "filters", "gates", "grants", "handoffs",
+    "hash_chain", "inbound", "layout", "live", "marking", "messages", "model_queues", "models", "notices", "outcomes",
+    "paging", "policy", "protocol", "questions", "records", "render", "requirements", "run", "schema", "snapshot",
+    "spending", "statement", "statistics", "summaries", "tools", "turns", "verdicts", "views", "visibility", "waiting",
+    "watching", "webhooks",
 )  # fmt: skip
 
 

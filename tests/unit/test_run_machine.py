@@ -10,10 +10,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition, rule
 from pydantic import JsonValue
 
+from assent.budget import Budget
 from assent.events import CheckAnswered, Failure, TimeReached
-from assent.protocol import Checked, Gate, ModelTurn, Verdict
+from assent.protocol import RULES_VERSION, Checked, Gate, ModelTurn, Usage, Verdict
 
-from .promises import Promises, fields_of
+from .budget_promises import BUDGETS, USAGES, BudgetPromises
+from .promises import fields_of
 from .strategies import (
     function_call,
     gates,
@@ -35,7 +37,7 @@ calls = st.lists(st.tuples(gates | gates | gates | st.none(), written_arguments)
 words = st.text("abc `|é\n", min_size=1, max_size=8).filter(str.strip)
 positions = st.integers(0, 6)
 seldom = st.sampled_from([False] * 9 + [True])
-versions = st.sampled_from([2] * 9 + [1])
+versions = st.sampled_from([RULES_VERSION] * 8 + [2, 1])
 ways_to_write_an_id: st.SearchStrategy[Callable[[str], str]] = st.sampled_from(
     [
         str,
@@ -63,10 +65,12 @@ extras = st.fixed_dictionaries(
         "evidence": json_values,
     },
 )
+policies = st.sampled_from(["p1", "p1", "p2"])
+some_budgets = st.none() | st.none() | BUDGETS
 checked_gates = timed_gates_of("ask") | timed_gates_of("ask") | timed_gates_of("allow") | gates | st.none()
 
 
-class Lives(Promises):
+class Lives(BudgetPromises):
     """One run, told anything that could happen; what it promises is checked at every step."""
 
     # -- the run, its model and its tools -----------------------------------------------------------------------------
@@ -78,6 +82,9 @@ class Lives(Promises):
         max_turns=st.none() | st.integers(2, 8),
         max_tool_calls=st.none() | st.none() | st.integers(0, 9),
         version=versions,
+        own=some_budgets,
+        asked=some_budgets,
+        usage=USAGES,
     )
     def starts(
         self,
@@ -87,29 +94,59 @@ class Lives(Promises):
         max_turns: int | None,
         max_tool_calls: int | None,
         version: int,
+        own: dict[str, object] | None,
+        asked: dict[str, object] | None,
+        usage: Usage,
     ) -> None:
         """The run begins; messages may be there before it does."""
         for content in early:
             self.chats(content)
-        self.said.append("do it")
         limits = {"max_turns": max_turns, "max_tool_calls": max_tool_calls}
-        self.watch(lambda: self.play.start(requested_by=requested_by, **limits))
-        self.answers(wanted, version=version)
+        # What was promised of budgets is kept since they are looked at as they are today.
+        version = RULES_VERSION if own or asked else version
+        self.begins(wanted, limits, requested_by=requested_by, own=own, asked=asked, usage=usage, version=version)
+
+    def begins(
+        self,
+        wanted: Wanted,
+        limits: Mapping[str, object],
+        *,
+        requested_by: str | None,
+        own: dict[str, object] | None,
+        asked: dict[str, object] | None,
+        usage: Usage,
+        version: int = RULES_VERSION,
+    ) -> None:
+        """The run begins, and its model answers for the first time."""
+        self.said.append("do it")
+        self.watch(lambda: self.play.start(requested_by=requested_by, budget=asked, **limits))
+        self.bounded(own, asked)
+        self.answers(wanted, version=version, usage=usage, budget=own)
 
     @precondition(lambda self: self.run_now.model_running or self.run_now.ended)
-    @rule(wanted=calls, version=versions, policy=st.sampled_from(["p1", "p1", "p2"]), notices=st.booleans())
-    def model_asks_for_tools(self, wanted: Wanted, version: int, policy: str, notices: bool) -> None:
+    @rule(
+        wanted=calls, version=versions, policy=st.sampled_from(["p1", "p1", "p2"]), notices=st.booleans(), usage=USAGES
+    )
+    def model_asks_for_tools(self, wanted: Wanted, version: int, policy: str, notices: bool, usage: Usage) -> None:
         """The model answers with calls."""
-        self.answers(wanted, version=version, policy=policy, notices=notices)
+        self.answers(wanted, version=version, policy=policy, notices=notices, usage=usage)
 
     @precondition(lambda self: self.run_now.model_running or self.run_now.ended)
-    @rule(follow_up=st.sampled_from([True, True, True, False]))
-    def model_answers(self, follow_up: bool) -> None:
+    @rule(follow_up=st.sampled_from([True, True, True, False]), usage=USAGES)
+    def model_answers(self, follow_up: bool, usage: Usage) -> None:
         """The model answers finally, or with something that does not fit the output type."""
-        self.answers([], follow_up=follow_up)
+        self.answers([], follow_up=follow_up, usage=usage)
 
     def answers(
-        self, wanted: Wanted, *, follow_up: bool = False, version: int = 2, policy: str = "p1", notices: bool = True
+        self,
+        wanted: Wanted,
+        *,
+        usage: Usage,
+        follow_up: bool = False,
+        version: int = RULES_VERSION,
+        policy: str = "p1",
+        notices: bool = True,
+        budget: Mapping[str, object] | None = None,
     ) -> None:
         """The model answers."""
         turn = self.run_now.turn
@@ -125,8 +162,12 @@ class Lives(Promises):
             version=version,
             follow_up="again" if follow_up else None,
             notices=notices,
+            usage=usage,
+            continue_after=0,
+            budget=None if budget is None else Budget.model_validate(budget),
         )
         if not self.run_now.ended:
+            self.used += usage
             for position, (_, gate, _) in enumerate(named):
                 self.gates[turn, position] = gate
                 self.licensed[turn, position] = 1
@@ -245,6 +286,14 @@ class Lives(Promises):
         pending = self.run_now.pending
         more = {} if remember is None else {"remember": remember}
         self.message("decide", {"id": pending[index % len(pending)].short_id, "by": by, "verdict": "approve", **more})
+
+    @precondition(lambda self: any(each.kind == "budget" for each in self.run_now.pending))
+    @rule(by=spellings, verdict=st.sampled_from(["approve", "approve", "approve", "reject"]))
+    def decides_about_the_budget(self, by: str, verdict: str) -> None:
+        """Somebody gives the run more, or no more."""
+        asked = next(each for each in self.run_now.pending if each.kind == "budget")
+        why = {"reason": "too dear"} if verdict == "reject" else {}
+        self.message("decide", {"id": asked.id, "by": by, "verdict": verdict, **why})
 
     @precondition(lambda self: self.run_now.pending)
     @rule(index=positions, by=spellings, arguments=edits)

@@ -23,7 +23,7 @@ from pydantic import ValidationError
 from activities.send_notices import Endpoint, outcome_of
 from assent.embedded import free_port
 from assent.errors import ConfigurationError
-from assent.protocol import Notice, NoticesInput
+from assent.notices import Notice, NoticesInput
 from assent.settings import Settings
 from assent.webhooks import Arguments, Webhook, body, message_id, signature, signing_keys
 
@@ -122,6 +122,7 @@ def test_a_notice_has_ids_names_times_and_a_link() -> None:
             "run_id": "a/ü b",
             "agent": "ops",
             "requested_by": "alice",
+            "parents": [],
             "requirement_id": "ab" * 32,
             "short_id": "abababab",
             "kind": "confirmation",

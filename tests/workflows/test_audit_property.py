@@ -1,288 +1,33 @@
 """The audit's fold of the history is what the run says of itself, and nothing that was sent vanishes from its records.
 
 Runs are made up: what the model asks for, who decides what, twice, too late, wrongly, with the worker there or not,
-in one execution or in many.
+in one execution or in many, by one agent or by several that ask each other and hand over.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
-from collections import Counter
-from collections.abc import Callable
-from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
-from datetime import timedelta
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from random import Random
-from typing import Any, Final
 
 import pytest
-from temporalio.client import WorkflowUpdateFailedError
-from temporalio.service import RPCError
 
-from assent import Agent, Requirement, RunHandle, RunState, ToolContext, approval, ask_user, tool
-from assent.audit import Audit, Sent
+from assent import Agent, PermissionPolicy
+from assent.audit import Audit
+from assent.audit_tree import audits
 from assent.client import AgentClient
-from assent.testing import Environment, Step, call, calls, fails, says
+from assent.testing import Environment, Step, calls, fails, says
 from assent.testing.model_server import Call
-from assent.verification import Verifier
-from tests.support import tools
-
-PEOPLE: Final = ("ann", "bob", "carol", "Bob ", "alice", "mallory")
-NOT_COUNTED: Final = {"duplicate", "late", "refused", "superseded", "unknown", "unreadable"}
-SOON: Final = timedelta(milliseconds=700)
+from assent.witness import Witness
+from tests.support.made_up_runs import AGENTS, CALLS, TOOLS, Life, seeded
 
 
-@approval(approvals=2, approvers=["ann", "bob", "carol"])
-@tool
-def wire(to: str, amount: int) -> str:
-    """Wire money; it takes two people."""
-    return f"wired {amount} to {to}"
-
-
-@approval(expires_after=SOON, remind_every=SOON / 3, escalate=[(SOON / 2, ["carol"])], approvers=["ann"])
-@tool
-def wipe(what: str) -> str:
-    """Wipe something; soon nobody may any more."""
-    return f"wiped {what}"
-
-
-@tool(user_input_fields=["seat"])
-def book(flight: str, seat: str) -> str:
-    """Book a seat on a flight."""
-    return f"booked {seat} on {flight}"
-
-
-@tool(external_execution=True)
-def weigh(parcel: str) -> float:
-    """Weigh a parcel; done at the counter."""
-    raise NotImplementedError(parcel)
-
-
-@tool(requires_confirmation=True, timeout=timedelta(milliseconds=300))
-async def print_label(context: ToolContext, order: str) -> str:
-    """Print a label; the first time the printer never answers."""
-    tools.note(context, order)
-    if len(tools.ran(context.run_id)) == 1:
-        await asyncio.sleep(600)
-    return f"printed {order}"
-
-
-TOOLS: Final[list[Callable[..., object]]] = [*tools.ALL, wire, wipe, book, weigh, print_label, ask_user]
-CALLS: Final = (
-    call("look_up", key="k"),
-    call("look_up", wrong="k"),
-    call("pay", to="a", amount=1),
-    call("pay", to="b", amount=2),
-    call("pay", to="b"),
-    call("restart", service="s"),
-    call("ship", order="17"),
-    call("break_down", how="badly"),
-    call("no_such_tool"),
-    call("wire", to="shop", amount=5),
-    call("wipe", what="disk"),
-    call("book", flight="f"),
-    call("weigh", parcel="p"),
-    call("print_label", order="o"),
-    call("ask_user", question="Sure?", choices=["yes", "no"]),
-)
-
-
-@dataclass
-class Life:
-    """One made-up run: what was sent to it for sure, and what may have been taken just as it ended."""
-
-    random: Random
-    client: AgentClient
-    run: RunHandle
-    sure: Counter[str] = field(default_factory=Counter[str])
-    maybe: Counter[str] = field(default_factory=Counter[str])
-    answers: dict[str, tuple[str, str]] = field(default_factory=dict[str, tuple[str, str]])
-    sent: list[tuple[str, tuple[Any, ...]]] = field(default_factory=list[tuple[str, tuple[Any, ...]]])
-
-    # -- what people do -----------------------------------------------------------------------------------------------
-
-    async def act(self, state: RunState, *, is_served: bool) -> None:
-        """Send something, of which much makes no sense."""
-        for _ in range(self.random.randint(1, 4)):
-            name, arguments = self.thought_of(state)
-            if self.sent and self.random.random() < 1 / 5:
-                name, arguments = self.random.choice(self.sent)
-            self.sent.append((name, arguments))
-            if is_served and self.random.random() < 1 / 2:
-                await self.update(name, arguments)
-            else:
-                await self.signal(name, arguments)
-        if self.random.random() < 1 / 25:
-            await self.run.cancel()
-
-    def thought_of(self, state: RunState) -> tuple[str, tuple[Any, ...]]:
-        """A signal for one of the requirements, as often as not of the sort that it waits for."""
-        requirement = self.chosen(state)
-        wrong = self.random.random()
-        if wrong < 1 / 12:
-            return self.garbage(requirement.id if requirement else "ffffffff")
-        if requirement is None or wrong < 1 / 6:
-            return self.aside(state)
-        body: dict[str, Any] = {"id": requirement.id[: self.random.choice([8, 64])], "by": self.random.choice(PEOPLE)}
-        kind = requirement.kind if self.random.random() < 5 / 6 else self.random.choice(["input", "external"])
-        if self.random.random() < 1 / 6:
-            return "reject", ({**body, "reason": self.marked("no")},)
-        if kind == "input":
-            asked = [each.name for each in requirement.fields] or ["seat"]
-            values = {name: self.random.choice(["yes", "no", "12A", 5]) for name in asked}
-            return "submit_input", ({**body, "values": values},)
-        if kind == "external" or (kind == "outcome" and self.random.random() < 1 / 2):
-            results: list[dict[str, Any]] = [{"output": 2.5}, {"output": "heavy"}, {"error": "dropped"}]
-            result = self.random.choice(results)
-            return "submit_result", ({**body, **result, "evidence": self.marked("photo")},)
-        return "approve", ({**body, "reason": self.marked("yes"), **self.terms(requirement)},)
-
-    def chosen(self, state: RunState) -> Requirement | None:
-        """Mostly one that waits; sometimes one that is settled."""
-        settled = self.random.random() < 1 / 8
-        found = state.requirements if settled else state.active_requirements
-        return self.random.choice(found) if found else None
-
-    def terms(self, requirement: Requirement) -> dict[str, Any]:
-        """What an approval may say besides: other arguments, a grant."""
-        if self.random.random() < 1 / 5:
-            other = {**requirement.tool_args, self.random.choice(["to", "amount"]): self.random.choice([7, "x"])}
-            return {"arguments": other}
-        if self.random.random() < 1 / 5:
-            return {"remember": self.random.choice([{"uses": 1}, {"seconds": 60}, {"uses": 0}])}
-        return {}
-
-    def aside(self, state: RunState) -> tuple[str, tuple[Any, ...]]:
-        """A message for the model, or the end of a grant."""
-        by = self.random.choice(PEOPLE)
-        if state.grants and self.random.random() < 1 / 2:
-            return "revoke", ({"id": self.random.choice(state.grants).id, "by": by, "reason": self.marked("stop")},)
-        return "send_message", ({"content": self.marked("Hurry up."), "by": by},)
-
-    def garbage(self, identity: str) -> tuple[str, tuple[Any, ...]]:
-        """What nobody meant to send."""
-        signs: list[tuple[str, tuple[Any, ...]]] = [
-            ("approve", ()),
-            ("approve", (5,)),
-            ("approve", ({"id": identity}, {"by": "bob"})),
-            ("aprove", ({"id": identity, "by": "bob"},)),
-            ("reject", ({"id": identity, "by": "bob"},)),
-            ("approve", ({"id": "ffffffff", "by": "bob"},)),
-            ("submit_input", ({"id": identity, "by": "YOUR NAME", "values": {}},)),
-        ]
-        return self.random.choice(signs)
-
-    def marked(self, text: str) -> str:
-        """A text that is sent once."""
-        return f"{text} {len(self.sent)}"
-
-    # -- how it is sent -----------------------------------------------------------------------------------------------
-
-    async def signal(self, name: str, arguments: tuple[Any, ...]) -> None:
-        """Send a signal; one that the server did not take was not sent."""
-        try:
-            await self.client.temporal.get_workflow_handle(self.run.id).signal(name, args=list(arguments))
-        except RPCError:
-            return
-        self.sure[written("signal", name, arguments)] += 1
-
-    async def update(self, name: str, arguments: tuple[Any, ...]) -> None:
-        """Send it as an update instead, which is refused at the door or answered."""
-        body: Any = arguments[0] if arguments else None
-        verdict, name = name, "decide" if name in {"approve", "reject", "revoke"} else "deliver"
-        if name == "decide" and hasattr(body, "keys"):
-            arguments = ({**body, "verdict": verdict},)
-        key = written("update", name, arguments)
-        handle = self.client.temporal.get_workflow_handle(self.run.id)
-        try:
-            answer: dict[str, str] = await handle.execute_update(name, args=list(arguments))
-        except WorkflowUpdateFailedError as error:
-            self.maybe[key] += "MessageError" not in repr(getattr(error.cause, "type", ""))
-        except RPCError:
-            self.maybe[key] += 1
-        else:
-            self.answers[key] = (answer["status"], answer.get("detail", ""))
-            self.sure[key] += 1
-
-    # -- what must hold -----------------------------------------------------------------------------------------------
-
-    async def agreed(self) -> RunState:
-        """The state at a pause, or at the end, of which run, audit and checks tell the same."""
-        verifier, audit, different = await self.compared()
-        for _ in range(100):
-            if not different:
-                break
-            await asyncio.sleep(0.05)  # It was on its way into another execution, or its clock moved it.
-            verifier, audit, different = await self.compared()
-        assert not different
-        found = verifier.verification(audit)
-        assert found.ok, [problem for check in found.checks for problem in check.problems]
-        assert found.complete
-        self.nothing_vanished(audit)
-        return audit.state
-
-    async def compared(self) -> tuple[Verifier, Audit, dict[str, Any]]:
-        """The audit of the run where it pauses, and in what the run says something else of itself."""
-        verifier = Verifier(self.run.id)
-        async with asyncio.timeout(20):
-            await self.run.until_paused()
-            audit = await self.run.audit(verifier)
-            live: dict[str, Any] = await self.client.temporal.get_workflow_handle(self.run.id).query("state")
-        told = audit.state.model_dump(mode="json")
-        # When something came that did not count may differ: the SDK makes one of two workflow tasks on replay where the
-        # first gave no command and the second follows at once, as it does after an update refused at the door.
-        for each in (*told["attempts"], *live["attempts"]):
-            del each["at"]
-        return verifier, audit, {name: (told[name], live[name]) for name in live if told[name] != live[name]}
-
-    def nothing_vanished(self, audit: Audit) -> None:
-        """Everything that was sent is in the records that it is about, once, with what it came to."""
-        told = [each for approval in audit.approvals for each in approval.decisions]
-        told += [each for grant in audit.grants for each in grant.decisions]
-        placed = {cited(each): each for each in told}
-        loose = [cited(each) for each in audit.messages]
-        assert len(set(loose)) == len(loose)
-        assert not placed.keys() & set(loose), "what is about a requirement is with it"
-        every = [*placed.values(), *audit.messages]
-        found = Counter(shown(each) for each in every)
-        assert self.sure <= found <= self.sure + self.maybe
-        kept = sum(each.status in NOT_COUNTED for each in every)
-        assert kept == len(audit.state.attempts) + audit.state.attempts_dropped
-        for each in every:
-            key = shown(each)
-            if found[key] == 1 and key in self.answers:
-                assert (each.status, each.detail) == self.answers[key], "the record says what the sender was told"
-        for record in audit.approvals:
-            attempts = [each for each in record.decisions if each.status in NOT_COUNTED]
-            assert len(attempts) >= len(record.attempts)
-            names = {(each.by or "").strip() for each in record.decisions}
-            assert record.grant or record.follows or {vote.by for vote in record.votes} <= names
-
-
-def cited(sent: Sent) -> tuple[str, int]:
-    return sent.events[0].execution_id, sent.events[0].event_id
-
-
-def written(channel: str, name: str, arguments: tuple[Any, ...]) -> str:
-    return json.dumps([channel, name, *arguments], sort_keys=True)
-
-
-def shown(sent: Sent) -> str:
-    """What a record says was sent, as `written` writes it."""
-    inputs = [json.loads(line) for line in sent.content.text.splitlines()]
-    return written(sent.channel, sent.name, tuple(inputs))
-
-
-def seeded(*seed: object) -> Random:
-    return Random(str(seed))  # noqa: S311 - it makes runs up, and keeps no secret
-
-
-def script(random: Random) -> list[Step]:
+def script(random: Random, among: Sequence[Call] = CALLS) -> list[Step]:
     """What a model asks for, turn by turn, until it is done."""
     turns: list[Step] = []
     for _ in range(random.randint(1, 3)):
-        wanted: list[Call] = random.sample(CALLS, random.randint(1, 4))
+        wanted: list[Call] = random.sample(among, random.randint(1, 4))
         turns.append(calls(*wanted))
     if random.random() < 1 / 12:
         turns.append(fails(400, message="no", times=None))
@@ -300,34 +45,97 @@ async def test_the_audit_is_what_the_run_says_of_itself(
         for number in range(8)
     ]
 
-    def served(queue: str | None) -> Any:
-        cache = 64 * 1024 * 1024 if cached else 0
-        return assent_environment.serve(
-            *agents, task_queue=queue, cached_runs=cached, prefix_cache=cache, continue_after=continue_after
-        )
-
-    async with AsyncExitStack() as stack:
-        client = await stack.enter_async_context(served(None))
-        lives = [
-            Life(
-                seeded(agent.name, cached, continue_after),
-                client,
-                await client.start(agent.name, "Go.", requested_by="alice"),
-            )
-            for agent in agents
-        ]
-        states = await asyncio.gather(*(life.agreed() for life in lives))
-    await asyncio.gather(*(life.act(state, is_served=False) for life, state in zip(lives, states, strict=True)))
-    async with served(client.task_queue):
+    served = serving(assent_environment, agents, cached, continue_after)
+    lives = await begun(served, agents, (cached, continue_after))
+    await asyncio.gather(*(acted(life, is_served=False) for life in lives))
+    async with served(lives[0].client.task_queue):
         await asyncio.gather(*map(lived_out, lives))
 
 
-async def lived_out(life: Life) -> None:
-    """Decide on and on until the run has ended."""
+Served = Callable[[str | None], AbstractAsyncContextManager[AgentClient]]
+
+
+def serving(environment: Environment, agents: Sequence[Agent], cached: int, continue_after: int) -> Served:
+    """Workers of *agents*, on a task queue of their own, or on that which is named."""
+
+    def served(queue: str | None) -> AbstractAsyncContextManager[AgentClient]:
+        cache = 64 * 1024 * 1024 if cached else 0
+        return environment.serve(
+            *agents, task_queue=queue, cached_runs=cached, prefix_cache=cache, continue_after=continue_after
+        )
+
+    return served
+
+
+async def begun(served: Served, agents: Sequence[Agent], seed: tuple[int, int]) -> list[Life]:
+    """A run of each agent, at its first pause."""
+    async with served(None) as client:
+        runs = [await client.start(agent.name, "Go.", requested_by="alice") for agent in agents]
+        lives = [Life(seeded(agent.name, *seed), client, run) for agent, run in zip(agents, runs, strict=True)]
+        await asyncio.gather(*(life.agreed() for life in lives))
+    return lives
+
+
+async def lived_out(life: Life) -> int:
+    """Decide on and on until the run has ended, and all below it; how many these are."""
     for _ in range(15):
         state = await life.agreed()
         if state.is_finished:
-            return
-        await life.act(state, is_served=True)
-    await life.run.cancel()
-    assert (await life.agreed()).is_finished
+            break
+        await acted(life, is_served=True)
+    else:
+        await life.run.cancel()
+        assert (await life.agreed()).is_finished
+    for below in [*life.team()][1:]:
+        async with asyncio.timeout(20):
+            while not (await below.agreed()).is_finished:  # noqa: ASYNC110 - the server cancels what is left behind
+                await asyncio.sleep(0.05)
+
+    async def read(run_id: str, witness: Witness | None) -> Audit:
+        return await life.client.run(run_id).audit(witness)
+
+    found = [each async for each in audits(read, life.run.id, verify=True)]
+    for each in found:
+        assert each.verification is not None
+        assert each.verification.ok, (each.path, [one for one in each.verification.checks if one.problems])
+    return len(found)
+
+
+async def acted(life: Life, *, is_served: bool) -> None:
+    """Have people act on a run, and on those below it."""
+    for each in [*life.team()]:
+        state = await each.run.state()
+        if not state.is_finished and (each is life or state.active_requirements):
+            await each.act(state, is_served=is_served)
+
+
+@pytest.mark.parametrize("continue_after", [0, 12])
+@pytest.mark.parametrize("cached", [0, 1_000])
+async def test_the_audit_of_agents_that_work_for_agents_is_what_each_run_says_of_itself(
+    assent_environment: Environment, cached: int, continue_after: int
+) -> None:
+    random = seeded("teams", cached, continue_after)
+    model = assent_environment.responses
+    among = [*CALLS, *AGENTS, *AGENTS]
+    watcher = Agent(name="watcher", model=model(*script(random, CALLS[:1] * 4), says("seen")), tools=TOOLS)
+    helper = Agent(name="helper", model=model(*script(random, [*CALLS, AGENTS[3]])), tools=[*TOOLS, watcher.as_tool()])
+    asked = [helper.as_tool(requires_confirmation=bool(cached)), watcher.as_tool()]
+    third = Agent(name="third", model=model(*script(random, among)), tools=[*TOOLS, *asked], handoffs=["second"])
+    second = Agent(name="second", model=model(*script(random, among)), tools=[*TOOLS, *asked], handoffs=[third])
+    policy = PermissionPolicy.of(deny=["break_*"], allow=["look_up", "ask_*", "transfer_*"])
+    agents = [
+        Agent(
+            name=f"team-{number}",
+            model=model(*([] if number else [calls(AGENTS[3])]), *script(random, among)),
+            tools=[*TOOLS, *asked],
+            handoffs=[second, third],
+            policy=policy if number % 2 else None,
+        )
+        for number in range(8)
+    ]
+    served = serving(assent_environment, agents, cached, continue_after)
+    lives = await begun(served, agents, (cached, continue_after))
+    await asyncio.gather(*(acted(life, is_served=False) for life in lives))
+    async with served(lives[0].client.task_queue):
+        runs = await asyncio.gather(*map(lived_out, lives))
+    assert sum(runs) > len(lives), "some asked others"

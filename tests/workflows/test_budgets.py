@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-import pytest
+import asyncio
+import uuid
+from datetime import timedelta
 
-from assent import Agent, AgentClient, Budget, ConfigurationError, RunFailedError
+import pytest
+from temporalio.api.enums.v1 import EventType
+
+from assent import Agent, AgentClient, Budget, ConfigurationError, RunFailedError, RunHandle
 from assent.budget import Price
-from assent.testing import Environment, call, calls, says
+from assent.connection import connect
+from assent.runtime import serving
+from assent.settings import Settings
+from assent.testing import Environment, call, calls, hangs, says
 from tests.support import tools
 from tests.support.visibility import soon
 
@@ -36,6 +44,29 @@ async def test_a_run_asks_for_more_and_goes_on_once_somebody_gives_it(assent_env
     [record] = await run.audit()
     assert (record.kind, record.status, record.resolved_by, record.reason) == ("budget", "approved", "bob", "worth it")
     assert (await run.state()).budget == Budget(max_model_calls=4)
+
+
+@pytest.mark.parametrize("function", [False, True])
+async def test_a_group_of_the_agents_may_extend_it(assent_environment: Environment, function: bool) -> None:
+    members = {"finance": ["bob"]}
+
+    def people_in(group: str) -> list[str] | None:
+        return members.get(group)
+
+    agent = Agent(
+        name="thrifty",
+        model=assent_environment.responses(*LOOKS, says("done")),
+        tools=tools.ALL,
+        budget=Budget(max_model_calls=2, approvers=("finance", "dan")),
+        groups=people_in if function else members,
+    )
+    async with assent_environment.serve(agent) as client:
+        run = await client.start("thrifty", "Go.", requested_by="alice")
+        [requirement] = (await run.until_paused()).active_requirements
+        assert requirement.approvers == ["bob", "dan"]
+        assert (await run.approve(requirement, by="carol")).status == "refused"
+        assert (await run.approve(requirement, by="bob")).status == "approved"
+        await run.result()
 
 
 async def test_a_rejection_ends_the_run(assent_environment: Environment) -> None:
@@ -96,12 +127,73 @@ async def test_a_run_can_be_started_with_a_smaller_budget(assent_environment: En
             await run.result()
 
 
+async def test_a_conversation_has_one_budget_for_all_its_answers(assent_environment: Environment) -> None:
+    answers = [says(f"Answer {number}.") for number in (1, 2, 3)]
+    agent = Agent(name="ops", model=assent_environment.responses(*answers), budget=Budget(max_model_calls=2))
+    async with assent_environment.serve(agent) as client:
+        run = await client.start("ops", "Go.", requested_by="alice", conversation=True)
+        assert (await run.until_paused()).content == "Answer 1."
+        assert (await run.ask("More.", by="alice")).content == "Answer 2."
+        state = await run.ask("And more.", by="alice")
+        [requirement] = state.active_requirements
+        assert requirement.tool_args == {"max_model_calls": {"limit": 2, "used": 2, "extend_by": 2}}
+        assert state.status == "waiting"
+        await run.approve(requirement, by="bob")
+        assert (await run.until_paused()).content == "Answer 3."
+        await run.close(by="alice")
+    assert (await run.verify()).ok
+
+
+async def timers(run: RunHandle) -> int:
+    events = (await run.history()).events
+    return sum(each.event_type == EventType.EVENT_TYPE_TIMER_STARTED for each in events)
+
+
+async def test_a_run_that_ends_in_the_moment_in_which_its_time_is_over_can_be_read(
+    assent_environment: Environment,
+) -> None:
+    model = assent_environment.responses(LOOKS[0], hangs(2), says("done"))
+    agent = Agent(name="ops", model=model, tools=tools.ALL, budget=Budget(max_seconds=1.5))
+    connection, settings = await connect(assent_environment.server.address), Settings(task_queue=f"{uuid.uuid4()}")
+    run = assent_environment.client(settings.task_queue).run("both-at-once")
+    async with serving(connection, [agent], settings, grace=timedelta(seconds=10)):
+        await assent_environment.client(settings.task_queue).start("ops", "Go.", id=run.id)
+        await soon(run.state, lambda state: state.turns == 2)
+    # The answer came while the worker was on its way out, and the time was over: the next is told of both at once.
+    async with serving(connection, [agent], settings):
+        assert (await run.result()).content == "done"
+    [record] = await run.audit()
+    assert (record.kind, record.status) == ("budget", "cancelled")
+    assert (await run.verify()).ok
+
+
+async def test_time_that_is_over_costs_no_timer_besides(assent_environment: Environment) -> None:
+    model = assent_environment.responses(calls(call("pay", to="A", amount=1)), says("done"))
+    agent = Agent(name="ops", model=model, tools=tools.ALL, budget=Budget(max_seconds=0.3))
+    async with assent_environment.serve(agent) as client:
+        run = await client.start("ops", "Go.", requested_by="alice")
+        await soon(run.state, lambda state: len(state.active_requirements) == 2)
+        await asyncio.sleep(0.1)
+        assert await timers(run) == 1
+        await run.cancel()
+
+
+async def test_a_cost_that_no_worker_counts_fails_the_run(assent_environment: Environment) -> None:
+    agent = Agent(name="ops", model=assent_environment.responses(*LOOKS, says("done")), tools=tools.ALL)
+    async with assent_environment.serve(agent) as client:
+        run = await client.start("ops", "Go.", budget=Budget(max_cost=1))
+        with pytest.raises(RunFailedError, match="no price of its model") as failed:
+            await run.result()
+        assert failed.value.kind == "NoPrice"
+
+
 async def again(environment: Environment, agent: Agent, before: AgentClient) -> None:
     """Another worker that remembers nothing, which ends as soon as the run does."""
     async with environment.serve(agent, task_queue=before.task_queue, prefix_cache=0, cached_runs=0) as client:
         run = client.run("thrifty-run")
         [requirement] = (await run.until_paused()).active_requirements
-        await run.approve(requirement, by="bob")
+        # Not `approve`: the server may try the first worker for as long as that waits for an answer.
+        await run.send("approve", {"id": requirement.id, "by": "bob"})
         assert (await run.result()).content == "done"
 
 

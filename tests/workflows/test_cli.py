@@ -15,14 +15,16 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 
-from assent import Requirement, RequirementNotFoundError, RunState
+from assent import Agent, Budget, Requirement, RequirementNotFoundError, RunState
+from assent.budget import Price
 from assent.cli import main
 from assent.console import fit, folded, print_requirement
 from assent.decisions import locate
 from assent.embedded import free_port
 from assent.progress import progress_of
 from assent.render import visible
-from assent.testing import Environment
+from assent.testing import Environment, call, calls, says
+from tests.support import tools
 from tests.support.operator import Operator, operating
 
 NASTY = '{"target": "\u202e\u200bevil \\u001b[31m [bold red]x[/] ' + "y" * 400 + '"}'
@@ -90,6 +92,36 @@ async def test_a_result_from_outside_is_handed_in_as_json(assent_environment: En
         assert record.result == "{at: 3}"
 
 
+async def test_a_run_is_started_with_a_budget_of_its_own(assent_environment: Environment) -> None:
+    looks = [calls(call("look_up", key=key)) for key in "ab"]
+    agent = Agent(name="ops", model=assent_environment.responses(*looks, says("done")), tools=tools.ALL)
+    prices = {agent.model.id: Price(input=0.25, output=2)}
+    async with assent_environment.serve(agent, prices=prices) as client:
+        at = Operator(assent_environment, client)
+        run_id, other = f"cli-{uuid.uuid4().hex[:6]}", f"cli-{uuid.uuid4().hex[:6]}"
+        asking = ("--max-model-calls", "2", "--max-tokens", "90000", "--max-cost", "2.5", "--max-time", "2h")
+        ending = ("--max-tokens", "1", "--on-budget", "end", "--follow")
+        _, ended = await asyncio.gather(
+            at.assent("start", "ops", "Go.", "--id", run_id, *asking, "--budget-approver", "bob"),
+            at.assent("start", "ops", "Go.", "--id", other, *ending),
+        )
+        assert (ended.code, ended.err.count("\n")) == (1, 1)
+        assert f"run '{other}' failed: BudgetExhausted: the run has used its budget: tokens" in ended.err
+
+        run = at.client.run(run_id)
+        [waiting] = (await run.until_paused()).active_requirements
+        assert (waiting.kind, waiting.approvers) == ("budget", ["bob"])
+        given = Budget(max_model_calls=2, max_tokens=90_000, max_cost=2.5, max_seconds=7_200, approvers=("bob",))
+        assert (await run.state()).budget == given
+        shown = await at.assent("show", run_id)
+        assert "model calls 2 of 2" in shown.out
+        assert "tokens 90,000, model calls 2, cost 2.5, seconds 7,200; then the run asks for more" in shown.out
+        refused = await at.assent("approve", run_id, waiting.short_id, "--by", "carol")
+        assert (refused.code, "it takes one of: bob" in refused.err) == (1, True)
+        assert (await at.assent("approve", run_id, waiting.short_id, "--by", "bob")).code == 0
+        assert (await run.result()).content == "done"
+
+
 # -- following --------------------------------------------------------------------------------------------------------
 
 
@@ -120,7 +152,8 @@ async def test_watch_of_a_cancelled_run_exits_1_and_ctrl_c_exits_130(assent_envi
         watching.send_signal(signal.SIGINT)
         _, err = await asyncio.wait_for(watching.communicate(), 20)
         assert (watching.returncode, err) == (130, b"")
-        assert (await at.assent("cancel", run_id, "--json")).json == {"run_id": run_id, "status": "requested"}
+        cancelled = (await at.assent("cancel", run_id, "--json")).json
+        assert cancelled == {"run_id": run_id, "status": "requested", "below": []}
         ended = await at.assent("watch", run_id)
         assert (ended.code, ended.err) == (1, f"assent: run '{run_id}' cancelled\n")
         again = await at.assent("cancel", run_id)
@@ -245,6 +278,22 @@ def test_an_id_that_is_not_unique_is_refused() -> None:
         (["submit-result", "r", "abcdef", "--by", "bob"], "give --output JSON or --error TEXT"),
         (["submit-result", "r", "abcdef", "--by", "bob", "--output", "done"], "--output is not JSON"),
         (["submit-result", "r", "abcdef", "--by", "bob", "--output", "NaN"], "--output is not JSON"),
+        (["start", "a", "Go.", "--max-tokens", "0"], "--max-tokens: Input should be greater than or equal to 1"),
+        (["start", "a", "Go.", "--max-model-calls", "some"], "Invalid value for '--max-model-calls'"),
+        (["start", "a", "Go.", "--max-cost", "nan"], "--max-cost: Input should be a finite number"),
+        (
+            ["start", "a", "Go.", "--max-cost", "0", "--max-tokens", "-1"],
+            "; --max-cost: Input should be greater than 0",
+        ),
+        (["start", "a", "Go.", "--max-time", "2"], "--max-time '2' is no length of time; give e.g. 90s, 30m, 2h or 7d"),
+        (["start", "a", "Go.", "--max-time", "999999999d"], "--max-time: Input should be less than"),
+        (["start", "a", "Go.", "--max-tokens", "9", "--on-budget", "stop"], "Invalid value for '--on-budget'"),
+        (
+            ["start", "a", "Go.", "--on-budget", "end"],
+            "--on-budget is about a budget; give one of --max-tokens, --max-",
+        ),
+        (["start", "a", "Go.", "--budget-approver", "bob"], "--budget-approver is about a budget; give one of"),
+        (["start", "a", "Go.", "--max-tokens", "9", "--budget-approver", " "], "--budget-approver: the name is empty"),
         (["show"], "Missing argument"),
         (["frobnicate"], "No such command"),
     ],

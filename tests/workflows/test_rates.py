@@ -9,8 +9,8 @@ import asyncio
 import sys
 import time
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 
 import pytest
@@ -60,7 +60,7 @@ class Asked:
     @asynccontextmanager
     async def served(self, most: float) -> AsyncGenerator[None]:
         """A worker that limits the queue to *most* activities a second."""
-        async with limited(self.environment, self.agent, self.client.task_queue, most):
+        async with limited(self.environment, [self.agent], self.client.task_queue, most):
             yield
 
     async def until(self, number: int) -> None:
@@ -71,11 +71,13 @@ class Asked:
 
 
 @asynccontextmanager
-async def limited(environment: Environment, agent: Agent, queue: str, most: float | None) -> AsyncGenerator[None]:
+async def limited(
+    environment: Environment, agents: Sequence[Agent], queue: str, most: float | None
+) -> AsyncGenerator[None]:
     """A worker that limits its queue to *most* activities a second."""
     settings = Settings(task_queue=queue, max_activities_per_second=most)
     connection = await connect(environment.server.address)
-    async with serving(connection, [agent], settings, grace=timedelta(seconds=1)):
+    async with serving(connection, agents, settings, grace=timedelta(seconds=1)):
         yield
 
 
@@ -106,11 +108,75 @@ async def test_tools_on_a_task_queue_of_their_own_are_not_counted(fair: Environm
     model = fair.responses(calls(*[call("count", number=number) for number in range(made)]), says("done"))
     agent = Agent(name="ops", model=model, tools=[count])
     begun = time.monotonic()
-    async with limited(fair, agent, queue, 1), limited(fair, agent, f"{queue}-tools", None):
+    async with limited(fair, [agent], queue, 1), limited(fair, [agent], f"{queue}-tools", None):
         run = await fair.client(queue).start("ops", "Go.")
         await run.result()
     assert len(tools.ran(run.id)) == made
     assert time.monotonic() - begun < made / 2
+
+
+class Counting:
+    """Runs of two agents, each of a turn with six tool calls and one that ends it, and when their models were asked."""
+
+    def __init__(self, environment: Environment) -> None:
+        """The agents have one provider, hence one task queue for their model calls."""
+        self.times: list[float] = []
+        self.queue = f"rates-{uuid.uuid4().hex[:6]}"
+        self.models = f"{self.queue}-models"
+        self.agents = [
+            Agent(
+                name=name,
+                model=environment.responses(self._answer),
+                tools=[tools.look_up],
+                model_task_queue=self.models,
+            )
+            for name in ("ops", "research")
+        ]
+
+    def _answer(self, seen: Conversation) -> Reply:
+        self.times.append(time.monotonic())
+        return says("done") if seen.tool_outputs else calls(*[call("look_up", key=key) for key in "abcdef"])
+
+    async def run(self, client: AgentClient, number: int) -> float:
+        """In how many seconds so many runs of each agent are over."""
+        begun = time.monotonic()
+        runs = [await client.start(agent.name, "Go.") for agent in self.agents * number]
+        await asyncio.gather(*[run.result() for run in runs])
+        assert [len(tools.ran(run.id)) for run in runs] == [6] * len(runs)
+        return time.monotonic() - begun
+
+
+@asynccontextmanager
+async def counted(environment: Environment, counting: Counting, most: float | None) -> AsyncGenerator[AgentClient]:
+    """A worker of the runs without a limit, and one of the model calls that limits them to *most* a second."""
+    async with AsyncExitStack() as stack:
+        for queue, limit in ((counting.queue, None), (counting.models, most)):
+            await stack.enter_async_context(limited(environment, counting.agents, queue, limit))
+        yield environment.client(counting.queue)
+
+
+async def test_a_limit_on_the_task_queue_of_model_calls_bounds_those_of_all_its_agents_and_no_tool(
+    fair: Environment,
+) -> None:
+    counting = Counting(fair)
+    async with counted(fair, counting, 2) as client:
+        seconds = await counting.run(client, 4)
+    # 16 model calls at 2 a second; with the 48 tool calls, it would be half a minute.
+    assert len(counting.times) == 16
+    assert counting.times[-1] - counting.times[0] > 5
+    assert seconds < 20
+    counting = Counting(fair)
+    async with counted(fair, counting, None) as client:
+        assert await counting.run(client, 4) < 5
+
+
+async def test_an_operators_limit_holds_for_model_calls_whose_worker_has_none(fair: Environment) -> None:
+    counting = Counting(fair)
+    limit = ("--task-queue-type", "activity", "--queue-rps-limit", "2")
+    await temporal(fair, "task-queue", "config", "set", "--task-queue", counting.models, *limit)
+    async with counted(fair, counting, None) as client:
+        await counting.run(client, 4)
+    assert counting.times[-1] - counting.times[0] > 5
 
 
 async def test_a_limit_that_an_operator_sets_holds_instead_of_that_of_the_workers(fair: Environment) -> None:

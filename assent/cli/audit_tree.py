@@ -1,0 +1,122 @@
+"""`assent audit RUN --tree`: the audits of a run and of all runs below it, one after the other."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+import typer
+
+from assent.audit import Audit
+from assent.audit_tree import Audited, Read, audits
+from assent.bundling import recorded
+from assent.cli import audit_pages, exits, verification_pages
+from assent.cli.context import complain, emit, place_of, with_client
+from assent.client import AgentClient
+from assent.console import make_console
+from assent.csv_records import COLUMNS, rows
+from assent.errors import RunNotFoundError
+from assent.facts import path_text
+from assent.history_files import audit_files, by_run
+from assent.payload_codec import configured_codec
+from assent.records import is_recorded
+from assent.render import one_line
+from assent.witness import Witness
+
+Written = Literal["page", "json", "csv"]
+
+
+def records_of_tree(
+    context: typer.Context, run: str, files: Sequence[Path] | None, *, verify: bool, written: Written
+) -> int:
+    """Write the records of *run* and of the runs below it, from the server or from *files*.
+
+    Raises:
+        AssentError: as the audit of one run.
+    """
+    place = place_of(context)
+    if files:
+        top, found = by_run(files, run)
+        return asyncio.run(_written(_of_files(found), top, verify=verify, written=written, program=place.program))
+
+    async def work(client: AgentClient) -> int:
+        async def read(run_id: str, witness: Witness | None) -> Audit:
+            return await client.run(run_id).audit(witness)
+
+        return await _written(read, run, verify=verify, written=written, program=place.program)
+
+    return with_client(place, work)
+
+
+def _of_files(found: Mapping[str, Sequence[Path]]) -> Read:
+    async def read(run_id: str, witness: Witness | None) -> Audit:
+        if run_id not in found:
+            message = f"no file is of run {run_id!r}"
+            raise RunNotFoundError(message)
+        return await audit_files(found[run_id], run_id, witness=witness, codec=configured_codec())
+
+    return read
+
+
+async def _written(read: Read, run_id: str, *, verify: bool, written: Written, program: str) -> int:
+    code, document = exits.DONE, list[dict[str, object]]()
+    if written == "csv":
+        csv.writer(sys.stdout, lineterminator="\n").writerow(COLUMNS)
+    async for each in audits(read, run_id, verify=verify):
+        match written:
+            case "page":
+                _print(each, program, first=each.run_id == run_id)
+            case "csv":
+                _write_rows(each)
+            case "json":
+                document.append(_document(each))
+        code = max(code, _judged(each))
+    if written == "json":
+        emit({"record": "tree", "run_id": run_id, "runs": document})
+    return code
+
+
+def _print(each: Audited, program: str, *, first: bool) -> None:
+    console = make_console()
+    if not first:
+        console.print()
+        console.rule(characters="-" if console.options.ascii_only else "─", style="dim")
+    page = audit_pages.Page(console, program=program)
+    page.say("path", path_text(each.path), style="bold")
+    if each.audit is None:
+        page.say("MISSING", f"the history of run {one_line(each.run_id)} cannot be had", style="bold red")
+        return
+    audit_pages.print_audit(console, each.audit, program)
+    if each.verification is not None:
+        verification_pages.print_verification(console, each.verification, each.audit.run.executions)
+
+
+def _write_rows(each: Audited) -> None:
+    if each.audit is not None:
+        _, *found = rows(record for record in each.audit if is_recorded(record))
+        csv.writer(sys.stdout, lineterminator="\n").writerows(found)
+
+
+def _document(each: Audited) -> dict[str, object]:
+    return {
+        "run_id": each.run_id,
+        "path": list(each.path),
+        "missing": each.audit is None,
+        "records": [] if each.audit is None else [one.model_dump(mode="json") for one in recorded(each.audit)],
+        "verification": None if each.verification is None else each.verification.model_dump(mode="json"),
+    }
+
+
+def _judged(each: Audited) -> int:
+    """The exit code that one run makes, and on standard error what nobody may miss."""
+    if each.audit is None:
+        told = f"run {each.run_id!r} ({path_text(each.path)}) is missing"
+        complain(f"INCOMPLETE: {told}: its history is gone, or in no file that was given")
+        return exits.DONE
+    if each.audit.run.missing and each.verification is None:
+        complain(f"INCOMPLETE: {len(each.audit.run.missing)} executions of run {each.run_id!r} are gone")
+    return exits.DONE if each.verification is None else verification_pages.judged(each.verification)

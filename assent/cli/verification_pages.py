@@ -1,0 +1,68 @@
+"""What `assent audit --verify` prints: the checks, what they found, and what no check can show."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.text import Text
+
+from assent.bundle_check import Check as BundleCheck
+from assent.cli import exits
+from assent.cli.audit_pages import STYLES, Page
+from assent.cli.context import complain
+from assent.console import LABEL
+from assent.render import one_line
+from assent.verdicts import Check, Verification
+
+
+def print_verification(console: Console, found: Verification, executions: Sequence[str]) -> None:
+    """Each check, what it found, the head of the chain, and what no check can show."""
+    page = Page(console, executions)
+    console.print()
+    for check in found.checks:
+        _print_check(page, check)
+    page.say("chain head", found.head, f"over {found.events:,} events")
+    for number, words in enumerate(found.not_proven):
+        page.prose("not proven" if not number else "", f"- {words}")
+    verdict, style = verdict_of(found)
+    page.prose("verdict", verdict, style=style)
+
+
+def verdict_of(found: Verification) -> tuple[str, str]:
+    """What all checks came to, in one line, and how it is printed."""
+    failed = [check.name for check in found.checks if check.verdict in {"failed", "differs"}]
+    lack = "" if found.complete else "INCOMPLETE: a part of the history is missing, so what happened there is not known"
+    if not found.ok:
+        return f"NOT VERIFIED: {', '.join(failed)}{f'; {lack}' if lack else ''}", "bold red"
+    if lack:
+        return f"{lack}; what is left passes the checks", "bold red"
+    return "every check passed, as far as a history can show", "bold green"
+
+
+def _print_check(page: Page, check: Check) -> None:
+    said = check.verdict if check.verdict in {"ok", "unverified"} else check.verdict.upper()
+    style = STYLES.get(check.verdict, "") if check.verdict != "failed" else "bold red"
+    page.prose(said, f"{check.name}: {check.text} ({check.looked_at:,})", label_style=style)
+    for problem in check.problems:
+        events = f" ({page.cited(problem.events)})" if problem.events else ""
+        page.quote("", f"{problem.text}{events}")
+    if check.more:
+        page.say("", f"and {check.more:,} more")
+
+
+def print_bundle(console: Console, checks: Sequence[BundleCheck]) -> None:
+    """The checks of a bundle, one line each."""
+    words = {True: ("ok", "green"), False: ("FAILED", "bold red"), None: ("unchecked", "yellow")}
+    for check in checks:
+        said, style = words[check.ok]
+        console.print(
+            Text.assemble((f"{said:<{LABEL}}", style), one_line(f"{check.name}: {check.detail}")), soft_wrap=True
+        )
+
+
+def judged(verification: Verification) -> int:
+    """The exit code, and on standard error what nobody may miss."""
+    if not (verification.ok and verification.complete):
+        complain(f"run {verification.run_id!r}: {verdict_of(verification)[0]}")
+    return exits.DONE if verification.ok else exits.NOT_TAKEN
