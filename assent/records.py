@@ -39,7 +39,7 @@ class Approval(Stored):
     *expires_at*. *note* is a gate's error or a rule's reason. *grant* is the id of the grant that approved it.
     *follows* is the id of the record that this one came after for the same call: an edit's, by *edited_by*, a lost
     call's, or one that a stricter policy found too little. *values* are what a person filled in, *evidence* came with
-    a result from outside.
+    a result from outside. *parents* are the runs that its run works for, the outermost first.
     """
 
     id: str
@@ -71,6 +71,7 @@ class Approval(Stored):
     edited_by: str | None = None
     values: dict[str, JsonValue] | None = None
     evidence: JsonValue = None
+    parents: list[RunAbove] = Field(default_factory=list[RunAbove])
 
     @property
     def short_id(self) -> str:
@@ -143,6 +144,7 @@ def fields_of(run: Run, requirement: Requirement, attempts: Iterable[Attempt]) -
             turn=requirement.turn, call_id=requirement.call_id, policy_version=requirement.policy_version
         ),
         "requested_by": request.requested_by if request else None,
+        "parents": [RunAbove(run_id=each.run_id, agent=each.agent) for each in request.parents] if request else [],
         "attempts": [attempt for attempt in attempts if attempt.requirement_id == requirement.id],
     }
 
@@ -167,4 +169,5 @@ def _pending(run: PendingRun, requirement: PendingRequirement) -> Approval:
         approvers=requirement.approvers,
         approvers_left_out=requirement.approvers_left_out,
         expires_at=requirement.expires_at,
+        parents=run.parents,
     )

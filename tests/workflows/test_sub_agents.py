@@ -27,6 +27,7 @@ from assent.protocol import ParentRun
 from assent.starting import exists
 from assent.testing import Environment, Step, call, calls, says
 from tests.support import tools
+from tests.support.visibility import soon
 from tests.workflows.test_continue_as_new import live, replay
 
 RESTARTS = calls(call("restart", service="web"))
@@ -98,6 +99,24 @@ async def test_an_agent_asks_another_whose_call_is_decided_at_its_own_run(assent
         assert both[0].usage.requests == 4, "what the agent below used counts for the one above"
         assert both == [await live(client, run), await live(client, child)]
         assert await replay(client, run) == await replay(client, child) == 1
+
+
+async def test_the_records_of_a_run_below_name_the_runs_above(assent_environment: Environment) -> None:
+    """While they wait, from the inbox, and after they were decided, from the history."""
+    async with assent_environment.serve(boss(assent_environment, writer(assent_environment))) as client:
+        run = await client.start("boss", "Restart.", requested_by="alice")
+        child = await child_of(client, run)
+        [waiting] = (await child.until_paused()).active_requirements
+        pending, total = await soon(
+            lambda: client.get_approvals(status="pending", run_id=child.id), lambda found: found[1] > 0
+        )
+        await child.approve(waiting, by="bob")
+        await run.result()
+        decided, _ = await client.get_approvals(run_id=child.id)
+        assert total == 1
+        for record in (*pending, *decided):
+            assert [(each.run_id, each.agent) for each in record.parents] == [(run.id, "boss")]
+            assert (record.agent, record.requested_by) == ("writer", "alice")
 
 
 async def test_whoever_asked_for_the_run_above_cannot_approve_below(assent_environment: Environment) -> None:
