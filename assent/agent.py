@@ -5,7 +5,6 @@ Pure; safe in workflow code.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,6 +16,7 @@ from assent.agent_tools import agent_tool, handoff_tool
 from assent.budget import Budget
 from assent.compaction import LEAST
 from assent.decorators import tool_from
+from assent.delegation import AGENT, QUEUE
 from assent.digest import canonical, sha256_hex
 from assent.errors import ConfigurationError
 from assent.gates import Gatekeeper, Groups
@@ -26,8 +26,6 @@ from assent.run import MAX_TURNS
 from assent.tools import Confirmation, Target, Tool, takes
 
 _VERSION: Final = "assent.agent.v1"
-_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
-_QUEUE: Final = re.compile(r"(?!/_sys/)[!-~]{1,200}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +69,7 @@ class Agent:
 
     def __post_init__(self) -> None:
         """Check what can be checked before a worker serves it."""
-        if not _NAME.fullmatch(self.name):
+        if not AGENT.fullmatch(self.name):
             message = f"agent {self.name!r}: take letters, digits, '_', '.' and '-', a letter or digit first"
             raise ConfigurationError(message)
         if self.max_turns < 1:
@@ -90,7 +88,7 @@ class Agent:
                 f"agent {self.name!r}: max_context_tokens is {self.max_context_tokens}; it must be at least {LEAST}"
             )
             raise ConfigurationError(message)
-        if self.model_task_queue is not None and not _QUEUE.fullmatch(self.model_task_queue):
+        if self.model_task_queue is not None and not QUEUE.fullmatch(self.model_task_queue):
             message = (
                 f"agent {self.name!r}: model_task_queue is {self.model_task_queue!r}; "
                 "take up to 200 characters that can be seen, '/_sys/' not first"

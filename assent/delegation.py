@@ -28,6 +28,8 @@ from assent.render import bounded
 from assent.requirements import Grant
 from assent.snapshot import Run
 
+GATED_SINCE: Final = 3
+"""The version of the rules since which a gate says which agent its call is for."""
 MAX_DEPTH: Final = 8
 """Runs one below the other, at the most: agents that call each other in a circle come to an end."""
 ANSWER_LIMIT: Final = 256 * 1024
@@ -38,7 +40,8 @@ TIMED_OUT: Final = Failure("Timeout", "its run was timed out by the server")
 NOT_STARTED: Final = Failure("NotStarted", "its run could not be begun")
 QUEUE: Final = re.compile(r"(?!/_sys/)[!-~]{1,200}")
 """What names a task queue."""
-_AGENT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+AGENT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+"""What names an agent."""
 _ERROR_LIMIT: Final = 2_000
 """Characters of why such a run failed that reach the model."""
 _SHOWN: Final = 200
@@ -59,6 +62,18 @@ def check_parents(request: RunRequest, parent: Execution | None) -> None:
         raise MessageError(message)
 
 
+def another(run: Run, call: Call, agent: str) -> str | None:
+    """Why a call may not go to *agent*: it was gated, and perhaps approved, as one for another; None where it was not.
+
+    Pure; safe in workflow code.
+    """
+    gated = call.gate.agent
+    if gated == agent or (gated is None and run.rules < GATED_SINCE):
+        return None
+    was = "no agent" if gated is None else f"agent {gated!r}"
+    return f"the call was for {was}, and leads to agent {bounded(repr(agent), _SHOWN)} by now"
+
+
 def objection(run: Run, given: Delegation) -> str | None:
     """Why another agent is not asked; None where it is.
 
@@ -70,7 +85,7 @@ def objection(run: Run, given: Delegation) -> str | None:
     if not given.input.strip():
         return "the input is empty; say what the agent is to do"
     # Somebody may have put this in by hand, and the server takes no run with such an id, nor on such a task queue.
-    if not _AGENT.fullmatch(given.agent):
+    if not AGENT.fullmatch(given.agent):
         return f"no agent can be named {bounded(repr(given.agent), _SHOWN)}"
     if given.task_queue is not None and not QUEUE.fullmatch(given.task_queue):
         return f"no task queue can be named {bounded(repr(given.task_queue), _SHOWN)}"

@@ -99,6 +99,8 @@ class Gatekeeper:
             fields["options"] = tool.options
         if tool.stop_after_tool_call:
             fields["stop"] = True
+        if tool.target is not None:
+            fields["agent"] = tool.target.agent
         if verdict != "allow":
             people = _People(self.groups, call, notes)
             terms = _Terms(tool, people, self.functions)

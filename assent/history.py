@@ -136,7 +136,7 @@ class Reader:
                 self._admitted[request.meta.update_id] = request
         messages = [event for event in task.inbound if event.event_type == _SIGNALED]
         messages += [event for event in task.commands if event.event_type == _UPDATE_ACCEPTED]
-        # A cancellation reaches the workflow's main coroutine one step before activity results reach their tasks.
+        # A cancellation and a timer reach the workflow's code one step before the results of activities and children.
         rest = sorted((event for event in task.inbound if event.event_type in _RESULTS), key=_precedence)
         found = [Told(self._message(event, task.at), event) for event in sorted(messages, key=_order)]
         # A run that goes on from another execution is restored before it is handed anything.
@@ -353,7 +353,7 @@ def _order(event: HistoryEvent) -> tuple[int, int]:
 
 
 def _precedence(event: HistoryEvent) -> int:
-    return {_STARTED: 0, _CANCEL_REQUESTED: 1}.get(event.event_type, 2)
+    return {_STARTED: 0, _CANCEL_REQUESTED: 1, _TIMER_FIRED: 1}.get(event.event_type, 2)
 
 
 def _is_continued(event: HistoryEvent) -> bool:

@@ -32,7 +32,6 @@ from assent.protocol import (
     CLOSE,
     DECIDE,
     DELIVER,
-    PROMPT_LIMIT,
     REJECT,
     REVOKE,
     SEND_MESSAGE,
@@ -67,6 +66,8 @@ _EXAMPLE: Final = {
 }
 _PLACEHOLDERS: Final = ("NAME", "YOUR NAME")
 """What the commands to copy have in the place of a name."""
+PROMPT_LIMIT: Final = 1_000_000
+"""Bytes (as JSON) of a run's input."""
 POLICY_LIMIT: Final = 4_000
 """Bytes (as JSON) of the policy that a run's request may carry."""
 POLICIES_LIMIT: Final = 16_000

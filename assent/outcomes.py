@@ -35,6 +35,9 @@ def _tool_answered(run: Run, event: ToolAnswered) -> Step:
     outcome, at = event.outcome, event.at
     if not _is_running(run, event.position):
         return Step(run)
+    to = outcome.delegation or outcome.handoff
+    if to is not None and (wrong := delegation.another(run, run.calls[event.position], to.agent)) is not None:
+        return turns.answered(run, event.position, f"Not run: {wrong}", "refused", at)
     if outcome.delegation is not None:
         return _delegated(run, event, outcome.delegation)
     if outcome.refused is not None:

@@ -205,7 +205,7 @@ class Gate(Stored):
     *fields* are what a person fills in. *checked* says that the result from outside is checked against the tool's
     return annotation, *failed* that something about the gate could not be worked out (no grant lets such a call
     through), *stop* that the run ends once the call was executed. *read_as* is how the tool reads arguments that say
-    something else, *output_limit* how many bytes of its result are kept. What is the default is left out.
+    something else, *output_limit* how many bytes of its result are kept, *agent* who answers it. Defaults are left out.
     """
 
     verdict: Verdict
@@ -226,6 +226,7 @@ class Gate(Stored):
     stop: bool = False
     options: ToolOptions | None = None
     output_limit: int | None = Field(default=None, ge=1)
+    agent: str | None = None
 
 
 class ModelTurn(Stored):
@@ -284,8 +285,8 @@ class Authorization(Stored):
 class ToolCallInput(Stored):
     """The input of a tool's activity. *arguments* are the raw bytes (UTF-8 text) that were approved.
 
-    They are the model's own, unless a person edited them. *values* are the fields that a person filled in. *policy* is
-    the request's own, *output_limit* the gate's.
+    They are the model's own, unless a person edited them. *values* are what a person filled in. *policy* is the
+    request's own, *output_limit* the gate's.
     """
 
     agent: str
@@ -312,7 +313,7 @@ class Delegation(Stored):
     *policy* bounds that run besides its agent's own. *task_queue* is where it is served; None: where this one is.
     """
 
-    agent: str
+    agent: str = Field(min_length=1, max_length=100)
     input: str
     policy: PermissionPolicy | None = None
     task_queue: str | None = None
@@ -321,7 +322,7 @@ class Delegation(Stored):
 class Handoff(Stored):
     """That another *agent* goes on with the conversation; *policy* bounds it from then on, besides its own."""
 
-    agent: str
+    agent: str = Field(min_length=1, max_length=100)
     policy: PermissionPolicy | None = None
 
 
@@ -376,9 +377,6 @@ class Checked(Stored):
 
 
 # -- decisions and deliveries -----------------------------------------------------------------------------------------
-
-PROMPT_LIMIT: Final = 1_000_000
-"""Bytes (as JSON) of a run's input."""
 
 DecisionStatus = Literal[
     "approved", "rejected", "executed", "failed", "recorded", "duplicate", "late", "refused", "superseded", "unknown"

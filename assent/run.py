@@ -41,6 +41,7 @@ from assent.events import (
     BudgetReached,
     CallModel,
     Cancel,
+    CancelRequested,
     CheckAnswered,
     Command,
     Complete,
@@ -81,6 +82,7 @@ def decide(run: Run, event: Event) -> Step:
     # What a run tells itself comes at a moment whose time has been looked at.
     looked = isinstance(event, BudgetReached) and run.rules >= spending.BUDGETS_SINCE
     timed = Step(run) if looked else waiting.pass_time(run, event.at)
+    timed = Step(run) if isinstance(event, CancelRequested) and spending.is_over(run, timed.run) else timed
     if isinstance(event, TimeReached):
         step = replace(timed, run=replace(timed.run, wake_at=None))
     else:

@@ -84,6 +84,11 @@ def due_at(run: Run) -> datetime | None:
     return None if run.status == "idle" or asked(run) is not None else _over_at(run)
 
 
+def is_over(before: Run, run: Run) -> bool:
+    """Whether a run has just failed because its time was over; whoever cancels it in that moment cancels it."""
+    return before.rules >= BUDGETS_SINCE and run.ended and not before.ended
+
+
 def failure(run: Run, at: datetime) -> Failure:
     """How a run ends that may use no more."""
     return Failure("BudgetExhausted", f"the run has used its budget: {_told(run, at)}")

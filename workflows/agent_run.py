@@ -16,7 +16,7 @@ from temporalio import workflow
 from temporalio.common import RawValue
 from temporalio.exceptions import ActivityError, ApplicationError
 
-from assent import delegation, messages, protocol, waiting
+from assent import delegation, messages, protocol, spending, waiting
 from assent.calls import checked_of, gated_calls, outcome_of, turn_of
 from assent.carried import carry
 from assent.converter import decoded
@@ -102,7 +102,10 @@ class AgentRun:
             self._apply(CancelRequested(now()))
             self._publisher.publish(self._run)
             await self._part()
-            raise
+            # Since version 3 of the rules: what ended in that moment has ended as it did.
+            if isinstance(self._ending, Cancel) or self._run.rules < spending.BUDGETS_SINCE:
+                raise
+            return self._end()
         with contextlib.suppress(asyncio.CancelledError):
             # Who cancels a run that has ended changes nothing but how long it waits for its notices.
             await self._part()

@@ -7,11 +7,12 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from assent import RunHandle
+from assent import AgentClient
 from assent.audit import ApprovalRecord, Audit
+from assent.audit_tree import audits
 from assent.testing import check_replay
-from assent.verification import Verifier
-from tests.soak.tools import AGAIN, ONCE, Line, Plan
+from assent.witness import Witness
+from tests.soak.tools import AGAIN, HAND_OVER, ONCE, Line, Plan
 
 
 @dataclass
@@ -21,21 +22,36 @@ class Accounts:
     lines: Sequence[Line]
     counts: Counter[str] = field(default_factory=Counter[str])
 
-    async def check(self, run: RunHandle, plan: Plan, *, replayed: bool) -> None:
-        """Check one run, which has ended."""
-        result = await run.result()
-        verifier = Verifier(run.id)
-        audit = await run.audit(verifier)
-        verification = verifier.verification(audit)
-        assert verification.ok, (run.id, verification)
-        calls = [name for turn in plan for name in turn]
-        told = json.loads(result.content)
-        assert len(told) == len(calls), (run.id, plan, told)
-        self._compare(run.id, audit, calls)
-        if replayed:
-            await check_replay(await run.history())
+    async def check(self, client: AgentClient, run_id: str, plan: Plan, *, replayed: bool) -> None:
+        """Check one run, which has ended, and those below it."""
+
+        async def read(name: str, witness: Witness | None) -> Audit:
+            return await client.run(name).audit(witness)
+
+        async for each in audits(read, run_id, verify=True):
+            assert each.audit is not None, (each.run_id, "its history is gone")
+            assert each.verification is not None
+            assert each.verification.ok, (each.run_id, each.verification)
+            await self._check(client, each.audit, plan if each.run_id == run_id else None)
+            if replayed:
+                await check_replay(await client.run(each.run_id).history())
+
+    async def _check(self, client: AgentClient, audit: Audit, plan: Plan | None) -> None:
+        run = client.run(audit.run.run_id)
+        own: Plan = json.loads((await run.state()).input)
+        assert plan is None or plan == own
+        calls = [name for turn in own for name in turn]
+        told = json.loads((await run.result()).content)
+        assert len(told) == len(calls), (run.id, own, told)
+        self._compare(run.id, audit, [name for name in calls if isinstance(name, str)])
+        assert [each.outcome for each in audit.children] == ["answered"] * (len(calls) - self._tools(calls))
         executions = len(audit.run.executions)
-        self.counts.update({"runs": 1, "calls": len(calls), "executions": executions, "continued": executions > 1})
+        found = {"runs": plan is not None, "below": plan is None, "calls": len(calls), "executions": executions}
+        self.counts.update(found | {"continued": executions > 1, "handed over": HAND_OVER in calls})
+
+    @staticmethod
+    def _tools(calls: Sequence[str | Plan]) -> int:
+        return sum(isinstance(name, str) for name in calls)
 
     def _compare(self, run_id: str, audit: Audit, calls: Sequence[str]) -> None:
         mine = [line for line in self.lines if line.run_id == run_id]

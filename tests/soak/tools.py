@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 from assent import Agent, OpenAIChat, OpenAIResponses, ToolContext, approval, tool
 from assent.testing import Conversation, breaks_off, call, calls, fails, hangs, says
-from assent.testing._script import PlainStep
+from assent.testing._script import Call, PlainStep
 
 ONCE: Final = ("pay", "wire")
 """The tools that a person approves and that run at most once."""
@@ -112,18 +112,42 @@ def hand_out(number: int) -> str:
 
 
 TOOLS: Final[list[Callable[..., object]]] = [pay, wire, settle, look_up, hand_out]
-ops = Agent(name="ops", model=OpenAIResponses(id="soak", timeout=20), tools=TOOLS)
-desk = Agent(name="desk", model=OpenAIChat(id="soak", timeout=20), tools=TOOLS)
+HAND_OVER: Final = "transfer_to_night"
+helper = Agent(name="helper", model=OpenAIChat(id="soak", timeout=20), tools=TOOLS)
+clerk = Agent(name="clerk", model=OpenAIResponses(id="soak", timeout=20), tools=[*TOOLS, helper.as_tool()])
+BELOW: Final = clerk.as_tool()
+night = Agent(name="night", model=OpenAIResponses(id="soak", timeout=20), tools=[*TOOLS, BELOW])
+ops = Agent(name="ops", model=OpenAIResponses(id="soak", timeout=20), tools=[*TOOLS, BELOW], handoffs=[night])
+desk = Agent(name="desk", model=OpenAIChat(id="soak", timeout=20), tools=[*TOOLS, BELOW], handoffs=[night])
 
-Plan = list[list[str]]
-"""The tools that a run calls, turn by turn: its input, as JSON."""
+Plan = list[list["str | Plan"]]
+"""The tools that a run calls, turn by turn: its input, as JSON. A plan in the place of a tool is another agent's."""
 
 
 def plan_of(seed: int, number: int) -> Plan:
     """What run *number* does. Each plan has every kind of tool somewhere among the runs."""
     chance = random.Random(f"{seed}:{number}")  # noqa: S311 - no secret
+    plan = _plan(chance, chance.randint(2, 5))
+    if number % 4 == 0:
+        below = _plan(chance, chance.randint(1, 2))
+        if number % 8 == 0:
+            chance.choice(below).append(_plan(chance, 1))
+        chance.choice(plan).append(below)
+    if number % 6 == 0:
+        chance.choice(plan).append(HAND_OVER)
+    return plan
+
+
+def _plan(chance: random.Random, turns: int) -> Plan:
     names = [*ONCE, *ONCE, *AGAIN, OUTSIDE]
-    return [chance.choices(names, k=chance.choice((1, 1, 2, 3))) for _ in range(chance.randint(2, 5))]
+    return [[*chance.choices(names, k=chance.choice((1, 1, 2, 3)))] for _ in range(turns)]
+
+
+def _call(seen: Conversation, at: int, name: str | Plan) -> Call:
+    if isinstance(name, list):
+        [below] = [each for each in seen.tools if each.startswith("ask_")]
+        return call(below, input=json.dumps(name))
+    return call(name) if name == HAND_OVER else call(name, number=at)
 
 
 def answers(seen: Conversation) -> list[PlainStep]:
@@ -135,5 +159,5 @@ def answers(seen: Conversation) -> list[PlainStep]:
     if fault < _FAULTS:
         before.append(fails(500) if fault < _FAULTS / 2 else breaks_off())
     if seen.turn < len(plan):
-        return [*before, calls(*(call(name, number=at) for at, name in enumerate(plan[seen.turn])))]
+        return [*before, calls(*(_call(seen, at, name) for at, name in enumerate(plan[seen.turn])))]
     return [*before, says(json.dumps(list(seen.tool_outputs.values())))]

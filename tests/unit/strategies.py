@@ -62,6 +62,7 @@ WORKFLOW_ID: Final = "run-1"
 MEBIBYTE: Final = "x" * 1024 * 1024
 ALLOW: Final = Gate(verdict="allow")
 ASK: Final = Gate(verdict="ask")
+TO_B: Final = Gate(verdict="allow", agent="b")
 EXTERNAL: Final = Gate(verdict="external")
 INPUT: Final = Gate(verdict="input", fields=[InputField(name="amount", type={"type": "integer"})], self_approval=True)
 ONCE: Final = Gate(verdict="ask", at_most_once=True)

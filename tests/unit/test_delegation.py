@@ -24,7 +24,7 @@ from assent.policy import Decision, PermissionPolicy, Rule, combined, strictest
 from assent.protocol import Execution, ParentRun, RunResult, Usage
 from assent.run import Run, state_of
 
-from .strategies import ALLOW, ASK, NOW, WORKFLOW_ID, Play, playing, turn_of, unhurried
+from .strategies import ASK, NOW, TO_B, WORKFLOW_ID, Play, gate_of, playing, turn_of, unhurried
 from .test_policy import decisions, rules
 
 MODEL: Final = OpenAIResponses(id="m")
@@ -44,7 +44,7 @@ def asking(number: int = 1, **request: JsonValue) -> Play:
     """A run whose calls, so many, all ask the agent `b`."""
     play = Play()
     play.start(**request)
-    play.model(turn_of(*[ALLOW] * number))
+    play.model(turn_of(*[TO_B] * number))
     for position in range(number):
         play.comes(position, {"delegation": {"agent": "b", "input": f"do {position}", "policy": POLICY}})
     return play
@@ -142,7 +142,7 @@ def test_agents_work_for_each_other_only_so_deep() -> None:
     request = {"agent": "a", "input": "go", "parents": [each.model_dump() for each in parents]}
     above = Execution(run_id=parents[-1].run_id, execution_id="e")
     play.tell(Started(play.at, WORKFLOW_ID, "r1", "r1", (request,), parent=above))
-    play.model(turn_of(ALLOW))
+    play.model(turn_of(TO_B))
     play.comes(0, {"delegation": {"agent": "b", "input": "go"}})
     assert not starts(play)
     assert play.told == [
@@ -151,7 +151,7 @@ def test_agents_work_for_each_other_only_so_deep() -> None:
 
 
 def test_an_agent_is_not_asked_nothing() -> None:
-    play = playing(ALLOW)
+    play = playing(TO_B)
     play.comes(0, {"delegation": {"agent": "b", "input": " \n"}})
     assert play.told == ["Not run: the input is empty; say what the agent is to do"]
 
@@ -177,11 +177,11 @@ def test_a_run_that_another_workflow_began_need_not_say_so() -> None:
 
 
 def test_what_is_left_of_the_budget_is_the_budget_below() -> None:
-    play = playing(ALLOW, budget=Budget(max_model_calls=5, max_seconds=60.0, max_tokens=1))
+    play = playing(TO_B, budget=Budget(max_model_calls=5, max_seconds=60.0, max_tokens=1))
     assert play.run.budget is None, "histories from before budgets know of none"
     play = Play()
     play.start(budget=Budget(max_model_calls=5, max_seconds=60.0, max_tokens=1).model_dump())
-    turn = turn_of(ALLOW)
+    turn = turn_of(TO_B)
     play.model(turn.model_copy(update={"continue_after": 0, "usage": Usage(requests=2, input_tokens=7)}))
     play.comes(0, {"delegation": {"agent": "b", "input": "go"}})
     (command,) = starts(play)
@@ -208,6 +208,9 @@ def test_a_run_with_a_run_below_is_carried_whole() -> None:
         {"delegation": {"agent": "b"}},
         {"delegation": {"agent": "b", "input": "x"}, "output": "y"},
         {"handoff": {"agent": "b"}},
+        {"output": "x", "handoff": {"agent": ""}},
+        {"output": "x", "handoff": {"agent": "b" * 101}},
+        {"delegation": {"agent": "b" * 101, "input": "x"}},
         {"output": "x", "handoff": {}},
     ],
 )
@@ -217,11 +220,38 @@ def test_what_somebody_put_in_by_hand_begins_and_hands_over_nothing(result: obje
     assert outcome.error is not None
 
 
+@pytest.mark.parametrize(
+    "outcome",
+    [{"delegation": {"agent": "b", "input": "go"}}, {"output": "over", "handoff": {"agent": "b"}}],
+    ids=["asked", "handed over"],
+)
+def test_what_was_approved_of_one_agent_is_not_done_by_another(outcome: dict[str, object]) -> None:
+    """The tool leads elsewhere by now: what the gate said is what was decided about."""
+    for agent, refused in (("c", True), ("b", False)):
+        play = playing(ASK.model_copy(update={"agent": agent}))
+        play.approve()
+        play.comes(0, outcome)
+        assert (play.requirement.execution == "refused") == refused
+        assert (play.run.handoff is None and not starts(play)) or not refused
+        if refused:
+            assert play.told == ["Not run: the call was for agent 'c', and leads to agent 'b' by now"]
+
+
+def test_a_gate_names_the_agent_that_a_call_is_for() -> None:
+    low = Agent(name="low", model=MODEL)
+    asking_low, over = (
+        low.as_tool(requires_confirmation=True),
+        Agent(name="a", model=MODEL, handoffs=[low]).all_tools[0],
+    )
+    assert gate_of(asking_low, raw='{"input": "x"}').agent == gate_of(over).agent == "low"
+    assert gate_of(look).agent is None
+
+
 # -- handing over -----------------------------------------------------------------------------------------------------
 
 
 def test_a_handoff_counts_from_the_next_turn() -> None:
-    play = playing(ALLOW, ASK)
+    play = playing(TO_B, ASK)
     play.comes(0, {"output": "over", "handoff": {"agent": "b", "policy": POLICY}})
     assert play.run.caller.agent == "a"
     play.approve()
@@ -235,20 +265,20 @@ def test_a_handoff_counts_from_the_next_turn() -> None:
 
 
 def test_the_first_of_two_handoffs_counts() -> None:
-    play = playing(ALLOW, ALLOW)
+    play = playing(*(TO_B.model_copy(update={"agent": each}) for each in ("one", "two")))
     play.comes(1, {"output": "two", "handoff": {"agent": "two"}})
     play.comes(0, {"output": "one", "handoff": {"agent": "one"}})
     assert play.run.caller.agent == "two"
 
 
 def test_a_handoff_without_a_policy_ends_no_ceiling_that_there_was_none_of() -> None:
-    play = playing(ALLOW)
+    play = playing(TO_B)
     play.comes(0, {"output": "over", "handoff": {"agent": "b"}})
     assert play.run.caller.policy is None
 
 
 def test_grants_end_with_a_handoff() -> None:
-    play = playing(ASK, ALLOW)
+    play = playing(ASK, TO_B)
     play.approve(remember={"uses": 5})
     play.tool(0, "done")
     play.comes(1, {"output": "over", "handoff": {"agent": "b"}})
@@ -342,7 +372,7 @@ steps = st.lists(
 @unhurried
 @given(steps)
 def test_a_turn_ends_once_every_agent_has_answered_and_none_is_asked_twice(found: list[tuple[str, int]]) -> None:
-    play = playing(ALLOW, ALLOW, ALLOW)
+    play = playing(TO_B, TO_B, TO_B)
     for what, position in found:
         child = f"{WORKFLOW_ID}.b-{position}"
         match what:

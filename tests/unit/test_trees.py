@@ -29,7 +29,7 @@ from assent.views import DETAILS_CHILDREN, details
 from assent.visibility import RunAbove, read_request_memo, request_memo
 from tests.support.waiting_rows import NOW, requirement, run_of
 
-from .strategies import ALLOW, ASK, HOSTILE, Play, playing, turn_of, unhurried
+from .strategies import ALLOW, ASK, HOSTILE, TO_B, Play, playing, turn_of, unhurried
 from .test_views import shape
 
 json_values = st.recursive(
@@ -40,7 +40,7 @@ json_values = st.recursive(
 
 def asking(agent: str = "b", run_id: str = "run-1.b-0", number: int = 1) -> Play:
     """A run for which so many others are at work."""
-    play = playing(*([ALLOW] * number))
+    play = playing(*([TO_B] * number))
     for position in range(number):
         play.comes(position, {"delegation": {"agent": "b", "input": "do it"}})
         play.tell(AgentStarted(play.at, f"c{position}", f"{run_id}{position or ''}"))
@@ -192,7 +192,7 @@ def test_a_run_waits_for_others_while_nothing_else_of_it_moves() -> None:
 
 
 def test_a_run_that_is_about_to_ask_another_moves() -> None:
-    play = playing(ALLOW, ALLOW)
+    play = playing(TO_B, TO_B)
     play.comes(0, {"delegation": {"agent": "b", "input": "do it"}})
     assert not stands(Follower(run=play.run)), "the other call runs"
     play.comes(1, {"delegation": {"agent": "b", "input": "do it"}})
