@@ -18,11 +18,12 @@ from assent.children import INITIATED, child_id_of
 from assent.protocol import Execution
 from assent.visibility import read_request_memo
 
-ORPHANED: Final = "the run that asked for this was put back to before it did, so that this one is cancelled"
+PUT_BACK: Final = "the run that asked for this was put back to before it did, so that this one is cancelled"
+ENDED: Final = "the run that asked for this has ended, so that this one is cancelled"
 
 
-async def is_orphaned(parent: Execution | None) -> bool:
-    """Whether the run under way, begun by *parent*, works for nobody any more; in its activity."""
+async def orphaned(parent: Execution | None) -> str | None:
+    """Why the run under way, begun by *parent*, works for nobody any more, if it does not; in its activity."""
     below = activity.info().workflow_id
     while parent is not None and below is not None:
         try:
@@ -30,23 +31,23 @@ async def is_orphaned(parent: Execution | None) -> bool:
         except RPCError as error:
             if error.status != RPCStatusCode.NOT_FOUND:
                 raise
-            return True  # The server deletes only what has ended.
-        if began is None:
-            return True
+            return ENDED  # The server deletes nothing else.
+        if isinstance(began, str):
+            return began
         below, parent = parent.run_id, await _parent_of(began)
-    return False
+    return None
 
 
-async def _began(parent: Execution, below: str) -> WorkflowExecutionDescription | None:
-    """The run *parent*, if it goes on and began the one *below*, as its history has it by now."""
+async def _began(parent: Execution, below: str) -> WorkflowExecutionDescription | str:
+    """The run *parent*, if it goes on and began the one *below*, as its history has it by now; else why not."""
     client = activity.client()
     began = await client.get_workflow_handle(parent.run_id, run_id=parent.execution_id).describe()
     if began.status == WorkflowExecutionStatus.RUNNING:
         return began
     now = await client.get_workflow_handle(parent.run_id).describe()
     if now.status != WorkflowExecutionStatus.RUNNING:
-        return None
-    return now if await _was_begun(parent.run_id, now.run_id or "", below) else None
+        return ENDED
+    return now if await _was_begun(parent.run_id, now.run_id or "", below) else PUT_BACK
 
 
 async def _parent_of(run: WorkflowExecutionDescription) -> Execution | None:

@@ -27,7 +27,7 @@ from assent.tools import Target, Tool, ToolContext
 
 from . import bounds
 from .heartbeat import heartbeats
-from .orphans import ORPHANED, cancel_own_run, is_orphaned
+from .orphans import cancel_own_run, orphaned
 from .resets import opened_before_a_reset
 
 AGAIN: Final = timedelta(minutes=1)
@@ -72,9 +72,9 @@ class ToolCalls:
         if _runs_once(tool, call) and activity.info().attempt > 1:
             raise _once()
         refused = await self._asking(agent, refusal, tool, call)
-        if refused is None and call.authorization is not None and await is_orphaned(call.authorization.parent):
+        if refused is None and call.authorization is not None and (why := await orphaned(call.authorization.parent)):
             await cancel_own_run()
-            return ToolOutcome(refused=ORPHANED)
+            return ToolOutcome(refused=why)
         if refused is None and call.authorization is not None and await opened_before_a_reset(call.authorization):
             refused = await self._asking(agent, asked_again, tool, call)
         if refused is not None and not await bounds.fits(refused):

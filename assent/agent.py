@@ -22,6 +22,7 @@ from assent.errors import ConfigurationError
 from assent.gates import Gatekeeper, Groups
 from assent.models import Model
 from assent.policy import PermissionPolicy, policy_version
+from assent.render import bounded
 from assent.run import MAX_TURNS
 from assent.tools import Confirmation, Target, Tool, takes
 
@@ -95,14 +96,32 @@ class Agent:
             )
             raise ConfigurationError(message)
         for each in self.tools:
+            self._refuse_agent(each)
             self._add(tool_from(each))
         for to in self.handoffs:
-            self._add(_handoff(to))
+            self._add(self._handoff(to))
         _ = self.output_schema
+
+    def _refuse_agent(self, given: object) -> None:
+        if isinstance(given, Agent):
+            message = f"agent {self.name!r}: tools has the agent {given.name!r}; give its as_tool(), or handoffs=[…]"
+            raise ConfigurationError(message)
+
+    def _handoff(self, to: object) -> Tool:
+        name = to.name if isinstance(to, Agent) else to
+        if not isinstance(name, str):
+            message = f"agent {self.name!r}: handoffs has {bounded(repr(to), 100)}; give agents, or names of agents"
+            raise ConfigurationError(message)
+        if name == self.name:
+            message = f"agent {self.name!r}: handoffs has the agent itself; leave it out"
+            raise ConfigurationError(message)
+        if isinstance(to, Agent):
+            return handoff_tool(Target(agent=name, served=to, handoff=True), description=to.description)
+        return handoff_tool(Target(agent=name, handoff=True))
 
     def _add(self, made: Tool) -> None:
         if made.name in self._tools:
-            message = f"agent {self.name!r}: two tools are named {made.name!r}; give one another name: @tool(name=…)"
+            message = f"agent {self.name!r}: two tools are named {made.name!r}; give one another name, with name=…"
             raise ConfigurationError(message)
         self._tools[made.name] = made
 
@@ -208,12 +227,6 @@ def with_their_agents(agents: Iterable[Agent]) -> list[Agent]:
                 message = f"agent {agent.name!r}: handoffs names {target.agent!r}; serve that agent with it"
                 raise ConfigurationError(message)
     return found
-
-
-def _handoff(to: Agent | str) -> Tool:
-    if isinstance(to, Agent):
-        return handoff_tool(Target(agent=to.name, served=to, handoff=True), description=to.description)
-    return handoff_tool(Target(agent=to, handoff=True))
 
 
 def _declared(each: Tool) -> list[object]:

@@ -11,9 +11,10 @@ import re
 from dataclasses import replace
 from typing import Final
 
-from assent.decorators import tool
+from assent.decorators import NAME, tool
 from assent.delegation import QUEUE
 from assent.errors import ConfigurationError
+from assent.protocol import RESERVED_TOOL_NAMES
 from assent.tools import Confirmation, Target, Tool
 
 _NOT_IN_NAMES: Final = re.compile(r"[^A-Za-z0-9_-]")
@@ -45,7 +46,7 @@ def agent_tool(
         """
         return input
 
-    named = name or _tool_name("ask", target.agent)
+    named = _checked(name or _tool_name("ask", target.agent), target.agent, "give one: as_tool(name=…)")
     told = description or f"Give a task to the agent {target.agent}, and get its answer."
     made = tool(name=named, description=told, requires_confirmation=requires_confirmation, idempotent=True)(ask)
     # It is idempotent: its activity begins nothing; it says again, as it runs, that the call may.
@@ -65,11 +66,19 @@ def handoff_tool(target: Target, *, description: str | None = None) -> Tool:
 
     told = f"Hand the conversation over to the agent {target.agent}, which answers from then on."
     made = tool(
-        name=_tool_name("transfer_to", target.agent),
+        name=_checked(_tool_name("transfer_to", target.agent), target.agent, "give the agent a shorter one"),
         description=f"{told} {description}" if description else told,
         idempotent=True,
     )(transfer)
     return replace(made, target=target, source=f"agent {target.agent!r}")
+
+
+def _checked(name: str, agent: str, what_to_do: str) -> str:
+    if NAME.fullmatch(name) and name not in RESERVED_TOOL_NAMES:
+        return name
+    wanted = "a name is 1 to 64 ASCII letters, digits, '_' and '-'"
+    message = f"agent {agent!r}: {name!r} names no tool: {wanted}; {what_to_do}"
+    raise ConfigurationError(message)
 
 
 def _tool_name(verb: str, agent: str) -> str:

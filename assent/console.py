@@ -249,7 +249,8 @@ def print_grants(console: Console, state: RunState, program: str, now: datetime 
 
 def _end_of(grant: Grant, at: datetime) -> str:
     if grant.revoked_at is not None:
-        return f"revoked by {named(grant.revoked_by)} at {moment(grant.revoked_at)}"
+        by = "" if grant.revoked_by is None else f"revoked by {named(grant.revoked_by)} "
+        return f"{by}at {moment(grant.revoked_at)}"
     if grant.uses is not None and grant.used >= grant.uses:
         return "all its uses were made"
     return "its time is over" if not grant.is_active(at) else "with its run"

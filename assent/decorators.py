@@ -21,7 +21,7 @@ from assent.protocol import ASK_USER, RESERVED_TOOL_NAMES, ToolOptions
 from assent.schema import Parameter, argument_schema, read_docstring, read_signature, refuse, source_of
 from assent.tools import Confirmation, P, R, Tool, ToolContext, takes
 
-_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")  # what OpenAI accepts as the name of a function
+NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")  # what OpenAI accepts as the name of a function
 
 
 @overload
@@ -239,7 +239,7 @@ def _humanised(name: str) -> str:
 
 
 def _problems(name: str, function: Callable[..., object], settings: _Settings) -> Iterator[str]:
-    if not _NAME.fullmatch(name):
+    if not NAME.fullmatch(name):
         yield "a name is 1 to 64 ASCII letters, digits, '_' and '-'; give it one: @tool(name=...)"
     if name in RESERVED_TOOL_NAMES and function.__module__ != "assent.questions":
         yield "Assent uses this name itself; give it another: @tool(name=...)"

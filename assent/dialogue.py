@@ -80,6 +80,7 @@ async def decide_at_terminal(
         try:
             said = await dialogue.decision(refused=refused)
             if said is None:
+                console.print()
                 print_commands(console, run.id, requirement, program)
                 return
             outcome = await decide(run, requirement, *said)
@@ -130,7 +131,9 @@ class Dialogue:
         question, letters = _QUESTIONS[kind]
         if kind == "confirmation" and not more_to_approve(self.requirement):
             question, letters = "Approve it? [y/n] ", "yn"
-        answer = await self._choice(f"{named(self.approver)}: {question}", letters)
+        # Whatever is printed meanwhile about other calls, also of other runs: the question says which one it is about.
+        about = f"{self.requirement.short_id} {one_line(self.requirement.tool)}"
+        answer = await self._choice(f"{named(self.approver)}, {about}: {question}", letters)
         if answer in {"n", "g"}:
             told = "The run ends with it: " if kind == "budget" else "The model is told: "
             return "reject", {"reason": await self._text(f"Why not? {told}")}

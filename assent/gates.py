@@ -9,7 +9,7 @@ Pure where the functions that a tool and an agent bring are; not in workflow cod
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Final, cast
 
 from pydantic import Field, TypeAdapter
@@ -24,6 +24,7 @@ from assent.tools import GateContext, Tool, takes
 
 REASON: Final = 2_000
 """Characters of a gate's reason that are kept."""
+FROM_ABOVE: Final = "by the policy that the run was begun with, its own or that of an agent above"
 READ_AS: Final = 16_384
 """Bytes (as JSON) of the arguments as the tool reads them, that a gate carries."""
 _MEMBERS: Final = TypeAdapter(list[Annotated[str, Field(max_length=200)]])
@@ -71,14 +72,20 @@ class Gatekeeper:
         return self._waiting_or_not(tool, call, arguments, values, judged)
 
     def _judge(self, tool: Tool, values: Mapping[str, object] | None) -> Judgement:
-        policies = [policy for policy in self.policies if policy is not None]
-        if not policies:
+        if all(policy is None for policy in self.policies):
             return Judgement("allow")
         try:
             named = None if values is None else cast("dict[str, object]", to_jsonable_python(values, fallback=repr))
         except Exception as error:  # whatever a user's serializer raises: the rules cannot be asked
             return Judgement("ask", f"the arguments cannot be shown to the policy: {_words(error)}", failed=True)
-        return strictest(*(policy.judge(tool.name, named, tool.effects) for policy in policies))
+        own, *others = [
+            None if policy is None else policy.judge(tool.name, named, tool.effects) for policy in self.policies
+        ]
+        judged = strictest(*(each for each in (own, *others) if each is not None))
+        if judged.reason is None and judged in others and judged != own:
+            # Neither the agent nor its tool says why: whoever is asked, or denied, would look there in vain.
+            return replace(judged, reason=FROM_ABOVE)
+        return judged
 
     def _waiting_or_not(
         self, tool: Tool, call: GateContext, arguments: str, values: dict[str, object], judged: Judgement

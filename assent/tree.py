@@ -96,4 +96,6 @@ def elsewhere(tree: Branch, wanted: str, verb: str) -> str | None:
     [(run_id, one)] = matches
     how = "waits" if one.status == "pending" else f"was {one.status}"
     run, command = shell_quoted(run_id), verb.replace("_", "-")
-    return f"call {one.short_id} {how} in run {run}: assent {command} {run} {one.short_id}"
+    more = {"reject": ' --reason "WHY"', "submit-result": " --output JSON", "submit-input": " --values JSON"}
+    what = f"assent {command} {run} {one.short_id} --by YOUR_NAME{more.get(command, '')}"
+    return f"call {one.short_id} {how} in run {run}: {what}"

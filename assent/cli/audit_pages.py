@@ -385,7 +385,7 @@ def _print_grant(page: Page, grant: GrantRecord) -> None:
     used = ", ".join(each[:8] for each in grant.approvals)
     page.say("uses", f"{grant.used}{f': it let {used} through' if used else ''}")
     if grant.revoked_at is not None:
-        by = f" by {named(grant.revoked_by)}" if grant.revoked_by is not None else ", by nobody"
+        by = f" by {named(grant.revoked_by)}" if grant.revoked_by is not None else ""
         page.say("revoked" if grant.revoked_by is not None else "ended", f"{moment(grant.revoked_at)}{by}")
     if grant.reason:
         page.quote("why", grant.reason)

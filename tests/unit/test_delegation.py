@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 
 import pytest
 from hypothesis import given
@@ -360,6 +360,28 @@ def test_agents_that_ask_have_a_version_of_their_own_and_others_keep_theirs() ->
 def test_a_name_too_long_for_a_tool_is_refused_in_one_line() -> None:
     with pytest.raises(ConfigurationError, match=r"^[^\n]*a name is 1 to 64 ASCII letters[^\n]*$"):
         Agent(name="n" * 80, model=MODEL).as_tool()
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"tools": [Agent(name="low", model=MODEL)]}, r"tools has the agent 'low'; give its as_tool\(\), or handoffs"),
+        (
+            {"handoffs": [Agent(name="low", model=MODEL).as_tool()]},
+            "handoffs has <Tool 'ask_low'.*; give agents",
+        ),
+        ({"handoffs": ["a"]}, "handoffs has the agent itself; leave it out"),
+        ({"handoffs": ["b", "b"]}, "two tools are named 'transfer_to_b'"),
+    ],
+)
+def test_what_others_take_for_a_tool_or_a_handoff_is_refused_in_one_line(given: dict[str, Any], told: str) -> None:
+    with pytest.raises(ConfigurationError, match=rf"^agent 'a': {told}[^\n]*$"):
+        Agent(name="a", model=MODEL, **given)
+
+
+def test_a_name_that_is_no_tools_is_refused_where_it_was_given() -> None:
+    with pytest.raises(ConfigurationError, match=r"^agent 'low': 'ask it' names no .*: as_tool\(name=…\)$"):
+        Agent(name="low", model=MODEL).as_tool(name="ask it")
 
 
 # -- everything at once -----------------------------------------------------------------------------------------------

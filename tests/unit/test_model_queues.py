@@ -17,7 +17,7 @@ from assent.runtime import asked_elsewhere
 from assent.watching import describe
 
 from .forging import attributes, audited, parsed, read
-from .strategies import ALLOW, Play, said, turn_of
+from .strategies import ALLOW, TO_B, Play, said, turn_of
 
 QUEUE = "openai"
 
@@ -131,7 +131,7 @@ def test_a_run_that_has_ended_is_not_asked_again() -> None:
 
 def test_another_agent_that_takes_over_is_asked_where_the_run_is_until_its_worker_says_otherwise() -> None:
     play = routed()
-    play.model(turn_of(ALLOW))
+    play.model(turn_of(TO_B))
     play.tool(0, "over to you", handoff={"agent": "b"})
     assert (play.asked[-1].input.agent, play.asked[-1].task_queue, play.asked[-1].input.routed) == ("b", None, False)
     play.model(elsewhere("azure"))
@@ -163,7 +163,7 @@ def test_a_summary_is_made_where_the_model_is_asked() -> None:
 def test_a_summary_right_after_a_handoff_is_sent_on_and_so_is_what_follows() -> None:
     play = with_a_long_turn(started())
     play.tool(0, "x" * 9_000)
-    play.model(turn_of(ALLOW, prefix="d"))
+    play.model(turn_of(TO_B, prefix="d"))
     play.tool(0, "y" * 9_000, handoff={"agent": "b"})
     first = asked(play.commands[-1])
     assert (first.task_queue, first.input.routed, first.input.agent) == (None, False, "b")

@@ -217,13 +217,13 @@ def test_where_a_call_below_is_decided_is_said_and_nothing_is_guessed() -> None:
     assert (
         told
         == f"""call {one.short_id} waits in run 'it'"'"'s below': assent submit-result \
-'it'"'"'s below' {one.short_id}"""
+'it'"'"'s below' {one.short_id} --by YOUR_NAME --output JSON"""
     )
     assert elsewhere(tree, "0" * 8, "approve") is None
     assert elsewhere(tree, "", "approve") is None
     twice = branch("top", below=(branch("top.b", one), branch("top.c", other)))
     assert elsewhere(twice, one.short_id, "approve") is None
-    assert (elsewhere(twice, one.id, "approve") or "").endswith(f"assent approve top.b {one.short_id}")
+    assert (elsewhere(twice, one.id, "approve") or "").endswith(f"assent approve top.b {one.short_id} --by YOUR_NAME")
 
 
 def test_what_waits_below_is_shown_with_the_commands_that_decide_it_there() -> None:

@@ -192,7 +192,7 @@ async def test_nothing_sent_to_a_run_decides_for_one_below_it(assent_environment
         with pytest.raises(RequirementNotFoundError) as told:
             await run.approve(requirement, by="bob")
         where = f"call {requirement.short_id} waits in run {child.id}: assent approve {child.id} {requirement.short_id}"
-        assert str(told.value) == where
+        assert str(told.value) == f"{where} --by YOUR_NAME"
         with pytest.raises(RequirementNotFoundError, match="assent submit-result"):
             await run.submit_result(requirement, by="bob", output="x")
         await run.send("approve", {"id": requirement.id, "by": "bob"})
@@ -314,12 +314,13 @@ async def test_an_operator_sees_from_above_what_waits_below_and_decides_it_there
         assert f"path       boss > writer\nabove      boss calls ask_writer: assent show {run.id}\n" in shown
 
         wrong = await at.assent("approve", run.id, requirement.short_id, "--by", "bob")
-        where = f"in run {child.id}: assent approve {child.id} {requirement.short_id}\n"
+        where = f"in run {child.id}: assent approve {child.id} {requirement.short_id} --by YOUR_NAME\n"
         assert (wrong.code, wrong.out) == (3, "")
         assert wrong.err == f"assent: call {requirement.short_id} waits {where}"
         both = await at.assent("reject", run.id, requirement.short_id, "abcdef12", "--by", "bob", "--reason", "no")
         assert both.code == 3
-        assert f"assent reject {child.id} {requirement.short_id}; no requirement" in both.err
+        how = f'assent reject {child.id} {requirement.short_id} --by YOUR_NAME --reason "WHY"'
+        assert f"{how}; no requirement" in both.err
 
         own = await at.assent("approve", child.id, requirement.short_id, "--by", "alice")
         assert (own.code, "may not approve in it" in own.err) == (1, True)
