@@ -29,6 +29,8 @@ from assent.reading import follower_of, how_it_closed
 from assent.run import Run
 from assent.watching import RunEvent, describe
 
+_PART: Final = 100
+"""Events of a page after which there may be another at once."""
 INTERVAL: Final = 1.0
 """Seconds between two looks at visibility; longer where a look itself takes longer."""
 AT_ONCE: Final = 100
@@ -192,11 +194,17 @@ class Watcher:
                     for event in _told(happening, before):
                         yield event
                 before = happening.step.run
+            if self._is_of_another(before, len(page.events)):
+                return
         self._known[follower.run_id] = time.monotonic()
         if not before.ended and self._is_meant(before):
             description = await RunHandle(self.client, run.run_id, execution_id=follower.run_id).description()
             if description.close_time is not None:
                 yield RunEvent(kind="failed", at=description.close_time, text=how_it_closed(description))
+
+    def _is_of_another(self, run: Run, events: int) -> bool:
+        """Whether a run is of another agent, and nothing more says that it was handed over: others wait for room."""
+        return run.request is not None and not self._is_meant(run) and events < _PART
 
     def _is_meant(self, run: Run) -> bool:
         """Whether a run is of the agent: asked of it, or handed over to it. Its search attributes may say anything."""
