@@ -186,9 +186,8 @@ class Watcher:
             for happening in follower.feed(old):
                 past.add(_told(happening, before))
                 before = happening.step.run
-            if old and old[-1].event_id >= length and self._is_meant(before):
-                for event in past.left(before):
-                    yield event
+            for event in self._left(past, before, is_whole=bool(old) and old[-1].event_id >= length):
+                yield event
             for happening in follower.feed(new):
                 if self._is_meant(happening.step.run):
                     for event in _told(happening, before):
@@ -198,9 +197,19 @@ class Watcher:
                 return
         self._known[follower.run_id] = time.monotonic()
         if not before.ended and self._is_meant(before):
-            description = await RunHandle(self.client, run.run_id, execution_id=follower.run_id).description()
-            if description.close_time is not None:
-                yield RunEvent(kind="failed", at=description.close_time, text=how_it_closed(description))
+            for event in await self._closed(run.run_id, follower.run_id):
+                yield event
+
+    def _left(self, past: Past, run: Run, *, is_whole: bool) -> list[RunEvent]:
+        """What tells how a run stood when it began to be followed, once the whole of that was read."""
+        return past.left(run) if is_whole and self._is_meant(run) else []
+
+    async def _closed(self, run_id: str, execution_id: str) -> list[RunEvent]:
+        """How the server ended an execution by itself, if it has."""
+        description = await RunHandle(self.client, run_id, execution_id=execution_id).description()
+        if description.close_time is None:
+            return []
+        return [RunEvent(kind="failed", at=description.close_time, text=how_it_closed(description))]
 
     def _is_of_another(self, run: Run, events: int) -> bool:
         """Whether a run is of another agent, and nothing more says that it was handed over: others wait for room."""
