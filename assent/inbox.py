@@ -41,11 +41,15 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A run as visibility lists it: its id, the newest execution of it, and whether that one has ended."""
+    """A run as visibility lists it: its id, the newest execution of it, whether that one has ended.
+
+    *is_marked* says whether a search attribute tells its agent.
+    """
 
     run_id: str
     execution_id: str
     closed: bool
+    is_marked: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +171,8 @@ async def _listed(client: Client, query: str) -> AsyncIterator[Listed]:
             if each.execution.workflow_id not in seen:
                 seen.add(each.execution.workflow_id)
                 closed = each.status != WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_RUNNING
-                yield Listed(each.execution.workflow_id, each.execution.run_id, closed)
+                is_marked = protocol.ATTRIBUTE_AGENT in each.search_attributes.indexed_fields
+                yield Listed(each.execution.workflow_id, each.execution.run_id, closed, is_marked)
         if not token:
             return
 

@@ -37,6 +37,8 @@ AT_ONCE: Final = 100
 """Runs that are followed at the same time: each is a long poll that the server keeps open."""
 LOOK_BACK: Final = timedelta(seconds=60)
 """How far each look goes back: visibility follows the runs, and clocks differ."""
+_READ_AT_ONCE: Final = 10
+"""Runs that no search attribute tells of which are read at the same time, before it is known whose they are."""
 AHEAD: Final = 1_000
 """Events that are read before they are asked for."""
 _AWAY: Final = frozenset({RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.CANCELLED})
@@ -121,15 +123,43 @@ class Watcher:
     async def _take_up(self, since: datetime, *, first: bool) -> None:
         found = inbox.changed(self.client, self.agent, since, registered=await self.registered(), going_on=first)
         listed = [run async for run in found]
-        now = time.monotonic()
+        now, unsure = time.monotonic(), list[Listed]()
         for run in listed:
             if run.execution_id in self._known or (first and run.closed):
                 self._known[run.execution_id] = now
             elif run.run_id not in self._followed:
-                _, new = self._waiting.get(run.run_id, (run, not first))
-                self._waiting[run.run_id] = run, new
+                if self.agent is None or run.is_marked or run.run_id in self._waiting:
+                    self._await_room(run, new=not first)
+                else:
+                    unsure.append(run)
+        self._begin()
+        limit = asyncio.Semaphore(_READ_AT_ONCE)
+        await asyncio.gather(*(self._sort_out(run, limit, new=not first) for run in unsure))
         oldest = now - 2 * LOOK_BACK.total_seconds()
         self._known = {each: at for each, at in self._known.items() if at > oldest}
+
+    def _await_room(self, run: Listed, *, new: bool) -> None:
+        _, is_new = self._waiting.get(run.run_id, (run, new))
+        self._waiting[run.run_id] = run, is_new
+
+    async def _sort_out(self, run: Listed, limit: asyncio.Semaphore, *, new: bool) -> None:
+        """Read a run that no search attribute tells of, which takes up no room: it may be of another agent."""
+        before, follower = Run(), Follower(run.run_id)
+        async with limit:
+            try:
+                async for page in chain.pages(self.client, run.run_id, run.execution_id):
+                    follower = follower_of(follower, page)
+                    for happening in follower.feed(page.events):
+                        before = happening.step.run
+            except AssentError:
+                pass  # Who follows it says why it cannot be read.
+            except RPCError as error:
+                if _is_away(error):
+                    raise
+        if before.request is None or self._is_meant(before):
+            self._await_room(run, new=new)
+        else:
+            self._known[run.execution_id] = time.monotonic()
 
     def _begin(self) -> None:
         """Follow as many of those that wait as there is room for, and say how many are left."""

@@ -92,6 +92,16 @@ async def waits(client: AgentClient, agent: str) -> tuple[str, str]:
     return run.id, (await run.until_paused()).active_requirements[0].id
 
 
+async def unmarked(client: AgentClient, agent: str) -> str:
+    """The id of a run that no search attribute tells of: somebody else started it, and it has asked nothing yet."""
+    run_id = f"unmarked-{uuid.uuid4().hex[:6]}"
+    request = {"agent": agent, "input": " ", "conversation": True}
+    await client.temporal.start_workflow("AgentRun", request, id=run_id, task_queue=client.task_queue)
+    await client.run(run_id).until_paused()
+    await asyncio.sleep(0.5)  # visibility follows the runs
+    return run_id
+
+
 async def test_new_runs_are_told_from_their_start_and_others_from_what_they_are_at(
     assent_environment: Environment,
 ) -> None:
@@ -163,15 +173,30 @@ async def test_a_run_of_another_agent_that_no_search_attribute_tells_of_takes_no
     """Whoever started it said nothing of its agent, and nothing has been asked yet: it has to be read to be known."""
     name, other = named(), named()
     async with assent_environment.serve(asking(assent_environment, name), asking(assent_environment, other)) as client:
-        strange = f"strange-{uuid.uuid4().hex[:6]}"
-        request = {"agent": other, "input": " ", "conversation": True}
-        await client.temporal.start_workflow("AgentRun", request, id=strange, task_queue=client.task_queue)
-        await client.run(strange).until_paused()
+        strange = [await unmarked(client, other) for _ in range(2)]
         async with listening(client, name, at_once=1) as listener:
             await asyncio.sleep(1)
             mine, _ = await waits(client, name)
             await listener.until(mine, "waiting")
-        await client.temporal.get_workflow_handle(strange).terminate()
+            strange.append(await unmarked(client, other))
+            await asyncio.sleep(2.5)
+            assert listener.said == []
+            assert {run_id for run_id, _ in listener.told} == {mine}
+        for run_id in strange:
+            await client.temporal.get_workflow_handle(run_id).terminate()
+
+
+async def test_a_run_that_no_search_attribute_tells_of_is_told_as_any_other(assent_environment: Environment) -> None:
+    name = named()
+    async with assent_environment.serve(asking(assent_environment, name)) as client:
+        before = await unmarked(client, name)
+        async with listening(client, name) as listener:
+            await listener.until(before, "idle")
+            after = await unmarked(client, name)
+            await listener.until(after, "started")
+            for run_id in (before, after):
+                await client.temporal.get_workflow_handle(run_id).terminate()
+                await listener.until(run_id, "failed")
 
 
 async def test_more_runs_than_are_followed_at_once_are_said_and_follow_when_there_is_room(
@@ -186,7 +211,6 @@ async def test_more_runs_than_are_followed_at_once_are_said_and_follow_when_ther
             for run_id in newest:
                 await listener.until(run_id, "waiting")
             assert {run_id for run_id, _ in listener.told} == set(newest)
-            # A run that another test left, and no search attribute tells of, takes up room until it was read.
             await listener.until_said("1 more runs are not followed yet: 2 are followed at once")
             await client.run(newest[0]).approve(runs[1][1], by="carol")
             await listener.until(runs[0][0], "waiting")
