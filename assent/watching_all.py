@@ -8,6 +8,7 @@ I/O; not in workflow code.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import time
 from bisect import bisect_right
@@ -31,6 +32,8 @@ from assent.watching import RunEvent, describe
 
 _PART: Final = 100
 """Events of a page after which there may be another at once."""
+EVERY: Final = 10
+"""Looks of which one is for all the runs of an agent that go on: a run of another may have been handed over to it."""
 INTERVAL: Final = 1.0
 """Seconds between two looks at visibility; longer where a look itself takes longer."""
 AT_ONCE: Final = 100
@@ -73,6 +76,7 @@ class Watcher:
     _followed: dict[str, asyncio.Task[None]] = field(default_factory=dict[str, "asyncio.Task[None]"])
     _waiting: dict[str, tuple[Listed, bool]] = field(default_factory=dict[str, tuple[Listed, bool]])
     _known: dict[str, float] = field(default_factory=dict[str, float])
+    _of_another: dict[str, float] = field(default_factory=dict[str, float])
     _left_out: int = 0
 
     async def events(self) -> AsyncGenerator[Told]:
@@ -104,10 +108,11 @@ class Watcher:
     async def _look(self) -> None:
         """Look for runs that are new, for as long as it takes."""
         first, away, since = True, False, datetime.now(UTC) - LOOK_BACK
-        while True:
+        for number in itertools.count():
             begun, now = time.monotonic(), datetime.now(UTC)
             try:
-                await self._take_up(since, first=first)
+                going_on = first or (self.agent is not None and number % EVERY == 0)
+                await self._take_up(since, first=first, going_on=going_on)
             except RPCError as error:
                 if not _is_away(error):
                     raise
@@ -120,13 +125,14 @@ class Watcher:
             self._begin()
             await asyncio.sleep(max(INTERVAL, time.monotonic() - begun))
 
-    async def _take_up(self, since: datetime, *, first: bool) -> None:
-        found = inbox.changed(self.client, self.agent, since, registered=await self.registered(), going_on=first)
+    async def _take_up(self, since: datetime, *, first: bool, going_on: bool) -> None:
+        found = inbox.changed(self.client, self.agent, since, registered=await self.registered(), going_on=going_on)
         listed = [run async for run in found]
         now, unsure = time.monotonic(), list[Listed]()
         for run in listed:
-            if run.execution_id in self._known or (first and run.closed):
-                self._known[run.execution_id] = now
+            known = self._of_another if not run.is_marked and run.execution_id in self._of_another else self._known
+            if run.execution_id in known or (first and run.closed):
+                known[run.execution_id] = now
             elif run.run_id not in self._followed:
                 if self.agent is None or run.is_marked or run.run_id in self._waiting:
                     self._await_room(run, new=not first)
@@ -137,6 +143,7 @@ class Watcher:
         await asyncio.gather(*(self._sort_out(run, limit, new=not first) for run in unsure))
         oldest = now - 2 * LOOK_BACK.total_seconds()
         self._known = {each: at for each, at in self._known.items() if at > oldest}
+        self._of_another = {each: at for each, at in self._of_another.items() if at > oldest}
 
     def _await_room(self, run: Listed, *, new: bool) -> None:
         _, is_new = self._waiting.get(run.run_id, (run, new))
@@ -159,7 +166,7 @@ class Watcher:
         if before.request is None or self._is_meant(before):
             self._await_room(run, new=new)
         else:
-            self._known[run.execution_id] = time.monotonic()
+            self._of_another[run.execution_id] = time.monotonic()
 
     def _begin(self) -> None:
         """Follow as many of those that wait as there is room for, and say how many are left."""

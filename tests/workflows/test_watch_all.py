@@ -8,8 +8,11 @@ import signal
 import uuid
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, asynccontextmanager
+from datetime import timedelta
 
-from assent import Agent, AgentClient, tool
+import pytest
+
+from assent import Agent, AgentClient, PermissionPolicy, tool, watching_all
 from assent.testing import Environment, call, calls, says
 from assent.watching import RunEvent
 from assent.watching_all import Options, Told
@@ -197,6 +200,26 @@ async def test_a_run_that_no_search_attribute_tells_of_is_told_as_any_other(asse
             for run_id in (before, after):
                 await client.temporal.get_workflow_handle(run_id).terminate()
                 await listener.until(run_id, "failed")
+
+
+async def test_a_run_that_is_handed_over_to_the_agent_is_told_from_there_on(
+    assent_environment: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watching_all, "LOOK_BACK", timedelta(0))  # The run began long before.
+    monkeypatch.setattr(watching_all, "EVERY", 2)
+    first, second = named(), named()
+    model = assent_environment.responses(calls(call("pay", to="bob")), calls(call(f"transfer_to_{second}")))
+    front = Agent(name=first, model=model, tools=[pay], handoffs=[second], policy=PermissionPolicy(default="allow"))
+    model = assent_environment.responses(says("-"), says("-"), calls(call("pay", to="eve")))
+    async with assent_environment.serve(front, Agent(name=second, model=model, tools=[pay])) as client:
+        run_id, identity = await waits(client, first)
+        async with listening(client, second) as listener:
+            await asyncio.sleep(1.5)
+            assert listener.told == []
+            await client.run(run_id).approve(identity, by="carol")
+            await listener.until(run_id, "waiting")
+            assert listener.kinds(run_id) == ["tool_finished", "handed_over", *WHOLE[1:4]]
+            await client.temporal.get_workflow_handle(run_id).terminate()
 
 
 async def test_more_runs_than_are_followed_at_once_are_said_and_follow_when_there_is_room(
