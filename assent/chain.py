@@ -139,6 +139,7 @@ async def pages(client: Client, workflow_id: str, execution_id: str, *, wait: bo
     handle = client.get_workflow_handle(workflow_id, run_id=execution_id or None)
     told, away, iterator = 0, 0, _iterator(handle, wait=wait)
     while True:
+        token = iterator.next_page_token
         try:
             await iterator.fetch_next_page()
         except RPCError as error:
@@ -148,8 +149,9 @@ async def pages(client: Client, workflow_id: str, execution_id: str, *, wait: bo
             # A page token may not outlive the server that gave it, nor the beginning of the execution.
             away, iterator = away + 1, _iterator(handle, wait=wait)
             continue
-        away = 0
         stored = [event for event in iterator.current_page or () if event.event_id > told]
+        if token or stored:  # What was read before is no progress: the next token may be refused again, and again.
+            away = 0
         if stored:
             told = stored[-1].event_id
             _check_type(workflow_id, stored[0])
