@@ -93,10 +93,14 @@ def line_of(value: BaseModel) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What a bundle came to: the *report* on its bytes, and the *verification* that it holds, where it can be read."""
+    """What a bundle came to: the *report* on its bytes, and the *verification* that it holds, where it can be read.
+
+    *audit* is what its events give, where they were audited again.
+    """
 
     report: BundleReport
     verification: Verification | None
+    audit: Audit | None = None
 
     @property
     def ok(self) -> bool:
@@ -124,16 +128,28 @@ def check(path: Path, *, public_key: Path | None = None, codec: PayloadCodec | N
     with ZipFile(path) as archive:
         kept = archive.read(VERIFICATION)
     checks = tuple(_told(each, kept, again, codec) for each in report.checks)
-    return Checked(replace(report, checks=checks), _read(kept))
+    return Checked(replace(report, checks=checks), _read(kept), again[0][0] if again else None)
 
 
 async def _audited(workflow_id: str, lines: Iterable[bytes], codec: PayloadCodec | None) -> tuple[Audit, Verification]:
     verifier = Verifier(workflow_id)
-    auditor = Auditor(workflow_id, verifier)
+    audit = await audit_lines(workflow_id, lines, verifier, codec)
+    return audit, verifier.verification(audit)
+
+
+async def audit_lines(
+    workflow_id: str, lines: Iterable[bytes], witness: Witness | None = None, codec: PayloadCodec | None = None
+) -> Audit:
+    """The audit of a run from the lines of a bundle's events, as `RunHandle.audit` gives that of a server.
+
+    Raises:
+        BundleError: an event cannot be read.
+        HistoryError: the lines are no history of a run of Assent, or the payload codec fails.
+    """
+    auditor = Auditor(workflow_id, witness)
     async for page in _pages(lines, codec):
         auditor.add(page)
-    audit = auditor.audit()
-    return audit, verifier.verification(audit)
+    return auditor.audit()
 
 
 async def _pages(lines: Iterable[bytes], codec: PayloadCodec | None) -> AsyncIterator[Page | Missing]:

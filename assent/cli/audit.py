@@ -13,8 +13,10 @@ import typer
 from typer.core import TyperGroup
 
 from assent.audit import Audit
+from assent.audit_tree import Read
+from assent.bundle_trees import export_tree
 from assent.bundling import check, export, recorded
-from assent.cli import audit_pages, audit_tree, exits, verification_pages
+from assent.cli import audit_pages, audit_tree, bundle_trees, exits, verification_pages
 from assent.cli.context import AsJson, complain, emit, place_of, with_client
 from assent.console import field, make_console
 from assent.csv_records import rows
@@ -118,13 +120,18 @@ def export_bundle(
     context: typer.Context,
     run: _MaybeRun = "",
     *,
-    bundle: Annotated[Path, typer.Option(metavar="FILE", help="Where to write it.", show_default=False)],
+    bundle: Annotated[
+        Path, typer.Option(metavar="FILE", help="Where to write it; with --tree, a new folder.", show_default=False)
+    ],
     key: Annotated[Path | None, typer.Option(metavar="PRIVATE.pem", help="Sign it: Ed25519, in PEM.")] = None,
     files: _Files = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
+    tree: Annotated[bool, typer.Option("--tree", help="A bundle of each run below it too.")] = False,
     as_json: AsJson = False,
 ) -> int:
     """Write a run's events, records and findings as one file that can be checked where no server is."""
+    if tree:
+        return _export_tree(context, run, files, bundle, key, force=force, as_json=as_json)
     if bundle.exists() and not force:
         message = f"{bundle} exists already: name another file, or give --force"
         raise BundleError(message)
@@ -157,12 +164,17 @@ def export_bundle(
 
 @app.command("verify")
 def verify_bundle(
-    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="A file that export wrote.", show_default=False)],
+    bundle: Annotated[
+        Path,
+        typer.Argument(metavar="BUNDLE", help="A file that export wrote, or the folder of a tree.", show_default=False),
+    ],
     *,
     key: Annotated[Path | None, typer.Option(metavar="PUBLIC.pem", help="It must be signed by this key.")] = None,
     as_json: AsJson = False,
 ) -> int:
     """Check a bundle without a server: each byte, the chain, the signature, and its records by auditing it again."""
+    if bundle.is_dir():
+        return bundle_trees.verify_folder(bundle, key, as_json=as_json)
     found = check(bundle, public_key=key, codec=configured_codec())
     report, verification = found.report, found.verification
     if as_json:
@@ -213,6 +225,26 @@ def _of_tree(
         raise typer.BadParameter("name a RUN, or files with --file")
     try:
         return audit_tree.records_of_tree(context, run, files, verify=verify, written=written)
+    except HistoryError as error:
+        raise HistoryError(hinted(str(error), configured_codec())) from error
+
+
+def _export_tree(
+    context: typer.Context, run: str, files: Sequence[Path] | None, folder: Path, key: Path | None, *,
+    force: bool, as_json: bool,
+) -> int:  # fmt: skip
+    if force:
+        raise typer.BadParameter("--force replaces a file; with --tree, name a new folder")
+    if not files and not run:
+        raise typer.BadParameter("name a RUN, or files with --file")
+    signer = load_signer(key) if key is not None else None
+
+    async def work(read: Read, run_id: str) -> int:
+        runs = await export_tree(read, run_id, folder, signer=signer)
+        return bundle_trees.told_of_export(folder, runs, signer.keyid if signer else None, as_json=as_json)
+
+    try:
+        return audit_tree.with_histories(context, run, files, work)
     except HistoryError as error:
         raise HistoryError(hinted(str(error), configured_codec())) from error
 

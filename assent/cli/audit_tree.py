@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import csv
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -38,18 +38,35 @@ def records_of_tree(
     Raises:
         AssentError: as the audit of one run.
     """
-    place = place_of(context)
+    program = place_of(context).program
+
+    async def work(read: Read, run_id: str) -> int:
+        return await _written(read, run_id, verify=verify, written=written, program=program)
+
+    return with_histories(context, run, files, work)
+
+
+def with_histories(
+    context: typer.Context, run: str, files: Sequence[Path] | None, work: Callable[[Read, str], Awaitable[int]]
+) -> int:
+    """Do *work* on the histories that *files* hold, else on the server's; it is given the id of the topmost run."""
     if files:
         top, found = by_run(files, run)
-        return asyncio.run(_written(_of_files(found), top, verify=verify, written=written, program=place.program))
+        return asyncio.run(_on_files(found, top, work))
 
-    async def work(client: AgentClient) -> int:
+    async def on_server(client: AgentClient) -> int:
         async def read(run_id: str, witness: Witness | None) -> Audit:
             return await client.run(run_id).audit(witness)
 
-        return await _written(read, run, verify=verify, written=written, program=place.program)
+        return await work(read, run)
 
-    return with_client(place, work)
+    return with_client(place_of(context), on_server)
+
+
+async def _on_files(
+    found: Mapping[str, Sequence[Path]], run_id: str, work: Callable[[Read, str], Awaitable[int]]
+) -> int:
+    return await work(_of_files(found), run_id)
 
 
 def _of_files(found: Mapping[str, Sequence[Path]]) -> Read:
@@ -92,7 +109,7 @@ def _print(each: Audited, program: str, *, first: bool) -> None:
         return
     audit_pages.print_audit(console, each.audit, program)
     if each.verification is not None:
-        verification_pages.print_verification(console, each.verification, each.audit.run.executions)
+        verification_pages.print_verification(console, each.verification, each.audit.run.executions, again=not first)
 
 
 def _write_rows(each: Audited) -> None:

@@ -16,14 +16,16 @@ from assent.render import one_line
 from assent.verdicts import Check, Verification
 
 
-def print_verification(console: Console, found: Verification, executions: Sequence[str]) -> None:
-    """Each check, what it found, the head of the chain, and what no check can show."""
+def print_verification(
+    console: Console, found: Verification, executions: Sequence[str], *, again: bool = False
+) -> None:
+    """Each check, what it found, the head of the chain, and what no check can show, if that was not said before."""
     page = Page(console, executions)
     console.print()
     for check in found.checks:
         _print_check(page, check)
     page.say("chain head", found.head, f"over {found.events:,} events")
-    for number, words in enumerate(found.not_proven):
+    for number, words in enumerate(() if again else found.not_proven):
         page.prose("not proven" if not number else "", f"- {words}")
     verdict, style = verdict_of(found)
     page.prose("verdict", verdict, style=style)
