@@ -45,7 +45,7 @@ MEMO_PENDING: Final = "assent_pending"
 MEMO_STATUS: Final = "assent_status"
 MEMO_REQUEST: Final = "assent_request"
 
-RULES_VERSION: Final = 3
+RULES_VERSION: Final = 4
 """The version of the rules by which calls are decided that this version's workers give with their turns."""
 
 RESERVED_TOOL_NAMES: Final = frozenset({CALL_MODEL, CHECK_CALL, SEND_NOTICES, "send_notice", SUMMARISE, ASK_USER})

@@ -130,7 +130,8 @@ class AgentRun:
             await workflow.wait_condition(self._has_news)
             if self._fault is not None:
                 raise self._fault
-            self._publisher.publish(self._run)
+            if self._publisher.publish(self._run):
+                self._continuing.look(self._run)
             if self._continuing.is_settled:
                 self._go_on_anew()
             elif self._continuing.is_ready(self._run):
@@ -205,9 +206,7 @@ class AgentRun:
         match command:
             case CallModel():
                 self._publisher.show(self._run)
-                if self._continuing.is_due(self._run):
-                    self._continuing.held = command
-                else:
+                if not self._continuing.holds(command, self._run):
                     self._spawn(self._call_model(command))
             case Summarise():
                 self._spawn(self._summarise(command))
@@ -218,6 +217,7 @@ class AgentRun:
             case AskBudget(call_id):
                 self._apply(BudgetReached(now(), {call_id: workflow.uuid4().hex}))
             case CheckCall():
+                self._continuing.look(self._run)
                 self._spawn(self._check(command))
             case SendNotices():
                 self._outbox.send(command.input)
@@ -236,6 +236,7 @@ class AgentRun:
             self._timer.add_done_callback(self._finished)
 
     async def _sleep(self, wait: timedelta) -> None:
+        self._continuing.look(self._run)
         await workflow.sleep(wait, summary=_TIMER)
         self._timer = None
         self._apply(TimeReached(now()))

@@ -12,11 +12,23 @@ from typing import Final, NoReturn
 from temporalio import workflow
 
 from assent.carried import LIMIT, Carried, size_of
+from assent.converter import Undecodable
 from assent.events import CallModel, Event, MessageReceived, Started
 from assent.snapshot import Run
 
+from .pace import size_in_json
+
 MESSAGES: Final = 8_000
 """Messages in one execution after which the run goes on in another; the server takes 10,000 signals."""
+RECEIVED: Final = 8 * 1024 * 1024
+"""Bytes of messages after which it does; the server stops a run at 50 MiB of history."""
+_EVENTS: Final = 4
+"""Events that a message makes at least: itself, and a workflow task."""
+LOOKS_SINCE: Final = 4
+"""The version of the rules since which what the server says of the history counts only where `Continuing.look` saw it.
+
+Before, it was asked for at any moment: also in a workflow task of which an update that was refused leaves no trace.
+"""
 _TOO_LARGE: Final = "assent-carried-too-large"
 """The marker in a history that tells that the run could not go on in a new execution."""
 
@@ -25,12 +37,15 @@ _TOO_LARGE: Final = "assent-carried-too-large"
 class Continuing:
     """What of an execution decides whether the run should go on in another.
 
-    *held* is the model call held back. *settling*: the moment before is passing; *is_settled*: it has passed, and
-    nothing came up. *stays* is why the run cannot go on in another, where it cannot.
+    *messages* and *received*: how many came, and their bytes. *seen*: the server was seen to say that it should. *held*
+    is the model call held back. *settling*: the moment before is passing; *is_settled*: it has passed, and nothing came
+    up. *stays* is why the run cannot go on in another, where it cannot.
     """
 
     held: CallModel | None = None
     messages: int = 0
+    received: int = 0
+    seen: bool = False
     moved: bool = False
     settling: bool = False
     is_settled: bool = False
@@ -38,7 +53,9 @@ class Continuing:
 
     def told(self, event: Event) -> None:
         """Something happened. An execution in which nothing has yet is no reason for another."""
-        self.messages += isinstance(event, MessageReceived)
+        if isinstance(event, MessageReceived):
+            self.messages += 1
+            self.received += sum(map(_size, event.arguments))
         self.moved = self.moved or not isinstance(event, Started)
         self.is_settled = False
 
@@ -47,18 +64,33 @@ class Continuing:
         self.settling = False
         self.is_settled = self._is_quiet(run) and self.is_due(run)
 
+    def look(self, run: Run) -> None:
+        """See what the server says, in a workflow task that gives it something to do.
+
+        Only there is it the same on replay: the SDK makes one of two workflow tasks where the first did nothing, and
+        an update that was refused, which leaves no trace, may stand before what came with it.
+        """
+        if run.rules >= LOOKS_SINCE:
+            self.seen = self.seen or _is_long(run)
+
+    def holds(self, command: CallModel, run: Run) -> bool:
+        """Hold a model call back where the run should go on in a new execution, and make it there."""
+        self.look(run)
+        if self.is_due(run):
+            self.held = command
+        return self.held is command
+
     def is_due(self, run: Run) -> bool:
         """Whether the run should go on in a new execution, once nothing is under way."""
-        after = run.continue_after
-        if after is None or not self.moved or self.stays is not None:
+        # The next execution of a schedule looks the same as one that goes on from another.
+        if run.continue_after is None or not self.moved or self.stays is not None or workflow.info().cron_schedule:
             return False
-        info = workflow.info()
-        if info.cron_schedule:
-            # The next execution of a schedule looks the same as one that goes on from another.
-            return False
-        if self.messages >= MESSAGES or info.is_continue_as_new_suggested() or is_outdated():
+        if run.rules < LOOKS_SINCE:
+            return self.messages >= MESSAGES or _is_long(run)
+        if self.seen or self.messages >= MESSAGES or self.received >= RECEIVED:
             return True
-        return 0 < after <= info.get_current_history_length()
+        # Of what comes of a message `look` sees how long the history is; this is where nothing does.
+        return 0 < run.continue_after <= _EVENTS * self.messages
 
     def is_ready(self, run: Run) -> bool:
         """Whether it should, and can: nothing is under way but a model call that is held back."""
@@ -85,6 +117,18 @@ class Continuing:
                 f"{LIMIT:,}. The server stops it at 51,200 events or 10,000 signals."
             )
         return not large
+
+
+def _is_long(run: Run) -> bool:
+    """Whether the server suggests a new execution, or the history is as long as the run's setting says."""
+    info = workflow.info()
+    if info.is_continue_as_new_suggested() or is_outdated():
+        return True
+    return 0 < (run.continue_after or 0) <= info.get_current_history_length()
+
+
+def _size(value: object) -> int:
+    return value.size if isinstance(value, Undecodable) else size_in_json(value)
 
 
 def is_outdated() -> bool:

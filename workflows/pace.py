@@ -41,7 +41,7 @@ class Pace:
 
     def took(self, value: object) -> None:
         """Count what the server is given back in any case: an accepted update's input."""
-        self._fits(size := _size(value))
+        self._fits(size := size_in_json(value))
         self._used += size
 
     async def execute(self, activity: str, given: BaseModel, options: Options) -> object:
@@ -57,7 +57,7 @@ class Pace:
 
     async def admitted(self, value: BaseModel) -> None:
         """Wait until this input of what is scheduled next may go out with the workflow task."""
-        size = _size(value.model_dump(mode="json", exclude_unset=True))
+        size = size_in_json(value.model_dump(mode="json", exclude_unset=True))
         if not self._line and self._fits(size):
             self._used += size
         # Runs that began with an earlier version scheduled everything at once, and are replayed as they were.
@@ -85,6 +85,6 @@ class Pace:
         return self._used == 0 or self._used + size <= LIMIT
 
 
-def _size(value: object) -> int:
-    # Whatever was sent, its size can be told: an infinity, or what is no JSON at all.
+def size_in_json(value: object) -> int:
+    """The bytes of *value* as JSON. Whatever was sent, its size can be told: an infinity, or what is no JSON at all."""
     return len(json.dumps(value, ensure_ascii=False, default=str).encode("utf-8", "surrogatepass"))

@@ -19,6 +19,8 @@ from assent.run import Run
 from assent.spending import BUDGETS_SINCE
 from assent.views import details, pending_memo
 
+from .continuing import LOOKS_SINCE
+
 _AGENT: Final = SearchAttributeKey.for_keyword(protocol.ATTRIBUTE_AGENT)
 _STATUS: Final = SearchAttributeKey.for_keyword(protocol.ATTRIBUTE_STATUS)
 _PENDING: Final = SearchAttributeKey.for_int(protocol.ATTRIBUTE_PENDING)
@@ -44,6 +46,7 @@ class Publisher:
             or run.grants is not last.grants
             or run.agent != last.agent
             or children_of(run) != children_of(last)
+            or _is_told_more(run, last)
         )
 
     def show(self, run: Run) -> None:
@@ -56,21 +59,31 @@ class Publisher:
         self._run = run
         self.show(run)
 
-    def publish(self, run: Run) -> None:
-        """Publish what changed since the last time."""
+    def publish(self, run: Run) -> bool:
+        """Publish what changed since the last time; whether that is in the history."""
         last, self._run = self._run, run
         self.show(run)
         if run.status != last.status or run.agent != last.agent or _shown(run) != _shown(last):
-            self._upsert(run, last)
+            return self._upsert(run, last)
+        if is_told_more := _is_told_more(run, last):
+            # An event of its own, in which a run that waits sees whether it should go on in a new execution.
+            workflow.upsert_memo({protocol.MEMO_STATUS: run.status})
+        return is_told_more
 
-    def _upsert(self, run: Run, last: Run) -> None:
+    def _upsert(self, run: Run, last: Run) -> bool:
         # Only the memo tells the nonce of what asks for more budget, also where the run ended in the same moment.
         opened = run.requirements[len(last.requirements) :] if run.rules >= BUDGETS_SINCE else ()
         unseen = [each for each in opened if each.kind == "budget"]
-        if run.pending or last.pending or unseen:
+        if is_shown := bool(run.pending or last.pending or unseen):
             workflow.upsert_memo(_memo(run, [each for each in unseen if each.status != "pending"]))
         if run.attributes:
             workflow.upsert_search_attributes(_attributes(run, last))
+        return is_shown or run.attributes
+
+
+def _is_told_more(run: Run, last: Run) -> bool:
+    """Whether messages for the model have come that the next turn will read."""
+    return run.rules >= LOOKS_SINCE and len(run.queued) > len(last.queued)
 
 
 def _shown(run: Run) -> list[tuple[str, int, list[str] | None]]:

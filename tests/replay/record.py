@@ -29,7 +29,7 @@ from assent.testing import (
     record,
     says,
 )
-from tests.replay import budgets, long, models, talks, teams, waits
+from tests.replay import budgets, long, models, moving, talks, teams, waits
 from tests.replay import tools as decided
 from tests.support import tools
 
@@ -256,6 +256,7 @@ async def record_waits(running: Environment) -> None:
         budgets.NAMES: budgets.tell_of_budgets,
         (budgets.TIME,): budgets.tell_of_time,
         models.NAMES: models.tell_of_model_queues,
+        moving.NAMES: moving.tell_of_a_message,
         (*teams.TEAMS, *teams.CHILDREN.values()): teams.tell_of_teams,
         (teams.GATED,): teams.tell_of_a_gated_agent,
         teams.HANDED: teams.tell_of_handoffs,

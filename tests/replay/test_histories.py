@@ -14,7 +14,7 @@ from temporalio.workflow import NondeterminismError
 from assent.conversation import Conversation
 from assent.history import fold
 from assent.testing import check_replay
-from tests.replay import budgets, long, models, talks, teams, waits
+from tests.replay import budgets, long, models, moving, talks, teams, waits
 from tests.replay.commands import given, written
 from tests.replay.record import CONTINUED, DECIDED, DEPLOYED, FOLDER, STORIES
 
@@ -32,6 +32,7 @@ WAITING = (
     "asking-an-agent-below",
     teams.GATED,
     "handing-over",
+    moving.NAMES[0],
     *waits.NAMES,
 )
 RUNNING = (
@@ -52,7 +53,7 @@ ENDS = {
     "upgraded": "completed",
 }
 TASK_COMPLETED = EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED
-GOES_ON = {name: names[1] for names in (CONTINUED, waits.UPGRADED) for name in names}
+GOES_ON = {name: names[1] for names in (CONTINUED, waits.UPGRADED, moving.NAMES) for name in names}
 ABOVE = {below: name for name, below in teams.CHILDREN.items()}
 
 
@@ -68,6 +69,7 @@ def test_there_is_a_history_of_every_story() -> None:
         *budgets.NAMES,
         budgets.TIME,
         *models.NAMES,
+        *moving.NAMES,
     }
 
 
@@ -88,7 +90,7 @@ def test_the_history_folds(path: Path) -> None:
     assert run.status == ENDS.get(path.stem, "completed")
 
 
-@pytest.mark.parametrize("names", [CONTINUED, waits.UPGRADED])
+@pytest.mark.parametrize("names", [CONTINUED, waits.UPGRADED, moving.NAMES])
 def test_a_run_goes_on_in_a_new_execution_as_it_was(names: tuple[str, str]) -> None:
     before, after = (WorkflowHistory.from_json("", (FOLDER / f"{name}.json").read_text()) for name in names)
     last = before.events[-1].workflow_execution_continued_as_new_event_attributes

@@ -8,26 +8,21 @@ import socket
 import time
 from collections.abc import AsyncIterator
 from datetime import timedelta
-from typing import Literal
 
 import pytest
 import pytest_asyncio
 from aiohttp import web
-from openai import APIError, AsyncOpenAI
+from openai import AsyncOpenAI
 from pydantic import JsonValue
 
 from activities.providers import (
-    Answer,
-    CallError,
     Posture,
     Providers,
     Question,
-    ToolSpec,
     as_application_error,
-    posture,
 )
-from assent.conversation import tool_calls, tool_output, user_message
-from assent.models import Model, OpenAIChat, OpenAIResponses
+from assent.conversation import tool_calls, user_message
+from assent.models import OpenAIChat, OpenAIResponses
 from assent.protocol import Item
 from assent.testing import (
     ModelServer,
@@ -40,15 +35,7 @@ from assent.testing import (
     says,
     thinks,
 )
-
-Api = Literal["responses", "chat"]
-both = pytest.mark.parametrize("api", ["responses", "chat"])
-
-EVERY_FAILURE = (APIError, CallError, TimeoutError)
-TOOLS = [
-    ToolSpec("add", "Adds.", {"type": "object", "properties": {"x": {"type": "integer"}}}),
-    ToolSpec("drop", "Drops.", {"type": "object", "properties": {}}),
-]
+from tests.unit.provider_calls import EVERY_FAILURE, Api, answered, both, failure_of, model, question
 
 
 @pytest.fixture(autouse=True)
@@ -68,26 +55,6 @@ async def providers() -> AsyncIterator[Providers]:
     opened = Providers()
     yield opened
     await opened.close()
-
-
-def model(server: ModelServer | str, api: Api, *, timeout: float = 5.0) -> Model:
-    url = server if isinstance(server, str) else server.url
-    kind = OpenAIResponses if api == "responses" else OpenAIChat
-    return kind(id="scripted", base_url=url, timeout=timeout)
-
-
-def question(of: Model, *items: Item, tools: list[ToolSpec] | None = None) -> Question:
-    return Question(model=of, instructions="Be brief.", items=items or [user_message("Hi")], tools=tools or TOOLS)
-
-
-async def failure_of(providers: Providers, asked: Question) -> Posture:
-    with pytest.raises(EVERY_FAILURE) as caught:
-        await providers.ask(asked)
-    return posture(caught.value)
-
-
-def answered(answer: Answer, output: str = "done") -> list[Item]:
-    return [*answer.items, *(tool_output(asked.call_id, output) for asked in tool_calls(answer.items))]
 
 
 @both

@@ -16,9 +16,9 @@ from assent import Agent, RunFailedError, tool
 from assent.testing import Environment, call, calls, check_replay, says
 from assent.webhooks import Webhook
 from tests.support import tools
+from tests.support.receiver import NAME, SECRET, receiving
 from tests.workflows.test_abuse_b_binding import last_event, reset
 from tests.workflows.test_continue_as_new import MINE, executions, live, moved_on, number_of_executions, paused, replay
-from tests.workflows.test_notices import NAME, SECRET, receiving
 
 
 @tool
@@ -148,7 +148,7 @@ async def test_no_approval_outlives_a_reset_of_an_execution_before(assent_enviro
         await reset(assent_environment, run, "--event-id", str(between))
         # The server applies bob's vote again; the run goes on in a new execution, in which carol's makes two.
         await run.until_paused()
-        state = await moved_on(client, run, lambda: run.send("approve", {"id": "ffffffff", "by": "eve"}))
+        state = await moved_on(client, run, lambda: run.send_message("Hurry.", by="eve"))
         assert state.requirements[0].approved_by == ["bob"]
         await run.send("approve", {"id": first.id, "by": "carol"})
         async with asyncio.timeout(20):

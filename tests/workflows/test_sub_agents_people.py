@@ -15,9 +15,10 @@ from assent.protocol import MEMO_PENDING, MEMO_REQUEST
 from assent.testing import Approved, Conversation, Environment, Reply, Step, call, calls, drive, says
 from tests.support import tools, waiting_rows
 from tests.support.operator import Operator
+from tests.support.receiver import NAME, SECRET, receiving
 from tests.support.visibility import soon
-from tests.workflows import test_notices
 from tests.workflows.test_continue_as_new import executions, live, replay
+from tests.workflows.test_notices import to
 from tests.workflows.test_starter import terminal
 from tests.workflows.test_wire import temporal
 
@@ -380,11 +381,11 @@ async def test_a_terminal_asks_about_what_waits_below_and_decides_it_there(assen
 async def test_a_notice_of_what_waits_below_has_the_runs_above(
     assent_environment: Environment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(test_notices.NAME, test_notices.SECRET)
+    monkeypatch.setenv(NAME, SECRET)
     above = boss(assent_environment, writer(assent_environment))
     async with (
-        test_notices.receiving() as receiver,
-        assent_environment.serve(above, webhooks=[test_notices.to(receiver)]) as client,
+        receiving() as receiver,
+        assent_environment.serve(above, webhooks=[to(receiver)]) as client,
     ):
         run = await client.start("boss", "Go.", requested_by="alice")
         await paused(run)
