@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from temporalio.service import RPCError
 
 from assent.connection import exit_cleanly
 from assent.errors import ConfigurationError
@@ -19,18 +20,24 @@ from bench.report import Line, as_json, machine, show
 from bench.stage import stage
 
 
-async def measure(names: Sequence[str], scale: Scale, progress: Console) -> list[Line]:
-    """Measure the figures of these names. SIGTERM ends it as Ctrl-C does, and leaves nothing running."""
+async def measure(names: Sequence[str], scale: Scale, progress: Console, found: list[Line]) -> None:
+    """Measure the figures of these names into *found*. SIGTERM ends it as Ctrl-C does, and leaves nothing running.
+
+    Raises:
+        RuntimeError: one of them could not be measured; those before it are in *found*.
+    """
     task = asyncio.current_task()
     if task is not None:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    found: list[Line] = []
     with progress.status("Starting a server, a model and two workers") as status:
         async with stage() as both:
             for name in names:
                 status.update(f"Measuring {name}")
-                found += await MEASURES[name](both, scale)
-    return found
+                try:
+                    found += await MEASURES[name](both, scale)
+                except RPCError as error:
+                    message = f"{name}: the server said: {error.message}"
+                    raise RuntimeError(message) from error
 
 
 def main(
@@ -45,19 +52,22 @@ def main(
     if unknown:
         raise typer.BadParameter(f"no figure {', '.join(sorted(unknown))}; there are: {', '.join(MEASURES)}")
     names = [name for name in MEASURES if not figures or name in figures]
-    before = machine()
+    before, code = machine(), 0
+    found: list[Line] = []
     try:
         with quiet_output():
-            found = asyncio.run(measure(names, QUICK if quick else FULL, Console(stderr=True)))
+            asyncio.run(measure(names, QUICK if quick else FULL, Console(stderr=True), found))
     except (ConfigurationError, RuntimeError) as error:
         print(f"bench: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+        code = 2
     except (asyncio.CancelledError, KeyboardInterrupt):
-        raise SystemExit(130) from None
-    if json:
+        code = 130
+    # What was measured took minutes: it is shown also where the rest could not be.
+    if json and (found or not code):
         print(as_json(found, [before, machine()]))
-    else:
+    elif found or not code:
         show(found, before)
+    raise SystemExit(code)
 
 
 if __name__ == "__main__":
