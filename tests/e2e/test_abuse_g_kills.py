@@ -170,7 +170,7 @@ async def house(folder: Path) -> AsyncGenerator[House]:
 
 
 async def until(condition: str, it: House) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while condition not in it.ledger:  # noqa: ASYNC110 - another process writes it
             await asyncio.sleep(0.02)
 

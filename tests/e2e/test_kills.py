@@ -21,7 +21,7 @@ def lines(ledger: Path) -> list[str]:
 
 
 async def until(ledger: Path, line: str) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while line not in lines(ledger):  # noqa: ASYNC110 - another process writes it
             await asyncio.sleep(0.02)
 

@@ -145,7 +145,7 @@ async def test_a_pinned_run_makes_its_call_in_its_own_build_and_upgrades_where_i
             # A run that waits upgrades too, once anything has happened to it.
             [asked] = (await hurried.state()).active_requirements
             await hurried.send_message("Hurry.", by="alice")
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while (await builds(hurried))[0] == 1:  # noqa: ASYNC110 - the worker moves it
                     await asyncio.sleep(0.1)
         async with deployment.build("b2"):

@@ -246,7 +246,8 @@ class Life:
     async def compared(self) -> tuple[Verifier, Audit, dict[str, Any]]:
         """The audit of the run where it pauses, and in what the run says something else of itself."""
         verifier = Verifier(self.run.id)
-        async with asyncio.timeout(20):
+        # The server may forget to wake a long poll, which it answers by itself after 20 seconds.
+        async with asyncio.timeout(60):
             await self.run.until_paused()
             audit = await self.run.audit(verifier)
             live: dict[str, Any] = await self.client.temporal.get_workflow_handle(self.run.id).query("state")

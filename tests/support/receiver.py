@@ -46,7 +46,7 @@ class Receiver:
         return Counter(each["type"] for each in self.notices)
 
     async def until(self, number: int) -> list[dict[str, Any]]:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while len(self.notices) < number:  # noqa: ASYNC110 - another task's handler writes it
                 await asyncio.sleep(0.02)
         return self.notices

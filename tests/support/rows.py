@@ -20,7 +20,7 @@ from assent.protocol import ToolCallInput
 from assent.testing import Approved, Conversation, Reply, drive, says
 from tests.support.visibility import soon
 
-PATIENCE = 20
+PATIENCE = 60
 """Seconds."""
 
 

@@ -238,7 +238,7 @@ async def program(folder: Path, name: str, **env: str) -> AsyncGenerator[Endpoin
     )  # fmt: skip
     endpoint = Endpoint.of(Webhook(url=f"http://127.0.0.1:{port}/", secret_env="S"), {"S": SECRET})
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while (await endpoint.post("msg_0", b"{}")).said == "ConnectError":  # noqa: ASYNC110 - until it listens
                 await asyncio.sleep(0.1)
         yield endpoint

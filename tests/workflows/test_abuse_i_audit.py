@@ -189,7 +189,7 @@ def failures(value: Any) -> list[str]:
 
 async def retried(run: RunHandle) -> list[str]:
     """Why the activities that are under way failed before, as soon as one did."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             found = (await run.description()).raw_description.pending_activities
             if failed := [str(each.last_failure) for each in found if each.HasField("last_failure")]:
@@ -302,7 +302,7 @@ async def forgetful(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Environmen
 async def deleted(it: Told, execution: str) -> None:
     """Delete an execution on the server, and wait until it is gone."""
     await temporal(it.environment, "workflow", "delete", "--workflow-id", it.run.id, "--run-id", execution, "--yes")
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while execution not in (await it.run.audit()).run.missing:  # noqa: ASYNC110 - the server deletes when it likes
             await asyncio.sleep(0.05)
 
@@ -313,7 +313,7 @@ async def test_an_execution_that_is_gone_is_said_and_not_skipped(forgetful: Envi
         [waiting] = (await it.run.state()).active_requirements
         first = (await it.run.description()).run_id
         assert (await it.run.approve(waiting, by="bob")).status == "recorded"
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while len(await executions(it.client, it.run)) < 2:  # noqa: ASYNC110 - the worker moves it
                 await asyncio.sleep(0.05)
         assert (await it.run.approve(waiting, by="carol")).status == "approved"

@@ -87,7 +87,7 @@ async def lived_out(life: Life) -> int:
         await life.run.cancel()
         assert (await life.agreed()).is_finished
     for below in [*life.team()][1:]:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not (await below.agreed()).is_finished:  # noqa: ASYNC110 - the server cancels what is left behind
                 await asyncio.sleep(0.05)
 

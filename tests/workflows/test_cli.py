@@ -132,7 +132,7 @@ async def test_follow_tells_how_to_decide_and_ends_with_the_run(assent_environme
         state = await _known(at, run_id)
         short = state.active_requirements[0].short_id
         await at.client.run(run_id).reject(short, by="bob", reason="not now")
-        out, err = await asyncio.wait_for(following.communicate(), 20)
+        out, err = await asyncio.wait_for(following.communicate(), 60)
         assert following.returncode == 0, err
         assert f"assent approve {run_id} {short} --by YOUR_NAME" in out.decode()
         assert "rejected by bob" in out.decode()
@@ -147,10 +147,10 @@ async def test_watch_of_a_cancelled_run_exits_1_and_ctrl_c_exits_130(assent_envi
         run_id, _ = await at.waits("deployer")
         watching = await at.start("watch", run_id)
         assert watching.stdout is not None
-        while "waiting" not in (await asyncio.wait_for(watching.stdout.readline(), 20)).decode():
+        while "waiting" not in (await asyncio.wait_for(watching.stdout.readline(), 60)).decode():
             pass
         watching.send_signal(signal.SIGINT)
-        _, err = await asyncio.wait_for(watching.communicate(), 20)
+        _, err = await asyncio.wait_for(watching.communicate(), 60)
         assert (watching.returncode, err) == (130, b"")
         cancelled = (await at.assent("cancel", run_id, "--json")).json
         assert cancelled == {"run_id": run_id, "status": "requested", "below": []}
@@ -319,7 +319,7 @@ def _requirement(identity: str) -> Requirement:
 
 
 async def _known(at: Operator, run_id: str) -> RunState:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not [run for run in await at.client.pending(agent="deployer") if run.run_id == run_id]:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
     return await at.client.run(run_id).until_paused()

@@ -130,7 +130,7 @@ async def terminal(at: Operator, *arguments: str) -> AsyncGenerator[Terminal]:
     asyncio.get_running_loop().add_reader(master, screen.read)
     try:
         yield screen
-        await asyncio.wait_for(process.wait(), 20)
+        await asyncio.wait_for(process.wait(), 60)
     finally:
         if process.returncode is None:
             process.kill()

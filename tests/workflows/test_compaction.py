@@ -65,7 +65,7 @@ def reader(model: Model, limit: int | None = LIMIT) -> Agent:
 
 async def under_way(client: AgentClient, run: RunHandle) -> None:
     """Wait until the model is asked for a summary."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             description = await client.temporal.get_workflow_handle(run.id).describe()
             pending = description.raw_description.pending_activities

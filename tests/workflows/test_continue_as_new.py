@@ -74,7 +74,7 @@ async def number_of_executions(client: AgentClient, run: RunHandle) -> int:
 
 async def paused(client: AgentClient, run: RunHandle, *, after: int = 0) -> RunState:
     """The run as it says itself, once it waits in its execution of number *after*, or a later one."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             if await number_of_executions(client, run) >= after:
                 state = await live(client, run)

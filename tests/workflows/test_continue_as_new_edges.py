@@ -151,7 +151,7 @@ async def test_no_approval_outlives_a_reset_of_an_execution_before(assent_enviro
         state = await moved_on(client, run, lambda: run.send_message("Hurry.", by="eve"))
         assert state.requirements[0].approved_by == ["bob"]
         await run.send("approve", {"id": first.id, "by": "carol"})
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while len((state := await live(client, run)).requirements) < 2:  # noqa: ASYNC110 - the worker writes it
                 await asyncio.sleep(0.05)
         assert tools.ran(run.id) == []

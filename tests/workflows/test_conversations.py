@@ -146,7 +146,7 @@ async def test_an_answer_that_more_messages_followed_is_still_the_answer_to_the_
         first = asyncio.create_task(run.ask("first of all messages", by="ann"))
         await soon(run.state, lambda state: state.turns == 1)
         second = asyncio.create_task(run.ask("second", by="bob"))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             assert ((await first).content, (await second).content) == (
                 "first of all messages", "first of all messages | second",
             )  # fmt: skip
@@ -189,7 +189,7 @@ async def test_a_message_that_is_not_handled_yet_is_waited_for(assent_environmen
     waiting = asyncio.create_task(run.until_paused())
     await asyncio.sleep(0.3)
     assert not waiting.done()
-    async with assent_environment.serve(agent, task_queue=client.task_queue), asyncio.timeout(20):
+    async with assent_environment.serve(agent, task_queue=client.task_queue), asyncio.timeout(60):
         assert (await waiting).content == "One. | Two."
         for number in range(20):
             await run.send_message(f"{number}", by="alice")

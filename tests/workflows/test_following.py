@@ -80,6 +80,6 @@ async def test_a_page_token_that_the_server_takes_no_more_is_asked_for_anew_and_
         with pytest.raises(RPCError, match="branch tokens"):
             await followed(always, run, execution_id)
         await run.approve(asked.id, by="carol")
-        numbers = await asyncio.wait_for(reading, 20)
+        numbers = await asyncio.wait_for(reading, 60)
         assert interceptor.left == []
         assert numbers == list(range(1, (await run.description()).history_length + 1))

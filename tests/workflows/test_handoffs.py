@@ -9,6 +9,7 @@ from assent import Agent, ConfigurationError, PermissionPolicy, Remember
 from assent.agent import with_their_agents
 from assent.testing import Conversation, Environment, Reply, call, calls, says
 from tests.support import tools
+from tests.support.visibility import soon
 from tests.workflows.test_continue_as_new import live, replay
 
 TO_BILLING = calls(call("transfer_to_billing"))
@@ -35,8 +36,10 @@ async def test_the_conversation_goes_on_with_another_agent(assent_environment: E
         assert (state.agent, [each.tool for each in state.active_requirements]) == ("billing", ["pay"])
         assert state == await live(client, run)
         assert (await run.description()).typed_search_attributes[AGENT] == "billing"
-        page = await client.pending(agent="billing")
-        assert run.id in [each.run_id for each in page]
+        page = await soon(
+            lambda: client.pending(agent="billing"), lambda page: run.id in {each.run_id for each in page}
+        )
+        assert run.id in {each.run_id for each in page}
         await run.approve(state.active_requirements[0], by="bob")
         result = await run.result()
         assert result.content == "I bill: Pay the shop. | paid 5 to shop"

@@ -189,7 +189,7 @@ async def test_following_tells_what_is_new_and_what_has_gone(assent_environment:
         try:
 
             async def told() -> tuple[str, str]:
-                change = json.loads(await asyncio.wait_for(lines.readline(), 20))
+                change = json.loads(await asyncio.wait_for(lines.readline(), 60))
                 return change["change"], change["run_id"]
 
             assert await told() == ("opened", first)

@@ -199,7 +199,7 @@ async def test_who_may_decide_once_time_has_passed_is_the_same_with_and_without_
     async with assent_environment.serve(agent, cached_runs=0) as client:
         run = await client.start("teller", "Go.")
         [requirement] = (await run.until_paused()).active_requirements
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not (await run.state()).requirements[0].escalated:  # noqa: ASYNC110 - only the history tells
                 await asyncio.sleep(0.05)
         escalated = (await agreed(client, run)).requirements[0]
@@ -263,7 +263,7 @@ async def test_a_grant_that_was_used_twice_is_rebuilt_with_its_uses(assent_envir
         run = await client.start("teller", "Go.")
         [first] = (await run.until_paused()).active_requirements
         await run.approve(first, by="bob", remember=Remember(uses=2))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while sorted(tools.ran(run.id)) != ["pay(a, 1)", "pay(b, 2)", "pay(c, 3)"]:  # noqa: ASYNC110 - tools write it
                 await asyncio.sleep(0.02)
         [last] = (await run.until_paused()).active_requirements

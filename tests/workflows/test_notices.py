@@ -193,7 +193,7 @@ async def test_a_receiver_that_fails_is_tried_again_and_no_other_is_told_twice(a
         receiving() as healthy,
         paying(assent_environment, to(failing), to(healthy)) as (_, run, state),
     ):
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while len(failing.came) < 4:  # noqa: ASYNC110 - another task's handler writes it
                 await asyncio.sleep(0.02)
         assert len({headers["webhook-id"] for headers, _, _ in failing.came}) == 1

@@ -20,7 +20,7 @@ MODEL = (calls(call("wire_money", to="shop", amount=5), call("refund", order=1))
 
 async def until(client: AgentClient, run: RunHandle, is_so: Callable[[RunState], bool]) -> RunState:
     """The run as it says itself, once it is so."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             state = await live(client, run)
             if is_so(state):
@@ -39,7 +39,7 @@ async def reset_to(running: Environment, client: AgentClient, run: RunHandle, po
 
 async def newest_task(client: AgentClient, run: RunHandle) -> tuple[str, int]:
     """The run's newest execution and the newest workflow task in it, once there is one."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             execution = (await run.description()).run_id
             history = await client.temporal.get_workflow_handle(run.id, run_id=execution).fetch_history()

@@ -37,7 +37,7 @@ class Terminal:
 
     async def until(self, text: str) -> str:
         """What was shown up to *text*, which is taken off."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while text not in self.seen:
                 self._more.clear()
                 await self._more.wait()
@@ -61,7 +61,7 @@ async def terminal(at: Operator, *arguments: str) -> AsyncGenerator[Terminal]:
     asyncio.get_running_loop().add_reader(master, screen.read)
     try:
         yield screen
-        await asyncio.wait_for(process.wait(), 20)
+        await asyncio.wait_for(process.wait(), 60)
     finally:
         if process.returncode is None:
             process.kill()

@@ -62,7 +62,7 @@ async def child_of(client: AgentClient, run: RunHandle, number: int = 0) -> RunH
 
 async def closed_as(run: RunHandle) -> str:
     """How a run ended, once it has."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             description = await run.description()
             if description.close_time is not None and description.status is not None:
@@ -389,5 +389,5 @@ async def test_a_run_stays_with_its_parent_that_was_put_back_to_after_it_began(
         await asyncio.sleep(1)
         assert [each.run_id for each in (await run.state()).children] == [child.id]
         await child.approve(waiting, by="bob")
-        assert (await asyncio.wait_for(run.result(), 20)).content == "Done."
+        assert (await asyncio.wait_for(run.result(), 60)).content == "Done."
         assert tools.ran(child.id) == ["restart(web)"]

@@ -162,7 +162,7 @@ async def test_agents_whose_work_nobody_waits_for_any_more_are_recorded_as_left(
         writer = await child_of(it.client, editor)
         await writer.until_paused()
         await it.run.cancel()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not (await writer.state()).is_finished:  # noqa: ASYNC110 - the server moves it
                 await asyncio.sleep(0.05)
         found = await whole(it.client, it.run)
@@ -222,7 +222,7 @@ async def test_a_run_that_was_put_back_is_in_order_with_those_below_it(
         await it.run.result()
         before = await child_of(it.client, it.run)
         await reset(it.client, it.run, EventType.Value(f"EVENT_TYPE_{kind}"))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not (await it.run.state()).is_finished:  # noqa: ASYNC110 - the worker moves it
                 await asyncio.sleep(0.05)
         _, editor, _ = await whole(it.client, it.run)

@@ -22,7 +22,7 @@ from tests.workflows.test_notices import to
 from tests.workflows.test_starter import terminal
 from tests.workflows.test_wire import temporal
 
-PATIENCE = 20
+PATIENCE = 60
 """Seconds."""
 RESTARTS = calls(call("restart", service="web"))
 ASKS = calls(call("ask_writer", input="Restart the web."))

@@ -28,7 +28,7 @@ async def test_what_happens_below_is_told_between_the_beginning_and_the_end_of_t
 
         watching = asyncio.create_task(watch())
         await drive(it.run, lambda _: Approved("fine"), by="bob")
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await watching
         assert ("writer", "waiting") in told
         for above, agent in (("boss", "editor"), ("editor", "writer")):
@@ -48,7 +48,7 @@ async def test_the_command_watches_the_runs_below(assent_environment: Environmen
         online = Operator(it.environment, it.client)
         watching = await online.start("watch", it.run.id, "--json")
         await drive(it.run, lambda _: Approved("fine"), by="bob")
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             out, err = await watching.communicate()
         lines = [json.loads(line) for line in out.decode().splitlines()]
         assert (watching.returncode, err.decode()) == (0, "")

@@ -83,7 +83,7 @@ async def _terminal(at: Operator, pair: tuple[int, int], name: str) -> AsyncGene
     asyncio.get_running_loop().add_reader(master, screen.read)
     try:
         yield screen
-        await asyncio.wait_for(process.wait(), 20)
+        await asyncio.wait_for(process.wait(), 60)
     finally:
         if process.returncode is None:
             process.kill()

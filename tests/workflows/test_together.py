@@ -44,7 +44,7 @@ async def test_a_time_that_is_over_and_the_end_of_the_run(
     budget = Budget.model_validate({"max_seconds": SECONDS, "on_reached": on_reached})
     async with assent_environment.serve(agent, task_queue=queue) as client:
         run = await client.start("top", "Go.", requested_by="alice", budget=budget)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while True:
                 if tools.ran(run.id):
                     break
@@ -57,14 +57,14 @@ async def test_a_time_that_is_over_and_the_end_of_the_run(
             by_hand = client.temporal.get_async_activity_handle(workflow_id=run.id, run_id=None, activity_id="1.0")
             await by_hand.complete({"output": "arrived"})
         else:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while True:
                     events = (await handle.fetch_history()).events
                     if any(event.event_type == EventType.EVENT_TYPE_TIMER_FIRED for event in events):
                         break
                     await asyncio.sleep(0.1)
     async with assent_environment.serve(agent, task_queue=queue) as client:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while True:
                 described = await run.description()
                 if described.close_time is not None:

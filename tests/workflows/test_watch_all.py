@@ -38,13 +38,13 @@ class Listener:
         self._more.set()
 
     async def until(self, run_id: str, kind: str) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while kind not in self.kinds(run_id):
                 self._more.clear()
                 await self._more.wait()
 
     async def until_said(self, text: str) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while True:
                 if text in self.said[-1:]:
                     return
@@ -270,20 +270,20 @@ async def test_the_command_prints_one_line_an_event_and_ends_on_ctrl_c(assent_en
         machine = await at.start("watch", "--all", "--agent", agent, "--json")
         assert plain.stdout is not None
         assert machine.stdout is not None
-        told = [await asyncio.wait_for(process.stdout.readline(), 20) for process in (plain, machine) if process.stdout]
+        told = [await asyncio.wait_for(process.stdout.readline(), 60) for process in (plain, machine) if process.stdout]
         assert told[0].decode().startswith(f"{run_id}  ")
         assert f"{short} deploy (confirmation)" in told[0].decode()
         assert json.loads(told[1])["run_id"] == run_id
         await at.client.run(run_id).approve(short, by="bob")
         lines = [told[0].decode()]
         while "completed" not in lines[-1]:
-            lines.append((await asyncio.wait_for(plain.stdout.readline(), 20)).decode())
+            lines.append((await asyncio.wait_for(plain.stdout.readline(), 60)).decode())
         assert all(line.startswith(f"{run_id}  ") and "\x1b" not in line for line in lines)
         assert len(lines) == 7
         assert r"It [b]is[/b] done.\x1b[2J" in lines[-1]
         for process in (plain, machine):
             process.send_signal(signal.SIGINT)
-            _, err = await asyncio.wait_for(process.communicate(), 20)
+            _, err = await asyncio.wait_for(process.communicate(), 60)
             assert (process.returncode, err) == (130, b"")
 
 

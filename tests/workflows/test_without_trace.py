@@ -44,7 +44,7 @@ async def refused_beside_a_deadline(environment: Environment, continue_after: in
     async with environment.serve(agent, continue_after=continue_after, cached_runs=0, task_queue=queue):
         with pytest.raises(WorkflowUpdateFailedError):
             await update
-        assert (await asyncio.wait_for(run.result(), 20)).content == "done"
+        assert (await asyncio.wait_for(run.result(), 60)).content == "done"
     await replay(client, run)
     return before.events[-1].event_id
 
@@ -68,7 +68,7 @@ async def test_large_messages_of_which_nothing_comes_make_a_run_go_on_anew(
             assert await number_of_executions(client, run) == 1, number
             await handle.signal("approve", large.encode() if binary else {"id": "ffffffff", "by": large})
             await run.until_paused()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while await number_of_executions(client, run) == 1:  # noqa: ASYNC110 - the worker moves it
                 await asyncio.sleep(0.05)
         await run.approve(asked, by="bob")
