@@ -246,7 +246,7 @@ class Life:
     async def compared(self) -> tuple[Verifier, Audit, dict[str, Any]]:
         """The audit of the run where it pauses, and in what the run says something else of itself."""
         verifier = Verifier(self.run.id)
-        # The server may forget to wake a long poll, which it answers by itself after 20 seconds.
+        # Once, under load, 20 seconds were not enough; why is not known.
         async with asyncio.timeout(60):
             await self.run.until_paused()
             audit = await self.run.audit(verifier)
