@@ -14,10 +14,10 @@ from typing import Annotated
 import typer
 
 from assent import AgentClient, AssentError
-from assent.connection import exit_cleanly
-from assent.console import make_console
-from assent.settings import Settings
-from assent.terminal import can_ask, follow, os_user
+from assent.cli.console import make_console
+from assent.cli.terminal import can_ask, follow, os_user
+from assent.runtime.connection import exit_cleanly
+from assent.runtime.settings import Settings
 
 
 async def main(

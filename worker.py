@@ -13,11 +13,11 @@ from typing import Annotated
 import typer
 
 from activities import Activities
-from assent.connection import exit_cleanly
-from assent.errors import AssentError
-from assent.logs import configure_logs
-from assent.runtime import Halves, run_worker
-from assent.settings import Settings, Versioning, load_agents
+from assent.runtime.connection import exit_cleanly
+from assent.runtime.logs import configure_logs
+from assent.runtime.settings import Settings, Versioning, load_agents
+from assent.runtime.worker import Halves, run_worker
+from assent.wire.errors import AssentError
 from workflows import worker_for
 
 HALVES = Halves(activities=Activities, worker=worker_for)

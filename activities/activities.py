@@ -7,15 +7,15 @@ from concurrent.futures import ThreadPoolExecutor
 from threading import Thread
 from typing import Final
 
-from assent.agent import Agent, with_their_agents
-from assent.budget import Price
-from assent.errors import ConfigurationError
-from assent.tools import Tool
-from assent.webhooks import Webhook
+from assent.agents.agent import Agent, with_their_agents
+from assent.agents.tool import Tool
+from assent.runtime.webhooks import Webhook
+from assent.wire.budget import Price
+from assent.wire.errors import ConfigurationError
 
 from .call_model import ModelCalls
 from .check_call import Checks
-from .prefixes import Prefixes
+from .conversation_cache import Prefixes
 from .providers import Providers, missing_key, warm_up
 from .run_tool import ToolCalls
 from .send_notices import Notices

@@ -13,22 +13,22 @@ from pydantic_core import from_json
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
-from assent import protocol
-from assent.agent import Agent
-from assent.budget import Budget, Price
-from assent.conversation import Conversation, ToolCall, tool_calls
-from assent.digest import canonical
-from assent.errors import HistoryError
-from assent.gates import budget_approvers
-from assent.live import TextSoFar
-from assent.messages import problems
-from assent.protocol import RULES_VERSION, Gate, ModelCallInput, ModelTurn
-from assent.spending import EXTEND
-from assent.tools import GateContext, Tool
+from assent.agents.agent import Agent
+from assent.agents.gates import budget_approvers
+from assent.agents.tool import GateContext, Tool
+from assent.core.budget_rules import EXTEND
+from assent.wire import protocol
+from assent.wire.budget import Budget, Price
+from assent.wire.conversation import Conversation, ToolCall, tool_calls
+from assent.wire.digest import canonical
+from assent.wire.errors import HistoryError
+from assent.wire.live_text import TextSoFar
+from assent.wire.messages import problems
+from assent.wire.protocol import RULES_VERSION, Gate, ModelCallInput, ModelTurn
 
-from . import bounds, queues
-from .heartbeat import heartbeats
-from .prefixes import Prefixes
+from . import model_routing, payload_limits
+from .conversation_cache import Prefixes
+from .heartbeats import heartbeats
 from .providers import Answer, Providers, Question, ToolSpec, as_application_error
 
 ANSWER_LIMIT: Final = 1_000_000
@@ -80,7 +80,7 @@ class ModelCalls:
             ApplicationError: the agent is not served here, the provider refused (final), or could not answer (retried).
         """
         agent = self._agent(call)
-        if (queue := queues.elsewhere(agent, routed=call.routed)) is not None:
+        if (queue := model_routing.elsewhere(agent, routed=call.routed)) is not None:
             return ModelTurn(items=[], task_queue=queue)
         so_far = TextSoFar()
         async with heartbeats(partial(so_far.told, call.turn, activity.info().attempt)):
@@ -129,9 +129,9 @@ class ModelCalls:
             message = f"the model made {number} calls at once; a turn may have {CALLS_LIMIT}"
             raise ApplicationError(message, type="TooManyCalls", non_retryable=True)
         turn = await self._turn(agent, call, answer)
-        if await bounds.fits(turn):
+        if await payload_limits.fits(turn):
             return turn
-        if bounds.is_stored(turn):
+        if payload_limits.is_stored(turn):
             message = "the external storage is down, and does not take the model's answer"
             raise ApplicationError(message, type="StorageDown", next_retry_delay=_SLOW)
         return await self._too_long(agent, call, answer, size)
@@ -162,7 +162,7 @@ class ModelCalls:
                 fields["budget"] = await _budget(agent, agent.budget, call)
             if agent.max_context_tokens is not None:
                 fields["max_context_tokens"] = agent.max_context_tokens
-        if call.routed and (queue := queues.moved(agent)) is not None:
+        if call.routed and (queue := model_routing.moved(agent)) is not None:
             fields["task_queue"] = queue
         return fields
 
@@ -184,7 +184,7 @@ class ModelCalls:
         work = partial(_gates, agent, call, calls, activity.info().workflow_id or "")
         # Functions of the user's own may block: they are given a thread.
         gates = await asyncio.to_thread(work) if agent.gates_block else work()
-        if (share := OUTPUTS_LIMIT // len(calls)) < bounds.OUTPUT_LIMIT:
+        if (share := OUTPUTS_LIMIT // len(calls)) < payload_limits.OUTPUT_LIMIT:
             gates = {name: gate.model_copy(update={"output_limit": share}) for name, gate in gates.items()}
         if (size := sum(len(gate.model_dump_json()) for gate in gates.values())) > GATES_LIMIT:
             message = f"the gates of the turn are {size} bytes long; they may have {GATES_LIMIT}"

@@ -11,14 +11,14 @@ from functools import partial
 
 from temporalio import activity
 
-from assent import protocol
-from assent.agent import Agent
-from assent.errors import ArgumentsError
-from assent.protocol import Checked, CheckInput
-from assent.render import bounded
-from assent.tools import GateContext, Tool
+from assent.agents.agent import Agent
+from assent.agents.tool import GateContext, Tool
+from assent.wire import protocol
+from assent.wire.errors import ArgumentsError
+from assent.wire.protocol import Checked, CheckInput
+from assent.wire.text import bounded
 
-from . import bounds
+from . import payload_limits
 
 PROBLEM = 2_000
 """Characters of a problem that whoever sent it is told."""
@@ -40,7 +40,7 @@ class Checks:
             return Checked(problem=f"agent {check.agent!r} has no tool named {check.tool!r} on the worker that looked")
         # Types, gates and groups may be the user's own code, which may block.
         found = await asyncio.to_thread(partial(_checked, agent, tool, check, activity.info().workflow_id or ""))
-        return found if await bounds.fits(found) else Checked(problem="its gate is too large to be kept")
+        return found if await payload_limits.fits(found) else Checked(problem="its gate is too large to be kept")
 
 
 def _checked(agent: Agent, tool: Tool, check: CheckInput, run_id: str) -> Checked:

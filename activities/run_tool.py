@@ -15,20 +15,20 @@ from temporalio import activity
 from temporalio.common import RawValue
 from temporalio.exceptions import ApplicationError
 
-from assent.agent import Agent
-from assent.authorization import Refusal, asked_again, refusal
-from assent.converter import decoded
-from assent.errors import ArgumentsError
-from assent.messages import POLICIES_LIMIT
-from assent.policy import combined
-from assent.protocol import Delegation, Handoff, ToolCallInput, ToolOutcome
-from assent.render import bounded
-from assent.tools import Target, Tool, ToolContext
+from assent.agents.agent import Agent
+from assent.agents.authorization import Refusal, asked_again, refusal
+from assent.agents.tool import Target, Tool, ToolContext
+from assent.runtime.converter import decoded
+from assent.wire.errors import ArgumentsError
+from assent.wire.messages import POLICIES_LIMIT
+from assent.wire.policy import combined
+from assent.wire.protocol import Delegation, Handoff, ToolCallInput, ToolOutcome
+from assent.wire.text import bounded
 
-from . import bounds
-from .heartbeat import heartbeats
-from .orphans import cancel_own_run, orphaned
-from .resets import opened_before_a_reset
+from . import payload_limits
+from .heartbeats import heartbeats
+from .parent_check import cancel_own_run, orphaned
+from .reset_check import opened_before_a_reset
 
 AGAIN: Final = timedelta(minutes=1)
 """How long a call waits before it is tried again, that the worker which was asked does not serve."""
@@ -77,7 +77,7 @@ class ToolCalls:
             return ToolOutcome(refused=why)
         if refused is None and call.authorization is not None and await opened_before_a_reset(call.authorization):
             refused = await self._asking(agent, asked_again, tool, call)
-        if refused is not None and not await bounds.fits(refused):
+        if refused is not None and not await payload_limits.fits(refused):
             why = bounded(refused.refused or "", ERROR_LIMIT)
             return ToolOutcome(refused=f"{why}; and its gate is too large to be kept")
         return refused or await self._attempt(tool, call)
@@ -101,7 +101,7 @@ class ToolCalls:
                 value = await self._call(tool, arguments)
                 if tool.target is not None:
                     return _directed(self._agents[call.agent], tool.target, call, tool.render(value))
-                return await bounds.of_output(tool.render(value), call.output_limit)
+                return await payload_limits.of_output(tool.render(value), call.output_limit)
         except asyncio.CancelledError:
             if _is_stopped_by_hand() and _runs_once(tool, call):
                 raise _once() from None

@@ -26,14 +26,15 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError
 
-from assent import protocol, webhooks
-from assent.errors import ConfigurationError
-from assent.notices import Notice, NoticesInput
-from assent.render import visible
-from assent.requirements import PendingRequirement
-from assent.webhooks import Arguments, Webhook
+from assent.core.notices import Notice, NoticesInput
+from assent.runtime import webhooks
+from assent.runtime.webhooks import Arguments, Webhook
+from assent.wire import protocol
+from assent.wire.errors import ConfigurationError
+from assent.wire.requirements import PendingRequirement
+from assent.wire.text import visible
 
-from .providers.failures import retry_delay
+from .providers.errors import retry_delay
 
 POST_TIMEOUT: Final = 15.0
 """Seconds for one POST, from the name look-up to the status of the answer."""

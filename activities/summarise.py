@@ -9,16 +9,16 @@ from typing import Final
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
-from assent import protocol
-from assent.agent import Agent
-from assent.budget import Price
-from assent.compaction import SummariseInput, Summary, compacted, transcript
-from assent.conversation import Conversation, fitted, user_message
-from assent.errors import HistoryError
+from assent.agents.agent import Agent
+from assent.core.compaction import SummariseInput, Summary, compacted, transcript
+from assent.wire import protocol
+from assent.wire.budget import Price
+from assent.wire.conversation import Conversation, fitted, user_message
+from assent.wire.errors import HistoryError
 
-from . import queues
-from .heartbeat import heartbeats
-from .prefixes import Prefixes
+from . import model_routing
+from .conversation_cache import Prefixes
+from .heartbeats import heartbeats
 from .providers import Providers, Question, as_application_error
 
 _BYTES: Final = 3
@@ -68,7 +68,7 @@ class Summaries:
             ApplicationError: the agent is not served here, the provider refused (final), or could not answer (retried).
         """
         agent = self._agent(wanted)
-        if (queue := queues.elsewhere(agent, routed=wanted.routed)) is not None:
+        if (queue := model_routing.elsewhere(agent, routed=wanted.routed)) is not None:
             return Summary(summary="", task_queue=queue)
         async with heartbeats():
             conversation = await self._conversation(wanted)

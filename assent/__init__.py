@@ -5,13 +5,24 @@ Write agents with `Agent`, `tool` and `approval`; serve them with `worker.py`; s
 """
 
 from assent._version import __version__
-from assent.agent import Agent
-from assent.audit import ApprovalRecord, Audit
-from assent.budget import Budget
-from assent.client import AgentClient
-from assent.converter import data_converter
-from assent.decorators import tool
-from assent.errors import (
+from assent.agents.agent import Agent
+from assent.agents.approval_decorator import approval
+from assent.agents.ask_user import ask_user
+from assent.agents.models import OpenAIChat, OpenAIResponses
+from assent.agents.tool import GateContext, Tool, ToolContext
+from assent.agents.tool_decorator import tool
+from assent.audit.approval import Approval, PendingRun
+from assent.audit.checks import Verification
+from assent.audit.records import ApprovalRecord, Audit
+from assent.client.client import AgentClient
+from assent.client.paging import PendingPage
+from assent.client.run_handle import RunHandle, Waiting
+from assent.client.run_tree import Branch
+from assent.runtime.converter import data_converter
+from assent.runtime.webhooks import Webhook
+from assent.views.run_events import RunEvent
+from assent.wire.budget import Budget
+from assent.wire.errors import (
     AssentError,
     ConfigurationError,
     DecisionError,
@@ -23,21 +34,10 @@ from assent.errors import (
     RunNotFoundError,
     ServerUnreachableError,
 )
-from assent.handle import RunHandle, Waiting
-from assent.inbound import Remember
-from assent.marking import approval
-from assent.models import OpenAIChat, OpenAIResponses
-from assent.paging import PendingPage
-from assent.policy import Condition, PermissionPolicy, Rule
-from assent.protocol import ChildRun, DecisionResult, ParentRun, RunRequest, RunResult, Usage
-from assent.questions import ask_user
-from assent.records import Approval, PendingRun
-from assent.requirements import Grant, Requirement, RunState
-from assent.tools import GateContext, Tool, ToolContext
-from assent.tree import Branch
-from assent.verdicts import Verification
-from assent.watching import RunEvent
-from assent.webhooks import Webhook
+from assent.wire.inbound import Remember
+from assent.wire.policy import Condition, PermissionPolicy, Rule
+from assent.wire.protocol import ChildRun, DecisionResult, ParentRun, RunRequest, RunResult, Usage
+from assent.wire.requirements import Grant, Requirement, RunState
 
 __all__ = [
     "Agent",

@@ -12,8 +12,8 @@ import typer
 from rich.console import Console
 from temporalio.service import RPCError
 
-from assent.connection import exit_cleanly
-from assent.errors import ConfigurationError
+from assent.runtime.connection import exit_cleanly
+from assent.wire.errors import ConfigurationError
 from bench.figures import FULL, MEASURES, QUICK, Scale
 from bench.processes import quiet_output
 from bench.report import Line, as_json, machine, show

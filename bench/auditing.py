@@ -15,9 +15,9 @@ from collections.abc import Mapping
 from typing import Final
 
 from assent import AgentClient
-from assent.chain import Page, chain
-from assent.connection import exit_cleanly
-from assent.verification import Verifier
+from assent.audit.verifier import Verifier
+from assent.history.pages import Page, chain
+from assent.runtime.connection import exit_cleanly
 from bench.processes import running
 
 KIB: Final = 1024

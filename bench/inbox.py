@@ -12,8 +12,9 @@ from temporalio.api.workflowservice.v1 import ListWorkflowExecutionsRequest
 from temporalio.client import Client
 from temporalio.common import SearchAttributeKey, SearchAttributePair, TypedSearchAttributes
 
-from assent import AgentClient, RunRequest, protocol, visibility
-from assent.requirements import PendingRequirement
+from assent import AgentClient, RunRequest
+from assent.wire import protocol, visibility
+from assent.wire.requirements import PendingRequirement
 from bench.processes import until
 from bench.storm import each
 from bench.task import GUARDED

@@ -11,8 +11,8 @@ from temporalio.api.enums.v1 import EventType
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import Client
 
-from assent.chain import executions
-from assent.protocol import CALL_MODEL
+from assent.history.pages import executions
+from assent.wire.protocol import CALL_MODEL
 
 PART: Final = 100
 """Turns at either end of a run that are measured."""

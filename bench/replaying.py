@@ -8,12 +8,12 @@ from temporalio.client import WorkflowHistory
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import Replayer
 
-from assent.converter import data_converter
+from assent.runtime.converter import data_converter
 from bench.bare_workflow import BareRun
 from bench.sides import Side
 from bench.stage import Stage
 from workflows import AgentRun
-from workflows.runner import runner_for
+from workflows.sandbox import runner_for
 
 
 class Replays:

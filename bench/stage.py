@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from assent.embedded import embedded_server
+from assent.runtime.embedded_server import embedded_server
 from bench.processes import end, first_line, running
 from bench.sides import Assent, Bare, Side
 from bench.task import URL_VARIABLE, Task

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 
-from assent.connection import exit_cleanly
+from assent.runtime.connection import exit_cleanly
 from assent.testing import Step, call, calls
 from examples.hackernews import agent
 from examples.support import hacker_news, say, say_verified, soon, stage

@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 
 from assent import Requirement, RunHandle, RunState
-from assent.connection import exit_cleanly
-from assent.terminal import can_ask, follow
+from assent.cli.terminal import can_ask, follow
+from assent.runtime.connection import exit_cleanly
 from assent.testing import Approved, Rejected, Step, call, calls, drive, says
 from examples.operations import agent
 from examples.support import say, say_verified, stage

@@ -13,7 +13,7 @@ import httpx
 from aiohttp import web
 
 from assent import AgentClient, RunNotFoundError
-from assent.connection import exit_cleanly
+from assent.runtime.connection import exit_cleanly
 from assent.testing import Step, call, calls, says
 from examples.accounts import agent
 from examples.support import address_of, say, say_verified, stage

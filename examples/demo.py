@@ -19,13 +19,13 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from assent import AgentClient, Approval, RunEvent, RunHandle
-from assent.connection import exit_cleanly
-from assent.embedded import PORT, UI_PORT, EmbeddedServer, embedded_server
-from assent.errors import DatabaseInUseError
-from assent.progress import progress_of
-from assent.protocol import TASK_QUEUE
-from assent.terminal import Keyboard, can_ask
+from assent.cli.terminal import Keyboard, can_ask
+from assent.client.progress import progress_of
+from assent.runtime.connection import exit_cleanly
+from assent.runtime.embedded_server import PORT, UI_PORT, EmbeddedServer, embedded_server
 from assent.testing import Environment, ModelServer, Step, call, calls
+from assent.wire.errors import DatabaseInUseError
+from assent.wire.protocol import TASK_QUEUE
 from examples.hackernews import agent
 from examples.support import (
     hacker_news,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 
-from assent.connection import exit_cleanly
+from assent.runtime.connection import exit_cleanly
 from assent.testing import Step, call, calls, says
 from examples.deployments import agent
 from examples.support import address_of, say, say_verified, signal_by_hand, soon, stage

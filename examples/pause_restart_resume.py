@@ -14,7 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from assent import AgentClient, RunState
-from assent.connection import exit_cleanly
+from assent.runtime.connection import exit_cleanly
 from assent.testing import Step, call, calls, says
 from examples.mailroom import agent
 from examples.support import address_of, run_python, say, say_verified, stage, worker_process

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 
-from assent.connection import exit_cleanly
+from assent.runtime.connection import exit_cleanly
 from assent.testing import Conversation, Reply, call, calls, says
 from examples.accounts import USERS
 from examples.help_desk import REFUNDS, agent

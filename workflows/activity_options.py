@@ -9,15 +9,15 @@ from temporalio.common import RetryPolicy
 from temporalio.exceptions import ActivityError, ApplicationError, CancelledError
 from temporalio.exceptions import TimeoutError as ActivityTimeoutError
 
-from assent.activity_ids import (
+from assent.core.events import CallModel, CheckCall, Failure, RunTool, Summarise
+from assent.views.web_ui import call_summary
+from assent.wire.activity_ids import (
     check_activity_id,
     model_activity_id,
     notices_activity_id,
     summary_activity_id,
     tool_activity_id,
 )
-from assent.events import CallModel, CheckCall, Failure, RunTool, Summarise
-from assent.views import call_summary
 
 MODEL_TIMEOUT: Final = timedelta(minutes=15)
 HEARTBEAT: Final = timedelta(seconds=30)

@@ -1,7 +1,7 @@
 """`AgentRun`: one durable run of an agent.
 
-It gathers what happens, asks `assent.run.decide`, and carries out what that answers. Every rule is there; here is only
-what needs Temporal: activities, handlers, and what operators see.
+It gathers what happens, asks `assent.core.state_machine.decide`, and carries out what that answers. Every rule is
+there; here is only what needs Temporal: activities, handlers, and what operators see.
 """
 
 from __future__ import annotations
@@ -16,12 +16,10 @@ from temporalio import workflow
 from temporalio.common import RawValue
 from temporalio.exceptions import ActivityError, ApplicationError
 
-from assent import delegation, messages, protocol, spending, waiting
-from assent.calls import checked_of, gated_calls, outcome_of, turn_of
-from assent.carried import carry
-from assent.converter import decoded
-from assent.errors import MessageError
-from assent.events import (
+from assent.core import budget_rules, message_handling, sub_agents
+from assent.core.compaction_steps import summary_of
+from assent.core.continue_as_new import carry
+from assent.core.events import (
     AgentAnswered,
     AgentStarted,
     AskBudget,
@@ -51,11 +49,14 @@ from assent.events import (
     ToolLost,
     WakeAt,
 )
-from assent.protocol import DecisionResult, Execution, RunResult
-from assent.run import Run, Step, asks_outcome, decide, state_of
-from assent.summaries import summary_of
+from assent.core.state_machine import Run, Step, asks_outcome, decide, state_of
+from assent.core.tool_calls import checked_of, gated_calls, outcome_of, turn_of
+from assent.runtime.converter import decoded
+from assent.wire import messages, protocol
+from assent.wire.errors import MessageError
+from assent.wire.protocol import DecisionResult, Execution, RunResult
 
-from . import activity_options, continuing, descriptions, outbox, pace, publish, sub_agents
+from . import activity_options, child_runs, continue_as_new, descriptions, notice_queue, publisher, task_size
 from .clock import now
 
 _NOTICE_GRACE = timedelta(seconds=10)
@@ -81,20 +82,20 @@ class AgentRun:
         self._ending: Complete | Fail | Cancel | None = None
         self._fault: BaseException | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._outbox = outbox.Outbox(self._finished)
-        self._pace = pace.Pace(self._spawn, lambda: self._apply(TimeReached(now())))
+        self._outbox = notice_queue.Outbox(self._finished)
+        self._pace = task_size.Pace(self._spawn, lambda: self._apply(TimeReached(now())))
         self._timer: asyncio.Task[None] | None = None
         self._answers: dict[int, DecisionResult] = {}
-        self._publisher = publish.Publisher()
-        self._continuing = continuing.Continuing()
-        if continuing.is_continued():
+        self._publisher = publisher.Publisher()
+        self._continuing = continue_as_new.Continuing()
+        if continue_as_new.is_continued():
             self._start(arguments, continued=True)
             self._publisher.go_on(self._run)
 
     @workflow.run
     async def run(self, *arguments: object) -> RunResult:
         """Run the agent to its end. The input is one `RunRequest`; anything else fails the run with one line."""
-        if not continuing.is_continued():
+        if not continue_as_new.is_continued():
             self._start(arguments)
         try:
             await self._until_over()
@@ -103,7 +104,7 @@ class AgentRun:
             self._publisher.publish(self._run)
             await self._part()
             # Since version 3 of the rules: what ended in that moment has ended as it did.
-            if isinstance(self._ending, Cancel) or self._run.rules < spending.BUDGETS_SINCE:
+            if isinstance(self._ending, Cancel) or self._run.rules < budget_rules.BUDGETS_SINCE:
                 raise
             return self._end()
         with contextlib.suppress(asyncio.CancelledError):
@@ -155,7 +156,7 @@ class AgentRun:
     def _go_on_anew(self) -> None:
         carried = carry(self._run, self._outbox.unsent)
         if self._continuing.may_carry(carried):
-            continuing.go_on(carried)
+            continue_as_new.go_on(carried)
         self._publisher.note = self._continuing.stays
         self._publisher.show(self._run)
         held, self._continuing.held = self._continuing.held, None
@@ -185,7 +186,7 @@ class AgentRun:
             case Complete(result):
                 return result
             case Fail(failure):
-                told = delegation.told(self._run)
+                told = sub_agents.told(self._run)
                 raise ApplicationError(failure.message, *told, type=failure.kind, non_retryable=True)
             case _:
                 raise asyncio.CancelledError
@@ -288,9 +289,9 @@ class AgentRun:
         """Have another agent answer a call, in a run of its own."""
         request = command.request
         await self._pace.admitted(request)
-        run_id = delegation.run_id(self._run, request.agent, workflow.uuid4().hex)
+        run_id = sub_agents.run_id(self._run, request.agent, workflow.uuid4().hex)
         self._apply(AgentStarted(now(), request.parents[-1].call_id, run_id))
-        answer, usage = await sub_agents.answer(command, run_id)
+        answer, usage = await child_runs.answer(command, run_id)
         self._apply(AgentAnswered(now(), run_id, answer, usage))
 
     def _nonce(self, command: RunTool) -> dict[str, str]:
@@ -389,7 +390,7 @@ class AgentRun:
             message = messages.read(name, decoded(arguments))
         except MessageError as error:
             raise ApplicationError(str(error), type="MessageError", non_retryable=True) from None
-        unknown = waiting.unknown(self._run, message, now())
+        unknown = message_handling.unknown(self._run, message, now())
         if unknown is not None:
             raise ApplicationError(unknown, type="RequirementNotFoundError", non_retryable=True)
 

@@ -10,7 +10,7 @@ from temporalio.client import Client
 from temporalio.worker import Worker, WorkerDeploymentConfig
 
 from .agent_run import AgentRun
-from .runner import runner_for
+from .sandbox import runner_for
 
 CACHED_RUNS: Final = 1_000
 """Runs that a worker keeps in memory; one that waits longer is replayed when it is decided."""

@@ -1,9 +1,9 @@
 """Talking to model providers: one question and one answer, in the same form over both of OpenAI's APIs."""
 
+from .call_ids import with_unique_call_ids
 from .clients import Providers, missing_key, warm_up
-from .failures import CallError, Posture, as_application_error, posture
-from .identity import with_unique_call_ids
-from .values import Answer, Question, ToolSpec
+from .errors import CallError, Posture, as_application_error, posture
+from .exchange import Answer, Question, ToolSpec
 
 __all__ = [
     "Answer",

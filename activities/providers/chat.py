@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Final
 
 from pydantic import BaseModel, Field, JsonValue, ValidationError
 
-from assent.live import TextSoFar
-from assent.protocol import Item, Usage
+from assent.wire.live_text import TextSoFar
+from assent.wire.protocol import Item, Usage
 
-from .chunks import Chunks
-from .failures import unreadable
+from .chat_stream import Chunks
+from .errors import unreadable
+from .exchange import Answer, JsonObject, Question, ToolSpec
 from .responses import CUT_OFF, FILTERED
-from .schemas import strictest
-from .streams import Refusable, ask_streamed
-from .values import Answer, JsonObject, Question, ToolSpec
+from .sse import Refusable, ask_streamed
+from .strict_schema import strictest
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI

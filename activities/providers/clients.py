@@ -14,14 +14,14 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-from assent.live import TextSoFar
-from assent.models import Model, OpenAIResponses
+from assent.agents.models import Model, OpenAIResponses
+from assent.wire.live_text import TextSoFar
 
 from . import chat, responses
-from .failures import SLOW, CallError, Posture, unreadable
-from .identity import with_unique_call_ids
-from .streams import Refusable, refuses_stream
-from .values import Answer, Question, writable
+from .call_ids import with_unique_call_ids
+from .errors import SLOW, CallError, Posture, unreadable
+from .exchange import Answer, Question, writable
+from .sse import Refusable, refuses_stream
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI

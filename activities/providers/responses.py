@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Final, cast
 
 from pydantic import BaseModel, JsonValue, ValidationError
 
-from assent.conversation import text_of
-from assent.live import TextSoFar
-from assent.models import OpenAIResponses
-from assent.protocol import Item, Usage
+from assent.agents.models import OpenAIResponses
+from assent.wire.conversation import text_of
+from assent.wire.live_text import TextSoFar
+from assent.wire.protocol import Item, Usage
 
-from .failures import CallError, Posture, in_stream, unreadable
-from .schemas import strictest
-from .streams import Refusable, ask_streamed
-from .values import Answer, JsonObject, Question, ToolSpec
+from .errors import CallError, Posture, in_stream, unreadable
+from .exchange import Answer, JsonObject, Question, ToolSpec
+from .sse import Refusable, ask_streamed
+from .strict_schema import strictest
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI

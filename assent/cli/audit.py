@@ -12,23 +12,24 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 from typer.core import TyperGroup
 
-from assent.audit import Audit
-from assent.audit_tree import Read
-from assent.bundle_trees import export_tree
-from assent.bundling import check, export, recorded
-from assent.cli import audit_pages, audit_tree, bundle_trees, exits, verification_pages
-from assent.cli.context import AsJson, complain, emit, place_of, with_client
-from assent.console import field, make_console
-from assent.csv_records import rows
-from assent.errors import BundleError, HistoryError
-from assent.history_files import audit_files, named_run
-from assent.payload_codec import HINT, configured_codec, hinted
-from assent.records import is_recorded
-from assent.render import one_line
-from assent.signing import load_signer
-from assent.verdicts import Verification
-from assent.verification import Verifier
-from assent.witness import Witness
+from assent.audit.approval import is_recorded
+from assent.audit.audit_tree import Read
+from assent.audit.bundle_trees import export_tree
+from assent.audit.bundles import check, export, recorded
+from assent.audit.checks import Verification
+from assent.audit.csv_export import rows
+from assent.audit.observer import Witness
+from assent.audit.offline import audit_files
+from assent.audit.records import Audit
+from assent.audit.signing import load_signer
+from assent.audit.verifier import Verifier
+from assent.cli import audit_output, audit_tree, bundle_trees, exit_codes, verify_output
+from assent.cli.common import AsJson, complain, emit, place_of, with_client
+from assent.cli.console import field, make_console
+from assent.history.files import named_run
+from assent.runtime.payload_codec import HINT, configured_codec, hinted
+from assent.wire.errors import BundleError, HistoryError
+from assent.wire.text import one_line
 
 if TYPE_CHECKING:  # Typer's own classes of these are not public.
     from typer._click import Context, HelpFormatter
@@ -157,7 +158,7 @@ def export_bundle(
             field(console, "chain head", told.chain_head)
             signed = f"by the key {signer.keyid}" if signer else "no; to sign it, give --key PRIVATE.pem"
             field(console, "signed", signed)
-        return verification_pages.judged(made.verification)
+        return verify_output.judged(made.verification)
 
     return _with_history(context, run, files, work)
 
@@ -189,15 +190,15 @@ def verify_bundle(
         )
     else:
         console = make_console()
-        verification_pages.print_bundle(console, report.checks)
+        verify_output.print_bundle(console, report.checks)
         if verification is not None and report.ok and report.predicate is not None:
             executions = [each.execution_id for each in report.predicate.executions if not each.missing]
-            verification_pages.print_verification(console, verification, executions)
+            verify_output.print_verification(console, verification, executions)
     if not report.ok:
         complain(f"{bundle}: NOT VERIFIED: it is not a bundle as it was exported")
     elif verification is not None:
-        verification_pages.judged(verification)
-    return exits.DONE if found.ok else exits.NOT_TAKEN
+        verify_output.judged(verification)
+    return exit_codes.DONE if found.ok else exit_codes.NOT_TAKEN
 
 
 # -- where the history is ---------------------------------------------------------------------------------------------
@@ -275,9 +276,9 @@ def _write_json(found: Audit, verification: Verification | None) -> None:
 
 def _print(found: Audit, verification: Verification | None, program: str) -> None:
     console = make_console()
-    audit_pages.print_audit(console, found, program)
+    audit_output.print_audit(console, found, program)
     if verification is not None:
-        verification_pages.print_verification(console, verification, found.run.executions)
+        verify_output.print_verification(console, verification, found.run.executions)
 
 
 def _judged(found: Audit, verification: Verification | None, *, quiet: bool) -> int:
@@ -285,5 +286,5 @@ def _judged(found: Audit, verification: Verification | None, *, quiet: bool) -> 
     if verification is None:
         if found.run.missing and not quiet:
             complain(f"INCOMPLETE: {len(found.run.missing)} executions of run {found.run.run_id!r} are gone")
-        return exits.DONE
-    return verification_pages.judged(verification)
+        return exit_codes.DONE
+    return verify_output.judged(verification)

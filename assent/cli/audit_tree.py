@@ -11,21 +11,22 @@ from typing import Literal
 
 import typer
 
-from assent.audit import Audit
-from assent.audit_tree import Audited, Read, audits
-from assent.bundling import recorded
-from assent.cli import audit_pages, exits, verification_pages
-from assent.cli.context import complain, emit, place_of, with_client
-from assent.client import AgentClient
-from assent.console import make_console
-from assent.csv_records import COLUMNS, rows
-from assent.errors import RunNotFoundError
-from assent.facts import path_text
-from assent.history_files import audit_files, by_run
-from assent.payload_codec import configured_codec
-from assent.records import is_recorded
-from assent.render import one_line
-from assent.witness import Witness
+from assent.audit.approval import is_recorded
+from assent.audit.audit_tree import Audited, Read, audits
+from assent.audit.bundles import recorded
+from assent.audit.csv_export import COLUMNS, rows
+from assent.audit.observer import Witness
+from assent.audit.offline import audit_files
+from assent.audit.records import Audit
+from assent.cli import audit_output, exit_codes, verify_output
+from assent.cli.common import complain, emit, place_of, with_client
+from assent.cli.console import make_console
+from assent.client.client import AgentClient
+from assent.history.files import by_run
+from assent.runtime.payload_codec import configured_codec
+from assent.views.facts import path_text
+from assent.wire.errors import RunNotFoundError
+from assent.wire.text import one_line
 
 Written = Literal["page", "json", "csv"]
 
@@ -80,7 +81,7 @@ def _of_files(found: Mapping[str, Sequence[Path]]) -> Read:
 
 
 async def _written(read: Read, run_id: str, *, verify: bool, written: Written, program: str) -> int:
-    code, document = exits.DONE, list[dict[str, object]]()
+    code, document = exit_codes.DONE, list[dict[str, object]]()
     if written == "csv":
         csv.writer(sys.stdout, lineterminator="\n").writerow(COLUMNS)
     async for each in audits(read, run_id, verify=verify):
@@ -102,14 +103,14 @@ def _print(each: Audited, program: str, *, first: bool) -> None:
     if not first:
         console.print()
         console.rule(characters="-" if console.options.ascii_only else "─", style="dim")
-    page = audit_pages.Page(console, program=program)
+    page = audit_output.Page(console, program=program)
     page.say("path", path_text(each.path), style="bold")
     if each.audit is None:
         page.say("MISSING", f"the history of run {one_line(each.run_id)} cannot be had", style="bold red")
         return
-    audit_pages.print_audit(console, each.audit, program)
+    audit_output.print_audit(console, each.audit, program)
     if each.verification is not None:
-        verification_pages.print_verification(console, each.verification, each.audit.run.executions, again=not first)
+        verify_output.print_verification(console, each.verification, each.audit.run.executions, again=not first)
 
 
 def _write_rows(each: Audited) -> None:
@@ -133,7 +134,7 @@ def _judged(each: Audited) -> int:
     if each.audit is None:
         told = f"run {each.run_id!r} ({path_text(each.path)}) is missing"
         complain(f"INCOMPLETE: {told}: its history is gone, or in no file that was given")
-        return exits.DONE
+        return exit_codes.DONE
     if each.audit.run.missing and each.verification is None:
         complain(f"INCOMPLETE: {len(each.audit.run.missing)} executions of run {each.run_id!r} are gone")
-    return exits.DONE if each.verification is None else verification_pages.judged(each.verification)
+    return exit_codes.DONE if each.verification is None else verify_output.judged(each.verification)

@@ -9,11 +9,11 @@ from typing import Final, TypeVar
 from pydantic import JsonValue
 from temporalio.service import RPCError
 
-from assent.client import AgentClient
-from assent.decisions import Outcome, Signal, decide, located
-from assent.errors import AssentError, RequirementNotFoundError, RunNotFoundError
-from assent.handle import RunHandle
-from assent.requirements import Requirement, RunState
+from assent.client.client import AgentClient
+from assent.client.run_handle import RunHandle
+from assent.client.signals import Outcome, Signal, decide, located
+from assent.wire.errors import AssentError, RequirementNotFoundError, RunNotFoundError
+from assent.wire.requirements import Requirement, RunState
 
 AT_ONCE: Final = 16
 """Runs that are read, and decisions that are waited for, at the same time."""

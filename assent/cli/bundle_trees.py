@@ -6,14 +6,14 @@ from pathlib import Path
 
 from rich.console import Console
 
-from assent.bundle_trees import CheckedTree, ExportedRun, check_tree
-from assent.cli import exits, verification_pages
-from assent.cli.audit_pages import Page
-from assent.cli.context import complain, emit
-from assent.console import field, make_console
-from assent.facts import path_text
-from assent.payload_codec import configured_codec
-from assent.render import one_line
+from assent.audit.bundle_trees import CheckedTree, ExportedRun, check_tree
+from assent.cli import exit_codes, verify_output
+from assent.cli.audit_output import Page
+from assent.cli.common import complain, emit
+from assent.cli.console import field, make_console
+from assent.runtime.payload_codec import configured_codec
+from assent.views.facts import path_text
+from assent.wire.text import one_line
 
 
 def told_of_export(folder: Path, runs: list[ExportedRun], keyid: str | None, *, as_json: bool) -> int:
@@ -37,12 +37,12 @@ def told_of_export(folder: Path, runs: list[ExportedRun], keyid: str | None, *, 
             field(console, "chain head", told.chain_head)
         console.print()
         field(console, "signed", f"by the key {keyid}" if keyid else "no; to sign them, give --key PRIVATE.pem")
-    code = exits.DONE
+    code = exit_codes.DONE
     for each in runs:
         if each.exported is None:
             _missing(each.run_id, each.path)
         else:
-            code = max(code, verification_pages.judged(each.exported.verification))
+            code = max(code, verify_output.judged(each.exported.verification))
     return code
 
 
@@ -55,7 +55,7 @@ def verify_folder(folder: Path, key: Path | None, *, as_json: bool) -> int:
     """Check all bundles of a folder, say what that came to, and give the exit code.
 
     Raises:
-        BundleError, ConfigurationError, HistoryError: as `assent.bundle_trees.check_tree`.
+        BundleError, ConfigurationError, HistoryError: as `assent.audit.bundle_trees.check_tree`.
     """
     found = check_tree(folder, public_key=key, codec=configured_codec())
     if as_json:
@@ -73,8 +73,8 @@ def verify_folder(folder: Path, key: Path | None, *, as_json: bool) -> int:
         if each.verification is None:
             _missing(each.run_id, each.path)
         else:
-            verification_pages.judged(each.verification)
-    return exits.DONE if found.ok else exits.NOT_TAKEN
+            verify_output.judged(each.verification)
+    return exit_codes.DONE if found.ok else exit_codes.NOT_TAKEN
 
 
 def _missing(run_id: str, path: tuple[str, ...]) -> None:
@@ -85,7 +85,7 @@ def _print(console: Console, found: CheckedTree) -> None:
     for path, checked in found.bundles.items():
         page = Page(console)
         page.say("bundle", one_line(path.name), style="bold")
-        verification_pages.print_bundle(console, checked.report.checks)
+        verify_output.print_bundle(console, checked.report.checks)
         console.print()
     for each in found.runs:
         console.rule(characters="-" if console.options.ascii_only else "─", style="dim")
@@ -95,7 +95,7 @@ def _print(console: Console, found: CheckedTree) -> None:
             page.say("MISSING", f"no bundle is of run {one_line(each.run_id)}", style="bold red")
         else:
             page.say("run", one_line(each.run_id))
-            verification_pages.print_verification(
+            verify_output.print_verification(
                 console, each.verification, each.audit.run.executions, again=each is not found.runs[0]
             )
 

@@ -8,14 +8,14 @@ from typing import Annotated
 import typer
 from pydantic import JsonValue
 
-from assent import protocol
-from assent.cli import exits
-from assent.cli.context import AsJson, Place, RequireAnswer, RunId, complain, emit, place_of, with_client
-from assent.client import AgentClient
-from assent.commands import show_command
-from assent.console import field, make_console
-from assent.decisions import tell
-from assent.render import one_line
+from assent.cli import exit_codes
+from assent.cli.common import AsJson, Place, RequireAnswer, RunId, complain, emit, place_of, with_client
+from assent.cli.console import field, make_console
+from assent.client.client import AgentClient
+from assent.client.signals import tell
+from assent.views.commands import show_command
+from assent.wire import protocol
+from assent.wire.text import one_line
 
 Sender = Annotated[str, typer.Option("--by", metavar="NAME", help="Who says it: a name the audit keeps.")]
 
@@ -57,11 +57,11 @@ def _send(
             emit(outcome.model_dump(mode="json"))
         if not outcome.taken:
             complain(f"not taken: {outcome.status}: {outcome.detail}; see: {show_command(place.program, run_id)}")
-            return exits.NOT_TAKEN
+            return exit_codes.NOT_TAKEN
         if not as_json:
             console = make_console()
             field(console, outcome.status, one_line(outcome.detail), style="bold")
             field(console, "see", show_command(place.program, run_id))
-        return exits.NO_WORKER if outcome.status == "sent" and require_answer else exits.DONE
+        return exit_codes.NO_WORKER if outcome.status == "sent" and require_answer else exit_codes.DONE
 
     return with_client(place, work)

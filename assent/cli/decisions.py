@@ -8,11 +8,9 @@ from typing import Annotated
 import typer
 from pydantic import JsonValue
 
-from assent import protocol
-from assent.approvals import edited_text
-from assent.cli import exits
+from assent.cli import exit_codes
 from assent.cli.batch import Unsaid, all_located, decided
-from assent.cli.context import (
+from assent.cli.common import (
     AsJson,
     By,
     CallId,
@@ -25,15 +23,17 @@ from assent.cli.context import (
     place_of,
     with_client,
 )
-from assent.cli.values import calls_of, json_object, json_value, seconds_of
-from assent.client import AgentClient
-from assent.commands import show_command, typed
-from assent.console import field, make_console, quoted
-from assent.decisions import Outcome, Signal, as_read, decide, locate_grant, located, revoke
-from assent.errors import MessageError
-from assent.facts import grant_words
-from assent.render import one_line, plain
-from assent.requirements import Requirement
+from assent.cli.console import field, make_console, quoted
+from assent.cli.parsing import calls_of, json_object, json_value, seconds_of
+from assent.client.client import AgentClient
+from assent.client.signals import Outcome, Signal, as_read, decide, locate_grant, located, revoke
+from assent.core.approvals import edited_text
+from assent.views.commands import show_command, typed
+from assent.views.facts import grant_words
+from assent.wire import protocol
+from assent.wire.errors import MessageError
+from assent.wire.requirements import Requirement
+from assent.wire.text import one_line, plain
 
 
 def approve(
@@ -249,14 +249,14 @@ def _line(
     """Say what came of one of several, in one line, and answer with its exit code."""
     call = f"{one_line(run_id)}/{requirement.short_id}"
     if not isinstance(outcome, Outcome):
-        detail = exits.told(outcome)
+        detail = exit_codes.told(outcome)
         if as_json:
             emit({
                 "run_id": run_id, "requirement_id": requirement.id, "tool": requirement.tool, "status": "error",
                 "detail": detail,
             })  # fmt: skip
         complain(f"{call}: {detail}")
-        return exits.exit_code(outcome)
+        return exit_codes.exit_code(outcome)
     if as_json or not outcome.taken:
         _answer(outcome, place, as_json=as_json, call=f"{call}: ")
     else:
@@ -274,8 +274,8 @@ def _answer(outcome: Outcome, place: Place, *, as_json: bool, call: str = "") ->
 
 def _code(outcome: Outcome, *, require_answer: bool) -> int:
     if outcome.status == "sent" and require_answer:
-        return exits.NO_WORKER
-    return exits.DONE if outcome.taken else exits.NOT_TAKEN
+        return exit_codes.NO_WORKER
+    return exit_codes.DONE if outcome.taken else exit_codes.NOT_TAKEN
 
 
 def _tell(outcome: Outcome, requirement: Requirement, signal: Signal, body: Mapping[str, JsonValue]) -> None:

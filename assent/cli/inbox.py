@@ -11,14 +11,14 @@ from typing import Annotated, Final, get_args
 import typer
 from pydantic import JsonValue
 
-from assent.cli import exits, pages
-from assent.cli.context import AsJson, complain, emit, place_of, with_client
-from assent.cli.values import seconds_of
-from assent.client import AgentClient
-from assent.console import make_console
-from assent.errors import MessageError, ServerUnreachableError
-from assent.filters import Changes, Filters, Sort
-from assent.protocol import RequirementKind
+from assent.cli import exit_codes, output
+from assent.cli.common import AsJson, complain, emit, place_of, with_client
+from assent.cli.console import make_console
+from assent.cli.parsing import seconds_of
+from assent.client.client import AgentClient
+from assent.client.filters import Changes, Filters, Sort
+from assent.wire.errors import MessageError, ServerUnreachableError
+from assent.wire.protocol import RequirementKind
 
 INTERVAL: Final = 1.0
 """Seconds between two looks; longer where a look itself takes longer."""
@@ -91,10 +91,10 @@ def pending(
 async def _all(client: AgentClient, filters: Filters, sort: Sort, program: str, *, as_json: bool) -> int:
     runs = await client.pending(**filters)
     if as_json:
-        emit(pages.pending_document(runs, sort))
+        emit(output.pending_document(runs, sort))
     else:
-        pages.print_pending(make_console(), runs, program, sort)
-    return exits.DONE
+        output.print_pending(make_console(), runs, program, sort)
+    return exit_codes.DONE
 
 
 async def _page(
@@ -110,14 +110,14 @@ async def _page(
 ) -> int:
     page = await client.pending_page(limit=limit, page_token=token, **filters)
     if as_json:
-        calls: list[JsonValue] = [*pages.pending_document(page.runs, sort)]
+        calls: list[JsonValue] = [*output.pending_document(page.runs, sort)]
         emit({"calls": calls, "next_page_token": page.next_page_token, "total": page.total})
     else:
         console = make_console()
         if page.runs or token is None:
-            pages.print_pending(console, page.runs, program, sort)
-        pages.print_page(console, page, command)
-    return exits.DONE
+            output.print_pending(console, page.runs, program, sort)
+        output.print_page(console, page, command)
+    return exit_codes.DONE
 
 
 async def _follow(client: AgentClient, filters: Filters, sort: Sort, program: str, *, as_json: bool) -> int:
@@ -125,7 +125,7 @@ async def _follow(client: AgentClient, filters: Filters, sort: Sort, program: st
     if not as_json:
         runs = await client.pending(**filters)
         changes.seen(runs)
-        pages.print_pending(console, runs, program, sort)
+        output.print_pending(console, runs, program, sort)
         console.print()
     while True:
         begun = time.monotonic()
@@ -139,9 +139,9 @@ async def _follow(client: AgentClient, filters: Filters, sort: Sort, program: st
             for change, run, each in changes.seen(runs):
                 at = datetime.now(UTC)
                 if as_json:
-                    emit({"change": change, "at": at.isoformat(), **pages.call_document(run, each)})
+                    emit({"change": change, "at": at.isoformat(), **output.call_document(run, each)})
                 else:
-                    pages.print_change(console, change, at, run, each)
+                    output.print_change(console, change, at, run, each)
         await asyncio.sleep(max(INTERVAL, time.monotonic() - begun))
 
 

@@ -12,13 +12,13 @@ import typer
 from temporalio.service import RPCError
 
 from assent._version import __version__
-from assent.cli import audit, conversations, decisions, exits, inbox, runs, stats, watching
-from assent.cli.context import Place, complain
+from assent.cli import audit, conversations, decisions, exit_codes, inbox, runs, stats, watching
+from assent.cli.common import Place, complain
 from assent.cli.worker import worker
-from assent.errors import AssentError
-from assent.protocol import TASK_QUEUE
+from assent.wire.errors import AssentError
+from assent.wire.protocol import TASK_QUEUE
 
-_EPILOG: Final = "\n\n".join(["Exit codes:", *(f"{code} {meaning}" for code, meaning in exits.TABLE)])
+_EPILOG: Final = "\n\n".join(["Exit codes:", *(f"{code} {meaning}" for code, meaning in exit_codes.TABLE)])
 
 app: Final = typer.Typer(
     name="assent", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, epilog=_EPILOG,
@@ -82,26 +82,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except typer.TyperException as error:
         return _misused(error)
     except (AssentError, RPCError) as error:
-        complain(exits.told(error))
-        return exits.exit_code(error)
+        complain(exit_codes.told(error))
+        return exit_codes.exit_code(error)
     except (KeyboardInterrupt, typer.Abort):
-        return exits.INTERRUPTED
+        return exit_codes.INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return exits.BROKEN_PIPE
+        return exit_codes.BROKEN_PIPE
     except Exception as error:  # a traceback helps nobody at a terminal; ASSENT_DEBUG shows it
         return _broken(error)
-    return code if isinstance(code, int) else exits.DONE
+    return code if isinstance(code, int) else exit_codes.DONE
 
 
 def _misused(error: typer.TyperException) -> int:
     if type(error).__name__ == "NoArgsIsHelpError":
-        return exits.USAGE
+        return exit_codes.USAGE
     context = getattr(error, "ctx", None)
     path = getattr(context, "command_path", "assent")
     told = error.format_message().rstrip(".").removeprefix("Invalid value: ").replace(": Value error, ", ": ")
     complain(f"{told}; see: {path} --help")
-    return exits.USAGE
+    return exit_codes.USAGE
 
 
 def _broken(error: Exception) -> int:
@@ -110,7 +110,7 @@ def _broken(error: Exception) -> int:
     complain(
         f"an error in Assent itself: {type(error).__name__}: {error}; ASSENT_DEBUG=1 shows where; please report it"
     )
-    return exits.BUG
+    return exit_codes.BUG
 
 
 def _never_fail(stream: TextIO) -> None:

@@ -8,20 +8,20 @@ from typing import Annotated, Final, Literal
 import typer
 from pydantic import ValidationError
 
-from assent import protocol
-from assent.budget import BOUNDS, Budget
-from assent.cli import exits, pages
-from assent.cli.context import AsJson, RunId, complain, emit, place_of, with_client
-from assent.cli.values import seconds_of
+from assent.cli import exit_codes, output
+from assent.cli.common import AsJson, RunId, complain, emit, place_of, with_client
+from assent.cli.console import field, make_console
+from assent.cli.parsing import seconds_of
 from assent.cli.watching import watch_run
-from assent.client import AgentClient
-from assent.console import field, make_console
-from assent.decisions import fold
-from assent.errors import MessageError
-from assent.policy import PermissionPolicy
-from assent.progress import progress_of
-from assent.render import one_line
-from assent.starting import exists
+from assent.client.client import AgentClient
+from assent.client.progress import progress_of
+from assent.client.signals import fold
+from assent.client.start import exists
+from assent.wire import protocol
+from assent.wire.budget import BOUNDS, Budget
+from assent.wire.errors import MessageError
+from assent.wire.policy import PermissionPolicy
+from assent.wire.text import one_line
 
 _ATTRIBUTES: Final = (
     protocol.ATTRIBUTE_AGENT,
@@ -114,7 +114,7 @@ def start(
             if known:
                 field(console, "", "a run of this id was there already; nothing was started", style="yellow")
         if not follow_it:
-            return exits.DONE
+            return exit_codes.DONE
         return await watch_run(run, place.program, as_json=as_json, approver=approver, speaker=by or approver)
 
     return with_client(place, work)
@@ -154,10 +154,10 @@ def show(context: typer.Context, run: RunId, *, as_json: AsJson = False) -> int:
         state = tree.state
         progress = None if state.is_finished else await progress_of(handle)
         if as_json:
-            emit(pages.state_document(state, progress, tree.below))
+            emit(output.state_document(state, progress, tree.below))
         else:
-            pages.print_state(make_console(), state, progress, place.program, await fold(handle), tree.below)
-        return exits.DONE
+            output.print_state(make_console(), state, progress, place.program, await fold(handle), tree.below)
+        return exit_codes.DONE
 
     return with_client(place, work)
 
@@ -171,7 +171,7 @@ def cancel(context: typer.Context, run: RunId, *, as_json: AsJson = False) -> in
         state = tree.state
         if state.is_finished:  # the server takes a cancellation of a run that has ended, and does nothing
             complain(f"run {run!r} has ended already: {state.status}; there is nothing to cancel")
-            return exits.NOT_TAKEN
+            return exit_codes.NOT_TAKEN
         await handle.cancel()
         below = [each.state.id for each in tree.runs()][1:]
         if as_json:
@@ -181,7 +181,7 @@ def cancel(context: typer.Context, run: RunId, *, as_json: AsJson = False) -> in
             field(console, "requested", "its worker cancels it, as soon as one runs")
             for each in below:
                 field(console, "with it", f"run {one_line(each)}, which is below it")
-        return exits.DONE
+        return exit_codes.DONE
 
     return with_client(place_of(context), work)
 
@@ -198,6 +198,6 @@ def setup(context: typer.Context, *, as_json: AsJson = False) -> int:
             console = make_console()
             field(console, "added", ", ".join(added) or "none")
             field(console, "there", ", ".join(there) or "none")
-        return exits.DONE
+        return exit_codes.DONE
 
     return with_client(place_of(context), work)

@@ -12,14 +12,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from assent.cli import exits
-from assent.cli.context import AsJson, complain, emit, place_of, with_client
-from assent.cli.values import seconds_of
-from assent.client import AgentClient
-from assent.console import PIPE_WIDTH, field, fit, make_console, moment
-from assent.errors import MessageError
-from assent.render import one_line
-from assent.statistics import RUBBER_STAMP, Decider, Figures, Statistics
+from assent.audit.decision_statistics import RUBBER_STAMP, Decider, Figures, Statistics
+from assent.cli import exit_codes
+from assent.cli.common import AsJson, complain, emit, place_of, with_client
+from assent.cli.console import PIPE_WIDTH, field, fit, make_console, moment
+from assent.cli.parsing import seconds_of
+from assent.client.client import AgentClient
+from assent.wire.errors import MessageError
+from assent.wire.text import one_line
 
 NAME: Final = 24
 """Columns of a tool's or a person's name."""
@@ -50,7 +50,7 @@ def stats(
             print_statistics(make_console(), found, top)
         if found.unreadable:
             complain(f"{found.unreadable} runs could not be read, and are not counted")
-        return exits.DONE
+        return exit_codes.DONE
 
     return with_client(place_of(context), work)
 

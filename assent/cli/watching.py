@@ -11,18 +11,18 @@ from rich.console import Console
 from rich.text import Text
 from temporalio.runtime import LoggingConfig, Runtime, TelemetryConfig
 
-from assent.cli import exits
-from assent.cli.context import AsJson, complain, emit, place_of, with_client
-from assent.client import AgentClient
-from assent.console import event_row, fit, make_console
-from assent.errors import MessageError
-from assent.handle import RunHandle
-from assent.render import one_line
-from assent.requirements import RunState
-from assent.terminal import can_ask, follow
-from assent.watching import RunEvent
-from assent.watching_all import AT_ONCE, Told
-from assent.watching_tree import TreeWatcher
+from assent.cli import exit_codes
+from assent.cli.common import AsJson, complain, emit, place_of, with_client
+from assent.cli.console import event_row, fit, make_console
+from assent.cli.terminal import can_ask, follow
+from assent.client.client import AgentClient
+from assent.client.run_handle import RunHandle
+from assent.client.watch_all import AT_ONCE, Told
+from assent.client.watch_tree import TreeWatcher
+from assent.views.run_events import RunEvent
+from assent.wire.errors import MessageError
+from assent.wire.requirements import RunState
+from assent.wire.text import one_line
 
 ID_SHOWN: Final = 40
 """Columns of a run's id before its events."""
@@ -85,7 +85,7 @@ async def _all(told: AsyncGenerator[Told], *, as_json: bool) -> int:
                 emit({"run_id": run_id, **event.model_dump(mode="json")})
             else:
                 _print(console, run_id, event)
-    return exits.DONE
+    return exit_codes.DONE
 
 
 def _print(console: Console, run_id: str, event: RunEvent) -> None:
@@ -96,9 +96,9 @@ def _print(console: Console, run_id: str, event: RunEvent) -> None:
 
 def _end_of(state: RunState) -> int:
     if state.status == "completed" or state.is_idle:
-        return exits.DONE
+        return exit_codes.DONE
     complain(f"run {state.id!r} {state.status}" + (f": {one_line(state.error)}" if state.error else ""))
-    return exits.NOT_TAKEN
+    return exit_codes.NOT_TAKEN
 
 
 def _quiet() -> None:

@@ -8,9 +8,9 @@ from typing import Annotated, Literal
 
 import typer
 
-from assent.cli import exits
-from assent.cli.context import place_of
-from assent.connection import connect, exit_cleanly
+from assent.cli import exit_codes
+from assent.cli.common import place_of
+from assent.runtime.connection import connect, exit_cleanly
 
 
 def worker(
@@ -31,9 +31,9 @@ def worker(
 ) -> int:
     """Serve agents until SIGTERM or Ctrl-C. Also from ASSENT_AGENTS=module,module and ASSENT_WEBHOOKS."""
     # A worker needs much that no other command does.
-    from assent.logs import configure_logs  # noqa: PLC0415
-    from assent.runtime import installed, run_worker  # noqa: PLC0415
-    from assent.settings import Settings, load_agents  # noqa: PLC0415
+    from assent.runtime.logs import configure_logs  # noqa: PLC0415
+    from assent.runtime.settings import Settings, load_agents  # noqa: PLC0415
+    from assent.runtime.worker import installed, run_worker  # noqa: PLC0415
 
     place = place_of(context)
     exit_cleanly()
@@ -49,4 +49,4 @@ def worker(
     say = partial(print, flush=True)
     found = load_agents(agents or settings.agents)
     asyncio.run(run_worker(found, settings, halves=installed(), with_server=embedded, say=say, reach=reach))
-    return exits.DONE
+    return exit_codes.DONE

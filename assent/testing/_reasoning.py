@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 from typing import Final
 
-from assent.protocol import Item
+from assent.wire.protocol import Item
 
 MARK_LENGTH: Final = 24
 

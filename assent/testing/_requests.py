@@ -12,8 +12,8 @@ from typing import Final
 
 from pydantic import JsonValue
 
-from assent.protocol import Item
 from assent.testing._reasoning import check_reasoning
+from assent.wire.protocol import Item
 
 JsonObject = dict[str, JsonValue]
 

@@ -10,8 +10,8 @@ from typing import Literal
 
 from pydantic import JsonValue
 
-from assent.conversation import text_of
-from assent.protocol import Item
+from assent.wire.conversation import text_of
+from assent.wire.protocol import Item
 
 Finish = Literal["stop", "length", "content_filter", "refusal"]
 

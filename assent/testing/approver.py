@@ -11,10 +11,10 @@ from typing import Final
 
 from pydantic import JsonValue
 
-from assent.errors import DecisionError
-from assent.handle import RunHandle
-from assent.protocol import DecisionResult
-from assent.requirements import Requirement, RunState
+from assent.client.run_handle import RunHandle
+from assent.wire.errors import DecisionError
+from assent.wire.protocol import DecisionResult
+from assent.wire.requirements import Requirement, RunState
 
 
 @dataclass(frozen=True)

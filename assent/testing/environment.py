@@ -12,16 +12,16 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from assent.agent import Agent
-from assent.budget import Price
-from assent.client import AgentClient
-from assent.connection import connect
-from assent.embedded import EmbeddedServer, embedded_server
-from assent.models import OpenAIChat, OpenAIResponses
-from assent.runtime import serving
-from assent.settings import Settings
+from assent.agents.agent import Agent
+from assent.agents.models import OpenAIChat, OpenAIResponses
+from assent.client.client import AgentClient
+from assent.runtime.connection import connect
+from assent.runtime.embedded_server import EmbeddedServer, embedded_server
+from assent.runtime.settings import Settings
+from assent.runtime.webhooks import Webhook
+from assent.runtime.worker import serving
 from assent.testing.model_server import ModelServer, Step
-from assent.webhooks import Webhook
+from assent.wire.budget import Price
 
 
 @dataclass(frozen=True)

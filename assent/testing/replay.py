@@ -11,9 +11,9 @@ from typing import cast
 from temporalio.client import WorkflowHistory
 from temporalio.worker import Replayer, WorkflowRunner
 
-from assent.converter import data_converter
-from assent.handle import RunHandle
-from assent.runtime import part
+from assent.client.run_handle import RunHandle
+from assent.runtime.converter import data_converter
+from assent.runtime.worker import part
 
 
 async def check_replay(history: WorkflowHistory | Path | str) -> None:

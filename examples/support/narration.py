@@ -14,7 +14,7 @@ from rich.status import Status
 from rich.text import Text
 
 from assent import RunEvent
-from assent.render import bounded, one_line, visible
+from assent.wire.text import bounded, one_line, visible
 
 LABEL: Final = 13
 SHOWN: Final = 240
@@ -26,7 +26,7 @@ _STYLES: Final = {"waiting": "bold yellow", "decided": "bold", "completed": "bol
 class Narrator:
     """Lines on standard output: folded and coloured on a terminal, whole and plain anywhere else.
 
-    What models, tools and people wrote is shown with `assent.render`: nothing in it can hide or pass for a line of
+    What models, tools and people wrote is shown with `assent.wire.text`: nothing in it can hide or pass for a line of
     the program's own.
     """
 

@@ -15,7 +15,7 @@ from typing import Final
 
 from pydantic import JsonValue
 
-from assent.embedded import temporal_binary
+from assent.runtime.embedded_server import temporal_binary
 from examples.support.environment import ROOT, child_environment
 
 _STARTING: Final = 30.0

@@ -10,9 +10,9 @@ from functools import partial
 from typing import TypeVar
 
 from assent import Agent, AgentClient
-from assent.embedded import embedded_server
-from assent.protocol import TASK_QUEUE
+from assent.runtime.embedded_server import embedded_server
 from assent.testing import Environment, ModelServer, Step
+from assent.wire.protocol import TASK_QUEUE
 from examples.support.environment import variables
 
 T = TypeVar("T")

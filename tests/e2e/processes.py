@@ -12,10 +12,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from assent.client import AgentClient
-from assent.connection import connect
-from assent.embedded import temporal_binary
-from assent.errors import ServerUnreachableError
+from assent.client.client import AgentClient
+from assent.runtime.connection import connect
+from assent.runtime.embedded_server import temporal_binary
+from assent.wire.errors import ServerUnreachableError
 
 ROOT = Path(__file__).parents[2]
 

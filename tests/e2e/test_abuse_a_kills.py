@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from assent import AgentClient, RunHandle
-from assent.activity_ids import model_activity_id
 from assent.testing import Environment, ModelServer, Step, call, calls, hangs
+from assent.wire.activity_ids import model_activity_id
 from tests.e2e.processes import Running, start
 from tests.support.rows import PATIENCE, calls_of, content, lines, told, until
 from tests.workflows.test_wire import temporal

@@ -28,7 +28,7 @@ from assent import (
     ask_user,
     tool,
 )
-from assent.embedded import free_port
+from assent.runtime.embedded_server import free_port
 from assent.testing import Conversation, ModelServer, Reply, call, calls, check_replay, says
 from tests.e2e.agents import note
 from tests.e2e.processes import Running, reachable, server, start

@@ -25,10 +25,10 @@ from temporalio.client import Client
 from temporalio.service import RetryConfig
 
 from assent import Agent, AgentClient, OpenAIResponses, Requirement, RunHandle, ToolContext, approval, tool
-from assent.connection import attributes_usable, connect
-from assent.embedded import free_port
-from assent.errors import ServerUnreachableError
+from assent.runtime.connection import attributes_usable, connect
+from assent.runtime.embedded_server import free_port
 from assent.testing import Approved, Environment, ModelServer, call, calls, check_replay, drive
+from assent.wire.errors import ServerUnreachableError
 from tests.e2e.agents import note
 from tests.e2e.processes import Running, reachable, server, start
 from tests.e2e.proxy import proxy

@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import Final
 
 from assent import Agent, AgentClient, OpenAIResponses, RunHandle, approval, tool
-from assent.audit import Audit
-from assent.audit_tree import audits
-from assent.embedded import free_port
-from assent.starting import exists
+from assent.audit.audit_tree import audits
+from assent.audit.observer import Witness
+from assent.audit.records import Audit
+from assent.client.start import exists
+from assent.runtime.embedded_server import free_port
 from assent.testing import Environment, ModelServer, call, calls, check_replay, says
-from assent.witness import Witness
 from tests.e2e.agents import note
 from tests.e2e.processes import Running, reachable, server, start
 from tests.e2e.proxy import Proxy

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from assent import Requirement, RunHandle, RunState
-from assent.embedded import free_port
+from assent.runtime.embedded_server import free_port
 from assent.testing import Approved, Environment, ModelServer, call, calls, check_replay, drive, says
 from tests.e2e.processes import reachable, server, worker
 from tests.support.visibility import soon

@@ -14,13 +14,13 @@ from pathlib import Path
 import pytest
 
 from assent import RunHandle
-from assent.client import AgentClient
-from assent.deployments import deployment_config
-from assent.embedded import temporal_binary
-from assent.errors import ConfigurationError
-from assent.progress import progress_of, told
-from assent.settings import Settings
+from assent.client.client import AgentClient
+from assent.client.progress import progress_of, told
+from assent.runtime.deployments import deployment_config
+from assent.runtime.embedded_server import temporal_binary
+from assent.runtime.settings import Settings
 from assent.testing import Environment, ModelServer, Step, call, calls, check_replay, says
+from assent.wire.errors import ConfigurationError
 from tests.e2e.processes import Running, start
 from tests.e2e.test_worker import module, one_line
 from tests.e2e.test_worker import run as run_worker

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from assent import AgentClient
-from assent.embedded import free_port
+from assent.runtime.embedded_server import free_port
 from assent.testing import ModelServer, call, calls, says
-from assent.watching import RunEvent
+from assent.views.run_events import RunEvent
 from tests.e2e.processes import ROOT, Running, reachable, server, worker
 
 QUEUE = "watched"

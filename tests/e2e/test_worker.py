@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from assent.embedded import embedded_server, free_port
-from assent.errors import DatabaseInUseError
+from assent.runtime.embedded_server import embedded_server, free_port
+from assent.wire.errors import DatabaseInUseError
 from tests.e2e.processes import ROOT, Running
 
 GOOD = """

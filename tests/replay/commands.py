@@ -19,7 +19,7 @@ from temporalio.worker import Replayer, WorkflowInstance, WorkflowInstanceDetail
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 from temporalio.workflow import Info
 
-from assent.converter import data_converter
+from assent.runtime.converter import data_converter
 from workflows import RUNNER, AgentRun
 
 EVENTS: Final = {

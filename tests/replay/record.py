@@ -13,8 +13,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from assent import Agent, PermissionPolicy, Remember, Requirement, RunHandle, RunState
-from assent.client import AgentClient
-from assent.connection import exit_cleanly
+from assent.client.client import AgentClient
+from assent.runtime.connection import exit_cleanly
 from assent.testing import (
     Approved,
     Delivered,

@@ -6,9 +6,9 @@ import asyncio
 from typing import Final
 
 from assent import Agent, PermissionPolicy, Remember, RunHandle, RunState
-from assent.client import AgentClient
-from assent.policy import Condition
+from assent.client.client import AgentClient
 from assent.testing import Environment, call, calls, says
+from assent.wire.policy import Condition
 from tests.replay import tools as decided
 from tests.replay.waits import Write, until
 from tests.support import tools

@@ -11,9 +11,9 @@ from temporalio.api.enums.v1 import EventType
 from temporalio.client import WorkflowHistory
 from temporalio.workflow import NondeterminismError
 
-from assent.conversation import Conversation
-from assent.history import fold
+from assent.history.fold import fold
 from assent.testing import check_replay
+from assent.wire.conversation import Conversation
 from tests.replay import budgets, long, models, moving, talks, teams, waits
 from tests.replay.commands import given, written
 from tests.replay.record import CONTINUED, DECIDED, DEPLOYED, FOLDER, STORIES

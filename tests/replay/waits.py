@@ -20,13 +20,13 @@ from temporalio.api.workflowservice.v1 import SetWorkerDeploymentCurrentVersionR
 from temporalio.service import RPCError
 
 from assent import Agent, Remember, RunHandle, RunState, tool
-from assent.client import AgentClient
-from assent.connection import connect
-from assent.policy import Condition
-from assent.runtime import serving
-from assent.settings import Settings
+from assent.client.client import AgentClient
+from assent.runtime.connection import connect
+from assent.runtime.settings import Settings
+from assent.runtime.webhooks import Webhook
+from assent.runtime.worker import serving
 from assent.testing import Environment, Step, call, calls, hangs, says
-from assent.webhooks import Webhook
+from assent.wire.policy import Condition
 from tests.replay import tools
 from tests.support.tools import look_up
 

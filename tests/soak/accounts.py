@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from assent import AgentClient
-from assent.audit import ApprovalRecord, Audit
-from assent.audit_tree import audits
+from assent.audit.audit_tree import audits
+from assent.audit.observer import Witness
+from assent.audit.records import ApprovalRecord, Audit
 from assent.testing import check_replay
-from assent.witness import Witness
 from tests.soak.tools import AGAIN, HAND_OVER, ONCE, Line, Plan
 
 

@@ -12,8 +12,8 @@ from typing import Final
 from pydantic import JsonValue
 
 from assent import AgentClient
-from assent.errors import RunNotFoundError, ServerUnreachableError
-from assent.requirements import PendingRequirement
+from assent.wire.errors import RunNotFoundError, ServerUnreachableError
+from assent.wire.requirements import PendingRequirement
 from tests.soak.tools import OUTSIDE, read
 
 _PATIENCE: Final = 5.0

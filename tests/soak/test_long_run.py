@@ -12,8 +12,8 @@ from temporalio.api.enums.v1 import EventType
 from temporalio.api.history.v1 import HistoryEvent
 
 from assent import Agent, RunHandle, tool
-from assent.chain import pages
-from assent.client import AgentClient
+from assent.client.client import AgentClient
+from assent.history.pages import pages
 from assent.testing import Conversation, Environment, Reply, call, calls, says
 
 TURNS = 2_000

@@ -15,7 +15,7 @@ from time import monotonic
 import pytest
 
 from assent import AgentClient, RunHandle
-from assent.errors import ServerUnreachableError
+from assent.wire.errors import ServerUnreachableError
 from tests.soak.accounts import Accounts
 from tests.soak.people import People
 from tests.soak.tools import Plan, plan_of, read

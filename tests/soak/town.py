@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from assent import AgentClient
-from assent.embedded import free_port, temporal_binary
+from assent.runtime.embedded_server import free_port, temporal_binary
 from tests.e2e.processes import ROOT, reachable
 
 QUEUE: Final = "soak"
@@ -95,7 +95,7 @@ class Town:
 async def town(folder: Path) -> AsyncGenerator[Town]:
     """All processes, for as long as the block runs; none is left after, however it ends."""
     port, model_port = free_port(), free_port()
-    # As `assent.embedded` starts it, whose server cannot be killed from outside.
+    # As `assent.runtime.embedded_server` starts it, whose server cannot be killed from outside.
     server = (
         temporal_binary(), "server", "start-dev", "--headless", "--port", str(port), "--log-level", "error",
         "--db-filename", str(folder / "temporal.db"), "--sqlite-pragma", "journal_mode=WAL",

@@ -15,10 +15,10 @@ from temporalio.client import WorkflowUpdateFailedError
 from temporalio.service import RPCError
 
 from assent import Requirement, RunHandle, RunState, ToolContext, approval, ask_user, tool
-from assent.audit import Audit, Sent
-from assent.client import AgentClient
+from assent.audit.records import Audit, Sent
+from assent.audit.verifier import Verifier
+from assent.client.client import AgentClient
 from assent.testing import call
-from assent.verification import Verifier
 from tests.support import tools
 
 PEOPLE: Final = ("ann", "bob", "carol", "Bob ", "alice", "mallory")

@@ -16,8 +16,8 @@ from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import WorkflowHistory
 
 from assent import Agent, OpenAIResponses, RunHandle, RunState, approval, tool
-from assent.protocol import ToolCallInput
 from assent.testing import Approved, Conversation, Reply, drive, says
+from assent.wire.protocol import ToolCallInput
 from tests.support.visibility import soon
 
 PATIENCE = 60

@@ -12,9 +12,9 @@ from typing import Any
 from temporalio.client import Client
 from temporalio.common import SearchAttributeKey, SearchAttributePair, TypedSearchAttributes
 
-from assent import protocol
-from assent.records import PendingRun
-from assent.requirements import PendingRequirement
+from assent.audit.approval import PendingRun
+from assent.wire import protocol
+from assent.wire.requirements import PendingRequirement
 from tests.support.visibility import soon
 
 NOW = datetime(2026, 1, 2, 3, tzinfo=UTC)

@@ -6,11 +6,11 @@ from collections.abc import Callable, Coroutine, Sequence
 from datetime import timedelta
 from typing import Any, assert_type
 
-from assent.decorators import tool, tool_from
-from assent.marking import approval
-from assent.policy import Effect
-from assent.protocol import InputField
-from assent.tools import GateContext, Tool, ToolContext
+from assent.agents.approval_decorator import approval
+from assent.agents.tool import GateContext, Tool, ToolContext
+from assent.agents.tool_decorator import tool, tool_from
+from assent.wire.policy import Effect
+from assent.wire.protocol import InputField
 
 
 @tool

@@ -15,8 +15,8 @@ from playwright.async_api import expect
 from pydantic import BaseModel
 
 from assent import Agent, RunHandle, ToolContext, approval, tool
-from assent.client import AgentClient
-from assent.embedded import temporal_binary
+from assent.client.client import AgentClient
+from assent.runtime.embedded_server import temporal_binary
 from assent.testing import Approved, Environment, call, calls, drive, says
 from tests.ui.web_ui import WebUI
 

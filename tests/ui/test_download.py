@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from assent import Agent, HistoryError
-from assent.history_files import audit_files
+from assent.audit.offline import audit_files
+from assent.audit.verifier import Verifier
 from assent.testing import Approved, Environment, call, calls, drive, says
-from assent.verification import Verifier
 from tests.support import tools
 from tests.ui.web_ui import WebUI
 

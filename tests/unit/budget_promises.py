@@ -10,12 +10,12 @@ from typing import Final
 from hypothesis import strategies as st
 from hypothesis.stateful import invariant
 
-from assent.budget import BOUNDS, Budget
-from assent.carried import carry, restore
-from assent.events import AskBudget, BudgetReached, CallModel, Command
-from assent.protocol import Usage
-from assent.requirements import Requirement
-from assent.run import Run
+from assent.core.continue_as_new import carry, restore
+from assent.core.events import AskBudget, BudgetReached, CallModel, Command
+from assent.core.state_machine import Run
+from assent.wire.budget import BOUNDS, Budget
+from assent.wire.protocol import Usage
+from assent.wire.requirements import Requirement
 
 from .promises import Promises
 

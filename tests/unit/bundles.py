@@ -11,12 +11,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from assent.bundle import README, STATEMENT, write_bundle
-from assent.bundle_check import BundleReport, Check
-from assent.digest import canonical
-from assent.hash_chain import execution_line
-from assent.signing import Signer
-from assent.statement import Predicate
+from assent.audit.bundle_checker import BundleReport, Check
+from assent.audit.bundle_writer import README, STATEMENT, write_bundle
+from assent.audit.hash_chain import execution_line
+from assent.audit.signing import Signer
+from assent.audit.statement import Predicate
+from assent.wire.digest import canonical
 
 WORKFLOW: Final = 'teller-"1"'
 EXPORTED: Final = datetime(2026, 11, 20, 12, tzinfo=UTC)

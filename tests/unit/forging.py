@@ -14,11 +14,11 @@ from typing import Any, Final, cast
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import WorkflowHistory
 
-from assent.audit import Audit
-from assent.auditor import Auditor
-from assent.chain import Missing, Page
-from assent.verdicts import Verification
-from assent.verification import Verifier
+from assent.audit.auditor import Auditor
+from assent.audit.checks import Verification
+from assent.audit.records import Audit
+from assent.audit.verifier import Verifier
+from assent.history.pages import Missing, Page
 
 FOLDER: Final = Path(__file__).parents[1] / "replay" / "histories"
 NAMES: Final = sorted(path.stem for path in FOLDER.glob("*.json"))

@@ -13,12 +13,13 @@ from typing import cast
 
 from hypothesis.stateful import RuleBasedStateMachine, invariant
 
-from assent.approvals import fold_name
-from assent.attempts import KEPT
-from assent.authorization import refusal
-from assent.deadlines import REMINDERS, later
-from assent.digest import parse_arguments, requirement_id
-from assent.events import (
+from assent.agents.authorization import refusal
+from assent.agents.gates import Gatekeeper
+from assent.agents.tool import ApprovalTerms
+from assent.core.approvals import fold_name
+from assent.core.attempts import KEPT
+from assent.core.deadlines import REMINDERS, later
+from assent.core.events import (
     CallModel,
     CheckAnswered,
     CheckCall,
@@ -30,13 +31,12 @@ from assent.events import (
     RunTool,
     WakeAt,
 )
-from assent.gates import Gatekeeper
-from assent.policy import conditions_hold
-from assent.protocol import DecisionResult, Gate, Item, ModelCallInput, ToolCallInput
-from assent.requirements import Grant, Requirement, RunState
-from assent.run import MAX_TURNS, Run, Step, decide, state_of
-from assent.tools import ApprovalTerms
-from assent.waiting import CHECKS_AT_ONCE
+from assent.core.message_handling import CHECKS_AT_ONCE
+from assent.core.state_machine import MAX_TURNS, Run, Step, decide, state_of
+from assent.wire.digest import parse_arguments, requirement_id
+from assent.wire.policy import conditions_hold
+from assent.wire.protocol import DecisionResult, Gate, Item, ModelCallInput, ToolCallInput
+from assent.wire.requirements import Grant, Requirement, RunState
 
 from .strategies import PEOPLE, TOOLS, WORKFLOW_ID, Play
 

@@ -16,12 +16,12 @@ from activities.providers import (
     ToolSpec,
     posture,
 )
-from assent.conversation import tool_calls, tool_output, user_message
-from assent.models import Model, OpenAIChat, OpenAIResponses
-from assent.protocol import Item
+from assent.agents.models import Model, OpenAIChat, OpenAIResponses
 from assent.testing import (
     ModelServer,
 )
+from assent.wire.conversation import tool_calls, tool_output, user_message
+from assent.wire.protocol import Item
 
 Api = Literal["responses", "chat"]
 

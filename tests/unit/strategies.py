@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 from pydantic import JsonValue
 
-from assent.conversation import Conversation
-from assent.decorators import tool
-from assent.events import (
+from assent.agents.gates import Gatekeeper, Groups
+from assent.agents.tool import GateContext, Tool
+from assent.agents.tool_decorator import tool
+from assent.core.events import (
     AskBudget,
     BudgetReached,
     CallModel,
@@ -37,9 +38,10 @@ from assent.events import (
     ToolAnswered,
     ToolLost,
 )
-from assent.gates import Gatekeeper, Groups
-from assent.policy import PermissionPolicy
-from assent.protocol import (
+from assent.core.state_machine import Run, Step, decide
+from assent.wire.conversation import Conversation
+from assent.wire.policy import PermissionPolicy
+from assent.wire.protocol import (
     RULES_VERSION,
     Authorization,
     Checked,
@@ -53,9 +55,7 @@ from assent.protocol import (
     ToolOutcome,
     Verdict,
 )
-from assent.requirements import Requirement
-from assent.run import Run, Step, decide
-from assent.tools import GateContext, Tool
+from assent.wire.requirements import Requirement
 
 NOW: Final = datetime(2026, 3, 1, 12, tzinfo=UTC)
 WORKFLOW_ID: Final = "run-1"

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assent.agent import Agent, with_their_agents
-from assent.errors import ConfigurationError
-from assent.events import AgentStarted, Complete, Failure
-from assent.protocol import RunResult
+from assent.agents.agent import Agent, with_their_agents
+from assent.core.events import AgentStarted, Complete, Failure
+from assent.wire.errors import ConfigurationError
+from assent.wire.protocol import RunResult
 from tests.unit.test_delegation import MODEL, answered, starts
 
 from .strategies import NOW, TO_B, WORKFLOW_ID, playing, unhurried

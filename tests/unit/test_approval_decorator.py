@@ -10,11 +10,11 @@ from typing import cast
 
 import pytest
 
-from assent.decorators import tool, tool_from
-from assent.errors import ConfigurationError
-from assent.marking import approval
-from assent.protocol import ApprovalType
-from assent.tools import ApprovalTerms, Tool
+from assent.agents.approval_decorator import approval
+from assent.agents.tool import ApprovalTerms, Tool
+from assent.agents.tool_decorator import tool, tool_from
+from assent.wire.errors import ConfigurationError
+from assent.wire.protocol import ApprovalType
 
 
 def pay(amount: int) -> str:

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assent.approvals import SHORTEST_PREFIX, as_text, find, fold_name
-from assent.protocol import Gate
-from assent.requirements import Requirement
+from assent.core.approvals import SHORTEST_PREFIX, as_text, find, fold_name
+from assent.wire.protocol import Gate
+from assent.wire.requirements import Requirement
 
 from .strategies import ASK, EXTERNAL, NOW, PEOPLE, Play, json_values, playing, unhurried
 

@@ -10,11 +10,11 @@ from typing import Any, Final
 
 import pytest
 
-from assent.carried import carry, restore
-from assent.inbound import Approve
-from assent.requirements import Vote
-from assent.run import Run
-from assent.verdicts import Verification
+from assent.audit.checks import Verification
+from assent.core.continue_as_new import carry, restore
+from assent.core.state_machine import Run
+from assent.wire.inbound import Approve
+from assent.wire.requirements import Vote
 
 from .forging import Event, Forged, attributes, audited, parsed, read
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from assent.history import fold
-from assent.records import approvals_of
+from assent.audit.approval import approvals_of
+from assent.history.fold import fold
 
 from .forging import audited, parsed, read
 

@@ -18,10 +18,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from temporalio.api.history.v1 import HistoryEvent
 
-from assent.auditor import Auditor
-from assent.errors import HistoryError
-from assent.history_files import from_files
-from assent.verification import Verifier, line_of
+from assent.audit.auditor import Auditor
+from assent.audit.verifier import Verifier, line_of
+from assent.history.files import from_files
+from assent.wire.errors import HistoryError
 
 from .forging import NAMES, audited, mangled, parsed, read
 

@@ -10,11 +10,11 @@ from typing import Any, Final
 
 import pytest
 
-from assent.audit_tree import Audited, audits
-from assent.auditor import Auditor
-from assent.errors import RunNotFoundError
-from assent.verdicts import Verification
-from assent.witness import Witness
+from assent.audit.audit_tree import Audited, audits
+from assent.audit.auditor import Auditor
+from assent.audit.checks import Verification
+from assent.audit.observer import Witness
+from assent.wire.errors import RunNotFoundError
 
 from .forging import Event, Forged, attributes, found_as, parsed, read
 

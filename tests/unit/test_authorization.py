@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assent.authorization import refusal
-from assent.decorators import tool
-from assent.gates import Gatekeeper
-from assent.marking import approval
-from assent.policy import PermissionPolicy
-from assent.protocol import Gate, ToolCallInput
-from assent.tools import Tool
+from assent.agents.approval_decorator import approval
+from assent.agents.authorization import refusal
+from assent.agents.gates import Gatekeeper
+from assent.agents.tool import Tool
+from assent.agents.tool_decorator import tool
+from assent.wire.policy import PermissionPolicy
+from assent.wire.protocol import Gate, ToolCallInput
 
 from .strategies import NOW, TOOLS, WORKFLOW_ID, approved_call, authorization_of, gates_of, unhurried, written_arguments
 

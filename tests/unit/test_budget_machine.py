@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition, rule
 
-from assent.protocol import Gate, Usage
+from assent.wire.protocol import Gate, Usage
 
 from . import test_run_machine
 from .budget_promises import BUDGETS, USAGES

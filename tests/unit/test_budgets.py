@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from assent import Agent, OpenAIResponses
-from assent.budget import BOUNDS, Budget, Price, extended, tightened
-from assent.carried import carry, restore
-from assent.errors import ConfigurationError
-from assent.events import AskBudget, CallModel, Fail, TimeReached
-from assent.protocol import ModelTurn, Usage
-from assent.run import state_of
+from assent.core.continue_as_new import carry, restore
+from assent.core.events import AskBudget, CallModel, Fail, TimeReached
+from assent.core.state_machine import state_of
+from assent.wire.budget import BOUNDS, Budget, Price, extended, tightened
+from assent.wire.errors import ConfigurationError
+from assent.wire.protocol import ModelTurn, Usage
 
 from .strategies import ALLOW, ASK, Play, said, turn_of
 

@@ -14,12 +14,21 @@ from typing import Final
 import pytest
 
 from assent._version import __version__
-from assent.bundle import EVENTS, README, RECORDS, STATEMENT, SUBJECTS, VERIFICATION, new_bundle, write_bundle
-from assent.bundle_check import verify_bundle
-from assent.digest import canonical
-from assent.errors import BundleError
-from assent.hash_chain import execution_line, missing_line
-from assent.statement import Execution
+from assent.audit.bundle_checker import verify_bundle
+from assent.audit.bundle_writer import (
+    EVENTS,
+    README,
+    RECORDS,
+    STATEMENT,
+    SUBJECTS,
+    VERIFICATION,
+    new_bundle,
+    write_bundle,
+)
+from assent.audit.hash_chain import execution_line, missing_line
+from assent.audit.statement import Execution
+from assent.wire.digest import canonical
+from assent.wire.errors import BundleError
 
 from .bundles import (
     EXPORTED,

@@ -12,13 +12,13 @@ from typing import Final
 import pytest
 
 from assent._version import __version__
-from assent.bundle import EVENTS, RECORDS, STATEMENT, SUBJECTS, VERIFICATION
-from assent.bundle_check import verify_bundle
-from assent.bundling import check
-from assent.digest import canonical
-from assent.errors import BundleError
-from assent.hash_chain import execution_line
-from assent.statement import read_statement
+from assent.audit.bundle_checker import verify_bundle
+from assent.audit.bundle_writer import EVENTS, RECORDS, STATEMENT, SUBJECTS, VERIFICATION
+from assent.audit.bundles import check
+from assent.audit.hash_chain import execution_line
+from assent.audit.statement import read_statement
+from assent.wire.digest import canonical
+from assent.wire.errors import BundleError
 
 from .bundles import contents, failed, forged, found, rebuild, written
 

@@ -13,13 +13,13 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import invariant
 
 from activities import Activities
-from assent.carried import LIMIT, Carried, carry, fits, restore, size_of, unsent
-from assent.errors import ConfigurationError, MessageError
-from assent.events import CallModel, Event, Fail, SendNotices, Started, WakeAt
-from assent.notices import Notice, NoticesInput
-from assent.protocol import Gate, ModelTurn
-from assent.run import Run, Step, decide, state_of
-from assent.settings import Settings
+from assent.core.continue_as_new import LIMIT, Carried, carry, fits, restore, size_of, unsent
+from assent.core.events import CallModel, Event, Fail, SendNotices, Started, WakeAt
+from assent.core.notices import Notice, NoticesInput
+from assent.core.state_machine import Run, Step, decide, state_of
+from assent.runtime.settings import Settings
+from assent.wire.errors import ConfigurationError, MessageError
+from assent.wire.protocol import Gate, ModelTurn
 
 from .strategies import ASK, NOW, WORKFLOW_ID, Play, playing, said, turn_of
 from .test_run_machine import Lives

@@ -7,12 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import JsonValue, ValidationError
 
-from assent.agent import Agent
-from assent.errors import ConfigurationError, MessageError
-from assent.events import CallModel, StartAgent
-from assent.messages import read_request
-from assent.models import OpenAIResponses
-from assent.policy import DEPTH, Decision, PermissionPolicy, Rule, combined, strictest
+from assent.agents.agent import Agent
+from assent.agents.models import OpenAIResponses
+from assent.core.events import CallModel, StartAgent
+from assent.wire.errors import ConfigurationError, MessageError
+from assent.wire.messages import read_request
+from assent.wire.policy import DEPTH, Decision, PermissionPolicy, Rule, combined, strictest
 
 from .strategies import TO_B, Play, turn_of
 from .test_policy import decisions, rules

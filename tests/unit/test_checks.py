@@ -7,12 +7,12 @@ from datetime import timedelta
 
 import pytest
 
-from assent.events import CheckAnswered, Failure
-from assent.inbound import EVIDENCE_LIMIT
-from assent.policy import PermissionPolicy
-from assent.protocol import Checked, Gate
-from assent.run import state_of
-from assent.waiting import CHECKS_AT_ONCE, CHECKS_LIMIT
+from assent.core.events import CheckAnswered, Failure
+from assent.core.message_handling import CHECKS_AT_ONCE, CHECKS_LIMIT
+from assent.core.state_machine import state_of
+from assent.wire.inbound import EVIDENCE_LIMIT
+from assent.wire.policy import PermissionPolicy
+from assent.wire.protocol import Checked, Gate
 
 from .strategies import ASK, EXTERNAL, INPUT, Play, playing
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
 
 from assent import Agent
-from assent.carried import carry, restore
-from assent.compaction import (
+from assent.agents.models import OpenAIChat
+from assent.core.compaction import (
     AGAIN,
     LEAST,
     SUMMARY_LIMIT,
@@ -25,15 +25,15 @@ from assent.compaction import (
     part,
     transcript,
 )
-from assent.conversation import Conversation, tool_output, user_message
-from assent.digest import canonical
-from assent.errors import ConfigurationError
-from assent.events import CallModel, CancelRequested, Failure, RunTool, Summarise, Summarised
-from assent.models import OpenAIChat
-from assent.protocol import Item, ModelTurn, Usage
-from assent.run import state_of
-from assent.summaries import summary_of
-from assent.watching import describe
+from assent.core.compaction_steps import summary_of
+from assent.core.continue_as_new import carry, restore
+from assent.core.events import CallModel, CancelRequested, Failure, RunTool, Summarise, Summarised
+from assent.core.state_machine import state_of
+from assent.views.run_events import describe
+from assent.wire.conversation import Conversation, tool_output, user_message
+from assent.wire.digest import canonical
+from assent.wire.errors import ConfigurationError
+from assent.wire.protocol import Item, ModelTurn, Usage
 
 from .strategies import ALLOW, ASK, Play, function_call, said, turn_of, unhurried
 

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import JsonValue, ValidationError
 
-from assent.errors import ConfigurationError
-from assent.policy import Condition, Judgement, PermissionPolicy, Rule, conditions_hold, policy_version, strictest
+from assent.wire.errors import ConfigurationError
+from assent.wire.policy import Condition, Judgement, PermissionPolicy, Rule, conditions_hold, policy_version, strictest
 
 from .strategies import HOSTILE, json_values, texts, unhurried
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import JsonValue
 
-from assent.conversation import (
+from assent.wire.conversation import (
     EMPTY_DIGEST,
     Conversation,
     ToolCall,
@@ -19,8 +19,8 @@ from assent.conversation import (
     tool_output,
     user_message,
 )
-from assent.digest import canonical
-from assent.protocol import Item
+from assent.wire.digest import canonical
+from assent.wire.protocol import Item
 
 from .strategies import function_call, said, texts, unhurried
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from assent.carried import carry, restore
-from assent.errors import MessageError
-from assent.events import CallModel, Cancel, CancelRequested, Complete, Fail
-from assent.messages import read, read_request
-from assent.protocol import DecisionResult
-from assent.run import state_of
+from assent.core.continue_as_new import carry, restore
+from assent.core.events import CallModel, Cancel, CancelRequested, Complete, Fail
+from assent.core.state_machine import state_of
+from assent.wire.errors import MessageError
+from assent.wire.messages import read, read_request
+from assent.wire.protocol import DecisionResult
 
 from .strategies import ALLOW, ASK, Play, turn_of
 

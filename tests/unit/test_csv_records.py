@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assent.csv_records import COLUMNS, cell, rows
-from assent.history_files import audit_files
-from assent.render import hidden, one_line
+from assent.audit.csv_export import COLUMNS, cell, rows
+from assent.audit.offline import audit_files
+from assent.wire.text import hidden, one_line
 
 HISTORIES = Path(__file__).parents[1] / "replay" / "histories"
 

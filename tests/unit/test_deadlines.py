@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assent.deadlines import LONGEST, REMINDERS, advance, later, next_due
-from assent.events import Event, MessageReceived, TimeReached, WakeAt
-from assent.protocol import Escalation, Gate
-from assent.requirements import EscalationStep, Requirement
-from assent.run import decide
+from assent.core.deadlines import LONGEST, REMINDERS, advance, later, next_due
+from assent.core.events import Event, MessageReceived, TimeReached, WakeAt
+from assent.core.state_machine import decide
+from assent.wire.protocol import Escalation, Gate
+from assent.wire.requirements import EscalationStep, Requirement
 
 from .strategies import ALLOW, ASK, NOW, Play, playing, unhurried
 

@@ -10,17 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import JsonValue
 
-from assent.agent import Agent
-from assent.budget import Budget
-from assent.calls import outcome_of
-from assent.carried import carry, restore
-from assent.decorators import tool
-from assent.delegation import ANSWER_LIMIT, MAX_DEPTH, run_id
-from assent.events import AgentAnswered, AgentStarted, Fail, Failure, StartAgent, Started
-from assent.models import OpenAIResponses
-from assent.policy import Decision, PermissionPolicy, Rule, combined, strictest
-from assent.protocol import Execution, ParentRun, RunResult, Usage
-from assent.run import Run, state_of
+from assent.agents.agent import Agent
+from assent.agents.models import OpenAIResponses
+from assent.agents.tool_decorator import tool
+from assent.core.continue_as_new import carry, restore
+from assent.core.events import AgentAnswered, AgentStarted, Fail, Failure, StartAgent, Started
+from assent.core.state_machine import Run, state_of
+from assent.core.sub_agents import ANSWER_LIMIT, MAX_DEPTH, run_id
+from assent.core.tool_calls import outcome_of
+from assent.wire.budget import Budget
+from assent.wire.policy import Decision, PermissionPolicy, Rule, combined, strictest
+from assent.wire.protocol import Execution, ParentRun, RunResult, Usage
 
 from .strategies import ASK, NOW, TO_B, WORKFLOW_ID, Play, gate_of, playing, turn_of, unhurried
 from .test_policy import decisions, rules

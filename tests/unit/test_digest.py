@@ -10,7 +10,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from assent.digest import (
+from assent.wire.digest import (
     canonical,
     extend,
     idempotency_key,
@@ -19,8 +19,8 @@ from assent.digest import (
     requirement_id,
     text_digest,
 )
-from assent.errors import ArgumentsError
-from assent.protocol import Authorization
+from assent.wire.errors import ArgumentsError
+from assent.wire.protocol import Authorization
 
 from .strategies import NOW, deadlines, json_values, texts, unhurried
 

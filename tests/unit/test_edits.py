@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import JsonValue
 
-from assent.approvals import OUTPUT_LIMIT
-from assent.digest import parse_arguments, requirement_id
-from assent.protocol import Escalation, Gate
+from assent.core.approvals import OUTPUT_LIMIT
+from assent.wire.digest import parse_arguments, requirement_id
+from assent.wire.protocol import Escalation, Gate
 
 from .strategies import ALLOW, ASK, EXTERNAL, INPUT, ONCE, WORKFLOW_ID, playing, unhurried
 

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assent.decorators import tool
-from assent.gates import APPROVERS, REASON, Groups
-from assent.marking import approval
-from assent.policy import Condition, Decision, PermissionPolicy, Rule
-from assent.protocol import Gate
-from assent.tools import Confirmation, GateContext, Tool
+from assent.agents.approval_decorator import approval
+from assent.agents.gates import APPROVERS, REASON, Groups
+from assent.agents.tool import Confirmation, GateContext, Tool
+from assent.agents.tool_decorator import tool
+from assent.wire.policy import Condition, Decision, PermissionPolicy, Rule
+from assent.wire.protocol import Gate
 
 from .strategies import HOSTILE, TOOLS, deploy, gate_of, look, pay, transfer, unhurried, written_arguments
 

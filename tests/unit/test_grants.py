@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assent.digest import requirement_id
-from assent.errors import MessageError
-from assent.grants import GRANTS_LIMIT, covering, grant_of, used
-from assent.inbound import USES_LIMIT, Remember
-from assent.messages import read
-from assent.protocol import DecisionResult, Gate
-from assent.requirements import Grant
+from assent.core.grants import GRANTS_LIMIT, covering, grant_of, used
+from assent.wire.digest import requirement_id
+from assent.wire.errors import MessageError
+from assent.wire.inbound import USES_LIMIT, Remember
+from assent.wire.messages import read
+from assent.wire.protocol import DecisionResult, Gate
+from assent.wire.requirements import Grant
 
 from .strategies import ASK, EXTERNAL, INPUT, NOW, WORKFLOW_ID, Play, playing, turn_of, unhurried
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from assent.digest import canonical
-from assent.errors import BundleError
-from assent.hash_chain import Chain, execution_line, missing_line
+from assent.audit.hash_chain import Chain, execution_line, missing_line
+from assent.wire.digest import canonical
+from assent.wire.errors import BundleError
 
 from .strategies import unhurried
 

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assent.cli.values import calls_of
-from assent.errors import MessageError
-from assent.filters import Changes, Wanted, calls, kept, may_decide, sorted_runs
-from assent.lookup import Asked, as_wanted, holder, open_records, paged
-from assent.paging import Page, check_limit, position_of, token_of
-from assent.records import Approval
+from assent.audit.approval import Approval
+from assent.cli.parsing import calls_of
+from assent.client.approval_search import Asked, as_wanted, holder, open_records, paged
+from assent.client.filters import Changes, Wanted, calls, kept, may_decide, sorted_runs
+from assent.client.paging import Page, check_limit, position_of, token_of
+from assent.wire.errors import MessageError
 from tests.support.waiting_rows import NOW, requirement, run_of
 
 HOUR = timedelta(hours=1)

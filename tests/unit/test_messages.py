@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assent.converter import Undecodable
-from assent.errors import MessageError
-from assent.inbound import Approve, Reject, Remember, Revoke, SendMessage, SubmitInput, SubmitResult
-from assent.messages import SHOWN, Message, read, read_request, shown
-from assent.protocol import RunRequest
+from assent.runtime.converter import Undecodable
+from assent.wire.errors import MessageError
+from assent.wire.inbound import Approve, Reject, Remember, Revoke, SendMessage, SubmitInput, SubmitResult
+from assent.wire.messages import SHOWN, Message, read, read_request, shown
+from assent.wire.protocol import RunRequest
 
 from .strategies import HOSTILE, MEBIBYTE, json_values, message_names, texts, unhurried
 

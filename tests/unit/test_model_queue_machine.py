@@ -8,10 +8,10 @@ from dataclasses import replace
 from hypothesis import strategies as st
 from hypothesis.stateful import invariant, precondition, rule
 
-from assent.events import CallModel, ModelAnswered, ModelFailed
-from assent.protocol import ModelTurn, Usage
-from assent.run import MAX_TURNS, Step
-from assent.watching import describe
+from assent.core.events import CallModel, ModelAnswered, ModelFailed
+from assent.core.state_machine import MAX_TURNS, Step
+from assent.views.run_events import describe
+from assent.wire.protocol import ModelTurn, Usage
 
 from . import test_run_machine
 from .promises import Witness

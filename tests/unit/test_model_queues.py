@@ -5,16 +5,16 @@ from __future__ import annotations
 import pytest
 
 from assent import Agent
-from assent.calls import turn_of as read_turn
-from assent.carried import carry, restore
-from assent.compaction import LEAST, Summary
-from assent.errors import ConfigurationError
-from assent.events import CallModel, Command, Event, Failure, ModelAnswered, Started, Summarise, Summarised
-from assent.models import OpenAIChat
-from assent.protocol import ModelTurn, Usage
-from assent.run import Run, decide
-from assent.runtime import asked_elsewhere
-from assent.watching import describe
+from assent.agents.models import OpenAIChat
+from assent.core.compaction import LEAST, Summary
+from assent.core.continue_as_new import carry, restore
+from assent.core.events import CallModel, Command, Event, Failure, ModelAnswered, Started, Summarise, Summarised
+from assent.core.state_machine import Run, decide
+from assent.core.tool_calls import turn_of as read_turn
+from assent.runtime.worker import asked_elsewhere
+from assent.views.run_events import describe
+from assent.wire.errors import ConfigurationError
+from assent.wire.protocol import ModelTurn, Usage
 
 from .forging import attributes, audited, parsed, read
 from .strategies import ALLOW, TO_B, Play, said, turn_of

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from assent.events import SendNotices
-from assent.notices import BATCH, NAMES, Notice, notices_of
-from assent.protocol import Escalation, Gate
+from assent.core.events import SendNotices
+from assent.core.notices import BATCH, NAMES, Notice, notices_of
+from assent.wire.protocol import Escalation, Gate
 
 from .strategies import ALLOW, ASK, EXTERNAL, INPUT, NOW, ONCE, Play, playing, turn_of
 

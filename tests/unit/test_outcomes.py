@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assent.events import Cancel, Complete, Fail, WakeAt
-from assent.protocol import Gate, ModelTurn
-from assent.requirements import Requirement
-from assent.run import asks_outcome
-from assent.waiting import AGAIN_LONGEST
+from assent.core.events import Cancel, Complete, Fail, WakeAt
+from assent.core.message_handling import AGAIN_LONGEST
+from assent.core.state_machine import asks_outcome
+from assent.wire.protocol import Gate, ModelTurn
+from assent.wire.requirements import Requirement
 
 from .strategies import ALLOW, ASK, EXTERNAL, INPUT, ONCE, Play, gate_of, pay, playing, turn_of, unhurried
 

@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from assent.decorators import tool
-from assent.marking import approval
-from assent.policy import NO_POLICY_VERSION, Decision, PermissionPolicy, Rule, policy_version
-from assent.protocol import Verdict
-from assent.tools import Tool
+from assent.agents.approval_decorator import approval
+from assent.agents.tool import Tool
+from assent.agents.tool_decorator import tool
+from assent.wire.policy import NO_POLICY_VERSION, Decision, PermissionPolicy, Rule, policy_version
+from assent.wire.protocol import Verdict
 
 from .strategies import deploy, gate_of, look, pay, unhurried
 

@@ -21,9 +21,7 @@ from activities.providers import (
     Question,
     as_application_error,
 )
-from assent.conversation import tool_calls, user_message
-from assent.models import OpenAIChat, OpenAIResponses
-from assent.protocol import Item
+from assent.agents.models import OpenAIChat, OpenAIResponses
 from assent.testing import (
     ModelServer,
     breaks_off,
@@ -35,6 +33,8 @@ from assent.testing import (
     says,
     thinks,
 )
+from assent.wire.conversation import tool_calls, user_message
+from assent.wire.protocol import Item
 from tests.unit.provider_calls import EVERY_FAILURE, Api, answered, both, failure_of, model, question
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from openai import APIStatusError
 
 from activities.providers import CallError, Posture, as_application_error, posture
-from activities.providers.failures import LONGEST_DELAY, MESSAGE_LIMIT, retry_delay
+from activities.providers.errors import LONGEST_DELAY, MESSAGE_LIMIT, retry_delay
 
 DATE = "Thu, 01 Jan 2026 12:00:00 GMT"
 

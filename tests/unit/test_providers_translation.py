@@ -14,11 +14,11 @@ from activities.providers import (
     responses,
     with_unique_call_ids,
 )
-from activities.providers.schemas import strictest
-from assent.conversation import text_of, tool_output, user_message
-from assent.models import OpenAIResponses
-from assent.protocol import Item
+from activities.providers.strict_schema import strictest
+from assent.agents.models import OpenAIResponses
 from assent.testing._requests import is_strict
+from assent.wire.conversation import text_of, tool_output, user_message
+from assent.wire.protocol import Item
 
 
 def asked(call_id: str, name: str = "add") -> Item:

@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from assent.render import bounded, code, fenced, one_line, visible
+from assent.wire.text import bounded, code, fenced, one_line, visible
 
 from .strategies import HOSTILE, unhurried
 

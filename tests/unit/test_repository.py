@@ -16,15 +16,22 @@ import assent
 
 ROOT = Path(__file__).parents[2]
 ARROW = ("assent", "activities", "workflows")
-PURE = (
-    "activity_ids", "agent", "agent_tools", "approvals", "attempts", "audit", "authority", "authorization", "budget",
-    "calls", "carried", "commands", "compaction", "comparing", "conversation", "csv_records", "deadlines", "decorators",
-    "delegation", "digest", "errors", "events", "explaining", "facts", "filters", "gates", "grants", "handoffs",
-    "hash_chain", "inbound", "layout", "live", "marking", "messages", "model_queues", "models", "notices", "outcomes",
-    "paging", "policy", "protocol", "questions", "records", "render", "requirements", "run", "schema", "snapshot",
-    "spending", "statement", "statistics", "summaries", "tools", "turns", "verdicts", "views", "visibility", "waiting",
-    "watching", "webhooks",
-)  # fmt: skip
+LAYERS: dict[str, set[str]] = {
+    "wire": set(),
+    "core": {"wire"},
+    "agents": {"wire", "core"},
+    "views": {"wire", "core"},
+    "runtime": {"wire", "core", "agents"},
+    "history": {"wire", "core", "runtime"},
+    "audit": {"wire", "core", "runtime", "history"},
+    "client": {"wire", "core", "runtime", "history", "audit", "views"},
+}
+"""Each folder of `assent`, and the folders that it may import. `cli` and `testing` may import all of them."""
+PURE = ("wire", "core", "agents", "views")
+IMPURE = {
+    "asyncio", "httpx", "openai", "os", "random", "secrets", "socket", "subprocess", "temporalio",
+    "threading", "time", "uuid",
+}  # fmt: skip
 
 
 def imported(path: Path) -> Iterator[str]:
@@ -44,19 +51,33 @@ def test_imports_point_only_against_the_arrow(package: str) -> None:
         assert not wrong, f"{path.relative_to(ROOT)} imports {wrong}"
 
 
-@pytest.mark.parametrize("name", PURE)
-def test_the_pure_core_imports_neither_temporal_nor_network_nor_clock(name: str) -> None:
-    banned = {"temporalio", "openai", "httpx", "socket", "time", "random", "secrets", "uuid", "os", "asyncio"}
-    wrong = {module for module in imported(ROOT / "assent" / f"{name}.py") if module.split(".")[0] in banned}
-    assert not wrong
+@pytest.mark.parametrize("folder", LAYERS)
+def test_a_folder_imports_only_the_layers_it_rests_on(folder: str) -> None:
+    for path in (ROOT / "assent" / folder).rglob("*.py"):
+        inside = {module.split(".")[1] for module in imported(path) if module.startswith("assent.")}
+        wrong = inside - LAYERS[folder] - {folder, "_version"}
+        assert not wrong, f"{path.relative_to(ROOT)} imports {wrong}"
 
 
-def test_the_pure_core_imports_only_the_pure_core() -> None:
-    for name in PURE:
-        inside = {
-            module.split(".")[1] for module in imported(ROOT / "assent" / f"{name}.py") if module.startswith("assent.")
-        }
-        assert inside <= set(PURE), f"{name} imports {inside - set(PURE)}"
+def test_every_folder_is_a_layer() -> None:
+    folders = {path.name for path in (ROOT / "assent").iterdir() if path.is_dir() and path.name != "__pycache__"}
+    assert folders == {*LAYERS, "cli", "testing"}
+    assert {path.name for path in (ROOT / "assent").glob("*.py")} == {"__init__.py", "_version.py"}
+    assert not [folder for folder in LAYERS if (ROOT / "assent" / folder / "__init__.py").read_text()]
+
+
+@pytest.mark.parametrize("folder", PURE)
+def test_pure_folders_import_neither_temporal_nor_network_nor_clock(folder: str) -> None:
+    for path in (ROOT / "assent" / folder).rglob("*.py"):
+        wrong = {module for module in imported(path) if module.split(".")[0] in IMPURE}
+        assert not wrong, f"{path.relative_to(ROOT)} imports {wrong}"
+
+
+def test_each_module_that_the_sandbox_passes_through_exists() -> None:
+    named = re.findall(r'f"\{__package__\}\.(\w+)"', (ROOT / "workflows" / "sandbox.py").read_text())
+    assert named
+    for name in named:
+        assert (ROOT / "workflows" / f"{name}.py").exists(), name
 
 
 @pytest.mark.parametrize("package", ["activities", "workflows"])
@@ -115,7 +136,7 @@ sys.path = [p for p in sys.path if {str(ROOT)!r} != p]
 sys.meta_path = [f for f in sys.meta_path if "editable" not in type(f).__module__.lower()]
 sys.path.insert(0, {str(tmp_path)!r})
 import assent, assent.testing
-from assent.runtime import part
+from assent.runtime.worker import part
 assert assent.__file__.startswith({str(tmp_path)!r}), assent.__file__
 for name in ("activities", "workflows"):
     assert part(name, "Activities" if name == "activities" else "AgentRun").__module__.startswith("assent.")

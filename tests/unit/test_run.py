@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from assent.events import Complete, Fail, MessageReceived
-from assent.protocol import Gate, ModelTurn, ToolOptions, Usage
-from assent.run import MAX_TURNS, state_of
+from assent.core.events import Complete, Fail, MessageReceived
+from assent.core.state_machine import MAX_TURNS, state_of
+from assent.wire.protocol import Gate, ModelTurn, ToolOptions, Usage
 
 from .strategies import (
     ALLOW,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from assent.attempts import KEPT, QUEUE_LIMIT
-from assent.digest import canonical
-from assent.events import Cancel, CancelRequested, MessageReceived
-from assent.protocol import Gate
-from assent.requirements import RunState
-from assent.run import Run, decide, state_of
+from assent.core.attempts import KEPT, QUEUE_LIMIT
+from assent.core.events import Cancel, CancelRequested, MessageReceived
+from assent.core.state_machine import Run, decide, state_of
+from assent.wire.digest import canonical
+from assent.wire.protocol import Gate
+from assent.wire.requirements import RunState
 from tests.unit.test_run import DENY, failure_of, started
 
 from .strategies import (

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition, rule
 from pydantic import JsonValue
 
-from assent.budget import Budget
-from assent.events import CheckAnswered, Failure, TimeReached
-from assent.protocol import RULES_VERSION, Checked, Gate, ModelTurn, Usage, Verdict
+from assent.core.events import CheckAnswered, Failure, TimeReached
+from assent.wire.budget import Budget
+from assent.wire.protocol import RULES_VERSION, Checked, Gate, ModelTurn, Usage, Verdict
 
 from .budget_promises import BUDGETS, USAGES, BudgetPromises
 from .promises import fields_of

@@ -15,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field, JsonValue
 
-from assent.decorators import tool_from
-from assent.errors import ArgumentsError
-from assent.schema import Parameter, argument_schema, read_docstring
+from assent.agents.schema import Parameter, argument_schema, read_docstring
+from assent.agents.tool_decorator import tool_from
+from assent.wire.errors import ArgumentsError
 
 
 class Line(BaseModel):

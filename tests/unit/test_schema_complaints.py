@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BeforeValidator, Field
 
-from assent.decorators import tool_from
-from assent.errors import ArgumentsError
-from assent.schema import Parameter, argument_schema
+from assent.agents.schema import Parameter, argument_schema
+from assent.agents.tool_decorator import tool_from
+from assent.wire.errors import ArgumentsError
 from tests.unit.test_schema import Colour, Line, Order, complaint
 
 # -- what a model is told ---------------------------------------------------------------------------------------------

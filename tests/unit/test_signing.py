@@ -24,13 +24,13 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from google.protobuf.json_format import Parse
 
-from assent.bundle import EVENTS, SIGNED, STATEMENT
-from assent.bundle_check import verify_bundle
-from assent.digest import canonical
-from assent.errors import BundleError, ConfigurationError
-from assent.hash_chain import execution_line
-from assent.signing import check_signature, load_signer
-from assent.statement import Envelope, read_envelope, read_statement
+from assent.audit.bundle_checker import verify_bundle
+from assent.audit.bundle_writer import EVENTS, SIGNED, STATEMENT
+from assent.audit.hash_chain import execution_line
+from assent.audit.signing import check_signature, load_signer
+from assent.audit.statement import Envelope, read_envelope, read_statement
+from assent.wire.digest import canonical
+from assent.wire.errors import BundleError, ConfigurationError
 
 from .bundles import by_hand, changed, contents, events, failed, forged, found, rebuild, written
 

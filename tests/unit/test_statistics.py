@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assent.records import Approval, ApprovalContext
-from assent.requirements import Attempt, Vote
-from assent.statistics import Tally, statistics_of
+from assent.audit.approval import Approval, ApprovalContext
+from assent.audit.decision_statistics import Tally, statistics_of
+from assent.wire.requirements import Attempt, Vote
 
 START = datetime(2026, 11, 1, 9, tzinfo=UTC)
 Verdict = Literal["approve", "reject", "submit"]

@@ -15,16 +15,10 @@ from temporalio.converter import (
     StorageDriverStoreContext,
 )
 
-from assent import ConfigurationError, HistoryError, storage
-from assent.converter import PLAIN
-from assent.storage import (
-    THRESHOLD,
-    THRESHOLD_VARIABLE,
-    VARIABLE,
-    Directory,
-    configured_storage,
-    retrieved,
-)
+from assent import ConfigurationError, HistoryError
+from assent.runtime import storage
+from assent.runtime.converter import PLAIN
+from assent.runtime.storage import THRESHOLD, THRESHOLD_VARIABLE, VARIABLE, Directory, configured_storage, retrieved
 
 
 def payload(text: str) -> Payload:

@@ -16,11 +16,11 @@ from pydantic import JsonValue
 
 from activities.providers import Answer, CallError, Posture, Providers, Question, ToolSpec, posture
 from activities.providers.chat import answer_of
-from activities.providers.chunks import Chunks
-from assent.conversation import tool_calls, user_message
-from assent.live import CALLS_SHOWN, NAME_SHOWN, SHOWN, TextSoFar
-from assent.models import Model, OpenAIChat, OpenAIResponses
+from activities.providers.chat_stream import Chunks
+from assent.agents.models import Model, OpenAIChat, OpenAIResponses
 from assent.testing import ModelServer, Step, breaks_off, call, calls, fails, garbles, says, thinks
+from assent.wire.conversation import tool_calls, user_message
+from assent.wire.live_text import CALLS_SHOWN, NAME_SHOWN, SHOWN, TextSoFar
 
 Api = Literal["responses", "chat"]
 both = pytest.mark.parametrize("api", ["responses", "chat"])

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from pydantic import BaseModel, Field, JsonValue
 
-from assent.decorators import tool
-from assent.errors import ArgumentsError
-from assent.questions import ask_user
-from assent.tools import Tool, ToolContext
+from assent.agents.ask_user import ask_user
+from assent.agents.tool import Tool, ToolContext
+from assent.agents.tool_decorator import tool
+from assent.wire.errors import ArgumentsError
 
 from .strategies import json_values, look, texts, transfer, unhurried
 

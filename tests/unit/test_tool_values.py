@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assent.decorators import tool, tool_from
-from assent.tools import Tool, ToolContext
+from assent.agents.tool import Tool, ToolContext
+from assent.agents.tool_decorator import tool, tool_from
 from tests.unit.test_tools import CONTEXT, Colour, Opaque, Order, Point, add, fetch, refusal, written
 
 # -- the context ------------------------------------------------------------------------------------------------------

@@ -14,10 +14,10 @@ from enum import Enum
 import pytest
 from pydantic import BaseModel, Field
 
-from assent.decorators import tool, tool_from
-from assent.errors import ConfigurationError
-from assent.protocol import RESERVED_TOOL_NAMES, ToolOptions
-from assent.tools import ToolContext
+from assent.agents.tool import ToolContext
+from assent.agents.tool_decorator import tool, tool_from
+from assent.wire.errors import ConfigurationError
+from assent.wire.protocol import RESERVED_TOOL_NAMES, ToolOptions
 
 
 class Order(BaseModel):

@@ -12,21 +12,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from assent.asking import stands
-from assent.cli import pages, trees
-from assent.events import AgentAnswered, AgentStarted, Failure
-from assent.facts import children_of, path_text, ran_before, ran_last
-from assent.filters import Wanted, kept
-from assent.history import Follower
-from assent.protocol import ChildRun, ParentRun, RunRequest, RunResult, Usage
-from assent.reading import Seen
-from assent.records import PendingRun
-from assent.render import visible
-from assent.requirements import Requirement, RunState
-from assent.run import Run, state_of
-from assent.tree import Branch, elsewhere
-from assent.views import DETAILS_CHILDREN, details
-from assent.visibility import RunAbove, read_request_memo, request_memo
+from assent.audit.approval import PendingRun
+from assent.cli import output, tree_output
+from assent.client.asking import stands
+from assent.client.filters import Wanted, kept
+from assent.client.read import Seen
+from assent.client.run_tree import Branch, elsewhere
+from assent.core.events import AgentAnswered, AgentStarted, Failure
+from assent.core.state_machine import Run, state_of
+from assent.history.fold import Follower
+from assent.views.facts import children_of, path_text, ran_before, ran_last
+from assent.views.web_ui import DETAILS_CHILDREN, details
+from assent.wire.protocol import ChildRun, ParentRun, RunRequest, RunResult, Usage
+from assent.wire.requirements import Requirement, RunState
+from assent.wire.text import visible
+from assent.wire.visibility import RunAbove, read_request_memo, request_memo
 from tests.support.waiting_rows import NOW, requirement, run_of
 
 from .strategies import ALLOW, ASK, HOSTILE, TO_B, Play, playing, turn_of, unhurried
@@ -114,10 +114,10 @@ def test_the_inbox_shows_the_path_at_any_width(columns: int) -> None:
     above = [RunAbove(run_id="deploy-7", agent="boss"), RunAbove(run_id="deploy-7.lead", agent="lead")]
     run = PendingRun(run_id="deploy-7.lead.clerk", agent="clerk", requested_by="alice", parents=above,
                      requirements=[requirement("r")])  # fmt: skip
-    shown = printed(columns, lambda console: pages.print_pending(console, [run], "assent"))
+    shown = printed(columns, lambda console: output.print_pending(console, [run], "assent"))
     assert "boss > lead > clerk" in shown
     assert max(map(len, shown.splitlines())) <= columns
-    [document] = pages.pending_document([run])
+    [document] = output.pending_document([run])
     assert document["parents"] == [{"run_id": each.run_id, "agent": each.agent} for each in above]
 
 
@@ -229,14 +229,14 @@ def test_where_a_call_below_is_decided_is_said_and_nothing_is_guessed() -> None:
 def test_what_waits_below_is_shown_with_the_commands_that_decide_it_there() -> None:
     play = playing(ASK)
     tree = branch("top", below=(branch("top.b", play.requirement), replace(branch("top.c"), error="cut\n off")))
-    shown = printed(100, lambda console: trees.print_below(console, tree.below, "assent --namespace x"))
+    shown = printed(100, lambda console: tree_output.print_below(console, tree.below, "assent --namespace x"))
     short = play.requirement.short_id
     assert f"assent --namespace x approve top.b {short} --by YOUR_NAME" in shown
     assert "unreadable cut\\n off" in shown
-    first, second = trees.documents(tree.below)
+    first, second = tree_output.documents(tree.below)
     assert isinstance(first, dict)
     assert isinstance(second, dict)
     assert (first["run_id"], second["unreadable"]) == ("top.b", "cut\n off")
     state = state_of(below().run)
-    above = printed(100, lambda console: trees.print_above(console, state, "assent"))
+    above = printed(100, lambda console: tree_output.print_above(console, state, "assent"))
     assert above == "path       b > a\nabove      b calls ask_b: assent show top\n"

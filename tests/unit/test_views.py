@@ -12,12 +12,9 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from assent.digest import requirement_id
-from assent.layout import BROKEN
-from assent.protocol import Gate, ModelTurn
-from assent.render import one_line, visible
-from assent.run import Run
-from assent.views import (
+from assent.core.state_machine import Run
+from assent.views.json_layout import BROKEN
+from assent.views.web_ui import (
     DETAILS_ATTEMPTS,
     DETAILS_REQUIREMENTS,
     MEMO_ARGUMENTS,
@@ -27,6 +24,9 @@ from assent.views import (
     pending_memo,
     signal_command,
 )
+from assent.wire.digest import requirement_id
+from assent.wire.protocol import Gate, ModelTurn
+from assent.wire.text import one_line, visible
 
 from .strategies import ALLOW, ASK, EXTERNAL, HOSTILE, NOW, Play, function_call, playing, said, turn_of, unhurried
 

@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from pydantic import JsonValue
 
-from assent.events import CheckAnswered, MessageReceived, TimeReached
-from assent.protocol import Checked, Escalation, Gate, InputField, ModelTurn
-from assent.records import PendingRun, approvals_of
-from assent.render import visible
-from assent.requirements import EscalationStep
-from assent.run import Run, Step
-from assent.views import MEMO_APPROVERS, details, pending_memo
-from assent.watching import RunEvent, describe
+from assent.audit.approval import PendingRun, approvals_of
+from assent.core.events import CheckAnswered, MessageReceived, TimeReached
+from assent.core.state_machine import Run, Step
+from assent.views.run_events import RunEvent, describe
+from assent.views.web_ui import MEMO_APPROVERS, details, pending_memo
+from assent.wire.protocol import Checked, Escalation, Gate, InputField, ModelTurn
+from assent.wire.requirements import EscalationStep
+from assent.wire.text import visible
 
 from .strategies import ALLOW, ASK, EXTERNAL, HOSTILE, NOW, Play, turn_of, unhurried
 

@@ -21,11 +21,11 @@ from aiohttp import web
 from pydantic import ValidationError
 
 from activities.send_notices import Endpoint, outcome_of
-from assent.embedded import free_port
-from assent.errors import ConfigurationError
-from assent.notices import Notice, NoticesInput
-from assent.settings import Settings
-from assent.webhooks import Arguments, Webhook, body, message_id, signature, signing_keys
+from assent.core.notices import Notice, NoticesInput
+from assent.runtime.embedded_server import free_port
+from assent.runtime.settings import Settings
+from assent.runtime.webhooks import Arguments, Webhook, body, message_id, signature, signing_keys
+from assent.wire.errors import ConfigurationError
 
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()

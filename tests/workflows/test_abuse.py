@@ -9,10 +9,10 @@ import pytest
 from temporalio.client import WorkflowHandle
 
 from assent import Agent, DecisionError, MessageError, RunHandle, RunState, ToolContext, tool
-from assent.client import AgentClient
-from assent.errors import ArgumentsError, HistoryError
+from assent.client.client import AgentClient
 from assent.testing import Approved, Conversation, Environment, Rejected, Reply, call, calls, drive, says
-from assent.visibility import ANY_TOOL
+from assent.wire.errors import ArgumentsError, HistoryError
+from assent.wire.visibility import ANY_TOOL
 from tests.support import tools
 from tests.support.visibility import soon
 from tests.workflows.test_wire import temporal

@@ -14,9 +14,9 @@ from temporalio.worker import Worker
 
 from activities.run_tool import ToolCalls
 from assent import Agent, RunFailedError, ToolContext, approval, tool
-from assent.activity_ids import model_activity_id
-from assent.protocol import ToolCallInput
 from assent.testing import Environment, call, calls, check_replay, fails, says
+from assent.wire.activity_ids import model_activity_id
+from assent.wire.protocol import ToolCallInput
 from tests.support import tools
 from tests.support.rows import Forger, approve_all, calls_of, content, events, told, until
 from tests.workflows.test_wire import temporal

@@ -9,11 +9,11 @@ from datetime import UTC, datetime
 from temporalio.client import WorkflowHistory
 
 from assent import Agent, AgentClient, Approval, ToolContext, approval, tool
-from assent.connection import connect
-from assent.history import fold
-from assent.protocol import ToolCallInput
-from assent.records import approvals_of
+from assent.audit.approval import approvals_of
+from assent.history.fold import fold
+from assent.runtime.connection import connect
 from assent.testing import Environment, call, calls, says
+from assent.wire.protocol import ToolCallInput
 from tests.support import tools
 from tests.support.rows import PATIENCE, calls_of, content, events, executed, told, until
 from tests.support.visibility import soon

@@ -18,10 +18,10 @@ from temporalio.testing import ActivityEnvironment
 
 from activities.run_tool import ToolCalls
 from assent import Agent, RequirementNotFoundError, RunHandle, RunState
-from assent.client import AgentClient
-from assent.digest import requirement_id
-from assent.protocol import ToolCallInput
+from assent.client.client import AgentClient
 from assent.testing import Approved, Environment, Rejected, call, calls, check_replay, drive, says
+from assent.wire.digest import requirement_id
+from assent.wire.protocol import ToolCallInput
 from tests.support import tools
 from tests.unit.strategies import NOW, unhurried
 from tests.workflows.test_wire import temporal

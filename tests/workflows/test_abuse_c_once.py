@@ -11,8 +11,8 @@ import pytest
 from temporalio.api.enums.v1 import EventType
 
 from assent import Agent, DecisionResult, RunHandle, RunState, ToolContext, approval, tool
-from assent.client import AgentClient
-from assent.history import Gatherer
+from assent.client.client import AgentClient
+from assent.history.fold import Gatherer
 from assent.testing import Approved, Environment, call, calls, check_replay, drive, says
 from tests.support import tools
 from tests.support.visibility import soon

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from assent import Agent, PermissionPolicy, Remember, RunHandle, ToolContext, approval, tool
-from assent.client import AgentClient
+from assent.client.client import AgentClient
 from assent.testing import Conversation, Environment, Rejected, Reply, call, calls, drive, says
 from tests.support import tools
 

@@ -24,7 +24,7 @@ from assent import (
     approval,
     tool,
 )
-from assent.client import AgentClient
+from assent.client.client import AgentClient
 from assent.testing import Conversation, Environment, Rejected, Reply, Step, call, calls, drive, hangs, says
 from tests.support import tools
 from tests.workflows.test_abuse_c_once import same_everywhere

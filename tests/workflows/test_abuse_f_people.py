@@ -12,9 +12,9 @@ from contextlib import asynccontextmanager
 from temporalio.api.sdk.v1 import WorkflowMetadata
 
 from assent import Agent, RunHandle, approval, ask_user, tool
-from assent.layout import BROKEN
-from assent.render import one_line
 from assent.testing import Environment, call, calls, says
+from assent.views.json_layout import BROKEN
+from assent.wire.text import one_line
 from tests.support.operator import Operator
 
 BIDI, ZERO, ANSI = "\u202e", "\u200b", "\x1b"

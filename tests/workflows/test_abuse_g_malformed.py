@@ -10,8 +10,8 @@ from temporalio.api.common.v1 import Payload
 from temporalio.api.sdk.v1 import WorkflowMetadata
 from temporalio.common import RawValue
 
-from assent.render import bounded, code
 from assent.testing import Environment, call
+from assent.wire.text import bounded, code
 from tests.support import tools
 from tests.workflows.test_abuse_g_waiting import FAILED_TASKS, Waiting, waiting
 

@@ -15,10 +15,10 @@ from temporalio.api.enums.v1 import EventType
 from temporalio.api.history.v1 import HistoryEvent
 
 from assent import Agent, Requirement, RunFailedError, RunHandle, RunNotFoundError, RunState, approval, ask_user, tool
-from assent.client import AgentClient
+from assent.client.client import AgentClient
+from assent.runtime.webhooks import Webhook
 from assent.testing import Approved, Environment, call, calls, check_replay, drive, says
 from assent.testing.model_server import Call
-from assent.webhooks import Webhook
 from tests.support import tools
 from tests.support.visibility import soon
 

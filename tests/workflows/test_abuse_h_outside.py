@@ -15,10 +15,10 @@ import pytest
 from pydantic import AfterValidator, BaseModel, JsonValue
 
 from assent import Agent, MessageError, Requirement, RunFailedError, RunHandle, RunState, approval, tool
-from assent.client import AgentClient
-from assent.inbound import EVIDENCE_LIMIT
+from assent.client.client import AgentClient
 from assent.testing import Conversation, Environment, Reply, call, calls, check_replay, hangs, says
 from assent.testing.model_server import Call
+from assent.wire.inbound import EVIDENCE_LIMIT
 from tests.support import tools
 
 

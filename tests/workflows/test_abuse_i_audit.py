@@ -15,15 +15,16 @@ from typing import Any
 import pytest
 from temporalio.client import WorkflowUpdateFailedError
 
-from assent import Agent, RunHandle, approval, embedded, tool
-from assent.audit import Audit
-from assent.client import AgentClient
-from assent.errors import HistoryError
-from assent.history_files import audit_files
+from assent import Agent, RunHandle, approval, tool
+from assent.audit.checks import Verification
+from assent.audit.offline import audit_files
+from assent.audit.records import Audit
+from assent.audit.verifier import Verifier
+from assent.client.client import AgentClient
+from assent.runtime import embedded_server
+from assent.runtime.webhooks import Webhook
 from assent.testing import Environment, Step, call, calls, environment, fails, says
-from assent.verdicts import Verification
-from assent.verification import Verifier
-from assent.webhooks import Webhook
+from assent.wire.errors import HistoryError
 from tests.support import tools
 from tests.support.operator import Operator
 from tests.unit.forging import Event, Forged, places
@@ -294,7 +295,7 @@ async def forgetful(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Environmen
     """A server that deletes at once what it is told to delete; others take most of a minute."""
     names = ("visibilityProcessorUpdateAckInterval", "transferProcessorUpdateAckInterval")
     more = [each for name in names for each in ("--dynamic-config-value", f'history.{name}="100ms"')]
-    monkeypatch.setattr(embedded, "_FLAGS", (*vars(embedded)["_FLAGS"], *more))
+    monkeypatch.setattr(embedded_server, "_FLAGS", (*vars(embedded_server)["_FLAGS"], *more))
     async with environment() as running:
         yield running
 

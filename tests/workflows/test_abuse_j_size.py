@@ -17,7 +17,7 @@ from temporalio.client import WorkflowExecutionStatus, WorkflowFailureError, Wor
 from temporalio.converter import PayloadCodec
 from temporalio.service import RPCError
 
-from activities.bounds import OUTPUT_LIMIT
+from activities.payload_limits import OUTPUT_LIMIT
 from assent import (
     Agent,
     MessageError,
@@ -30,18 +30,18 @@ from assent import (
     approval,
     tool,
 )
-from assent.answers import MESSAGE_LIMIT
-from assent.audit import Audit
-from assent.client import AgentClient
-from assent.connection import connect
-from assent.conversation import TURN_LIMIT
-from assent.digest import text_digest
-from assent.payload_codec import VARIABLE
+from assent.audit.records import Audit
+from assent.audit.verifier import Verifier
+from assent.client.client import AgentClient
+from assent.client.rpc import MESSAGE_LIMIT
+from assent.runtime.connection import connect
+from assent.runtime.payload_codec import VARIABLE
 from assent.testing import Conversation, Environment, Reply, call, calls, check_replay, says
-from assent.verification import Verifier
+from assent.wire.conversation import TURN_LIMIT
+from assent.wire.digest import text_digest
 from tests.support import tools
 from tests.support.operator import Operator
-from workflows import pace
+from workflows import task_size
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -251,7 +251,7 @@ async def test_twenty_checks_of_900_kib_are_spread_over_several_workflow_tasks(a
 async def test_a_run_that_gave_more_at_once_with_an_earlier_version_replays_unchanged(
     assent_environment: Environment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pace, "LIMIT", 4_194_304)
+    monkeypatch.setattr(task_size, "LIMIT", 4_194_304)
     model = assent_environment.responses(calls(call("file_away", text="q" * 900_000)), told)
     async with assent_environment.serve(Agent(name="j", model=model, tools=TOOLS)) as client:
         run = await client.start("j", "Go.")

@@ -14,12 +14,12 @@ from random import Random
 import pytest
 
 from assent import Agent, PermissionPolicy
-from assent.audit import Audit
-from assent.audit_tree import audits
-from assent.client import AgentClient
+from assent.audit.audit_tree import audits
+from assent.audit.observer import Witness
+from assent.audit.records import Audit
+from assent.client.client import AgentClient
 from assent.testing import Environment, Step, calls, fails, says
 from assent.testing.model_server import Call
-from assent.witness import Witness
 from tests.support.made_up_runs import AGENTS, CALLS, TOOLS, Life, seeded
 
 

@@ -10,11 +10,11 @@ import pytest
 from temporalio.api.enums.v1 import EventType
 
 from assent import Agent, AgentClient, Budget, ConfigurationError, RunFailedError, RunHandle
-from assent.budget import Price
-from assent.connection import connect
-from assent.runtime import serving
-from assent.settings import Settings
+from assent.runtime.connection import connect
+from assent.runtime.settings import Settings
+from assent.runtime.worker import serving
 from assent.testing import Environment, call, calls, hangs, says
+from assent.wire.budget import Price
 from tests.support import tools
 from tests.support.visibility import soon
 

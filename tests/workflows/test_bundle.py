@@ -12,13 +12,13 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from google.protobuf.json_format import MessageToDict
 
 from assent import Agent
-from assent.bundle import new_bundle
-from assent.bundle_check import verify_bundle
-from assent.client import AgentClient
-from assent.digest import canonical
-from assent.hash_chain import execution_line
-from assent.signing import load_signer
+from assent.audit.bundle_checker import verify_bundle
+from assent.audit.bundle_writer import new_bundle
+from assent.audit.hash_chain import execution_line
+from assent.audit.signing import load_signer
+from assent.client.client import AgentClient
 from assent.testing import Environment, call, calls, says
+from assent.wire.digest import canonical
 from tests.support import tools
 
 

@@ -15,14 +15,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from assent import AgentClient
-from assent.audit import Audit
-from assent.audit_tree import Read
-from assent.bundle_trees import CheckedTree, ExportedRun, check_tree, export_tree
-from assent.bundling import export
-from assent.errors import BundleError, RunNotFoundError
-from assent.history_files import audit_files
+from assent.audit.audit_tree import Read
+from assent.audit.bundle_trees import CheckedTree, ExportedRun, check_tree, export_tree
+from assent.audit.bundles import export
+from assent.audit.observer import Witness
+from assent.audit.offline import audit_files
+from assent.audit.records import Audit
 from assent.testing import Approved, Environment, drive
-from assent.witness import Witness
+from assent.wire.errors import BundleError, RunNotFoundError
 from tests.support.operator import Operator
 from tests.workflows.test_cli_audit import Auditor, Offline
 from tests.workflows.test_sub_agents_audit import Team, team

@@ -16,14 +16,14 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from assent import Agent, Budget, Requirement, RequirementNotFoundError, RunState
-from assent.budget import Price
 from assent.cli import main
-from assent.console import fit, folded, print_requirement
-from assent.decisions import locate
-from assent.embedded import free_port
-from assent.progress import progress_of
-from assent.render import visible
+from assent.cli.console import fit, folded, print_requirement
+from assent.client.progress import progress_of
+from assent.client.signals import locate
+from assent.runtime.embedded_server import free_port
 from assent.testing import Environment, call, calls, says
+from assent.wire.budget import Price
+from assent.wire.text import visible
 from tests.support import tools
 from tests.support.operator import Operator, operating
 

@@ -19,8 +19,8 @@ from typing import Any
 import pytest
 
 from assent import Agent, RunHandle, approval, ask_user, tool
-from assent.client import AgentClient
-from assent.embedded import free_port
+from assent.client.client import AgentClient
+from assent.runtime.embedded_server import free_port
 from assent.testing import Answered, Approved, Environment, Rejected, call, calls, drive, says
 from assent.testing.approver import Delivered, Ruling
 from assent.testing.model_server import Reply

@@ -13,7 +13,7 @@ import pytest
 
 from assent import Agent, Grant, RequirementNotFoundError, RunHandle, RunState, approval, ask_user, tool
 from assent.cli import main
-from assent.decisions import locate_grant
+from assent.client.signals import locate_grant
 from assent.testing import Answered, Environment, call, calls, drive, says
 from assent.testing.model_server import Reply
 from tests.support.operator import Operator

@@ -10,8 +10,8 @@ from temporalio.api.enums.v1 import EventType
 from temporalio.api.history.v1 import HistoryEvent
 
 from assent import Agent, RunFailedError, RunHandle, tool
-from assent.client import AgentClient
-from assent.models import Model
+from assent.agents.models import Model
+from assent.client.client import AgentClient
 from assent.testing import Conversation, Environment, Reply, call, calls, check_replay, hangs, says
 from tests.workflows.test_continue_as_new import executions, live, replay
 

@@ -24,7 +24,7 @@ from assent import (
     approval,
     tool,
 )
-from assent.client import AgentClient
+from assent.client.client import AgentClient
 from assent.testing import Environment, call, calls, check_replay, says
 from tests.support import tools
 

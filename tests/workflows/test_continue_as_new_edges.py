@@ -13,8 +13,8 @@ from temporalio.api.enums.v1 import EventType
 from temporalio.common import RetryPolicy
 
 from assent import Agent, RunFailedError, tool
+from assent.runtime.webhooks import Webhook
 from assent.testing import Environment, call, calls, check_replay, says
-from assent.webhooks import Webhook
 from tests.support import tools
 from tests.support.receiver import NAME, SECRET, receiving
 from tests.workflows.test_abuse_b_binding import last_event, reset

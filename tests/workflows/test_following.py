@@ -15,7 +15,8 @@ from temporalio.client import (
 )
 from temporalio.service import RPCError, RPCStatusCode
 
-from assent import Agent, RunHandle, chain
+from assent import Agent, RunHandle
+from assent.history import pages
 from assent.testing import Environment, call, calls, says
 from tests.support import tools
 
@@ -60,14 +61,14 @@ def refusing(client: Client, times: int) -> tuple[Client, Refusing]:
 
 async def followed(client: Client, run: RunHandle, execution_id: str) -> list[int]:
     """The numbers of the events of a run, read while it goes on, to its end."""
-    pages = chain.pages(client, run.id, execution_id, wait=True)
-    return [event.event_id async for page in pages for event in page.events]
+    grown = pages.pages(client, run.id, execution_id, wait=True)
+    return [event.event_id async for page in grown for event in page.events]
 
 
 async def test_a_page_token_that_the_server_takes_no_more_is_asked_for_anew_and_nothing_is_told_twice(
     assent_environment: Environment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(chain, "_PAUSES", (0.01, 0.01, 0.01))
+    monkeypatch.setattr(pages, "_PAUSES", (0.01, 0.01, 0.01))
     model = assent_environment.responses(calls(call("pay", to="bob", amount=1)), says("done"))
     async with assent_environment.serve(Agent(name="payer", model=model, tools=tools.ALL)) as client:
         run = await client.start("payer", "Go.")

@@ -16,7 +16,7 @@ from assent import (
     RunFailedError,
     RunHandle,
 )
-from assent.client import AgentClient
+from assent.client.client import AgentClient
 from assent.testing import Environment, Step, call, calls, fails
 from tests.support import tools
 from tests.support.visibility import soon

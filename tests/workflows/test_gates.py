@@ -24,8 +24,8 @@ from assent import (
     approval,
     tool,
 )
-from assent.protocol import ToolCallInput
 from assent.testing import Approved, Conversation, Environment, Rejected, call, calls, check_replay, drive, fails, says
+from assent.wire.protocol import ToolCallInput
 from tests.support import tools
 from tests.support.visibility import soon
 

@@ -6,7 +6,7 @@ import pytest
 from temporalio.common import SearchAttributeKey
 
 from assent import Agent, ConfigurationError, PermissionPolicy, Remember
-from assent.agent import with_their_agents
+from assent.agents.agent import with_their_agents
 from assent.testing import Conversation, Environment, Reply, call, calls, says
 from tests.support import tools
 from tests.support.visibility import soon

@@ -11,7 +11,7 @@ from temporalio.api.enums.v1 import EventType
 from temporalio.api.history.v1 import HistoryEvent
 
 from assent import Agent, Remember, RunHandle, RunState, ToolContext, approval, tool
-from assent.client import AgentClient
+from assent.client.client import AgentClient
 from assent.testing import Approved, Conversation, Environment, Reply, Step, call, calls, check_replay, drive, says
 from tests.support import tools
 

@@ -15,15 +15,15 @@ from temporalio.client import Client
 from temporalio.converter import PayloadCodec
 
 from assent import Agent, AgentClient, RunHandle, tool
-from assent.converter import data_converter
-from assent.live import LiveText
-from assent.progress import progress_of, told
-from assent.runtime import serving
-from assent.settings import Settings
-from assent.streaming import live_text
-from assent.terminal import follow
+from assent.cli.terminal import follow
+from assent.client.live_text import live_text
+from assent.client.progress import progress_of, told
+from assent.runtime.converter import data_converter
+from assent.runtime.settings import Settings
+from assent.runtime.worker import serving
 from assent.testing import Environment, breaks_off, call, calls, fails, hangs, says
-from assent.watching import RunEvent
+from assent.views.run_events import RunEvent
+from assent.wire.live_text import LiveText
 from tests.support.operator import Operator
 
 WORDS = " ".join(f"word{number}" for number in range(30))
@@ -198,7 +198,7 @@ async def test_watching_as_json_gives_an_event_for_each_change(assent_environmen
 async def test_watching_says_why_nothing_comes_while_the_provider_fails(
     assent_environment: Environment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("assent.terminal.IDLE", 0.5)
+    monkeypatch.setattr("assent.cli.terminal.IDLE", 0.5)
     closed = fails(503, message="We are closed.", retry_after=1.5)
     model = assent_environment.responses(closed, hangs(1.5), says("done"))
     async with assent_environment.serve(Agent(name="ops", model=model)) as client:

@@ -9,8 +9,8 @@ import pytest
 from temporalio.api.enums.v1 import EventType
 
 from assent import Agent, RunHandle
-from assent.client import AgentClient
-from assent.progress import progress_of, told
+from assent.client.client import AgentClient
+from assent.client.progress import progress_of, told
 from assent.testing import Conversation, Environment, Reply, call, calls, fails, says
 from tests.support import tools
 from tests.support.visibility import soon

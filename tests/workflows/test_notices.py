@@ -17,10 +17,10 @@ import pytest
 from aiohttp import web
 
 from assent import Agent, RunHandle, RunState, approval, tool
-from assent.client import AgentClient
-from assent.embedded import free_port
+from assent.client.client import AgentClient
+from assent.runtime.embedded_server import free_port
+from assent.runtime.webhooks import Webhook
 from assent.testing import Approved, Environment, call, calls, check_replay, drive, says
-from assent.webhooks import Webhook
 from tests.support import tools
 from tests.support.receiver import NAME, SECRET, Receiver, receiving
 from tests.support.visibility import soon

@@ -15,14 +15,14 @@ from pathlib import Path
 import pytest
 
 from assent import Agent, ConfigurationError, RunHandle
-from assent.client import AgentClient
-from assent.connection import connect
-from assent.embedded import free_port
-from assent.payload_codec import VARIABLE, configured_codec, load_codec
-from assent.progress import progress_of
-from assent.settings import Settings
+from assent.audit.verifier import Verifier
+from assent.client.client import AgentClient
+from assent.client.progress import progress_of
+from assent.runtime.connection import connect
+from assent.runtime.embedded_server import free_port
+from assent.runtime.payload_codec import VARIABLE, configured_codec, load_codec
+from assent.runtime.settings import Settings
 from assent.testing import Approved, Delivered, Environment, Step, call, calls, drive, fails, says
-from assent.verification import Verifier
 from tests.support import codec, tools
 from tests.support.operator import Operator
 from tests.workflows.test_wire import temporal
@@ -222,7 +222,7 @@ def test_a_codec_is_an_instance_or_what_makes_one(monkeypatch: pytest.MonkeyPatc
 
 
 async def test_settings_that_name_a_codec_serve_no_client_without_one(assent_environment: Environment) -> None:
-    from assent.runtime import serving  # noqa: PLC0415 - what a worker needs
+    from assent.runtime.worker import serving  # noqa: PLC0415 - what a worker needs
 
     agent = Agent(name="plain", model=assent_environment.responses(), tools=tools.ALL)
     with pytest.raises(ConfigurationError, match="the settings name a payload codec, and the client has none"):

@@ -16,11 +16,12 @@ from datetime import timedelta
 import pytest
 import pytest_asyncio
 
-from assent import Agent, MessageError, ToolContext, embedded, tool
-from assent.client import AgentClient
-from assent.connection import connect
-from assent.runtime import serving
-from assent.settings import Settings
+from assent import Agent, MessageError, ToolContext, tool
+from assent.client.client import AgentClient
+from assent.runtime import embedded_server
+from assent.runtime.connection import connect
+from assent.runtime.settings import Settings
+from assent.runtime.worker import serving
 from assent.testing import Conversation, Environment, Reply, call, calls, environment, says
 from tests.e2e.processes import start
 from tests.support import tools
@@ -36,7 +37,7 @@ async def fair() -> AsyncIterator[Environment]:
     """A server that has fairness."""
     more = [each for value in (*_ONE_PARTITION, _FAIR) for each in ("--dynamic-config-value", value)]
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(embedded, "_FLAGS", (*vars(embedded)["_FLAGS"], *more))
+        patched.setattr(embedded_server, "_FLAGS", (*vars(embedded_server)["_FLAGS"], *more))
         async with environment() as running:
             yield running
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from assent import Agent, RunHandle, RunState
-from assent.client import AgentClient
+from assent.client.client import AgentClient
 from assent.testing import Approved, Environment, call, calls, drive, says
 from tests.support import tools
 from tests.workflows.test_wire import temporal

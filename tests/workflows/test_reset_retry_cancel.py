@@ -29,7 +29,7 @@ from assent import (
     approval,
     tool,
 )
-from assent.client import AgentClient
+from assent.client.client import AgentClient
 from assent.testing import Conversation, Environment, Reply, Step, call, calls, check_replay, says
 from tests.support import tools
 from tests.support.visibility import soon

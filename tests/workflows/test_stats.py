@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from rich.cells import cell_len
 
 from assent import Agent, AgentClient, Remember, RunHandle, tool
-from assent.statistics import Statistics
+from assent.audit.decision_statistics import Statistics
 from assent.testing import Environment, call, calls, says
 from tests.support.operator import operating
 from tests.support.visibility import soon

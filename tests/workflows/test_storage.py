@@ -14,18 +14,19 @@ from pathlib import Path
 import httpx
 import pytest
 
-from activities import bounds
-from assent import Agent, ConfigurationError, HistoryError, RunHandle, ToolContext, storage, tool
-from assent.client import AgentClient
-from assent.connection import connect
-from assent.digest import text_digest
-from assent.embedded import free_port
-from assent.payload_codec import VARIABLE as CODEC
-from assent.protocol import ToolOutcome
-from assent.settings import Settings
-from assent.storage import THRESHOLD_VARIABLE, VARIABLE, stored_text
+from activities import payload_limits
+from assent import Agent, ConfigurationError, HistoryError, RunHandle, ToolContext, tool
+from assent.audit.verifier import Verifier
+from assent.client.client import AgentClient
+from assent.runtime import storage
+from assent.runtime.connection import connect
+from assent.runtime.embedded_server import free_port
+from assent.runtime.payload_codec import VARIABLE as CODEC
+from assent.runtime.settings import Settings
+from assent.runtime.storage import THRESHOLD_VARIABLE, VARIABLE, stored_text
 from assent.testing import Conversation, Environment, Reply, Step, call, calls, says
-from assent.verification import Verifier
+from assent.wire.digest import text_digest
+from assent.wire.protocol import ToolOutcome
 from tests.support import codec, tools
 from tests.support.operator import Operator
 from tests.workflows.test_wire import temporal
@@ -104,7 +105,7 @@ def root(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setenv(VARIABLE, f"directory:{root}")
     monkeypatch.setenv(THRESHOLD_VARIABLE, str(50 * KIB))
     monkeypatch.setattr(storage, "PAUSE", 0.05)
-    monkeypatch.setattr(bounds, "STORING", 1.0)
+    monkeypatch.setattr(payload_limits, "STORING", 1.0)
     return root
 
 
@@ -282,7 +283,7 @@ async def test_a_tool_that_has_acted_does_not_run_again_because_the_storage_is_d
 async def test_an_answer_waits_for_a_storage_that_is_down_and_is_paid_for_once(
     assent_environment: Environment, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bounds, "STORING", 20.0)
+    monkeypatch.setattr(payload_limits, "STORING", 20.0)
     put_in_the_way(root)
     asked: list[int] = []
     loop = asyncio.get_running_loop()
@@ -331,7 +332,7 @@ async def test_s3_keeps_payloads_by_the_driver_of_the_sdk(
 
 
 async def test_settings_that_name_a_storage_serve_no_client_without_one(assent_environment: Environment) -> None:
-    from assent.runtime import serving  # noqa: PLC0415 - what a worker needs
+    from assent.runtime.worker import serving  # noqa: PLC0415 - what a worker needs
 
     agent = Agent(name="plain", model=assent_environment.responses(), tools=tools.ALL)
     with pytest.raises(ConfigurationError, match="the settings name an external storage, and the client has none"):

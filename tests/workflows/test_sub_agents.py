@@ -21,11 +21,11 @@ from assent import (
     RunRequest,
     approval,
 )
-from assent.decisions import fold
-from assent.delegation import MAX_DEPTH
-from assent.protocol import ParentRun
-from assent.starting import exists
+from assent.client.signals import fold
+from assent.client.start import exists
+from assent.core.sub_agents import MAX_DEPTH
 from assent.testing import Environment, Step, call, calls, says
+from assent.wire.protocol import ParentRun
 from tests.support import tools
 from tests.support.visibility import soon
 from tests.workflows.test_continue_as_new import live, replay

@@ -12,7 +12,7 @@ from temporalio.api.enums.v1 import EventType
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from assent import Agent, PermissionPolicy, Remember, Rule, RunFailedError, RunHandle, ToolContext, tool
-from assent.payload_codec import VARIABLE
+from assent.runtime.payload_codec import VARIABLE
 from assent.testing import Environment, Step, call, calls, says
 from tests.support import codec, tools
 from tests.support.visibility import soon

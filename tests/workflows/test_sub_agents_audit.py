@@ -17,9 +17,9 @@ import pytest
 from temporalio.api.enums.v1 import EventType
 
 from assent import Agent, AgentClient, PermissionPolicy, RunHandle
-from assent.audit_tree import Audited, audits
-from assent.bundling import check, export
-from assent.payload_codec import VARIABLE
+from assent.audit.audit_tree import Audited, audits
+from assent.audit.bundles import check, export
+from assent.runtime.payload_codec import VARIABLE
 from assent.testing import Approved, Environment, Rejected, Step, call, calls, drive, fails, says
 from tests.support import codec, tools
 from tests.support.operator import Operator

@@ -8,11 +8,12 @@ import uuid
 
 import pytest
 
-from assent import Agent, Remember, RequirementNotFoundError, RunHandle, RunNotFoundError, RunState, inbox
-from assent.filters import Wanted
-from assent.progress import progress_of
-from assent.protocol import MEMO_PENDING, MEMO_REQUEST
+from assent import Agent, Remember, RequirementNotFoundError, RunHandle, RunNotFoundError, RunState
+from assent.client import inbox
+from assent.client.filters import Wanted
+from assent.client.progress import progress_of
 from assent.testing import Approved, Conversation, Environment, Reply, Step, call, calls, drive, says
+from assent.wire.protocol import MEMO_PENDING, MEMO_REQUEST
 from tests.support import tools, waiting_rows
 from tests.support.operator import Operator
 from tests.support.receiver import NAME, SECRET, receiving

@@ -7,9 +7,9 @@ import json
 import uuid
 
 from assent import Agent, Remember
+from assent.audit.verifier import Verifier
+from assent.client.watch_tree import TreeWatcher
 from assent.testing import Approved, Environment, call, calls, drive, says
-from assent.verification import Verifier
-from assent.watching_tree import TreeWatcher
 from tests.support import tools
 from tests.support.operator import Operator
 from tests.workflows.test_sub_agents_audit import POLICY, team, whole

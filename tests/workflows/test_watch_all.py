@@ -12,10 +12,11 @@ from datetime import timedelta
 
 import pytest
 
-from assent import Agent, AgentClient, PermissionPolicy, tool, watching_all
+from assent import Agent, AgentClient, PermissionPolicy, tool
+from assent.client import watch_all
+from assent.client.watch_all import Options, Told
 from assent.testing import Environment, call, calls, says
-from assent.watching import RunEvent
-from assent.watching_all import Options, Told
+from assent.views.run_events import RunEvent
 from tests.support import tools
 from tests.support.operator import operating
 from tests.workflows.test_wire import temporal
@@ -205,8 +206,8 @@ async def test_a_run_that_no_search_attribute_tells_of_is_told_as_any_other(asse
 async def test_a_run_that_is_handed_over_to_the_agent_is_told_from_there_on(
     assent_environment: Environment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watching_all, "LOOK_BACK", timedelta(0))  # The run began long before.
-    monkeypatch.setattr(watching_all, "EVERY", 2)
+    monkeypatch.setattr(watch_all, "LOOK_BACK", timedelta(0))  # The run began long before.
+    monkeypatch.setattr(watch_all, "EVERY", 2)
     first, second = named(), named()
     model = assent_environment.responses(calls(call("pay", to="bob")), calls(call(f"transfer_to_{second}")))
     front = Agent(name=first, model=model, tools=[pay], handoffs=[second], policy=PermissionPolicy(default="allow"))

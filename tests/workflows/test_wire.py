@@ -16,9 +16,9 @@ from temporalio.client import WorkflowUpdateFailedError
 from temporalio.common import RawValue
 
 from assent import Agent, RunHandle, RunState
-from assent.client import AgentClient
-from assent.embedded import temporal_binary
-from assent.records import PendingRun
+from assent.audit.approval import PendingRun
+from assent.client.client import AgentClient
+from assent.runtime.embedded_server import temporal_binary
 from assent.testing import Approved, Environment, call, calls, drive, says
 from tests.support import tools
 from tests.support.visibility import soon

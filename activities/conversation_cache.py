@@ -1,0 +1,99 @@
+"""Conversations that this process has seen, so that a model call carries only what is new.
+
+A conversation is named by its digest, so an entry can be stale but never wrong. On a miss it is rebuilt from the run's
+own history, by the fold that the audit uses, up to the event that scheduled the call at hand. (Measured from inside an
+activity at 100, 1,000 and 5,000 events: 9, 16 and 71 ms; no workflow worker is needed.)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cachetools import LRUCache
+from temporalio import activity
+
+from assent.history.fold import fold, scheduled
+from assent.history.pages import pages
+from assent.wire.conversation import Conversation
+from assent.wire.digest import canonical
+from assent.wire.errors import HistoryError
+from assent.wire.protocol import Item, ModelCallInput, Prefix
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    conversation: Conversation
+    size: int
+
+
+class Prefixes:
+    """A cache of conversations, bounded in bytes, the least recently used going first."""
+
+    def __init__(self, limit: int) -> None:
+        """*limit* is in bytes; 0 keeps nothing."""
+        self._entries: LRUCache[tuple[str, str], _Entry] = LRUCache(max(limit, 1), getsizeof=lambda entry: entry.size)
+        self._enabled = limit > 0
+        self.hits = 0
+        self.misses = 0
+
+    async def conversation(self, call: ModelCallInput) -> Conversation:
+        """The whole conversation of a model call, what it carries included.
+
+        Raises:
+            HistoryError: what the run's history tells is not what the call names.
+        """
+        if call.prefix is None:
+            return Conversation().append(call.delta)
+        return await self.named(call.prefix, call.delta)
+
+    async def named(self, prefix: Prefix, delta: list[Item]) -> Conversation:
+        """The conversation of this name, with *delta* behind it.
+
+        Raises:
+            HistoryError: as `conversation`.
+        """
+        entry = self._entries.get(_key(prefix.digest))
+        if entry is not None:
+            self.hits += 1
+            return entry.conversation.append(delta)
+        self.misses += 1
+        return _checked(await _rebuilt(), prefix, delta)
+
+    def keep(self, conversation: Conversation, replaces: Prefix | None) -> None:
+        """Keep a conversation for the run's next model call, in place of the shorter one it grew from."""
+        if not self._enabled:
+            return
+        shorter = self._entries.pop(_key(replaces.digest), None) if replaces else None
+        known, size = (len(shorter.conversation), shorter.size) if shorter else (0, 0)
+        size += sum(len(canonical(item)) for item in conversation.items[known:])
+        if size <= self._entries.maxsize:
+            self._entries[_key(conversation.digest)] = _Entry(conversation, size)
+
+    def replace(self, conversation: Conversation, longer: Prefix) -> None:
+        """Keep a conversation in place of the longer one that it makes do without."""
+        self._entries.pop(_key(longer.digest), None)
+        self.keep(conversation, None)
+
+
+def _key(digest: str) -> tuple[str, str]:
+    # By run as well, so that two runs whose conversations are equal do not take each other's entry away.
+    return activity.info().workflow_id or "", digest
+
+
+async def _rebuilt() -> Conversation:
+    info = activity.info()
+    workflow_id, execution_id = info.workflow_id or "", info.workflow_run_id or ""
+    events = [event async for page in pages(activity.client(), workflow_id, execution_id) for event in page.events]
+    run = fold(events, workflow_id=workflow_id, run_id=execution_id, until=scheduled(info.activity_id))
+    return run.conversation
+
+
+def _checked(rebuilt: Conversation, prefix: Prefix, delta: list[Item]) -> Conversation:
+    digest = Conversation().append(rebuilt.items[: prefix.length]).digest
+    if digest != prefix.digest:
+        message = f"the history tells another conversation than the call names: {digest[:12]}, not {prefix.digest[:12]}"
+        raise HistoryError(message)
+    if list(rebuilt.items[prefix.length :]) != delta:
+        message = "the history tells other tool outputs or messages than the call carries"
+        raise HistoryError(message)
+    return rebuilt

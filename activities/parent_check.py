@@ -1,0 +1,72 @@
+"""Whether a run still works for the one that began it, and that one for whoever began it.
+
+When a run ends, the server asks those below it to cancel; when it is put back by a workflow reset, it does not. A run
+whose parent was put back to before it began works for nobody, nor does what runs below it (measured on server 1.32).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from temporalio import activity
+from temporalio.client import WorkflowExecutionDescription, WorkflowExecutionStatus
+from temporalio.service import RPCError, RPCStatusCode
+
+from assent.history.child_workflows import INITIATED, child_id_of
+from assent.history.pages import pages
+from assent.wire import protocol
+from assent.wire.protocol import Execution
+from assent.wire.visibility import read_request_memo
+
+PUT_BACK: Final = "the run that asked for this was put back to before it did, so that this one is cancelled"
+ENDED: Final = "the run that asked for this has ended, so that this one is cancelled"
+
+
+async def orphaned(parent: Execution | None) -> str | None:
+    """Why the run under way, begun by *parent*, works for nobody any more, if it does not; in its activity."""
+    below = activity.info().workflow_id
+    while parent is not None and below is not None:
+        try:
+            began = await _began(parent, below)
+        except RPCError as error:
+            if error.status != RPCStatusCode.NOT_FOUND:
+                raise
+            return ENDED  # The server deletes nothing else.
+        if isinstance(began, str):
+            return began
+        below, parent = parent.run_id, await _parent_of(began)
+    return None
+
+
+async def _began(parent: Execution, below: str) -> WorkflowExecutionDescription | str:
+    """The run *parent*, if it goes on and began the one *below*, as its history has it by now; else why not."""
+    client = activity.client()
+    began = await client.get_workflow_handle(parent.run_id, run_id=parent.execution_id).describe()
+    if began.status == WorkflowExecutionStatus.RUNNING:
+        return began
+    now = await client.get_workflow_handle(parent.run_id).describe()
+    if now.status != WorkflowExecutionStatus.RUNNING:
+        return ENDED
+    return now if await _was_begun(parent.run_id, now.run_id or "", below) else PUT_BACK
+
+
+async def _parent_of(run: WorkflowExecutionDescription) -> Execution | None:
+    """The run that *run* works for, if one; a workflow of somebody's own that began it may end as it likes."""
+    memo: object = await run.memo_value(protocol.MEMO_REQUEST, None)
+    told = read_request_memo(memo, run.parent_id)
+    if not told.parents or run.parent_id is None or run.parent_run_id is None:
+        return None
+    return Execution(run_id=run.parent_id, execution_id=run.parent_run_id)
+
+
+async def _was_begun(parent: str, execution_id: str, workflow_id: str) -> bool:
+    """Whether the history of a run, since it was put back, has that it began this one."""
+    async for page in pages(activity.client(), parent, execution_id):
+        if any(event.event_type == INITIATED and child_id_of(event) == workflow_id for event in page.events):
+            return True
+    return False
+
+
+async def cancel_own_run() -> None:
+    """Ask for the run under way to be cancelled; in its activity."""
+    await activity.client().get_workflow_handle(activity.info().workflow_id or "").cancel()

@@ -1,0 +1,225 @@
+"""What a failed model call means: may it be made again, and when. One pure function, `posture`.
+
+The order in which the headers are read (`retry-after-ms`, `retry-after`, `x-should-retry`) and the retried statuses are
+those of Temporal's OpenAI plugin and of the `openai` package itself. Two things differ: a long-lived run has to survive
+an expired key or a model that is not rolled out yet, so 401, 403 and 404 are retried, slowly and visibly; and the
+client's own retries are off, because Temporal's are durable.
+
+Pure; safe in workflow code.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Final, cast
+
+from temporalio.exceptions import ApplicationError
+
+from assent.wire.errors import AssentError
+
+if TYPE_CHECKING:
+    from openai import APIConnectionError, APIError, APIStatusError
+
+MESSAGE_LIMIT: Final = 2000
+LONGEST_DELAY: Final = timedelta(minutes=10)
+SLOW: Final = timedelta(seconds=60)
+
+_SLOW_KINDS: Final = {401: "AuthenticationFailed", 403: "PermissionDenied", 404: "ModelNotFound"}
+_QUOTA_CODES: Final = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
+_FINAL_KINDS: Final = frozenset({"invalid_request_error", "invalid_prompt"})
+_CONTEXT: Final = re.compile(r"context[_ ](length|window)|maximum context|prompt is too long", re.IGNORECASE)
+_KEY: Final = re.compile(r"\b(sk-|Bearer\s+)[^\s'\",}]{6,}", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Posture:
+    """What a failure means. *delay* None leaves the time of the next attempt to Temporal's backoff.
+
+    *kind* is the failure's type name in history, *message* is bounded to `MESSAGE_LIMIT` and never holds a key.
+
+    Pure; safe in workflow code.
+    """
+
+    kind: str
+    message: str
+    retry: bool
+    delay: timedelta | None = None
+
+
+class CallError(AssentError):
+    """A model call that failed on our side of the wire, or with an answer that is none. It knows its *posture*."""
+
+    def __init__(self, posture: Posture) -> None:
+        """Keep the *posture*; its message is the error's."""
+        super().__init__(posture.message)
+        self.posture = posture
+
+
+def unreadable(message: str) -> CallError:
+    """The error for an answer that cannot be read: not JSON, cut off, or without what an answer must have.
+
+    Pure; safe in workflow code.
+    """
+    return CallError(Posture("UnreadableAnswer", message[:MESSAGE_LIMIT], retry=True))
+
+
+def posture(error: Exception) -> Posture:
+    """What *error*, anything that `Providers.ask` raises, means.
+
+    Pure; safe in workflow code.
+    """
+    if isinstance(error, CallError):
+        return error.posture
+    # Here and not above: it costs half a second, and whoever has one of its errors has imported it already.
+    from openai import APIConnectionError, APIError, APIStatusError, APITimeoutError
+
+    if isinstance(error, TimeoutError | APITimeoutError):
+        return Posture("ProviderTimeout", "The provider did not answer in time.", retry=True)
+    if isinstance(error, APIStatusError):
+        return _of_status(error)
+    if isinstance(error, APIConnectionError):
+        return Posture("ProviderUnavailable", _connection_message(error), retry=True)
+    if isinstance(error, APIError):
+        return in_stream(error.code, error.type, _bounded(error.message, secret=_key_of(error)))
+    # A bug of ours, or of the package: the run waits for a fixed worker rather than being lost.
+    return Posture("ModelCallFailed", _bounded(f"{type(error).__name__}: {error}"), retry=True)
+
+
+def in_stream(code: object, kind: object, message: str) -> Posture:
+    """What an error means that came in a stream, where the status had said that all is well.
+
+    *code* and *kind* are those of OpenAI's error object; some compatible servers put an HTTP status into *code*.
+    What is not known to be final is retried.
+
+    Pure; safe in workflow code.
+    """
+    said = {str(code), str(kind)}
+    message = _bounded(message or f"The provider broke its answer off: {code or kind}")
+    status = int(str(code)) if re.fullmatch(r"[45]\d\d", str(code)) else None
+    if said & _QUOTA_CODES:
+        return Posture("QuotaExceeded", message, retry=True, delay=SLOW)
+    if _CONTEXT.search(f"{code} {message}") and (status is None or status < 500):
+        return Posture("ContextTooLong", message, retry=False)
+    if status is not None:
+        slow = _SLOW_KINDS.get(status)
+        return Posture(slow or _kind(status), message, retry=bool(slow) or _should_retry(status, {}), delay=_slow(slow))
+    if said & _FINAL_KINDS:
+        return Posture("ProviderRejected", message, retry=False)
+    return Posture("RateLimited" if "rate_limit" in " ".join(said) else "ProviderUnavailable", message, retry=True)
+
+
+def _slow(kind: str | None) -> timedelta | None:
+    return SLOW if kind else None
+
+
+def as_application_error(error: Exception) -> ApplicationError:
+    """*error* as Temporal wants it: with a type, whether to retry, and when.
+
+    Raise it `from None`: the message has all there is to say, and a chained error would be written to history too.
+
+    Pure; safe in workflow code.
+    """
+    found = posture(error)
+    return ApplicationError(
+        found.message,
+        type=found.kind,
+        non_retryable=not found.retry,
+        next_retry_delay=found.delay if found.retry else None,
+    )
+
+
+def _of_status(error: APIStatusError) -> Posture:
+    status, headers, message = error.status_code, error.response.headers, _status_message(error)
+    delay = retry_delay(headers)
+    if slow := _slow_kind(error):
+        return Posture(slow, message, retry=True, delay=delay or SLOW)
+    if status == 413 or (status == 400 and _CONTEXT.search(f"{error.code} {message}")):
+        return Posture("ContextTooLong", message, retry=False)
+    retry = _should_retry(status, headers)
+    return Posture(_kind(status), message, retry=retry, delay=delay if retry else None)
+
+
+def _slow_kind(error: APIStatusError) -> str | None:
+    """The kind of a failure that ends when somebody renews a key, pays a bill or rolls out a model."""
+    if error.status_code == 429 and (error.code in _QUOTA_CODES or error.type in _QUOTA_CODES):
+        return "QuotaExceeded"
+    return _SLOW_KINDS.get(error.status_code)
+
+
+def _kind(status: int) -> str:
+    if status == 429:
+        return "RateLimited"
+    if status == 408:
+        return "ProviderTimeout"
+    return "ProviderUnavailable" if status == 409 or status >= 500 else "ProviderRejected"
+
+
+def _should_retry(status: int, headers: Mapping[str, str]) -> bool:
+    said = headers.get("x-should-retry", "").strip().lower()
+    if said in {"true", "false"}:
+        return said == "true"
+    return status in {408, 409, 429} or status >= 500
+
+
+def retry_delay(headers: Mapping[str, str]) -> timedelta | None:
+    """How long the provider asks to wait; None when it does not say, or says something that is no time to come.
+
+    *headers* are looked up in lower case. An HTTP date is measured from the response's own `date`, so that a clock of
+    ours that is wrong makes no difference.
+
+    Pure; safe in workflow code.
+    """
+    if (milliseconds := _number(headers.get("retry-after-ms"))) is not None:
+        return _bounded_delay(milliseconds / 1000)
+    after = headers.get("retry-after")
+    if (seconds := _number(after)) is not None:
+        return _bounded_delay(seconds)
+    until, sent = _date(after), _date(headers.get("date"))
+    return _bounded_delay((until - sent).total_seconds()) if until and sent else None
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        number = float(text or "")
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _date(text: str | None) -> datetime | None:
+    try:
+        at = parsedate_to_datetime(text or "")
+    except ValueError:
+        return None
+    # A date with the zone `-0000` comes back without one; RFC 9110 has it that HTTP dates are UTC.
+    return at if at.tzinfo else at.replace(tzinfo=UTC)
+
+
+def _bounded_delay(seconds: float) -> timedelta | None:
+    return timedelta(seconds=min(seconds, LONGEST_DELAY.total_seconds())) if seconds > 0 else None
+
+
+def _status_message(error: APIStatusError) -> str:
+    body: object = error.body
+    said = str(cast("dict[str, object]", body).get("message") or "") if isinstance(body, dict) else ""
+    return _bounded(said or error.message, secret=_key_of(error))
+
+
+def _key_of(error: APIError) -> str:
+    return error.request.headers.get("authorization", "").removeprefix("Bearer ")
+
+
+def _connection_message(error: APIConnectionError) -> str:
+    return _bounded(f"No answer from {error.request.url.host}: {error.__cause__ or error.message}")
+
+
+def _bounded(message: str, *, secret: str = "") -> str:
+    # Some compatible servers repeat the whole key in a 401; histories are kept for years.
+    if len(secret) >= 6:
+        message = message.replace(secret, "[key]")
+    return _KEY.sub("[key]", message)[:MESSAGE_LIMIT]

@@ -1,0 +1,107 @@
+"""Reading an answer as a stream: server-sent events by the `openai` package, straight from its low-level `post`.
+
+What a stream says is put together to the JSON that the same call answers without one, and read from there on as that
+is. So there is one reading of answers, and half an answer is never taken for one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final, Literal, Protocol
+
+from .errors import unreadable
+from .exchange import JsonObject
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI, AsyncStream
+
+Refusable = Literal["encrypted", "stream", "usage"]
+"""What some providers refuse to be asked for: encrypted reasoning, a stream, the tokens used in a stream."""
+
+_NO_STREAM: Final = ("json", "html")
+"""What is in the content type of a body that is no stream."""
+_REST: Final = 1.0
+"""Seconds for what comes behind the answer. It is read so that the connection can be used again."""
+
+
+class Assembler(Protocol):
+    """Puts the events of one stream together."""
+
+    def read(self, event: object) -> bool:
+        """Take in *event*; True when the answer is whole.
+
+        Raises:
+            CallError: the event says that there will be no answer.
+        """
+        ...
+
+    def whole(self) -> object | None:
+        """The answer as the call without a stream gives it; None when it is not whole."""
+        ...
+
+
+async def ask_streamed(client: AsyncOpenAI, path: str, body: JsonObject, assembler: Assembler) -> object:
+    """Post *body*, and give the whole answer. A server that answers without a stream all the same is fine.
+
+    Raises:
+        openai.APIError: the provider refused, was not reached, or broke off.
+        CallError: what it sent is no answer, or only a part of one.
+        json.JSONDecodeError: it is not even JSON.
+
+    I/O; not in workflow code.
+    """
+    from openai import AsyncStream
+
+    asked: JsonObject = {**body, "stream": True}
+    stream = await client.post(path, body=asked, cast_to=object, stream=True, stream_cls=AsyncStream[object])
+    async with stream:
+        content_type = stream.response.headers.get("content-type", "")
+        if any(each in content_type for each in _NO_STREAM):
+            return await _body_of(stream)
+        async for event in stream:
+            if assembler.read(event):
+                await _finish(stream)
+                break
+    answer = assembler.whole()
+    if answer is None:
+        raise unreadable("The provider's stream ended before its answer was whole.")
+    return answer
+
+
+def refuses_stream(error: Exception) -> Refusable | None:
+    """What of a stream *error* says that the provider does not give; None when it is about something else.
+
+    OpenAI gives streams of some models to verified organisations alone; some servers do not know `stream_options`.
+
+    Pure; safe in workflow code.
+    """
+    from openai import APIStatusError
+
+    if not isinstance(error, APIStatusError) or error.status_code not in {400, 422}:
+        return None
+    about = error.param or str(error)
+    if "stream_options" in about or "include_usage" in about:
+        return "usage"
+    return "stream" if "stream" in about else None
+
+
+async def _body_of(stream: AsyncStream[object]) -> object:
+    from openai import APIConnectionError
+
+    try:
+        text = await stream.response.aread()
+    except Exception as error:  # The package wraps the errors of its HTTP client everywhere but here
+        raise APIConnectionError(request=stream.response.request) from error
+    return json.loads(text)
+
+
+async def _finish(stream: AsyncStream[object]) -> None:
+    from openai import APIError
+
+    # The answer is there and paid for: whatever goes wrong behind it is of no account.
+    with suppress(APIError, TimeoutError, ValueError):
+        async with asyncio.timeout(_REST):
+            async for _ in stream:
+                pass

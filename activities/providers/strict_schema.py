@@ -1,0 +1,75 @@
+"""A JSON schema in the strict form that the provider can enforce while the model writes.
+
+Strict means: every object is closed and all of its properties are required. That is how the `openai` package treats a
+pydantic model too (`openai.lib._pydantic`). What strictness cannot express is sent as it is, with `strict: false`; the
+answer is validated by the agent's own type either way.
+
+Pure; safe in workflow code.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from pydantic import JsonValue
+
+from .exchange import JsonObject
+
+_PLAIN: Final = frozenset(
+    {
+        "type", "title", "description", "enum", "const", "pattern", "multipleOf", "minimum", "maximum",
+        "exclusiveMinimum", "exclusiveMaximum", "minItems", "maxItems", "$ref",
+    }
+)  # fmt: skip
+_FORMATS: Final = frozenset({"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid"})
+_NAMED_SCHEMAS: Final = frozenset({"properties", "$defs", "definitions"})
+
+
+class _NotStrictError(ValueError):
+    """The schema says something that strict mode does not know."""
+
+
+def strictest(schema: JsonObject) -> tuple[JsonObject, bool]:
+    """*schema* in strict form and True, or *schema* as it is and False.
+
+    Pure; safe in workflow code.
+    """
+    if schema.get("type") != "object":
+        return schema, False
+    try:
+        return _strict(schema), True
+    except _NotStrictError:
+        return schema, False
+
+
+def _strict(schema: JsonValue) -> JsonObject:
+    if not isinstance(schema, dict):
+        raise _NotStrictError
+    result = {key: _keyword(key, value) for key, value in schema.items() if key != "default"}
+    if schema.get("type") == "object":
+        return _closed(result)
+    if "$ref" in result and len(result) > 1:
+        # A reference may have no siblings; a union of one may.
+        return {"anyOf": [{"$ref": result.pop("$ref")}], **result}
+    return result
+
+
+def _keyword(key: str, value: JsonValue) -> JsonValue:
+    if key in _PLAIN or (key == "additionalProperties" and value is False) or (key == "required"):
+        return value
+    if key in _NAMED_SCHEMAS and isinstance(value, dict):
+        return {name: _strict(inner) for name, inner in value.items()}
+    if key == "anyOf" and isinstance(value, list):
+        return [_strict(inner) for inner in value]
+    if key == "items":
+        return _strict(value)
+    if key == "format" and value in _FORMATS:
+        return value
+    raise _NotStrictError
+
+
+def _closed(schema: JsonObject) -> JsonObject:
+    properties = schema.get("properties")
+    if not isinstance(properties, dict):
+        raise _NotStrictError  # an object of free form
+    return {**schema, "required": list(properties), "additionalProperties": False}

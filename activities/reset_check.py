@@ -1,0 +1,103 @@
+"""Whether a workflow reset came between a requirement and the call that it let run.
+
+A reset makes a new execution of the run, in which the server may apply the old decisions again, and start again what
+was under way. The workflow cannot tell: its code sees a signal the same, however it came. The history can.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from cachetools import LRUCache
+from temporalio import activity
+from temporalio.api.enums.v1 import EventType, WorkflowTaskFailedCause
+from temporalio.api.history.v1 import HistoryEvent
+from temporalio.service import RPCError, RPCStatusCode
+
+from assent.history.pages import pages
+from assent.wire import protocol
+from assent.wire.protocol import Authorization
+
+_known: Final[LRUCache[str, tuple[str, bool]]] = LRUCache(10_000)
+"""By execution, what its first event tells."""
+_RESET: Final = WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_RESET_WORKFLOW
+
+
+async def opened_before_a_reset(authorization: Authorization) -> bool:
+    """Whether what *authorization* approves began to wait before the newest reset of the run; in its activity.
+
+    What an edit put in the place of another began to wait when that did: a reset may have applied the edit again. What
+    never waited in the open, because a grant was enough, counts as from before. A run that was never reset pays nothing
+    for the question; one that went on in new executions, the first event of each, once.
+    """
+    info = activity.info()
+    if authorization.execution_id in {None, info.workflow_run_id} or info.workflow_id is None:
+        return False
+    executions = await _executions(info.workflow_id, info.workflow_run_id or "")
+    if not any(was_reset for _, was_reset in executions):
+        return False
+    ids = [each for each in (authorization.requirement_id, authorization.follows) if each is not None]
+    # Each execution may list it again, so that only the oldest one that does says when it began to wait.
+    before: bool | None = None
+    reset_since = False
+    for execution, _ in executions:
+        reset, opened = await _places(info.workflow_id, execution, ids)
+        if opened:
+            before = reset_since or opened < reset
+        reset_since = reset_since or reset > 0
+    return reset_since if before is None else before
+
+
+async def _executions(workflow_id: str, execution: str) -> list[tuple[str, bool]]:
+    """The executions in which the run has gone on, this one first; whether each is one that a reset made."""
+    found: list[tuple[str, bool]] = []
+    while execution:
+        try:
+            before, was_reset = await _beginning(workflow_id, execution)
+        except RPCError as error:
+            if found and error.status == RPCStatusCode.NOT_FOUND:
+                break  # The server has deleted what is older than its retention.
+            raise
+        found.append((execution, was_reset))
+        execution = before
+    return found
+
+
+async def _beginning(workflow_id: str, execution: str) -> tuple[str, bool]:
+    """The execution that another goes on from, empty for none, and whether a reset made that one. It never changes."""
+    known = _known.get(execution)
+    if known is None:
+        handle = activity.client().get_workflow_handle(workflow_id, run_id=execution)
+        first = await anext(handle.fetch_history_events(page_size=1))
+        begun = first.workflow_execution_started_event_attributes
+        known = begun.continued_execution_run_id, begun.original_execution_run_id != execution
+        _known[execution] = known
+    return known
+
+
+async def _places(workflow_id: str, execution: str, ids: Sequence[str]) -> tuple[int, int]:
+    """The events of an execution in which it was reset, and in which one of *ids* was first listed; 0 where in none."""
+    reset, opened = 0, 0
+    async for page in pages(activity.client(), workflow_id, execution):
+        for event in page.events:
+            if _is_reset(event):
+                reset = event.event_id
+            if not opened and _opens(event, ids):
+                opened = event.event_id
+    return reset, opened
+
+
+def _is_reset(event: HistoryEvent) -> bool:
+    return (
+        event.event_type == EventType.EVENT_TYPE_WORKFLOW_TASK_FAILED
+        and event.workflow_task_failed_event_attributes.cause == _RESET
+    )
+
+
+def _opens(event: HistoryEvent, ids: Sequence[str]) -> bool:
+    if event.event_type != EventType.EVENT_TYPE_WORKFLOW_PROPERTIES_MODIFIED:
+        return False
+    fields = event.workflow_properties_modified_event_attributes.upserted_memo.fields
+    listed = fields[protocol.MEMO_PENDING].data if protocol.MEMO_PENDING in fields else b""
+    return any(each.encode() in listed for each in ids)

@@ -1,0 +1,247 @@
+"""An agent: what a platform team writes, and what a worker serves.
+
+Pure; safe in workflow code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Final
+
+from pydantic import JsonValue, PydanticUserError, TypeAdapter
+
+from assent.agents.agent_tools import agent_tool, handoff_tool
+from assent.agents.gates import Gatekeeper, Groups
+from assent.agents.models import Model
+from assent.agents.tool import Confirmation, Target, Tool, takes
+from assent.agents.tool_decorator import tool_from
+from assent.core.compaction import LEAST
+from assent.core.state_machine import MAX_TURNS
+from assent.core.sub_agents import AGENT, QUEUE
+from assent.wire.budget import Budget
+from assent.wire.digest import canonical, sha256_hex
+from assent.wire.errors import ConfigurationError
+from assent.wire.policy import PermissionPolicy, policy_version
+from assent.wire.text import bounded
+
+_VERSION: Final = "assent.agent.v1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agent:
+    """A named agent: its model, instructions, tools, policy and limits.
+
+    *tools* are what `@tool` made, or plain functions. *policy* decides which calls are allowed, asked for or denied;
+    without one, the tools' own flags do. *output_type* is a type that the final answer must fit (a pydantic model, a
+    dataclass, anything pydantic reads); the model is asked again where it does not. *max_turns* bounds the model calls
+    of one run, *max_tool_calls* its tool calls: what is beyond is answered to the model as denied. *groups* says who
+    is in the groups that `@approval(approvers=…)` names: a mapping, or a function of the name. *budget* is what a run
+    may use. *handoffs* are agents that may take the conversation over: agents, which its worker then serves too, or
+    names of agents that it serves. *description* says what it is for, to the models of other agents.
+    *model_task_queue* is where its model is asked, wherever its runs are: a rate limit of that task queue bounds the
+    model calls of all agents that name it, and nothing else. A worker must serve the agent there, too.
+
+    Raises:
+        ConfigurationError: the name is empty or holds other characters than letters, digits, `_`, `.`, `-`; two tools
+            share a name; a tool is not one; the output type has no JSON schema; *max_turns* is below 1, or
+            *max_tool_calls* below 0; *groups* is neither a mapping nor a function; *budget* bounds nothing;
+            *model_task_queue* is no task queue's name.
+
+    Pure; safe in workflow code.
+    """
+
+    name: str
+    model: Model
+    instructions: str | None = None
+    tools: Sequence[Callable[..., object]] = ()
+    policy: PermissionPolicy | None = None
+    output_type: type[object] | None = None
+    max_turns: int = MAX_TURNS
+    max_tool_calls: int | None = None
+    groups: Groups | None = None
+    budget: Budget | None = None
+    max_context_tokens: int | None = None
+    handoffs: Sequence[Agent | str] = ()
+    description: str | None = None
+    model_task_queue: str | None = None
+    _tools: dict[str, Tool] = field(init=False, repr=False, compare=False, default_factory=dict[str, Tool])
+
+    def __post_init__(self) -> None:
+        """Check what can be checked before a worker serves it."""
+        if not AGENT.fullmatch(self.name):
+            message = f"agent {self.name!r}: take letters, digits, '_', '.' and '-', a letter or digit first"
+            raise ConfigurationError(message)
+        if self.max_turns < 1:
+            message = f"agent {self.name!r}: max_turns is {self.max_turns}; it must be at least 1"
+            raise ConfigurationError(message)
+        if self.max_tool_calls is not None and self.max_tool_calls < 0:
+            message = f"agent {self.name!r}: max_tool_calls is {self.max_tool_calls}; it must be 0 or more"
+            raise ConfigurationError(message)
+        if self.groups is not None and not isinstance(self.groups, Mapping) and takes(self.groups) not in {1, 2}:
+            message = f"agent {self.name!r}: groups is {self.groups!r}; give a mapping, or a function of a group's name"
+            raise ConfigurationError(message)
+        if self.budget is not None:
+            self.budget.check()
+        if self.max_context_tokens is not None and self.max_context_tokens < LEAST:
+            message = (
+                f"agent {self.name!r}: max_context_tokens is {self.max_context_tokens}; it must be at least {LEAST}"
+            )
+            raise ConfigurationError(message)
+        if self.model_task_queue is not None and not QUEUE.fullmatch(self.model_task_queue):
+            message = (
+                f"agent {self.name!r}: model_task_queue is {self.model_task_queue!r}; "
+                "take up to 200 characters that can be seen, '/_sys/' not first"
+            )
+            raise ConfigurationError(message)
+        for each in self.tools:
+            self._refuse_agent(each)
+            self._add(tool_from(each))
+        for to in self.handoffs:
+            self._add(self._handoff(to))
+        _ = self.output_schema
+
+    def _refuse_agent(self, given: object) -> None:
+        if isinstance(given, Agent):
+            message = f"agent {self.name!r}: tools has the agent {given.name!r}; give its as_tool(), or handoffs=[…]"
+            raise ConfigurationError(message)
+
+    def _handoff(self, to: object) -> Tool:
+        name = to.name if isinstance(to, Agent) else to
+        if not isinstance(name, str):
+            message = f"agent {self.name!r}: handoffs has {bounded(repr(to), 100)}; give agents, or names of agents"
+            raise ConfigurationError(message)
+        if name == self.name:
+            message = f"agent {self.name!r}: handoffs has the agent itself; leave it out"
+            raise ConfigurationError(message)
+        if isinstance(to, Agent):
+            return handoff_tool(Target(agent=name, served=to, handoff=True), description=to.description)
+        return handoff_tool(Target(agent=name, handoff=True))
+
+    def _add(self, made: Tool) -> None:
+        if made.name in self._tools:
+            message = f"agent {self.name!r}: two tools are named {made.name!r}; give one another name, with name=…"
+            raise ConfigurationError(message)
+        self._tools[made.name] = made
+
+    def as_tool(
+        self,
+        *,
+        name: str | None = None,
+        description: str | None = None,
+        requires_confirmation: bool | Confirmation = False,
+        task_queue: str | None = None,
+    ) -> Tool:
+        """The agent as a tool of other agents: a call is answered by a run of this one, below the run that calls.
+
+        Args:
+            name: what the model calls it; `ask_` and the agent's name by default.
+            description: what the model is told it does; the agent's own description by default.
+            requires_confirmation: as of `@tool`: whether a person must approve that the agent is asked.
+            task_queue: where the agent is served, if not by the workers of the agents that have this tool.
+
+        Raises:
+            ConfigurationError: the name is no tool's.
+
+        Pure; safe in workflow code.
+        """
+        target = Target(agent=self.name, served=None if task_queue else self, task_queue=task_queue)
+        return agent_tool(
+            target,
+            name=name,
+            description=description or self.description,
+            requires_confirmation=requires_confirmation,
+        )
+
+    def tool(self, name: str) -> Tool | None:
+        """The tool of this name, if the agent has it."""
+        return self._tools.get(name)
+
+    @property
+    def all_tools(self) -> list[Tool]:
+        """The agent's tools, in the order given."""
+        return list(self._tools.values())
+
+    def policy_version(self, requested: PermissionPolicy | None = None) -> str:
+        """The version of the policy in force, as gates record it; *requested* is the request's own."""
+        return policy_version(self.policy, requested)
+
+    def gatekeeper(self, requested: PermissionPolicy | None = None) -> Gatekeeper:
+        """What gates the agent's calls; *requested* is the request's own policy."""
+        return Gatekeeper((self.policy, requested), self.groups)
+
+    @cached_property
+    def version(self) -> str:
+        """The version of the agent, as histories record it: 16 hex digits over what the model and the gates go by.
+
+        Name, model and settings, instructions, policy, limits and output schema; of each tool its name, description,
+        schema and what is declared about it. Not the code of tools: which that was, the worker's build says.
+        """
+        made = [self.name, self.model.model_dump(mode="json"), self.instructions, self.policy_version()]
+        budget = None if self.budget is None else self.budget.model_dump(mode="json")
+        bounds = [self.max_turns, self.max_tool_calls, self.output_schema, budget]
+        if self.max_context_tokens is not None:
+            bounds.append(self.max_context_tokens)
+        return sha256_hex(canonical([_VERSION, *made, *bounds, [_declared(each) for each in self.all_tools]]))[:16]
+
+    @cached_property
+    def gates_block(self) -> bool:
+        """Whether working out a gate calls functions of the user's, which may block."""
+        functions = any(callable(each.requires_confirmation) for each in self.all_tools)
+        return functions or (self.groups is not None and not isinstance(self.groups, Mapping))
+
+    @cached_property
+    def output_schema(self) -> dict[str, JsonValue] | None:
+        """The JSON schema of *output_type*; None without one."""
+        if self.output_type is None:
+            return None
+        try:
+            return TypeAdapter(self.output_type).json_schema()
+        except (PydanticUserError, TypeError) as error:
+            message = f"agent {self.name!r}: output_type {self.output_type!r} has no JSON schema: {error}"
+            raise ConfigurationError(message.splitlines()[0]) from None
+
+
+def with_their_agents(agents: Iterable[Agent]) -> list[Agent]:
+    """*agents*, and those that these ask or hand over to, each once: all that a worker of *agents* serves.
+
+    Raises:
+        ConfigurationError: a handoff names an agent that is not among them.
+
+    Pure; safe in workflow code.
+    """
+    found: list[Agent] = []
+    left = list(agents)
+    while left:
+        agent = left.pop(0)
+        if any(agent is each for each in found):
+            continue
+        found.append(agent)
+        targets = [each.target for each in agent.all_tools if each.target is not None]
+        left += [target.served for target in targets if isinstance(target.served, Agent)]
+    names = {each.name for each in found}
+    for agent in found:
+        for target in (each.target for each in agent.all_tools):
+            if target is not None and target.handoff and target.agent not in names:
+                message = f"agent {agent.name!r}: handoffs names {target.agent!r}; serve that agent with it"
+                raise ConfigurationError(message)
+    return found
+
+
+def _declared(each: Tool) -> list[object]:
+    """What a tool says of itself; a function that decides whether to ask is one, whatever it does."""
+    asks = each.requires_confirmation
+    flags = [each.external_execution, each.requires_user_input, each.idempotent, each.stop_after_tool_call]
+    target = [] if each.target is None else [[each.target.agent, each.target.handoff, each.target.task_queue]]
+    return [
+        each.name,
+        each.description,
+        each.parameters,
+        asks if isinstance(asks, bool) else "function",
+        *flags,
+        sorted(each.effects),
+        repr(each.terms),
+        None if each.options is None else each.options.model_dump(mode="json"),
+        *target,
+    ]

@@ -1,0 +1,190 @@
+"""`@approval`: what marks a tool's calls as approvals, and says who approves them and until when.
+
+Pure; safe in workflow code.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from functools import partial
+from typing import Final, TypeVar, cast, get_args, overload
+
+from assent.agents.schema import refuse, source_of
+from assent.agents.tool import PAUSES, ApprovalTerms, P, R, Tool
+from assent.wire.protocol import ApprovalType
+
+F = TypeVar("F", bound=Callable[..., object])
+
+MOST_APPROVALS: Final = 10
+LONGEST_TIME: Final = timedelta(days=3_650)
+MARK: Final = "__assent_approval__"
+"""The attribute of a function that keeps what `@approval` said until `@tool` makes a tool of it."""
+
+
+@overload
+def approval(target: F, /) -> F: ...
+
+
+@overload
+def approval(
+    *,
+    type: ApprovalType = "required",
+    approvals: int = 1,
+    approvers: Sequence[str] | None = None,
+    expires_after: timedelta | None = None,
+    remind_every: timedelta | None = None,
+    escalate: Sequence[tuple[timedelta, Sequence[str]]] = (),
+    self_approval: bool = False,
+) -> Callable[[F], F]: ...
+
+
+def approval(
+    target: F | None = None,
+    /,
+    *,
+    type: ApprovalType = "required",
+    approvals: int = 1,
+    approvers: Sequence[str] | None = None,
+    expires_after: timedelta | None = None,
+    remind_every: timedelta | None = None,
+    escalate: Sequence[tuple[timedelta, Sequence[str]]] = (),
+    self_approval: bool = False,
+) -> F | Callable[[F], F]:
+    """Mark a tool's calls as approvals in the sense of the records, and say who approves them; above or below `@tool`.
+
+    Args:
+        target: a tool, or a function that becomes one.
+        type: `required`: recorded from the moment a call waits, and a tool that would not pause then requires
+            confirmation. `audit`: recorded once decided, for a tool that pauses anyway.
+        approvals: how many distinct people must approve; one rejection ends it.
+        approvers: who may decide: names of people, and of groups that the agent's `groups` resolve. Anybody by
+            default.
+        expires_after: how long a call waits; then silence is a rejection, and the model is told so. For ever by
+            default.
+        remind_every: how often a notice reminds of a call that waits.
+        escalate: pairs of a time and of further people or groups: who may decide too, and are told, once a call has
+            waited so long.
+        self_approval: whether whoever asked for the run may approve in it.
+
+    Raises:
+        ConfigurationError: one of these is of the wrong kind, the target is marked already or is no function or tool,
+            or `audit` is asked of a tool that does not pause.
+
+    Pure; safe in workflow code.
+    """
+    given = Given(type, approvals, approvers, expires_after, remind_every, escalate, self_approval)
+    return partial(_approve, given) if target is None else _approve(given, target)
+
+
+@dataclass(frozen=True)
+class Given:
+    """What `@approval(...)` was given."""
+
+    type: ApprovalType
+    approvals: int
+    approvers: Sequence[str] | None
+    expires_after: timedelta | None
+    remind_every: timedelta | None
+    escalate: Sequence[tuple[timedelta, Sequence[str]]]
+    self_approval: bool
+
+    def terms(self) -> ApprovalTerms:
+        """The same as values that cannot change."""
+        return ApprovalTerms(
+            type=self.type,
+            approvals=self.approvals,
+            approvers=None if self.approvers is None else tuple(self.approvers),
+            expires_after=self.expires_after,
+            remind_every=self.remind_every,
+            escalate=tuple((after, tuple(names)) for after, names in self.escalate),
+            self_approval=self.self_approval,
+        )
+
+    def problem(self) -> str | None:
+        """What is wrong with it, and what to do; None if nothing is."""
+        return next(self._problems(), None)
+
+    def _problems(self) -> Iterator[str]:
+        if self.type not in get_args(ApprovalType):
+            yield f'@approval has no type {self.type!r}; use type="required" or type="audit"'
+        if not _is_count(self.approvals):
+            yield f"approvals is {self.approvals!r}; give a whole number from 1 to {MOST_APPROVALS}"
+        if self.approvers is not None and (problem := _names_problem(self.approvers)):
+            yield f"approvers is {self.approvers!r}; {problem}"
+        for option in ("expires_after", "remind_every"):
+            if getattr(self, option) is not None and not _is_time(getattr(self, option)):
+                problem = "give a positive timedelta, up to ten years, e.g. timedelta(hours=4)"
+                yield f"{option} is {getattr(self, option)!r}; {problem}"
+        for step in self.escalate if isinstance(self.escalate, list | tuple) else [self.escalate]:
+            if not _is_step(step):
+                yield f"escalate has {step!r}; give pairs such as (timedelta(hours=4), ['head-of-finance'])"
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MOST_APPROVALS
+
+
+def _is_step(step: object) -> bool:
+    pair = cast("tuple[object, ...]", step) if isinstance(step, tuple) else ()
+    return len(pair) == 2 and _is_time(pair[0]) and _names_problem(pair[1]) is None
+
+
+def _is_time(value: object) -> bool:
+    return isinstance(value, timedelta) and timedelta(0) < value <= LONGEST_TIME
+
+
+def _names_problem(names: object) -> str | None:
+    listed = isinstance(names, list | tuple | set | frozenset)
+    given = cast("Sequence[object]", names) if listed else ()
+    if not given or not all(isinstance(name, str) and name.strip() for name in given):
+        return 'give a list of names of people or groups, e.g. ["finance", "ann"]'
+    return None
+
+
+def _approve(given: Given, target: F) -> F:
+    if isinstance(target, Tool):
+        return cast("F", marked(cast("Tool", target), given))
+    refuse_non_function(target, "approval")
+    problem = given.problem() or _twice(getattr(target, MARK, None))
+    if problem:
+        refuse(f"{source_of(target)}: tool {target.__name__!r}", problem)
+    setattr(target, MARK, given)
+    return target
+
+
+def marked(made: Tool[P, R], given: Given) -> Tool[P, R]:
+    """The tool with what `@approval` said of it.
+
+    Raises:
+        ConfigurationError: as `approval`.
+    """
+    pauses = any(getattr(made, flag) for flag in PAUSES)
+    if problem := given.problem() or _twice(made.approval_type):
+        refuse(made.where, problem)
+    if given.type == "audit" and not pauses:
+        refuse(made.where, '@approval(type="audit") is for a tool that pauses; add requires_confirmation=True')
+    confirmation = True if not pauses else made.requires_confirmation
+    return replace(made, terms=given.terms(), requires_confirmation=confirmation)
+
+
+def _twice(before: object) -> str | None:
+    return None if before is None else "@approval is there twice; keep one"
+
+
+def refuse_non_function(target: object, decorator: str) -> None:
+    """Refuse what @*decorator* cannot make a tool of.
+
+    Raises:
+        ConfigurationError: *target* is no plain function; one line that says where, and what to do.
+    """
+    if inspect.isfunction(target) or inspect.ismethod(target):
+        if target.__name__ == "<lambda>":
+            refuse(f"{source_of(target)}: @{decorator}", "a lambda has no annotations; define a function with def")
+    elif isinstance(target, Tool):
+        refuse(f"{target.source}: tool {target.name!r}", "@tool is there twice; keep one")
+    else:
+        what = f"class {target.__name__!r}" if inspect.isclass(target) else repr(target)
+        refuse(f"{source_of(target)}: @{decorator}", f"{what} is not a function; put it on one, options by keyword")

@@ -1,0 +1,21 @@
+"""`ask_user`: the tool by which a model asks a person something itself.
+
+Pure; safe in workflow code.
+"""
+
+from __future__ import annotations
+
+from assent.agents.tool_decorator import tool
+
+
+@tool(requires_user_input=True, user_input_fields=["answer"], idempotent=True)
+def ask_user(question: str, answer: str, choices: list[str] | None = None) -> str:
+    """Ask the user a question, and wait for the answer. Use it when you cannot go on without knowing.
+
+    Args:
+        question: what to ask, in full; the user sees only this.
+        answer: the answer.
+        choices: the possible answers, where there are only so many; leave it out for a free answer.
+    """
+    del question, choices
+    return answer

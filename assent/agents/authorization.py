@@ -1,0 +1,106 @@
+"""Whether a call may run, asked again at the moment it runs.
+
+What an approval authorises is one exact operation. So the parts of the requirement's id are put together anew, with
+the arguments that are about to run, and must give the id that was approved. And where today's policy, or today's tool,
+asks for more than was given, the call goes back to a person.
+
+Not in workflow code: the functions of tools and groups are asked anew where a call goes back to a person.
+"""
+
+from __future__ import annotations
+
+import hmac
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Final
+
+from assent.agents.gates import Gatekeeper
+from assent.agents.tool import GateContext, Tool
+from assent.core.approvals import fold_name, may_decide
+from assent.wire.digest import requirement_id
+from assent.wire.protocol import Authorization, Gate, ToolCallInput
+
+RESET: Final = "the run was reset after this call began to wait: what was approved before that authorises nothing"
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a call may not run, in words for the model; with a *gate*, it goes back to a person under that."""
+
+    reason: str
+    gate: Gate | None = None
+
+
+def refusal(tool: Tool, call: ToolCallInput, keeper: Gatekeeper, *, workflow_id: str, now: datetime) -> Refusal | None:
+    """Why *call* may not run; None when it may. *keeper* has today's policies and groups."""
+    context = GateContext(
+        run_id=workflow_id, call_id=call.call_id, tool=tool.name, agent=call.agent, requested_by=call.requested_by
+    )
+    # Functions were asked once, when the model made the call, and what they said is recorded.
+    gate = replace(keeper, functions=False).gate(tool, context, call.arguments)
+    if gate.verdict in {"deny", "invalid"}:
+        return Refusal(gate.reason or "the policy does not permit it")
+    found = call.authorization
+    if found is not None and (problem := _mismatch(tool, call, found, workflow_id=workflow_id, now=now)):
+        return Refusal(problem)
+    stricter = _stricter(gate, call, found)
+    return None if stricter is None else Refusal(stricter, keeper.gate(tool, context, call.arguments))
+
+
+def asked_again(tool: Tool, call: ToolCallInput, keeper: Gatekeeper, *, workflow_id: str, now: datetime) -> Refusal:
+    """The refusal that sends an approved call to a person again after a reset, under today's gate, whatever that is."""
+    del now
+    context = GateContext(
+        run_id=workflow_id, call_id=call.call_id, tool=tool.name, agent=call.agent, requested_by=call.requested_by
+    )
+    gate = keeper.gate(tool, context, call.arguments)
+    if gate.verdict == "allow":
+        gate = gate.model_copy(update={"verdict": "ask", "at_most_once": not tool.idempotent})
+    return Refusal(RESET, gate)
+
+
+def _mismatch(
+    tool: Tool, call: ToolCallInput, authorization: Authorization, *, workflow_id: str, now: datetime
+) -> str | None:
+    expected = requirement_id(
+        workflow_id=workflow_id,
+        nonce=authorization.nonce,
+        call_id=call.call_id,
+        tool=tool.name,
+        arguments=call.arguments,
+        policy_version=authorization.policy_version,
+        needed=authorization.needed,
+        expires_at=authorization.expires_at,
+    )
+    if not hmac.compare_digest(expected, authorization.requirement_id):
+        return "the call is not the one that was approved: its digest differs"
+    people = _people(authorization)
+    if people < authorization.needed:
+        return f"the call has {people} of {authorization.needed} approvals"
+    if authorization.expires_at is not None and now >= authorization.expires_at:
+        return "the approval has expired"
+    return None
+
+
+def _stricter(gate: Gate, call: ToolCallInput, authorization: Authorization | None) -> str | None:
+    """What today's gate asks for that the call does not have; None when it has everything."""
+    if gate.verdict == "external":
+        return "the tool is now carried out elsewhere"
+    if gate.verdict == "input" and call.values is None:
+        return "the tool now takes values from a person"
+    if gate.verdict == "allow":
+        return None
+    if authorization is None:
+        return "the tool now needs an approval"
+    # An escalation may have let further people decide, so they may today.
+    further = [name for step in gate.escalations for name in step.approvers]
+    who = gate if gate.approvers is None else gate.model_copy(update={"approvers": [*gate.approvers, *further]})
+    may = [name for name in authorization.approved_by if may_decide(who, call.requested_by, name)]
+    people = len({fold_name(name) for name in may})
+    if people >= gate.needed:
+        return None
+    return f"the tool now needs {gate.needed} approval{'s' * (gate.needed > 1)}, and {people} of those it has count"
+
+
+def _people(authorization: Authorization) -> int:
+    return len({fold_name(name) for name in authorization.approved_by})

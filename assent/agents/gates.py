@@ -1,0 +1,246 @@
+"""The gate of one tool call: what the tool's own flags and the policies together ask for.
+
+Worked out on the worker, once, when the model makes the call, and recorded in its turn. Whatever cannot be worked out
+means *ask*, with the error shown to whoever decides: never allow.
+
+Pure where the functions that a tool and an agent bring are; not in workflow code, which reads recorded gates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Final, cast
+
+from pydantic import Field, TypeAdapter
+from pydantic_core import to_jsonable_python
+
+from assent.agents.tool import GateContext, Tool, takes
+from assent.wire.digest import canonical, parse_arguments
+from assent.wire.errors import ArgumentsError
+from assent.wire.policy import Judgement, PermissionPolicy, strictest
+from assent.wire.protocol import Escalation, Gate, Verdict
+from assent.wire.text import bounded, one_line
+
+REASON: Final = 2_000
+"""Characters of a gate's reason that are kept."""
+FROM_ABOVE: Final = "by the policy that the run was begun with, its own or that of an agent above"
+READ_AS: Final = 16_384
+"""Bytes (as JSON) of the arguments as the tool reads them, that a gate carries."""
+_MEMBERS: Final = TypeAdapter(list[Annotated[str, Field(max_length=200)]])
+APPROVERS: Final = 50
+"""The most people who may decide one call, by name."""
+
+Groups = Mapping[str, Sequence[str]] | Callable[..., Sequence[str] | None]
+"""Who is in which group: a mapping, or a function of the group's name (and, if it takes two, of the `GateContext`).
+
+A function answers None for what is no group, and is called on the worker, in a thread.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Gatekeeper:
+    """Everything that a call is gated by, besides its tool: the policies in force, and the groups.
+
+    *functions* says whether functions that tools bring are asked; without, only data is, which is what can be checked
+    again at any time.
+    """
+
+    policies: Sequence[PermissionPolicy | None] = ()
+    groups: Groups | None = None
+    functions: bool = True
+
+    def gate(self, tool: Tool | None, call: GateContext, arguments: str) -> Gate:
+        """The gate of one call with these raw *arguments*: the strictest of the tool's own flags and the policies.
+
+        A tool that is not there (*tool* None) is denied; arguments that do not fit are `invalid`, so that no person is
+        asked about a call that could not run. A policy that denies whatever the arguments is asked first: a denied
+        tool tells the model nothing about its arguments.
+        """
+        if tool is None:
+            return Gate(verdict="deny", reason=f"there is no tool named {bounded(repr(call.tool), REASON)}")
+        try:
+            values: dict[str, object] | None = tool.named_values(tool.validate(arguments))
+            problem = ""
+        except ArgumentsError as error:
+            values, problem = None, str(error)
+        judged = self._judge(tool, values)
+        if judged.decision == "deny":
+            return Gate(verdict="deny", reason=_denial(call.tool, judged))
+        if values is None:
+            return Gate(verdict="invalid", reason=bounded(problem, REASON))
+        return self._waiting_or_not(tool, call, arguments, values, judged)
+
+    def _judge(self, tool: Tool, values: Mapping[str, object] | None) -> Judgement:
+        if all(policy is None for policy in self.policies):
+            return Judgement("allow")
+        try:
+            named = None if values is None else cast("dict[str, object]", to_jsonable_python(values, fallback=repr))
+        except Exception as error:  # whatever a user's serializer raises: the rules cannot be asked
+            return Judgement("ask", f"the arguments cannot be shown to the policy: {_words(error)}", failed=True)
+        own, *others = [
+            None if policy is None else policy.judge(tool.name, named, tool.effects) for policy in self.policies
+        ]
+        judged = strictest(*(each for each in (own, *others) if each is not None))
+        if judged.reason is None and judged in others and judged != own:
+            # Neither the agent nor its tool says why: whoever is asked, or denied, would look there in vain.
+            return replace(judged, reason=FROM_ABOVE)
+        return judged
+
+    def _waiting_or_not(
+        self, tool: Tool, call: GateContext, arguments: str, values: dict[str, object], judged: Judgement
+    ) -> Gate:
+        asks, failed = judged.decision == "ask", judged.failed
+        notes = [judged.reason] if judged.reason else []
+        verdict: Verdict
+        if tool.external_execution or tool.requires_user_input:
+            verdict = "external" if tool.external_execution else "input"
+        else:
+            confirms, note = self._confirms(tool, call, values)
+            notes += [note] if note else []
+            failed = failed or note is not None
+            verdict = "ask" if asks or confirms else "allow"
+        # Only what differs from the default is set: gates are stored in every turn of a history.
+        fields: dict[str, object] = {"verdict": verdict}
+        if tool.options is not None:
+            fields["options"] = tool.options
+        if tool.stop_after_tool_call:
+            fields["stop"] = True
+        if tool.target is not None:
+            fields["agent"] = tool.target.agent
+        if verdict != "allow":
+            people = _People(self.groups, call, notes)
+            terms = _Terms(tool, people, self.functions)
+            fields |= terms.fields(arguments, verdict, asks=asks)
+            fields |= _reading(tool, arguments)
+            if failed or people.failed:
+                fields["failed"] = True
+        return Gate.model_validate(fields)
+
+    def _confirms(self, tool: Tool, call: GateContext, values: dict[str, object]) -> tuple[bool, str | None]:
+        """Whether the tool's own flag asks for a person, and the error where its function has none."""
+        confirmation = tool.requires_confirmation
+        if isinstance(confirmation, bool):
+            return confirmation, None
+        if not self.functions:
+            return False, None
+        function = cast("Callable[..., object]", confirmation)
+        try:
+            answer = function(dict(values), call) if takes(function) > 1 else function(dict(values))
+        except Exception as error:  # a gate that raises means ask, whatever it raises
+            return True, f"requires_confirmation raised {_words(error)}"
+        if not isinstance(answer, bool):
+            return True, f"requires_confirmation answered {bounded(repr(answer), 100)}, which is no boolean"
+        return answer, None
+
+
+def budget_approvers(names: Sequence[str], groups: Groups | None, call: GateContext) -> tuple[str, ...]:
+    """The people that a budget's approvers mean, groups resolved; nobody for a group that cannot be looked up.
+
+    Not in workflow code: *groups* may be a function of the user's.
+    """
+    return tuple(_People(groups, call).of(names))
+
+
+def _reading(tool: Tool, arguments: str) -> dict[str, object]:
+    """How the tool reads the arguments, where that is not what they say: aliases, defaults inside, conversions.
+
+    The conditions of a grant are asked of that. What is too long for a gate, or cannot be told, no grant covers.
+    """
+    try:
+        read_as: object = to_jsonable_python(tool.validate(arguments), fallback=repr)
+        size = len(canonical(read_as))
+    except Exception:  # whatever a user's serializer raises, or a value that JSON does not have
+        return {"failed": True}
+    if read_as == parse_arguments(arguments):
+        return {}
+    return {"read_as": read_as} if size <= READ_AS else {"failed": True}
+
+
+def _denial(name: str, judged: Judgement) -> str:
+    why = f": {judged.reason}" if judged.reason else ""
+    return f"the policy does not permit the tool {bounded(repr(name), REASON)}{why}"
+
+
+def _words(error: BaseException) -> str:
+    try:
+        return bounded(one_line(f"{type(error).__name__}: {error}"), REASON)
+    except Exception:  # an error whose own words raise
+        return type(error).__name__
+
+
+@dataclass(slots=True)
+class _Terms:
+    """What a gate says of how its call is decided: who, how many, until when."""
+
+    tool: Tool
+    people: _People
+    functions: bool
+
+    def fields(self, arguments: str, verdict: Verdict, *, asks: bool) -> dict[str, object]:
+        """The fields of the gate, those only that differ from the default."""
+        terms = self.tool.terms
+        found: dict[str, object] = {"approval_type": terms.type, "at_most_once": not self.tool.idempotent}
+        if terms.approvals > 1:
+            found["needed"] = terms.approvals
+        # Groups that a function resolves are resolved once: what they were is recorded with the gate.
+        if terms.approvers is not None and (self.functions or not callable(self.people.groups)):
+            found["approvers"] = self.people.of(terms.approvers)
+        if terms.expires_after is not None:
+            found["expires_after"] = terms.expires_after.total_seconds()
+        if terms.remind_every is not None:
+            found["remind_every"] = terms.remind_every.total_seconds()
+        if terms.escalate:
+            found["escalations"] = [
+                Escalation(after=after.total_seconds(), approvers=self.people.of(names))
+                for after, names in sorted(terms.escalate, key=lambda step: step[0])
+            ]
+        # Whoever asked may answer a plain question; what counts as an approval takes somebody else.
+        asker_may = verdict == "input" and terms.type is None and not asks
+        if terms.self_approval or asker_may:
+            found["self_approval"] = True
+        if verdict == "input":
+            found["fields"] = self.tool.input_fields(arguments)
+        if verdict == "external" and self.tool.checks_result:
+            found["checked"] = True
+        if self.people.notes:
+            found["reason"] = bounded("; ".join(self.people.notes), REASON)
+        return found
+
+
+@dataclass(slots=True)
+class _People:
+    """Who is meant by names of people and groups; *notes* has what whoever decides should know of that."""
+
+    groups: Groups | None
+    call: GateContext
+    notes: list[str] = field(default_factory=list[str])
+    failed: bool = False
+
+    def of(self, names: Sequence[str]) -> list[str]:
+        """The people that these names of people and groups mean, each once."""
+        people = list(dict.fromkeys(person for name in names for person in self._members(name)))
+        if not people:
+            self.notes.append(f"nobody can approve this: {', '.join(names)} has no members")
+        if len(people) > APPROVERS:
+            self.notes.append(f"only the first {APPROVERS} of {len(people)} approvers are taken")
+        return people[:APPROVERS]
+
+    def _members(self, name: str) -> Iterator[str]:
+        try:
+            members = self._group(name)
+        except Exception as error:  # groups that cannot be looked up make no approvers
+            self.failed = True
+            self.notes.append(f"the group {name!r} cannot be looked up: {_words(error)}")
+            return
+        yield from [name] if members is None else members
+
+    def _group(self, name: str) -> list[str] | None:
+        if self.groups is None:
+            return None
+        if isinstance(self.groups, Mapping):
+            members: object = cast("Mapping[str, object]", self.groups).get(name)
+        else:
+            function = cast("Callable[..., object]", self.groups)
+            members = function(name, self.call) if takes(function) > 1 else function(name)
+        return None if members is None else _MEMBERS.validate_python(members)

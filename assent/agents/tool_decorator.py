@@ -1,0 +1,265 @@
+"""`@tool`: how a plain function becomes a `Tool`.
+
+What is wrong with a tool is said when its module is imported, in one line: where, which tool, what, and what to do.
+
+Pure; safe in workflow code.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from types import UnionType
+from typing import Annotated, Final, Union, cast, get_args, get_origin, overload
+
+from assent.agents.approval_decorator import LONGEST_TIME, MARK, Given, marked, refuse_non_function
+from assent.agents.schema import Parameter, argument_schema, read_docstring, read_signature, refuse, source_of
+from assent.agents.tool import Confirmation, P, R, Tool, ToolContext, takes
+from assent.wire.protocol import ASK_USER, RESERVED_TOOL_NAMES, ToolOptions
+
+NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")  # what OpenAI accepts as the name of a function
+
+
+@overload
+def tool(function: Callable[P, R], /) -> Tool[P, R]: ...
+
+
+@overload
+def tool(
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    requires_confirmation: bool | Confirmation = False,
+    external_execution: bool = False,
+    requires_user_input: bool = False,
+    user_input_fields: Sequence[str] | None = None,
+    idempotent: bool = False,
+    read_only: bool = False,
+    destructive: bool = False,
+    stop_after_tool_call: bool = False,
+    timeout: timedelta = ...,
+    heartbeat_timeout: timedelta = ...,
+    retries: int = 0,
+    task_queue: str | None = None,
+) -> Callable[[Callable[P, R]], Tool[P, R]]: ...
+
+
+def tool(
+    function: Callable[P, R] | None = None,
+    /,
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    requires_confirmation: bool | Confirmation = False,
+    external_execution: bool = False,
+    requires_user_input: bool = False,
+    user_input_fields: Sequence[str] | None = None,
+    idempotent: bool = False,
+    read_only: bool = False,
+    destructive: bool = False,
+    stop_after_tool_call: bool = False,
+    timeout: timedelta = timedelta(minutes=10),
+    heartbeat_timeout: timedelta = timedelta(seconds=30),
+    retries: int = 0,
+    task_queue: str | None = None,
+) -> object:
+    """Make a function a tool: `@tool`, or `@tool(...)` with any of these.
+
+    Args:
+        function: a sync or async function whose parameters are all annotated and can be passed by name.
+        name: what the model calls it; the function's name by default.
+        description: what the model is told it does; the docstring's summary and long description by default.
+        requires_confirmation: a person must approve each call, or those for which a function of the arguments (and,
+            if it takes two, of the `GateContext`) is true. A function that raises, or answers anything but a boolean,
+            means ask. Such a call runs at most once unless *idempotent*.
+        external_execution: the function is never run; somebody carries the call out elsewhere and submits the result.
+        requires_user_input: a person fills in parameters that the model never sees; then the call runs.
+        user_input_fields: which parameters; all of them by default.
+        idempotent: running a call twice does the same as running it once.
+        read_only: it changes nothing; declared for the rules of a policy, and loosens nothing by itself.
+        destructive: what it does cannot be undone; declared for the rules of a policy.
+        stop_after_tool_call: the run ends once a call was executed, with its output for the run's content.
+        timeout: the longest that one attempt may take.
+        heartbeat_timeout: how long after its worker was last heard of an attempt counts as lost.
+        retries: how often a call that failed is tried again.
+        task_queue: where its activity runs; the agent's own task queue by default.
+
+    Raises:
+        ConfigurationError: the function cannot be a tool, or two of these contradict each other. One line: where,
+            which tool, what is wrong, what to do.
+
+    Pure; safe in workflow code.
+    """
+    settings = _Settings(
+        name=name,
+        description=description,
+        requires_confirmation=requires_confirmation,
+        external_execution=external_execution,
+        requires_user_input=requires_user_input or user_input_fields is not None,
+        user_input_fields=None if user_input_fields is None else tuple(user_input_fields),
+        idempotent=idempotent,
+        read_only=read_only,
+        destructive=destructive,
+        stop_after_tool_call=stop_after_tool_call,
+        timeout=timeout,
+        heartbeat_timeout=heartbeat_timeout,
+        retries=retries,
+        task_queue=task_queue,
+    )
+    return partial(_make, settings) if function is None else _make(settings, function)
+
+
+def tool_from(target: Callable[..., object]) -> Tool:
+    """The tool that *target* is, or that a plain function makes with every setting at its default.
+
+    Raises:
+        ConfigurationError: as `tool`.
+
+    Pure; safe in workflow code.
+    """
+    return cast("Tool", target) if isinstance(target, Tool) else _make(_Settings(), target)
+
+
+# -- making a tool ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Settings:
+    """What `@tool(...)` was given."""
+
+    name: str | None = None
+    description: str | None = None
+    requires_confirmation: bool | Confirmation = False
+    external_execution: bool = False
+    requires_user_input: bool = False
+    user_input_fields: tuple[str, ...] | None = None
+    idempotent: bool = False
+    read_only: bool = False
+    destructive: bool = False
+    stop_after_tool_call: bool = False
+    timeout: timedelta = timedelta(minutes=10)
+    heartbeat_timeout: timedelta = timedelta(seconds=30)
+    retries: int = 0
+    task_queue: str | None = None
+
+
+def _make(settings: _Settings, function: Callable[P, R]) -> Tool[P, R]:
+    refuse_non_function(function, "tool")
+    name = function.__name__ if settings.name is None else settings.name
+    source = source_of(function)
+    where = f"{source}: tool {name!r}"
+    for problem in _problems(name, function, settings):
+        refuse(where, problem)
+    signature = read_signature(function, where=where, known={ToolContext.__name__: ToolContext})
+    docs = read_docstring(function.__doc__)
+    context = _context_parameter(signature.parameters, where)
+    shown = [parameter for parameter in signature.parameters if parameter.name != context]
+    asked = _asked(settings, shown, where)
+    made = Tool(
+        name=name,
+        description=settings.description or docs.description or _humanised(name),
+        schema=argument_schema([each for each in shown if each not in asked], docs.parameters, where=where),
+        input_schema=argument_schema(asked, docs.parameters, where=where) if asked else None,
+        function=function,
+        source=source,
+        is_async=inspect.iscoroutinefunction(function),
+        context_parameter=context,
+        requires_confirmation=settings.requires_confirmation,
+        external_execution=settings.external_execution,
+        requires_user_input=settings.requires_user_input,
+        idempotent=settings.idempotent,
+        read_only=settings.read_only,
+        destructive=settings.destructive,
+        stop_after_tool_call=settings.stop_after_tool_call,
+        choices="choices" if name == ASK_USER else None,
+        options=_options(settings),
+        return_annotation=signature.returns,
+    )
+    mark = cast("Given | None", getattr(function, MARK, None))
+    return made if mark is None else marked(made, mark)
+
+
+def _asked(settings: _Settings, shown: Sequence[Parameter], where: str) -> list[Parameter]:
+    """The parameters that a person fills in."""
+    if not settings.requires_user_input:
+        return []
+    names = [each.name for each in shown]
+    wanted = names if settings.user_input_fields is None else list(settings.user_input_fields)
+    if not wanted:
+        refuse(where, "requires_user_input asks a person for nothing; give it parameters, or leave it out")
+    for name in wanted:
+        if name not in names:
+            refuse(where, f"user_input_fields names {name!r}, but its parameters are: {', '.join(names) or 'none'}")
+    return [each for each in shown if each.name in wanted]
+
+
+def _options(settings: _Settings) -> ToolOptions | None:
+    options = ToolOptions(
+        timeout=settings.timeout.total_seconds(),
+        heartbeat=settings.heartbeat_timeout.total_seconds(),
+        attempts=settings.retries + 1 if settings.retries else None,
+        task_queue=settings.task_queue,
+    )
+    return None if options == ToolOptions() else options
+
+
+def _context_parameter(parameters: Iterable[Parameter], where: str) -> str | None:
+    """The name of the parameter that takes the `ToolContext`, hence is hidden from the model."""
+    contexts = [parameter for parameter in parameters if _mentions_context(parameter.hint)]
+    for parameter in contexts:
+        if not _is_context(parameter.hint):
+            refuse(where, f"{parameter.name!r} mixes ToolContext with other types; annotate it ToolContext alone")
+    if len(contexts) > 1:
+        refuse(where, f"{' and '.join(repr(item.name) for item in contexts)} are both a ToolContext; keep one")
+    return contexts[0].name if contexts else None
+
+
+def _is_context(hint: object) -> bool:
+    if get_origin(hint) is Annotated:
+        return _is_context(get_args(hint)[0])
+    if get_origin(hint) in (Union, UnionType):
+        return all(item is type(None) or _is_context(item) for item in get_args(hint))
+    return hint is ToolContext
+
+
+def _mentions_context(hint: object) -> bool:
+    return hint is ToolContext or any(_mentions_context(item) for item in get_args(hint))
+
+
+def _humanised(name: str) -> str:
+    words = re.sub(r"[_-]+", " ", name).strip() or name
+    return words[:1].upper() + words[1:]
+
+
+# -- refusing ---------------------------------------------------------------------------------------------------------
+
+
+def _problems(name: str, function: Callable[..., object], settings: _Settings) -> Iterator[str]:
+    if not NAME.fullmatch(name):
+        yield "a name is 1 to 64 ASCII letters, digits, '_' and '-'; give it one: @tool(name=...)"
+    if name in RESERVED_TOOL_NAMES and function.__module__ != "assent.agents.ask_user":
+        yield "Assent uses this name itself; give it another: @tool(name=...)"
+    confirmation = settings.requires_confirmation
+    if not isinstance(confirmation, bool) and (problem := _gate_problem(confirmation)):
+        yield f"requires_confirmation is {confirmation!r}; {problem}"
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        yield "it is a generator; return one value, e.g. a list"
+    for option in ("timeout", "heartbeat_timeout"):
+        value: object = getattr(settings, option)
+        if not isinstance(value, timedelta) or not timedelta(0) < value <= LONGEST_TIME:
+            yield f"{option} is {value!r}; give a positive timedelta, e.g. timedelta(seconds=30)"
+    if type(settings.retries) is not int or settings.retries < 0:
+        yield f"retries is {settings.retries!r}; give a whole number, 0 or more"
+
+
+def _gate_problem(function: object) -> str | None:
+    """Why a function cannot be asked whether a call needs a person; None when it can."""
+    if inspect.iscoroutinefunction(function):
+        return "it is asked in a thread; give a function that is not async"
+    if not callable(function) or takes(function) not in {1, 2}:
+        return "give a boolean, or a function of the arguments and, if you like, of the context"
+    return None

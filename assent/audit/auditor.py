@@ -1,0 +1,397 @@
+"""Reading the audit of a run from its history, page by page, in memory that goes by its records and not its events.
+
+I/O free, but needs Temporal's protocol buffers; not in workflow code.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+from temporalio.api.enums.v1 import EventType
+from temporalio.api.history.v1 import HistoryEvent
+
+from assent.audit import child_builders, event_fields, received_messages, record_builders
+from assent.audit.child_builders import ChildFile, HandoffFile
+from assent.audit.execution import Asked, Underway, Work
+from assent.audit.execution import key_of as key_of_event
+from assent.audit.observer import Scheduling, Witness, key_of
+from assent.audit.record_builders import (
+    BY_THE_SERVER,
+    CallFile,
+    GrantFile,
+    RequirementFile,
+    RunFile,
+    TurnFile,
+    Working,
+    run_record,
+)
+from assent.audit.records import Audit, Citation, MessageRecord, RunRecord, Sent
+from assent.core.approvals import cancel
+from assent.core.events import (
+    AgentAnswered,
+    CallModel,
+    CheckAnswered,
+    Failure,
+    MessageReceived,
+    ModelAnswered,
+    ModelFailed,
+    RunTool,
+    StartAgent,
+    Summarise,
+    Summarised,
+    ToolAnswered,
+    ToolLost,
+)
+from assent.core.model_routing import elsewhere
+from assent.core.state_machine import Run, state_of
+from assent.history.fold import Follower, Happening, arguments_of
+from assent.history.pages import Missing, Page, goes_on_in
+from assent.wire.conversation import tool_calls
+from assent.wire.errors import HistoryError, MessageError
+from assent.wire.messages import read_request
+from assent.wire.protocol import RunRequest
+from assent.wire.requirements import Requirement
+
+_TASK_COMPLETED: Final = EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED
+_CLOSED: Final = {
+    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED: "completed",
+    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_FAILED: "failed",
+    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CANCELED: "cancelled",
+    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_TERMINATED: "terminated",
+    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_TIMED_OUT: "timed out",
+}
+
+
+class Auditor:
+    """Reads the audit of one run. Give it the pages of its history in order, then ask for the `audit`.
+
+    I/O free; not in workflow code.
+    """
+
+    def __init__(self, workflow_id: str, witness: Witness | None = None) -> None:
+        """*witness* looks on."""
+        self.workflow_id = workflow_id
+        self._witness = witness
+        self._now = Underway("", Follower(workflow_id))
+        self._executions: list[str] = []
+        self._missing: list[str] = []
+        self._builds: dict[str, None] = {}
+        self._first: HistoryEvent | None = None
+        self._last: tuple[str, HistoryEvent] | None = None
+        self._events = 0
+        self._files: dict[str, RequirementFile] = {}
+        self._calls: dict[tuple[int, str], CallFile] = {}
+        self._grants: dict[str, GrantFile] = {}
+        self._turns: list[TurnFile | record_builders.SummaryFile] = []
+        self._messages: list[Sent] = []
+        self._checking: dict[int, Sent] = {}
+        self._handoffs: list[HandoffFile] = []
+
+    # -- reading ------------------------------------------------------------------------------------------------------
+
+    def add(self, page: Page | Missing) -> None:
+        """Read a page, or be told that an execution is gone.
+
+        Raises:
+            HistoryError: the history is cut, or not one of a run.
+        """
+        if isinstance(page, Missing):
+            self._missing.append(page.execution_id)
+            if self._witness is not None:
+                self._witness.saw_missing(page)
+            return
+        if page.execution_id != self._now.id or not self._executions:
+            self._begin_execution(page)
+        if self._witness is not None:
+            self._witness.saw_page(page)
+        for event in page.events:
+            self._note(event)
+        for happening in self._now.follower.feed(page.events):
+            self._happened(happening)
+        for left in self._now.scheduled.values():
+            while left:
+                self._late(left.popleft())
+
+    def _late(self, scheduled: HistoryEvent) -> None:
+        """What was not scheduled by the workflow task in which the rules asked for it, if they did."""
+        asked = self._now.asked[key_of_event(scheduled)]
+        if asked:
+            held = asked.popleft()
+            self._scheduled(held.happening, held.command, held.work, scheduled)
+        elif self._witness is not None:
+            self._witness.saw_unasked(scheduled, self._now.id)
+
+    def _end_execution(self) -> None:
+        """Tell what was asked for and never scheduled."""
+        for waiting in self._now.asked.values():
+            while waiting:
+                left = waiting.popleft()
+                if self._witness is not None:
+                    self._witness.saw_scheduled(left.happening, left.command, None)
+
+    def _begin_execution(self, page: Page) -> None:
+        self._end_execution()
+        if self._first is None and page.events:
+            self._first = page.events[0]
+            self.workflow_id = self.workflow_id or event_fields.workflow_id_of(self._first)
+        self._executions.append(page.execution_id)
+        self._now = Underway(page.execution_id, Follower(self.workflow_id, page.execution_id))
+
+    def _note(self, event: HistoryEvent) -> None:
+        """Keep what later events are about: who scheduled, who took up, who sent."""
+        self._events += 1
+        self._last = (self._now.id, event)
+        self._now.note(event)
+        if event.event_type == _TASK_COMPLETED and (build := event_fields.build_of(event)) is not None:
+            self._builds[build] = None
+
+    def _happened(self, happening: Happening) -> None:
+        cite = self._now.cite(happening.source)
+        if self._witness is not None:
+            self._witness.saw_happening(happening, self._now.id)
+        self._follow_requirements(happening, cite)
+        self._follow_grants(happening, cite)
+        child_builders.followed(self._handoffs, happening, cite)
+        closed: Working | None = None
+        match happening.event:
+            case MessageReceived():
+                self._message(happening)
+            case CheckAnswered(number=number):
+                self._checked(happening, number)
+            case ModelAnswered() | ModelFailed() | Summarised():
+                self._model_closed(happening)
+            case ToolAnswered() | ToolLost():
+                closed = self._tool_closed(happening)
+            case AgentAnswered(run_id=run_id) as answered if run_id in self._now.below:
+                self._now.below.pop(run_id).close(answered, happening.source)
+            case _:
+                self._now.started.pop(event_fields.scheduled_id_of(happening.source), None)
+        for command in happening.step.commands:
+            if isinstance(command, Scheduling):
+                self._commanded(happening, command, closed)
+
+    # -- requirements and grants --------------------------------------------------------------------------------------
+
+    def _follow_requirements(self, happening: Happening, cite: Citation) -> None:
+        before, after = happening.before.requirements, happening.step.run.requirements
+        if after is before:
+            return
+        for was, now in zip(before, after, strict=False):
+            if was is not now:
+                self._files[now.id].change(now, cite)
+        for now in after[len(before) :]:
+            self._open(now, happening, cite)
+
+    def _open(self, now: Requirement, happening: Happening, cite: Citation) -> None:
+        if now.id in self._files:  # The execution before carried it over.
+            self._files[now.id].change(now, cite)
+            return
+        self._files[now.id] = opened = RequirementFile(now, cite)
+        if isinstance(happening.event, ModelAnswered):
+            turn = happening.event.turn
+            opened.gate, opened.model = turn.gates.get(now.call_id), turn.model
+            opened.agent_version = turn.agent_version
+        if now.grant is not None and now.grant in self._grants:
+            self._grants[now.grant].approvals.append(now.id)
+        if now.follows is not None and now.edited_by is not None and now.follows in self._files:
+            opened.arguments_before = self._files[now.follows].requirement.arguments
+
+    def _follow_grants(self, happening: Happening, cite: Citation) -> None:
+        before, after = happening.before.grants, happening.step.run.grants
+        if after is before:
+            return
+        for grant in after:
+            if grant.id in self._grants:
+                self._grants[grant.id].grant = grant
+            else:
+                self._grants[grant.id] = GrantFile(grant, cite)
+
+    # -- messages -----------------------------------------------------------------------------------------------------
+
+    def _message(self, happening: Happening) -> None:
+        sent = received_messages.sent(happening, self._now.cite(happening.source), self._now.admitted)
+        if happening.step.check is not None:
+            self._checking[happening.step.check] = sent
+        else:
+            self._place(sent, happening)
+
+    def _checked(self, happening: Happening, number: int) -> None:
+        self._now.started.pop(event_fields.scheduled_id_of(happening.source), None)
+        if number not in self._checking or happening.step.result is None:
+            return  # The run had ended by then: it is told with what was too late.
+        sent = received_messages.answered(self._checking.pop(number), happening, self._now.cite(happening.source))
+        self._place(sent, happening)
+
+    def _place(self, sent: Sent, happening: Happening) -> None:
+        """Put what was sent to the records that it is about."""
+        about = received_messages.requirements_of(happening)
+        revoked = received_messages.revoked_by(happening)
+        for identity in about:
+            self._files[identity].decisions.append(sent)
+        for grant in revoked:
+            self._grants[grant].decisions.append(sent)
+        if not about and not revoked:
+            self._messages.append(sent)
+        attempt = received_messages.attempt_of(happening)
+        if attempt is not None and attempt.requirement_id in self._files:
+            self._files[attempt.requirement_id].attempts.append(attempt)
+
+    # -- what ran -----------------------------------------------------------------------------------------------------
+
+    def _commanded(self, happening: Happening, command: Scheduling, closed: Working | None) -> None:
+        key = key_of(command)
+        work = self._begin(command, closed)
+        waiting = self._now.scheduled[key]
+        if waiting:
+            self._scheduled(happening, command, work, waiting.popleft())
+        else:
+            self._now.asked[key].append(Asked(happening, command, work))
+
+    def _scheduled(self, happening: Happening, command: Scheduling, work: Work | None, scheduled: HistoryEvent) -> None:
+        if self._witness is not None:
+            self._witness.saw_scheduled(happening, command, scheduled)
+        match work:
+            case Working():
+                work.scheduled, work.cited = scheduled, self._now.cite(scheduled)
+                self._now.working[scheduled.event_id] = work
+            case ChildFile():
+                work.initiated = scheduled
+                self._now.below[work.run_id or ""] = work
+            case None if isinstance(command, CallModel | Summarise):
+                self._now.asking[scheduled.event_id] = scheduled
+            case None:
+                pass
+
+    def _begin(self, command: Scheduling, closed: Working | None) -> Work | None:
+        """What there will be to tell of it; a run of another agent belongs to the activity that said so, *closed*."""
+        if isinstance(command, RunTool):
+            return self._begin_tool(command)
+        if not isinstance(command, StartAgent):
+            return None
+        child = ChildFile(command, self._now.begun, self._now.cite)
+        if closed is not None:
+            closed.child = child
+        return child
+
+    def _begin_tool(self, command: RunTool) -> Working:
+        working = Working(command)
+        shown = command.input.authorization
+        if shown is not None and shown.requirement_id in self._files:
+            self._files[shown.requirement_id].runs.append(working)
+        elif (command.turn, command.input.call_id) in self._calls:
+            self._calls[command.turn, command.input.call_id].runs.append(working)
+        return working
+
+    def _tool_closed(self, happening: Happening) -> Working | None:
+        scheduled = event_fields.scheduled_id_of(happening.source)
+        working, started = self._now.working.pop(scheduled, None), self._now.started.pop(scheduled, None)
+        if working is not None and isinstance(happening.event, ToolAnswered | ToolLost):
+            why = child_builders.not_begun(happening)
+            working.close(happening.event, happening.source, started, self._now.cite, not_begun=why)
+        return working
+
+    def _model_closed(self, happening: Happening) -> None:
+        event, before = happening.event, happening.before
+        scheduled_id = event_fields.scheduled_id_of(happening.source)
+        scheduled, started = self._now.asking.pop(scheduled_id, None), self._now.started.pop(scheduled_id, None)
+        around = [each for each in (scheduled, started, happening.source) if each is not None]
+        cites = [self._now.cite(each) for each in around]
+        if elsewhere(happening.before, event):
+            return  # No model was asked: that is the next model call of the same turn.
+        if isinstance(event, ModelFailed):
+            self._turns.append(TurnFile(before.turn, None, event.failure, around, cites, before.caller.agent))
+        elif isinstance(event, ModelAnswered):
+            self._turns.append(TurnFile(before.turn, event.turn, None, around, cites, before.caller.agent))
+            self._calls_of(happening, event, cites[-1])
+        elif isinstance(event, Summarised):
+            self._turns.append(record_builders.SummaryFile(before, happening.step.run, event, around, cites))
+
+    def _calls_of(self, happening: Happening, event: ModelAnswered, cite: Citation) -> None:
+        """The calls of a turn that nobody is asked about."""
+        turn = happening.before.turn
+        opened = {each.call_id for each in happening.step.run.requirements[len(happening.before.requirements) :]}
+        for call in tool_calls(event.turn.items):
+            if call.call_id not in opened:
+                agent = happening.before.caller.agent
+                self._calls[turn, call.call_id] = CallFile(turn, call, event.turn, cite, agent)
+
+    # -- the audit ----------------------------------------------------------------------------------------------------
+
+    def audit(self) -> Audit:
+        """The audit, as of the last page.
+
+        Raises:
+            HistoryError: there was no page.
+        """
+        if self._first is None or self._last is None:
+            message = f"there is no history of run {self.workflow_id!r}"
+            raise HistoryError(message)
+        self._end_execution()
+        after = goes_on_in(self._last[1])
+        if after and after not in self._missing:
+            self.add(Missing(after))
+        how = _CLOSED.get(self._last[1].event_type)
+        run = self._run(how)
+        over = run.ended
+        left = [*self._unread(), *self._unchecked(over=over)]
+        return Audit(
+            run=self._run_record(run, how),
+            approvals=tuple(each.record(run, over=over) for each in self._files.values()),
+            grants=tuple(each.record() for each in self._grants.values()),
+            handoffs=tuple(each.record() for each in self._handoffs),
+            calls=tuple(each.record(over=over) for each in self._calls.values()),
+            turns=tuple(each.record() for each in self._turns),
+            messages=tuple(MessageRecord.model_validate(dict(each)) for each in [*self._messages, *left]),
+            state=state_of(run),
+        )
+
+    def _run(self, how: str | None) -> Run:
+        """The run as it is; one that the server ended by itself has failed, and nothing of it waits any more."""
+        run = self._now.follower.run
+        run = run if run.id else replace(run, id=self.workflow_id, run_id=self._now.id)
+        if run.ended or how not in BY_THE_SERVER or self._last is None:
+            return run
+        at = event_fields.time_of(self._last[1])
+        requirements = tuple(cancel(each, at) for each in run.requirements)
+        cite = Citation(execution_id=self._last[0], event_id=self._last[1].event_id)
+        for each in requirements:
+            self._files[each.id].change(each, cite)
+        failure = Failure("Closed", f"the server closed the run: {how}")
+        return replace(run, status="failed", requirements=requirements, failure=failure)
+
+    def _unread(self) -> list[Sent]:
+        return [
+            received_messages.unread(event, self._now.cite(event), self._now.admitted)
+            for event in self._now.follower.unread
+        ]
+
+    def _unchecked(self, *, over: bool) -> list[Sent]:
+        """What a worker still checks; where the run has ended, it was too late."""
+        late = {"status": "late", "detail": "the run ended before it was checked"}
+        return [sent.model_copy(update=late) if over else sent for sent in self._checking.values()]
+
+    def _run_record(self, run: Run, how: str | None) -> RunRecord:
+        answered = [each.turn for each in self._turns if each.turn is not None]
+        return run_record(
+            run,
+            RunFile(
+                workflow_id=self.workflow_id,
+                request=run.request or (_request(self._first) if self._first is not None else None),
+                executions=self._executions,
+                missing=self._missing,
+                builds=list(self._builds),
+                turns=answered,
+                around=[each for each in (self._first, self._last[1] if self._last else None) if each is not None],
+                how=how,
+                events=self._events,
+            ),
+        )
+
+
+def _request(first: HistoryEvent) -> RunRequest | None:
+    """What a run was asked that no worker has taken up yet."""
+    try:
+        return read_request(arguments_of(first.workflow_execution_started_event_attributes.input.payloads))
+    except MessageError:
+        return None

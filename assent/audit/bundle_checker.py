@@ -1,0 +1,247 @@
+"""Checks a bundle where no server is: that every byte is as it was written, and that its parts bear each other out.
+
+I/O; not in workflow code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import shutil
+import tempfile
+from collections.abc import Callable, Generator, Iterable
+from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
+from typing import IO, Final, cast
+from zipfile import ZIP_STORED, ZipFile
+
+from assent._version import __version__
+from assent.audit.bundle_writer import EVENTS, LAYOUTS, RECORDS, SIGNED, STATEMENT, SUBJECTS, VERIFICATION, adding
+from assent.audit.signing import check_signature
+from assent.audit.statement import (
+    Contents,
+    Envelope,
+    Predicate,
+    Statement,
+    read_canonical,
+    read_envelope,
+    read_statement,
+    shown,
+)
+from assent.wire.errors import BundleError
+
+Rebuild = Callable[[str, Iterable[bytes]], Iterable[bytes]]
+"""From a workflow id and the lines of a history (events and markers), the lines of its records."""
+
+_BLOCK: Final = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was checked. *ok* is `None` where it could not be, or was not asked for; *detail* is one line."""
+
+    name: str
+    ok: bool | None
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class BundleReport:
+    """What the checks of a bundle came to. *predicate* is what it says of itself, where that can be read.
+
+    *keyid* is the key that it says it was signed with.
+    """
+
+    checks: tuple[Check, ...]
+    predicate: Predicate | None = None
+    keyid: str | None = None
+
+    @property
+    def ok(self) -> bool:
+        """No check failed. What was not checked is not counted: the details say so."""
+        return not any(check.ok is False for check in self.checks)
+
+
+def verify_bundle(path: Path, *, public_key: Path | None = None, rebuild: Rebuild | None = None) -> BundleReport:
+    """Check the bundle in *path*, without a server.
+
+    With a *public_key* (a PEM file) a bundle must be signed by it. With *rebuild* the records must be those that its
+    events give; without, they are only compared with the digest in the statement.
+
+    Raises:
+        BundleError: *path* cannot be read.
+        ConfigurationError: *public_key* cannot be used, or the extra `assent[signing]` is not installed.
+
+    I/O; not in workflow code.
+    """
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise BundleError(f"the bundle {path} cannot be read: {error.strerror}") from None
+    with file:
+        exact = _check("file", lambda: _exact(file))
+        if not exact.ok:
+            return BundleReport((exact,))
+        with ZipFile(file) as archive:
+            return _opened(archive, exact, public_key, rebuild)
+
+
+def event_lines(archive: ZipFile) -> Generator[bytes]:
+    """The lines of a bundle's events, without their line feeds, one at a time."""
+    return _lines(archive, EVENTS)
+
+
+def _opened(archive: ZipFile, exact: Check, public_key: Path | None, rebuild: Rebuild | None) -> BundleReport:
+    try:
+        envelope = read_envelope(archive.read(SIGNED)) if SIGNED in archive.namelist() else None
+        statement = read_statement(envelope.payload if envelope else archive.read(STATEMENT))
+    except BundleError as error:
+        return BundleReport((exact, Check("statement", False, str(error))))
+    claimed = statement.predicate
+    chain = _check("events", lambda: _events(archive, claimed))
+    checks = (
+        exact,
+        Check("statement", True, f"of {shown(claimed.run_id)}, exported {claimed.exported_at.isoformat()}"),
+        _check("digests", lambda: _digests(archive, statement)),
+        chain,
+        _check("records", lambda: _records(archive, claimed, rebuild)) if rebuild and chain.ok else _unbuilt(chain),
+        _check("verification", lambda: _verification(archive)),
+        _signature(envelope, public_key),
+    )
+    return BundleReport(checks, claimed, envelope.keyid if envelope else None)
+
+
+def _check(name: str, act: Callable[[], str]) -> Check:
+    try:
+        return Check(name, True, act())
+    except BundleError as error:
+        return Check(name, False, str(error))
+
+
+def _exact(file: IO[bytes]) -> str:
+    with tempfile.TemporaryFile() as again:
+        try:
+            with ZipFile(file) as archive, ZipFile(again, "w", ZIP_STORED) as copy:
+                _copy(archive, copy)
+        except BundleError:
+            raise
+        except Exception as error:  # Of a damaged zip, the library raises a dozen types.
+            raise BundleError(f"not a whole bundle: {type(error).__name__}: {shown(str(error))}") from None
+        size = _same(file, again)
+    return f"{size} bytes, each as it is written"
+
+
+def _copy(archive: ZipFile, copy: ZipFile) -> None:
+    names = tuple(archive.namelist())
+    if names not in LAYOUTS:
+        raise BundleError(f"not a bundle: it holds {shown(', '.join(names))}")
+    if any(info.compress_type != ZIP_STORED for info in archive.infolist()):
+        raise BundleError("not a bundle as it is written: a file in it is compressed")
+    for name in names:
+        with archive.open(name) as source, adding(copy, name) as target:
+            shutil.copyfileobj(source, target, _BLOCK)
+
+
+def _same(file: IO[bytes], again: IO[bytes]) -> int:
+    file.seek(0)
+    again.seek(0)
+    at = 0
+    while True:
+        found, expected = file.read(_BLOCK), again.read(_BLOCK)
+        if found != expected:
+            pairs = enumerate(zip(found, expected, strict=False))
+            differs = next((i for i, (one, other) in pairs if one != other), min(len(found), len(expected)))
+            raise BundleError(f"byte {at + differs} is not as it is written: the file was changed outside its contents")
+        if not found:
+            return at
+        at += len(found)
+
+
+def _digests(archive: ZipFile, statement: Statement) -> str:
+    if set(statement.digests) != set(SUBJECTS):
+        raise BundleError(f"the statement is about other files: {shown(', '.join(statement.digests))}")
+    for name, digest in statement.digests.items():
+        if _digest(archive, name) != digest:
+            raise BundleError(f"{name} is not the file that the statement is about")
+    return f"{len(SUBJECTS)} files are those that the statement is about"
+
+
+def _digest(archive: ZipFile, name: str) -> str:
+    digest = hashlib.sha256()
+    with archive.open(name) as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _events(archive: ZipFile, claimed: Predicate) -> str:
+    contents = Contents(claimed.run_id)
+    for line in _lines(archive, EVENTS):
+        contents.add(line)
+    found = contents.predicate(claimed.run_id, exported_at=claimed.exported_at, assent_version=claimed.assent_version)
+    if found.chain_head != claimed.chain_head:
+        raise BundleError(f"the chain over the events ends in {found.chain_head}, the statement's in another head")
+    if found != claimed:
+        raise BundleError("the statement's counts or executions are not those of the events")
+    gone = [execution.execution_id for execution in found.executions if execution.missing]
+    lack = f"; incomplete: {shown(', '.join(gone))} could not be had" if gone else ""
+    of = "1 execution" if len(found.executions) == 1 else f"{len(found.executions)} executions"
+    return f"{found.events} events of {of}, chain head {found.chain_head}{lack}"
+
+
+def _records(archive: ZipFile, claimed: Predicate, rebuild: Rebuild) -> str:
+    try:
+        rebuilt = rebuild(claimed.run_id, _lines(archive, EVENTS))
+        count, differs = _compared(zip_longest(_lines(archive, RECORDS), rebuilt))
+    except BundleError:
+        raise
+    except Exception as error:  # What it reads may be anybody's.
+        reason = f"{type(error).__name__}: {shown(str(error))}"
+        raise BundleError(f"the records cannot be rebuilt from the events{_versions(claimed)}: {reason}") from None
+    if differs:
+        raise BundleError(f"record {count} is not what the events give{_versions(claimed)}")
+    return f"{count} records, each what the events give"
+
+
+def _compared(pairs: Iterable[tuple[bytes | None, bytes | None]]) -> tuple[int, bool]:
+    """How many pairs are equal, or the number of the first that is not."""
+    count = 0
+    for count, (kept, made) in enumerate(pairs, 1):
+        if kept != made:
+            return count, True
+    return count, False
+
+
+def _versions(claimed: Predicate) -> str:
+    if claimed.assent_version == __version__:
+        return ""
+    return f" (exported by Assent {shown(claimed.assent_version)}, and this is {__version__})"
+
+
+def _unbuilt(events: Check) -> Check:
+    return Check("records", None, "not rebuilt" if events.ok else "not rebuilt, because the events are not whole")
+
+
+def _verification(archive: ZipFile) -> str:
+    read_canonical(archive.read(VERIFICATION), VERIFICATION)
+    return "the findings are those of the export; `assent audit --verify` finds them again"
+
+
+def _signature(envelope: Envelope | None, public_key: Path | None) -> Check:
+    if envelope is None and public_key is None:
+        detail = "not signed: this shows that the file is whole, not who made it"
+        return Check("signature", None, detail)
+    if envelope is None:
+        return Check("signature", False, "not signed, and a key was given")
+    if public_key is None:
+        return Check("signature", None, f"signed by keyid {shown(envelope.keyid)}, not checked: give --key")
+    return _check("signature", lambda: f"signed by the key {check_signature(envelope, public_key)}")
+
+
+def _lines(archive: ZipFile, name: str) -> Generator[bytes]:
+    with archive.open(name) as stored, io.BufferedReader(cast("io.RawIOBase", stored), _BLOCK) as file:
+        for number, line in enumerate(file, 1):
+            if not line.endswith(b"\n"):
+                raise BundleError(f"line {number} of {name} does not end")
+            yield line[:-1]

@@ -1,0 +1,223 @@
+"""A bundle: the audit of one run as one file, which says what it is and can be checked where no server is.
+
+A zip of the run's events, its records, the findings of the audit, and a statement over all three: their digests, and
+the head of the hash chain over the events. Equal contents give equal bytes, so that a check can write the file again
+and compare: every byte counts, those of the zip itself included.
+
+I/O; not in workflow code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable, Generator, Iterable
+from contextlib import contextmanager
+from datetime import datetime
+from importlib.resources import files
+from pathlib import Path
+from typing import IO, Final
+from zipfile import ZIP_STORED, ZipFile, ZipInfo
+
+from assent._version import __version__
+from assent.audit.signing import Signer
+from assent.audit.statement import Contents, Predicate, Statement
+from assent.wire.errors import BundleError
+
+README: Final = "README.txt"
+EVENTS: Final = "events.jsonl"
+RECORDS: Final = "records.jsonl"
+VERIFICATION: Final = "verification.json"
+STATEMENT: Final = "statement.json"
+SIGNED: Final = "statement.dsse.json"
+SUBJECTS: Final = (README, EVENTS, RECORDS, VERIFICATION)
+LAYOUTS: Final = ((*SUBJECTS, STATEMENT), (*SUBJECTS, SIGNED))
+"""The names in a bundle, in their order: one without a signature, and one with."""
+
+
+def member(name: str) -> ZipInfo:
+    """The header of one file in a bundle: nothing in it depends on the clock, the machine or the system."""
+    info = ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
+    info.compress_type = ZIP_STORED  # Compressed bytes differ between versions of zlib.
+    info.create_system = 3
+    info.external_attr = 0o100644 << 16
+    return info
+
+
+@contextmanager
+def adding(archive: ZipFile, name: str) -> Generator[IO[bytes]]:
+    """Write one file of a bundle, as large as it may be."""
+    with archive.open(member(name), "w", force_zip64=True) as file:
+        yield file
+
+
+class BundleWriter:
+    """Writes a bundle, event by event: `add_event` for each line, then `finish`. Made by `new_bundle`.
+
+    I/O; not in workflow code.
+    """
+
+    def __init__(self, file: IO[bytes], workflow_id: str) -> None:
+        """Begin the bundle of the run *workflow_id* in *file*, which can seek."""
+        self._workflow_id = workflow_id
+        self._contents = Contents(workflow_id)
+        self._digests: dict[str, str] = {}
+        self._archive = ZipFile(file, "w", ZIP_STORED)
+        self._put(README, [files("assent").joinpath("bundle_readme.txt").read_bytes()])
+        self._events = self._archive.open(member(EVENTS), "w", force_zip64=True)
+        self._events_digest = hashlib.sha256()
+        self.finished = False
+
+    def add_event(self, line: bytes) -> None:
+        """Append one line of the chain: the canonical JSON of an event, or a marker of `assent.audit.hash_chain`.
+
+        Raises:
+            BundleError: *line* is neither, or its event does not follow the one before it.
+        """
+        self._contents.add(line)
+        for part in (line, b"\n"):
+            self._events.write(part)
+            self._events_digest.update(part)
+
+    def finish(
+        self, *, records: Iterable[bytes], verification: bytes, exported_at: datetime, signer: Signer | None = None
+    ) -> Predicate:
+        """Append the *records*, a line each, and the *verification*, all as canonical JSON, and sign when asked to.
+
+        The answer is what the statement says of the run, the chain's head among it.
+
+        Raises:
+            BundleError: there were no events, or a record holds a line feed.
+        """
+        if not self._contents.chain.length:
+            raise BundleError("a bundle needs the events of a run, and there were none")
+        self._events.close()
+        self._digests[EVENTS] = self._events_digest.hexdigest()
+        self._put(RECORDS, _lines(records))
+        self._put(VERIFICATION, [verification])
+        predicate = self._contents.predicate(self._workflow_id, exported_at=exported_at, assent_version=__version__)
+        self._state(Statement(dict(self._digests), predicate).to_bytes(), signer)
+        self._archive.close()
+        self.finished = True
+        return predicate
+
+    def discard(self) -> None:
+        """Give the unfinished bundle up."""
+        self._events.close()
+        self._archive.close()
+
+    def _state(self, statement: bytes, signer: Signer | None) -> None:
+        if signer is None:
+            self._put(STATEMENT, [statement])
+        else:
+            self._put(SIGNED, [signer.sign(statement).to_bytes()])
+
+    def _put(self, name: str, parts: Iterable[bytes]) -> None:
+        digest = hashlib.sha256()
+        with adding(self._archive, name) as file:
+            for part in parts:
+                file.write(part)
+                digest.update(part)
+        self._digests[name] = digest.hexdigest()
+
+
+@contextmanager
+def new_bundle(path: Path, *, workflow_id: str, overwrite: bool = False) -> Generator[BundleWriter]:
+    """Write the bundle of the run *workflow_id* to *path*: whole, or not at all.
+
+    It is written beside *path* and takes its place when the block ends after `finish`. Only its owner may read it,
+    because a history holds prompts and results in clear.
+
+    Raises:
+        BundleError: *path* exists and is not to be overwritten, or cannot be written.
+
+    I/O; not in workflow code.
+    """
+    try:
+        if path.exists() and not overwrite:
+            raise BundleError(_exists(path))
+        if path.is_dir():
+            raise BundleError(f"the bundle {path} cannot be written: it is a folder")
+        # Not named after *path*, whose name may be as long as names can be.
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".bundle.")
+    except OSError as error:
+        raise BundleError(f"the bundle {path} cannot be written: {error.strerror}") from None
+    temporary = Path(name)
+    try:
+        with os.fdopen(descriptor, "w+b") as file:
+            yield from _writing(file, workflow_id)
+            file.flush()
+            os.fsync(file.fileno())
+        _place(temporary, path, overwrite=overwrite)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_bundle(
+    path: Path,
+    *,
+    workflow_id: str,
+    events: Iterable[bytes],
+    records: Iterable[bytes],
+    verification: bytes | Callable[[], bytes],
+    exported_at: datetime,
+    signer: Signer | None = None,
+    overwrite: bool = False,
+) -> Predicate:
+    """Write a bundle from *events* that are at hand; `new_bundle` is for those that arrive.
+
+    *records* are read after the events, and *verification* is asked for after them, where it is a function.
+
+    Raises:
+        BundleError: as `new_bundle`, `BundleWriter.add_event` and `BundleWriter.finish`.
+
+    I/O; not in workflow code.
+    """
+    with new_bundle(path, workflow_id=workflow_id, overwrite=overwrite) as bundle:
+        for line in events:
+            bundle.add_event(line)
+        return bundle.finish(
+            records=records,
+            verification=verification if isinstance(verification, bytes) else verification(),
+            exported_at=exported_at,
+            signer=signer,
+        )
+
+
+def _writing(file: IO[bytes], workflow_id: str) -> Generator[BundleWriter]:
+    bundle = BundleWriter(file, workflow_id)
+    try:
+        yield bundle
+        if not bundle.finished:
+            raise BundleError("the bundle was not finished")
+    finally:
+        if not bundle.finished:
+            bundle.discard()
+
+
+def _place(temporary: Path, path: Path, *, overwrite: bool) -> None:
+    try:
+        if not overwrite:
+            path.hardlink_to(temporary)  # Unlike a rename, it never replaces what another export put there meanwhile.
+            return
+    except FileExistsError:
+        raise BundleError(_exists(path)) from None
+    except OSError:
+        pass  # A file system without hard links.
+    try:
+        temporary.replace(path)
+    except OSError as error:
+        raise BundleError(f"the bundle {path} cannot be written: {error.strerror}") from None
+
+
+def _exists(path: Path) -> str:
+    return f"{path} exists already: name another file, or say that it may be overwritten"
+
+
+def _lines(lines: Iterable[bytes]) -> Generator[bytes]:
+    for number, line in enumerate(lines, 1):
+        if b"\n" in line:
+            raise BundleError(f"record {number} holds a line feed: give the canonical JSON of one record")
+        yield line
+        yield b"\n"

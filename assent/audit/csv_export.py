@@ -1,0 +1,129 @@
+"""Approval records as rows of a table: flat, in columns that stay, and inert in a spreadsheet.
+
+Pure; safe in workflow code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from typing import Final
+
+from assent.audit.records import ApprovalRecord, Sent, ToolRun
+from assent.wire.digest import canonical
+from assent.wire.text import one_line
+
+_ACTIVE: Final = frozenset("=+-@\uff1d\uff0b\uff0d\uff20'")
+"""What a spreadsheet may take for a formula, the wide forms included; and the apostrophe that says that it is none."""
+_COUNTED: Final = frozenset({"approved", "rejected", "executed", "failed", "recorded"})
+
+Cell = str | int | datetime | None
+_Column = Callable[[ApprovalRecord], Cell]
+
+COLUMNS: Final[dict[str, _Column]] = {
+    "run_id": lambda record: record.run_id,
+    "id": lambda record: record.id,
+    "agent": lambda record: record.agent,
+    "agent_version": lambda record: record.agent_version,
+    "model": lambda record: record.model,
+    "requested_by": lambda record: record.requested_by,
+    "turn": lambda record: record.context.turn,
+    "call_id": lambda record: record.context.call_id,
+    "tool": lambda record: record.tool_name,
+    "arguments": lambda record: record.arguments,
+    "arguments_sha256": lambda record: record.arguments_sha256,
+    "arguments_before": lambda record: record.arguments_before,
+    "edited_by": lambda record: record.edited_by,
+    "follows": lambda record: record.follows,
+    "kind": lambda record: record.kind,
+    "approval_type": lambda record: record.approval_type,
+    "gate": lambda record: record.gate.verdict if record.gate else None,
+    "policy_version": lambda record: record.context.policy_version,
+    "note": lambda record: record.note,
+    "needed": lambda record: record.needed,
+    "approvers": lambda record: None if record.approvers is None else _listed(record.approvers),
+    "created_at": lambda record: record.created_at,
+    "expires_at": lambda record: record.expires_at,
+    "status": lambda record: record.status,
+    "resolved_at": lambda record: record.resolved_at,
+    "resolved_by": lambda record: record.resolved_by,
+    "reason": lambda record: record.reason,
+    "grant": lambda record: record.grant,
+    "decided_by_way_of": lambda record: _of_the_decision(record, lambda sent: sent.channel),
+    "decided_identity": lambda record: _of_the_decision(record, lambda sent: sent.identity),
+    "decided_principal": lambda record: _of_the_decision(record, lambda sent: sent.principal),
+    "attribution": lambda record: _of_the_decision(record, lambda sent: sent.attribution),
+    "sent": lambda record: len(record.decisions),
+    "not_counted": lambda record: sum(sent.status not in _COUNTED for sent in record.decisions),
+    "votes": lambda record: _listed(f"{vote.verdict} by {vote.by}" for vote in record.votes),
+    "execution": lambda record: record.execution,
+    "runs": lambda record: len(record.runs),
+    "outcome": lambda record: _of_the_run(record, lambda run: run.outcome),
+    "started_at": lambda record: _of_the_run(record, lambda run: run.started_at),
+    "finished_at": lambda record: _of_the_run(record, lambda run: run.finished_at),
+    "attempts": lambda record: _of_the_run(record, lambda run: run.attempts),
+    "worker": lambda record: _of_the_run(record, lambda run: run.worker),
+    "result": lambda record: record.result,
+    "result_size": lambda record: _of_the_run(record, lambda run: run.result.size if run.result else None),
+    "result_sha256": lambda record: _of_the_run(record, lambda run: run.result.sha256 if run.result else None),
+    "opened_in": lambda record: record.opened.execution_id,
+    "opened_event": lambda record: record.opened.event_id,
+    "resolved_in": lambda record: record.resolved.execution_id if record.resolved else None,
+    "resolved_event": lambda record: record.resolved.event_id if record.resolved else None,
+    "child_run": lambda record: _of_the_run(record, lambda run: run.child.run_id if run.child else None),
+    "child_agent": lambda record: _of_the_run(record, lambda run: run.child.agent if run.child else None),
+    "child_outcome": lambda record: _of_the_run(record, lambda run: run.child.outcome if run.child else None),
+    "handed_over_to": lambda record: _of_the_run(record, lambda run: run.handoff),
+}
+"""The columns, in order, and what stands in each. New ones come last."""
+
+
+def rows(records: Iterable[ApprovalRecord]) -> Iterable[list[str]]:
+    """The head of the table, then one row for each record.
+
+    Pure; safe in workflow code.
+    """
+    yield list(COLUMNS)
+    for record in records:
+        yield [cell(column(record)) for column in COLUMNS.values()]
+
+
+def cell(value: Cell) -> str:
+    """A value as text for a spreadsheet: in one line, nothing hidden, and no formula.
+
+    Text that begins with `=`, `+`, `-` or `@` gets an apostrophe in front, by which spreadsheets know text; so does
+    text that begins with an apostrophe, so that taking one away always gives the text back. Control, bidi and invisible
+    characters, tabs and line ends among them, are written as escapes. Numbers stay numbers, and times are ISO 8601.
+
+    Pure; safe in workflow code.
+    """
+    if value is None:
+        return ""
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, int):
+        return str(value)
+    text = one_line(value)
+    return f"'{text}" if text[:1] in _ACTIVE else text
+
+
+def _listed(values: Iterable[str]) -> str:
+    """Several texts in one cell, as a JSON list: no separator in a name can pass for one between names."""
+    return canonical(list(values)).decode("utf-8", "surrogatepass")
+
+
+def _decision(record: ApprovalRecord) -> Sent | None:
+    """What was sent that settled the requirement; None where time, a grant or the run's end did."""
+    if record.resolved is None:
+        return None
+    counted: Sequence[Sent] = [sent for sent in record.decisions if sent.status in _COUNTED]
+    return counted[-1] if counted and record.resolved_by is not None else None
+
+
+def _of_the_decision(record: ApprovalRecord, what: Callable[[Sent], Cell]) -> Cell:
+    sent = _decision(record)
+    return None if sent is None else what(sent)
+
+
+def _of_the_run(record: ApprovalRecord, what: Callable[[ToolRun], Cell]) -> Cell:
+    return what(record.runs[-1]) if record.runs else None

@@ -1,0 +1,85 @@
+"""Audit a history without a server: from downloaded files, or from the lines of a bundle."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Iterable, Sequence
+from pathlib import Path
+from typing import Final
+
+from temporalio.api.history.v1 import HistoryEvent
+from temporalio.client import WorkflowHistory
+from temporalio.converter import PayloadCodec
+
+from assent.audit.auditor import Auditor
+from assent.audit.observer import Witness
+from assent.audit.records import Audit
+from assent.history.files import from_files, named_run
+from assent.history.pages import Missing, Page
+from assent.history.payloads import decoded_events
+from assent.wire.errors import BundleError
+
+BATCH: Final = 500
+"""Events that are read from a bundle before they are audited."""
+
+
+async def audit_files(
+    paths: Sequence[Path], run_id: str = "", *, witness: Witness | None = None, codec: PayloadCodec | None = None
+) -> Audit:
+    """The audit of the run whose history *paths* hold, as `RunHandle.audit` gives that of a server.
+
+    *run_id* is the id that the run must have; it is needed only where the files do not say.
+
+    Raises:
+        HistoryError: as `from_files`; or the files are of another run, or do not say of which, and *run_id* neither.
+    """
+    auditor = Auditor(named_run(paths, run_id), witness)
+    async for page in from_files(paths, codec):
+        auditor.add(page)
+    return auditor.audit()
+
+
+async def audit_lines(
+    workflow_id: str, lines: Iterable[bytes], witness: Witness | None = None, codec: PayloadCodec | None = None
+) -> Audit:
+    """The audit of a run from the lines of a bundle's events, as `RunHandle.audit` gives that of a server.
+
+    Raises:
+        BundleError: an event cannot be read.
+        HistoryError: the lines are no history of a run of Assent, or the payload codec fails.
+    """
+    auditor = Auditor(workflow_id, witness)
+    async for page in _pages(lines, codec):
+        auditor.add(page)
+    return auditor.audit()
+
+
+async def _pages(lines: Iterable[bytes], codec: PayloadCodec | None) -> AsyncIterator[Page | Missing]:
+    execution, batch = "", list[object]()
+    for line in lines:
+        read: object = json.loads(line)
+        match read:
+            case {"execution": str(run_id)}:
+                if batch:
+                    yield await _page(execution, batch, codec)
+                execution, batch = run_id, []
+            case {"missing": str(run_id)}:
+                if batch:
+                    yield await _page(execution, batch, codec)
+                execution, batch = "", []
+                yield Missing(run_id)
+            case _:
+                batch.append(read)
+                if len(batch) == BATCH:
+                    yield await _page(execution, batch, codec)
+                    batch = []
+    if batch:
+        yield await _page(execution, batch, codec)
+
+
+async def _page(execution: str, batch: list[object], codec: PayloadCodec | None) -> Page:
+    try:
+        stored: list[HistoryEvent] = list(WorkflowHistory.from_json("", {"events": batch}).events)
+    except Exception as error:  # What a stranger's file says may fail anywhere in the library
+        raise BundleError(f"an event cannot be read: {type(error).__name__}") from None
+    return Page(execution, await decoded_events(codec, stored), stored)

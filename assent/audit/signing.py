@@ -1,0 +1,134 @@
+"""Ed25519 signatures over a bundle's statement, by the package `cryptography`.
+
+It comes with the extra `assent[signing]`. Keys are PEM files, as `openssl genpkey -algorithm ed25519` makes them.
+A key's id is the SHA-256 of its DER form: `openssl pkey -pubin -in FILE -outform DER | sha256sum`.
+
+I/O; not in workflow code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from assent.audit.statement import Envelope, signed_bytes
+from assent.wire.errors import BundleError, ConfigurationError
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+VARIABLE: Final = "ASSENT_SIGNING_PASSPHRASE"
+_HOW: Final = "make one with: openssl genpkey -algorithm ed25519 -out FILE"
+_HOW_PUBLIC: Final = "make one with: openssl pkey -in PRIVATE -pubout -out FILE"
+
+
+@dataclass(frozen=True, slots=True)
+class Signer:
+    """A private key, ready to sign. *keyid* is the SHA-256 of its public key in DER."""
+
+    keyid: str
+    _key: Ed25519PrivateKey = field(repr=False)
+
+    def sign(self, payload: bytes) -> Envelope:
+        """The signed envelope of a statement."""
+        return Envelope(payload, self.keyid, self._key.sign(signed_bytes(payload)))
+
+
+def load_signer(path: Path) -> Signer:
+    """Read a private key from *path*; `ASSENT_SIGNING_PASSPHRASE` in the environment opens one that is encrypted.
+
+    Raises:
+        ConfigurationError: the extra is not installed; the file cannot be read or is not an Ed25519 private key in PEM;
+            it is encrypted, and the passphrase is missing or wrong.
+
+    I/O; not in workflow code.
+    """
+    key = _private_key(path)
+    return Signer(_keyid(key.public_key()), key)
+
+
+def check_signature(envelope: Envelope, path: Path) -> str:
+    """Check that the key in *path* signed the envelope; its id.
+
+    Raises:
+        BundleError: it did not.
+        ConfigurationError: the extra is not installed; the file cannot be read or is not an Ed25519 public key in PEM.
+
+    I/O; not in workflow code.
+    """
+    key = _public_key(path)
+    with _extra():
+        from cryptography.exceptions import InvalidSignature
+    keyid = _keyid(key)
+    if envelope.keyid != keyid:
+        raise BundleError(f"signed with another key: the id of the given one is {keyid}")
+    try:
+        key.verify(envelope.signature, signed_bytes(envelope.payload))
+    except InvalidSignature:
+        raise BundleError(f"the signature is not one of the key {keyid} over this statement") from None
+    return keyid
+
+
+@contextmanager
+def _extra() -> Generator[None]:
+    try:
+        yield
+    except ModuleNotFoundError:
+        message = "signatures need the package cryptography, which is not installed: pip install 'assent[signing]'"
+        raise ConfigurationError(message) from None
+
+
+def _private_key(path: Path) -> Ed25519PrivateKey:
+    with _extra():
+        from cryptography.exceptions import UnsupportedAlgorithm
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+        from cryptography.hazmat.primitives.serialization import load_pem_private_key
+    data = _read(path)
+    passphrase = _passphrase(path) if b"ENCRYPTED" in data else None
+    try:
+        key = load_pem_private_key(data, passphrase)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        reason = f"cannot be opened with {VARIABLE}" if passphrase else f"is not a private key in PEM; {_HOW}"
+        raise ConfigurationError(f"the key {path} {reason}") from None
+    if not isinstance(key, Ed25519PrivateKey):
+        raise ConfigurationError(f"the key {path} is not an Ed25519 key; {_HOW}")
+    return key
+
+
+def _public_key(path: Path) -> Ed25519PublicKey:
+    with _extra():
+        from cryptography.exceptions import UnsupportedAlgorithm
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+        from cryptography.hazmat.primitives.serialization import load_pem_public_key
+    try:
+        key = load_pem_public_key(_read(path))
+    except (ValueError, UnsupportedAlgorithm):
+        raise ConfigurationError(f"the key {path} is not a public key in PEM; {_HOW_PUBLIC}") from None
+    if not isinstance(key, Ed25519PublicKey):
+        raise ConfigurationError(f"the key {path} is not an Ed25519 key; {_HOW}")
+    return key
+
+
+def _keyid(public: Ed25519PublicKey) -> str:
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+    return hashlib.sha256(public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
+
+
+def _passphrase(path: Path) -> bytes:
+    passphrase = os.environ.get(VARIABLE)
+    if not passphrase:
+        raise ConfigurationError(f"the key {path} is encrypted: put its passphrase into {VARIABLE}")
+    return passphrase.encode()
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigurationError(f"the key {path} cannot be read: {error.strerror}") from None

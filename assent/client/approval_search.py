@@ -1,0 +1,175 @@
+"""Approvals across runs: the records of decided ones from history, and the run that an approval is of.
+
+I/O; not in workflow code.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, get_args
+
+from cachetools import LRUCache
+
+from assent.audit.approval import Approval, PendingRun, is_recorded
+from assent.client.inbox import Listed
+from assent.client.paging import Page, token_of
+from assent.core.approvals import SHORTEST_PREFIX
+from assent.wire.errors import HistoryError, MessageError, RunNotFoundError
+from assent.wire.protocol import ApprovalType
+from assent.wire.requirements import RequirementStatus
+
+SIDE_BY_SIDE: Final = 8
+"""Histories that are read at the same time."""
+KEPT: Final = 20_000
+"""Approvals of ended runs that are kept in memory: these runs change no more, and are read once."""
+SEARCHED: Final = 1_000
+"""Runs whose histories are searched for an approval that waits nowhere."""
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Which approvals are asked for; None is any."""
+
+    status: RequirementStatus | None = None
+    approval_type: ApprovalType | None = None
+    agent: str | None = None
+    tool: str | None = None
+    run_id: str | None = None
+    requested_by: str | None = None
+
+    def check(self) -> None:
+        """Refuse words that no approval has: nothing would be found, and nobody told why.
+
+        Raises:
+            MessageError: there is no such status or type.
+        """
+        for name, given, known in (
+            ("status", self.status, get_args(RequirementStatus)),
+            ("approval_type", self.approval_type, get_args(ApprovalType)),
+        ):
+            if given is not None and given not in known:
+                message = f"{name} is {given!r}; there are: {', '.join(known)}"
+                raise MessageError(message)
+
+    def fits(self, record: Approval) -> bool:
+        """Whether a record is one of them. One of type `audit` is a record only once it is decided."""
+        return (
+            is_recorded(record)
+            and self.status in {None, record.status}
+            and self.approval_type in {None, record.approval_type}
+            and self.agent in {None, record.agent}
+            and self.tool in {None, record.tool_name}
+            and self.run_id in {None, record.run_id}
+            and self.requested_by in {None, record.requested_by}
+        )
+
+
+class Histories:
+    """Reads the approvals of many runs, a few at a time, and those of an ended run only once."""
+
+    def __init__(self, approvals: Callable[[str], Awaitable[Sequence[Approval]]]) -> None:
+        """*approvals* reads those of one run, by its id."""
+        self._approvals = approvals
+        self._ended: LRUCache[str, Sequence[Approval]] = LRUCache(KEPT, getsizeof=lambda known: len(known) + 1)
+
+    async def read(self, runs: Iterable[Listed]) -> list[Approval]:
+        """The approvals of these runs. A run that cannot be read is left out, with a warning."""
+        gate = asyncio.Semaphore(SIDE_BY_SIDE)
+
+        async def one(run: Listed) -> Sequence[Approval]:
+            async with gate:
+                return await self._of(run)
+
+        return [record for records in await asyncio.gather(*map(one, runs)) for record in records]
+
+    async def find(self, runs: Sequence[Listed], approval_id: str) -> str | None:
+        """The first of these runs that has an approval of this id, or of an id that begins so."""
+        for begin in range(0, len(runs), SIDE_BY_SIDE):
+            records = await self.read(runs[begin : begin + SIDE_BY_SIDE])
+            found = _matching(((each.run_id, each.id) for each in records), approval_id)
+            if found is not None:
+                return found
+        return None
+
+    async def _of(self, run: Listed) -> Sequence[Approval]:
+        known = self._ended.get(run.execution_id)
+        if known is not None:
+            return known
+        try:
+            records = await self._approvals(run.run_id)
+        except (HistoryError, RunNotFoundError) as error:
+            _log.warning("run %r is left out: %s", run.run_id, error)
+            return []
+        if run.closed and len(records) < KEPT:
+            self._ended[run.execution_id] = records
+        return records
+
+
+def as_wanted(approval_id: str) -> str:
+    """An id, or the beginning of one, as ids are written.
+
+    Raises:
+        MessageError: it is too short to name one.
+    """
+    wanted = approval_id.strip().lower()
+    if len(wanted) < SHORTEST_PREFIX:
+        message = f"the approval id {approval_id!r} is too short; give at least {SHORTEST_PREFIX} digits"
+        raise MessageError(message)
+    return wanted
+
+
+def holder(runs: Iterable[PendingRun], approval_id: str) -> str | None:
+    """The run in which the approval waits.
+
+    Raises:
+        MessageError: *approval_id* is the beginning of ids of several runs.
+    """
+    return _matching(((run.run_id, each.id) for run in runs for each in run.requirements), approval_id)
+
+
+def open_records(runs: Iterable[PendingRun]) -> int:
+    """How many approvals are pending in these runs: one of type `audit` is none until it is decided."""
+    return sum(each.approval_type != "audit" for run in runs for each in run.requirements)
+
+
+def paged(records: Iterable[Approval], asked: Asked, limit: int, after: bytes) -> tuple[Page[Approval], int]:
+    """At most *limit* of those that are *asked* for, newest first, after the position *after*; and how many in all."""
+    wanted = sorted(filter(asked.fits, records), key=_order, reverse=True)
+    last = after.decode("utf-8", "replace").partition(" ")
+    left = wanted
+    if after:
+        at = _time(last[0])
+        left = [record for record in wanted if _order(record) < (at, last[2])]
+    page = left[:limit]
+    if not page or len(left) <= limit:
+        return Page(page), len(wanted)
+    position = f"{page[-1].created_at.isoformat()} {page[-1].id}".encode()
+    return Page(page, token_of(asked, position)), len(wanted)
+
+
+def _order(record: Approval) -> tuple[datetime, str]:
+    return record.created_at, record.id
+
+
+def _time(text: str) -> datetime:
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        at = None
+    if at is None or at.tzinfo is None:
+        message = "the page token cannot be read"
+        raise MessageError(message)
+    return at
+
+
+def _matching(ids: Iterable[tuple[str, str]], approval_id: str) -> str | None:
+    matches = {run_id for run_id, each in ids if each.startswith(approval_id)}
+    if len(matches) > 1:
+        message = f"the approval id {approval_id!r} matches in {len(matches)} runs; give more digits"
+        raise MessageError(message)
+    return matches.pop() if matches else None

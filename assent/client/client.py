@@ -1,0 +1,403 @@
+"""`AgentClient`: start runs, find what waits across them, decide, and read the records.
+
+I/O; not in workflow code.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncGenerator, Sequence
+from datetime import datetime
+from typing import Final, Literal, Unpack
+
+from pydantic import JsonValue
+from temporalio.client import Client
+from temporalio.common import Priority, TypedSearchAttributes
+from temporalio.exceptions import WorkflowAlreadyStartedError
+from temporalio.service import RPCError, RPCStatusCode
+
+from assent.audit.approval import Approval, PendingRun
+from assent.audit.decision_statistics import Statistics
+from assent.audit.records import Audit
+from assent.client import inbox
+from assent.client.approval_search import SEARCHED, Asked, Histories, as_wanted, holder, open_records, paged
+from assent.client.filters import Filters, Sort, Wanted, sorted_runs
+from assent.client.paging import Page, PendingPage, check_limit, position_of, token_of
+from assent.client.read_statistics import read_statistics
+from assent.client.run_handle import RunHandle, decide_all
+from assent.client.start import attributes_of, begin, check_own, exists, priority_of
+from assent.client.updates import message_of
+from assent.client.watch_all import Options, Watcher
+from assent.runtime import connection
+from assent.views.run_events import RunEvent
+from assent.wire import protocol
+from assent.wire.budget import Budget
+from assent.wire.errors import DecisionError, MessageError, RunNotFoundError, ServerUnreachableError
+from assent.wire.messages import read_request
+from assent.wire.policy import PermissionPolicy
+from assent.wire.protocol import ApprovalType, RunRequest
+from assent.wire.requirements import RequirementStatus, RunState
+
+LOOK_FOR: Final = 2.0
+LOOK_AGAIN: Final = 0.2
+"""Seconds in which an approval is looked for, and between looks."""
+
+
+class AgentClient:
+    """Everything a service, an operator or an auditor does with runs. Ids are all one has to keep.
+
+    Example:
+        `client = await AgentClient.connect()`, or `AgentClient(a_temporal_client)` for a client of your own, which
+        must have been made with `data_converter=assent.data_converter`.
+    """
+
+    def __init__(self, client: Client, *, task_queue: str = protocol.TASK_QUEUE) -> None:
+        """*task_queue* is where runs are started."""
+        self.temporal = client
+        self.task_queue = task_queue
+        self._attributes = False
+        self._histories = Histories(self._approvals)
+
+    @classmethod
+    async def connect(
+        cls,
+        address: str | None = None,
+        *,
+        namespace: str | None = None,
+        profile: str | None = None,
+        task_queue: str = protocol.TASK_QUEUE,
+    ) -> AgentClient:
+        """A client from the arguments, else `TEMPORAL_*`, else the profile file of the `temporal` CLI.
+
+        Raises:
+            ConfigurationError: the environment or the profile file cannot be read.
+            ServerUnreachableError: nothing answers at the address.
+        """
+        client = await connection.connect(address, namespace=namespace, profile=profile)
+        return cls(client, task_queue=task_queue)
+
+    # -- runs ---------------------------------------------------------------------------------------------------------
+
+    async def start(
+        self,
+        agent: str,
+        input: str = "",
+        *,
+        requested_by: str | None = None,
+        id: str | None = None,
+        max_turns: int | None = None,
+        max_tool_calls: int | None = None,
+        policy: PermissionPolicy | None = None,
+        priority: int | None = None,
+        conversation: bool = False,
+        budget: Budget | None = None,
+    ) -> RunHandle:
+        """Start a run. With an *id* that a run has already, this is that run: starting is idempotent.
+
+        *max_turns*, *max_tool_calls*, *policy* and *budget* can only tighten what the agent has of its own. Where
+        workers are behind, runs of *priority* 1 come first, those of 5 last (3 where none is given), and among equals
+        those of each *requested_by* by turns, if the server has fairness.
+
+        A *conversation* stays open after an answer, until `RunHandle.close`; it may begin without an *input*. To one
+        that is there already nothing is said: that is what `send_message` is for.
+
+        Raises:
+            MessageError: *agent* or *input* is empty, or too long, *priority* is not 1 to 5, or another kind of
+                workflow has the *id*.
+            ServerUnreachableError: the server does not answer.
+        """
+        asked: dict[str, object] = {"requested_by": requested_by, "max_turns": max_turns, "policy": policy}
+        asked |= {"max_tool_calls": max_tool_calls, "conversation": conversation or None, "budget": budget}
+        given = {name: value for name, value in asked.items() if value is not None}
+        request = read_request(({"agent": agent, "input": input, **given},))
+        run = self.run(id or f"{agent}-{uuid.uuid4().hex[:12]}")
+        try:
+            await self._start(request, run.id, priority_of(request, priority))
+        except WorkflowAlreadyStartedError:
+            await check_own(run)
+        except RPCError as error:
+            raise _not_answered(error) from error
+        return run
+
+    async def send_message(
+        self, run_id: str, content: str, *, by: str, agent: str | None = None, requested_by: str | None = None
+    ) -> RunHandle:
+        """Say something in a conversation; with an *agent*, begin the conversation with it where there is none.
+
+        Beginning and saying are one call to the server: of two at the same time one begins, and both are heard. A run
+        that is there already takes it, whatever its agent, and also where it is no conversation. *requested_by* is who
+        asked for a conversation that begins, *by* unless it is given. Needs no worker; `RunHandle.ask` waits for the
+        answer.
+
+        Raises:
+            MessageError: *content* or *by* is empty or too long, or another kind of workflow has the id.
+            RunNotFoundError: the conversation has ended; or there is none, and no *agent* to begin one with.
+            ServerUnreachableError: the server does not answer.
+        """
+        run = self.run(run_id)
+        if agent is None:
+            await run.send_message(content, by=by)
+            return run
+        body = message_of(content, by)
+        asked = {"agent": agent, "input": "", "requested_by": requested_by or by.strip(), "conversation": True}
+        request = read_request((asked,))
+        # The server signals whatever has the id, so what that is is asked first.
+        if await exists(run):
+            await check_own(run)
+        try:
+            await self._start(request, run_id, priority_of(request, None), body)
+        except WorkflowAlreadyStartedError:
+            message = f"the conversation {run_id!r} has ended; begin another, under another id"
+            raise RunNotFoundError(message) from None
+        except RPCError as error:
+            raise _not_answered(error) from error
+        return run
+
+    def run(self, run_id: str) -> RunHandle:
+        """The run of this id; whether there is one shows at the first call."""
+        return RunHandle(self.temporal, run_id)
+
+    async def resume(self, state: RunState, *, approved: bool, by: str, reason: str | None = None) -> RunHandle:
+        """Decide everything that *state*, the durable JSON of a paused run, shows as waiting for a confirmation.
+
+        *reason* is what the model is told of a rejection; it is required with `approved=False` only where you want
+        other words than "not approved".
+
+        Raises:
+            DecisionError: something of it could not be decided so: it had been decided otherwise, or waits for a
+                result instead. What could be decided was.
+            NoWorkerError, RunNotFoundError: as `RunHandle.approve`.
+        """
+        return await decide_all(self.run(state.id), state, approved=approved, by=by, reason=reason)
+
+    # -- the inbox ----------------------------------------------------------------------------------------------------
+
+    async def pending(self, *, sort: Sort = "age", **filters: Unpack[Filters]) -> list[PendingRun]:
+        """The runs that wait, with what waits in each; by *sort* the oldest first, or the soonest deadline.
+
+        One visibility query, in pages of 1,000 runs; needs no worker. *filters* are those of
+        `assent.client.filters.Filters`.
+
+        Raises:
+            MessageError: a filter is no text that can be sent.
+            RunNotFoundError: there is no run *tree*.
+            ServerUnreachableError: the server does not answer.
+        """
+        wanted = Wanted(**filters)
+        try:
+            registered = await self._registered()
+            found = [run async for run in inbox.pending(self.temporal, wanted, registered=registered)]
+        except RPCError as error:
+            raise _not_answered(error) from error
+        return sorted_runs(found, sort)
+
+    async def pending_page(
+        self, *, limit: int = 100, page_token: str | None = None, sort: Sort = "age", **filters: Unpack[Filters]
+    ) -> PendingPage:
+        """At most *limit* runs that wait, the newest first from page to page, and within the page by *sort*.
+
+        The order of the pages is the server's: to sort all that waits means to read it all, as `pending` does. A page
+        is one page of the server's, unless there are filters that it does not know (*kind*, *approver*, *older_than*,
+        *due_within*): then as many are read as fill it. The last page may be empty.
+
+        Raises:
+            MessageError: *page_token* is none, or of other filters; or as `pending`.
+            ServerUnreachableError: the server does not answer.
+        """
+        wanted = Wanted(**filters)
+        check_limit(limit, least=1)
+        position = position_of(wanted, page_token)
+        try:
+            registered = await self._registered()
+            (found, after), total = await asyncio.gather(
+                inbox.page(self.temporal, wanted, limit, position, registered=registered),
+                inbox.total(self.temporal, wanted, registered=registered),
+            )
+        except RPCError as error:
+            raise _not_answered(error) from error
+        return PendingPage(sorted_runs(found, sort), token_of(wanted, after) if after else None, total)
+
+    async def get_approvals(
+        self,
+        *,
+        status: RequirementStatus | None = None,
+        approval_type: ApprovalType | None = None,
+        agent: str | None = None,
+        tool: str | None = None,
+        run_id: str | None = None,
+        requested_by: str | None = None,
+        limit: int = 100,
+        page_token: str | None = None,
+    ) -> tuple[Page[Approval], int]:
+        """At most *limit* approvals, newest first, and how many there are in all.
+
+        The list knows the token of the next page, `records.next_page_token`. Approvals that are opened meanwhile do
+        not move the pages. One of type `audit` appears only once it is decided.
+
+        Neither way needs a worker, but they cost differently. With *run_id* one history is read; with
+        `status="pending"` visibility alone. Else the history of each run that has waited, 8 side by side: the total
+        could not be true otherwise. Those of ended runs are kept by this client, and not read again for the next page.
+
+        Raises:
+            MessageError: no approval has such a *status* or *approval_type*; *page_token* is none, or of other filters.
+            RunNotFoundError: there is no run *run_id*.
+            ServerUnreachableError: the server does not answer.
+        """
+        asked = Asked(status, approval_type, agent, tool, run_id, requested_by)
+        asked.check()
+        check_limit(limit)
+        after = position_of(asked, page_token)
+        return paged(await self._records(asked), asked, limit, after)
+
+    async def get_pending_approval_count(self) -> int:
+        """How many approvals are pending, over all runs; `audit` ones are none yet. Reads what `pending` reads.
+
+        Raises:
+            ServerUnreachableError: the server does not answer.
+        """
+        # The server can count runs, but not what waits in them, nor of which type.
+        return open_records(await self.pending())
+
+    async def resolve_approval(
+        self,
+        approval_id: str,
+        *,
+        status: Literal["approved", "rejected"],
+        resolved_by: str,
+        reason: str | None = None,
+        expected_status: Literal["pending"] = "pending",
+        run_id: str | None = None,
+    ) -> Approval | None:
+        """Decide an approval wherever its run is. The loser of a race gets None, and is recorded in the run.
+
+        *expected_status* says that only a pending approval may be resolved; there is no other way. *run_id* spares
+        the search for the run, which reads all that waits and, where the approval waits no more, the histories of up
+        to 1,000 runs. None is also the answer where there is no such approval; in a run that has ended nothing more
+        can be recorded.
+
+        Raises:
+            MessageError: *status* or *expected_status* is another word, or the id is too short or matches in several
+                runs.
+            DecisionError: the decision was refused: *resolved_by* may not decide it, or it waits for a result.
+            NoWorkerError: no worker answered; it may count once one runs.
+        """
+        if status not in {"approved", "rejected"} or expected_status != "pending":
+            message = f"an approval that is pending becomes 'approved' or 'rejected', not {status!r}"
+            raise MessageError(message)
+        wanted = as_wanted(approval_id)
+        found = run_id if run_id is not None else await self._run_of(wanted)
+        if found is None:
+            return None
+        run = self.run(found)
+        if status == "approved":
+            result = await run.approve(wanted, by=resolved_by, reason=reason)
+        else:
+            result = await run.reject(wanted, by=resolved_by, reason=reason or "not approved")
+        if result.status == "refused":
+            raise DecisionError(result.detail)
+        if result.status not in {"approved", "rejected", "recorded"}:
+            return None
+        return next(record for record in await self._approvals(found) if record.id == result.requirement_id)
+
+    async def audit(self, run_id: str) -> Audit:
+        """The record of each requirement of a run, from its history.
+
+        Raises:
+            RunNotFoundError: there is no run of this id.
+        """
+        return await self.run(run_id).audit()
+
+    async def statistics(
+        self, *, agent: str | None = None, tool: str | None = None, since: datetime | None = None
+    ) -> Statistics:
+        """How people decide: of the requirements opened since *since*, from the histories of the runs open since then.
+
+        Raises:
+            MessageError: *agent* is no text that can be sent.
+            ServerUnreachableError: the server does not answer.
+        """
+        try:
+            given = inbox.decided(self.temporal, agent, None, registered=await self._registered(), open_since=since)
+            return await read_statistics(given, self._approvals, agent=agent, tool=tool, since=since)
+        except RPCError as error:
+            raise _not_answered(error) from error
+
+    def watch_all(self, agent: str | None = None, **options: Unpack[Options]) -> AsyncGenerator[tuple[str, RunEvent]]:
+        """What happens in all runs of *agent*, or of all agents, as it happens, with the run's id; it does not end.
+
+        From what the runs are at now; *options* are those of `assent.client.watch_all.Options`.
+        """
+        return Watcher(self.temporal, self._registered, agent, **options).events()
+
+    async def setup(self) -> list[str]:
+        """Register the search attributes that are missing; answers which those were.
+
+        Raises:
+            ConfigurationError: the server does not let this client, or one has another type.
+        """
+        added = await connection.register_attributes(self.temporal)
+        self._attributes = True
+        return added
+
+    # -- inside -------------------------------------------------------------------------------------------------------
+
+    async def _start(
+        self, request: RunRequest, run_id: str, priority: Priority, message: dict[str, JsonValue] | None = None
+    ) -> None:
+        attributes = TypedSearchAttributes.empty
+        if await self._registered():
+            attributes = attributes_of(request, message)
+        await begin(self.temporal, self.task_queue, request, run_id, attributes, priority, message)
+
+    async def _registered(self) -> bool:
+        # They do not go away again, but a worker may register them at any time.
+        if not self._attributes:
+            try:
+                self._attributes = not await connection.missing_attributes(self.temporal)
+            except (RPCError, ValueError):
+                return False
+        return self._attributes
+
+    async def _approvals(self, run_id: str) -> Sequence[Approval]:
+        return await self.run(run_id).approvals()
+
+    async def _records(self, asked: Asked) -> Sequence[Approval]:
+        if asked.run_id is not None:
+            return await self._approvals(asked.run_id)
+        if asked.status == "pending":
+            runs = await self.pending(agent=asked.agent, tool=asked.tool, requested_by=asked.requested_by)
+            return [record for run in runs for record in run.approvals()]
+        return await self._histories.read(await self._decided(asked.agent, asked.requested_by))
+
+    async def _decided(
+        self, agent: str | None = None, requested_by: str | None = None, *, most: int | None = None
+    ) -> list[inbox.Listed]:
+        found: list[inbox.Listed] = []
+        try:
+            registered = await self._registered()
+            async for run in inbox.decided(self.temporal, agent, requested_by, registered=registered):
+                found.append(run)
+                if len(found) == most:
+                    break
+        except RPCError as error:
+            raise _not_answered(error) from error
+        return found
+
+    async def _run_of(self, approval_id: str) -> str | None:
+        # Visibility follows the runs by some milliseconds, on a busy server by more.
+        end = time.monotonic() + LOOK_FOR
+        while True:
+            found = holder(await self.pending(), approval_id)
+            if found is None:
+                found = await self._histories.find(await self._decided(most=SEARCHED), approval_id)
+            if found is not None or time.monotonic() > end:
+                return found
+            await asyncio.sleep(LOOK_AGAIN)
+
+
+def _not_answered(error: RPCError) -> Exception:
+    if error.status in {RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED}:
+        return ServerUnreachableError(f"the Temporal server does not answer: {error.message}")
+    return MessageError(f"the Temporal server refused: {error.message}")

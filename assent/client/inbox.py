@@ -1,0 +1,289 @@
+"""What waits across runs, and which runs have decided something: read from visibility, without a worker.
+
+I/O; not in workflow code.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final, cast
+
+from temporalio.api.common.v1 import Payload
+from temporalio.api.enums.v1 import WorkflowExecutionStatus
+from temporalio.api.workflow.v1 import WorkflowExecutionInfo
+from temporalio.api.workflowservice.v1 import ListWorkflowExecutionsRequest
+from temporalio.client import Client
+from temporalio.service import RPCError
+
+from assent.audit.approval import PendingRun
+from assent.client.filters import Wanted, kept
+from assent.client.rpc import meant
+from assent.wire import protocol, visibility
+from assent.wire.errors import MessageError
+from assent.wire.requirements import PendingRequirement
+
+PAGE: Final = 1_000
+"""Executions that the server is asked for at once, and the most that it gives."""
+_RUNS: Final = f"WorkflowType = '{protocol.WORKFLOW}'"
+_RUNNING: Final = f"{_RUNS} AND ExecutionStatus = 'Running'"
+_UNMARKED: Final = f"{protocol.ATTRIBUTE_AGENT} IS NULL"
+"""A run begun before the attributes were registered, or by somebody else and a moment ago: its memo tells."""
+_MEMOS: Final[dict[str, type[Any]]] = {
+    protocol.MEMO_PENDING: list[PendingRequirement],
+    protocol.MEMO_REQUEST: dict[str, Any],
+}
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A run as visibility lists it: its id, the newest execution of it, whether that one has ended.
+
+    *is_marked* says whether a search attribute tells its agent.
+    """
+
+    run_id: str
+    execution_id: str
+    closed: bool
+    is_marked: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Unreadable:
+    """What stands for a memo that could not be read."""
+
+    error: Exception
+
+
+async def pending(client: Client, wanted: Wanted, *, registered: bool) -> AsyncIterator[PendingRun]:
+    """The runs that wait, as the server orders them, each with what of *wanted* waits in it.
+
+    *registered* says that the namespace has the Assent search attributes; without them all running runs are read.
+
+    Raises:
+        MessageError: a name is no text that can be sent.
+        RPCError: the server refuses, or does not answer.
+    """
+    now, seen, token = datetime.now(UTC), set[str](), b""
+    query = await _query(client, wanted, registered=registered)
+    while True:
+        executions, token = await _read(client, query, token, PAGE)
+        for run in await _runs(client, executions):
+            # A run that goes on in a new execution may be listed twice for a moment; the newer comes first.
+            if run is not None and run.run_id not in seen and (left := kept(run, wanted, now)) is not None:
+                seen.add(run.run_id)
+                yield left
+        if not token:
+            return
+
+
+async def page(
+    client: Client, wanted: Wanted, limit: int, position: bytes, *, registered: bool
+) -> tuple[list[PendingRun], bytes]:
+    """At most *limit* runs from *position* on, and the position of the next page, empty on the last one.
+
+    Where search attributes alone find them that is one page of the server's. Otherwise its pages are read until this
+    one is full; the server's position after just these runs is then asked for. Raises as `pending`.
+    """
+    now, found = datetime.now(UTC), dict[str, PendingRun]()
+    query = await _query(client, wanted, registered=registered)
+    size = min(limit, PAGE) if registered and wanted.by_server else PAGE
+    while True:
+        executions, after = await _read(client, query, position, size)
+        runs = await _runs(client, executions)
+        left = [(index, one) for index, run in enumerate(runs) if run and (one := kept(run, wanted, now))]
+        room = limit - len(found)
+        if len(left) > room:
+            size = left[room - 1][0] + 1
+            continue
+        for _, one in left:
+            found.setdefault(one.run_id, one)
+        position, size = after, PAGE
+        if not position or len(found) >= limit:
+            return list(found.values()), position
+
+
+async def total(client: Client, wanted: Wanted, *, registered: bool) -> int | None:
+    """How many runs wait, by counting alone; None where that takes reading them. Raises as `pending`."""
+    asker = wanted.requested_by
+    if not registered or not wanted.by_server or (asker is not None and visibility.keyword(asker) != asker):
+        return None
+    unsure = _UNMARKED
+    if wanted.tool is not None:
+        unsure = f"({unsure} OR {protocol.ATTRIBUTE_WAITING_ON} = {_quoted(visibility.ANY_TOOL)})"
+    sure, more = await asyncio.gather(
+        client.count_workflows(f"{_RUNNING} AND {_conditions(wanted)}"),
+        client.count_workflows(f"{_RUNNING} AND {unsure}"),
+    )
+    return None if more.count else sure.count
+
+
+async def decided(
+    client: Client,
+    agent: str | None,
+    requested_by: str | None,
+    *,
+    registered: bool,
+    open_since: datetime | None = None,
+) -> AsyncIterator[Listed]:
+    """The runs that have, or may have, waited for somebody; running ones first, newest first. Raises as `pending`.
+
+    With *open_since* those only that go on, or ended since then.
+    """
+    query = f"{_RUNS} AND ExecutionStatus != 'ContinuedAsNew'"
+    if open_since is not None:
+        query += f" AND (ExecutionStatus = 'Running' OR CloseTime >= {_time(open_since)})"
+    if registered:
+        named = [f"{protocol.ATTRIBUTE_PENDING} IS NOT NULL", *_names(agent, requested_by)]
+        # A run that never waited has no number of pending requirements; one begun before the attributes were
+        # registered has no agent either, and is read to be sure.
+        query += f" AND ({' AND '.join(named)} OR {_UNMARKED})"
+    async for run in _listed(client, query):
+        yield run
+
+
+async def changed(
+    client: Client, agent: str | None, since: datetime, *, registered: bool, going_on: bool
+) -> AsyncIterator[Listed]:
+    """The runs that began or ended since, and with *going_on* all that go on, newest first. Raises as `pending`.
+
+    Those that may be of *agent*: one begun before the search attributes were registered may be.
+    """
+    which = [f"StartTime >= {_time(since)}", f"CloseTime >= {_time(since)}"]
+    which += ["ExecutionStatus = 'Running'"] if going_on else []
+    query = f"{_RUNS} AND ExecutionStatus != 'ContinuedAsNew' AND ({' OR '.join(which)})"
+    if registered and agent is not None:
+        query += f" AND ({' AND '.join(_names(agent, None))} OR {_UNMARKED})"
+    async for run in _listed(client, query):
+        yield run
+
+
+async def _listed(client: Client, query: str) -> AsyncIterator[Listed]:
+    seen, token = set[str](), b""
+    while True:
+        executions, token = await _read(client, query, token, PAGE)
+        for each in executions:
+            # After a workflow reset two executions share one id, and its records are those of the newer.
+            if each.execution.workflow_id not in seen:
+                seen.add(each.execution.workflow_id)
+                closed = each.status != WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_RUNNING
+                is_marked = protocol.ATTRIBUTE_AGENT in each.search_attributes.indexed_fields
+                yield Listed(each.execution.workflow_id, each.execution.run_id, closed, is_marked)
+        if not token:
+            return
+
+
+async def _read(client: Client, query: str, token: bytes, size: int) -> tuple[Sequence[WorkflowExecutionInfo], bytes]:
+    """As `Client.list_workflows`, which decodes every search attribute twice: 80 % of what it costs here."""
+    request = ListWorkflowExecutionsRequest(
+        namespace=client.namespace, page_size=size, query=query, next_page_token=token
+    )
+    answer = await client.workflow_service.list_workflow_executions(request, retry=True)
+    return answer.executions, answer.next_page_token
+
+
+# -- memos ------------------------------------------------------------------------------------------------------------
+
+
+async def _runs(client: Client, executions: Sequence[WorkflowExecutionInfo]) -> list[PendingRun | None]:
+    """What waits in each of the executions. All their memos are one batch for the codec, which may be far away."""
+    memos = [(number, name) for number, each in enumerate(executions) for name in _MEMOS if name in each.memo.fields]
+    payloads = [executions[number].memo.fields[name] for number, name in memos]
+    values = await _decoded(client, payloads, [_MEMOS[name] for _, name in memos])
+    found: list[dict[str, object]] = [{} for _ in executions]
+    for (number, name), value in zip(memos, values, strict=True):
+        if isinstance(value, _Unreadable):
+            # Somebody else's memo under our name must not hide what all the other runs wait for.
+            run_id = executions[number].execution.workflow_id
+            _log.warning("run %r is left out: its memo %s cannot be read: %s", run_id, name, value.error)
+        found[number][name] = value
+    return [_run(each, memo) for each, memo in zip(executions, found, strict=True)]
+
+
+def _run(execution: WorkflowExecutionInfo, memo: dict[str, object]) -> PendingRun | None:
+    waiting = memo.get(protocol.MEMO_PENDING)
+    if not waiting or isinstance(waiting, _Unreadable):
+        return None
+    asked = visibility.read_request_memo(memo.get(protocol.MEMO_REQUEST), execution.parent_execution.workflow_id)
+    return PendingRun(
+        run_id=execution.execution.workflow_id,
+        agent=asked.agent,
+        requested_by=asked.requested_by,
+        requirements=cast("list[PendingRequirement]", waiting),
+        parents=asked.parents,
+    )
+
+
+async def _decoded(client: Client, payloads: Sequence[Payload], kinds: Sequence[type[Any]]) -> list[object]:
+    """The values of the payloads, all at once; where one of them is unreadable, by halves until it is found."""
+    if not payloads:
+        return []
+    error: Exception
+    try:
+        values: list[object] = await client.data_converter.decode(payloads, list(kinds))
+    except Exception as raised:  # A codec may raise anything
+        error = raised
+    else:
+        if len(values) == len(payloads):
+            return values
+        error = ValueError(f"the codec made {len(values)} of {len(payloads)} payloads")
+    if len(payloads) == 1:
+        return [_Unreadable(error)]
+    middle = len(payloads) // 2
+    first = await _decoded(client, payloads[:middle], kinds[:middle])
+    return first + await _decoded(client, payloads[middle:], kinds[middle:])
+
+
+# -- queries ----------------------------------------------------------------------------------------------------------
+
+
+async def _query(client: Client, wanted: Wanted, *, registered: bool) -> str:
+    running = _RUNNING
+    if wanted.tree is not None and (top := await _top(client, wanted.tree)) is not None:
+        # The server knows the topmost run of each, and the memo the ones between.
+        running = f"{running} AND RootWorkflowId = {_quoted(top)}"
+    return f"{running} AND ({_conditions(wanted)} OR {_UNMARKED})" if registered else running
+
+
+async def _top(client: Client, run_id: str) -> str | None:
+    """The topmost workflow above a run, or itself; None where the server does not say.
+
+    Raises:
+        RunNotFoundError: there is no run of this id.
+    """
+    try:
+        return (await client.get_workflow_handle(run_id).describe()).root_id
+    except RPCError as error:
+        told = meant(error, run_id, client.namespace)
+        raise told from (None if told is error else error)
+
+
+def _conditions(wanted: Wanted) -> str:
+    conditions = [f"{protocol.ATTRIBUTE_PENDING} > 0", *_names(wanted.agent, wanted.requested_by)]
+    if wanted.tool is not None:
+        tools = f"{_quoted(wanted.tool)}, {_quoted(visibility.ANY_TOOL)}"
+        conditions.append(f"{protocol.ATTRIBUTE_WAITING_ON} IN ({tools})")
+    return " AND ".join(conditions)
+
+
+def _names(agent: str | None, requested_by: str | None) -> list[str]:
+    named = [(protocol.ATTRIBUTE_AGENT, agent), (protocol.ATTRIBUTE_REQUESTED_BY, requested_by)]
+    return [f"{attribute} = {_quoted(name)}" for attribute, name in named if name is not None]
+
+
+def _time(at: datetime) -> str:
+    return f"'{at.astimezone(UTC).isoformat()}'"
+
+
+def _quoted(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        message = f"{text!r} is no text that can be sent"
+        raise MessageError(message) from None
+    escaped = visibility.keyword(text).replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"

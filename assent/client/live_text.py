@@ -1,0 +1,115 @@
+"""The words of a model's answer while it is written, read from outside: from the pending activity's heartbeat details.
+
+I/O; not in workflow code.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+from temporalio.api.enums.v1 import PendingActivityState
+from temporalio.api.workflow.v1 import PendingActivityInfo
+from temporalio.client import WorkflowExecutionDescription
+from temporalio.converter import DataConverter
+from temporalio.service import RPCError
+
+from assent.views.run_events import RunEvent
+from assent.wire import protocol
+from assent.wire.errors import AssentError
+from assent.wire.live_text import LiveText
+
+EVERY: Final = 0.5
+"""Seconds between two looks at a model call under way."""
+_ENDS: Final = frozenset({"model_answered", "completed", "failed", "cancelled"})
+
+Describe = Callable[[], Awaitable[WorkflowExecutionDescription]]
+"""Asks the server what it knows of a run."""
+
+
+async def live_text(info: PendingActivityInfo, converter: DataConverter) -> LiveText | None:
+    """The answer that the activity *info* is getting; None before it has begun, and of any other activity."""
+    if info.activity_type.name != protocol.CALL_MODEL or not info.HasField("heartbeat_details"):
+        return None
+    try:
+        [live] = await converter.decode(list(info.heartbeat_details.payloads), [LiveText])
+    except Exception:  # Whatever it is, it is no text to show: another version's, or a codec without its key
+        return None
+    # The server keeps the words of an attempt that failed until the next one has some.
+    running = info.state == PendingActivityState.PENDING_ACTIVITY_STATE_STARTED
+    return live if isinstance(live, LiveText) and running and live.attempt == info.attempt else None
+
+
+async def with_live_text(events: AsyncGenerator[RunEvent], describe: Describe) -> AsyncGenerator[RunEvent]:
+    """*events*, and between a `model_called` and its `model_answered` a `model_text` whenever there is more of it.
+
+    Only while a model call is under way, and nothing else happens, the server is asked with *describe* what the worker
+    told it: no load on the run, and no event added to it.
+    """
+    looker: _Looker | None = None
+    async with aclosing(events):
+        while True:
+            following = asyncio.ensure_future(anext(events, None))
+            try:
+                if looker is not None:
+                    async for text in looker.until(following):
+                        yield text
+                event = await following
+            finally:
+                if not following.done():
+                    following.cancel()
+                    await asyncio.wait({following})
+            if event is None:
+                return
+            yield event
+            if event.kind == "model_called":
+                looker = _Looker(event.turn, describe)
+            elif event.kind in _ENDS:
+                looker = None
+
+
+@dataclass
+class _Looker:
+    """Looks at one model call while it is under way."""
+
+    turn: int
+    describe: Describe
+    last: LiveText | None = None
+
+    async def until(self, following: asyncio.Future[RunEvent | None]) -> AsyncIterator[RunEvent]:
+        """The answer as it grows; nothing once *following* is done, so that no text comes behind its answer."""
+        while True:
+            await asyncio.wait({following}, timeout=EVERY)
+            if following.done():
+                return
+            look = asyncio.ensure_future(self._look())
+            try:
+                await asyncio.wait({following, look}, return_when=asyncio.FIRST_COMPLETED)
+                if following.done():
+                    return
+                text = look.result()
+            finally:
+                look.cancel()
+            if text is not None:
+                yield text
+
+    async def _look(self) -> RunEvent | None:
+        try:
+            description = await self.describe()
+        except (AssentError, RPCError):
+            return None  # If that matters, reading the history says so
+        for info in description.raw_description.pending_activities:
+            live = await live_text(info, description.data_converter)
+            if live is not None and live.turn == self.turn and live != self.last:
+                self.last = live
+                return _event(live, info.last_heartbeat_time.ToDatetime(UTC))
+        return None
+
+
+def _event(live: LiveText, at: datetime) -> RunEvent:
+    tool = live.calls[-1] if live.calls else None
+    return RunEvent(kind="model_text", at=at, turn=live.turn, text=live.text, left_out=live.left_out, tool=tool)

@@ -1,0 +1,88 @@
+"""A page of a longer list, and the token that the next one is asked for with.
+
+A token carries a check of the question it belongs to: with other filters it would go on in the middle of another list.
+
+Pure; safe in workflow code.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from assent.audit.approval import PendingRun
+from assent.wire.errors import MessageError
+
+_T = TypeVar("_T")
+_CHECK: Final = 6
+"""Bytes of a token that tell its question."""
+_BEGIN: Final = "p"
+"""A token that began with a dash would look like an option to a command line."""
+
+
+class Page(list[_T]):
+    """A list that knows where it goes on: *next_page_token* is None on the last page.
+
+    A list like any other otherwise, so that `records, total = await client.get_approvals()` is what it always was.
+    """
+
+    def __init__(self, items: Iterable[_T] = (), next_page_token: str | None = None) -> None:
+        """The *items* of this page."""
+        super().__init__(items)
+        self.next_page_token = next_page_token
+
+
+@dataclass(frozen=True)
+class PendingPage:
+    """A page of the inbox. *next_page_token* asks for the next one, None: this is the last.
+
+    *total* is how many runs wait in all, None where that is not known without reading them: with filters that the
+    server does not know, or while runs wait that carry no search attributes.
+    """
+
+    runs: list[PendingRun]
+    next_page_token: str | None
+    total: int | None
+
+
+def token_of(question: object, position: bytes) -> str:
+    """The token that goes on at *position* of the list that *question*, by its `repr`, asks for."""
+    return _BEGIN + base64.urlsafe_b64encode(_check(question) + position).decode().rstrip("=")
+
+
+def position_of(question: object, token: str | None) -> bytes:
+    """The position that a token holds; empty without one.
+
+    Raises:
+        MessageError: it is no token, or one of another question.
+    """
+    if token is None:
+        return b""
+    text = token.strip().removeprefix(_BEGIN)
+    try:
+        raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+    except (binascii.Error, ValueError):
+        raw = b""
+    if raw[:_CHECK] != _check(question) or len(raw) == _CHECK:
+        message = f"{token!r} is no page token of this list; give the same filters as for the page before"
+        raise MessageError(message)
+    return raw[_CHECK:]
+
+
+def check_limit(limit: int, *, least: int = 0) -> None:
+    """Refuse a page that is too small.
+
+    Raises:
+        MessageError: *limit* is less than *least*.
+    """
+    if limit < least:
+        message = f"the limit is {limit}; it must be {least} or more: it is how many a page may hold"
+        raise MessageError(message)
+
+
+def _check(question: object) -> bytes:
+    return hashlib.sha256(repr(question).encode("utf-8", "surrogatepass")).digest()[:_CHECK]

@@ -1,0 +1,186 @@
+"""What holds a run up, as the server tells it: activities that fail and are retried, messages that no worker has read.
+
+I/O; not in workflow code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from typing import Final
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from pydantic import Field
+from temporalio.api.enums.v1 import EventType, PendingActivityState
+from temporalio.api.failure.v1 import Failure
+from temporalio.api.history.v1 import HistoryEvent
+from temporalio.api.workflow.v1 import PendingActivityInfo
+from temporalio.client import WorkflowExecutionDescription
+from temporalio.common import RawValue
+
+from assent.client.live_text import live_text
+from assent.client.run_handle import RunHandle
+from assent.history.payloads import decoded_events, decoded_failure
+from assent.runtime.converter import decoded
+from assent.wire import protocol
+from assent.wire.live_text import LiveText
+from assent.wire.messages import shown
+from assent.wire.protocol import Stored
+from assent.wire.text import bounded, one_line
+from assent.wire.visibility import read_request_memo
+
+SHOWN: Final = 500
+"""Characters of a failure that are shown."""
+
+
+class ActivityProgress(Stored):
+    """An activity under way, on *task_queue*. *attempt* is the number of the attempt that runs, or that comes next.
+
+    *live* is, of a model call, the answer so far.
+    """
+
+    activity: str
+    attempt: int
+    running: bool
+    since: datetime | None = None
+    failure: str | None = None
+    next_at: datetime | None = None
+    task_queue: str = ""
+    live: LiveText | None = None
+
+
+class Unread(Stored):
+    """A message that no worker has read yet."""
+
+    name: str
+    text: str
+    at: datetime
+
+
+class Progress(Stored):
+    """What the server says of a run that its history does not tell yet.
+
+    *waits_since* is set while the run waits for a worker on *task_queue*; *task_attempt* above 1 means that workers
+    took it up and could not carry on. *agent* and *requested_by* are from the memo.
+    """
+
+    task_queue: str
+    agent: str | None = None
+    requested_by: str | None = None
+    waits_since: datetime | None = None
+    task_attempt: int = 0
+    activities: list[ActivityProgress] = Field(default_factory=list[ActivityProgress])
+    unread: list[Unread] = Field(default_factory=list[Unread])
+
+
+async def progress_of(run: RunHandle) -> Progress:
+    """What holds *run* up now. Needs no worker.
+
+    Raises:
+        RunNotFoundError: there is no run of this id.
+    """
+    description = await run.description()
+    raw = description.raw_description
+    asked = read_request_memo(await _memo(description))
+    waits = raw.HasField("pending_workflow_task")
+    task = raw.pending_workflow_task
+    codec = description.data_converter.payload_codec
+    return Progress(
+        task_queue=description.task_queue,
+        agent=asked.agent or None,
+        requested_by=asked.requested_by,
+        waits_since=_time(task.original_scheduled_time) if waits else None,
+        task_attempt=task.attempt if waits else 0,
+        activities=[
+            _activity(
+                each,
+                await live_text(each, description.data_converter),
+                await decoded_failure(codec, each.last_failure) if each.HasField("last_failure") else None,
+            )
+            for each in raw.pending_activities
+        ],
+        unread=list(_unread(await decoded_events(codec, (await run.history()).events))) if waits else [],
+    )
+
+
+async def _memo(description: WorkflowExecutionDescription) -> object:
+    try:
+        memo: object = await description.memo_value(protocol.MEMO_REQUEST, None)
+    except Exception:  # A codec may raise anything, and whoever starts a run may have put anything there
+        return None
+    return memo
+
+
+def told(progress: Progress, *, moving: bool = True) -> Iterator[str]:
+    """What holds the run up, one line each, and with *moving* what moves; nothing where it waits for people alone."""
+    for each in progress.activities:
+        if moving or each.failure is not None or not each.running:
+            yield _told(each, progress.task_queue)
+    if progress.task_attempt > 1:
+        yield f"its worker fails to carry on, attempt {progress.task_attempt}: see that worker's log"
+    elif progress.waits_since is not None:
+        since = f"{progress.waits_since:%Y-%m-%d %H:%M:%SZ}"
+        yield f"waits for a worker on task queue {one_line(progress.task_queue)!r} since {since}"
+    for message in progress.unread:
+        yield f"no worker has read {one_line(message.name)} yet: {one_line(message.text)}"
+
+
+def _told(activity: ActivityProgress, task_queue: str) -> str:
+    name = one_line(activity.activity)
+    if activity.running:
+        again = f", attempt {activity.attempt} after: {activity.failure}" if activity.failure else ""
+        return f"{name} runs{again}{_so_far(activity.live)}"
+    if activity.failure is None:
+        return f"{name} waits for a worker on task queue {one_line(activity.task_queue or task_queue)!r}"
+    when = f" at {activity.next_at:%H:%M:%SZ}" if activity.next_at else ""
+    return f"{name} attempt {activity.attempt - 1}: {activity.failure}; next{when}"
+
+
+def _so_far(live: LiveText | None) -> str:
+    if live is None:
+        return ""
+    called = f", calls {', '.join(map(one_line, live.calls))}" if live.calls else ""
+    said = one_line(live.text[-SHOWN:])
+    more = "…" if live.characters > SHOWN else ""
+    return f", {live.characters} characters so far{called}" + (f": {more}{said}" if said else "")
+
+
+def _activity(info: PendingActivityInfo, live: LiveText | None, failure: Failure | None) -> ActivityProgress:
+    running = info.state == PendingActivityState.PENDING_ACTIVITY_STATE_STARTED
+    return ActivityProgress(
+        activity=info.activity_type.name,
+        attempt=info.attempt,
+        running=running,
+        since=_time(info.last_started_time) if info.HasField("last_started_time") else None,
+        failure=None if failure is None else _failure(failure),
+        next_at=None if running or not info.HasField("next_attempt_schedule_time") else _next(info),
+        task_queue=info.activity_options.task_queue.name,
+        live=live,
+    )
+
+
+def _next(info: PendingActivityInfo) -> datetime:
+    return _time(info.next_attempt_schedule_time)
+
+
+def _failure(failure: Failure) -> str:
+    kind = failure.application_failure_info.type if failure.HasField("application_failure_info") else ""
+    text = one_line(f"{kind}: {failure.message}" if kind else failure.message)
+    return bounded(text, SHOWN)
+
+
+def _unread(events: Iterable[HistoryEvent]) -> Iterator[Unread]:
+    found: list[HistoryEvent] = []
+    for event in events:
+        if event.event_type == EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED:
+            found.clear()
+        elif event.event_type == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED:
+            found.append(event)
+    for event in found:
+        signal = event.workflow_execution_signaled_event_attributes
+        arguments = decoded([RawValue(payload) for payload in signal.input.payloads])
+        yield Unread(name=signal.signal_name, text=shown(arguments), at=_time(event.event_time))
+
+
+def _time(at: Timestamp) -> datetime:
+    return at.ToDatetime(UTC)

@@ -1,0 +1,69 @@
+"""The statistics of many runs: their histories are read side by side, counted, and forgotten.
+
+I/O; not in workflow code.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing
+from datetime import datetime
+
+from assent.audit.approval import Approval
+from assent.audit.decision_statistics import Statistics, Tally
+from assent.client.approval_search import SIDE_BY_SIDE
+from assent.client.inbox import Listed
+from assent.wire.errors import HistoryError, RunNotFoundError
+
+_log = logging.getLogger(__name__)
+
+Read = Callable[[str], Awaitable[Sequence[Approval]]]
+"""Reads the records of one run, by its id."""
+
+
+async def read_statistics(
+    runs: AsyncIterator[Listed], read: Read, *, agent: str | None, tool: str | None, since: datetime | None
+) -> Statistics:
+    """The statistics of *runs*, of what is of *agent* and *tool* and was opened since *since*.
+
+    A run that cannot be read is counted as such, with a warning.
+
+    Raises:
+        RPCError, ServerUnreachableError: as *runs* and *read*.
+    """
+    tally = Tally(tool, since)
+    async with aclosing(_side_by_side(runs, read)) as histories:
+        async for records in histories:
+            if records is None:
+                tally.unreadable += 1
+            elif agent is None or any(each.agent == agent for each in records):
+                tally.add(records)
+    return tally.statistics()
+
+
+async def _side_by_side(runs: AsyncIterator[Listed], read: Read) -> AsyncGenerator[Sequence[Approval] | None]:
+    """The records of each run as they come; at most so many histories are under way, or read and not yet counted."""
+    reading: set[asyncio.Task[Sequence[Approval] | None]] = set()
+    try:
+        async for run in runs:
+            reading.add(asyncio.create_task(_one(run, read)))
+            if len(reading) == SIDE_BY_SIDE:
+                done, reading = await asyncio.wait(reading, return_when=asyncio.FIRST_COMPLETED)
+                for each in done:
+                    yield each.result()
+        for coming in asyncio.as_completed(reading):
+            yield await coming
+    finally:
+        for each in reading:
+            each.cancel()
+        await asyncio.gather(*reading, return_exceptions=True)
+
+
+async def _one(run: Listed, read: Read) -> Sequence[Approval] | None:
+    try:
+        return await read(run.run_id)
+    except (HistoryError, RunNotFoundError) as error:
+        _log.warning("run %r is left out: %s", run.run_id, error)
+        return None

@@ -1,0 +1,101 @@
+"""What goes to the server, and what its answers mean: bounds, and the errors of `assent.wire.errors`.
+
+I/O free; not in workflow code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from pydantic import JsonValue, TypeAdapter
+from pydantic_core import PydanticSerializationError, to_json
+from temporalio.exceptions import ApplicationError, CancelledError, TerminatedError
+from temporalio.service import RPCError, RPCStatusCode
+
+from assent.wire.digest import canonical
+from assent.wire.errors import (
+    MessageError,
+    NoWorkerError,
+    RequirementNotFoundError,
+    RunFailedError,
+    RunNotFoundError,
+    ServerUnreachableError,
+)
+
+MESSAGE_LIMIT: Final = 1_000_000
+"""Bytes (as JSON) of a signal or update."""
+
+_JSON: Final[TypeAdapter[object]] = TypeAdapter(object)
+
+
+def as_json(value: object) -> JsonValue:
+    """*value* as JSON.
+
+    Raises:
+        MessageError: JSON cannot carry it.
+    """
+    try:
+        plain: JsonValue = _JSON.dump_python(value, mode="json")
+    except (ValueError, PydanticSerializationError) as error:
+        message = f"the output is not JSON: {error}"
+        raise MessageError(message) from None
+    return plain
+
+
+def sendable(body: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+    """*body*, unless it is too large: an update of over 2 MiB is let in by the server, and wedges the run for ever."""
+    try:
+        size = len(canonical(dict(body)))
+        to_json(body)
+    except (ValueError, PydanticSerializationError) as error:
+        message = f"the message is not JSON that can be sent: {error}"
+        raise MessageError(message) from None
+    if size > MESSAGE_LIMIT:
+        message = f"the message is {size} bytes long; it may be {MESSAGE_LIMIT}"
+        raise MessageError(message)
+    return dict(body)
+
+
+def has_ended(error: RPCError) -> bool:
+    """Whether the run had ended, or ended while it was asked: both are told as `NOT_FOUND`."""
+    ended = "already completed" in error.message or "aborted by closing workflow" in error.message
+    return error.status == RPCStatusCode.NOT_FOUND and ended
+
+
+def meant(error: RPCError, run_id: str, namespace: str) -> Exception:
+    """The error that an answer of the server about a run means; one that means nothing of ours is itself."""
+    match error.status:
+        case RPCStatusCode.NOT_FOUND:
+            ended = " that is still running" if has_ended(error) else ""
+            return RunNotFoundError(f"there is no run {run_id!r}{ended} in namespace {namespace!r}")
+        case RPCStatusCode.RESOURCE_EXHAUSTED:
+            told = f"too many decisions wait for a worker of run {run_id!r} already: {error.message}"
+            return NoWorkerError(told)
+        case RPCStatusCode.UNAVAILABLE | RPCStatusCode.DEADLINE_EXCEEDED:
+            return ServerUnreachableError(f"the Temporal server does not answer: {error.message}")
+        case RPCStatusCode.FAILED_PRECONDITION:
+            told = f"run {run_id!r} moved on while it was asked, and did not answer; look at what it came to"
+            return NoWorkerError(told)
+        case RPCStatusCode.INVALID_ARGUMENT:
+            return MessageError(error.message)
+        case _:
+            return error
+
+
+def refused(cause: BaseException) -> Exception:
+    """The error that a refused update means."""
+    if isinstance(cause, ApplicationError) and cause.type == "RequirementNotFoundError":
+        return RequirementNotFoundError(cause.message)
+    return MessageError(cause.message if isinstance(cause, ApplicationError) else str(cause))
+
+
+def run_failed(run_id: str, cause: BaseException) -> RunFailedError:
+    """The error that a run without a result ended in."""
+    if isinstance(cause, ApplicationError):
+        return RunFailedError(f"run {run_id!r} failed: {cause.message}", kind=cause.type or "Error")
+    if isinstance(cause, CancelledError):
+        return RunFailedError(f"run {run_id!r} was cancelled", kind="Cancelled")
+    if isinstance(cause, TerminatedError):
+        return RunFailedError(f"run {run_id!r} was terminated: {cause.message}", kind="Terminated")
+    return RunFailedError(f"run {run_id!r} ended without a result: {cause}", kind=type(cause).__name__)

@@ -1,0 +1,101 @@
+"""A run and the runs below it: other agents at work for it, for those, and so on; and what waits in any of them.
+
+I/O; not in workflow code.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from temporalio.client import Client
+
+from assent.client.read import Seen, describe, has_moved, read
+from assent.core.approvals import find
+from assent.core.state_machine import Run, state_of
+from assent.views.commands import shell_quoted
+from assent.views.facts import children_of
+from assent.wire.errors import HistoryError, RunNotFoundError
+from assent.wire.protocol import ChildRun
+from assent.wire.requirements import RunState
+
+ROUNDS: Final = 10
+"""How often a tree is read again that grew while it was read."""
+
+
+@dataclass(frozen=True)
+class Branch:
+    """A run as it is now, and those *below* it that it waits for.
+
+    *path* are the agents from the outermost one down to this run's. *error* is why its history cannot be read.
+    """
+
+    state: RunState
+    path: tuple[str, ...]
+    seen: Seen
+    below: tuple[Branch, ...] = ()
+    error: str | None = None
+
+    def runs(self) -> Iterator[Branch]:
+        """This run, and all below it."""
+        yield self
+        for each in self.below:
+            yield from each.runs()
+
+
+async def read_tree(client: Client, run_id: str, execution_id: str | None = None) -> Branch:
+    """The run and those below it, as they were at one moment; of a tree that grows without end, at almost one.
+
+    Raises:
+        RunNotFoundError: there is no run of this id.
+        HistoryError: the workflow of this id is not a run of Assent.
+    """
+    tree = await _branch(client, run_id, execution_id)
+    for _ in range(ROUNDS):
+        if not tree.below or not await has_moved(client, {each.state.id: each.seen for each in tree.runs()}):
+            break
+        tree = await _branch(client, run_id, execution_id)
+    return tree
+
+
+async def _branch(client: Client, run_id: str, execution_id: str | None) -> Branch:
+    run, seen = await read(client, run_id, await describe(client, run_id, execution_id))
+    state = state_of(run)
+    path = (*(each.agent for each in state.parents), state.agent)
+    return Branch(state, path, seen, await _below(client, run, path, {run_id}))
+
+
+async def _below(client: Client, run: Run, path: tuple[str, ...], above: set[str]) -> tuple[Branch, ...]:
+    # A history that somebody forged may name a run above as one below.
+    wanted = [each for each in children_of(run) if each.run_id not in above]
+    return tuple(await asyncio.gather(*(_child(client, each, path, above) for each in wanted)))
+
+
+async def _child(client: Client, child: ChildRun, path: tuple[str, ...], above: set[str]) -> Branch:
+    path = (*path, child.agent)
+    unread = Branch(RunState(id=child.run_id, agent=child.agent), path, Seen())
+    try:
+        run, seen = await read(client, child.run_id, await describe(client, child.run_id))
+    except RunNotFoundError:
+        return unread  # The server is about to begin it
+    except HistoryError as error:
+        return Branch(unread.state, path, Seen(), error=str(error))
+    below = await _below(client, run, path, above | {child.run_id})
+    return Branch(state_of(run), (*path[:-1], state_of(run).agent or child.agent), seen, below)
+
+
+def elsewhere(tree: Branch, wanted: str, verb: str) -> str | None:
+    """Where below the run the requirement is decided that an id, or a unique prefix of one, names; None: nowhere."""
+    below = [branch for each in tree.below for branch in each.runs()]
+    found = [(branch.state.id, find(branch.state.requirements, wanted)) for branch in below]
+    matches = [(run_id, one) for run_id, one in found if not isinstance(one, str)]
+    if len(matches) != 1:
+        return None
+    [(run_id, one)] = matches
+    how = "waits" if one.status == "pending" else f"was {one.status}"
+    run, command = shell_quoted(run_id), verb.replace("_", "-")
+    more = {"reject": ' --reason "WHY"', "submit-result": " --output JSON", "submit-input": " --values JSON"}
+    what = f"assent {command} {run} {one.short_id} --by YOUR_NAME{more.get(command, '')}"
+    return f"call {one.short_id} {how} in run {run}: {what}"

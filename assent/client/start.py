@@ -1,0 +1,121 @@
+"""Starting a run, and what Temporal shows and finds of it from then on, before the run itself has said anything.
+
+I/O; not in workflow code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Final
+
+from pydantic import JsonValue
+from temporalio.client import Client
+from temporalio.common import (
+    Priority,
+    SearchAttributeKey,
+    SearchAttributePair,
+    TypedSearchAttributes,
+    WorkflowIDConflictPolicy,
+    WorkflowIDReusePolicy,
+)
+
+from assent.client.rpc import sendable
+from assent.client.run_handle import RunHandle
+from assent.views.web_ui import request_details, request_summary
+from assent.wire import protocol, visibility
+from assent.wire.errors import MessageError, RunNotFoundError
+from assent.wire.protocol import RunRequest, RunStatus
+
+PRIORITIES: Final = range(1, 6)
+_FAIRNESS_KEY: Final = 64
+"""Bytes that the server takes."""
+
+
+async def begin(
+    client: Client,
+    task_queue: str,
+    request: RunRequest,
+    run_id: str,
+    attributes: TypedSearchAttributes,
+    priority: Priority,
+    message: Mapping[str, JsonValue] | None = None,
+) -> None:
+    """Start a run; with a *message*, start it with that, or send it to the run that has the id and goes on.
+
+    Raises:
+        WorkflowAlreadyStartedError: a workflow has, or had, the id; with a *message*, one that has ended.
+        RPCError: the server does not answer, or refuses.
+    """
+    conflict = WorkflowIDConflictPolicy.FAIL if message is None else WorkflowIDConflictPolicy.USE_EXISTING
+    await client.start_workflow(
+        protocol.WORKFLOW,
+        request,
+        id=run_id,
+        task_queue=task_queue,
+        id_conflict_policy=conflict,
+        id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+        memo={protocol.MEMO_REQUEST: visibility.request_memo(request)},
+        search_attributes=attributes,
+        static_summary=request_summary(request),
+        static_details=request_details(request),
+        priority=priority,
+        start_signal=None if message is None else protocol.SEND_MESSAGE,
+        start_signal_args=[] if message is None else [sendable(message)],
+    )
+
+
+async def check_own(run: RunHandle) -> None:
+    """Check that the workflow that has a run's id is one.
+
+    Raises:
+        MessageError: it is of another type.
+        RunNotFoundError: there is none.
+    """
+    description = await run.description()
+    if description.workflow_type != protocol.WORKFLOW:
+        message = f"the id {run.id!r} is taken by a workflow of type {description.workflow_type!r}; choose another"
+        raise MessageError(message)
+
+
+async def exists(run: RunHandle) -> bool:
+    """Whether any workflow has the run's id."""
+    try:
+        await run.description()
+    except RunNotFoundError:
+        return False
+    return True
+
+
+def attributes_of(request: RunRequest, message: Mapping[str, JsonValue] | None = None) -> TypedSearchAttributes:
+    """The search attributes that are known already; *message* is what the run is told as it begins, besides."""
+    status: RunStatus = "running" if request.input.strip() or message else "idle"
+    pairs: list[SearchAttributePair[str]] = [
+        SearchAttributePair(SearchAttributeKey.for_keyword(protocol.ATTRIBUTE_AGENT), request.agent),
+        SearchAttributePair(SearchAttributeKey.for_keyword(protocol.ATTRIBUTE_STATUS), status),
+    ]
+    if request.requested_by:
+        key = SearchAttributeKey.for_keyword(protocol.ATTRIBUTE_REQUESTED_BY)
+        pairs.append(SearchAttributePair(key, visibility.keyword(request.requested_by)))
+    return TypedSearchAttributes(pairs)
+
+
+def priority_of(request: RunRequest, key: int | None) -> Priority:
+    """The order in which the run's tasks are given to workers that are behind: by *key*, then by turns of requesters.
+
+    Temporal keeps it for the whole run, and gives it to its activities: each model call and tool call. Servers without
+    fairness do without the second.
+
+    Raises:
+        MessageError: *key* is not 1, 2, 3, 4 or 5.
+    """
+    if key is not None and key not in PRIORITIES:
+        message = f"a run's priority is 1 (first) to 5 (last), not {key}; 3 where none is given"
+        raise MessageError(message)
+    return Priority(priority_key=key, fairness_key=_fairness_key(request.requested_by))
+
+
+def _fairness_key(requested_by: str | None) -> str | None:
+    if requested_by is None or len(requested_by.encode()) <= _FAIRNESS_KEY:
+        return requested_by
+    return hashlib.sha256(requested_by.encode()).hexdigest()

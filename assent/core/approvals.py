@@ -1,0 +1,374 @@
+"""The state machine of one requirement: pending -> approved | rejected | expired | cancelled | superseded.
+
+A terminal state is never left, and the first decision handled wins. Whatever does not count is answered with the
+reason it did not, and kept.
+
+Pure; safe in workflow code.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
+from typing import Final, Literal
+
+from pydantic import JsonValue
+
+from assent.wire.digest import canonical
+from assent.wire.inbound import Approve, Reject, SubmitInput, SubmitResult
+from assent.wire.protocol import CheckInput, DecisionResult, DecisionStatus, Gate
+from assent.wire.requirements import Grant, Requirement, Vote
+from assent.wire.text import bounded, hidden
+
+SHORTEST_PREFIX: Final = 6
+RESULT_SHOWN: Final = 4_000
+"""Characters of a result that a requirement keeps; the whole is in the history, with the activity or the signal."""
+
+NAME_LIMIT: Final = 256
+"""Bytes (as JSON) of the name of somebody who decides."""
+OUTPUT_LIMIT: Final = 1_000_000
+"""Bytes (as JSON) of a result from outside, of values or of edited arguments."""
+
+Decision = Approve | Reject | SubmitResult | SubmitInput
+Checkable = Literal["arguments", "values", "output"]
+
+
+@dataclass(frozen=True, slots=True)
+class Ruling:
+    """What a decision came to: the answer, and the requirement as it is now. *answer* is for the model, if final.
+
+    *check* says what of the decision a worker has to check first: then it has come to nothing yet.
+    """
+
+    result: DecisionResult
+    requirement: Requirement | None = None
+    answer: str | None = None
+    check: Checkable | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a decision is judged against: the time, the channel it came by, and who asked for the run."""
+
+    at: datetime
+    channel: str
+    requested_by: str | None
+
+
+@lru_cache(maxsize=4_096)
+def fold_name(name: str) -> str:
+    """A name reduced to what makes it the same person: NFKC, case folded, without white space or invisible marks."""
+    before = None
+    while name != before:  # What is left out may let its neighbours compose, and what composes may fold again.
+        before, name = name, _folded_once(name)
+    return name
+
+
+def _folded_once(name: str) -> str:
+    seen = "".join(mark for mark in name if not mark.isspace() and not hidden(mark))
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", seen).casefold())
+
+
+def find(requirements: Sequence[Requirement], wanted: str) -> Requirement | str:
+    """The requirement that *wanted* (an id, or a unique prefix of at least 6 digits) names, or why there is none."""
+    prefix = wanted.strip().lower()
+    if len(prefix) < SHORTEST_PREFIX:
+        return f"the id {wanted!r} is too short; give at least {SHORTEST_PREFIX} digits"
+    # Programs send whole ids, and mean one of the newest: of thousands, the others need not be looked at.
+    whole = next((each for each in reversed(requirements) if each.id == prefix), None)
+    matches = [each for each in requirements if each.id.startswith(prefix)] if whole is None else [whole]
+    if len(matches) == 1:
+        return matches[0]
+    if not matches:
+        return f"no requirement of this run has the id {wanted!r}"
+    return f"the id {wanted!r} matches {len(matches)} requirements; give more digits"
+
+
+def rule(requirements: Sequence[Requirement], decision: Decision, context: Context, *, checked: bool = False) -> Ruling:
+    """What *decision* comes to, given the requirements of the run; *checked* once a worker found nothing wrong with it.
+
+    Pure; safe in workflow code.
+    """
+    found = find(requirements, decision.id)
+    if isinstance(found, str):
+        return Ruling(DecisionResult(status="unknown", detail=found))
+    if found.status != "pending":
+        return _too_late(found, decision)
+    objection = _objection(found, decision, context)
+    if objection:
+        return _answer(found, "refused", objection)
+    check = None if checked else to_check(found, decision)
+    if check is not None:
+        return Ruling(_result(found, "recorded", "a worker checks it"), check=check)
+    vote = _vote(decision, context)
+    match decision:
+        case Reject():
+            return _rejected(found, vote)
+        case SubmitResult():
+            return _delivered(found, decision, vote)
+        case SubmitInput():
+            return _filled_in(found, decision, vote)
+        case _:
+            return _approved(found, vote)
+
+
+def to_check(found: Requirement, decision: Decision) -> Checkable | None:
+    """What of a decision has to be checked where the tool is known; None where nothing has."""
+    match decision:
+        case Approve() if decision.arguments is not None:
+            return "arguments"
+        case SubmitInput():
+            return "values"
+        case SubmitResult() if found.checked and found.kind == "external" and decision.error is None:
+            return "output"
+        case _:
+            return None
+
+
+def check_input(
+    found: Requirement, decision: Decision, what: Checkable, *, agent: str, requested_by: str | None
+) -> CheckInput:
+    """What the worker is given to check; an edit's arguments as the text that would run."""
+    fields: dict[str, object] = {
+        "what": what,
+        "agent": agent,
+        "tool": found.tool,
+        "call_id": found.call_id,
+        "arguments": found.arguments,
+    }
+    if isinstance(decision, Approve) and decision.arguments is not None:
+        fields["arguments"] = edited_text(decision.arguments)
+    if isinstance(decision, SubmitInput):
+        fields["values"] = decision.values
+    if isinstance(decision, SubmitResult):
+        fields |= {"output": decision.output, "arguments": ""}
+    if requested_by is not None:
+        fields["requested_by"] = requested_by
+    return CheckInput.model_validate(fields)
+
+
+def edited_text(arguments: object) -> str:
+    """The one text that edited arguments are shown, hashed and run as."""
+    return canonical(arguments).decode("utf-8", "surrogatepass")
+
+
+def cancel(requirement: Requirement, at: datetime, *, started: bool = True) -> Requirement:
+    """The requirement after its run has ended: cancelled if it was pending, of unknown outcome if it was under way.
+
+    *started* False says that its call was to run and never began.
+    """
+    if requirement.execution == "running" and not started:
+        return requirement.model_copy(update={"execution": "refused", "result": "Not run: the run ended first"})
+    if requirement.execution == "running":
+        return requirement.model_copy(update={"execution": "unknown"})
+    if requirement.status != "pending":
+        return requirement
+    return requirement.model_copy(update={"status": "cancelled", "resolved_at": at})
+
+
+def refuse(found: Requirement, detail: str) -> Ruling:
+    """The ruling on a decision that a worker found something wrong with: nothing is consumed."""
+    return _answer(found, "refused", detail)
+
+
+def _too_late(found: Requirement, decision: Decision) -> Ruling:
+    settled = f"already {found.status}" + (f" by {found.resolved_by}" if found.resolved_by else "")
+    if found.status == "superseded":
+        return _answer(found, "superseded", f"an edit by {found.resolved_by} replaced it")
+    edit = isinstance(decision, Approve) and decision.arguments is not None
+    same = not edit and bool(found.votes) and found.votes[-1].verdict == _VERDICTS[type(decision)]
+    same = same and found.status in {"approved", "rejected"}
+    return _answer(found, "duplicate" if same else "late", settled)
+
+
+def _objection(found: Requirement, decision: Decision, context: Context) -> str | None:
+    """Why the decision may not be taken, whatever the votes; None when it may."""
+    named = {fold_name(name) for name in found.approvers} if found.approvers is not None else None
+    if found.version > 1 and size(decision.by) > NAME_LIMIT:
+        return f"the name is too long; it may have {NAME_LIMIT} bytes"
+    if not fold_name(decision.by):
+        return f"{decision.by!r} is no name that anybody could see"
+    if named is not None and fold_name(decision.by) not in named and (named or not isinstance(decision, Reject)):
+        who = f"it takes one of: {', '.join(found.approvers or [])}" if named else "nobody may; it can be rejected"
+        return f"{decision.by!r} may not decide this; {who}"
+    match decision:
+        case Reject():
+            return None
+        case SubmitResult():
+            return _delivery_objection(found, decision, context)
+        case SubmitInput():
+            return _input_objection(found, decision, context)
+        case _:
+            return _approval_objection(found, decision, context)
+
+
+def _approval_objection(found: Requirement, decision: Approve, context: Context) -> str | None:
+    if found.kind not in {"confirmation", "outcome", "budget"}:
+        return "this call waits for a result or for values: use submit_result or submit_input, or reject it"
+    special = decision.arguments is not None or decision.remember is not None
+    if special and found.version < 2:
+        return "it began to wait before there were edits and grants: reject it and say what to change"
+    if special and found.kind == "outcome":
+        return "this asks what came of a call: approve it as it is to run it again, or submit_result what came of it"
+    if special and found.kind == "budget":
+        return "this asks for more budget: approve it as it is, or reject it"
+    if decision.arguments is not None and decision.remember is not None:
+        return "an approval is edited or remembered, not both: edit this call, and remember a later one"
+    if decision.remember is not None and found.needed > 1:
+        return f"it takes {found.needed} people, and a grant would let one decide for all of them"
+    if decision.arguments is not None and size(decision.arguments) > OUTPUT_LIMIT:
+        return f"the arguments are too long; they may have {OUTPUT_LIMIT} bytes"
+    return _own(found, decision.by, context)
+
+
+def may_decide(gate: Gate, requested_by: str | None, by: str) -> bool:
+    """Whether *by* may approve a call with this gate in a run that *requested_by* asked for."""
+    named = gate.approvers is None or fold_name(by) in {fold_name(name) for name in gate.approvers}
+    own = requested_by is not None and fold_name(requested_by) == fold_name(by)
+    return named and (gate.self_approval or not own)
+
+
+def _own(found: Requirement, by: str, context: Context) -> str | None:
+    asker = context.requested_by
+    if asker is not None and not found.self_approval and fold_name(asker) == fold_name(by):
+        return f"{by!r} asked for this run and may not approve in it"
+    return None
+
+
+def _delivery_objection(found: Requirement, decision: SubmitResult, context: Context) -> str | None:
+    if found.kind not in {"external", "outcome"}:
+        return "this call runs here and takes no result from outside: approve or reject it"
+    if found.kind == "outcome" and (own := _own(found, decision.by, context)) is not None:
+        return own
+    if decision.error is not None and decision.output is not None:
+        return "give an output or an error, not both"
+    if found.version > 1 and size(decision.output) > OUTPUT_LIMIT:
+        return f"the output is too long; it may have {OUTPUT_LIMIT} bytes"
+    return None
+
+
+def _input_objection(found: Requirement, decision: SubmitInput, context: Context) -> str | None:
+    if found.kind != "input":
+        return "this call asks nobody for values: approve it, reject it, or submit_result"
+    if size(decision.values) > OUTPUT_LIMIT:
+        return f"the values are too long; they may have {OUTPUT_LIMIT} bytes"
+    return _own(found, decision.by, context)
+
+
+def size(value: object) -> int:
+    """The bytes of a value as JSON."""
+    return len(canonical(value))
+
+
+_VERDICTS: Final[dict[type[Decision], Literal["approve", "reject", "submit"]]] = {
+    Approve: "approve",
+    Reject: "reject",
+    SubmitResult: "submit",
+    SubmitInput: "submit",
+}
+
+
+def _vote(decision: Decision, context: Context) -> Vote:
+    return Vote.model_validate(
+        {
+            "verdict": _VERDICTS[type(decision)],
+            "by": decision.by,
+            "at": context.at,
+            "reason": getattr(decision, "reason", None),
+            "channel": context.channel,
+        }
+    )
+
+
+def _settle(found: Requirement, vote: Vote, **update: object) -> Requirement:
+    settled = {
+        "votes": [*found.votes, vote],
+        "resolved_by": vote.by,
+        "resolved_at": vote.at,
+        "reason": vote.reason,
+        **update,
+    }
+    return found.model_copy(update=settled)
+
+
+def _rejected(found: Requirement, vote: Vote) -> Ruling:
+    settled = _settle(found, vote, status="rejected")
+    # A model that is told "rejected" takes the call for one that was not run, which of a lost one nobody knows.
+    lost = "Outcome unknown: the call may or may not have taken effect, and was given up"
+    told = lost if found.kind == "outcome" else "Rejected"
+    return Ruling(_result(settled, "rejected", f"rejected by {vote.by}"), settled, f"{told}: {vote.reason}")
+
+
+def _delivered(found: Requirement, decision: SubmitResult, vote: Vote) -> Ruling:
+    # Before version 2 of the rules every text in a message lost the white space around it.
+    output = decision.output if found.version > 1 else _stripped(decision.output)
+    text = decision.error if decision.error is not None else as_text(output)
+    status: DecisionStatus = "failed" if decision.error is not None else "executed"
+    settled = _settle(
+        found,
+        vote,
+        status="approved",
+        execution=status,
+        result=bounded(text, RESULT_SHOWN),
+        evidence=decision.evidence,
+    )
+    answer = f"Error: {text}" if status == "failed" else text
+    return Ruling(_result(settled, status, f"result handed in by {vote.by}"), settled, answer)
+
+
+def _filled_in(found: Requirement, decision: SubmitInput, vote: Vote) -> Ruling:
+    settled = _settle(found, vote, status="approved", execution="running", values=decision.values)
+    return Ruling(_result(settled, "approved", f"filled in by {vote.by}"), settled)
+
+
+def superseded(found: Requirement, decision: Approve, context: Context) -> Requirement:
+    """The requirement once an edit has replaced it."""
+    update = {"status": "superseded", "resolved_by": decision.by, "resolved_at": context.at, "reason": decision.reason}
+    return found.model_copy(update=update)
+
+
+def granted(found: Requirement, grant: Grant, at: datetime) -> Requirement:
+    """The requirement of a call that a grant lets through: approved by whoever gave it, without having waited."""
+    vote = Vote(verdict="approve", by=grant.by, at=at, reason=grant.reason, channel="grant")
+    return _settle(found, vote, status="approved", execution="running", grant=grant.id)
+
+
+def _approved(found: Requirement, vote: Vote) -> Ruling:
+    voters = {fold_name(earlier.by) for earlier in found.votes}
+    if fold_name(vote.by) in voters:
+        return _answer(found, "duplicate", f"{vote.by!r} has approved it already; it takes {found.needed} people")
+    missing = found.needed - len(voters) - 1
+    if missing > 0:
+        counted = found.model_copy(update={"votes": [*found.votes, vote]})
+        return Ruling(_result(counted, "recorded", f"counted; {missing} more needed"), counted)
+    execution = None if found.kind == "budget" else "running"
+    settled = _settle(found, vote, status="approved", execution=execution)
+    return Ruling(_result(settled, "approved", f"approved by {vote.by}"), settled)
+
+
+def _answer(found: Requirement, status: DecisionStatus, detail: str) -> Ruling:
+    return Ruling(_result(found, status, detail))
+
+
+def _result(found: Requirement, status: DecisionStatus, detail: str) -> DecisionResult:
+    return DecisionResult(status=status, requirement_id=found.id, tool=found.tool, detail=detail)
+
+
+def _stripped(value: JsonValue) -> JsonValue:
+    match value:
+        case str():
+            return value.strip()
+        case list():
+            return [_stripped(each) for each in value]
+        case dict():
+            return {key.strip(): _stripped(each) for key, each in value.items()}
+        case _:
+            return value
+
+
+def as_text(value: object) -> str:
+    """A JSON value as the model reads it: text as it is, everything else as JSON."""
+    return value if isinstance(value, str) else canonical(value).decode("utf-8", "replace")

@@ -1,0 +1,97 @@
+"""Approvals that are remembered: further calls of one tool of the same run go ahead, within bounds.
+
+A grant is never a boolean: it has a number of uses, or an end, or both. It holds under one version of the policy, and
+ends with its run.
+
+Pure; safe in workflow code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Final
+
+from pydantic import JsonValue
+
+from assent.core.approvals import SHORTEST_PREFIX
+from assent.core.deadlines import later
+from assent.wire.digest import parse_arguments, sha256_hex
+from assent.wire.errors import ArgumentsError
+from assent.wire.inbound import Remember, Revoke
+from assent.wire.policy import conditions_hold
+from assent.wire.protocol import DecisionResult
+from assent.wire.requirements import Grant, Requirement
+
+GRANTS_LIMIT: Final = 100
+"""The most grants of one run."""
+
+
+def grant_of(approved: Requirement, remember: Remember, at: datetime) -> Grant:
+    """The grant that goes with an approval."""
+    return Grant(
+        id=sha256_hex(f"assent.grant.v1:{approved.id}".encode()),
+        tool=approved.tool,
+        by=approved.resolved_by or "",
+        at=at,
+        requirement_id=approved.id,
+        policy_version=approved.policy_version,
+        uses=remember.uses,
+        expires_at=None if remember.seconds is None else later(at, remember.seconds),
+        arguments=remember.arguments,
+        reason=approved.reason,
+    )
+
+
+def covering(
+    grants: Sequence[Grant],
+    *,
+    tool: str,
+    arguments: str,
+    read_as: Mapping[str, JsonValue] | None,
+    policy_version: str,
+    at: datetime,
+    may_decide: Callable[[str], bool],
+) -> Grant | None:
+    """The first grant that lets a call through; None where a person must be asked.
+
+    *read_as* is how the tool reads the *arguments*, where that differs. *may_decide* says whether somebody may decide
+    this very call: a grant of somebody who may not lets nothing through.
+    """
+    for grant in grants:
+        fits = grant.tool == tool and grant.policy_version == policy_version and grant.is_active(at)
+        if fits and may_decide(grant.by) and _covers(grant, arguments, read_as):
+            return grant
+    return None
+
+
+def _covers(grant: Grant, arguments: str, read_as: Mapping[str, JsonValue] | None) -> bool:
+    if grant.arguments is None:
+        return True
+    try:
+        return conditions_hold(grant.arguments, parse_arguments(arguments) if read_as is None else read_as)
+    except (TypeError, ArgumentsError):  # what cannot be told is asked
+        return False
+
+
+def used(grants: Sequence[Grant], grant: Grant) -> tuple[Grant, ...]:
+    """The grants after one use of *grant*."""
+    spent = grant.model_copy(update={"used": grant.used + 1})
+    return tuple(spent if each.id == grant.id else each for each in grants)
+
+
+def revoke(grants: Sequence[Grant], message: Revoke, at: datetime) -> tuple[tuple[Grant, ...], DecisionResult]:
+    """The grants once one of them is revoked, and the answer to whoever did that. Anybody may: it only tightens."""
+    prefix = message.id.strip().lower()
+    found = [grant for grant in grants if grant.id.startswith(prefix)] if len(prefix) >= SHORTEST_PREFIX else []
+    if len(found) != 1:
+        matches = f"matches {len(found)} grants; give more digits" if found else "names no grant of this run"
+        return tuple(grants), DecisionResult(status="unknown", detail=f"the id {message.id!r} {matches}")
+    [grant] = found
+    if grant.revoked_at is not None:
+        detail = f"already revoked by {grant.revoked_by}"
+        return tuple(grants), DecisionResult(status="duplicate", tool=grant.tool, detail=detail)
+    ended = grant.model_copy(update={"revoked_by": message.by, "revoked_at": at})
+    kept = tuple(ended if each.id == grant.id else each for each in grants)
+    left = "" if grant.uses is None else f"; {grant.used} of {grant.uses} uses were made"
+    return kept, DecisionResult(status="recorded", tool=grant.tool, detail=f"revoked by {message.by}{left}")

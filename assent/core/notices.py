@@ -1,0 +1,108 @@
+"""Which notices a change of a run makes: what approvers may want to hear of, as ids, names and times.
+
+Pure; safe in workflow code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import Final, Literal
+
+from pydantic import Field
+
+from assent.wire.protocol import RequirementKind, Stored
+from assent.wire.requirements import Requirement
+from assent.wire.visibility import RunAbove
+
+NAMES: Final = 500
+"""Characters of the names of approvers that a notice carries; where there are more, none."""
+BATCH: Final = 100
+"""Notices that go into one activity."""
+
+NoticeType = Literal[
+    "requirement.opened", "requirement.reminder", "requirement.escalated", "requirement.decided", "requirement.executed"
+]
+
+
+class Notice(Stored):
+    """One thing that approvers may want to hear of: ids, names and times; never arguments, results or reasons.
+
+    *status* is the requirement's, *execution* what came of the call. *approvers* are those who may decide.
+    """
+
+    type: NoticeType
+    at: datetime
+    requirement_id: str
+    kind: RequirementKind
+    tool: str
+    status: str
+    execution: str | None = None
+    approvers: list[str] | None = None
+    expires_at: datetime | None = None
+    by: str | None = None
+
+
+class NoticesInput(Stored):
+    """The input of the activity `send_notices`. *parents* are the runs above, the outermost first."""
+
+    agent: str
+    notices: list[Notice]
+    requested_by: str | None = None
+    parents: list[RunAbove] = Field(default_factory=list[RunAbove])
+
+
+def notices_of(before: Sequence[Requirement], after: Sequence[Requirement], at: datetime) -> list[Notice]:
+    """The notices of what changed between two states of a run's requirements, in order.
+
+    Pure; safe in workflow code.
+    """
+    if before is after:
+        return []
+    known = {requirement.id: requirement for requirement in before}
+    found: list[Notice] = []
+    for requirement in after:
+        earlier = known.get(requirement.id)
+        if earlier is not requirement:
+            found += [_notice(kind, requirement, at) for kind in _kinds(earlier, requirement)]
+    return found
+
+
+def _kinds(before: Requirement | None, after: Requirement) -> Iterator[NoticeType]:
+    if before is None:
+        if after.status == "pending":
+            yield "requirement.opened"
+        elif after.grant is None:
+            # An edit that was approved as it was made. What a grant let through never waited, and nobody decided.
+            yield "requirement.decided"
+        return
+    if after.status == "pending":
+        if after.escalated > before.escalated:
+            yield "requirement.escalated"
+        if after.reminders > before.reminders:
+            yield "requirement.reminder"
+    elif before.status == "pending":
+        yield "requirement.decided"
+    if after.execution != before.execution and after.execution not in {None, "running"}:
+        yield "requirement.executed"
+
+
+def _notice(kind: NoticeType, requirement: Requirement, at: datetime) -> Notice:
+    # Only what is not the default is set: notices are stored in histories.
+    fields: dict[str, object] = {
+        "type": kind,
+        "at": at,
+        "requirement_id": requirement.id,
+        "kind": requirement.kind,
+        "tool": requirement.tool,
+        "status": requirement.status,
+    }
+    if requirement.execution is not None:
+        fields["execution"] = requirement.execution
+    if requirement.status == "pending" and requirement.approvers and len("".join(requirement.approvers)) <= NAMES:
+        fields["approvers"] = requirement.approvers
+    if requirement.status == "pending" and requirement.expires_at is not None:
+        fields["expires_at"] = requirement.expires_at
+    if requirement.resolved_by is not None:
+        fields["by"] = requirement.resolved_by
+    return Notice.model_validate(fields)

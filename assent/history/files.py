@@ -1,0 +1,214 @@
+"""Histories from files, as `temporal workflow show --output json` writes them or the Temporal Web UI downloads them.
+
+A file holds one execution, which the server bounds at 50 MiB; one file is in memory at a time. Several, given in any
+order, are put in the order in which the run went on in them.
+
+I/O; not in workflow code.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, cast
+
+from google.protobuf.json_format import ParseError
+from temporalio.api.enums.v1 import EventType, WorkflowTaskFailedCause
+from temporalio.api.history.v1 import HistoryEvent
+from temporalio.client import WorkflowHistory
+from temporalio.converter import PayloadCodec
+
+from assent.history.pages import Missing, Page
+from assent.history.payloads import decoded_events
+from assent.wire import protocol
+from assent.wire.errors import HistoryError
+
+BATCH: Final = 500
+"""Events that are read before they are handed on."""
+_WORDS: Final = ("json/", "binary/")
+"""How the encodings of payloads begin; in base64, none does."""
+_STARTED: Final = EventType.EVENT_TYPE_WORKFLOW_EXECUTION_STARTED
+_TASK_FAILED: Final = EventType.EVENT_TYPE_WORKFLOW_TASK_FAILED
+_RESET: Final = WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_RESET_WORKFLOW
+# Protobuf's reader lets through what Python raises: of `1e999` for a number, or of half a surrogate pair in a name.
+_UNREADABLE: Final = (
+    *(ParseError, ValueError, TypeError, KeyError, AttributeError),
+    *(OverflowError, SystemError, RecursionError),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    path: Path
+    workflow_id: str
+    execution_id: str
+    continued_from: str
+    parent: str = ""
+
+
+async def from_files(paths: Sequence[Path], codec: PayloadCodec | None = None) -> AsyncIterator[Page | Missing]:
+    """The history that *paths* hold together, page by page, as `assent.history.pages.chain` gives that of a server.
+
+    Raises:
+        HistoryError: a file cannot be read as a history of a run, or two are of the same execution, or of different
+            runs. One line that names the file.
+    """
+    for file in _in_order([_looked_at(path) for path in paths]):
+        if isinstance(file, Missing):
+            yield file
+            continue
+        found = _found(file.path)
+        for start in range(0, len(found), BATCH):
+            stored = _events(file.path, found[start : start + BATCH])
+            yield Page(file.execution_id, await decoded_events(codec, stored), stored)
+
+
+def named_run(paths: Sequence[Path], run_id: str = "") -> str:
+    """The id of the run that *paths* tell of, or *run_id* where an old server did not write it.
+
+    Raises:
+        HistoryError: as `from_files`.
+    """
+    for path in paths:
+        found = workflow_id_of(path)
+        if run_id and found and found != run_id:
+            message = f"{path}: it is of run {found!r}, not {run_id!r}"
+            raise HistoryError(message)
+        run_id = run_id or found
+    if not run_id:
+        message = f"{', '.join(map(str, paths))}: it does not say which run it is of; name the run"
+        raise HistoryError(message)
+    return run_id
+
+
+def by_run(paths: Sequence[Path], run_id: str = "") -> tuple[str, dict[str, list[Path]]]:
+    """The files of each of several runs, by its id, and the id of the one that stands above all others.
+
+    That is *run_id*, where it is given.
+
+    Raises:
+        HistoryError: as `from_files`; a file does not say which run it is of; none stands above all others.
+    """
+    found: dict[str, list[Path]] = {}
+    parents: dict[str, str] = {}
+    for file in map(_looked_at, paths):
+        if not file.workflow_id:
+            message = f"{file.path}: it does not say which run it is of"
+            raise HistoryError(message)
+        found.setdefault(file.workflow_id, []).append(file.path)
+        parents[file.workflow_id] = file.parent
+    tops = [run_id] if run_id else [each for each, above in parents.items() if above not in found]
+    if len(tops) != 1 or tops[0] not in found:
+        message = f"the files are of {', '.join(map(repr, found))}; name the RUN that stands above the others"
+        raise HistoryError(message)
+    return tops[0], found
+
+
+def workflow_id_of(path: Path) -> str:
+    """The id of the run that a file tells of; empty where the server that wrote it did not say.
+
+    Raises:
+        HistoryError: as `from_files`.
+    """
+    return _looked_at(path).workflow_id
+
+
+def _looked_at(path: Path) -> _File:
+    found = _found(path)
+    if not found:
+        message = f"{path}: it holds no event"
+        raise HistoryError(message)
+    if _has_words(found[0]):
+        message = f"{path}: it is the Web UI's download 'Human Readable', which lacks bytes; choose 'Encoded' there"
+        raise HistoryError(message)
+    [first] = _events(path, found[:1])
+    if first.event_type != _STARTED or first.event_id != 1:
+        message = f"{path}: it begins with event {first.event_id}, not with the start of a workflow; it is cut"
+        raise HistoryError(message)
+    begun = first.workflow_execution_started_event_attributes
+    if begun.workflow_type.name != protocol.WORKFLOW:
+        message = f"{path}: it is of a workflow of type {begun.workflow_type.name!r}, not of a run of Assent"
+        raise HistoryError(message)
+    execution_id = begun.original_execution_run_id
+    for event in _resets(path, found):
+        execution_id = event.workflow_task_failed_event_attributes.new_run_id or execution_id
+    above = begun.parent_workflow_execution.workflow_id
+    return _File(path, begun.workflow_id, execution_id, begun.continued_execution_run_id, above)
+
+
+def _has_words(event: Mapping[str, Any]) -> bool:
+    """Whether payloads stand there as what they say, instead of as their bytes in base64."""
+    left: list[object] = [event]
+    while left:
+        value = left.pop()
+        if isinstance(value, list):
+            left += cast("list[object]", value)
+        elif isinstance(value, dict):
+            fields = cast("dict[str, object]", value)
+            encoding = fields.get("encoding")
+            if isinstance(encoding, str) and encoding.startswith(_WORDS):
+                return True
+            left += fields.values()
+    return False
+
+
+def _resets(path: Path, found: Sequence[Mapping[str, Any]]) -> Iterator[HistoryEvent]:
+    """The events that say that the execution was made by a workflow reset, and what its own id is."""
+    for each in found:
+        if "workflowTaskFailedEventAttributes" in each:
+            [event] = _events(path, [each])
+            if event.workflow_task_failed_event_attributes.cause == _RESET:
+                yield event
+
+
+def _found(path: Path) -> list[Mapping[str, Any]]:
+    try:
+        data: object = json.loads(path.read_bytes())
+    except OSError as error:
+        message = f"{path}: it cannot be read: {error.strerror}"
+        raise HistoryError(message) from None
+    except (ValueError, RecursionError) as error:
+        message = f"{path}: it is not JSON: {error}"
+        raise HistoryError(message) from None
+    events: object = cast("dict[str, object]", data).get("events") if isinstance(data, dict) else data
+    if not isinstance(events, list) or not all(isinstance(each, dict) for each in cast("list[object]", events)):
+        message = f'{path}: it is not a history: {{"events": […]}}, as `temporal workflow show --output json` writes it'
+        raise HistoryError(message)
+    return cast("list[Mapping[str, Any]]", events)
+
+
+def _events(path: Path, found: Sequence[Mapping[str, Any]]) -> Sequence[HistoryEvent]:
+    try:
+        return WorkflowHistory.from_json("", {"events": list(found)}).events
+    except _UNREADABLE as error:
+        message = f"{path}: an event cannot be read: {str(error).splitlines()[0] if str(error) else 'it has no type'}"
+        raise HistoryError(message) from None
+
+
+def _in_order(files: Sequence[_File]) -> list[_File | Missing]:
+    by_id = {file.execution_id: file for file in files}
+    if len(by_id) < len(files):
+        twice = next(file for file in files if by_id[file.execution_id] is not file)
+        message = f"{twice.path} and {by_id[twice.execution_id].path} are of the same execution"
+        raise HistoryError(message)
+    other = next((file for file in files if file.workflow_id != files[0].workflow_id), None)
+    if other is not None:
+        message = f"{other.path} is of run {other.workflow_id!r}, and {files[0].path} of run {files[0].workflow_id!r}"
+        raise HistoryError(message)
+    heads = [file for file in files if file.continued_from not in by_id]
+    if len(heads) != 1:
+        named = ", ".join(str(file.path) for file in heads) or str(files[0].path)
+        message = f"the files do not make one run: nothing says what comes before {named}"
+        raise HistoryError(message)
+    return _linked(heads[0], {file.continued_from: file for file in files}, len(files))
+
+
+def _linked(first: _File, after: Mapping[str, _File], number: int) -> list[_File | Missing]:
+    ordered: list[_File | Missing] = [Missing(first.continued_from)] if first.continued_from else []
+    file: _File | None = first
+    while file is not None and len(ordered) <= number:
+        ordered.append(file)
+        file = after.get(file.execution_id)
+    return ordered

@@ -1,0 +1,137 @@
+"""The payloads of a history, as its run read them: from the external storage, and through the payload codec.
+
+A codec encrypts or compresses what is stored. What a person sends with the `temporal` CLI or the Web UI may be stored
+plain beside it; a codec leaves what it did not encode as it is.
+
+I/O; not in workflow code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import cast
+
+from google.protobuf.message import Message
+from temporalio.api.common.v1 import Payload, Payloads
+from temporalio.api.failure.v1 import Failure
+from temporalio.api.history.v1 import HistoryEvent
+from temporalio.converter import ExternalStorage, PayloadCodec
+
+from assent.runtime.converter import PLAIN
+from assent.runtime.storage import MARK, configured_storage, retrieved
+from assent.wire.errors import HistoryError
+
+_NEVER_ENCODED = frozenset({"temporal.api.common.v1.SearchAttributes", "temporal.api.common.v1.Header"})
+
+
+async def decoded_events(
+    codec: PayloadCodec | None, events: Sequence[HistoryEvent], storage: ExternalStorage | None = None
+) -> Sequence[HistoryEvent]:
+    """*events* with their payloads decoded; the same ones where there is no codec, and nothing is stored elsewhere.
+
+    What is stored elsewhere is taken from *storage*, else from what the environment names.
+
+    Raises:
+        HistoryError: the codec cannot decode one, such as for lack of a key, or the storage does not have it.
+        ConfigurationError: the storage that the environment names cannot be had.
+    """
+    elsewhere = [MARK in event.SerializeToString() for event in events]
+    if any(elsewhere):
+        storage = storage or configured_storage()
+        pairs = zip(events, elsewhere, strict=True)
+        events = [await _fetched(storage, event) if marked else event for event, marked in pairs]
+    if codec is None:
+        return events
+    return [await _decoded(codec, event) for event in events]
+
+
+async def _fetched(storage: ExternalStorage | None, stored: HistoryEvent) -> HistoryEvent:
+    event = HistoryEvent()
+    event.CopyFrom(stored)
+    try:
+        for found in _encoded(event):
+            for payload in [found] if isinstance(found, Payload) else found.payloads:
+                payload.CopyFrom(await retrieved(storage, payload))
+    except Exception as error:  # A driver may be of any make, and may raise anything
+        told = str(error) if isinstance(error, HistoryError) else f"{type(error).__name__}: {error}"
+        message = f"a payload of event {stored.event_id} cannot be had: {told}"
+        raise HistoryError(message) from error
+    return event
+
+
+async def decoded_failure(codec: PayloadCodec | None, stored: Failure) -> Failure:
+    """A failure with its words; as it is stored where there is no codec, or it cannot decode them."""
+    if codec is None:
+        return stored
+    failure = Failure()
+    failure.CopyFrom(stored)
+    try:
+        await _decode(codec, failure)
+    except Exception:  # A codec is the user's own, and may raise anything; the kind of failure can still be told
+        return stored
+    for each in _messages(failure, Failure):
+        _put_back(cast("Failure", each))
+    return failure
+
+
+async def _decoded(codec: PayloadCodec, stored: HistoryEvent) -> HistoryEvent:
+    event = HistoryEvent()
+    event.CopyFrom(stored)
+    try:
+        await _decode(codec, event)
+    except Exception as error:  # A codec is the user's own, and may raise anything
+        message = f"the payload codec cannot decode event {stored.event_id}: {type(error).__name__}: {error}"
+        raise HistoryError(message) from error
+    for failure in _messages(event, Failure):
+        _put_back(cast("Failure", failure))
+    return event
+
+
+async def _decode(codec: PayloadCodec, message: Message) -> None:
+    for found in _encoded(message):
+        if isinstance(found, Payload):
+            [plain] = await codec.decode([found])
+            found.CopyFrom(plain)
+        else:
+            several = await codec.decode(list(found.payloads))
+            del found.payloads[:]
+            found.payloads.extend(several)
+
+
+def _encoded(message: Message) -> Iterator[Payload | Payloads]:
+    """What a codec encodes in a message: lists of payloads together, others one by one."""
+    if isinstance(message, Payload | Payloads):
+        yield message
+    elif message.DESCRIPTOR.full_name not in _NEVER_ENCODED:
+        for child in _children(message):
+            yield from _encoded(child)
+
+
+def _messages(message: Message, kind: type[Message]) -> Iterator[Message]:
+    if isinstance(message, kind):
+        yield message
+    for child in _children(message):
+        yield from _messages(child, kind)
+
+
+def _children(message: Message) -> Iterator[Message]:
+    for field, value in message.ListFields():
+        if field.message_type is None:
+            continue
+        if field.message_type.GetOptions().map_entry:
+            yield from (each for each in value.values() if isinstance(each, Message))
+        elif isinstance(value, Message):
+            yield value
+        else:
+            yield from value
+
+
+def _put_back(failure: Failure) -> None:
+    """A failure's words, where its converter keeps them in a payload so that the codec hides them."""
+    if not failure.HasField("encoded_attributes"):
+        return
+    words: object = PLAIN.from_payloads([failure.encoded_attributes], None)[0]
+    if isinstance(words, dict):
+        told = cast("dict[str, object]", words)
+        failure.message = str(told.get("message", ""))
+        failure.stack_trace = str(told.get("stack_trace", ""))

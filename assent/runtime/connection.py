@@ -1,0 +1,146 @@
+"""Reaching Temporal: the same `TEMPORAL_*` variables and profile file as the `temporal` CLI; and the search attributes.
+
+I/O; not in workflow code.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import dataclasses
+import time
+from datetime import timedelta
+from functools import cache
+from typing import Final
+
+from temporalio.api.enums.v1 import IndexedValueType
+from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest, ListSearchAttributesRequest
+from temporalio.client import Client
+from temporalio.envconfig import ClientConfig
+from temporalio.service import RPCError, RPCStatusCode
+
+from assent.runtime.converter import data_converter
+from assent.runtime.payload_codec import configured_codec, encoding
+from assent.runtime.storage import configured_storage
+from assent.wire import protocol
+from assent.wire.errors import ConfigurationError, ServerUnreachableError
+
+DEFAULT_ADDRESS: Final = "localhost:7233"
+CONNECT_TIMEOUT: Final = 10.0
+_ATTRIBUTES: Final = {
+    protocol.ATTRIBUTE_AGENT: IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD,
+    protocol.ATTRIBUTE_STATUS: IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD,
+    protocol.ATTRIBUTE_PENDING: IndexedValueType.INDEXED_VALUE_TYPE_INT,
+    protocol.ATTRIBUTE_WAITING_ON: IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD_LIST,
+    protocol.ATTRIBUTE_REQUESTED_BY: IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD,
+}
+_RPC: Final = timedelta(seconds=10)
+_PASSING: Final = frozenset(
+    {RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.UNKNOWN, RPCStatusCode.CANCELLED}
+)
+"""What a server answers, or its connection, that starts or stops; no word about what it permits."""
+
+
+@cache
+def exit_cleanly() -> None:
+    """Arrange for the process to end without aborting. `connect` does; a program that connects otherwise calls it.
+
+    A Python process that has connected a Temporal client aborts at exit in 30 to 57 % of cases (sdk-python #300);
+    a pause of 50 ms at exit brought that to none in 30.
+    """
+    atexit.register(time.sleep, 0.05)
+
+
+async def connect(address: str | None = None, *, namespace: str | None = None, profile: str | None = None) -> Client:
+    """A Temporal client, from the arguments, else the environment, else the profile file, else `localhost:7233`.
+
+    It encodes what it stores with the codec that `ASSENT_PAYLOAD_CODEC` names, and keeps what is large in the storage
+    that `ASSENT_STORAGE` names, where they name one.
+
+    Raises:
+        ConfigurationError: the environment or the profile file cannot be read, or the codec or storage not be had.
+        ServerUnreachableError: nothing answers at the address within 10 seconds.
+    """
+    try:
+        config = ClientConfig.load_client_connect_config(profile=profile)
+    except (RuntimeError, ValueError, OSError) as error:
+        message = f"the Temporal settings cannot be read: {error}; see TEMPORAL_* and TEMPORAL_CONFIG_FILE"
+        raise ConfigurationError(message) from error
+    target = address or config.get("target_host") or DEFAULT_ADDRESS
+    config["target_host"] = target
+    if namespace is not None:
+        config["namespace"] = namespace
+    exit_cleanly()
+    converter = dataclasses.replace(encoding(data_converter, configured_codec()), external_storage=configured_storage())
+    try:
+        async with asyncio.timeout(CONNECT_TIMEOUT):
+            return await Client.connect(**config, data_converter=converter)
+    except (RuntimeError, TimeoutError) as error:
+        message = f"no Temporal server answers at {target}: start one (worker.py --embedded), or set TEMPORAL_ADDRESS"
+        raise ServerUnreachableError(message) from error
+
+
+async def missing_attributes(client: Client) -> list[str]:
+    """The Assent search attributes that are not registered in the client's namespace.
+
+    Raises:
+        ConfigurationError: one is registered with another type.
+        RPCError: the server refuses to tell.
+    """
+    known = await client.operator_service.list_search_attributes(
+        ListSearchAttributesRequest(namespace=client.namespace), retry=True, timeout=_RPC
+    )
+    for name, kind in _ATTRIBUTES.items():
+        if known.custom_attributes.get(name, kind) != kind:
+            message = f"search attribute {name} is registered with another type; it must be {_type_name(kind)}"
+            raise ConfigurationError(message)
+    return [name for name in _ATTRIBUTES if name not in known.custom_attributes]
+
+
+async def register_attributes(client: Client) -> list[str]:
+    """Register the Assent search attributes that are missing, and say which were.
+
+    Raises:
+        ConfigurationError: one is registered with another type, or the server does not let this client register them;
+            the message is one line with the commands for whoever may.
+    """
+    try:
+        missing = await missing_attributes(client)
+        if missing:
+            request = AddSearchAttributesRequest(
+                namespace=client.namespace, search_attributes={name: _ATTRIBUTES[name] for name in missing}
+            )
+            await client.operator_service.add_search_attributes(request, retry=True, timeout=_RPC)
+            await _until_registered(client)
+    except RPCError as error:
+        message = f"the search attributes cannot be registered: {error.message}; ask whoever may to run: assent setup"
+        raise ConfigurationError(message) from error
+    return missing
+
+
+async def attributes_usable(client: Client) -> bool:
+    """Whether runs may upsert the Assent search attributes: they are registered now, or could be.
+
+    Raises:
+        ServerUnreachableError: the server does not answer. It may well permit them: runs begun without them would be
+            in no inbox that asks for them.
+    """
+    try:
+        await register_attributes(client)
+    except ConfigurationError as error:
+        if isinstance(error.__cause__, RPCError) and error.__cause__.status in _PASSING:
+            message = f"the Temporal server does not answer: {error.__cause__.message}"
+            raise ServerUnreachableError(message) from error
+        return False
+    return True
+
+
+async def _until_registered(client: Client) -> None:
+    for _ in range(100):
+        if not await missing_attributes(client):
+            return
+        await asyncio.sleep(0.05)
+
+
+def _type_name(kind: IndexedValueType.ValueType) -> str:
+    return IndexedValueType.Name(kind).removeprefix("INDEXED_VALUE_TYPE_").title().replace("_", "")

@@ -1,0 +1,85 @@
+"""The payload codec that `ASSENT_PAYLOAD_CODEC=module:NAME` names: what encrypts or compresses all that is stored.
+
+Workers and clients of the same runs must be given the same one. (`temporalio.converter.PayloadCodec` says what it is.)
+
+I/O; not in workflow code.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable
+from typing import Final, cast
+
+from temporalio.converter import DataConverter, DefaultFailureConverterWithEncodedAttributes, PayloadCodec
+
+from assent.runtime.settings import load_module
+from assent.wire.errors import ConfigurationError
+
+VARIABLE: Final = "ASSENT_PAYLOAD_CODEC"
+HINT: Final = f"if its payloads are encoded, name their codec in {VARIABLE}"
+_UNKNOWN: Final = "Unknown payload encoding"
+"""What the SDK says of a payload that it cannot read."""
+
+
+def configured_codec() -> PayloadCodec | None:
+    """The codec that the environment names; None where it names none.
+
+    Raises:
+        ConfigurationError: as `load_codec`.
+    """
+    # Not by `Settings`: a client must not fail for what only a worker reads.
+    name = os.environ.get(VARIABLE, "").strip()
+    return load_codec(name) if name else None
+
+
+def encoding(converter: DataConverter, codec: PayloadCodec | None) -> DataConverter:
+    """*converter* with the *codec*: with one, the words of failures are encoded too, since they may quote anything."""
+    if codec is None:
+        return converter
+    failures = DefaultFailureConverterWithEncodedAttributes
+    return dataclasses.replace(converter, payload_codec=codec, failure_converter_class=failures)
+
+
+def load_codec(name: str) -> PayloadCodec:
+    """The codec `module:NAME`: an instance, or a class or function without arguments that gives one.
+
+    The working directory is searched too, as `python -m` does.
+
+    Raises:
+        ConfigurationError: there is no such name, or it gives no codec. One line.
+    """
+    module, colon, attribute = name.partition(":")
+    if not (module and colon and attribute):
+        message = f"{VARIABLE}={name!r} is not module:NAME"
+        raise ConfigurationError(message)
+    found: object = load_module(module)
+    for part in attribute.split("."):
+        if not hasattr(found, part):
+            message = f"{VARIABLE}: module {module!r} has no {attribute!r}"
+            raise ConfigurationError(message)
+        found = getattr(found, part)
+    made = found if isinstance(found, PayloadCodec) else _made(name, found)
+    if not isinstance(made, PayloadCodec):
+        message = f"{VARIABLE}: {name!r} is no temporalio.converter.PayloadCodec, and gives none"
+        raise ConfigurationError(message)
+    return made
+
+
+def hinted(text: str, codec: PayloadCodec | None) -> str:
+    """What to say of a history that cannot be read: *text*, and what to try where there is no *codec*."""
+    return f"{text}; {HINT}" if codec is None and _UNKNOWN in text else text
+
+
+def _made(name: str, found: object) -> object:
+    if not callable(found):
+        return None
+    try:
+        return cast("Callable[[], object]", found)()
+    except ConfigurationError:
+        raise
+    except Exception as error:  # It is the user's own, and may raise anything
+        line = next(iter(str(error).splitlines()), "")
+        message = f"{VARIABLE}: {name!r} fails: {type(error).__name__}: {line}"
+        raise ConfigurationError(message) from error

@@ -1,0 +1,131 @@
+"""Settings from the environment: `ASSENT_AGENTS`, `ASSENT_TASK_QUEUE` and so on.
+
+How to reach Temporal is not here: that is `TEMPORAL_ADDRESS` and the profile file that the `temporal` CLI reads too.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
+
+from assent.agents.agent import Agent
+from assent.runtime.webhooks import Webhook
+from assent.wire.budget import Price
+from assent.wire.errors import ConfigurationError
+from assent.wire.protocol import TASK_QUEUE
+
+Versioning = Literal["auto-upgrade", "pinned"]
+
+
+class Settings(BaseSettings):
+    """*agents* are the modules whose agents a worker serves; in the environment `ASSENT_AGENTS=module,module`.
+
+    *task_queue* is where runs are started and served. *prefix_cache* is bytes of conversation that a worker keeps,
+    *cached_runs* the runs it keeps in memory. *webhooks* are where it sends notices; in the environment
+    `ASSENT_WEBHOOKS`, a JSON list. *continue_after* has a run go on in a new execution (Temporal's continue-as-new)
+    after so many events of its history, besides when the server suggests it; 0: only then. *payload_codec* is the
+    `module:NAME` of what encrypts all that is stored (`assent.runtime.payload_codec`); every `connect` reads it too.
+    *storage* keeps payloads of *storage_threshold* bytes and more outside of histories (`runtime.storage`), likewise.
+    *deployment* and *build_id* switch Temporal's worker versioning on, *versioning* is what it does to runs that are
+    under way. *max_activities_per_second* limits the task queue, all its workers together.
+    *prices* is what models cost, by their id: `{"gpt-5-mini": {"input": 0.25, "output": 2}}`, for a million tokens.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="ASSENT_", extra="ignore", hide_input_in_errors=True, validate_assignment=True
+    )
+
+    agents: Annotated[list[str], NoDecode] = []
+    task_queue: str = TASK_QUEUE
+    prefix_cache: int = 64 * 1024 * 1024
+    cached_runs: int = 1_000
+    webhooks: list[Webhook] = []
+    continue_after: Annotated[int, Field(ge=0)] = 0
+    prices: dict[str, Price] = {}
+    payload_codec: str = ""
+    storage: str = ""
+    storage_threshold: Annotated[int, Field(ge=16 * 1024)] = 128 * 1024
+    deployment: str = ""
+    build_id: str = ""
+    versioning: Versioning = "auto-upgrade"
+    max_activities_per_second: Annotated[float | None, Field(gt=0, allow_inf_nan=False)] = None
+
+    @classmethod
+    def read(cls, **given: object) -> Settings:
+        """The settings of the environment, but for what is *given* and not None. I/O; not in workflow code.
+
+        Raises:
+            ConfigurationError: a variable cannot be read. One line, which does not repeat its value.
+        """
+        try:
+            settings = cls()
+            for name, value in given.items():
+                if value is not None:
+                    setattr(settings, name, value)
+        except ValidationError as error:
+            raise ConfigurationError(_first(error)) from None
+        except SettingsError as error:
+            # pydantic-settings: `error parsing value for field "webhooks" from source …`.
+            name = next((name for name in cls.model_fields if f'"{name}"' in str(error)), "")
+            raise ConfigurationError(f"ASSENT_{name.upper()} is not JSON") from None
+        return settings
+
+    @field_validator("agents", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+def _first(error: ValidationError) -> str:
+    """The first of the errors, without what was given: a URL may hold a token."""
+    found = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    name, *path = found["loc"]
+    where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
+    return f"ASSENT_{str(name).upper()}{where}: {found['msg'].removeprefix('Value error, ')}"
+
+
+def load_agents(modules: Sequence[str]) -> list[Agent]:
+    """The agents that these modules define at their top level, in order, each once.
+
+    The working directory is searched too, as `python -m` does. I/O; not in workflow code.
+
+    Raises:
+        ConfigurationError: no module was named, one does not import, or one defines no agent. One line each.
+    """
+    if not modules:
+        message = "no agents: name the modules that define them with --agents MODULE, or in ASSENT_AGENTS=module,module"
+        raise ConfigurationError(message)
+    found: dict[int, Agent] = {}
+    for name in modules:
+        agents = [value for value in vars(load_module(name)).values() if isinstance(value, Agent)]
+        if not agents:
+            message = f"module {name!r} defines no agent: assign an assent.Agent to a name at its top level"
+            raise ConfigurationError(message)
+        found |= {id(agent): agent for agent in agents}
+    return list(found.values())
+
+
+def load_module(name: str) -> ModuleType:
+    """Import a module by its name; the working directory is searched too. I/O; not in workflow code.
+
+    Raises:
+        ConfigurationError: it does not import. One line.
+    """
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        return importlib.import_module(name)
+    except ConfigurationError:
+        raise
+    except Exception as error:
+        line = next(iter(str(error).splitlines()), "")
+        message = f"module {name!r} does not import: {type(error).__name__}: {line}"
+        raise ConfigurationError(message) from error

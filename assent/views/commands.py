@@ -1,0 +1,157 @@
+"""What can be sent to decide something, and the commands that send it: the `temporal` CLI's and Assent's own.
+
+Pure; safe in workflow code.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from pydantic import JsonValue
+
+from assent.wire.protocol import APPROVE, REJECT, REVOKE, SUBMIT_INPUT, SUBMIT_RESULT, InputField, RequirementKind
+from assent.wire.text import one_line
+
+RESULT: Final = "THE RESULT"
+WHY: Final = "WHY"
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One way to decide: a signal, and the *body* that goes with it besides `id` and `by`.
+
+    *label* is a word of at most 9 letters for it; *means* says what it comes to, where that is not plain.
+    """
+
+    label: str
+    signal: str
+    body: dict[str, JsonValue] = field(default_factory=dict[str, JsonValue])
+    means: str = ""
+
+
+def choices(kind: RequirementKind, fields: Sequence[InputField] = ()) -> list[Choice]:
+    """The ways to decide a requirement of this kind. None of them is the one that is meant by saying nothing.
+
+    Pure; safe in workflow code.
+    """
+    reject = Choice("reject", REJECT, {"reason": WHY})
+    if kind == "external":
+        return [Choice("result", SUBMIT_RESULT, {"output": RESULT}), reject]
+    if kind == "input":
+        return [Choice("fill in", SUBMIT_INPUT, {"values": blank_values(fields)}), reject]
+    if kind == "outcome":
+        return [
+            Choice("happened", SUBMIT_RESULT, {"output": RESULT}, "it happened, and this came of it"),
+            Choice("again", APPROVE, {}, "run it again"),
+            Choice("give up", REJECT, {"reason": WHY}, "give up; the model is told why"),
+        ]
+    if kind == "budget":
+        end = Choice("end", REJECT, {"reason": WHY}, "use no more: the run ends")
+        return [Choice("extend", APPROVE, {}, "give as much again, and go on"), end]
+    return [Choice("approve", APPROVE), reject]
+
+
+_BLANKS: Final[dict[str, JsonValue]] = {
+    "string": "TEXT", "integer": "INTEGER", "number": "NUMBER", "boolean": "TRUE OR FALSE", "array": ["LIST"],
+    "object": {"OBJECT": ""},
+}  # fmt: skip
+"""What stands for a value until a person has put one there; none of them passes for a number or a choice."""
+
+
+def blank_values(fields: Sequence[InputField]) -> dict[str, JsonValue]:
+    """What stands for the values: the required fields, or all of them where none is required."""
+    wanted = [each for each in fields if each.required] or list(fields)
+    return {each.name: _blank(each.type) for each in wanted} or {"FIELD": "VALUE"}
+
+
+def _blank(schema: dict[str, JsonValue]) -> JsonValue:
+    if "enum" in schema or "const" in schema:
+        return "ONE OF THE CHOICES"
+    return _BLANKS.get(str(schema.get("type")), "VALUE")
+
+
+# -- the commands -----------------------------------------------------------------------------------------------------
+
+
+def talking_commands(program: str, run_id: str, by: str = "YOUR NAME") -> list[tuple[str, str]]:
+    """The commands that go on with an idle conversation and that end it, each with a word for it."""
+    run, name = shlex.quote(run_id), shlex.quote(by)
+    return [
+        ("go on", f"{program} send-message {run} TEXT --by {name}"),
+        ("end it", f"{program} close {run} --by {name}"),
+    ]
+
+
+def assent_command(program: str, run_id: str, short_id: str, choice: Choice) -> str:
+    """The `assent` command of a choice; *program* is how it begins."""
+    options = "".join(f" --{name} {_value(value)}" for name, value in choice.body.items())
+    name = choice.signal.replace("_", "-")
+    return f"{program} {name} {shell_quoted(run_id)} {short_id} --by YOUR_NAME{options}"
+
+
+def _value(value: JsonValue) -> str:
+    return WHY if value == WHY else shell_quoted(typed(value, ", "))
+
+
+def revoke_command(program: str, run_id: str, short_id: str) -> str:
+    """The `assent` command that ends a grant."""
+    return assent_command(program, run_id, short_id, Choice("revoke", REVOKE))
+
+
+def show_command(program: str, run_id: str) -> str:
+    """The `assent` command that shows all of a run."""
+    return f"{program} show {shell_quoted(run_id)}"
+
+
+def watch_command(program: str, run_id: str) -> str:
+    """The `assent` command that tells all that happened in a run."""
+    return f"{program} watch {shell_quoted(run_id)}"
+
+
+def audit_command(program: str, run_id: str) -> str:
+    """The `assent` command that audits a run."""
+    return f"{program} audit {shell_quoted(run_id)}"
+
+
+def signal_command(workflow_id: str, name: str, body: dict[str, JsonValue], *, namespace: str = "default") -> str:
+    """The `temporal` command that sends a signal, over three lines, ready to paste into bash, zsh or ksh."""
+    lines = [
+        f"temporal workflow signal --name {name}{_namespace(namespace)}",
+        f"  --workflow-id {shell_quoted(workflow_id)}",
+        f"  --input {shell_quoted(typed(body, ','))}",
+    ]
+    return " \\\n".join(lines)
+
+
+def metadata_command(workflow_id: str, *, namespace: str = "default") -> str:
+    """The `temporal` command that shows what a run tells operators: what waits, and how to decide it."""
+    return f"temporal workflow metadata{_namespace(namespace)} --workflow-id {shell_quoted(workflow_id)}"
+
+
+def _namespace(namespace: str) -> str:
+    return "" if namespace == "default" else f" --namespace {shell_quoted(namespace)}"
+
+
+def typed(value: JsonValue, comma: str) -> str:
+    """JSON as it is typed, with *comma* between its parts."""
+    return json.dumps(value, ensure_ascii=False, separators=(comma, ":"))
+
+
+def shell_quoted(text: str) -> str:
+    """*text* quoted for a shell; what would not show, as octal bytes."""
+    if one_line(text) == text:
+        return shlex.quote(text)
+    escaped = "".join(_octal(character) for character in text)
+    return f"$'{escaped}'"
+
+
+def _octal(character: str) -> str:
+    if character in "'\\":
+        return f"\\{character}"
+    if one_line(character) == character:
+        return character
+    return "".join(f"\\{byte:03o}" for byte in character.encode("utf-8", "surrogatepass"))

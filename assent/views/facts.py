@@ -1,0 +1,325 @@
+"""What people are told about a call that waits: who may decide, by when, why, and what else it turns on.
+
+One list of facts for the terminal, the Temporal Web UI and notices: each lays them out its own way, none has its own.
+
+Pure; safe in workflow code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+from pydantic import JsonValue
+
+from assent.core.approvals import fold_name
+from assent.core.run_state import Run
+from assent.views.commands import choices, typed
+from assent.wire.conversation import ToolCall, text_of, tool_calls
+from assent.wire.protocol import ChildRun, InputField, Item
+from assent.wire.requirements import Grant, Requirement
+from assent.wire.text import Said, Words, one_line
+
+_EDITS_SINCE: Final = 2
+"""The version of the rules since which there are edits and grants."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """One fact: *label* goes in front of it in a table, *lead* begins it in a sentence.
+
+    *at_length* says that somebody else's words in it are to be had whole, in lines of their own where there is room.
+    """
+
+    label: str
+    lead: str
+    words: Words
+    at_length: bool = False
+
+
+def facts_of(requirement: Requirement, requirements: Sequence[Requirement], requested_by: str | None) -> Iterator[Fact]:
+    """The facts about a requirement that waits; *requirements* are all of its run.
+
+    Pure; safe in workflow code.
+    """
+    yield Fact("decides", "May decide: ", _who(requirement, requested_by))
+    yield from _asker(requirement, requested_by)
+    yield from _votes(requirement)
+    if requirement.expires_at is not None:
+        until = f"{moment(requirement.expires_at)}; after that, silence is a rejection"
+        yield Fact("until", "Until ", (until,))
+    yield from _later(requirement)
+    if requirement.note:
+        yield Fact("note", "Note: ", (Said(requirement.note),), at_length=True)
+    yield from _before(requirement, requirements)
+    yield from (Fact("field", "To fill in: ", field_words(each)) for each in requirement.fields)
+    if requirement.values is not None:
+        yield Fact("values", "Filled in before: ", (Said(typed(requirement.values, ", ")),), at_length=True)
+    for choice in choices(requirement.kind):
+        if choice.means:
+            yield Fact(choice.label, "", (Said(choice.signal), f": {choice.means}"))
+
+
+def moment(at: datetime) -> str:
+    """A time in UTC, to the second where it has any."""
+    utc = at.astimezone(UTC)
+    return f"{utc:%Y-%m-%d %H:%M:%S} UTC" if utc.second or utc.microsecond else f"{utc:%Y-%m-%d %H:%M} UTC"
+
+
+# -- who --------------------------------------------------------------------------------------------------------------
+
+
+def _who(requirement: Requirement, requested_by: str | None) -> Words:
+    names = requirement.approvers
+    if names is None:
+        return ("anybody",)
+    if not names:
+        return ("nobody; it can only be rejected, by anybody",)
+    said: Words = (Said(", ".join(names)),)
+    able = {fold_name(name) for name in names} - {""}
+    if requested_by is not None and _keeps_the_asker_out(requirement):
+        able.discard(fold_name(requested_by))
+    if len(able) >= requirement.needed or requirement.escalated < len(requirement.escalations):
+        return said
+    if requirement.kind in {"external", "outcome"}:  # they may hand a result in
+        return said
+    return (
+        *said,
+        f". {len(able) or 'None'} of them may approve, and it takes {requirement.needed}: \
+it can only be rejected",
+    )
+
+
+def _keeps_the_asker_out(requirement: Requirement) -> bool:
+    return requirement.kind != "external" and not requirement.self_approval
+
+
+_NOT_BY_THE_ASKER: Final = {
+    "confirmation": "approve it", "input": "fill it in", "outcome": "have it run again", "budget": "extend it",
+}  # fmt: skip
+
+
+def _asker(requirement: Requirement, requested_by: str | None) -> Iterator[Fact]:
+    if not _keeps_the_asker_out(requirement):
+        return
+    if requested_by is None:
+        yield Fact("asker", "", ("Nobody is named as having asked for this run, so nobody is kept from approving it",))
+    else:
+        may_not = _NOT_BY_THE_ASKER[requirement.kind]
+        yield Fact("asker", "", (Said(requested_by), f" asked for this run and may not {may_not}"))
+
+
+def _votes(requirement: Requirement) -> Iterator[Fact]:
+    if requirement.needed > 1:
+        names = ", ".join(requirement.approved_by)
+        so_far: Words = (Said(names),) if names else ("nobody",)
+        yield Fact("votes", "", (f"{requirement.needed} people must approve; so far: ", *so_far))
+
+
+def _later(requirement: Requirement) -> Iterator[Fact]:
+    for step in requirement.escalations[requirement.escalated :]:
+        also = "may decide too" if requirement.approvers is not None else "are told"
+        yield Fact("escalates", "", (f"From {moment(step.at)}, if nobody has decided, these {also}: ",
+                                     Said(", ".join(step.approvers) or "nobody")))  # fmt: skip
+    if requirement.remind_every:
+        so_far = f", {requirement.reminders} so far" if requirement.reminders else ""
+        yield Fact("reminders", "", (f"Reminders every {span(requirement.remind_every)}{so_far}",))
+
+
+def span(seconds: float) -> str:
+    """A length of time, in its largest unit that divides it."""
+    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= size and seconds % size == 0:
+            return f"{int(seconds // size)} {unit}"
+    return f"{seconds:g} s"
+
+
+def more_to_approve(requirement: Requirement) -> list[str]:
+    """What an approval may carry besides: other arguments, a grant for further calls. Empty where it may not.
+
+    Pure; safe in workflow code.
+    """
+    if requirement.kind != "confirmation" or requirement.version < _EDITS_SINCE:
+        return []
+    edit = '`"arguments": {…}`, all of them, which run instead'
+    grant = '`"remember": {"uses": 2}`, or `{"seconds": 3600}`, which lets further calls of the tool through'
+    # One person cannot let through what takes several.
+    return [edit] if requirement.needed > 1 else [edit, grant]
+
+
+# -- the runs below ---------------------------------------------------------------------------------------------------
+
+
+def children_of(run: Run) -> list[ChildRun]:
+    """The runs that other agents are at work in now, for calls of this one."""
+    return [call.child for call in run.calls if call.running and call.child is not None]
+
+
+def path_words(agents: Sequence[str]) -> Words:
+    """Agents that work one for the other, the outermost first; with one alone, that one."""
+    words: list[str | Said] = []
+    for agent in agents:
+        words += [" > ", Said(agent)] if words else [Said(agent)]
+    return tuple(words)
+
+
+def path_text(agents: Sequence[str]) -> str:
+    """The same in one line of text, in which no agent's name can pass for a path."""
+    return " > ".join(one_line(typed(each, ",") if {">", '"'} & {*each} else each) for each in agents)
+
+
+# -- what came before -------------------------------------------------------------------------------------------------
+
+
+def earlier(requirement: Requirement, requirements: Sequence[Requirement]) -> Requirement | None:
+    """The requirement that this one came after for the same call."""
+    if requirement.follows is None:
+        return None
+    return next((each for each in reversed(requirements) if each.id == requirement.follows), None)
+
+
+def edit_of(requirement: Requirement, requirements: Sequence[Requirement]) -> Fact | None:
+    """Who changed the arguments, and what they were; None where nobody did."""
+    before = earlier(requirement, requirements)
+    if requirement.edited_by is None or before is None:
+        return None
+    words: Words = (Said(requirement.edited_by), "; before: ", Said(before.arguments), " → now: ",
+                    Said(requirement.arguments))  # fmt: skip
+    return Fact("edited", "Edited by ", words, at_length=True)
+
+
+def _before(requirement: Requirement, requirements: Sequence[Requirement]) -> Iterator[Fact]:
+    edit = edit_of(requirement, requirements)
+    if edit is not None:
+        yield edit
+        return
+    before = earlier(requirement, requirements)
+    if before is None:
+        return
+    by = f" by {before.resolved_by}" if before.resolved_by else ""
+    was = Said(f"{before.short_id} {before.status}{by}")
+    if requirement.kind == "outcome":
+        yield Fact("follows", "", ("Nobody knows what came of ", was))
+    else:
+        yield Fact("follows", "", ("Asked again: it takes more today than it had with ", was))
+
+
+def ran_before(run: Run) -> list[tuple[ToolCall, str]]:
+    """The calls of the run so far, oldest first, each with the answer that the model got."""
+    return [*_answered(run.conversation.items), *_of_this_turn(run)]
+
+
+def ran_last(run: Run, count: int) -> tuple[list[tuple[ToolCall, str]], int]:
+    """The last *count* of `ran_before`, and how many there are: of thousands, the others are not looked at."""
+    newest = list(_of_this_turn(run))
+    items = run.conversation.items
+    answered = [index for index, item in enumerate(items) if item.get("type") == "function_call_output"]
+    wanted = answered[max(len(answered) + len(newest) - count, 0) :]
+    before = [found for index in wanted if (found := _met_by(items, index)) is not None]
+    return [*before, *newest][-count:], len(answered) + len(newest)
+
+
+def _met_by(items: Sequence[Item], index: int) -> tuple[ToolCall, str] | None:
+    """The call that an answer is to, the newest of that id before it, and the answer."""
+    wanted = items[index].get("call_id")
+    for at in range(index - 1, -1, -1):
+        if items[at].get("type") == "function_call" and items[at].get("call_id") == wanted:
+            return tool_calls([items[at]])[0], str(items[index].get("output"))
+    return None
+
+
+def _answered(items: Sequence[Item]) -> Iterator[tuple[ToolCall, str]]:
+    # Some servers use the same call ids in every turn, so a call is met by the next answer to it.
+    open_calls: dict[str, ToolCall] = {}
+    for item in items:
+        open_calls.update((call.call_id, call) for call in tool_calls([item]))
+        if item.get("type") == "function_call_output":
+            call = open_calls.pop(str(item.get("call_id")), None)
+            if call is not None:
+                yield call, str(item.get("output"))
+
+
+def _of_this_turn(run: Run) -> Iterator[tuple[ToolCall, str]]:
+    for each in run.calls:
+        if each.answer is not None:
+            yield each.call, each.answer
+        elif each.running:
+            yield each.call, "(still running)"
+
+
+def model_words(run: Run) -> str:
+    """What the model said with the calls that wait. It is the last thing to go by."""
+    items = run.conversation.items
+    begin = next((index + 1 for index in reversed(range(len(items))) if not _is_said(items[index])), 0)
+    return text_of(items[begin:])
+
+
+def _is_said(item: Item) -> bool:
+    """Whether the item is of the model's making, and no answer to it."""
+    return item.get("role") in {None, "assistant"} and item.get("type") != "function_call_output"
+
+
+# -- fields -----------------------------------------------------------------------------------------------------------
+
+_TYPES: Final = {
+    "string": "text", "integer": "a whole number", "number": "a number", "boolean": "true or false", "null": "null",
+    "array": "a list", "object": "an object",
+}  # fmt: skip
+
+
+def field_words(field: InputField) -> Words:
+    """A field that a person fills in: its name, type, choices and description."""
+    listed = choices_of(field.type)
+    kind: Words = (Said(type_words(field.type)),)
+    if listed:
+        kind = ("one of ", Said(", ".join(typed(each, ", ") for each in listed)))
+    about: Words = (": ", Said(field.description)) if field.description else ()
+    return (Said(field.name), ", " if field.required else ", optional, ", *kind, *about)
+
+
+def choices_of(schema: dict[str, JsonValue]) -> list[JsonValue]:
+    """The values that a JSON schema lists; none where it lists none."""
+    listed = schema.get("enum")
+    if isinstance(listed, list):
+        return listed
+    return [schema["const"]] if "const" in schema else []
+
+
+def type_words(schema: dict[str, JsonValue]) -> str:
+    """The type that a JSON schema asks for, in words."""
+    branches = schema.get("anyOf")
+    if isinstance(branches, list):
+        return " or ".join(type_words(each) for each in branches if isinstance(each, dict)) or "JSON"
+    kind = str(schema.get("type"))
+    items = schema.get("items")
+    if kind == "array" and isinstance(items, dict):
+        return f"a list, each {type_words(items)}"
+    return _TYPES.get(kind, "JSON")
+
+
+# -- grants -----------------------------------------------------------------------------------------------------------
+
+
+def grant_words(grant: Grant) -> Words:
+    """What a grant lets through: how often, until when, with which arguments, and by whom."""
+    uses = "any number of calls" if grant.uses is None else f"{grant.uses - grant.used} more of {grant.uses} calls"
+    until = "" if grant.expires_at is None else f", until {moment(grant.expires_at)}"
+    return (Said(grant.tool), f": {uses}{until}", *conditions_words(grant), "; by ", Said(grant.by))
+
+
+def conditions_words(grant: Grant) -> Words:
+    """The arguments that a grant is bound to."""
+    if grant.arguments is None:
+        return (", whatever the arguments",)
+    plain: dict[str, JsonValue] = {
+        name: condition.model_dump(mode="json", exclude_unset=True) for name, condition in grant.arguments.items()
+    }
+    return (", if ", Said(typed(plain, ", ")))
+
+
+def active_grants(grants: Sequence[Grant], at: datetime | None) -> list[Grant]:
+    """The grants that still let calls through at a time; without one, those that no event has ended."""
+    ever = datetime.min.replace(tzinfo=UTC)
+    return [grant for grant in grants if grant.is_active(at or ever)]

@@ -1,0 +1,362 @@
+"""What happened to a run, for people who watch it: one line of meaning from each event of `assent.core.state_machine`.
+
+Pure; safe in workflow code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Final, Literal, cast
+
+from pydantic import Field
+
+from assent.core import handoffs, sub_agents
+from assent.core.compaction import Summary
+from assent.core.compaction_steps import is_left_out
+from assent.core.events import (
+    AgentAnswered,
+    AgentStarted,
+    CallModel,
+    CancelRequested,
+    CheckAnswered,
+    Complete,
+    Event,
+    Fail,
+    Failure,
+    MessageReceived,
+    ModelAnswered,
+    RunTool,
+    StartAgent,
+    Started,
+    Summarised,
+    ToolAnswered,
+    ToolLost,
+)
+from assent.core.model_routing import elsewhere
+from assent.core.state_machine import Run, Step
+from assent.views.facts import facts_of, grant_words
+from assent.wire.conversation import text_of
+from assent.wire.protocol import ChildRun, DecisionStatus, InputField, RunResult, Stored
+from assent.wire.requirements import Grant, Requirement
+from assent.wire.text import plain
+
+RESULT_SHOWN: Final = 2_000
+TERM_SHOWN: Final = 500
+"""Characters of somebody else's words in one of the terms of a call that waits."""
+
+RunEventKind = Literal[
+    "started", "model_called", "model_text", "model_answered", "tool_started", "tool_finished", "waiting", "decided",
+    "message", "not_counted", "completed", "failed", "cancelled",
+    "granted", "remembered", "revoked", "superseded", "escalated", "reminded", "expired", "lost", "idle", "summarised",
+    "agent_started", "agent_finished", "handed_over",
+]  # fmt: skip
+
+
+class RunEvent(Stored):
+    """Something that happened to a run. *text* is for people, as the model or the sender wrote it: render it safely.
+
+    *tool*, *arguments* and *requirement_id* are set where the event is about a tool call, *by* where a person acted,
+    *status* what that came to, and *grant* (its id) where the event is about an approval that was remembered.
+
+    A call that begins to wait is `waiting`: *text* is its kind, *terms* say who may decide it, by when and what else
+    it turns on, *fields* are what a person fills in. One that did not wait, because of a grant, is `granted`.
+    `superseded`: an edit replaced a call's arguments by these *arguments*. `lost`: a worker was lost while a tool ran
+    that may run only once, so that nobody knows what came of it. `idle`: a conversation has answered, with *text*, and
+    waits for the next message. `summarised`: a summary was made of the older items of a long conversation, or could
+    not be. `expired`, `escalated` and `reminded` are what time does.
+
+    `agent_started`: another agent began to answer the call of a *tool*, in the run *child*, which has events of its
+    own; `agent_finished` is instead of `tool_finished` there, with the answer, or why there is none, as *text*.
+    `handed_over`: the conversation goes on with another *agent*.
+
+    `model_text` is no event of the history: *text* is the model's answer so far, while it is written, behind as many
+    characters as are *left_out*; *tool* is the tool that it began to call last. Words of an attempt that fails are
+    none of the answer.
+    """
+
+    kind: RunEventKind
+    at: datetime
+    turn: int = 0
+    text: str = ""
+    tool: str | None = None
+    arguments: str | None = None
+    requirement_id: str | None = None
+    by: str | None = None
+    status: DecisionStatus | None = None
+    grant: str | None = None
+    left_out: int = 0
+    child: ChildRun | None = None
+    agent: str | None = None
+    terms: list[str] = Field(default_factory=list[str])
+    fields: list[InputField] = Field(default_factory=list[InputField])
+
+
+def describe(event: Event, before: Run, step: Step) -> Iterator[RunEvent]:
+    """What *event* meant, in the order in which it came about.
+
+    Where a run goes on in a new execution, *before* is the run at the end of the one before: nothing is told again.
+    """
+    run, at = step.run, event.at
+    yield from _timed(before, run, at)
+    match event:
+        case Started() if not before.id:
+            yield RunEvent(kind="started", at=at, text=run.request.input if run.request else "")
+        case ModelAnswered() | Summarised() if elsewhere(before, event):
+            pass  # No model was asked; that it is asked was told.
+        case ModelAnswered():
+            yield RunEvent(kind="model_answered", at=at, turn=before.turn, text=text_of(event.turn.items))
+        case Summarised() if before.compaction is not None and not before.ended:
+            yield RunEvent(kind="summarised", at=at, turn=before.turn, text=_summarised(event, before, run))
+        case ToolAnswered() | ToolLost() | AgentStarted() | AgentAnswered():
+            yield from _of_a_call(event, before, step)
+        case MessageReceived():
+            yield from _message(event, before, step, at)
+        case CheckAnswered():
+            yield from _checked(event, before, step)
+        case _:
+            pass
+    yield from _handed_over(event, before, run)
+    yield from _opened(before, run, at)
+    told = before.model_running and (isinstance(event, Started) or elsewhere(before, event) is not None)
+    yield from _commands(step, at, again=told)
+    if run.status == "idle" and before.status != "idle":
+        yield RunEvent(kind="idle", at=at, turn=run.turn, text=run.content or "")
+    if isinstance(event, CancelRequested) and run.status == "cancelled":
+        yield RunEvent(kind="cancelled", at=at, turn=run.turn)
+
+
+# -- time -------------------------------------------------------------------------------------------------------------
+
+
+def _timed(before: Run, run: Run, at: datetime) -> Iterator[RunEvent]:
+    """What time did, before anything else that came about at this moment."""
+    for was, now in zip(before.requirements, run.requirements, strict=False):
+        if was is now or was.status != "pending":
+            continue
+        if now.status == "expired":
+            yield _about(now, "expired", at, "nobody decided in time, which counts as rejected")
+        if now.escalated > was.escalated:
+            added = [name for each in now.escalations[was.escalated : now.escalated] for name in each.approvers]
+            yield _about(now, "escalated", at, f"{', '.join(added) or 'nobody'} may decide it too")
+        if now.reminders > was.reminders:
+            yield _about(now, "reminded", at, f"reminder {now.reminders}")
+
+
+def _about(requirement: Requirement, kind: RunEventKind, at: datetime, text: str) -> RunEvent:
+    return RunEvent(
+        kind=kind, at=at, turn=requirement.turn, text=text, tool=requirement.tool, requirement_id=requirement.id
+    )
+
+
+# -- tools ------------------------------------------------------------------------------------------------------------
+
+
+def _of_a_call(
+    event: ToolAnswered | ToolLost | AgentStarted | AgentAnswered, before: Run, step: Step
+) -> Iterator[RunEvent]:
+    """What came of a call, or who answers it."""
+    match event:
+        case AgentStarted():
+            yield from _agent_started(event, step.run)
+        case AgentAnswered():
+            yield from _agent_finished(event, before)
+        case _:
+            yield from _tool_finished(event, before, step)
+
+
+def _tool_finished(event: ToolAnswered | ToolLost, before: Run, step: Step) -> Iterator[RunEvent]:
+    if event.position >= len(before.calls) or any(isinstance(each, StartAgent) for each in step.commands):
+        return  # Of a call that goes to another agent, the run of that tells.
+    call, run = before.calls[event.position], step.run
+    lost = isinstance(event, ToolLost) and call.gate.at_most_once and run is not before
+    yield RunEvent(
+        kind="lost" if lost else "tool_finished",
+        at=event.at,
+        turn=before.turn,
+        tool=call.call.tool,
+        text=(f"outcome unknown: {_result(event, before)}" if lost else _result(event, before))[:RESULT_SHOWN],
+        requirement_id=call.requirement_id,
+    )
+
+
+def _result(event: ToolAnswered | ToolLost, before: Run) -> str:
+    if isinstance(event, ToolLost):
+        return f"no result: {event.failure.message}"
+    outcome = event.outcome
+    if outcome.delegation is not None:
+        return f"not run: {sub_agents.objection(before, outcome.delegation) or 'the run had ended'}"
+    if outcome.again_after is not None and outcome.gate is None:
+        return f"not run yet, and tried again later: {outcome.refused}"
+    if outcome.refused is not None:
+        return f"not run: {outcome.refused}"
+    return f"failed: {outcome.error}" if outcome.error is not None else outcome.output or ""
+
+
+def _agent_started(event: AgentStarted, run: Run) -> Iterator[RunEvent]:
+    for call in run.calls:
+        if call.child is not None and call.child.run_id == event.run_id:
+            yield RunEvent(
+                kind="agent_started",
+                at=event.at,
+                turn=run.turn,
+                text=f"{call.child.agent} answers it, in run {call.child.run_id}",
+                tool=call.call.tool,
+                requirement_id=call.requirement_id,
+                child=call.child,
+            )
+
+
+def _agent_finished(event: AgentAnswered, before: Run) -> Iterator[RunEvent]:
+    for call in before.calls:
+        if call.running and call.child is not None and call.child.run_id == event.run_id:
+            answer = event.answer
+            text = answer.content if isinstance(answer, RunResult) else f"failed: {answer.kind}: {answer.message}"
+            yield RunEvent(
+                kind="agent_finished",
+                at=event.at,
+                turn=before.turn,
+                text=text[:RESULT_SHOWN],
+                tool=call.call.tool,
+                requirement_id=call.requirement_id,
+                child=call.child,
+            )
+
+
+def _handed_over(event: Event, before: Run, run: Run) -> Iterator[RunEvent]:
+    to = handoffs.taken(before, event, run)
+    if to is None:
+        return
+    ended = len(handoffs.ended(before, run))
+    text = f"{before.caller.agent} handed the conversation over to {to.agent}"
+    more = f", which ends {ended} remembered approval{'s' * (ended != 1)}" if ended else ""
+    yield RunEvent(kind="handed_over", at=event.at, turn=before.turn, text=text + more, agent=to.agent)
+
+
+def _summarised(event: Summarised, before: Run, run: Run) -> str:
+    """What came of a summary: how much of the conversation it stands for now."""
+    wanted = before.compaction.under_way if before.compaction else None
+    old = f"{wanted.replaced if wanted else 0} older items of the conversation"
+    if isinstance(event.summary, Summary) and event.summary.summary.strip():
+        return f"{old}: {event.summary.summary[:RESULT_SHOWN]}"
+    why = event.summary.message if isinstance(event.summary, Failure) else "the model said nothing"
+    left = "are left out" if is_left_out(event, before, run) else "stay"
+    return f"{old} {left}, because no summary was made: {why[:TERM_SHOWN]}"
+
+
+# -- people -----------------------------------------------------------------------------------------------------------
+
+
+def _message(event: MessageReceived, before: Run, step: Step, at: datetime) -> Iterator[RunEvent]:
+    """What a message came to; *at* is when, which is later than it arrived where a worker checked it first."""
+    result, run = step.result, step.run
+    dropped = run.attempts is not before.attempts
+    for was, now in zip(before.grants, run.grants, strict=False):
+        # What nobody revoked ended because the conversation was handed over.
+        if now.revoked_at != was.revoked_at and now.revoked_by is not None:
+            yield _of_grant(now, "revoked", at, result.detail if result else "", now.revoked_by)
+            return
+    yield from _superseded(before, run, at)
+    decided = not dropped and result is not None and result.requirement_id is not None
+    yield RunEvent(
+        kind="not_counted" if dropped else ("decided" if decided else "message"),
+        at=at,
+        turn=before.turn,
+        text=_text(event, step, decided=decided),
+        tool=result.tool if result else None,
+        requirement_id=result.requirement_id if result else None,
+        by=_sender(event),
+        status=result.status if result else None,
+    )
+    for grant in run.grants[len(before.grants) :]:
+        yield _of_grant(grant, "remembered", at, plain(grant_words(grant), TERM_SHOWN), grant.by)
+
+
+def _of_grant(grant: Grant, kind: RunEventKind, at: datetime, text: str, by: str | None) -> RunEvent:
+    return RunEvent(
+        kind=kind, at=at, text=text, tool=grant.tool, requirement_id=grant.requirement_id, by=by, grant=grant.id
+    )
+
+
+def _checked(event: CheckAnswered, before: Run, step: Step) -> Iterator[RunEvent]:
+    """What a message came to that a worker has checked."""
+    check = next((each for each in before.checks if each.number == event.number), None)
+    if check is not None and step.result is not None:
+        yield from _message(check.event, before, step, event.at)
+
+
+def _superseded(before: Run, run: Run, at: datetime) -> Iterator[RunEvent]:
+    for was, now in zip(before.requirements, run.requirements, strict=False):
+        if was.status == "pending" and now.status == "superseded":
+            edited = next((each for each in run.requirements if each.follows == now.id), now)
+            text = f"edited by {now.resolved_by}; it is {edited.short_id} now"
+            yield _about(now, "superseded", at, text).model_copy(
+                update={"arguments": edited.arguments, "by": now.resolved_by}
+            )
+
+
+def _text(event: MessageReceived, step: Step, *, decided: bool) -> str:
+    result = step.result
+    if result is None:
+        return event.name if step.check is None else f"{event.name}: a worker checks it first"
+    return result.detail if decided else f"{event.name}: {result.status}: {result.detail}"
+
+
+def _sender(event: MessageReceived) -> str | None:
+    body = event.arguments[0] if event.arguments else None
+    by = cast("dict[str, object]", body).get("by") if isinstance(body, dict) else None
+    return by if isinstance(by, str) else None
+
+
+# -- calls that wait, and what runs -----------------------------------------------------------------------------------
+
+
+def _opened(before: Run, run: Run, at: datetime) -> Iterator[RunEvent]:
+    for requirement in run.requirements[len(before.requirements) :]:
+        if requirement.grant is not None:
+            text = f"did not wait: grant {requirement.grant[:8]} of {requirement.resolved_by} let it through"
+            granted = _about(requirement, "granted", at, text)
+            by = {"grant": requirement.grant, "by": requirement.resolved_by, "arguments": requirement.arguments}
+            yield granted.model_copy(update=by)
+        elif requirement.status == "pending":
+            yield _waiting(run, requirement, at)
+
+
+def _waiting(run: Run, requirement: Requirement, at: datetime) -> RunEvent:
+    facts = facts_of(requirement, run.requirements, run.requested_by)
+    return RunEvent(
+        kind="waiting",
+        at=at,
+        turn=requirement.turn,
+        text=requirement.kind,
+        tool=requirement.tool,
+        arguments=requirement.arguments,
+        requirement_id=requirement.id,
+        terms=[fact.lead + plain(fact.words, TERM_SHOWN) for fact in facts],
+        fields=requirement.fields,
+    )
+
+
+def _commands(step: Step, at: datetime, *, again: bool) -> Iterator[RunEvent]:
+    """What is begun; *again* says that the model call was told of before, and was not made then."""
+    turn = step.run.turn
+    for command in step.commands:
+        match command:
+            case CallModel(input=call) if not again:
+                yield RunEvent(kind="model_called", at=at, turn=call.turn)
+            case RunTool(tool=tool, input=call):
+                identity = call.authorization.requirement_id if call.authorization else None
+                yield RunEvent(
+                    kind="tool_started",
+                    at=at,
+                    turn=turn,
+                    tool=tool,
+                    arguments=call.arguments,
+                    requirement_id=identity,
+                )
+            case Complete(result):
+                yield RunEvent(kind="completed", at=at, turn=turn, text=result.content)
+            case Fail(failure):
+                yield RunEvent(kind="failed", at=at, turn=turn, text=f"{failure.kind}: {failure.message}")
+            case _:
+                pass

@@ -1,0 +1,349 @@
+"""What operators see of a run without opening its history: the inbox memo, and the details in the Temporal Web UI.
+
+Pure; safe in workflow code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from itertools import islice
+from typing import Final
+
+from pydantic import JsonValue
+
+from assent.core.state_machine import Run
+from assent.views.commands import Choice, choices, metadata_command, revoke_command, show_command, signal_command, typed
+from assent.views.facts import (
+    active_grants,
+    children_of,
+    edit_of,
+    facts_of,
+    grant_words,
+    model_words,
+    more_to_approve,
+    path_words,
+    ran_last,
+)
+from assent.views.json_layout import BROKEN, laid_out, wrapped
+from assent.wire.protocol import REVOKE, ChildRun, RequirementKind, RunRequest
+from assent.wire.requirements import Attempt, Grant, PendingRequirement, Requirement
+from assent.wire.text import bounded, code, fenced, markdown, one_line
+
+__all__ = ["call_summary", "details", "pending_memo", "signal_command"]
+
+MEMO_ARGUMENTS: Final = 2_048
+"""Bytes of arguments that one requirement may put into the memo; longer ones are one command away."""
+MEMO_TOTAL: Final = 32_768
+"""Bytes of arguments that all requirements of a run may put into the memo together."""
+MEMO_APPROVERS: Final = 4_096
+"""Bytes of the names of approvers that all requirements of a run may put into the memo together."""
+DETAILS_ARGUMENTS: Final = 16_384
+"""Characters of one requirement's arguments in the details."""
+DETAILS_TOTAL: Final = 65_536
+"""Characters of all arguments in the details: the Web UI fetches the rendered details by a URL of at most 1 MiB."""
+DETAILS_REQUIREMENTS: Final = 20
+DETAILS_WORDS: Final = 2_000
+DETAILS_NAME: Final = 300
+DETAILS_ATTEMPTS: Final = 10
+DETAILS_DECIDED: Final = 10
+DETAILS_BEFORE: Final = 5
+DETAILS_GRANTS: Final = 10
+DETAILS_CHILDREN: Final = 20
+SUMMARY: Final = 80
+"""Characters of a timeline label; a longer one runs over the edge of the timeline at its beginning."""
+
+
+MEMO_VOTERS: Final = 10
+"""People who have approved a call that waits, whom the memo names."""
+
+
+def pending_memo(requirements: Sequence[Requirement]) -> list[PendingRequirement]:
+    """The memo entries of what waits. Arguments and approvers that are too long are left out, and how many is said."""
+    left, room = MEMO_TOTAL, MEMO_APPROVERS
+    entries: list[PendingRequirement] = []
+    for requirement in requirements:
+        size = _size(requirement.arguments)
+        fits = size <= min(MEMO_ARGUMENTS, left)
+        left -= size if fits else 0
+        names = _names_size(requirement.approvers)
+        named = names <= room
+        room -= names if named else 0
+        entries.append(_entry(requirement, size, fits=fits, named=named))
+    return entries
+
+
+def _size(text: str) -> int:
+    return len(text.encode("utf-8", "surrogatepass"))
+
+
+def _names_size(names: Sequence[str] | None) -> int:
+    # Each name also takes two quotes and a comma.
+    return sum(_size(name) + 3 for name in names or ())
+
+
+def _entry(requirement: Requirement, size: int, *, fits: bool, named: bool) -> PendingRequirement:
+    return PendingRequirement(
+        id=requirement.id,
+        kind=requirement.kind,
+        call_id=requirement.call_id,
+        tool=requirement.tool,
+        nonce=requirement.nonce,
+        created_at=requirement.created_at,
+        turn=requirement.turn,
+        arguments=requirement.arguments if fits else None,
+        arguments_size=size,
+        needed=requirement.needed,
+        approved_by=requirement.approved_by[:MEMO_VOTERS],
+        approval_type=requirement.approval_type,
+        approvers=requirement.approvers if named else None,
+        approvers_left_out=0 if named else len(requirement.approvers or ()),
+        expires_at=requirement.expires_at,
+        policy_version=requirement.policy_version,
+        self_approval=requirement.self_approval,
+    )
+
+
+def call_summary(arguments: str) -> str:
+    """One line for the timeline, which names the tool itself: the beginning of the arguments."""
+    text = one_line(arguments[:SUMMARY])
+    whole = len(arguments) <= SUMMARY and len(text) <= SUMMARY
+    return text if whole else f"{text[: SUMMARY - 1]}…"
+
+
+# -- the details ------------------------------------------------------------------------------------------------------
+# The Web UI's renderer (gomarkdown) lets HTML, links and images through, and makes a gap of two lines between blocks.
+# So everything that comes from a model or a person is in a code span or block, and there are few blocks.
+
+
+def details(run: Run, at: datetime | None = None) -> str:
+    """The run's current details, in Markdown: what waits and how to decide it, what was decided, what did not count.
+
+    The time *at* leaves out the grants that have expired by then.
+
+    Pure; safe in workflow code.
+    """
+    pending = run.pending
+    room = min(DETAILS_ARGUMENTS, DETAILS_TOTAL // max(1, min(len(pending), DETAILS_REQUIREMENTS)))
+    parts = [_headline(run), *_above(run)]
+    parts += [_waiting(run, requirement, room) for requirement in pending[:DETAILS_REQUIREMENTS]]
+    if len(pending) > DETAILS_REQUIREMENTS:
+        hidden = len(pending) - DETAILS_REQUIREMENTS
+        parts.append(f"**And {hidden} more**, which {_show_command(run.id)} shows.")
+    parts += _below(run)
+    parts += _grants(run, at)
+    parts += _decided(run)
+    parts += _attempts(run)
+    if pending:
+        parts += [*_before(run), *_words(run)]
+    return "\n\n".join(parts)
+
+
+def _headline(run: Run) -> str:
+    agent = _name(run.caller.agent) if run.request else "the agent"
+    asker = f", asked for by {_name(run.request.requested_by)}" if run.request and run.request.requested_by else ""
+    if run.ended:
+        turns = "1 turn" if run.turn == 1 else f"{run.turn} turns"
+        why = f": {code(bounded(f'{run.failure.kind}: {run.failure.message}', DETAILS_WORDS))}" if run.failure else ""
+        return f"**{run.status.capitalize()}** after {turns} of {agent}{asker}{why}"
+    waiting = len(run.pending)
+    if run.status == "idle":
+        return f"**Idle** after turn {run.turn} of {agent}{asker}; it waits for the next message"
+    if not waiting:
+        nothing = f"nothing waits for a person{_at_work(run)}"
+        return f"**{run.status.capitalize()}**, turn {run.turn} of {agent}{asker}; {nothing}"
+    calls = "1 call waits" if waiting == 1 else f"{waiting} calls wait"
+    return f"**{calls} for a decision**, turn {run.turn} of {agent}{asker}{_warning(run)}"
+
+
+def _at_work(run: Run) -> str:
+    below = len(children_of(run))
+    if not below:
+        return ""
+    return f" in this run; {'1 agent is' if below == 1 else f'{below} agents are'} at work for it"
+
+
+def _above(run: Run) -> list[str]:
+    """The path to a run that works for others."""
+    above = run.request.parents if run.request else []
+    if not above:
+        return []
+    path = markdown(path_words([*(each.agent for each in above), run.caller.agent]), DETAILS_NAME)
+    commands = ", ".join(_show_command(each.run_id) for each in above)
+    return [f"**Path:** {path}. The runs above: {commands}"]
+
+
+def _below(run: Run) -> list[str]:
+    """The runs of other agents at work for this one: what waits in them is decided there alone."""
+    below = children_of(run)
+    lines = [_child(run, each) for each in below[:DETAILS_CHILDREN]]
+    hidden = [f"and {len(below) - len(lines)} more"] if len(below) > len(lines) else []
+    if not lines:
+        return []
+    shown = "\n".join(f"- {line}" for line in [*lines, *hidden])
+    where = "What waits in their runs is decided there and nowhere else; the tab **Relationships** leads there."
+    return [f"### Agents at work for it\n\n{where}\n\n{shown}"]
+
+
+def _child(run: Run, child: ChildRun) -> str:
+    metadata = code(metadata_command(child.run_id, namespace=run.namespace))
+    return f"{_name(child.agent)} in run {code(child.run_id)}: {_show_command(child.run_id)}, or {metadata}"
+
+
+def _warning(run: Run) -> str:
+    """Whoever looks after sending something wants to know first of all that it did not count."""
+    if not run.attempts:
+        return ""
+    newest = run.attempts[-1]
+    return f"\n**A message sent at {newest.at:%H:%M:%S} UTC did not count:** {_bounded_code(newest.detail)}"
+
+
+def _name(name: str) -> str:
+    return code(bounded(name, DETAILS_NAME))
+
+
+def _show_command(run_id: str) -> str:
+    return code(show_command("assent", run_id))
+
+
+_ASKS: Final[dict[RequirementKind, str]] = {
+    "confirmation": "Approve or reject",
+    "external": "Carry out elsewhere, or reject",
+    "input": "Fill in, or reject",
+    "outcome": "Say what came of",
+    "budget": "Extend the run's budget",
+}
+
+
+def _waiting(run: Run, requirement: Requirement, room: int) -> str:
+    raw = requirement.arguments
+    text = laid_out(raw[:room])
+    cut = len(raw) > room or len(text) > room
+    shown = f"{text[:room]}…" if cut else text or "(no arguments)"
+    lines = [
+        f"### {_ASKS[requirement.kind]}: {code(requirement.tool)}",
+        *(["**Cut: read the whole before you decide.** More below."] if cut else []),
+        fenced(shown, "json"),
+        "\n".join(f"- {term}" for term in _terms(run, requirement, None if cut else text)),
+        _how(run, requirement),
+    ]
+    return "\n\n".join(lines)
+
+
+def _terms(run: Run, requirement: Requirement, text: str | None) -> Iterator[str]:
+    yield _completeness(run, requirement, text)
+    for fact in facts_of(requirement, run.requirements, run.requested_by):
+        yield fact.lead + markdown(fact.words, DETAILS_WORDS)
+    if more_to_approve(requirement):
+        yield "`approve` may also have " + ", or ".join(more_to_approve(requirement))
+    yield "To decide: **More Actions**, **Send a Signal**, choose one, paste its data with your own name for `NAME`, \
+and **Submit** (again, if the dialog stays)"
+
+
+def _completeness(run: Run, requirement: Requirement, text: str | None) -> str:
+    """Whether the arguments are all there; *text* is None when they are not."""
+    size = _size(requirement.arguments)
+    if text is None:
+        return f"**Cut: this is only the beginning of {size:,} bytes.** All of it: {_show_command(run.id)}"
+    broken = f"; {BROKEN} ends a line that was broken to fit" if f"{BROKEN}\n" in text else ""
+    return f"These are the arguments, all {size:,} bytes; only the white space between them is laid out anew{broken}"
+
+
+def _how(run: Run, requirement: Requirement) -> str:
+    ways = choices(requirement.kind, requirement.fields)
+    # A bar would end the cell; JSON can spell it otherwise.
+    data = [typed(_body(requirement, way), ", ").replace("|", "\\u007c") for way in ways]
+    rows = [f"| `{way.signal}` | {code(text)} |" for way, text in zip(ways, data, strict=True)]
+    table = "\n".join(["| Signal | Data |", "|---|---|", *rows])
+    commands = "\n\n".join(
+        fenced(signal_command(run.id, way.signal, _body(requirement, way), namespace=run.namespace)) for way in ways
+    )
+    return f"{table}\n\nOr in a terminal:\n\n{commands}"
+
+
+def _body(requirement: Requirement, way: Choice) -> dict[str, JsonValue]:
+    return {"id": requirement.short_id, "by": "NAME", **way.body}
+
+
+def _grants(run: Run, at: datetime | None) -> list[str]:
+    if run.ended:
+        return []
+    active = active_grants(run.grants, at)
+    return _section(
+        "What goes ahead without asking", [_grant(run, each) for each in active[-DETAILS_GRANTS:]], len(active)
+    )
+
+
+def _grant(run: Run, grant: Grant) -> str:
+    data: dict[str, JsonValue] = {"id": grant.short_id, "by": "NAME"}
+    command = revoke_command("assent", run.id, grant.short_id)
+    words = markdown(grant_words(grant), DETAILS_NAME)
+    return f"{words}. To end it, the signal `{REVOKE}` with {code(typed(data, ', '))}, or {code(command)}"
+
+
+def _decided(run: Run) -> list[str]:
+    newest = (each for each in reversed(run.requirements) if each.status != "pending")
+    shown = list(islice(newest, DETAILS_DECIDED))[::-1]
+    return _section("Decided", [_decision(run, each) for each in shown], len(run.requirements) - len(run.pending))
+
+
+def _decision(run: Run, requirement: Requirement) -> str:
+    by = f" by {_name(requirement.resolved_by)}" if requirement.resolved_by else ""
+    granted = f" before, by the grant {code(requirement.grant[:8])}" if requirement.grant else ""
+    execution = f", {requirement.execution}" if requirement.execution else ""
+    reason = f": {code(bounded(requirement.reason, DETAILS_NAME))}" if requirement.reason else ""
+    edit = edit_of(requirement, run.requirements)
+    edited = f"; edited by {markdown(edit.words, DETAILS_NAME)}" if edit else ""
+    name = f"{code(requirement.tool)} {code(requirement.short_id)}"
+    return f"{name} **{requirement.status}**{by}{granted}{execution}{reason}{edited}"
+
+
+def _attempts(run: Run) -> list[str]:
+    shown = run.attempts[-DETAILS_ATTEMPTS:]
+    lines = [f"{each.status}: {_bounded_code(each.detail)}; sent: {_bounded_code(_sent(each))}" for each in shown]
+    return _section("Messages that did not count", lines, len(run.attempts) + run.attempts_dropped)
+
+
+def _sent(attempt: Attempt) -> str:
+    return f"{attempt.name}({attempt.text})"
+
+
+def _before(run: Run) -> list[str]:
+    """What the run did before, by the answers that the model got."""
+    past, total = ran_last(run, DETAILS_BEFORE)
+    shown = [
+        f"{code(f'{call.tool}({call_summary(call.arguments)})')} → {_bounded_code(answer)}" for call, answer in past
+    ]
+    return _section("Before this", shown, total)
+
+
+def _words(run: Run) -> list[str]:
+    words = model_words(run)
+    if not words:
+        return []
+    return [f"### The model's own words (untrusted)\n\n{fenced(wrapped(bounded(words, DETAILS_WORDS)))}"]
+
+
+def _section(title: str, lines: Sequence[str], total: int) -> list[str]:
+    if not lines:
+        return []
+    hidden = total - len(lines)
+    more = [f"and {hidden} older ones"] if hidden else []
+    return [f"### {title}\n\n" + "\n".join(f"- {line}" for line in [*lines, *more])]
+
+
+def _bounded_code(text: str) -> str:
+    return code(bounded(text, DETAILS_NAME))
+
+
+def request_summary(request: RunRequest) -> str:
+    """The run in one line of Markdown."""
+    return f"{code(request.agent)}: {code(bounded(request.input, 200)) if request.input.strip() else 'a conversation'}"
+
+
+def request_details(request: RunRequest) -> str:
+    """What the run was asked, and by whom, in Markdown."""
+    asker = f"Asked for by {code(request.requested_by)}.\n\n" if request.requested_by else ""
+    if not request.input.strip():
+        return f"Agent {code(request.agent)}. {asker}A conversation that begins with whatever is sent to it."
+    return f"Agent {code(request.agent)}. {asker}Prompt:\n\n{fenced(wrapped(bounded(request.input, 10_000)))}"

@@ -1,0 +1,93 @@
+"""What a run may use: tokens, model calls, money, time. And what model calls cost, by a table of prices.
+
+Pure; safe in workflow code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from assent.wire.errors import ConfigurationError
+
+MILLION: Final = 1_000_000
+_DIGITS: Final = 9
+
+
+class Price(BaseModel):
+    """What a model costs: money for a million *input* tokens, and for a million *output* tokens. In any currency."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    input: float = Field(ge=0)
+    output: float = Field(ge=0)
+
+    def cost(self, input_tokens: int, output_tokens: int) -> float:
+        """What so many tokens cost, to nine digits behind the point."""
+        return round((input_tokens * self.input + output_tokens * self.output) / MILLION, _DIGITS)
+
+
+class Budget(BaseModel):
+    """What a run may use before it asks for more, or ends: None is no bound.
+
+    *max_tokens* are those of all model calls, read and written. *max_model_calls* counts model calls that answered.
+    *max_cost* is money, in the currency of the worker's table of prices (`ASSENT_PRICES`). *max_seconds* is time since
+    the run began, waiting for people included. They are looked at before each model call, so that the last one may go
+    beyond them. *on_reached* `ask` opens a requirement for as much again as there was at first, which one of
+    *approvers* decides (None: anybody but who asked for the run); `end` ends the run.
+
+    Raises:
+        ConfigurationError: it bounds nothing.
+
+    Pure; safe in workflow code.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+    max_tokens: int | None = Field(default=None, ge=1)
+    max_model_calls: int | None = Field(default=None, ge=1)
+    max_cost: float | None = Field(default=None, gt=0, le=1e12)
+    max_seconds: float | None = Field(default=None, gt=0, le=1e10)
+    on_reached: Literal["ask", "end"] = "ask"
+    approvers: tuple[str, ...] | None = None
+
+    def check(self) -> None:
+        """Refuse one that bounds nothing.
+
+        Raises:
+            ConfigurationError: it does.
+        """
+        if not self.bounds:
+            message = f"a budget bounds nothing: give one of {', '.join(BOUNDS)}"
+            raise ConfigurationError(message)
+
+    @property
+    def bounds(self) -> dict[str, float]:
+        """What it bounds, by name."""
+        given = {name: getattr(self, name) for name in BOUNDS}
+        return {name: value for name, value in given.items() if value is not None}
+
+
+BOUNDS: Final = ("max_tokens", "max_model_calls", "max_cost", "max_seconds")
+_WHOLE: Final = frozenset({"max_tokens", "max_model_calls"})
+
+
+def tightened(own: Budget | None, asked: Budget | None) -> Budget | None:
+    """The budget of a run: its agent's *own*, and what its request *asked*, which can only tighten it."""
+    if own is None or asked is None:
+        return own or asked
+    fields: dict[str, object] = {}
+    for name in BOUNDS:
+        given = [value for value in (getattr(own, name), getattr(asked, name)) if value is not None]
+        fields[name] = min(given, default=None)
+    ends = "end" in {own.on_reached, asked.on_reached}
+    approvers = asked.approvers if own.approvers is None else own.approvers
+    return Budget.model_validate({**fields, "on_reached": "end" if ends else "ask", "approvers": approvers})
+
+
+def extended(budget: Budget, to: Mapping[str, float]) -> Budget:
+    """The budget with its bounds raised *to* these, by name."""
+    more = {name: int(bound) if name in _WHOLE else bound for name, bound in to.items() if name in BOUNDS}
+    return budget.model_copy(update=more)

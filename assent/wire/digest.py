@@ -1,0 +1,132 @@
+"""What exactly is approved: strict reading of arguments, and the digests that bind a decision to one operation.
+
+A digest is taken over a JSON array, so that no field can be shifted into its neighbour: `["ab", "c"]` and
+`["a", "bc"]` are different bytes. Every digest starts with a domain of its own.
+
+Pure; safe in workflow code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Final, NoReturn, cast
+
+from pydantic import JsonValue
+
+from assent.wire.errors import ArgumentsError
+
+_REQUIREMENT: Final = "assent.requirement.v1"
+_ITEM: Final = "assent.item.v1"
+_KEY: Final = "assent.key.v1"
+_POLICY: Final = "assent.policy.v1"
+
+
+def canonical(value: object) -> bytes:
+    """The one JSON text of a JSON value: sorted keys, no white space, UTF-8.
+
+    Raises:
+        ValueError: the value holds NaN or an infinity, which JSON does not have.
+    """
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return text.encode("utf-8", "surrogatepass")
+
+
+def sha256_hex(data: bytes) -> str:
+    """The SHA-256 of *data* as 64 hex digits."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def text_digest(text: str) -> str:
+    """The SHA-256 of a text's UTF-8 bytes, as hex."""
+    return sha256_hex(text.encode("utf-8", "surrogatepass"))
+
+
+def requirement_id(
+    *,
+    workflow_id: str,
+    nonce: str,
+    call_id: str,
+    tool: str,
+    arguments: str,
+    policy_version: str,
+    needed: int,
+    expires_at: datetime | None,
+) -> str:
+    """The id of a requirement: what exactly is approved, as 64 hex digits.
+
+    *arguments* are the raw text that the model produced; *nonce* is unique to the requirement, so that equal calls,
+    and a call before and after a workflow reset, are different requirements.
+
+    Pure; safe in workflow code.
+    """
+    deadline = None if expires_at is None else expires_at.isoformat()
+    parts = [_REQUIREMENT, workflow_id, nonce, call_id, tool, text_digest(arguments), policy_version, needed, deadline]
+    return sha256_hex(canonical(parts))
+
+
+def extend(digest: str, items: Iterable[object]) -> str:
+    """The running digest of a conversation after *items* were appended to one whose digest is *digest*."""
+    for item in items:
+        digest = sha256_hex(canonical([_ITEM, digest, item]))
+    return digest
+
+
+def idempotency_key(workflow_id: str, run_id: str, call_id: str) -> str:
+    """The key of one tool call: 32 hex digits, the same at every retry. *run_id* is that of the first execution."""
+    return sha256_hex(canonical([_KEY, workflow_id, run_id, call_id]))[:32]
+
+
+def policy_digest(rules: object) -> str:
+    """The version of a policy: 16 hex digits over its rules as JSON."""
+    return sha256_hex(canonical([_POLICY, rules]))[:16]
+
+
+def parse_arguments(raw: str) -> dict[str, JsonValue]:
+    """Read a model's tool arguments, strictly.
+
+    Lenient readers disagree about duplicate keys, so that what was shown and what runs could differ; hence they are
+    errors, as are `NaN` and the infinities, which JSON does not have.
+
+    Raises:
+        ArgumentsError: *raw* is not JSON, not an object, has a duplicate key or a number that JSON does not have.
+            The message is written for the model.
+    """
+    if not raw.strip():
+        return {}  # Some models send nothing for a tool without parameters.
+    try:
+        value: object = json.loads(raw, object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite)
+    except ArgumentsError:
+        raise
+    except (ValueError, RecursionError) as error:
+        message = f"the arguments are not valid JSON: {error}"
+        raise ArgumentsError(message) from None
+    if not isinstance(value, dict):
+        message = f"the arguments must be a JSON object, not {type(value).__name__}"
+        raise ArgumentsError(message)
+    return cast("dict[str, JsonValue]", value)
+
+
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found: dict[str, object] = {}
+    for key, value in pairs:
+        if key in found:
+            message = f"the arguments name {key!r} twice"
+            raise ArgumentsError(message)
+        found[key] = value
+    return found
+
+
+def _no_constant(name: str) -> NoReturn:
+    message = f"the arguments hold {name}, which is not a JSON number"
+    raise ArgumentsError(message)
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if number in (float("inf"), float("-inf")):
+        message = f"the arguments hold {text}, which is too large a number"
+        raise ArgumentsError(message)
+    return number

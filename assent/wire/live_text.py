@@ -1,0 +1,80 @@
+"""The words of a model's answer while it is written: what a model call tells in its heartbeats.
+
+Heartbeats are not in the history. What is told is the model's own words and the names of the tools that it begins to
+call; never the prompt, never arguments.
+
+Pure; safe in workflow code.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from pydantic import Field
+
+from assent.wire.protocol import Stored
+
+SHOWN: Final = 4_000
+"""Characters of an answer that are told, its newest: heartbeats go over the wire every half second."""
+CALLS_SHOWN: Final = 32
+"""Names of tools that are told."""
+NAME_SHOWN: Final = 200
+"""Characters of each of them: a name is the model's own too, and a heartbeat over 2 MiB ends its activity."""
+
+
+class LiveText(Stored):
+    """An answer so far. *text* is its end, *left_out* the number of characters before that, *characters* all of them.
+
+    *calls* are the tools that it has begun to call, the newest last. *attempt* is the activity's: the words of an
+    attempt that failed are none of the answer.
+
+    Pure; safe in workflow code.
+    """
+
+    turn: int
+    attempt: int = 1
+    text: str = ""
+    left_out: int = 0
+    characters: int = 0
+    calls: list[str] = Field(default_factory=list[str])
+
+
+@dataclass
+class TextSoFar:
+    """Collects the words of an answer as they come. To add a few costs the same however many there are."""
+
+    characters: int = 0
+    _parts: list[str] = field(default_factory=list[str])
+    _calls: list[str] = field(default_factory=list[str])
+    _place: object = None
+
+    def say(self, words: str, place: object = None) -> None:
+        """Add *words*. Those of another *place* are another paragraph, as `conversation.text_of` has it."""
+        if not words:
+            return
+        if place != self._place and self.characters:
+            words = f"\n\n{words}"
+        self._place = place
+        self.characters += len(words)
+        self._parts.append(words)
+
+    def call(self, tool: str) -> None:
+        """A call of *tool* has begun."""
+        self._calls.append(tool if len(tool) <= NAME_SHOWN else f"{tool[:NAME_SHOWN]}…")
+
+    def told(self, turn: int, attempt: int) -> LiveText | None:
+        """What there is to tell of it; None before it has begun."""
+        if not self.characters and not self._calls:
+            return None
+        self._parts = ["".join(self._parts)[-SHOWN:]]
+        # Half of a character, whose other half is still to come, could not be written into a heartbeat.
+        text = self._parts[0].encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        return LiveText(
+            turn=turn,
+            attempt=attempt,
+            text=text,
+            left_out=max(0, self.characters - SHOWN),
+            characters=self.characters,
+            calls=self._calls[-CALLS_SHOWN:],
+        )

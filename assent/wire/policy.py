@@ -1,0 +1,357 @@
+"""Who may run what: ordered rules as plain data, to allow, ask or deny.
+
+A rule matches the tool's name, its arguments and its declared effects. The gate that a call gets of a policy and of
+the tool's own flags is worked out in `assent.agents.gates`.
+
+Pure; safe in workflow code.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Final, Literal, cast
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
+
+from assent.wire.digest import canonical, policy_digest
+from assent.wire.errors import ConfigurationError
+from assent.wire.text import bounded, one_line
+
+Decision = Literal["allow", "ask", "deny"]
+Effect = Literal["read_only", "destructive"]
+
+_STRICTNESS: Final[dict[Decision, int]] = {"allow": 0, "ask": 1, "deny": 2}
+DEPTH: Final = 10
+"""How deep policies may be nested in others."""
+_ABSENT: Final = object()
+_SHOWN: Final = 200
+
+
+class _Data(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @model_serializer(mode="wrap")
+    def _only_what_was_given(self, write: SerializerFunctionWrapHandler) -> dict[str, object]:
+        # `equals: null` is a condition; a field that was left out is none, and must not become one on its way.
+        given: dict[str, object] = write(self)
+        return {name: value for name, value in given.items() if name in self.model_fields_set}
+
+
+class Condition(_Data):
+    """What one argument must be: every part that is given must hold.
+
+    *equals* and *one_of* compare JSON values, *matches* is a glob on text, and the other four compare numbers. A plain
+    value stands for *equals*: `{"env": "production"}` is `{"env": {"equals": "production"}}`.
+    """
+
+    equals: JsonValue = None
+    one_of: tuple[JsonValue, ...] | None = None
+    matches: str | None = None
+    above: float | None = None
+    at_least: float | None = None
+    below: float | None = None
+    at_most: float | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _plain(cls, value: object) -> object:
+        if isinstance(value, Condition):
+            return value
+        return cast("dict[str, object]", value) if isinstance(value, dict) else {"equals": value}
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Condition:
+        # Only `equals` compares with null; of anything else it would hold always, and let through what nobody meant.
+        if not any(name == "equals" or getattr(self, name) is not None for name in self.model_fields_set):
+            message = "a condition is empty; give equals, one_of, matches, above, at_least, below or at_most"
+            raise ValueError(message)
+        return self
+
+    def holds(self, value: object) -> bool:
+        """Whether *value*, of JSON, satisfies the condition.
+
+        Raises:
+            TypeError: text is compared with a number, or anything but text with a glob.
+        """
+        given = self.model_fields_set
+        if "equals" in given and not _same(value, self.equals):
+            return False
+        if self.one_of is not None and not any(_same(value, each) for each in self.one_of):
+            return False
+        if self.matches is not None and not fnmatchcase(_text(value), self.matches):
+            return False
+        return self._in_range(value)
+
+    def _in_range(self, value: object) -> bool:
+        bounds = (self.above, self.at_least, self.below, self.at_most)
+        if all(bound is None for bound in bounds):
+            return True
+        number = _number(value)
+        return (
+            (self.above is None or number > self.above)
+            and (self.at_least is None or number >= self.at_least)
+            and (self.below is None or number < self.below)
+            and (self.at_most is None or number <= self.at_most)
+        )
+
+
+Conditions = Mapping[str, Condition]
+"""Conditions by the name of the argument; a dotted name leads into nested objects: `order.amount`."""
+
+
+def conditions_hold(conditions: Conditions, arguments: Mapping[str, object]) -> bool:
+    """Whether all *conditions* hold of a call's *arguments* (JSON values). One on an argument that is absent does not.
+
+    Raises:
+        TypeError: as `Condition.holds`.
+
+    Pure; safe in workflow code.
+    """
+    return all(_holds(path, condition, arguments) for path, condition in conditions.items())
+
+
+def _holds(path: str, condition: Condition, arguments: Mapping[str, object]) -> bool:
+    value = _at(path, arguments)
+    if value is _ABSENT:
+        return False
+    try:
+        return condition.holds(value)
+    except TypeError as error:
+        message = f"argument {path!r}: {error}"
+        raise TypeError(message) from None
+
+
+def _at(path: str, arguments: Mapping[str, object]) -> object:
+    name, _, rest = path.partition(".")
+    if rest and any(key != name and f"{path}.".startswith(f"{key}.") for key in arguments):
+        # A key with a dot in it could stand before what the condition means, and hide it.
+        message = "its name fits more than one value"
+        raise TypeError(message)
+    inner = arguments.get(name, _ABSENT)
+    if not rest:
+        return inner
+    return _at(rest, cast("dict[str, object]", inner)) if rest and isinstance(inner, dict) else _ABSENT
+
+
+def _same(value: object, other: object) -> bool:
+    """Whether two JSON values are equal; a boolean is no number."""
+    if isinstance(value, bool) or isinstance(other, bool):
+        return value is other
+    if isinstance(value, int | float) and isinstance(other, int | float):
+        return value == other
+    return canonical(value) == canonical(other)
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        message = f"it is compared with a glob, and is no text: {bounded(repr(value), _SHOWN)}"
+        raise TypeError(message)
+    return value
+
+
+def _number(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        message = f"it is compared with a number, and is none: {bounded(repr(value), _SHOWN)}"
+        raise TypeError(message)
+    return value
+
+
+class Rule(_Data):
+    """One rule of a policy: what happens to the calls that it matches.
+
+    *tool* is a glob on the tool's name: `*` matches any run of characters, `?` one, `[ab]` one of a set; upper and
+    lower case differ. *arguments* are conditions on the arguments, and *effect* one that the tool declares: whatever
+    is given must hold. *reason* is told to the model of a denial, and shown to whoever decides.
+
+    Example:
+        `Rule(decision="ask", tool="pay", arguments={"amount": {"above": 1000}}, reason="a large sum")`
+    """
+
+    decision: Decision
+    tool: str = Field(default="*", min_length=1)
+    arguments: dict[str, Condition] | None = Field(default=None, min_length=1)
+    effect: Effect | None = None
+    reason: str | None = Field(default=None, min_length=1, max_length=1_000)
+
+    def matches(
+        self, tool: str, arguments: Mapping[str, object] | None = None, effects: AbstractSet[str] = frozenset()
+    ) -> bool:
+        """Whether the rule speaks of a call of this tool. Without *arguments*, a rule on arguments does not.
+
+        Raises:
+            TypeError: as `Condition.holds`.
+        """
+        if not fnmatchcase(tool, self.tool) or (self.effect is not None and self.effect not in effects):
+            return False
+        if self.arguments is None:
+            return True
+        return arguments is not None and conditions_hold(self.arguments, arguments)
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What a policy says of one call. *reason* is the rule's, or the error where one *failed*: then it is to ask."""
+
+    decision: Decision
+    reason: str | None = None
+    failed: bool = False
+
+
+class PermissionPolicy(_Data):
+    """Ordered rules: the first that matches decides, *default* where none does.
+
+    A policy can only make a call stricter than the tool's own flags do: a tool that requires confirmation still asks
+    when a rule allows it. A rule that cannot be evaluated means *ask*, with its error shown to whoever decides.
+    *also* are further policies, all of which are asked: the strictest holds (see `combined`).
+
+    Example:
+        `PermissionPolicy(rules=[Rule(decision="allow", tool="get_*"), Rule(decision="deny", tool="drop_*")])`, or the
+        same with `PermissionPolicy.of(allow=["get_*"], deny=["drop_*"])`, or `PermissionPolicy.from_file(path)`.
+
+    Pure; safe in workflow code.
+    """
+
+    rules: tuple[Rule, ...] = ()
+    default: Decision = "ask"
+    also: tuple[PermissionPolicy, ...] = ()
+
+    @model_validator(mode="after")
+    def _is_not_deep(self) -> PermissionPolicy:
+        # What writes and reads JSON has a limit on nesting, and what is nested deeper could begin no run and end none.
+        if _depth(self) > DEPTH:
+            message = f"policies are nested in `also` more than {DEPTH} deep; list them side by side"
+            raise ValueError(message)
+        return self
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        deny: Sequence[str] = (),
+        ask: Sequence[str] = (),
+        allow: Sequence[str] = (),
+        default: Decision = "ask",
+    ) -> PermissionPolicy:
+        """A policy from lists of globs, the strict ones first: every deny, then every ask, then every allow."""
+        ordered: tuple[tuple[Decision, Sequence[str]], ...] = (("deny", deny), ("ask", ask), ("allow", allow))
+        return cls(
+            rules=tuple(Rule(decision=decision, tool=glob) for decision, globs in ordered for glob in globs),
+            default=default,
+        )
+
+    @classmethod
+    def from_toml(cls, text: str, *, where: str = "policy") -> PermissionPolicy:
+        """A policy from TOML: `default`, and a table `[[rules]]` for each rule, in order. *where* starts the message.
+
+        Raises:
+            ConfigurationError: it is not TOML, or no policy; one line that says where.
+        """
+        try:
+            return cls.model_validate(tomllib.loads(text))
+        except ValidationError as error:
+            found = error.errors(include_url=False, include_input=False, include_context=False)
+            told = "; ".join(f"{'.'.join(map(str, each['loc'])) or 'policy'}: {each['msg']}" for each in found[:5])
+            message = f"{where}: {one_line(told)}"
+        except tomllib.TOMLDecodeError as error:
+            message = f"{where}: not TOML: {one_line(str(error))}"
+        raise ConfigurationError(message)
+
+    @classmethod
+    def from_file(cls, path: str | Path) -> PermissionPolicy:
+        """As `from_toml`, from a file. I/O; not in workflow code.
+
+        Raises:
+            ConfigurationError: the file cannot be read, or as `from_toml`.
+        """
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            message = f"{path}: the policy cannot be read: {one_line(str(error))}"
+            raise ConfigurationError(message) from None
+        return cls.from_toml(text, where=str(path))
+
+    @property
+    def version(self) -> str:
+        """The digest of the rules, 16 hex digits: which policy was in force."""
+        # What a rule leaves out is left out, so that a policy keeps its version when rules learn to say more.
+        rules = [{"tool": rule.tool, **rule.model_dump(mode="json")} for rule in self.rules]
+        others = {"also": [policy.version for policy in self.also]} if self.also else {}
+        return policy_digest({"rules": rules, "default": self.default, **others})
+
+    def judge(
+        self, tool: str, arguments: Mapping[str, object] | None = None, effects: AbstractSet[str] = frozenset()
+    ) -> Judgement:
+        """What the rules say about a call. Without *arguments*, rules on arguments have no opinion.
+
+        *arguments* are JSON values by name, *effects* what the tool declares.
+        """
+        own = self._judged(tool, arguments, effects)
+        return strictest(own, *(policy.judge(tool, arguments, effects) for policy in self.also))
+
+    def _judged(self, tool: str, arguments: Mapping[str, object] | None, effects: AbstractSet[str]) -> Judgement:
+        for number, rule in enumerate(self.rules, 1):
+            try:
+                if rule.matches(tool, arguments, effects):
+                    return Judgement(rule.decision, rule.reason)
+            except Exception as error:  # a rule that cannot be evaluated means ask, whatever it raises
+                return Judgement("ask", f"rule {number} of the policy cannot be evaluated: {error}", failed=True)
+        return Judgement(self.default)
+
+
+NO_POLICY_VERSION: Final = policy_digest([])
+
+
+def policy_version(*policies: PermissionPolicy | None) -> str:
+    """The version that goes into gates: of the agent's policy and, where its request has one, the run's."""
+    versions = [policy.version for policy in policies if policy is not None]
+    if len(versions) < 2:
+        return versions[0] if versions else NO_POLICY_VERSION
+    return policy_digest(versions)
+
+
+def strictest(*judgements: Judgement) -> Judgement:
+    """The strictest of several judgements; of equals one that failed, which no grant covers, else the first."""
+    return max(judgements, key=lambda each: (_STRICTNESS[each.decision], each.failed), default=Judgement("allow"))
+
+
+def combined(*policies: PermissionPolicy | None) -> PermissionPolicy | None:
+    """One policy that asks all of *policies*, each once, the strictest holding; None where there is none to ask.
+
+    Pure; safe in workflow code.
+    """
+    found: dict[str, PermissionPolicy] = {}
+    for policy in policies:
+        for each in _single(policy):
+            found.setdefault(each.version, each)
+    if len(found) < 2:
+        return next(iter(found.values()), None)
+    return PermissionPolicy(default="allow", also=tuple(found.values()))
+
+
+def _depth(policy: PermissionPolicy) -> int:
+    return 1 + max(map(_depth, policy.also), default=-1)
+
+
+def _single(policy: PermissionPolicy | None) -> list[PermissionPolicy]:
+    """The policies that *policy* asks, each without others: itself, where it says anything, and those besides."""
+    if policy is None:
+        return []
+    if not policy.also:
+        return [policy]
+    says = bool(policy.rules) or policy.default != "allow"
+    own = [PermissionPolicy(rules=policy.rules, default=policy.default)] if says else []
+    return own + [single for each in policy.also for single in _single(each)]

@@ -1,0 +1,398 @@
+"""Every wire name, and every value that histories store: the contract with services, operators and old histories.
+
+Nothing here may be renamed: runs that wait for months carry these names. What is stored in histories ignores unknown
+fields, so that old histories replay on new code. The messages that people send are in `assent.wire.inbound`.
+
+Pure; safe in workflow code.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Final, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
+
+from assent.wire.budget import Budget
+from assent.wire.policy import PermissionPolicy
+
+WORKFLOW: Final = "AgentRun"
+TASK_QUEUE: Final = "agents"
+CALL_MODEL: Final = "call_model"
+CHECK_CALL: Final = "check_call"
+SEND_NOTICES: Final = "send_notices"
+SUMMARISE: Final = "summarise_conversation"
+ASK_USER: Final = "ask_user"
+
+APPROVE: Final = "approve"
+REJECT: Final = "reject"
+SUBMIT_RESULT: Final = "submit_result"
+SUBMIT_INPUT: Final = "submit_input"
+SEND_MESSAGE: Final = "send_message"
+REVOKE: Final = "revoke"
+CLOSE: Final = "close"
+DECIDE: Final = "decide"
+DELIVER: Final = "deliver"
+STATE: Final = "state"
+
+ATTRIBUTE_AGENT: Final = "AssentAgent"
+ATTRIBUTE_STATUS: Final = "AssentStatus"
+ATTRIBUTE_PENDING: Final = "AssentPending"
+ATTRIBUTE_WAITING_ON: Final = "AssentWaitingOn"
+ATTRIBUTE_REQUESTED_BY: Final = "AssentRequestedBy"
+
+MEMO_PENDING: Final = "assent_pending"
+MEMO_STATUS: Final = "assent_status"
+MEMO_REQUEST: Final = "assent_request"
+
+RULES_VERSION: Final = 4
+"""The version of the rules by which calls are decided that this version's workers give with their turns."""
+
+RESERVED_TOOL_NAMES: Final = frozenset({CALL_MODEL, CHECK_CALL, SEND_NOTICES, "send_notice", SUMMARISE, ASK_USER})
+"""Activity types that Assent uses or will use itself; a tool may not take them."""
+
+Seconds = Annotated[float, Field(ge=1e-6, le=1e10, allow_inf_nan=False)]
+"""A time in seconds. What is stored is bounded too: somebody may put a result in by hand, and a run must survive it."""
+Item = dict[str, JsonValue]
+"""One item of a conversation, in the shape of an input item of the OpenAI Responses API."""
+
+RunStatus = Literal["running", "waiting", "idle", "completed", "failed", "cancelled"]
+Verdict = Literal["allow", "ask", "deny", "external", "input", "invalid"]
+ApprovalType = Literal["required", "audit"]
+RequirementKind = Literal["confirmation", "input", "external", "outcome", "budget"]
+
+
+class Stored(BaseModel):
+    """A value that is kept in histories: frozen, and lenient towards fields of other versions."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+# -- starting a run ---------------------------------------------------------------------------------------------------
+
+
+class ParentRun(Stored):
+    """A run above another: its id and agent, and the call of which tool, by its id, the other one answers."""
+
+    run_id: str = Field(min_length=1, max_length=1_000)
+    agent: str = Field(max_length=100)
+    tool: str = Field(max_length=100)
+    call_id: str
+
+
+class Execution(Stored):
+    """One execution of a run: its ids for Assent, and for Temporal."""
+
+    run_id: str
+    execution_id: str
+
+
+class ChildRun(Stored):
+    """A run that an agent at work began for one of its calls: its id and agent."""
+
+    run_id: str
+    agent: str
+
+
+class RunRequest(Stored):
+    """The input of the workflow `AgentRun`. Any language may start a run with this JSON.
+
+    *agent* is the agent's name on the worker. *input* is the prompt. *requested_by* is who asked, as a claim of the
+    starter. *max_turns*, *max_tool_calls* and *budget* may lower the agent's own limits, never raise them; *policy* is
+    asked besides the agent's own, and the stricter of the two holds. A *conversation* stays open after an answer, for
+    the next message, until it is closed; it may begin without an *input*. Its limits are for each of its answers.
+    *parents* are the runs above, the outermost first, where the run answers a call of another: Temporal must agree.
+    """
+
+    agent: str = Field(min_length=1, max_length=100)
+    input: str
+    requested_by: str | None = Field(default=None, max_length=200)
+    max_turns: int | None = Field(default=None, ge=1)
+    max_tool_calls: int | None = Field(default=None, ge=0)
+    policy: PermissionPolicy | None = None
+    conversation: bool = False
+    budget: Budget | None = None
+    parents: list[ParentRun] = Field(default_factory=list[ParentRun], max_length=20)
+
+
+class Usage(Stored):
+    """Tokens and requests of model calls, summed; and what they *cost*, where the worker has a table of prices."""
+
+    requests: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost: float = 0.0
+
+    def __add__(self, other: Usage) -> Usage:
+        """The sum of both."""
+        return Usage(
+            requests=self.requests + other.requests,
+            input_tokens=self.input_tokens + other.input_tokens,
+            output_tokens=self.output_tokens + other.output_tokens,
+            cost=self.cost + other.cost,
+        )
+
+
+class RunResult(Stored):
+    """What a completed run returns. *output* is the structured output where the agent declares one."""
+
+    content: str
+    output: JsonValue = None
+    usage: Usage = Usage()
+    turns: int = 0
+
+
+# -- the model call ---------------------------------------------------------------------------------------------------
+
+
+class Prefix(Stored):
+    """The part of a conversation that a model call does not carry: its number of items and running digest (hex)."""
+
+    length: int
+    digest: str
+
+
+class ModelCallInput(Stored):
+    """The input of the activity `call_model`. *delta* is what the conversation gained since the last call.
+
+    *requested_by* and *policy* are the request's, for its gates. *routed*: it runs where the agent's model is asked.
+    """
+
+    agent: str
+    turn: int
+    delta: list[Item]
+    prefix: Prefix | None = None
+    requested_by: str | None = None
+    policy: PermissionPolicy | None = None
+    routed: bool = False
+
+
+class ToolOptions(Stored):
+    """How a tool's activity is scheduled. Times in seconds. *attempts* counts runs, the first included.
+
+    *attempts* None means: retried while its worker is lost, never after the tool itself failed.
+    """
+
+    timeout: Seconds = 600.0
+    heartbeat: Seconds = 30.0
+    attempts: int | None = Field(default=None, ge=1, le=1_000_000)
+    task_queue: str | None = None
+
+
+class Escalation(Stored):
+    """Who may decide too, *after* so many seconds without a decision; *approvers* are names of people."""
+
+    after: Seconds
+    approvers: list[str]
+
+
+class InputField(Stored):
+    """One field that a person fills in. *type* is its JSON schema, without its description."""
+
+    name: str
+    type: dict[str, JsonValue] = Field(default_factory=dict[str, JsonValue])
+    description: str | None = None
+    required: bool = True
+
+
+class Gate(Stored):
+    """What one tool call needs before it may run, worked out on the worker when the model asked for it.
+
+    *reason* explains a `deny` or `invalid` to the model, or carries the words of a rule or the error of a gate that
+    raised (then the verdict is `ask`) to whoever decides. *needed* is how many distinct people must approve,
+    *approvers* who they may be (None: anybody; groups are resolved). Times in seconds from when the call begins to
+    wait: *expires_after* is a deadline, *remind_every* sends notices. *approval_type* is what `@approval` says.
+    *fields* are what a person fills in. *checked* says that the result from outside is checked against the tool's
+    return annotation, *failed* that something about the gate could not be worked out (no grant lets such a call
+    through), *stop* that the run ends once the call was executed. *read_as* is how the tool reads arguments that say
+    something else, *output_limit* how many bytes of its result are kept, *agent* who answers it. Defaults are left out.
+    """
+
+    verdict: Verdict
+    reason: str | None = None
+    needed: int = Field(default=1, ge=1, le=1_000)
+    approvers: list[str] | None = None
+    expires_at: AwareDatetime | None = None
+    expires_after: Seconds | None = None
+    remind_every: Seconds | None = None
+    escalations: list[Escalation] = Field(default_factory=list[Escalation])
+    approval_type: ApprovalType | None = None
+    self_approval: bool = False
+    at_most_once: bool = False
+    fields: list[InputField] = Field(default_factory=list[InputField])
+    checked: bool = False
+    failed: bool = False
+    read_as: dict[str, JsonValue] | None = None
+    stop: bool = False
+    options: ToolOptions | None = None
+    output_limit: int | None = Field(default=None, ge=1)
+    agent: str | None = None
+
+
+class ModelTurn(Stored):
+    """What `call_model` returns: the new items, and a gate for every tool call among them, by `call_id`.
+
+    A call without a gate is denied. *agent_version* is `Agent.version`, given with the first turn and with each that
+    has calls. *version* is that of the rules by which its calls are decided: 1 from before edits, grants and `outcome`
+    requirements. *follow_up* is what the model is told where its answer does not fit the output type. *max_turns*,
+    *max_tool_calls*, *attributes* (whether the search attributes may be upserted) and *continue_after* (events of a
+    history after which the run goes on in a new execution; 0: when the server suggests it; None: never) are facts of
+    the worker, given with the first turn only; *notices* says, with each turn that has calls, whether any are sent.
+    *task_queue* is where the model is asked from then on (empty: where the run is); without items, it was not.
+    """
+
+    items: list[Item]
+    gates: dict[str, Gate] = Field(default_factory=dict)
+    policy_version: str = ""
+    agent_version: str = ""
+    version: int = 1
+    usage: Usage = Usage()
+    model: str = ""
+    structured: bool = False
+    follow_up: str | None = None
+    max_turns: int | None = None
+    max_tool_calls: int | None = None
+    attributes: bool = False
+    notices: bool = False
+    continue_after: int | None = Field(default=None, ge=0)
+    budget: Budget | None = None
+    max_context_tokens: int | None = Field(default=None, ge=1)
+    task_queue: str | None = Field(default=None, max_length=200)
+
+
+# -- the tool call ----------------------------------------------------------------------------------------------------
+
+
+class Authorization(Stored):
+    """What the tool's activity checks again before it runs an approved call: every part of the requirement's id.
+
+    *execution_id* is Temporal's id of the run's first execution: in another one, after a workflow reset, an approval of
+    before authorises nothing. *follows* is the requirement that edits replaced by this one. *parent* is the run
+    that it works for, if one, where a reset may have taken that back.
+    """
+
+    requirement_id: str
+    nonce: str
+    policy_version: str
+    needed: int
+    expires_at: datetime | None = None
+    approved_by: list[str] = Field(default_factory=list)
+    execution_id: str | None = None
+    follows: str | None = None
+    parent: Execution | None = None
+
+
+class ToolCallInput(Stored):
+    """The input of a tool's activity. *arguments* are the raw bytes (UTF-8 text) that were approved.
+
+    They are the model's own, unless a person edited them. *values* are what a person filled in. *policy* is the
+    request's own, *output_limit* the gate's.
+    """
+
+    agent: str
+    call_id: str
+    arguments: str
+    key: str
+    requested_by: str | None = None
+    authorization: Authorization | None = None
+    values: dict[str, JsonValue] | None = None
+    policy: PermissionPolicy | None = None
+    output_limit: int | None = None
+
+
+class Reference(Stored):
+    """Where the external storage keeps something: the name of its driver, and what that needs to find it again."""
+
+    driver: str
+    claim: dict[str, str]
+
+
+class Delegation(Stored):
+    """What an agent's tool comes to: another *agent* is to answer *input*, in a run of its own.
+
+    *policy* bounds that run besides its agent's own. *task_queue* is where it is served; None: where this one is.
+    """
+
+    agent: str = Field(min_length=1, max_length=100)
+    input: str
+    policy: PermissionPolicy | None = None
+    task_queue: str | None = None
+
+
+class Handoff(Stored):
+    """That another *agent* goes on with the conversation; *policy* bounds it from then on, besides its own."""
+
+    agent: str = Field(min_length=1, max_length=100)
+    policy: PermissionPolicy | None = None
+
+
+class ToolOutcome(Stored):
+    """What came of a tool call: one of *output*, *error* (the tool failed), *refused* (it did not run), *delegation*.
+
+    Where *output* was cut, *size* (bytes) and *sha256* are those of the whole, and *whole* is where that is stored.
+    With *refused*, a *gate* (and its *policy_version*) sends the call to a person again, and *again_after* has it tried
+    again after so many seconds, because this worker does not serve it. A *handoff* comes with an *output*.
+    """
+
+    output: str | None = None
+    size: int | None = None
+    sha256: str | None = None
+    whole: Reference | None = None
+    error: str | None = None
+    refused: str | None = None
+    gate: Gate | None = None
+    policy_version: str = ""
+    again_after: Seconds | None = None
+    delegation: Delegation | None = None
+    handoff: Handoff | None = None
+
+
+class CheckInput(Stored):
+    """The input of the activity `check_call`: something that a person sent, to be checked where the tool is known.
+
+    *what* says which: edited *arguments* (raw text), *values* for the fields of an `input`, or an *output* from
+    outside. *arguments* are otherwise those of the call.
+    """
+
+    what: Literal["arguments", "values", "output"]
+    agent: str
+    tool: str
+    call_id: str
+    arguments: str
+    requested_by: str | None = None
+    values: dict[str, JsonValue] | None = None
+    output: JsonValue = None
+    policy: PermissionPolicy | None = None
+
+
+class Checked(Stored):
+    """What `check_call` found: a *problem*, in one line for whoever sent it, or none.
+
+    *gate* is that of edited arguments, under *policy_version*.
+    """
+
+    problem: str | None  # Required, so that no answer of another activity is taken for "nothing is wrong".
+    gate: Gate | None = None
+    policy_version: str = ""
+
+
+# -- decisions and deliveries -----------------------------------------------------------------------------------------
+
+DecisionStatus = Literal[
+    "approved", "rejected", "executed", "failed", "recorded", "duplicate", "late", "refused", "superseded", "unknown"
+]
+
+
+class DecisionResult(Stored):
+    """What a decision or delivery came to.
+
+    `approved`, `rejected`: it settled the requirement. `executed`, `failed`: a result from outside was taken.
+    `recorded`: a vote counted, others are still needed, or a message was queued. `duplicate`: the same was decided
+    before. `late`: settled otherwise before. `refused`: not allowed. `superseded`: an edit replaced the requirement.
+    `unknown`: no requirement of that id. *detail* is one line for a person.
+    """
+
+    status: DecisionStatus
+    requirement_id: str | None = None
+    tool: str | None = None
+    detail: str = ""

@@ -1,0 +1,279 @@
+"""A requirement, what was decided about it, and the state of a run: what queries, memos and audits are made of.
+
+Pure; safe in workflow code.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+
+from pydantic import AwareDatetime, Field, JsonValue
+
+from assent.wire.budget import Budget
+from assent.wire.digest import parse_arguments
+from assent.wire.policy import Condition
+from assent.wire.protocol import (
+    ApprovalType,
+    ChildRun,
+    InputField,
+    ParentRun,
+    RequirementKind,
+    RunStatus,
+    Stored,
+    Usage,
+)
+
+
+class Vote(Stored):
+    """One accepted decision of a person on a requirement."""
+
+    verdict: Literal["approve", "reject", "submit"]
+    by: str
+    at: datetime
+    reason: str | None = None
+    channel: str = "signal"
+
+
+class EscalationStep(Stored):
+    """Who may decide too from a certain time on, if nobody has by then."""
+
+    at: datetime
+    approvers: list[str]
+
+
+class Grant(Stored):
+    """An approval that was remembered: further calls of one tool of the same run go ahead without asking.
+
+    *id* is 64 hex digits, matched by prefix as a requirement's. At most *uses* calls (None: any number), until
+    *expires_at* (None: while the run lives), with arguments that satisfy *arguments*, and only under the same
+    *policy_version*. *used* counts. *by* gave it with the approval of *requirement_id*.
+    """
+
+    id: str
+    tool: str
+    by: str
+    at: datetime
+    requirement_id: str
+    policy_version: str = ""
+    uses: int | None = None
+    expires_at: datetime | None = None
+    arguments: dict[str, Condition] | None = None
+    used: int = 0
+    revoked_by: str | None = None
+    revoked_at: datetime | None = None
+    reason: str | None = None
+
+    @property
+    def short_id(self) -> str:
+        """The first 8 hex digits of the id: what people see and type."""
+        return self.id[:8]
+
+    def is_active(self, at: datetime) -> bool:
+        """Whether it still lets calls through at this time."""
+        spent = self.uses is not None and self.used >= self.uses
+        expired = self.expires_at is not None and at >= self.expires_at
+        return self.revoked_at is None and not spent and not expired
+
+
+class Attempt(Stored):
+    """Something that somebody sent and that did not count, kept so that it does not vanish.
+
+    *text* is the beginning of what was sent; the whole is in the history.
+    """
+
+    status: Literal["duplicate", "late", "refused", "superseded", "unknown", "unreadable"]
+    name: str
+    detail: str
+    at: datetime
+    by: str | None = None
+    requirement_id: str | None = None
+    text: str = ""
+    channel: str = "signal"
+
+
+RequirementStatus = Literal["pending", "approved", "rejected", "expired", "cancelled", "superseded"]
+Execution = Literal["running", "executed", "failed", "refused", "unknown"]
+
+
+class Requirement(Stored):
+    """What one tool call of a run waits for, and what became of it.
+
+    *id* is 64 hex digits; its first 8 are what people see, and any unique prefix of at least 6 names it.
+    *arguments* are the exact bytes the model produced. *status* is the decision; *execution* is what came of an
+    approved call. Times are UTC. *nonce* makes two equal calls, and a call before and after a reset, differ.
+    *version* is that of the rules by which it is decided (see `ModelTurn`). *approvers* are those who may decide
+    (None: anybody; none at all: nobody can approve), and become more with each of the *escalations* that is due.
+    *fields* are what a person fills in, *values* what one did; *evidence* came with a result from outside. *grant* is
+    the id of the grant that approved it. *follows* is the id of the requirement that this one came after for the same
+    call: one that an edit (by *edited_by*) replaced, one whose outcome is unknown, or one that today's policy found
+    too little. *edited_from* is the first that edits replaced, one after the other. *agent* is the one that asked,
+    where the conversation had been handed over to it.
+    """
+
+    id: str
+    kind: RequirementKind
+    call_id: str
+    tool: str
+    arguments: str
+    nonce: str
+    turn: int
+    created_at: datetime
+    policy_version: str = ""
+    needed: int = 1
+    approvers: list[str] | None = None
+    expires_at: datetime | None = None
+    approval_type: ApprovalType | None = None
+    self_approval: bool = False
+    note: str | None = None
+    status: RequirementStatus = "pending"
+    votes: list[Vote] = Field(default_factory=list[Vote])
+    resolved_by: str | None = None
+    resolved_at: datetime | None = None
+    reason: str | None = None
+    execution: Execution | None = None
+    result: str | None = None
+    version: int = 1
+    escalations: list[EscalationStep] = Field(default_factory=list[EscalationStep])
+    escalated: int = 0
+    remind_every: float | None = None
+    remind_at: datetime | None = None
+    reminders: int = 0
+    fields: list[InputField] = Field(default_factory=list[InputField])
+    checked: bool = False
+    values: dict[str, JsonValue] | None = None
+    evidence: JsonValue = None
+    grant: str | None = None
+    follows: str | None = None
+    edited_by: str | None = None
+    edited_from: str | None = None
+    agent: str | None = None
+
+    @property
+    def short_id(self) -> str:
+        """The first 8 hex digits of the id: what people see and type."""
+        return self.id[:8]
+
+    @property
+    def tool_name(self) -> str:
+        """The tool's name."""
+        return self.tool
+
+    @property
+    def tool_args(self) -> dict[str, JsonValue]:
+        """The arguments, parsed.
+
+        Raises:
+            ArgumentsError: the raw arguments are not a strict JSON object. Never the case for a requirement that
+                Assent opened itself.
+        """
+        return parse_arguments(self.arguments)
+
+    @property
+    def needs_confirmation(self) -> bool:
+        """Whether it waits for a person to approve or reject."""
+        return self.status == "pending" and self.kind == "confirmation"
+
+    @property
+    def needs_external_execution(self) -> bool:
+        """Whether it waits for a result from outside."""
+        return self.status == "pending" and self.kind == "external"
+
+    @property
+    def needs_user_input(self) -> bool:
+        """Whether it waits for values from a person."""
+        return self.status == "pending" and self.kind == "input"
+
+    @property
+    def needs_outcome(self) -> bool:
+        """Whether it waits for a person to say what came of a call whose worker was lost."""
+        return self.status == "pending" and self.kind == "outcome"
+
+    @property
+    def needs_budget(self) -> bool:
+        """Whether it waits for a person to extend the run's budget."""
+        return self.status == "pending" and self.kind == "budget"
+
+    @property
+    def approved_by(self) -> list[str]:
+        """Who has approved it so far, each person once."""
+        return [vote.by for vote in self.votes if vote.verdict == "approve"]
+
+
+class RunState(Stored):
+    """What the query `state` answers, and the durable JSON of a paused run.
+
+    *id* is the workflow id, *execution_id* Temporal's id of this execution of it (a workflow reset makes a new one).
+    *running* counts the activities under way: tool calls, or the model call. *attempts* are the newest messages that
+    did not count, *attempts_dropped* how many older ones the bound pushed out. *tool_calls* counts the calls of the
+    run that were run or waited for, *budget* is what it may use by now. *grants* are the approvals that were
+    remembered, those that ended included. *agent* is the one that answers by now. *parents* are the runs above, the
+    outermost first; *children* are those that other agents are at work in for this one.
+    """
+
+    id: str
+    execution_id: str = ""
+    agent: str = ""
+    status: RunStatus = "running"
+    input: str = ""
+    requested_by: str | None = None
+    content: str | None = None
+    output: JsonValue = None
+    error: str | None = None
+    turns: int = 0
+    usage: Usage = Usage()
+    running: int = 0
+    tool_calls: int = 0
+    grants: list[Grant] = Field(default_factory=list[Grant])
+    budget: Budget | None = None
+    parents: list[ParentRun] = Field(default_factory=list[ParentRun])
+    children: list[ChildRun] = Field(default_factory=list[ChildRun])
+    requirements: list[Requirement] = Field(default_factory=list[Requirement])
+    attempts: list[Attempt] = Field(default_factory=list[Attempt])
+    attempts_dropped: int = 0
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether nothing of the run moves until somebody decides."""
+        return self.status == "waiting"
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it is a conversation that waits for the next message."""
+        return self.status == "idle"
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the run has ended."""
+        return self.status in {"completed", "failed", "cancelled"}
+
+    @property
+    def active_requirements(self) -> list[Requirement]:
+        """The requirements that wait."""
+        return [requirement for requirement in self.requirements if requirement.status == "pending"]
+
+
+class PendingRequirement(Stored):
+    """One entry of the memo `assent_pending`: what the inbox shows without a worker.
+
+    *arguments* is None where they are too long for a memo; *arguments_size* is then their number of bytes, and
+    `assent show` has them whole. *approvers* None is anybody, unless *approvers_left_out* says that names were too.
+    """
+
+    id: str
+    kind: RequirementKind
+    call_id: str
+    tool: str
+    nonce: str
+    created_at: AwareDatetime
+    turn: int = 0
+    arguments: str | None = None
+    arguments_size: int = 0
+    needed: int = 1
+    approved_by: list[str] = Field(default_factory=list)
+    approval_type: ApprovalType | None = None
+    approvers: list[str] | None = None
+    approvers_left_out: int = 0
+    expires_at: AwareDatetime | None = None
+    policy_version: str = ""
+    self_approval: bool = False

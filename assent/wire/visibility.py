@@ -1,0 +1,75 @@
+"""What visibility holds of a run, within its bounds: search attributes, and the memo for where there are none.
+
+Pure; safe in workflow code.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Final, cast
+
+from pydantic import Field, ValidationError
+
+from assent.wire.protocol import RunRequest, Stored
+
+ABOVE: Final = 20
+"""Runs above another that a memo may name."""
+
+
+class RunAbove(Stored):
+    """A run that another works for: its id and agent."""
+
+    run_id: str = Field(max_length=1_000)
+    agent: str = Field(max_length=100)
+
+
+class RequestMemo(Stored):
+    """The memo `assent_request`, as far as it can be read."""
+
+    agent: str = ""
+    requested_by: str | None = None
+    parents: list[RunAbove] = Field(default_factory=list[RunAbove], max_length=ABOVE)
+
+
+def request_memo(request: RunRequest | None, agent: str | None = None) -> dict[str, object]:
+    """The memo `assent_request`: who asked which agent, for inboxes where no search attributes are registered.
+
+    *agent* is the one that goes on with the conversation, where that was handed over. Runs that work for others have
+    the ids and agents of those above, the outermost first.
+    """
+    if request is None:
+        return {}
+    memo: dict[str, object] = {"agent": agent or request.agent}
+    if request.requested_by:
+        memo["requested_by"] = request.requested_by
+    if request.parents:
+        memo["parents"] = [{"run_id": each.run_id, "agent": each.agent} for each in request.parents]
+    return memo
+
+
+def read_request_memo(memo: object, parent: str | None = None) -> RequestMemo:
+    """What a memo `assent_request` says: whoever starts a run may have put anything there, which counts as nothing.
+
+    So do runs above that end in another than *parent*, which is the one that began it, as Temporal says.
+    """
+    given = cast("dict[str, object]", memo) if isinstance(memo, dict) else {}
+    fields = {name: given[name] for name in ("agent", "requested_by") if isinstance(given.get(name), str)}
+    try:
+        read = RequestMemo.model_validate({**fields, "parents": given.get("parents", [])})
+    except ValidationError:
+        return RequestMemo.model_validate(fields)
+    genuine = not read.parents or read.parents[-1].run_id == parent
+    return read if genuine else read.model_copy(update={"parents": []})
+
+
+KEYWORDS: Final = 2_000
+"""Bytes (as ASCII JSON) of a search attribute; over 2 KiB the server terminates the run."""
+ANY_TOOL: Final = "*"
+"""Stands in `AssentWaitingOn` for more tools than fit."""
+
+
+def keyword(text: str) -> str:
+    """The beginning of *text* that fits into a search attribute."""
+    while len(json.dumps(text)) > KEYWORDS:
+        text = text[:-1]
+    return text

@@ -1,0 +1,155 @@
+"""When a run goes on in a new execution (Temporal's continue-as-new), and what is held back until it has.
+
+A history has an end: the server stops a run at 51,200 events or 10,000 signals, and suggests at a twelfth of the
+former to begin a new one. A run that is pinned to a build goes on in one of the build that new runs are sent to.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, NoReturn
+
+from temporalio import workflow
+
+from assent.core.continue_as_new import LIMIT, Carried, size_of
+from assent.core.events import CallModel, Event, MessageReceived, Started
+from assent.core.run_state import Run
+from assent.runtime.converter import Undecodable
+
+from .task_size import size_in_json
+
+MESSAGES: Final = 8_000
+"""Messages in one execution after which the run goes on in another; the server takes 10,000 signals."""
+RECEIVED: Final = 8 * 1024 * 1024
+"""Bytes of messages after which it does; the server stops a run at 50 MiB of history."""
+_EVENTS: Final = 4
+"""Events that a message makes at least: itself, and a workflow task."""
+LOOKS_SINCE: Final = 4
+"""The version of the rules since which what the server says of the history counts only where `Continuing.look` saw it.
+
+Before, it was asked for at any moment: also in a workflow task of which an update that was refused leaves no trace.
+"""
+_TOO_LARGE: Final = "assent-carried-too-large"
+"""The marker in a history that tells that the run could not go on in a new execution."""
+
+
+@dataclass(slots=True)
+class Continuing:
+    """What of an execution decides whether the run should go on in another.
+
+    *messages* and *received*: how many came, and their bytes. *seen*: the server was seen to say that it should. *held*
+    is the model call held back. *settling*: the moment before is passing; *is_settled*: it has passed, and nothing came
+    up. *stays* is why the run cannot go on in another, where it cannot.
+    """
+
+    held: CallModel | None = None
+    messages: int = 0
+    received: int = 0
+    seen: bool = False
+    moved: bool = False
+    settling: bool = False
+    is_settled: bool = False
+    stays: str | None = None
+
+    def told(self, event: Event) -> None:
+        """Something happened. An execution in which nothing has yet is no reason for another."""
+        if isinstance(event, MessageReceived):
+            self.messages += 1
+            self.received += sum(map(_size, event.arguments))
+        self.moved = self.moved or not isinstance(event, Started)
+        self.is_settled = False
+
+    def settle(self, run: Run) -> None:
+        """The moment before has passed."""
+        self.settling = False
+        self.is_settled = self._is_quiet(run) and self.is_due(run)
+
+    def look(self, run: Run) -> None:
+        """See what the server says, in a workflow task that gives it something to do.
+
+        Only there is it the same on replay: the SDK makes one of two workflow tasks where the first did nothing, and
+        an update that was refused, which leaves no trace, may stand before what came with it.
+        """
+        if run.rules >= LOOKS_SINCE:
+            self.seen = self.seen or _is_long(run)
+
+    def holds(self, command: CallModel, run: Run) -> bool:
+        """Hold a model call back where the run should go on in a new execution, and make it there."""
+        self.look(run)
+        if self.is_due(run):
+            self.held = command
+        return self.held is command
+
+    def is_due(self, run: Run) -> bool:
+        """Whether the run should go on in a new execution, once nothing is under way."""
+        # The next execution of a schedule looks the same as one that goes on from another.
+        if run.continue_after is None or not self.moved or self.stays is not None or workflow.info().cron_schedule:
+            return False
+        if run.rules < LOOKS_SINCE:
+            return self.messages >= MESSAGES or _is_long(run)
+        if self.seen or self.messages >= MESSAGES or self.received >= RECEIVED:
+            return True
+        # Of what comes of a message `look` sees how long the history is; this is where nothing does.
+        return 0 < run.continue_after <= _EVENTS * self.messages
+
+    def is_ready(self, run: Run) -> bool:
+        """Whether it should, and can: nothing is under way but a model call that is held back."""
+        return not self.settling and self.is_due(run) and self._is_quiet(run)
+
+    def _is_quiet(self, run: Run) -> bool:
+        if run.ended or run.checks or (run.model_running and self.held is None):
+            return False
+        return not any(call.running for call in run.calls) and workflow.all_handlers_finished()
+
+    def may_carry(self, carried: Carried) -> bool:
+        """Whether the new execution can be given this much; if not, the run stays in this one."""
+        size = size_of(carried)
+        # How small it gets may differ from machine to machine, so what it came to is read from the history.
+        if workflow.unsafe.is_replaying():
+            large = workflow.patched(_TOO_LARGE)
+        else:
+            large = size >= LIMIT and workflow.patched(_TOO_LARGE)
+        self.is_settled = False
+        if large:
+            why = "The build of this run is not the current one" if is_outdated() else "The history of this run is long"
+            self.stays = (
+                f"**{why}, and the run cannot go on in a new one:** it would carry {size:,} bytes, of at most "
+                f"{LIMIT:,}. The server stops it at 51,200 events or 10,000 signals."
+            )
+        return not large
+
+
+def _is_long(run: Run) -> bool:
+    """Whether the server suggests a new execution, or the history is as long as the run's setting says."""
+    info = workflow.info()
+    if info.is_continue_as_new_suggested() or is_outdated():
+        return True
+    return 0 < (run.continue_after or 0) <= info.get_current_history_length()
+
+
+def _size(value: object) -> int:
+    return value.size if isinstance(value, Undecodable) else size_in_json(value)
+
+
+def is_outdated() -> bool:
+    """Whether this execution is pinned to a build of its deployment, and another is the one for new runs by now.
+
+    The server says so with each workflow task, and writes it to the history.
+    """
+    return workflow.info().is_target_worker_deployment_version_changed()
+
+
+def go_on(carried: Carried) -> NoReturn:
+    """End this execution, and go on in a new one; a run that is pinned to a build goes on in that for new runs."""
+    # The server carries search attributes over by itself, a memo only as it was when the run began.
+    upgrade = workflow.ContinueAsNewVersioningBehavior.AUTO_UPGRADE if is_outdated() else None
+    workflow.continue_as_new(carried, memo=workflow.memo(), initial_versioning_behavior=upgrade)
+
+
+def is_continued() -> bool:
+    """Whether this execution goes on from another because that one's own code said so.
+
+    Retries and schedules also make new executions, with the input that whoever started the first one chose.
+    """
+    info = workflow.info()
+    return info.continued_run_id is not None and info.attempt == 1 and not info.cron_schedule

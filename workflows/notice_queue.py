@@ -1,0 +1,72 @@
+"""The notices of a run on their way out: some activities at a time, however many notices there are.
+
+A webhook that is down keeps an activity under way for hours, and the server lets no run have more than 2,000.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+from temporalio import workflow
+from temporalio.exceptions import ActivityError
+
+from assent.core.notices import BATCH, Notice, NoticesInput
+from assent.wire import protocol
+
+from . import activity_options
+
+AT_ONCE: Final = 20
+"""Activities under way; what comes meanwhile waits, and goes out in batches."""
+
+
+class Outbox:
+    """Sends notices in the order in which they came up. *finished* is told of each activity that is over."""
+
+    def __init__(self, finished: Callable[[asyncio.Task[None]], None]) -> None:
+        """Nothing is under way yet."""
+        self._finished = finished
+        self._waiting: deque[Notice] = deque()
+        self._tasks: dict[asyncio.Task[None], NoticesInput] = {}
+        self._given: NoticesInput | None = None
+        self._batches = 0
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether everything has been sent, or given up."""
+        return not self._tasks and not self._waiting
+
+    @property
+    def unsent(self) -> list[NoticesInput]:
+        """What waits to be sent, and what is under way: whether that was sent, nobody knows yet."""
+        notices = [notice for batch in self._tasks.values() for notice in batch.notices] + list(self._waiting)
+        return [self._given.model_copy(update={"notices": notices})] if self._given and notices else []
+
+    def send(self, given: NoticesInput) -> None:
+        """Send these notices, at once or when others have gone."""
+        self._given = given
+        self._waiting.extend(given.notices)
+        self._go_on(given)
+
+    def _go_on(self, given: NoticesInput) -> None:
+        while self._waiting and len(self._tasks) < AT_ONCE:
+            batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
+            self._batches += 1
+            sent = given.model_copy(update={"notices": batch})
+            task = asyncio.create_task(self._batch(sent, self._batches))
+            self._tasks[task] = sent
+            task.add_done_callback(lambda done: self._over(done, given))
+
+    def _over(self, task: asyncio.Task[None], given: NoticesInput) -> None:
+        del self._tasks[task]
+        self._finished(task)
+        self._go_on(given)
+
+    async def _batch(self, given: NoticesInput, number: int) -> None:
+        # A notice that could not be sent changes nothing; the history has why.
+        with contextlib.suppress(ActivityError):
+            options = activity_options.for_notices(number)
+            await workflow.execute_activity(protocol.SEND_NOTICES, given, **options)

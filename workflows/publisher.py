@@ -1,0 +1,135 @@
+"""What a run tells the outside of itself as it changes: search attributes, memo, current details.
+
+An upsert is an event, so only what changed is published, and an ungated run publishes nothing until it ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from temporalio import workflow
+from temporalio.common import SearchAttributeKey, SearchAttributePair, SearchAttributeUpdate, TypedSearchAttributes
+
+from assent.core.budget_rules import BUDGETS_SINCE
+from assent.core.state_machine import Run
+from assent.views.facts import children_of
+from assent.views.web_ui import details, pending_memo
+from assent.wire import protocol, visibility
+from assent.wire.requirements import Requirement
+
+from .continue_as_new import LOOKS_SINCE
+
+_AGENT: Final = SearchAttributeKey.for_keyword(protocol.ATTRIBUTE_AGENT)
+_STATUS: Final = SearchAttributeKey.for_keyword(protocol.ATTRIBUTE_STATUS)
+_PENDING: Final = SearchAttributeKey.for_int(protocol.ATTRIBUTE_PENDING)
+_WAITING_ON: Final = SearchAttributeKey.for_keyword_list(protocol.ATTRIBUTE_WAITING_ON)
+_REQUESTED_BY: Final = SearchAttributeKey.for_keyword(protocol.ATTRIBUTE_REQUESTED_BY)
+
+
+@dataclass(slots=True)
+class Publisher:
+    """Remembers what was published, to publish only what changed."""
+
+    _run: Run = field(default_factory=Run)
+    note: str | None = None
+    """What operators should know besides, as Markdown."""
+
+    def differs(self, run: Run) -> bool:
+        """Whether *run* has something that operators should see and do not yet."""
+        last = self._run
+        return (
+            run.status != last.status
+            or run.requirements is not last.requirements
+            or run.attempts is not last.attempts
+            or run.grants is not last.grants
+            or run.agent != last.agent
+            or children_of(run) != children_of(last)
+            or _is_told_more(run, last)
+        )
+
+    def show(self, run: Run) -> None:
+        """Set the current details; nothing of them is in the history."""
+        shown = details(run, workflow.now())
+        workflow.set_current_details(f"{shown}\n\n{self.note}" if self.note else shown)
+
+    def go_on(self, run: Run) -> None:
+        """Go on from what an execution before has published: memo and search attributes are carried over."""
+        self._run = run
+        self.show(run)
+
+    def publish(self, run: Run) -> bool:
+        """Publish what changed since the last time; whether that is in the history."""
+        last, self._run = self._run, run
+        self.show(run)
+        if run.status != last.status or run.agent != last.agent or _shown(run) != _shown(last):
+            return self._upsert(run, last)
+        if is_told_more := _is_told_more(run, last):
+            # An event of its own, in which a run that waits sees whether it should go on in a new execution.
+            workflow.upsert_memo({protocol.MEMO_STATUS: run.status})
+        return is_told_more
+
+    def _upsert(self, run: Run, last: Run) -> bool:
+        # Only the memo tells the nonce of what asks for more budget, also where the run ended in the same moment.
+        opened = run.requirements[len(last.requirements) :] if run.rules >= BUDGETS_SINCE else ()
+        unseen = [each for each in opened if each.kind == "budget"]
+        if is_shown := bool(run.pending or last.pending or unseen):
+            workflow.upsert_memo(_memo(run, [each for each in unseen if each.status != "pending"]))
+        if run.attributes:
+            workflow.upsert_search_attributes(_attributes(run, last))
+        return is_shown or run.attributes
+
+
+def _is_told_more(run: Run, last: Run) -> bool:
+    """Whether messages for the model have come that the next turn will read."""
+    return run.rules >= LOOKS_SINCE and len(run.queued) > len(last.queued)
+
+
+def _shown(run: Run) -> list[tuple[str, int, list[str] | None]]:
+    """What of the pending requirements an inbox shows and can change: a reminder alone is no reason for an event."""
+    return [(each.id, len(each.votes), each.approvers) for each in run.pending]
+
+
+def attributes_at_start(request: protocol.RunRequest) -> TypedSearchAttributes:
+    """The search attributes of a run that is about to begin."""
+    pairs = [SearchAttributePair(_AGENT, request.agent), SearchAttributePair(_STATUS, "running")]
+    if request.requested_by:
+        pairs.append(SearchAttributePair(_REQUESTED_BY, visibility.keyword(request.requested_by)))
+    return TypedSearchAttributes(pairs)
+
+
+def _memo(run: Run, closed: Sequence[Requirement]) -> dict[str, object]:
+    shown = pending_memo([*closed, *run.pending])
+    entries = [entry.model_dump(mode="json", exclude_defaults=True) for entry in shown]
+    memo: dict[str, object] = {protocol.MEMO_STATUS: run.status, protocol.MEMO_PENDING: entries}
+    # Whoever starts a run may have put anything there; the inbox shows what the run itself was asked.
+    if workflow.memo().get(protocol.MEMO_REQUEST) != (asked := visibility.request_memo(run.request, run.agent)):
+        memo[protocol.MEMO_REQUEST] = asked
+    return memo
+
+
+def _attributes(run: Run, last: Run) -> list[SearchAttributeUpdate[Any]]:
+    updates: list[SearchAttributeUpdate[Any]] = [_STATUS.value_set(run.status)]
+    if _shown(run) != _shown(last):
+        updates += _waiting(run.pending)
+    return updates + (_request(run.request, run.caller.agent) if run.request else [])
+
+
+def _request(request: protocol.RunRequest, agent: str) -> list[SearchAttributeUpdate[Any]]:
+    """Who asked which agent, where it is not said yet, or was said otherwise by whoever started the run."""
+    known = workflow.info().typed_search_attributes
+    asker = visibility.keyword(request.requested_by) if request.requested_by else None
+    updates: list[SearchAttributeUpdate[Any]] = []
+    if known.get(_AGENT) != agent:
+        updates.append(_AGENT.value_set(agent))
+    if known.get(_REQUESTED_BY) != asker:
+        updates.append(_REQUESTED_BY.value_set(asker) if asker else _REQUESTED_BY.value_unset())
+    return updates
+
+
+def _waiting(pending: Sequence[Requirement]) -> list[SearchAttributeUpdate[Any]]:
+    tools = sorted({requirement.tool for requirement in pending})
+    if sum(len(name) + 3 for name in tools) > visibility.KEYWORDS:
+        tools = [visibility.ANY_TOOL]
+    return [_PENDING.value_set(len(pending)), _WAITING_ON.value_set(tools)]
