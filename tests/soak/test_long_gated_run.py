@@ -48,6 +48,7 @@ def milliseconds(at: list[float]) -> float:
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(900)
 async def test_a_thousand_approved_calls_cost_what_the_first_did(assent_environment: Environment) -> None:
     agent = Agent(
         name="writer",

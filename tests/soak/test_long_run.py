@@ -65,6 +65,7 @@ async def events(client: AgentClient, run: RunHandle, executions: list[str]) -> 
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(900)
 async def test_two_thousand_turns_cost_what_the_first_did(assent_environment: Environment) -> None:
     model = Pages()
     agent = Agent(
