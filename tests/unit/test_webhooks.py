@@ -275,7 +275,7 @@ async def test_the_documented_slack_program_posts_each_notice_once_and_escapes_i
     assert [each.splitlines() for each in came[-1:]] == [
         [
             "*pay* of &lt;!channel&gt;: opened, pending",
-            "asked by alice; call abababab",
+            "requested by alice; call abababab",
             "<https://ui.test/run-1|Open the run>",
         ]
     ]
