@@ -33,9 +33,9 @@ BANNED = re.compile(
 UNFINISHED = {
     "activities", "assent/agents", "assent/audit", "assent/cli", "assent/client", "assent/core", "assent/history",
     "assent/runtime", "assent/testing", "assent/views", "assent/wire", "examples", "starter.py", "workflows",
-    "README.md", "SECURITY.md", "docs/agents.md", "docs/architecture.md", "docs/audit.md", "docs/benchmarks.md",
-    "docs/cli.md", "docs/conversations.md", "docs/decisions.md", "docs/deployment.md", "docs/guarantees.md",
-    "docs/notices.md", "docs/sub-agents.md", "docs/wire.md",
+    "docs/architecture.md", "docs/benchmarks.md",
+    "docs/cli.md", "docs/deployment.md", "docs/guarantees.md",
+    "docs/wire.md",
 }  # fmt: skip
 """Places that are still to be rewritten. Take a place out with its last such word; the test demands it."""
 

@@ -1,0 +1,120 @@
+"""The pages of the documentation: their Python runs, their commands, links and paths exist."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import io
+import re
+from contextlib import redirect_stdout
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from assent.cli.main import main
+
+ROOT = Path(__file__).parents[2]
+PAGES = {path.relative_to(ROOT).as_posix(): path.read_text() for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]}
+GIVEN = {"client", "run", "content"}
+"""Names that a block with `await` may use without making them: what the page has introduced in words."""
+RUN_ELSEWHERE = "docs/notices.md"
+"""Its programs are run by `test_webhooks.py`."""
+
+
+def blocks(text: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+
+
+def code(text: str) -> str:
+    """Every line of code of a page: fenced, indented, and in backticks."""
+    fenced = re.findall(r"^```\w*\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    prose = re.sub(r"^```\w*\n.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
+    indented = re.findall(r"^ {4,}\S.*$", prose, re.MULTILINE)
+    return "\n".join([*fenced, *indented, *re.findall(r"(?<!`)`([^`]+)`(?!`)", prose)])
+
+
+@pytest.mark.parametrize("page", [page for page, text in PAGES.items() if blocks(text, "python")])
+def test_python_of_a_page_runs_as_printed(page: str) -> None:
+    names: dict[str, Any] = {**vars(builtins), "__name__": "docs", "input": print}
+    for block in blocks(PAGES[page], "python"):
+        program = compile(block, page, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
+        if page == RUN_ELSEWHERE:
+            continue
+        if not program.co_flags & 0x80:  # Nothing is awaited outside of a function.
+            exec(program, names)
+            continue
+        tree = ast.parse(block)
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                exec(compile(ast.Module([node], []), page, "exec"), names)
+        used = {node.id: type(node.ctx) for node in ast.walk(tree) if isinstance(node, ast.Name)}
+        made = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+        assert not set(used) - made - set(names) - GIVEN
+        names |= dict.fromkeys(made)
+
+
+def commands(page: str) -> set[tuple[str, str]]:
+    """Each command of `assent` or `worker.py` that a page shows, with each of its options."""
+    joined = re.sub(r"\\\n\s*|\n {15,}(?=\[)", " ", code(PAGES[page]))
+    found: set[tuple[str, str]] = set()
+    for line in joined.splitlines():
+        for program, rest in re.findall(
+            r"(?:^|\$ |python |exec \S+ |: )(assent|worker\.py) (.*)", line.split("  #")[0].strip()
+        ):
+            words = [word.strip("[]|.…,;:") for word in rest.split(": assent")[0].split()] or [""]
+            options = [word for word in words if re.fullmatch(r"--[a-z][-a-z]+", word)]
+            if program == "worker.py":
+                command = "worker"
+            else:
+                while words[0].startswith("--"):  # options before the command, each with its value
+                    options.remove(words[0])
+                    found.add(("", words[0]))
+                    words = words[2:]
+                command = " ".join(
+                    words[: 2 if words[:1] == ["audit"] and words[1:2] in (["export"], ["verify"]) else 1]
+                )
+            found |= {(command, option) for option in options or [""]}
+    return found
+
+
+@cache
+def help_of(command: str) -> str:
+    text = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(text):
+        patch.setenv("COLUMNS", "200")
+        assert main([*command.split(), "--help"]) == 0, command
+    return text.getvalue()
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if commands(page)])
+def test_commands_and_options_of_a_page_exist(page: str) -> None:
+    for command, option in commands(page):
+        assert re.search(rf"{option}\b", help_of(command)), f"assent {command} has no {option}"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_of_a_page_lead_somewhere(page: str) -> None:
+    for link in re.findall(r"\]\(([^)\s]+)\)", PAGES[page]):
+        if link.startswith("http"):
+            continue
+        target, _, anchor = link.partition("#")
+        path = ((ROOT / page).parent / target).resolve() if target else ROOT / page
+        assert path.exists(), link
+        if anchor:
+            titles = re.findall(r"^#+ (.*)$", path.read_text(), re.MULTILINE)
+            anchors = {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+            assert anchor in anchors, link
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_files_and_targets_that_a_page_names_exist(page: str) -> None:
+    text = code(PAGES[page])
+    for path in re.findall(
+        r"(?<![\w/])(?:assent|activities|workflows|tests|examples|bench|docs|docker)/[\w/.]*\w", text
+    ):
+        assert (ROOT / path).exists(), path
+    targets = re.findall(r"^(\S+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    for target in re.findall(r"^\s*make ([a-z-]+)", text, re.MULTILINE):
+        assert target in targets, target
