@@ -33,7 +33,7 @@ BANNED = re.compile(
 UNFINISHED = {
     "activities", "assent/agents", "assent/audit", "assent/cli", "assent/client", "assent/core", "assent/history",
     "assent/runtime", "assent/testing", "assent/views", "assent/wire", "examples", "starter.py", "workflows",
-    "docs/architecture.md", "docs/benchmarks.md",
+    "docs/benchmarks.md",
     "docs/cli.md", "docs/deployment.md", "docs/guarantees.md",
     "docs/wire.md",
 }  # fmt: skip
