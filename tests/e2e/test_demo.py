@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.programs import Program, in_order, running, started
+from tests.e2e.example_programs import Program, in_order, running, started
 
 STEPS = (
     "Model        a script in the place of gpt-5-mini",

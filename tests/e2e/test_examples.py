@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from assent.testing import ModelServer, call, calls, says
-from tests.e2e.programs import in_order, running, started
+from tests.e2e.example_programs import in_order, running, started
 
 PROGRAMS = {
     "approval_async.py": (

@@ -1,7 +1,7 @@
 """Faults at the worst moment: between a tool's end and its report, in the network, of the server, at a memory limit.
 
 The agents below are served by real worker processes: this module is the one that they import. Workers that are killed
-inside a tool or a model call are in `test_kills` and `test_abuse_a_kills`.
+inside a tool or a model call are in `test_kills` and `test_kills_inside_calls`.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from assent.testing import Approved, Environment, ModelServer, call, calls, chec
 from assent.wire.errors import ServerUnreachableError
 from tests.e2e.agents import note
 from tests.e2e.processes import Running, reachable, server, start
-from tests.e2e.proxy import proxy
-from tests.support.rows import PATIENCE, content, lines, told, until
+from tests.e2e.tcp_proxy import proxy
+from tests.support.run_probes import PATIENCE, content, lines, told, until
 
 BEAT = timedelta(seconds=1)
 MIB = 1024 * 1024

@@ -8,8 +8,8 @@ import pytest
 
 from assent import Agent, OpenAIChat, OpenAIResponses, RunHandle, ToolContext, tool
 from assent.testing import Environment, ModelServer, call, calls, says
-from tests.e2e.proxy import Line, proxy
-from tests.support.rows import PATIENCE, calls_of, content
+from tests.e2e.tcp_proxy import Line, proxy
+from tests.support.run_probes import PATIENCE, calls_of, content
 
 _STOP: dict[str, asyncio.Event] = {}
 _ran: list[str] = []

@@ -28,8 +28,8 @@ from assent.runtime.embedded_server import free_port
 from assent.testing import Environment, ModelServer, call, calls, check_replay, says
 from tests.e2e.agents import note
 from tests.e2e.processes import Running, reachable, server, start
-from tests.e2e.proxy import Proxy
-from tests.support.rows import PATIENCE, events, lines, until
+from tests.e2e.tcp_proxy import Proxy
+from tests.support.run_probes import PATIENCE, events, lines, until
 from tests.support.visibility import soon
 
 ELSEWHERE: Final = "fault-elsewhere"

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.e2e.programs import ROOT
+from tests.e2e.example_programs import ROOT
 
 TESTS = """
 import asyncio, signal, subprocess, sys

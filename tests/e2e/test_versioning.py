@@ -67,7 +67,7 @@ class Deployment:
             "ASSENT_BUILD_ID": build,
         }
         options = ("--task-queue", self.name, "--deployment", self.name, "--versioning", self.versioning)
-        command = (*(program or ("worker.py",)), "--agents", "tests.e2e.builds", *options)
+        command = (*(program or ("worker.py",)), "--agents", "tests.e2e.two_builds", *options)
         running = await start(sys.executable, *command, env=env)
         try:
             await running.until("stop with")

@@ -29,7 +29,15 @@ from assent.testing import (
     record,
     says,
 )
-from tests.replay import budgets, long, models, moving, talks, teams, waits
+from tests.replay import (
+    budget_runs,
+    continued_runs,
+    conversation_runs,
+    model_routing_runs,
+    sub_agent_runs,
+    summary_runs,
+    waiting_runs,
+)
 from tests.replay import tools as decided
 from tests.support import tools
 
@@ -248,22 +256,22 @@ async def main() -> None:
 async def record_waits(running: Environment) -> None:
     """Record what is not there yet of the runs that were under way."""
     several = {
-        (waits.POSTPONED,): waits.tell_of_a_worker_without_the_agent,
-        (waits.ASKED_AGAIN,): waits.tell_of_a_stricter_tool,
-        waits.UPGRADED: waits.tell_of_an_upgrade,
-        talks.NAMES: talks.tell_of_conversations,
-        long.NAMES: long.tell_of_summaries,
-        budgets.NAMES: budgets.tell_of_budgets,
-        (budgets.TIME,): budgets.tell_of_time,
-        models.NAMES: models.tell_of_model_queues,
-        moving.NAMES: moving.tell_of_a_message,
-        (*teams.TEAMS, *teams.CHILDREN.values()): teams.tell_of_teams,
-        (teams.GATED,): teams.tell_of_a_gated_agent,
-        teams.HANDED: teams.tell_of_handoffs,
+        (waiting_runs.POSTPONED,): waiting_runs.tell_of_a_worker_without_the_agent,
+        (waiting_runs.ASKED_AGAIN,): waiting_runs.tell_of_a_stricter_tool,
+        waiting_runs.UPGRADED: waiting_runs.tell_of_an_upgrade,
+        conversation_runs.NAMES: conversation_runs.tell_of_conversations,
+        summary_runs.NAMES: summary_runs.tell_of_summaries,
+        budget_runs.NAMES: budget_runs.tell_of_budgets,
+        (budget_runs.TIME,): budget_runs.tell_of_time,
+        model_routing_runs.NAMES: model_routing_runs.tell_of_model_queues,
+        continued_runs.NAMES: continued_runs.tell_of_a_message,
+        (*sub_agent_runs.TEAMS, *sub_agent_runs.CHILDREN.values()): sub_agent_runs.tell_of_teams,
+        (sub_agent_runs.GATED,): sub_agent_runs.tell_of_a_gated_agent,
+        sub_agent_runs.HANDED: sub_agent_runs.tell_of_handoffs,
     }
-    for name in waits.WAITS:
+    for name in waiting_runs.WAITS:
         if not (FOLDER / f"{name}.json").exists():
-            await waits.tell(running, name, written)
+            await waiting_runs.tell(running, name, written)
             sys.stdout.write(f"recorded {name}\n")
     for names, tell_of in several.items():
         if not all((FOLDER / f"{name}.json").exists() for name in names):

@@ -14,9 +14,17 @@ from temporalio.workflow import NondeterminismError
 from assent.history.fold import fold
 from assent.testing import check_replay
 from assent.wire.conversation import Conversation
-from tests.replay import budgets, long, models, moving, talks, teams, waits
-from tests.replay.commands import given, written
+from tests.replay import (
+    budget_runs,
+    continued_runs,
+    conversation_runs,
+    model_routing_runs,
+    sub_agent_runs,
+    summary_runs,
+    waiting_runs,
+)
 from tests.replay.record import CONTINUED, DECIDED, DEPLOYED, FOLDER, STORIES
+from tests.replay.replayed_commands import given, written
 
 HISTORIES = sorted(FOLDER.glob("*.json"))
 WAITING = (
@@ -28,20 +36,20 @@ WAITING = (
     "outcome-unknown",
     "upgrading",
     "waiting-for-budget",
-    budgets.TIME,
+    budget_runs.TIME,
     "asking-an-agent-below",
-    teams.GATED,
+    sub_agent_runs.GATED,
     "handing-over",
-    moving.NAMES[0],
-    *waits.NAMES,
+    continued_runs.NAMES[0],
+    *waiting_runs.NAMES,
 )
 RUNNING = (
     "waiting-for-the-model",
     "waiting-for-a-tool",
     "summarising",
     "asking-an-agent",
-    models.NAMES[1],
-    waits.POSTPONED,
+    model_routing_runs.NAMES[1],
+    waiting_runs.POSTPONED,
 )
 ENDS = {
     **dict.fromkeys(WAITING, "waiting"),
@@ -53,8 +61,8 @@ ENDS = {
     "upgraded": "completed",
 }
 TASK_COMPLETED = EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED
-GOES_ON = {name: names[1] for names in (CONTINUED, waits.UPGRADED, moving.NAMES) for name in names}
-ABOVE = {below: name for name, below in teams.CHILDREN.items()}
+GOES_ON = {name: names[1] for names in (CONTINUED, waiting_runs.UPGRADED, continued_runs.NAMES) for name in names}
+ABOVE = {below: name for name, below in sub_agent_runs.CHILDREN.items()}
 
 
 def test_there_is_a_history_of_every_story() -> None:
@@ -63,13 +71,13 @@ def test_there_is_a_history_of_every_story() -> None:
         *DECIDED,
         *CONTINUED,
         DEPLOYED,
-        *waits.NAMES,
-        *talks.NAMES,
-        *long.NAMES,
-        *budgets.NAMES,
-        budgets.TIME,
-        *models.NAMES,
-        *moving.NAMES,
+        *waiting_runs.NAMES,
+        *conversation_runs.NAMES,
+        *summary_runs.NAMES,
+        *budget_runs.NAMES,
+        budget_runs.TIME,
+        *model_routing_runs.NAMES,
+        *continued_runs.NAMES,
     }
 
 
@@ -90,7 +98,7 @@ def test_the_history_folds(path: Path) -> None:
     assert run.status == ENDS.get(path.stem, "completed")
 
 
-@pytest.mark.parametrize("names", [CONTINUED, waits.UPGRADED, moving.NAMES])
+@pytest.mark.parametrize("names", [CONTINUED, waiting_runs.UPGRADED, continued_runs.NAMES])
 def test_a_run_goes_on_in_a_new_execution_as_it_was(names: tuple[str, str]) -> None:
     before, after = (WorkflowHistory.from_json("", (FOLDER / f"{name}.json").read_text()) for name in names)
     last = before.events[-1].workflow_execution_continued_as_new_event_attributes

@@ -16,10 +16,10 @@ import pytest
 
 from assent import AgentClient, RunHandle
 from assent.wire.errors import ServerUnreachableError
-from tests.soak.accounts import Accounts
-from tests.soak.people import People
-from tests.soak.tools import Plan, plan_of, read
-from tests.soak.town import Town, town
+from tests.soak.agents import Plan, plan_of, read
+from tests.soak.approvers import People
+from tests.soak.cluster import Town, town
+from tests.soak.ledger_check import Accounts
 
 RUNS = int(os.environ.get("SOAK_RUNS", "200"))
 SECONDS = float(os.environ.get("SOAK_SECONDS", "120"))

@@ -23,7 +23,7 @@ from assent.audit.offline import audit_files
 from assent.audit.records import Audit
 from assent.testing import Approved, Environment, drive
 from assent.wire.errors import BundleError, RunNotFoundError
-from tests.support.operator import Operator
+from tests.support.cli_operator import Operator
 from tests.workflows.test_cli_audit import Auditor, Offline
 from tests.workflows.test_sub_agents_audit import Team, team
 

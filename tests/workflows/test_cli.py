@@ -25,7 +25,7 @@ from assent.testing import Environment, call, calls, says
 from assent.wire.budget import Price
 from assent.wire.text import visible
 from tests.support import tools
-from tests.support.operator import Operator, operating
+from tests.support.cli_operator import Operator, operating
 
 NASTY = '{"target": "\u202e\u200bevil \\u001b[31m [bold red]x[/] ' + "y" * 400 + '"}'
 

@@ -25,7 +25,7 @@ from assent.testing import Answered, Approved, Environment, Rejected, call, call
 from assent.testing.approver import Delivered, Ruling
 from assent.testing.model_server import Reply
 from tests.support import tools
-from tests.support.operator import Operator, Ran
+from tests.support.cli_operator import Operator, Ran
 from tests.workflows.test_wire import temporal
 
 ODD = '=HYPERLINK("http://x") \u202e'

@@ -16,7 +16,7 @@ from contextlib import asynccontextmanager
 
 from assent import Agent
 from assent.testing import Conversation, Environment, Reply, says
-from tests.support.operator import HERE, Operator
+from tests.support.cli_operator import HERE, Operator
 from tests.workflows.test_starter import Terminal
 
 

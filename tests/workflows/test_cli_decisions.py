@@ -16,7 +16,7 @@ from assent.cli import main
 from assent.client.signals import locate_grant
 from assent.testing import Answered, Environment, call, calls, drive, says
 from assent.testing.model_server import Reply
-from tests.support.operator import Operator
+from tests.support.cli_operator import Operator
 from tests.unit.strategies import NOW
 
 

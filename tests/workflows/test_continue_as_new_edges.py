@@ -16,9 +16,9 @@ from assent import Agent, RunFailedError, tool
 from assent.runtime.webhooks import Webhook
 from assent.testing import Environment, call, calls, check_replay, says
 from tests.support import tools
-from tests.support.receiver import NAME, SECRET, receiving
-from tests.workflows.test_abuse_b_binding import last_event, reset
+from tests.support.webhook_receiver import NAME, SECRET, receiving
 from tests.workflows.test_continue_as_new import MINE, executions, live, moved_on, number_of_executions, paused, replay
+from tests.workflows.test_decision_binds_one_call import last_event, reset
 
 
 @tool

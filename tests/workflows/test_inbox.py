@@ -24,9 +24,9 @@ from typing_extensions import override
 from assent import Agent, AgentClient, MessageError, RunHandle, data_converter, tool
 from assent.cli.batch import AT_ONCE
 from assent.testing import Environment, call, calls, environment, says
-from tests.support.operator import HERE, Operator, deploy, operating
+from tests.support.cli_operator import HERE, Operator, deploy, operating
+from tests.support.memo_only_runs import requirement, rows
 from tests.support.visibility import soon
-from tests.support.waiting_rows import requirement, rows
 
 
 class Codec(PayloadCodec):

@@ -24,7 +24,7 @@ from assent.runtime.worker import serving
 from assent.testing import Environment, breaks_off, call, calls, fails, hangs, says
 from assent.views.run_events import RunEvent
 from assent.wire.live_text import LiveText
-from tests.support.operator import Operator
+from tests.support.cli_operator import Operator
 
 WORDS = " ".join(f"word{number}" for number in range(30))
 DELAY = 0.06

@@ -22,8 +22,8 @@ from assent.runtime.embedded_server import free_port
 from assent.runtime.webhooks import Webhook
 from assent.testing import Approved, Environment, call, calls, check_replay, drive, says
 from tests.support import tools
-from tests.support.receiver import NAME, SECRET, Receiver, receiving
 from tests.support.visibility import soon
+from tests.support.webhook_receiver import NAME, SECRET, Receiver, receiving
 from tests.workflows.test_reset import reset
 
 

@@ -23,8 +23,8 @@ from assent.runtime.embedded_server import free_port
 from assent.runtime.payload_codec import VARIABLE, configured_codec, load_codec
 from assent.runtime.settings import Settings
 from assent.testing import Approved, Delivered, Environment, Step, call, calls, drive, fails, says
-from tests.support import codec, tools
-from tests.support.operator import Operator
+from tests.support import encrypting_codec, tools
+from tests.support.cli_operator import Operator
 from tests.workflows.test_wire import temporal
 
 WORD = "swordfish"
@@ -42,12 +42,12 @@ class Keyed(Operator):
     """An operator who has the codec and its key; where *closed*, no server answers."""
 
     closed: bool = False
-    key: str = codec.KEY
-    name: str = codec.NAME
+    key: str = encrypting_codec.KEY
+    name: str = encrypting_codec.NAME
 
     def variables(self, columns: int | None) -> dict[str, str]:
         address = {"TEMPORAL_ADDRESS": f"127.0.0.1:{free_port()}"} if self.closed else {}
-        return {**super().variables(columns), VARIABLE: self.name, codec.VARIABLE: self.key, **address}
+        return {**super().variables(columns), VARIABLE: self.name, encrypting_codec.VARIABLE: self.key, **address}
 
 
 @asynccontextmanager
@@ -85,7 +85,7 @@ async def shown(environment: Environment, run: RunHandle, folder: Path) -> Path:
 async def test_an_encrypted_run_is_decided_watched_and_audited_and_nothing_of_it_can_be_read(
     assent_environment: Environment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(VARIABLE, codec.NAME)
+    monkeypatch.setenv(VARIABLE, encrypting_codec.NAME)
     queue = f"encrypted-{uuid.uuid4().hex[:8]}"
     agent = Agent(name=queue, model=assent_environment.responses(*STEPS), tools=tools.ALL)
     async with encrypted(assent_environment, agent, queue) as client:
@@ -152,7 +152,7 @@ async def without_the_key(offline: Keyed, plain: Operator, history: Path, bundle
 async def test_why_a_model_call_fails_is_shown_to_whoever_has_the_codec_alone(
     assent_environment: Environment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(VARIABLE, codec.NAME)
+    monkeypatch.setenv(VARIABLE, encrypting_codec.NAME)
     queue = f"encrypted-{uuid.uuid4().hex[:8]}"
     model = assent_environment.responses(fails(401, times=None, message=f"no such key {WORD}"))
     async with encrypted(assent_environment, Agent(name=queue, model=model), queue) as client:
@@ -168,7 +168,7 @@ async def test_why_a_model_call_fails_is_shown_to_whoever_has_the_codec_alone(
 async def test_an_encrypted_run_that_continued_as_new_is_audited_as_one(
     assent_environment: Environment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(VARIABLE, codec.NAME)
+    monkeypatch.setenv(VARIABLE, encrypting_codec.NAME)
     queue = f"encrypted-{uuid.uuid4().hex[:8]}"
     agent = Agent(name=queue, model=assent_environment.responses(*STEPS), tools=tools.ALL)
     async with encrypted(assent_environment, agent, queue, continue_after=5) as client:
@@ -185,13 +185,22 @@ async def test_an_encrypted_run_that_continued_as_new_is_audited_as_one(
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("tests.support.codec", "ASSENT_PAYLOAD_CODEC='tests.support.codec' is not module:NAME"),
+        ("tests.support.encrypting_codec", "ASSENT_PAYLOAD_CODEC='tests.support.encrypting_codec' is not module:NAME"),
         (":Encrypting", "ASSENT_PAYLOAD_CODEC=':Encrypting' is not module:NAME"),
         ("no_such_module:X", "module 'no_such_module' does not import: ModuleNotFoundError"),
-        ("tests.support.codec:Missing", "module 'tests.support.codec' has no 'Missing'"),
-        ("tests.support.codec:NOTHING", "'tests.support.codec:NOTHING' is no temporalio.converter.PayloadCodec"),
-        ("tests.support.codec:KEY", "'tests.support.codec:KEY' is no temporalio.converter.PayloadCodec"),
-        ("tests.support.codec:broken", "'tests.support.codec:broken' fails: KeyError: 'TEST_CODEC_KEY'"),
+        ("tests.support.encrypting_codec:Missing", "module 'tests.support.encrypting_codec' has no 'Missing'"),
+        (
+            "tests.support.encrypting_codec:NOTHING",
+            "'tests.support.encrypting_codec:NOTHING' is no temporalio.converter.PayloadCodec",
+        ),
+        (
+            "tests.support.encrypting_codec:KEY",
+            "'tests.support.encrypting_codec:KEY' is no temporalio.converter.PayloadCodec",
+        ),
+        (
+            "tests.support.encrypting_codec:broken",
+            "'tests.support.encrypting_codec:broken' fails: KeyError: 'TEST_CODEC_KEY'",
+        ),
     ],
 )
 async def test_a_codec_that_cannot_be_had_is_said_in_one_line_before_anything_is_reached(
@@ -205,20 +214,20 @@ async def test_a_codec_that_cannot_be_had_is_said_in_one_line_before_anything_is
 
 
 async def test_the_command_says_so_and_exits_with_2(assent_environment: Environment) -> None:
-    at = Keyed(assent_environment, assent_environment.client("none"), name="tests.support.codec:broken")
+    at = Keyed(assent_environment, assent_environment.client("none"), name="tests.support.encrypting_codec:broken")
     ran = await at.assent("pending")
     assert (ran.code, ran.out, ran.err.count("\n")) == (2, "", 1)
-    assert "ASSENT_PAYLOAD_CODEC: 'tests.support.codec:broken' fails" in ran.err
+    assert "ASSENT_PAYLOAD_CODEC: 'tests.support.encrypting_codec:broken' fails" in ran.err
 
 
 def test_a_codec_is_an_instance_or_what_makes_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert isinstance(load_codec(codec.NAME), codec.Encrypting)
-    monkeypatch.setattr(codec, "READY", codec.Encrypting(), raising=False)
-    assert load_codec("tests.support.codec:READY") is load_codec("tests.support.codec:READY")
+    assert isinstance(load_codec(encrypting_codec.NAME), encrypting_codec.Encrypting)
+    monkeypatch.setattr(encrypting_codec, "READY", encrypting_codec.Encrypting(), raising=False)
+    assert load_codec("tests.support.encrypting_codec:READY") is load_codec("tests.support.encrypting_codec:READY")
     monkeypatch.delenv(VARIABLE, raising=False)
     assert configured_codec() is None
-    monkeypatch.setenv(VARIABLE, codec.NAME)
-    assert Settings.read().payload_codec == codec.NAME
+    monkeypatch.setenv(VARIABLE, encrypting_codec.NAME)
+    assert Settings.read().payload_codec == encrypting_codec.NAME
 
 
 async def test_settings_that_name_a_codec_serve_no_client_without_one(assent_environment: Environment) -> None:
@@ -226,5 +235,5 @@ async def test_settings_that_name_a_codec_serve_no_client_without_one(assent_env
 
     agent = Agent(name="plain", model=assent_environment.responses(), tools=tools.ALL)
     with pytest.raises(ConfigurationError, match="the settings name a payload codec, and the client has none"):
-        async with serving(assent_environment.server.client, [agent], Settings(payload_codec=codec.NAME)):
+        async with serving(assent_environment.server.client, [agent], Settings(payload_codec=encrypting_codec.NAME)):
             pass

@@ -16,7 +16,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from assent.testing import Environment
-from tests.support.operator import HERE, Operator, operating
+from tests.support.cli_operator import HERE, Operator, operating
 
 
 @dataclass

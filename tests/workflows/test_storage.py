@@ -27,8 +27,8 @@ from assent.runtime.storage import THRESHOLD_VARIABLE, VARIABLE, stored_text
 from assent.testing import Conversation, Environment, Reply, Step, call, calls, says
 from assent.wire.digest import text_digest
 from assent.wire.protocol import ToolOutcome
-from tests.support import codec, tools
-from tests.support.operator import Operator
+from tests.support import encrypting_codec, tools
+from tests.support.cli_operator import Operator
 from tests.workflows.test_wire import temporal
 
 KIB = 1024
@@ -225,7 +225,7 @@ async def test_the_inbox_lists_what_is_too_much_for_a_memo(assent_environment: E
 async def test_what_is_kept_outside_is_encrypted_too(
     assent_environment: Environment, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(CODEC, codec.NAME)
+    monkeypatch.setenv(CODEC, encrypting_codec.NAME)
     async with keeping(assent_environment, STEPS) as (client, queue):
         run = await client.start(queue, PAGE, requested_by="alice")
         [asked] = (await run.until_paused()).active_requirements

@@ -14,7 +14,7 @@ from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 from assent import Agent, PermissionPolicy, Remember, Rule, RunFailedError, RunHandle, ToolContext, tool
 from assent.runtime.payload_codec import VARIABLE
 from assent.testing import Environment, Step, call, calls, says
-from tests.support import codec, tools
+from tests.support import encrypting_codec, tools
 from tests.support.visibility import soon
 from tests.workflows.test_continue_as_new import live, replay
 from tests.workflows.test_payload_codec import encrypted
@@ -50,7 +50,7 @@ async def test_a_run_two_below_one_that_was_put_back_runs_nothing_any_more(
 ) -> None:
     """The run between them goes on, and does not know that it works for nobody."""
     if encoded:
-        monkeypatch.setenv(VARIABLE, codec.NAME)
+        monkeypatch.setenv(VARIABLE, encrypting_codec.NAME)
     top = above(assent_environment, "top", above(assent_environment, "middle", lower(assent_environment)))
     async with encrypted(assent_environment, top, f"attacks-{uuid.uuid4().hex[:8]}") as client:
         run = await client.start("top", "Go.", requested_by="alice")

@@ -21,8 +21,8 @@ from assent.audit.audit_tree import Audited, audits
 from assent.audit.bundles import check, export
 from assent.runtime.payload_codec import VARIABLE
 from assent.testing import Approved, Environment, Rejected, Step, call, calls, drive, fails, says
-from tests.support import codec, tools
-from tests.support.operator import Operator
+from tests.support import encrypting_codec, tools
+from tests.support.cli_operator import Operator
 from tests.workflows.test_cli_audit import Auditor, Offline
 from tests.workflows.test_continue_as_new import live
 from tests.workflows.test_payload_codec import Keyed, encrypted
@@ -233,7 +233,7 @@ async def test_a_run_that_was_put_back_is_in_order_with_those_below_it(
 async def test_a_tree_of_encrypted_runs_is_audited_and_verified(
     assent_environment: Environment, monkeypatch: pytest.MonkeyPatch, writes: Step
 ) -> None:
-    monkeypatch.setenv(VARIABLE, codec.NAME)
+    monkeypatch.setenv(VARIABLE, encrypting_codec.NAME)
     model, queue = assent_environment.responses, f"encrypted-{uuid.uuid4().hex[:8]}"
     writer = Agent(name="writer", model=model(writes))
     boss = Agent(name="boss", model=model(asks("writer"), says("Done.")), tools=[writer.as_tool()], policy=POLICY)

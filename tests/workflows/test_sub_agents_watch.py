@@ -11,7 +11,7 @@ from assent.audit.verifier import Verifier
 from assent.client.watch_tree import TreeWatcher
 from assent.testing import Approved, Environment, call, calls, drive, says
 from tests.support import tools
-from tests.support.operator import Operator
+from tests.support.cli_operator import Operator
 from tests.workflows.test_sub_agents_audit import POLICY, team, whole
 
 

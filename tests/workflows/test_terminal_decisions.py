@@ -16,7 +16,7 @@ from datetime import timedelta
 
 from assent import Agent, approval, ask_user, tool
 from assent.testing import Environment, Reply, call, calls, says
-from tests.support.operator import HERE, Operator
+from tests.support.cli_operator import HERE, Operator
 from tests.workflows.test_starter import Terminal
 
 

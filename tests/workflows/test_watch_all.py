@@ -18,7 +18,7 @@ from assent.client.watch_all import Options, Told
 from assent.testing import Environment, call, calls, says
 from assent.views.run_events import RunEvent
 from tests.support import tools
-from tests.support.operator import operating
+from tests.support.cli_operator import operating
 from tests.workflows.test_wire import temporal
 
 

@@ -1,0 +1,236 @@
+"""A recorded history in the hands of a forger, who finds, changes, takes out, puts in and renumbers its events."""
+
+from __future__ import annotations
+
+import base64
+import copy
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any, Final, cast
+
+from temporalio.api.history.v1 import HistoryEvent
+from temporalio.client import WorkflowHistory
+
+from assent.audit.auditor import Auditor
+from assent.audit.checks import Verification
+from assent.audit.records import Audit
+from assent.audit.verifier import Verifier
+from assent.history.pages import Missing, Page
+
+FOLDER: Final = Path(__file__).parents[2] / "replay" / "histories"
+NAMES: Final = sorted(path.stem for path in FOLDER.glob("*.json"))
+Event = dict[str, Any]
+"""One event, as the JSON of a history writes it."""
+
+
+def read(name: str) -> list[Event]:
+    """The events of a recorded history."""
+    return cast("list[Event]", json.loads((FOLDER / f"{name}.json").read_text())["events"])
+
+
+def parsed(events: Sequence[Event]) -> list[HistoryEvent]:
+    """The events as the auditor takes them."""
+    return list(WorkflowHistory.from_json("", {"events": list(events)}).events)
+
+
+def execution_of(events: Sequence[HistoryEvent]) -> str:
+    """The id of the execution that they are of; whoever cuts the first event off still has to name one."""
+    return events[0].workflow_execution_started_event_attributes.original_execution_run_id or "execution"
+
+
+def found_as(*executions: Sequence[HistoryEvent]) -> list[Page | Missing]:
+    """The executions as they come from files: what the first of them goes on from is said to be missing."""
+    begun = executions[0][0].workflow_execution_started_event_attributes if executions[0] else None
+    before = begun.continued_execution_run_id if begun is not None else ""
+    return [*([Missing(before)] if before else []), *(Page(execution_of(each), each, each) for each in executions)]
+
+
+def audited(*executions: Sequence[HistoryEvent]) -> tuple[Audit, Verification]:
+    """The audit of a run and what its checks come to.
+
+    Raises:
+        HistoryError: the history cannot be read.
+    """
+    verifier = Verifier("")
+    auditor = Auditor("", verifier)
+    for each in found_as(*executions):
+        auditor.add(each)
+    audit = auditor.audit()
+    return audit, verifier.verification(audit)
+
+
+def attributes(event: Event) -> dict[str, Any]:
+    """What an event says, whatever it is of."""
+    none: dict[str, Any] = {}
+    return next((event[name] for name in event if name.endswith("EventAttributes")), none)
+
+
+def said(payload: Mapping[str, str]) -> Any:
+    """The JSON value of a payload."""
+    return json.loads(base64.b64decode(payload["data"]))
+
+
+def say(payload: dict[str, Any], value: object) -> None:
+    """Have a payload carry another value."""
+    payload["data"] = base64.b64encode(json.dumps(value, separators=(",", ":")).encode()).decode()
+
+
+def _payload(event: Event) -> dict[str, Any]:
+    """The first payload of what an event carries: an input, a result, a signal, or an update's."""
+    found = attributes(event)
+    found = found.get("acceptedRequest", {}).get("input", found)
+    carried = found.get("input") or found.get("args") or found.get("result")
+    assert carried is not None, f"event {event['eventId']} carries nothing"
+    return cast("dict[str, Any]", carried["payloads"][0])
+
+
+@dataclass
+class Forged:
+    """A history while it is forged."""
+
+    events: list[Event]
+
+    def of(self, kind: str) -> list[Event]:
+        """The events of a kind, in order."""
+        return [event for event in self.events if event["eventType"] == f"EVENT_TYPE_{kind}"]
+
+    def scheduled(self, activity: str, which: int = 0) -> Event:
+        """The event that scheduled an activity of this name."""
+        found = self.of("ACTIVITY_TASK_SCHEDULED")
+        return [each for each in found if attributes(each)["activityType"]["name"] == activity][which]
+
+    def about(self, scheduled: Event) -> list[Event]:
+        """The events of one activity: scheduled, started, closed."""
+        number = scheduled["eventId"]
+        later = [
+            each
+            for each in self.events
+            if attributes(each).get("scheduledEventId") == number and "ACTIVITY" in each["eventType"]
+        ]
+        return [scheduled, *later]
+
+    def completed(self, activity: str, which: int = 0) -> Event:
+        """The event that an activity of this name was completed by."""
+        return self.about(self.scheduled(activity, which))[-1]
+
+    def sent(self, **fields: object) -> list[Event]:
+        """The signals and updates whose message has these fields."""
+        found = [*self.of("WORKFLOW_EXECUTION_SIGNALED"), *self.of("WORKFLOW_EXECUTION_UPDATE_ACCEPTED")]
+        found = [each for each in found if (attributes(each).get("input") or "acceptedRequest" in attributes(each))]
+        return [each for each in found if fields.items() <= dict(said(_payload(each))).items()]
+
+    def answer_to(self, update: Event) -> list[Event]:
+        """An update's acceptance, and its answer."""
+        found = self.of("WORKFLOW_EXECUTION_UPDATE_COMPLETED")
+        return [update, *(each for each in found if attributes(each)["acceptedEventId"] == update["eventId"])]
+
+    def change(self, event: Event, change: Callable[[Any], object]) -> None:
+        """Change the value that an event carries, in place."""
+        value = said(_payload(event))
+        change(value)
+        say(_payload(event), value)
+
+    def shown(self, change: Callable[[Any], object]) -> None:
+        """Change each entry of what the memo shows as waiting."""
+        for event in self.of("WORKFLOW_PROPERTIES_MODIFIED"):
+            fields = attributes(event)["upsertedMemo"]["fields"]
+            if "assent_pending" in fields:
+                entries = said(fields["assent_pending"])
+                for entry in entries:
+                    change(entry)
+                say(fields["assent_pending"], entries)
+
+    def take_out(self, *taken: Event) -> None:
+        """Remove events, and renumber."""
+        self.events = [event for event in self.events if all(event is not each for each in taken)]
+        self.renumber()
+
+    def put_in(self, after: Event, *more: Event) -> None:
+        """Insert copies of events, which refer to each other where the originals did, and renumber."""
+        numbers = {each["eventId"]: f"new {position}" for position, each in enumerate(more)}
+        inserted = [_referring(copy.deepcopy(each), numbers) for each in more]
+        place = next(position for position, event in enumerate(self.events) if event is after) + 1
+        self.events[place:place] = inserted
+        self.renumber()
+
+    def renumber(self) -> None:
+        """Number the events from 1 on without a gap, and have every reference follow."""
+        numbers = {event["eventId"]: str(position) for position, event in enumerate(self.events, 1)}
+        for event in self.events:
+            _referring(event, numbers)
+
+    def verified(self) -> Verification:
+        """What the checks come to."""
+        return audited(parsed(self.events))[1]
+
+
+def _referring(event: Event, numbers: Mapping[str, str]) -> Event:
+    """Have an event, and what it refers to, bear other numbers; changed in place."""
+    for holder in (event, attributes(event)):
+        for key, value in holder.items():
+            if key.lower().endswith("eventid") and value in numbers:
+                holder[key] = numbers[value]
+    return event
+
+
+# -- damage without any design ----------------------------------------------------------------------------------------
+
+ODD: Final[list[Any]] = [
+    *(None, "", 0, -1, 1, True, "x", "approve", [], {}, [1], {"a": 1}, "\ud800", "0s", "abc=", 1e999, -1e300),
+    *("2026-13-45T99:99:99Z", "1970-01-01T00:00:00Z", "9" * 22, "EVENT_TYPE_TIMER_FIRED", "[" * 5_000),
+]
+"""What stands in the place of what was there."""
+
+
+def mangled(random: Random, events: Sequence[Event]) -> list[Event]:
+    """The events with something odd done to one of them."""
+    found = copy.deepcopy(list(events))
+    place, another = random.randrange(len(found)), random.randrange(len(found))
+    match random.choice(["out", "twice", "swap", "type", "field", "field", "payload", "payload", "payload"]):
+        case "out":
+            del found[place]
+        case "twice":
+            found.insert(another, copy.deepcopy(found[place]))
+        case "swap":
+            found[place], found[another] = found[another], found[place]
+        case "type":
+            found[place]["eventType"] = found[another].get("eventType", "")
+        case "field":
+            _mangle(random, found[place])
+        case _:
+            _mangle_payload(random, found[place])
+    return found
+
+
+def places(value: Any) -> Iterator[tuple[Any, Any]]:
+    """Whatever holds something in a JSON value, and under which key or position."""
+    holder: Any = value
+    if not isinstance(value, dict | list):
+        return
+    for key in list(holder) if hasattr(holder, "keys") else range(len(holder)):
+        yield holder, key
+        yield from places(holder[key])
+
+
+def _mangle(random: Random, value: Any) -> None:
+    holder, key = random.choice(list(places(value)) or [({"": ""}, "")])
+    if random.random() < 1 / 3:
+        del holder[key]
+    else:
+        holder[key] = random.choice(ODD)
+
+
+def _mangle_payload(random: Random, event: Event) -> None:
+    payloads = [holder for holder, key in places(event) if key == "data" and isinstance(holder[key], str)]
+    if not payloads:
+        return
+    payload = random.choice(payloads)
+    try:
+        value = {"value": said(payload)}
+    except ValueError:
+        return  # It was mangled before.
+    _mangle(random, value)
+    say(payload, value.get("value", ""))

@@ -1,0 +1,150 @@
+"""I31: an edited, removed or reordered event in a history breaks its verification.
+
+The head of the hash chain is another one, always. The checks notice by themselves what does not follow from the rules.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+from google.protobuf.message import Message
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from temporalio.api.history.v1 import HistoryEvent
+
+from assent.audit.auditor import Auditor
+from assent.audit.verifier import Verifier, line_of
+from assent.history.files import from_files
+from assent.wire.errors import HistoryError
+from tests.unit.audit.forged_histories import NAMES, audited, mangled, parsed, read
+
+# -- every event, whatever it says ------------------------------------------------------------------------------------
+
+
+def head_of(events: Sequence[HistoryEvent]) -> tuple[str, bool]:
+    """The head of the chain, and whether the checks find nothing; a history that cannot be read has no head."""
+    try:
+        _, found = audited(events)
+    except HistoryError:
+        return "", False
+    return found.head, found.ok
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_history_as_it_was_recorded_is_in_order(name: str) -> None:
+    head, ok = head_of(parsed(read(name)))
+    assert ok
+    assert head == head_of(parsed(read(name)))[0]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_removed_event_is_noticed_and_changes_the_head(name: str) -> None:
+    events = parsed(read(name))
+    whole, _ = head_of(events)
+    for position in range(len(events)):
+        head, ok = head_of([*events[:position], *events[position + 1 :]])
+        assert head != whole
+        # Of a history that is cut at its end nobody can tell but by its head: it may have gone so far only.
+        assert not ok or position == len(events) - 1, f"event {position + 1} of {name}"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_two_swapped_events_are_noticed_and_change_the_head(name: str) -> None:
+    events = parsed(read(name))
+    whole, _ = head_of(events)
+    for position in range(len(events) - 1):
+        first, second = events[position : position + 2]
+        head, ok = head_of([*events[:position], second, first, *events[position + 2 :]])
+        assert head != whole
+        assert not ok
+
+
+def other(value: Any) -> Any:
+    """Another value of the same type."""
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, str):
+        return f"{value}x"
+    return value + (b"x" if isinstance(value, bytes) else 1)
+
+
+def messages_in(value: Any) -> list[Message]:
+    """The messages that a field holds: one, several, or those of a map."""
+    if isinstance(value, Message):
+        return [value]
+    found: list[Any] = [value[key] for key in value] if hasattr(value, "items") else list(value)
+    return [each for each in found if isinstance(each, Message)]
+
+
+def changes(message: Message) -> Iterator[None]:
+    """Change every scalar of a message that is set, one after the other; each is as it was before the next."""
+    for field, value in message.ListFields():
+        if field.message_type is not None:
+            yield from (None for each in messages_in(value) for _ in changes(each))
+        elif isinstance(value, str | bytes | bool | int | float):
+            setattr(message, field.name, other(value))
+            yield
+            setattr(message, field.name, value)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_changed_field_changes_the_line_of_its_event(name: str) -> None:
+    changed = 0
+    for event in parsed(read(name)):
+        line = line_of(event)
+        for _ in changes(event):
+            assert line_of(event) != line
+            changed += 1
+        assert line_of(event) == line
+    assert changed > 50
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_changed_line_changes_the_head(name: str) -> None:
+    events = parsed(read(name))
+    whole, _ = head_of(events)
+    for event in events:
+        event.task_id += 1  # Nothing but the chain looks at it.
+        head, ok = head_of(events)
+        assert ok
+        assert head != whole
+        event.task_id -= 1
+    assert head_of(events)[0] == whole
+
+
+# -- histories that nobody wrote --------------------------------------------------------------------------------------
+
+
+async def read_through(file: Path) -> str:
+    """Read a file as everybody does who asks for its audit, down to the last record; why it cannot be, if so."""
+    verifier = Verifier("")
+    auditor = Auditor("", verifier)
+    try:
+        async for page in from_files([file]):
+            auditor.add(page)
+        audit = auditor.audit()
+    except HistoryError as error:
+        return str(error)
+    return "".join(record.model_dump_json() for record in (*audit.records(), verifier.verification(audit)))
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("mangled") / "history.json"
+
+
+@settings(deadline=None, max_examples=400, suppress_health_check=[HealthCheck.too_slow])
+@given(name=st.sampled_from(NAMES), random=st.randoms(use_true_random=False), times=st.integers(1, 4))
+def test_a_mangled_history_is_read_or_refused_with_one_line(file: Path, name: str, random: Random, times: int) -> None:
+    events = read(name)
+    for _ in range(times):
+        events = mangled(random, events)
+    file.write_text(json.dumps({"events": events}))
+    refused = asyncio.run(read_through(file))
+    assert "\n" not in refused

@@ -1,0 +1,316 @@
+"""Approvals that are remembered: never a boolean, always within bounds, and each use cites its grant."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from assent.core.grants import GRANTS_LIMIT, covering, grant_of, used
+from assent.wire.digest import requirement_id
+from assent.wire.errors import MessageError
+from assent.wire.inbound import USES_LIMIT, Remember
+from assent.wire.messages import read
+from assent.wire.protocol import DecisionResult, Gate
+from assent.wire.requirements import Grant
+from tests.unit.strategies import ASK, EXTERNAL, INPUT, NOW, WORKFLOW_ID, Play, playing, turn_of, unhurried
+
+TWICE: dict[str, object] = {"uses": 2}
+OWN = Gate(verdict="ask", self_approval=True)
+AN_HOUR: dict[str, object] = {"seconds": 3600}
+
+
+def remembering(remember: dict[str, object], gate: Gate = ASK, arguments: str = "{}") -> Play:
+    """A run in which bob approved a call of `pay` and had that remembered; the model is asked again."""
+    play = playing(gate, arguments=arguments)
+    assert play.approve(remember=remember).status == "approved"
+    play.tool(0, "paid")
+    return play
+
+
+def again(play: Play, gate: Gate = ASK, tool: str = "pay", arguments: str = "{}", policy: str = "p1") -> bool:
+    """Whether one more call goes ahead without anybody being asked."""
+    turn = turn_of(gate, tool=tool, arguments=arguments, prefix=f"t{len(play.events)}-")
+    before = len(play.ran)
+    play.model(turn.model_copy(update={"policy_version": policy}))
+    gone = len(play.ran) > before
+    if gone:
+        play.tool(0, "paid")
+    return gone
+
+
+def anybody(_: str) -> bool:
+    """Anybody may decide."""
+    return True
+
+
+def revoke(play: Play, **fields: object) -> DecisionResult:
+    """Somebody revokes the grant."""
+    return play.send("revoke", {"id": play.run.grants[0].id, "by": "carol", **fields})
+
+
+# -- bounds -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("remember", "found"),
+    [
+        ({}, "say for how many uses, or for how many seconds"),
+        ({"arguments": {"to": "A"}}, "say for how many uses"),
+        ({"uses": 0}, "remember.uses"),
+        ({"uses": USES_LIMIT + 1}, "remember.uses"),
+        ({"uses": True}, "remember.uses"),
+        ({"uses": "2"}, "remember.uses"),
+        ({"seconds": 0}, "remember.seconds"),
+        ({"seconds": -1}, "remember.seconds"),
+        ({"seconds": float("inf")}, "remember.seconds"),
+        ({"seconds": 1e12}, "remember.seconds"),
+        ({"uses": 1, "arguments": {}}, "remember.arguments"),
+        ({"uses": 1, "arguments": {"to": {}}}, "remember.arguments"),
+        ({"uses": 1, "arguments": {"to": {"above": None}}}, "remember.arguments"),
+        ({"uses": 1, "arguments": ["to"]}, "remember.arguments"),
+        ({"uses": 1, "for": "ever"}, "remember.for"),
+        (True, "remember"),
+        ("always", "remember"),
+    ],
+)
+def test_a_grant_has_a_bound_or_is_refused_in_one_line(remember: object, found: str) -> None:
+    with pytest.raises(MessageError) as caught:
+        read("approve", [{"id": "abcdef", "by": "bob", "remember": remember}])
+    assert found in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_grant_lets_through_as_many_calls_as_it_says() -> None:
+    play = remembering(TWICE)
+    assert [again(play) for _ in range(3)] == [True, True, False]
+    assert play.run.grants[0].used == 2
+    assert len(play.run.pending) == 1
+
+
+def test_two_calls_of_one_turn_are_two_uses() -> None:
+    play = remembering({"uses": 1})
+    play.model(turn_of(ASK, ASK))
+    assert [call.running for call in play.run.calls] == [True, False]
+
+
+def test_a_grant_ends_at_its_time() -> None:
+    play = remembering(AN_HOUR)
+    end = play.run.grants[0].at + timedelta(hours=1)
+    assert play.run.grants[0].expires_at == end
+    play.at = end - timedelta(microseconds=1)
+    assert again(play)
+    play.at = end
+    assert not again(play)
+
+
+def test_a_grant_is_for_one_tool() -> None:
+    assert not again(remembering(TWICE), tool="look")
+
+
+def test_a_grant_holds_under_one_version_of_the_policy() -> None:
+    play = remembering(TWICE)
+    assert not again(play, policy="p2")
+
+
+def test_a_grant_with_conditions_holds_for_arguments_that_satisfy_them() -> None:
+    play = remembering({"uses": 9, "arguments": {"to": {"one_of": ["A", "B"]}, "amount": {"at_most": 10}}})
+    assert again(play, arguments='{"to": "B", "amount": 10}')
+    for arguments in ('{"to": "C", "amount": 1}', '{"to": "A", "amount": 11}', '{"to": "A"}', '{"amount": "1"}'):
+        assert not again(play, arguments=arguments), arguments
+        play.reject(position=len(play.run.requirements) - 1)
+    assert play.run.grants[0].used == 1
+
+
+@pytest.mark.parametrize("gate", [EXTERNAL, INPUT, Gate(verdict="ask", needed=2), Gate(verdict="deny")])
+def test_a_grant_is_for_what_one_person_approves(gate: Gate) -> None:
+    play = remembering(TWICE)
+    assert not again(play, gate)
+    assert play.run.grants[0].used == 0
+
+
+def test_a_quorum_cannot_be_remembered() -> None:
+    play = playing(Gate(verdict="ask", needed=2))
+    refused = play.approve(remember=TWICE)
+    assert refused.status == "refused"
+    assert "a grant would let one decide for all of them" in refused.detail
+    assert not play.run.grants
+
+
+def test_an_edit_cannot_be_remembered() -> None:
+    play = playing(ASK)
+    assert play.approve(remember=TWICE, arguments={"to": "A"}).status == "refused"
+    assert play.requirement.status == "pending"
+
+
+def test_who_asked_for_the_run_cannot_remember_either() -> None:
+    play = playing(ASK)
+    assert play.approve(by="Ａｌｉｃｅ", remember=TWICE).status == "refused"
+    assert not play.run.grants
+
+
+def test_there_are_only_so_many_grants_and_the_approval_is_not_taken_without() -> None:
+    play = playing(*[ASK] * (GRANTS_LIMIT + 1))
+    for position in range(GRANTS_LIMIT):
+        assert play.approve(position=position, remember=TWICE).status == "approved"
+    refused = play.approve(position=GRANTS_LIMIT, remember=TWICE)
+    assert (refused.status, refused.detail) == (
+        "refused",
+        f"the run has {GRANTS_LIMIT} grants already: approve this call alone",
+    )
+    assert len(play.run.pending) == 1
+    assert play.approve(position=GRANTS_LIMIT).status == "approved"
+
+
+# -- what a use leaves ------------------------------------------------------------------------------------------------
+
+
+def test_each_use_is_an_approved_requirement_that_cites_the_grant() -> None:
+    play = remembering({"uses": 3}, arguments='{"to": "A"}')
+    assert again(play, arguments='{"to": "B"}')
+    assert again(play, arguments='{"to": "B"}')
+    given, *uses = play.run.requirements
+    (grant,) = play.run.grants
+    assert grant.requirement_id == given.id
+    assert [(each.status, each.grant, each.resolved_by) for each in uses] == [("approved", grant.id, "bob")] * 2
+    assert [vote.channel for each in uses for vote in each.votes] == ["grant", "grant"]
+    assert len({each.id for each in play.run.requirements}) == 3
+    assert len({each.nonce for each in uses}) == 2
+
+
+def test_what_a_grant_lets_through_carries_an_authorization_that_holds() -> None:
+    play = remembering(TWICE)
+    assert again(play, arguments='{"to": "B"}')
+    command = play.ran[-1]
+    shown = command.input.authorization
+    assert shown is not None
+    assert shown.approved_by == ["bob"]
+    assert shown.requirement_id == requirement_id(
+        workflow_id=WORKFLOW_ID,
+        nonce=shown.nonce,
+        call_id=command.input.call_id,
+        tool="pay",
+        arguments='{"to": "B"}',
+        policy_version="p1",
+        needed=1,
+        expires_at=None,
+    )
+
+
+# -- revoking ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("digits", [6, 8, 64])
+def test_anybody_may_revoke_a_grant_by_a_prefix_of_its_id(digits: int) -> None:
+    play = remembering(TWICE)
+    again(play)
+    result = revoke(play, id=f" {play.run.grants[0].id[:digits].upper()} ", by="alice")
+    assert (result.status, result.detail) == ("recorded", "revoked by alice; 1 of 2 uses were made")
+    assert (play.run.grants[0].revoked_by, play.run.grants[0].revoked_at) == ("alice", play.run.grants[0].revoked_at)
+    assert not again(play)
+
+
+def test_a_grant_is_revoked_by_the_update_too() -> None:
+    play = remembering(AN_HOUR)
+    body = {"id": play.run.grants[0].short_id, "by": "carol", "verdict": "revoke"}
+    assert play.send("decide", body, channel="update").detail == "revoked by carol"
+
+
+def test_revoking_twice_is_a_duplicate_that_is_kept() -> None:
+    play = remembering(TWICE)
+    revoke(play)
+    before = play.run.grants
+    assert revoke(play, by="dave").detail == "already revoked by carol"
+    assert play.run.grants == before
+    assert play.run.attempts[-1].status == "duplicate"
+
+
+@pytest.mark.parametrize("wanted", ["0" * 64, "abc", ""])
+def test_an_id_that_names_no_grant_revokes_nothing(wanted: str) -> None:
+    play = remembering(TWICE)
+    result = play.send("revoke", {"id": wanted or "-", "by": "carol"})
+    assert result.status == "unknown"
+    assert play.run.attempts[-1].status == "unknown"
+    assert again(play)
+
+
+def test_the_id_of_a_requirement_is_not_that_of_its_grant() -> None:
+    play = remembering(TWICE)
+    assert revoke(play, id=play.run.requirements[0].id).status == "unknown"
+
+
+def test_a_run_that_has_ended_has_nothing_to_revoke() -> None:
+    play = remembering(TWICE)
+    play.answer()
+    before = play.run.grants
+    assert revoke(play).status == "late"
+    assert play.run.grants == before
+    assert play.run.attempts[-1].by == "carol"
+
+
+# -- whose grant it is ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("gate", [Gate(verdict="ask", approvers=["carol"]), Gate(verdict="ask", approvers=[])])
+def test_a_grant_of_somebody_who_may_not_decide_the_call_lets_nothing_through(gate: Gate) -> None:
+    play = remembering(TWICE)
+    assert not again(play, gate)
+    assert play.run.grants[0].used == 0
+
+
+def test_a_grant_of_the_asker_holds_only_where_the_asker_may_decide() -> None:
+    play = playing(OWN)
+    play.approve(by="alice", remember=TWICE)
+    play.tool(0, "paid")
+    assert again(play, OWN)
+    assert not again(play, ASK)
+
+
+def test_a_call_whose_gate_could_not_be_worked_out_is_asked_about_all_the_same() -> None:
+    assert not again(remembering(TWICE), Gate(verdict="ask", failed=True))
+
+
+# -- as values --------------------------------------------------------------------------------------------------------
+
+
+@unhurried
+@given(
+    st.none() | st.integers(1, 5),
+    st.none() | st.floats(0.001, 1e6),
+    st.lists(st.floats(0, 2e6), max_size=8),
+    st.none() | st.integers(0, 8),
+)
+def test_a_grant_is_never_used_beyond_its_bounds(
+    uses: int | None, seconds: float | None, times: list[float], revoked: int | None
+) -> None:
+    if uses is None and seconds is None:
+        return
+    approved = playing(ASK).requirement.model_copy(update={"resolved_by": "bob"})
+    grants: tuple[Grant, ...] = (grant_of(approved, Remember(uses=uses, seconds=seconds), NOW),)
+    let_through: list[datetime] = []
+    for number, passed in enumerate(sorted(times)):
+        at = NOW + timedelta(seconds=passed)
+        if number == revoked:
+            grants = (grants[0].model_copy(update={"revoked_at": at, "revoked_by": "x"}),)
+        found = covering(
+            grants, tool="pay", arguments="{}", read_as=None, policy_version="p1", at=at, may_decide=anybody
+        )
+        if found is not None:
+            grants = used(grants, found)
+            let_through.append(at)
+    assert len(let_through) == grants[0].used <= (uses or len(times))
+    assert revoked is None or len(let_through) <= revoked
+    assert all(seconds is None or at < NOW + timedelta(seconds=seconds, microseconds=1) for at in let_through)
+
+
+def test_the_first_grant_that_fits_is_used() -> None:
+    def grant(number: int, tool: str) -> Grant:
+        return Grant(id=f"{number}" * 64, tool=tool, by="bob", at=NOW, requirement_id="r", uses=1)
+
+    grants = (grant(1, "look"), grant(2, "pay"), grant(3, "pay"))
+    found = covering(grants, tool="pay", arguments="{}", read_as=None, policy_version="", at=NOW, may_decide=anybody)
+    assert found is not None
+    assert found == grants[1]
+    assert [each.used for each in used(grants, found)] == [0, 1, 0]
