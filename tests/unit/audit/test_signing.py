@@ -272,11 +272,11 @@ import sys
 sys.modules["cryptography"] = None
 from datetime import UTC, datetime
 from pathlib import Path
-from assent.bundle import write_bundle
-from assent.bundle_check import verify_bundle
-from assent.errors import ConfigurationError
-from assent.hash_chain import execution_line
-from assent.signing import load_signer
+from assent.audit.bundle_writer import write_bundle
+from assent.audit.bundle_checker import verify_bundle
+from assent.wire.errors import ConfigurationError
+from assent.audit.hash_chain import execution_line
+from assent.audit.signing import load_signer
 path = Path({str(tmp_path / "unsigned.zip")!r})
 write_bundle(path, workflow_id="w", events=[execution_line("r")], records=[], verification=b"[]",
              exported_at=datetime.now(UTC))

@@ -10,7 +10,7 @@ import pytest
 CODE = """
 import logging
 from temporalio.exceptions import ApplicationError
-from assent.logs import configure_logs
+from assent.runtime.logs import configure_logs
 
 configure_logs()
 try:
