@@ -183,7 +183,7 @@ async def asked(run: RunHandle) -> Requirement:
 async def test_a_kill_between_the_end_of_a_tool_and_its_report_is_put_to_a_person(
     assent_environment: Environment, tmp_path: Path
 ) -> None:
-    """A13: the tool has done all its work; the worker cannot report it any more, and is killed. It runs once."""
+    """The tool has done all its work; the worker cannot report it any more, and is killed. It runs once."""
     async with place(assent_environment, tmp_path) as it, proxy(int(it.address.partition(":")[2])) as way:
         it.models.script("faulty", calls(call("pay", to="bob")), told)
         async with it.worker(f"127.0.0.1:{way.port}") as first:
@@ -209,7 +209,7 @@ async def test_a_kill_between_the_end_of_a_tool_and_its_report_is_put_to_a_perso
 async def test_an_idempotent_tool_is_run_again_with_its_key_and_its_approval_when_its_worker_was_killed(
     assent_environment: Environment, tmp_path: Path
 ) -> None:
-    """A13: one approval is enough, nobody is asked what came of it, and the key is that of the first time."""
+    """One approval is enough, nobody is asked what came of it, and the key is that of the first time."""
     async with place(assent_environment, tmp_path) as it:
         it.models.script("faulty", calls(call("settle", to="bob")), told)
         async with it.worker() as first:
@@ -229,7 +229,7 @@ async def test_an_idempotent_tool_is_run_again_with_its_key_and_its_approval_whe
 async def test_a_worker_that_was_cut_off_and_thought_dead_cannot_report_any_more(
     assent_environment: Environment, tmp_path: Path
 ) -> None:
-    """A13: a person gives the call up, and the worker comes back and its tool ends: what was decided stays."""
+    """A person gives the call up, and the worker comes back and its tool ends: what was decided stays."""
     async with place(assent_environment, tmp_path) as it, proxy(int(it.address.partition(":")[2])) as way:
         it.models.script("faulty", calls(call("post", to="bob")), told)
         async with it.worker(f"127.0.0.1:{way.port}") as first:
@@ -253,7 +253,7 @@ async def test_a_worker_that_was_cut_off_and_thought_dead_cannot_report_any_more
 
 
 async def test_a_tool_that_runs_while_the_server_is_killed_reports_once_it_is_back(tmp_path: Path) -> None:
-    """G25: the server is killed under a running tool, and comes back with its database file; the worker lives on."""
+    """The server is killed under a running tool, and comes back with its database file; the worker lives on."""
     port = free_port()
     address = f"127.0.0.1:{port}"
     async with ModelServer() as models, AsyncExitStack() as stack:
@@ -279,7 +279,7 @@ async def test_a_tool_that_runs_while_the_server_is_killed_reports_once_it_is_ba
 async def test_two_workers_take_turns_and_each_is_killed_in_its_own(
     assent_environment: Environment, tmp_path: Path
 ) -> None:
-    """G25: each call is approved while no worker lives; each tool runs once, on the next worker."""
+    """Each call is approved while no worker lives; each tool runs once, on the next worker."""
     turns = 2
     async with place(assent_environment, tmp_path) as it:
         it.models.script("faulty", *(calls(call("stamp", number=number)) for number in range(turns)), told)
@@ -313,7 +313,7 @@ def limit_memory(process: int) -> None:
 async def test_a_worker_at_its_memory_limit_runs_a_gated_tool_once(
     assent_environment: Environment, tmp_path: Path
 ) -> None:
-    """A13: the model is told of the tool's `MemoryError`; the worker lives, and neither tool is run again."""
+    """The model is told of the tool's `MemoryError`; the worker lives, and neither tool is run again."""
     async with place(assent_environment, tmp_path) as it:
         it.models.script("faulty", calls(call("devour")), calls(call("nibble")), calls(call("stamp", number=1)), told)
         async with it.worker() as first:
@@ -330,7 +330,7 @@ async def test_a_worker_at_its_memory_limit_runs_a_gated_tool_once(
 async def test_a_worker_that_finds_its_server_gone_does_not_take_that_for_a_refusal(
     assent_environment: Environment,
 ) -> None:
-    """G25: else the runs that it begins would have no search attributes, and no inbox would show them."""
+    """Else the runs that it begins would have no search attributes, and no inbox would show them."""
     async with proxy(int(assent_environment.server.address.partition(":")[2])) as way:
         client = await connect(f"127.0.0.1:{way.port}")
         impatient = await Client.connect(f"127.0.0.1:{way.port}", retry_config=RetryConfig(max_elapsed_time_millis=500))

@@ -40,7 +40,7 @@ async def tried_again(run: RunHandle, failure: str) -> None:
 async def test_a_run_goes_on_once_its_provider_can_be_reached_again(
     assent_environment: Environment, line: Line, failure: str
 ) -> None:
-    """A15: the line to the provider is cut during a tool: the model call is tried until it is back, the tool is not."""
+    """The line to the provider is cut during a tool: the model call is tried until it is back, the tool is not."""
     _STOP[line] = asyncio.Event()
     answer = "the words of an answer " * 20
     async with ModelServer() as models, proxy(int(models.url.split(":")[2].removesuffix("/v1"))) as way:

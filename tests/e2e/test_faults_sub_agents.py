@@ -176,7 +176,7 @@ async def approving(run: RunHandle) -> None:
 async def test_workers_are_killed_while_a_run_below_waits_and_while_its_tool_runs(
     assent_environment: Environment, tmp_path: Path
 ) -> None:
-    """A13: a person is asked at the run below what came of the call, and both runs end."""
+    """A person is asked at the run below what came of the call, and both runs end."""
     async with place(assent_environment, tmp_path) as it:
         it.models.script("boss", calls(call("ask_teller", input="Wire.")), says("Done."))
         it.models.script("teller", calls(call("wire", to="bob")), says("Wired."))
@@ -200,7 +200,7 @@ async def test_workers_are_killed_while_a_run_below_waits_and_while_its_tool_run
 async def test_a_worker_is_killed_between_the_end_of_the_call_and_the_beginning_of_the_run_below(
     assent_environment: Environment, tmp_path: Path
 ) -> None:
-    """A14: the answer that the agent may be asked is in the history, and one run of it begins."""
+    """The answer that the agent may be asked is in the history, and one run of it begins."""
     async with place(assent_environment, tmp_path) as it:
         it.models.script("boss", calls(call("ask_slowly", input="Pay.")), says("Done."))
         it.models.script("teller", calls(call("pay", to="bob")), says("Paid."))
@@ -228,7 +228,7 @@ async def test_a_worker_is_killed_between_the_end_of_the_call_and_the_beginning_
 async def test_a_worker_is_dead_from_when_a_run_below_was_asked_until_after_its_end(
     assent_environment: Environment, tmp_path: Path
 ) -> None:
-    """G25: the server keeps the answer for the run above, also when the worker below is killed right after it."""
+    """The server keeps the answer for the run above, also when the worker below is killed right after it."""
     async with place(assent_environment, tmp_path) as it:
         it.models.script("boss", calls(call("ask_abroad", input="Pay.")), says("Done."))
         it.models.script("abroad", calls(call("pay", to="bob")), says("Paid."))
@@ -247,7 +247,7 @@ async def test_a_worker_is_dead_from_when_a_run_below_was_asked_until_after_its_
 
 
 async def test_the_server_is_killed_with_its_database_file_while_the_tool_of_a_run_below_runs(tmp_path: Path) -> None:
-    """G25: the worker lives on; its report, the answer to the run above, and what that does then are all kept."""
+    """The worker lives on; its report, the answer to the run above, and what that does then are all kept."""
     port = free_port()
     address = f"127.0.0.1:{port}"
     async with ModelServer() as models, AsyncExitStack() as stack:
@@ -275,7 +275,7 @@ async def test_the_server_is_killed_with_its_database_file_while_the_tool_of_a_r
 async def test_two_workers_take_turns_and_are_killed_at_any_moment(
     assent_environment: Environment, tmp_path: Path
 ) -> None:
-    """G25: runs three deep, of which one hands over: every payment is made once, and all runs end."""
+    """Runs three deep, of which one hands over: every payment is made once, and all runs end."""
     chance = random.Random(7)  # noqa: S311 - no secret
     async with place(assent_environment, tmp_path) as it:
         asks = (call("ask_clerk", input="Pay."), call("ask_teller", input="Pay."), call("pay", to="boss"))

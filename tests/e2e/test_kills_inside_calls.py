@@ -71,7 +71,7 @@ async def doomed(environment: Environment, folder: Path, *steps: Step) -> AsyncG
 async def test_a_kill_inside_an_approved_tool_is_put_to_a_person_and_not_run_again(
     assent_environment: Environment, tmp_path: Path
 ) -> None:
-    """A13: at most once; the unknown outcome waits for a person, who says what came of it."""
+    """At most once; the unknown outcome waits for a person, who says what came of it."""
     async with doomed(assent_environment, tmp_path, calls(call("pay_and_die", to="bob")), told) as it:
         async with it.worker() as first:
             run, waiting = await it.waits()
@@ -93,7 +93,7 @@ async def test_a_kill_inside_an_approved_tool_is_put_to_a_person_and_not_run_aga
 async def test_a_kill_in_the_model_call_after_an_approved_tool_keeps_its_result(
     assent_environment: Environment, tmp_path: Path
 ) -> None:
-    """A14: the tool's result is kept, and the tool does not run again."""
+    """The tool's result is kept, and the tool does not run again."""
     async with doomed(assent_environment, tmp_path, calls(call("pay", to="bob")), hangs(60), told) as it:
         async with it.worker() as first:
             run, waiting = await it.waits()
@@ -118,7 +118,7 @@ async def test_a_kill_in_the_model_call_after_an_approved_tool_keeps_its_result(
 async def test_an_audited_tool_whose_process_dies_is_in_the_history(
     assent_environment: Environment, tmp_path: Path
 ) -> None:
-    """A20: who approved what is in the history, and that it was about to run, though nobody ever reported on it."""
+    """Who approved what is in the history, and that it was about to run, though nobody ever reported on it."""
     async with doomed(assent_environment, tmp_path, calls(call("wipe_and_die", user="u1")), told) as it:
         async with it.worker() as first:
             run, waiting = await it.waits()

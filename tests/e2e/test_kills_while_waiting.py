@@ -1,4 +1,4 @@
-"""Abuse case G25: `kill -9` of the worker and of the server while runs wait: nothing is lost, and what is sent counts.
+"""`kill -9` of the worker and of the server while runs wait: nothing is lost, and what is sent counts.
 
 The agents below are served by real worker processes: this module is the one that they import.
 """
@@ -191,7 +191,7 @@ async def begin(it: House) -> None:
 
 
 async def test_runs_that_wait_in_every_way_outlive_the_kill_of_worker_and_server(tmp_path: Path) -> None:
-    """G25: a quorum half reached, a grant, a question, an outcome: all there after `kill -9`, and can be decided."""
+    """A quorum half reached, a grant, a question, an outcome: all there after `kill -9`, and can be decided."""
     async with house(tmp_path) as it:
         await begin(it)
         async with it.worker():
@@ -227,7 +227,7 @@ async def test_runs_that_wait_in_every_way_outlive_the_kill_of_worker_and_server
 
 
 async def test_a_deadline_that_was_set_before_the_kill_fires_after_the_restart(tmp_path: Path) -> None:
-    """G25: a deadline outlives the `kill -9` of both, also where no worker runs at its time; silence is a rejection."""
+    """A deadline outlives the `kill -9` of both, also where no worker runs at its time; silence is a rejection."""
     async with house(tmp_path) as it:
         async with it.worker():
             _, requirement = await it.waits("deadline")
@@ -246,7 +246,7 @@ async def test_a_deadline_that_was_set_before_the_kill_fires_after_the_restart(t
 
 
 async def test_an_approval_sent_before_the_deadline_and_handled_after_it_is_late(tmp_path: Path) -> None:
-    """G25: with the worker down past the deadline, an approval sent in time is handled too late, and runs nothing."""
+    """With the worker down past the deadline, an approval sent in time is handled too late, and runs nothing."""
     async with house(tmp_path) as it:
         async with it.worker():
             run, requirement = await it.waits("deadline")

@@ -86,7 +86,7 @@ def report(it: Town, people: People, accounts: Accounts, seconds: float) -> str:
 @pytest.mark.soak
 @pytest.mark.timeout(900)
 async def test_two_hundred_runs_outlive_two_minutes_of_random_kills(tmp_path: Path) -> None:
-    """A13, A14, G25: no run lost, no gated tool run twice for one approval, every idempotent one run to its end."""
+    """No run lost, no gated tool run twice for one approval, every idempotent one run to its end."""
     print(f"\nseed {SEED} (SOAK_SEED={SEED} has the same kills and plans), in {tmp_path}")  # noqa: T201
     plans = [plan_of(SEED, number) for number in range(RUNS)]
     begun = monotonic()

@@ -104,7 +104,7 @@ def a_reordered_event(it: Forged) -> None:
 async def test_an_edited_removed_or_reordered_event_of_an_export_breaks_verification(
     assent_environment: Environment, tmp_path: Path, change: Callable[[Forged], None]
 ) -> None:
-    """I31: of an export of the `temporal` command; its audit and the head of its chain are those of the server."""
+    """Of an export of the `temporal` command; its audit and the head of its chain are those of the server."""
     async with telling(assent_environment, PAYS) as it:
         [waiting] = (await it.run.state()).active_requirements
         await it.run.approve(waiting, by="bob")
@@ -128,7 +128,7 @@ async def test_an_edited_removed_or_reordered_event_of_an_export_breaks_verifica
 async def test_refused_late_and_duplicate_attempts_are_in_the_export(
     assent_environment: Environment, tmp_path: Path
 ) -> None:
-    """I32: what did not count is in the records, with who, when and why; and in the bundle."""
+    """What did not count is in the records, with who, when and why; and in the bundle."""
     async with telling(assent_environment, PAYS) as it:
         [waiting] = (await it.run.state()).active_requirements
         assert (await it.run.approve(waiting, by="alice", reason="I may")).status == "refused"
@@ -200,7 +200,7 @@ async def retried(run: RunHandle) -> list[str]:
 async def test_failure_texts_never_contain_arguments_or_secrets(
     assent_environment: Environment, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """I33: of malformed arguments, gates that raise, providers, webhooks, and messages that are refused.
+    """Of malformed arguments, gates that raise, providers, webhooks, and messages that are refused.
 
     What a model or a person is told of a value that does not fit quotes it, to whoever sent it: as a result or an
     answer, which a payload codec encrypts, and not as a failure.
@@ -245,7 +245,7 @@ async def test_failure_texts_never_contain_arguments_or_secrets(
 
 
 async def test_what_a_tool_says_in_its_own_exception_is_the_tools(assent_environment: Environment) -> None:
-    """I33: it is told to the model, which asked with these arguments, and recorded as the result that it is."""
+    """It is told to the model, which asked with these arguments, and recorded as the result that it is."""
     agent = Agent(
         name="ops",
         model=assent_environment.responses(calls(call("call_out", to=CANARY)), says("done")),
@@ -265,7 +265,7 @@ LOOKS = [calls(call("look_up", key=key)) for key in "abc"]
 
 
 async def test_a_run_that_continued_as_new_is_audited_as_one(assent_environment: Environment, tmp_path: Path) -> None:
-    """I34: from the server, and from the files of its executions in any order."""
+    """From the server, and from the files of its executions in any order."""
     async with telling(assent_environment, *LOOKS, continue_after=5) as it:
         await it.run.result()
         audit, found = await it.audited()
@@ -308,7 +308,7 @@ async def deleted(it: Told, execution: str) -> None:
 
 
 async def test_an_execution_that_is_gone_is_said_and_not_skipped(forgetful: Environment) -> None:
-    """I34: the votes of before were carried over; who sent them is not known any more, and that is said too."""
+    """The votes of before were carried over; who sent them is not known any more, and that is said too."""
     async with telling(forgetful, calls(call("wire", to="a")), continue_after=12) as it:
         [waiting] = (await it.run.state()).active_requirements
         first = (await it.run.description()).run_id
@@ -346,7 +346,7 @@ async def test_the_audit_flags_a_name_that_the_server_did_not_see(
     attribution: str,
     verdict: str,
 ) -> None:
-    """D16: a server without an authorizer sees nobody, so the principal is put into the history as one would do it."""
+    """A server without an authorizer sees nobody, so the principal is put into the history as one would do it."""
     async with telling(assent_environment, PAYS) as it:
         [waiting] = (await it.run.state()).active_requirements
         await it.run.send("approve", {"id": waiting.id, "by": "bob"})
@@ -373,7 +373,7 @@ EVIL = "\u202edrop\u200b\x1b[2J\x1b]0;owned\x07\u2066\ufeff\u00ad\x9b"
 async def test_hostile_text_is_exact_in_the_records_and_escaped_where_people_read_them(
     assent_environment: Environment,
 ) -> None:
-    """F22, F23: nothing is lost or changed in `--json`; what people read shows every character, and cuts none."""
+    """Nothing is lost or changed in `--json`; what people read shows every character, and cuts none."""
     raw = json.dumps({"to": f"{EVIL}{'x' * 5_000}", "amount": 5}, ensure_ascii=False)
     async with telling(assent_environment, calls(call("pay", raw=raw)), asker=f"alice{EVIL}") as it:
         [waiting] = (await it.run.state()).active_requirements

@@ -120,7 +120,7 @@ MINE: list[Callable[..., object]] = [*tools.ALL, refund, wire_money, delete]
 
 
 async def test_what_waits_is_kept_in_every_execution(assent_environment: Environment) -> None:
-    """B8: a run that continues as new keeps what waits: nothing is asked again, no vote is lost, the ids stay."""
+    """A run that continues as new keeps what waits: nothing is asked again, no vote is lost, the ids stay."""
     everything = calls(
         call("refund", order=1),
         call("wire_money", to="shop", amount=5),

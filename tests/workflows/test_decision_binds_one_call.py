@@ -44,7 +44,7 @@ async def live(client: AgentClient, run: RunHandle) -> RunState:
 async def test_a_decision_for_an_unknown_requirement_changes_nothing_and_is_recorded(
     assent_environment: Environment,
 ) -> None:
-    """B1: a decision for an unknown requirement changes nothing, and is recorded."""
+    """A decision for an unknown requirement changes nothing, and is recorded."""
     async with assent_environment.serve(payer(assent_environment)) as client:
         run = await client.start("ops", "Go.", requested_by="alice")
         before = await run.until_paused()
@@ -61,7 +61,7 @@ async def test_a_decision_for_an_unknown_requirement_changes_nothing_and_is_reco
 
 
 async def test_approval_of_one_call_does_not_approve_its_twin(assent_environment: Environment) -> None:
-    """B2: approval of one call does not approve its twin (same tool, same arguments)."""
+    """Approval of one call does not approve its twin (same tool, same arguments)."""
     async with assent_environment.serve(payer(assent_environment, 2)) as client:
         run = await client.start("ops", "Go.", requested_by="alice")
         first, second = (await run.until_paused()).active_requirements
@@ -79,7 +79,7 @@ async def test_approval_of_one_call_does_not_approve_its_twin(assent_environment
 async def test_a_decision_sent_before_the_requirement_exists_does_not_pre_approve_it(
     assent_environment: Environment,
 ) -> None:
-    """B3: a decision sent before the requirement exists does not pre-approve it."""
+    """A decision sent before the requirement exists does not pre-approve it."""
     client = assent_environment.client("nobody-serves-this-early")
     run = await client.start("ops", "Go.")
     await run.send("approve", {"id": "0123456789", "by": "eve"})
@@ -114,7 +114,7 @@ def nearly(text: str) -> list[str]:
 
 
 async def test_one_changed_byte_of_the_arguments_is_refused_at_the_activity(assent_environment: Environment) -> None:
-    """B4: one changed byte of the arguments, white space included, is refused at the activity."""
+    """One changed byte of the arguments, white space included, is refused at the activity."""
     agent = payer(assent_environment)
     async with assent_environment.serve(agent) as client:
         run = await client.start("ops", "Go.")
@@ -149,7 +149,7 @@ async def test_one_changed_byte_of_the_arguments_is_refused_at_the_activity(asse
 async def test_duplicate_keys_nan_and_infinity_are_refused(
     assent_environment: Environment, raw: str, problem: str
 ) -> None:
-    """B5: duplicate JSON keys, `NaN` and `Infinity` in arguments are refused; nobody is asked about them."""
+    """Duplicate JSON keys, `NaN` and `Infinity` in arguments are refused; nobody is asked about them."""
     model = assent_environment.chat(calls(call("pay", raw=raw), PAY), lambda seen: says(json.dumps(seen.tool_outputs)))
     async with assent_environment.serve(Agent(name="ops", model=model, tools=tools.ALL)) as client:
         run = await client.start("ops", "Go.")
@@ -201,7 +201,7 @@ parts = st.builds(
 @unhurried
 @given(parts, parts)
 def test_two_requirements_that_differ_anywhere_have_different_ids(one: Parts, other: Parts) -> None:
-    """B6: digest fields cannot be shifted into each other (property test)."""
+    """Digest fields cannot be shifted into each other (property test)."""
     assume(one != other)
     assert requirement_id(**one) != requirement_id(**other)
 
@@ -211,7 +211,7 @@ def test_two_requirements_that_differ_anywhere_have_different_ids(one: Parts, ot
 def test_digest_fields_cannot_be_shifted_into_each_other(
     given_parts: Parts, texts: list[str], left: int, data: st.DataObject
 ) -> None:
-    """B6: digest fields cannot be shifted into each other (property test)."""
+    """Digest fields cannot be shifted into each other (property test)."""
     joined = texts[left] + texts[left + 1]
     cut = data.draw(st.integers(0, len(joined)))
     moved = [*texts[:left], joined[:cut], joined[cut:], *texts[left + 2 :]]
@@ -251,7 +251,7 @@ async def same_everywhere(client: AgentClient, run: RunHandle) -> None:
 async def test_a_run_reset_to_before_the_approval_asks_again(
     assent_environment: Environment, channel: str, where: str
 ) -> None:
-    """B7: a workflow reset to before the approval asks again, though the server applies the approval again."""
+    """A workflow reset to before the approval asks again, though the server applies the approval again."""
     async with assent_environment.serve(payer(assent_environment)) as client:
         run = await client.start("ops", "Go.", requested_by="alice")
         [first] = (await run.until_paused()).active_requirements
@@ -285,7 +285,7 @@ async def last_event(run: RunHandle, kind: EventType.ValueType) -> int:
 
 
 async def test_a_run_reset_to_after_the_approval_replays_cleanly(assent_environment: Environment) -> None:
-    """B7: a workflow reset to after the approval replays cleanly, and runs nothing again."""
+    """A workflow reset to after the approval replays cleanly, and runs nothing again."""
     async with assent_environment.serve(payer(assent_environment)) as client:
         run = await client.start("ops", "Go.", requested_by="alice")
         [requirement] = (await run.until_paused()).active_requirements
@@ -299,7 +299,7 @@ async def test_a_run_reset_to_after_the_approval_replays_cleanly(assent_environm
 
 
 async def test_a_run_reset_to_while_the_call_waited_asks_again(assent_environment: Environment) -> None:
-    """B7: a workflow reset to before the approval asks again, where another workflow task lies between."""
+    """A workflow reset to before the approval asks again, where another workflow task lies between."""
     async with assent_environment.serve(payer(assent_environment)) as client:
         run = await client.start("ops", "Go.", requested_by="alice")
         [first] = (await run.until_paused()).active_requirements
@@ -322,7 +322,7 @@ async def test_a_run_reset_to_while_the_call_waited_asks_again(assent_environmen
 
 
 async def test_a_run_reset_to_between_a_decision_and_its_tool_asks_again(assent_environment: Environment) -> None:
-    """B7: nor does an approval outlive a reset to after it, where its tool had not answered by then."""
+    """Nor does an approval outlive a reset to after it, where its tool had not answered by then."""
     async with assent_environment.serve(payer(assent_environment)) as client:
         run = await client.start("ops", "Go.", requested_by="alice")
         [first] = (await run.until_paused()).active_requirements

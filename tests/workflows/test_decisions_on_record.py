@@ -29,7 +29,7 @@ def transfer(context: ToolContext, to: str, amount: int) -> str:
 
 
 async def test_a_rejected_tool_that_asks_for_input_does_not_run(assent_environment: Environment) -> None:
-    """A4: the model is told; values that come after the rejection run nothing."""
+    """The model is told; values that come after the rejection run nothing."""
     model = assent_environment.responses(calls(call("transfer", to="ann"), PAY_A), told)
     async with assent_environment.serve(Agent(name="ops", model=model, tools=[transfer, *tools.ALL])) as client:
         run = await client.start("ops", "Go.")
@@ -47,7 +47,7 @@ async def test_a_rejected_tool_that_asks_for_input_does_not_run(assent_environme
 async def test_a_rejected_external_call_is_told_to_the_model_and_the_run_goes_on(
     assent_environment: Environment,
 ) -> None:
-    """A5: the run finishes; a result that comes after the rejection is not used."""
+    """The run finishes; a result that comes after the rejection is not used."""
     model = assent_environment.responses(calls(call("ship", order="7"), PAY_A), told)
     async with assent_environment.serve(Agent(name="ops", model=model, tools=tools.ALL)) as client:
         run = await client.start("ops", "Go.")
@@ -61,7 +61,7 @@ async def test_a_rejected_external_call_is_told_to_the_model_and_the_run_goes_on
 
 
 async def test_two_gated_calls_of_one_turn_are_decided_apart(assent_environment: Environment) -> None:
-    """A6: one requirement each, each with its own arguments; approving one approves one."""
+    """One requirement each, each with its own arguments; approving one approves one."""
     model = assent_environment.responses(calls(PAY_A, PAY_B), told)
     async with assent_environment.serve(Agent(name="ops", model=model, tools=tools.ALL)) as client:
         run = await client.start("ops", "Go.")
@@ -80,7 +80,7 @@ async def test_two_gated_calls_of_one_turn_are_decided_apart(assent_environment:
 
 
 async def test_deciding_one_of_two_leaves_the_other_waiting(assent_environment: Environment) -> None:
-    """A7: the other keeps waiting, and the model is asked nothing before both are decided."""
+    """The other keeps waiting, and the model is asked nothing before both are decided."""
     model = assent_environment.responses(calls(PAY_A, PAY_B), told)
     agent = Agent(name="ops", model=model, tools=tools.ALL)
     async with assent_environment.serve(agent) as client:
@@ -101,7 +101,7 @@ async def test_deciding_one_of_two_leaves_the_other_waiting(assent_environment: 
 async def test_who_why_what_when_and_the_result_are_read_from_the_history_alone(
     assent_environment: Environment,
 ) -> None:
-    """A9: with no worker, and from the exported history with no server either."""
+    """With no worker, and from the exported history with no server either."""
     model = assent_environment.responses(calls(PAY_A, PAY_B), says("done"))
     before = datetime.now(UTC)
     async with assent_environment.serve(Agent(name="ops", model=model, tools=tools.ALL)) as client:
@@ -127,7 +127,7 @@ async def test_who_why_what_when_and_the_result_are_read_from_the_history_alone(
 
 
 async def test_two_calls_of_one_input_tool_each_take_their_own_values(assent_environment: Environment) -> None:
-    """A10: filled in in another order than asked, each call runs once, with its own values."""
+    """Filled in in another order than asked, each call runs once, with its own values."""
     model = assent_environment.responses(calls(call("transfer", to="ann"), call("transfer", to="bob")), told)
     async with assent_environment.serve(Agent(name="ops", model=model, tools=[transfer])) as client:
         run = await client.start("ops", "Go.")
@@ -142,7 +142,7 @@ async def test_two_calls_of_one_input_tool_each_take_their_own_values(assent_env
 
 
 async def test_the_decision_itself_wakes_the_run(assent_environment: Environment) -> None:
-    """A17: one signal, from somebody who started nothing, and nobody polls or continues."""
+    """One signal, from somebody who started nothing, and nobody polls or continues."""
     model = assent_environment.responses(calls(PAY_A), told)
     async with assent_environment.serve(Agent(name="ops", model=model, tools=tools.ALL)) as client:
         run = await client.start("ops", "Go.")
@@ -159,7 +159,7 @@ async def test_the_decision_itself_wakes_the_run(assent_environment: Environment
 
 
 async def test_a_fresh_client_reads_the_same_records_from_the_history(assent_environment: Environment) -> None:
-    """A18: there is one store; what was decided is there for a client that never saw the run, with no worker."""
+    """There is one store; what was decided is there for a client that never saw the run, with no worker."""
     model = assent_environment.responses(calls(PAY_A, PAY_B), says("done"))
     async with assent_environment.serve(Agent(name="one-store", model=model, tools=tools.ALL)) as client:
         run = await client.start("one-store", "Go.", requested_by="alice")
@@ -178,7 +178,7 @@ async def test_a_fresh_client_reads_the_same_records_from_the_history(assent_env
 
 
 async def test_an_audited_tool_that_raises_is_in_the_history_before_it_runs(assent_environment: Environment) -> None:
-    """A20: read by the tool itself as it begins: who approved what, and that it runs; then how it failed."""
+    """Read by the tool itself as it begins: who approved what, and that it runs; then how it failed."""
     seen: list[Approval] = []
     attempts: list[ToolCallInput] = []
     client = assent_environment.client("any")

@@ -112,7 +112,7 @@ def sent(requirement: Requirement | str, output: JsonValue) -> dict[str, JsonVal
 
 
 async def test_a_result_for_another_call_is_recorded_and_not_used(assent_environment: Environment) -> None:
-    """H28: a result for a call that runs here, or for no call at all, counts for nothing and is kept."""
+    """A result for a call that runs here, or for no call at all, counts for nothing and is kept."""
     async with outside(assent_environment, call("ship", order="17"), call("pay", to="bob", amount=5)) as it:
         ship, pay = it.waiting
         assert (await it.run.submit_result(pay, by="warehouse", output="paid already")).status == "refused"
@@ -128,7 +128,7 @@ async def test_a_result_for_another_call_is_recorded_and_not_used(assent_environ
 
 
 async def test_a_result_counts_for_its_own_call_and_not_for_its_twin(assent_environment: Environment) -> None:
-    """H28: of two equal calls each takes its own result; the other's is a second result, and is recorded."""
+    """Of two equal calls each takes its own result; the other's is a second result, and is recorded."""
     async with outside(assent_environment, call("ship", order="17"), call("ship", order="17")) as it:
         first, second = it.waiting
         assert (await it.run.submit_result(second, by="warehouse", output="two")).status == "executed"
@@ -139,7 +139,7 @@ async def test_a_result_counts_for_its_own_call_and_not_for_its_twin(assent_envi
 
 
 async def test_a_second_result_is_recorded_and_not_used(assent_environment: Environment) -> None:
-    """H28: the first result handled counts; a second, by signal or update, with the run still on, is recorded."""
+    """The first result handled counts; a second, by signal or update, with the run still on, is recorded."""
     async with outside(assent_environment, call("ship", order="17"), call("ship", order="18")) as it:
         first, second = it.waiting
         for text in ("one", "two"):
@@ -155,7 +155,7 @@ async def test_a_second_result_is_recorded_and_not_used(assent_environment: Envi
 
 
 async def test_a_result_before_its_requirement_is_recorded_and_not_used(assent_environment: Environment) -> None:
-    """H28: a result sent while the model still thinks is unknown; the call that comes after it waits."""
+    """A result sent while the model still thinks is unknown; the call that comes after it waits."""
     model = assent_environment.responses(hangs(0.5), calls(call("ship", order="17")), told)
     async with assent_environment.serve(Agent(name="shop", model=model, tools=TOOLS)) as client:
         run = await client.start("shop", "Go.")
@@ -169,7 +169,7 @@ async def test_a_result_before_its_requirement_is_recorded_and_not_used(assent_e
 
 
 async def test_a_result_after_a_rejection_is_recorded_and_not_used(assent_environment: Environment) -> None:
-    """H28: what is rejected stays rejected, whatever comes after; typed results are not even checked."""
+    """What is rejected stays rejected, whatever comes after; typed results are not even checked."""
     async with outside(assent_environment, call("parcel", order="17"), call("ship", order="18")) as it:
         rejected, other = it.waiting
         await it.run.reject(rejected, by="bob", reason="out of stock")
@@ -195,7 +195,7 @@ TYPED: list[tuple[str, list[JsonValue], JsonValue]] = [
 async def test_a_result_of_the_wrong_type_does_not_consume_the_requirement(
     assent_environment: Environment, name: str, wrong: list[JsonValue], right: JsonValue
 ) -> None:
-    """H29: a wrong result is refused with what is wrong, by update and by signal; then the right one counts."""
+    """A wrong result is refused with what is wrong, by update and by signal; then the right one counts."""
     async with outside(assent_environment, call(name, order="17")) as it:
         [requirement] = it.waiting
         for output in wrong:
@@ -212,7 +212,7 @@ async def test_a_result_of_the_wrong_type_does_not_consume_the_requirement(
 
 
 async def test_of_two_results_at_once_for_a_typed_tool_one_counts(assent_environment: Environment) -> None:
-    """H29: two right results that are checked side by side: one counts, the other is recorded."""
+    """Two right results that are checked side by side: one counts, the other is recorded."""
     async with outside(assent_environment, call("stock", order="17")) as it:
         [requirement] = it.waiting
         both = await asyncio.gather(
@@ -228,7 +228,7 @@ async def test_of_two_results_at_once_for_a_typed_tool_one_counts(assent_environ
 
 
 async def test_a_wrong_and_a_right_result_at_once_by_signal(assent_environment: Environment) -> None:
-    """H29: the wrong one first, the right one in the same workflow task: the right one counts, the wrong is kept."""
+    """The wrong one first, the right one in the same workflow task: the right one counts, the wrong is kept."""
     async with outside(assent_environment, call("stock", order="17")) as it:
         [requirement] = it.waiting
     await it.run.send("submit_result", sent(requirement, "none"))
@@ -242,7 +242,7 @@ async def test_a_wrong_and_a_right_result_at_once_by_signal(assent_environment: 
 
 
 async def test_what_needs_no_check_overtakes_a_result_that_is_checked(assent_environment: Environment) -> None:
-    """H29: the first that passes is the first that counts: an error sent behind a result, with no worker to check."""
+    """The first that passes is the first that counts: an error sent behind a result, with no worker to check."""
     async with outside(assent_environment, call("ship", order="17")) as it:
         [requirement] = it.waiting
     await it.run.send("submit_result", sent(requirement, "shipped"))
@@ -260,7 +260,7 @@ async def test_what_needs_no_check_overtakes_a_result_that_is_checked(assent_env
 async def test_a_result_that_is_being_checked_when_the_run_is_cancelled_is_recorded(
     assent_environment: Environment,
 ) -> None:
-    """H28: a result and a cancellation in one workflow task: the run is cancelled, and the result does not vanish."""
+    """A result and a cancellation in one workflow task: the run is cancelled, and the result does not vanish."""
     async with outside(assent_environment, call("stock", order="17")) as it:
         [requirement] = it.waiting
     await it.run.send("submit_result", sent(requirement, {"screws": 7}))
@@ -277,7 +277,7 @@ async def test_a_result_that_is_being_checked_when_the_run_is_cancelled_is_recor
 async def test_a_result_that_is_being_checked_when_the_run_completes_is_recorded(
     assent_environment: Environment,
 ) -> None:
-    """H28: a rejection overtakes a result that takes long to check, and the run completes: the result is recorded."""
+    """A rejection overtakes a result that takes long to check, and the run completes: the result is recorded."""
     async with outside(assent_environment, call("receipt", order="17")) as it:
         [requirement] = it.waiting
         await it.run.send("submit_result", sent(requirement, "number 4"))
@@ -287,7 +287,7 @@ async def test_a_result_that_is_being_checked_when_the_run_completes_is_recorded
 
 
 async def test_a_failure_from_outside_reaches_the_model_as_a_failed_tool(assent_environment: Environment) -> None:
-    """H30: `error` is told to the model as a tool's failure, typed tool or not, and the record says failed."""
+    """`error` is told to the model as a tool's failure, typed tool or not, and the record says failed."""
     async with outside(assent_environment, call("parcel", order="17"), call("ship", order="18")) as it:
         typed, plain = it.waiting
         assert (await it.run.submit_result(typed, by="warehouse", error="it burnt")).status == "failed"
@@ -301,7 +301,7 @@ async def test_a_failure_from_outside_reaches_the_model_as_a_failed_tool(assent_
 
 
 async def test_an_output_together_with_an_error_is_refused(assent_environment: Environment) -> None:
-    """H30: nobody can say that it worked and that it failed; the call still waits."""
+    """Nobody can say that it worked and that it failed; the call still waits."""
     async with outside(assent_environment, call("ship", order="17")) as it:
         [requirement] = it.waiting
         await it.run.send("submit_result", {**sent(requirement, "shipped"), "error": "lost"})
@@ -314,7 +314,7 @@ async def test_an_output_together_with_an_error_is_refused(assent_environment: E
 
 
 async def test_evidence_is_kept_with_a_result_and_bounded(assent_environment: Environment) -> None:
-    """H28: what comes with a result is kept, with a success and a failure; what is too long consumes nothing."""
+    """What comes with a result is kept, with a success and a failure; what is too long consumes nothing."""
     evidence: JsonValue = {"url": "https://tickets.example/17", "photos": [1, 2]}
     async with outside(assent_environment, call("ship", order="17"), call("parcel", order="18")) as it:
         ship, typed = it.waiting

@@ -47,7 +47,7 @@ async def same_everywhere(client: AgentClient, run: RunHandle) -> RunState:
 
 
 async def test_a_duplicated_approve_signal_runs_the_tool_once(assent_environment: Environment) -> None:
-    """C9: a duplicated approve signal runs the tool once; the copies are recorded."""
+    """A duplicated approve signal runs the tool once; the copies are recorded."""
     async with assent_environment.serve(agent(assent_environment, "pay", "restart")) as client:
         run = await client.start("ops", "Go.", requested_by="alice")
         pay, hold = (await run.until_paused()).active_requirements
@@ -62,7 +62,7 @@ async def test_a_duplicated_approve_signal_runs_the_tool_once(assent_environment
 
 
 async def test_the_same_update_id_twice_returns_the_same_answer(assent_environment: Environment) -> None:
-    """C9: the same update id returns the same answer, and is one decision."""
+    """The same update id returns the same answer, and is one decision."""
     async with assent_environment.serve(agent(assent_environment, "pay", "restart")) as client:
         run = await client.start("ops", "Go.", requested_by="alice")
         pay, _ = (await run.until_paused()).active_requirements
@@ -83,7 +83,7 @@ async def test_the_same_update_id_twice_returns_the_same_answer(assent_environme
 
 
 async def test_reject_then_approve_stays_rejected(assent_environment: Environment) -> None:
-    """C10: reject then approve stays rejected."""
+    """Reject then approve stays rejected."""
     async with assent_environment.serve(agent(assent_environment, "pay", "restart")) as client:
         run = await client.start("ops", "Go.", requested_by="alice")
         pay, _ = (await run.until_paused()).active_requirements
@@ -99,7 +99,7 @@ async def test_reject_then_approve_stays_rejected(assent_environment: Environmen
 
 
 async def test_approve_after_expiry_is_late(assent_environment: Environment) -> None:
-    """C10: approve after expiry is `late`."""
+    """Approve after expiry is `late`."""
     async with assent_environment.serve(agent(assent_environment, "transfer", "restart")) as client:
         run = await client.start("ops", "Go.", requested_by="alice")
         first, _ = (await run.until_paused()).active_requirements
@@ -123,7 +123,7 @@ async def until(moment: datetime) -> None:
 async def test_expiry_and_approval_in_one_workflow_task_are_expiry(
     assent_environment: Environment, channel: str, cached_runs: int
 ) -> None:
-    """C11: expiry and approval in the same workflow task resolve the same way live, on replay and in the audit."""
+    """Expiry and approval in the same workflow task resolve the same way live, on replay and in the audit."""
     made = agent(assent_environment, "transfer", "restart")
     async with assent_environment.serve(made, cached_runs=cached_runs) as client:
         run = await client.start("ops", "Go.", requested_by="alice")
@@ -180,7 +180,7 @@ async def came_together(run: RunHandle, channel: str) -> bool:
 
 @pytest.mark.parametrize("channel", ["signal", "update"])
 async def test_fifty_people_approving_at_once_is_one_execution(assent_environment: Environment, channel: str) -> None:
-    """C12: fifty people approving at once: one execution, forty-nine recorded as duplicates."""
+    """Fifty people approving at once: one execution, forty-nine recorded as duplicates."""
     async with assent_environment.serve(agent(assent_environment, "pay", "restart")) as client:
         run = await client.start("ops", "Go.", requested_by="alice")
         pay, hold = (await run.until_paused()).active_requirements

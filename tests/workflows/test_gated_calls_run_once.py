@@ -27,7 +27,7 @@ RESTART = call("restart", service="s")
 
 
 async def test_five_concurrent_approvals_run_the_gated_tool_once(assent_environment: Environment) -> None:
-    """A1: once; the four others are recorded as duplicates."""
+    """Once; the four others are recorded as duplicates."""
     model = assent_environment.responses(calls(PAY, RESTART), says("done"))
     async with assent_environment.serve(Agent(name="ops", model=model, tools=tools.ALL)) as client:
         run = await client.start("ops", "Go.")
@@ -44,7 +44,7 @@ async def test_five_concurrent_approvals_run_the_gated_tool_once(assent_environm
 
 
 async def test_a_confirmation_after_a_rejection_runs_nothing_and_is_recorded(assent_environment: Environment) -> None:
-    """A2: rejected through the records, confirmed by a client that does not know: it never runs."""
+    """Rejected through the records, confirmed by a client that does not know: it never runs."""
     model = assent_environment.responses(calls(PAY, RESTART), told)
     async with assent_environment.serve(Agent(name="ops", model=model, tools=tools.ALL)) as client:
         run = await client.start("ops", "Go.")
@@ -75,7 +75,7 @@ async def forge(running: Environment, run_id: str, queue: str, forged: ToolCallI
 async def test_arguments_swapped_after_the_approval_are_refused_at_the_activity(
     assent_environment: Environment,
 ) -> None:
-    """A3: approved `pay(A, 1)`, sent `pay(MALLORY, 1000000)`: refused, because the digest differs."""
+    """Approved `pay(A, 1)`, sent `pay(MALLORY, 1000000)`: refused, because the digest differs."""
     model = assent_environment.responses(calls(PAY), says("done"))
     agent = Agent(name="ops", model=model, tools=tools.ALL)
     async with assent_environment.serve(agent) as client:
@@ -100,7 +100,7 @@ async def test_arguments_swapped_after_the_approval_are_refused_at_the_activity(
 
 
 async def test_an_approval_of_one_call_does_not_carry_over_to_other_arguments(assent_environment: Environment) -> None:
-    """A3: a model that makes the approved call again, for MALLORY and under the same call id, waits again."""
+    """A model that makes the approved call again, for MALLORY and under the same call id, waits again."""
     other = call("pay", to="MALLORY", amount=1_000_000)
     model = assent_environment.responses(calls(PAY, ids=["call_0"]), calls(other, ids=["call_0"]), told)
     async with assent_environment.serve(Agent(name="ops", model=model, tools=tools.ALL)) as client:
@@ -118,7 +118,7 @@ async def test_an_approval_of_one_call_does_not_carry_over_to_other_arguments(as
 
 
 async def test_cancelling_a_paused_run_ends_it_and_no_decision_wakes_it(assent_environment: Environment) -> None:
-    """A8: cancel ends it; nothing runs after."""
+    """Cancel ends it; nothing runs after."""
     model = assent_environment.responses(calls(PAY), says("done"))
     async with assent_environment.serve(Agent(name="ops", model=model, tools=tools.ALL)) as client:
         run = await client.start("ops", "Go.")
@@ -140,7 +140,7 @@ def hand_over(to: str) -> str:
 
 
 async def test_stopping_and_limits_hold_across_pauses(assent_environment: Environment) -> None:
-    """A11: `stop_after_tool_call` after an approval; `max_tool_calls` and `max_turns` over two pauses."""
+    """`stop_after_tool_call` after an approval; `max_tool_calls` and `max_turns` over two pauses."""
     stop = assent_environment.responses(calls(call("hand_over", to="ann")), says("asked all the same"))
     pays = [calls(call("pay", to="A", amount=amount)) for amount in range(3)]
     models = assent_environment.responses(*pays, told)
@@ -171,7 +171,7 @@ def wipe(context: ToolContext, user: str) -> str:
 
 
 async def test_silence_at_the_deadline_is_a_rejection(assent_environment: Environment) -> None:
-    """A12: nobody decides in time: the model is told so, and an approval after the deadline is late."""
+    """Nobody decides in time: the model is told so, and an approval after the deadline is late."""
     model = assent_environment.responses(calls(call("wipe", user="u1"), PAY), told)
     async with assent_environment.serve(Agent(name="ops", model=model, tools=[wipe, *tools.ALL])) as client:
         run = await client.start("ops", "Go.")
@@ -191,7 +191,7 @@ async def test_silence_at_the_deadline_is_a_rejection(assent_environment: Enviro
 
 
 async def test_a_model_error_right_after_an_approved_tool_is_retried_alone(assent_environment: Environment) -> None:
-    """A15: the model is asked again; the tool is not run again, and the model gets its result."""
+    """The model is asked again; the tool is not run again, and the model gets its result."""
     model = assent_environment.responses(calls(PAY), fails(500, retry_after=0.02, times=2), told)
     async with assent_environment.serve(Agent(name="ops", model=model, tools=tools.ALL)) as client:
         run = await client.start("ops", "Go.")
@@ -203,7 +203,7 @@ async def test_a_model_error_right_after_an_approved_tool_is_retried_alone(assen
 
 
 async def test_a_retried_and_replayed_run_runs_no_tool_again(assent_environment: Environment) -> None:
-    """A16: a run that failed after its tools had succeeded is retried where it failed, on a worker without memory."""
+    """A run that failed after its tools had succeeded is retried where it failed, on a worker without memory."""
     failing = fails(400, message="no such model")
     model = assent_environment.responses(calls(call("look_up", key="k"), PAY), failing, told)
     agent = Agent(name="ops", model=model, tools=tools.ALL)
@@ -237,7 +237,7 @@ def renamed(context: ToolContext, to: str, amount: int) -> str:
 
 
 async def test_a_tool_renamed_between_pause_and_approval_is_told_to_the_model(assent_environment: Environment) -> None:
-    """A19: the run goes on; the requirement is recorded as refused."""
+    """The run goes on; the requirement is recorded as refused."""
     model = assent_environment.responses(calls(PAY), told)
     async with assent_environment.serve(Agent(name="ops", model=model, tools=tools.ALL)) as client:
         run = await client.start("ops", "Go.")

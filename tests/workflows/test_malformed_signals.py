@@ -1,4 +1,4 @@
-"""Abuse case G27: whatever is sent, the run goes on, and what was sent is kept and shown."""
+"""Whatever is sent, the run goes on, and what was sent is kept and shown."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ WAITS = (call("pay", to="bob", amount=5), call("ship", order="1"), call("ask_use
 async def test_a_malformed_signal_never_stops_the_run_and_never_vanishes(
     assent_environment: Environment, signal: str
 ) -> None:
-    """G27: every signal, with every wrong shape of input: kept, shown in the details, and the calls can be decided."""
+    """Every signal, with every wrong shape of input: kept, shown in the details, and the calls can be decided."""
     shapes = list(SHAPES.values())
     async with waiting(assent_environment, *WAITS) as it:
         handle = it.client.temporal.get_workflow_handle(it.run.id)
@@ -159,7 +159,7 @@ def approvals_of(identity: str) -> dict[str, object]:
 
 
 async def test_an_approval_with_a_malformed_grant_or_edit_approves_nothing(assent_environment: Environment) -> None:
-    """G27: `approve` with a bad `remember` or bad `arguments` is no plain approval: kept, shown, and nothing more."""
+    """`approve` with a bad `remember` or bad `arguments` is no plain approval: kept, shown, and nothing more."""
     async with waiting(assent_environment, *WAITS) as it:
         handle = it.client.temporal.get_workflow_handle(it.run.id)
         bodies = approvals_of(it.waiting[0].short_id)
@@ -174,7 +174,7 @@ async def test_an_approval_with_a_malformed_grant_or_edit_approves_nothing(assen
 
 
 async def test_other_signals_that_fit_no_call_are_refused_and_kept(assent_environment: Environment) -> None:
-    """G27: values, results, rejections and revocations that fit nothing: kept, shown, nothing decided."""
+    """Values, results, rejections and revocations that fit nothing: kept, shown, nothing decided."""
     async with waiting(assent_environment, *WAITS) as it:
         handle = it.client.temporal.get_workflow_handle(it.run.id)
         pay, ship, ask = ({"id": each.short_id, "by": "bob"} for each in it.waiting)

@@ -126,7 +126,7 @@ async def test_reminders_escalations_and_deadlines_are_each_posted_once(assent_e
 async def test_notices_carry_ids_and_a_link_but_no_arguments_and_no_credential(
     assent_environment: Environment, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """F24: unless configured otherwise."""
+    """Unless configured otherwise."""
     monkeypatch.setenv("OPENAI_API_KEY", "sk-of-the-model-provider")
     caplog.set_level(logging.DEBUG)
     raw = '{"to": "IBAN-OF-BOB", "amount": 5}'

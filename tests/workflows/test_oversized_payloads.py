@@ -125,7 +125,7 @@ async def failed_tasks(client: AgentClient, run: RunHandle) -> int:
 async def test_a_tool_result_of_3_mib_is_cut_and_its_whole_told_by_size_and_digest(
     assent_environment: Environment,
 ) -> None:
-    """J35: a 3 MiB tool result."""
+    """A 3 MiB tool result."""
     model = assent_environment.responses(calls(call("print_out", size=3 * MIB)), told)
     async with assent_environment.serve(Agent(name="j", model=model, tools=TOOLS)) as client:
         run = await client.start("j", "Go.")
@@ -141,7 +141,7 @@ async def test_a_tool_result_of_3_mib_is_cut_and_its_whole_told_by_size_and_dige
 async def test_twenty_results_of_300_kib_are_cut_to_what_one_model_call_carries(
     assent_environment: Environment,
 ) -> None:
-    """J35: 20 parallel calls with 300 KiB each, as results."""
+    """20 parallel calls with 300 KiB each, as results."""
     model = assent_environment.responses(calls(*[call("print_out", size=300 * KIB)] * 20), told)
     async with assent_environment.serve(Agent(name="j", model=model, tools=TOOLS)) as client:
         said = await ended(client, await client.start("j", "Go."))
@@ -150,7 +150,7 @@ async def test_twenty_results_of_300_kib_are_cut_to_what_one_model_call_carries(
 
 
 async def test_what_512_tools_give_at_once_does_not_fill_the_history(assent_environment: Environment) -> None:
-    """J35: 256 KiB each would be 128 MiB, and at 50 MiB the server stops a run for good."""
+    """256 KiB each would be 128 MiB, and at 50 MiB the server stops a run for good."""
     model = assent_environment.responses(calls(*[call("print_out", size=256 * KIB)] * 512), told)
     async with assent_environment.serve(Agent(name="j", model=model, tools=TOOLS)) as client:
         run = await client.start("j", "Go.")
@@ -163,7 +163,7 @@ async def test_what_512_tools_give_at_once_does_not_fill_the_history(assent_envi
 async def test_an_answer_with_6_mib_of_arguments_is_not_kept_and_the_model_answers_again(
     assent_environment: Environment,
 ) -> None:
-    """J35: 20 parallel calls with 300 KiB each, as arguments."""
+    """20 parallel calls with 300 KiB each, as arguments."""
     too_many = calls(*[call("measure", text="a" * 300 * KIB)] * 20)
     heard: list[str] = []
 
@@ -182,7 +182,7 @@ async def test_an_answer_with_6_mib_of_arguments_is_not_kept_and_the_model_answe
 
 
 async def test_a_structured_answer_of_3_mib_is_asked_for_again(assent_environment: Environment) -> None:
-    """J35: the result of a run is a payload too."""
+    """The result of a run is a payload too."""
     steps = [says(json.dumps({"words": "w" * size})) for size in (3 * MIB, 900_000, 10)]
     agent = Agent(name="j", model=assent_environment.responses(*steps), output_type=Report)
     async with assent_environment.serve(agent) as client:
@@ -193,7 +193,7 @@ async def test_a_structured_answer_of_3_mib_is_asked_for_again(assent_environmen
 async def test_an_external_result_of_3_mib_is_refused_at_the_door(
     assent_environment: Environment, tmp_path: Any
 ) -> None:
-    """J35: a 3 MiB external result, by the client, by the command and by a signal of somebody's own."""
+    """A 3 MiB external result, by the client, by the command and by a signal of somebody's own."""
     model = assent_environment.responses(calls(call("fetch", order=1)), told)
     large = "y" * 3 * MIB
     path = tmp_path / "result.json"
@@ -216,7 +216,7 @@ async def test_an_external_result_of_3_mib_is_refused_at_the_door(
 
 
 async def test_a_prompt_of_5_mib_is_refused_at_the_door(assent_environment: Environment) -> None:
-    """J35: a 5 MiB prompt; and one that the server takes fails its run with one clear error."""
+    """A 5 MiB prompt; and one that the server takes fails its run with one clear error."""
     agent = Agent(name="j", model=assent_environment.responses(told))
     async with assent_environment.serve(agent) as client:
         with pytest.raises(MessageError, match="the prompt is 5242882 bytes long; it may be 1000000"):
@@ -231,7 +231,7 @@ async def test_a_prompt_of_5_mib_is_refused_at_the_door(assent_environment: Envi
 
 
 async def test_twenty_checks_of_900_kib_are_spread_over_several_workflow_tasks(assent_environment: Environment) -> None:
-    """J35: what one workflow task gives to the server; over 4 MiB it would terminate the run."""
+    """What one workflow task gives to the server; over 4 MiB it would terminate the run."""
     model = assent_environment.responses(calls(call("file_away", text="q" * 900_000)), told)
     async with assent_environment.serve(Agent(name="j", model=model, tools=TOOLS)) as client:
         run = await client.start("j", "Go.")
@@ -280,7 +280,7 @@ def most_at_once(history: WorkflowHistory) -> int:
 
 
 async def test_500_calls_that_each_carry_the_policy_of_the_run_are_spread(assent_environment: Environment) -> None:
-    """J35: what one workflow task gives to the server, when the model makes many calls."""
+    """What one workflow task gives to the server, when the model makes many calls."""
     rules = tuple(Rule(decision="deny", tool=f"{number:03}" * 20) for number in range(42))
     policy = PermissionPolicy(default="allow", rules=rules)
     wanted = [call("measure", text="a" * 1_800)] * 500
@@ -311,7 +311,7 @@ async def test_a_run_that_is_cancelled_while_its_checks_are_spread_ends_as_its_h
 
 
 async def test_twenty_large_calls_that_are_filled_in_at_once_all_run(assent_environment: Environment) -> None:
-    """J35: twenty approved in one workflow task, with large arguments and values."""
+    """Twenty approved in one workflow task, with large arguments and values."""
     wanted = [call("file_away", text="q" * 45_000)] * 20
     model = assent_environment.responses(calls(*wanted), told)
     async with assent_environment.serve(Agent(name="j", model=model, tools=TOOLS), cached_runs=0) as client:
@@ -328,7 +328,7 @@ async def test_twenty_large_calls_that_are_filled_in_at_once_all_run(assent_envi
 async def test_ten_results_of_900_kb_that_one_service_delivers_at_once_all_count(
     assent_environment: Environment,
 ) -> None:
-    """J35: a workflow task gives every update back that it accepts."""
+    """A workflow task gives every update back that it accepts."""
     wanted = [call("fetch", order=number) for number in range(10)]
     model = assent_environment.responses(calls(*wanted), told)
     async with assent_environment.serve(Agent(name="j", model=model, tools=TOOLS)) as client:
@@ -359,7 +359,7 @@ class Swelling(PayloadCodec):
 async def test_a_codec_that_makes_results_too_large_pays_for_no_model_call_twice_and_runs_no_tool_twice(
     assent_environment: Environment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """J35: what the SDK would fail as `PayloadsTooLarge`, and try again."""
+    """What the SDK would fail as `PayloadsTooLarge`, and try again."""
     monkeypatch.setenv(VARIABLE, f"{__name__}:Swelling")
     long = says("w" * 700_000)
     model = assent_environment.responses(calls(call("print_out", size=256 * KIB)), long, told)
@@ -377,7 +377,7 @@ async def test_a_codec_that_makes_results_too_large_pays_for_no_model_call_twice
 
 
 async def test_a_run_of_10000_signals_has_continued_as_new_before_the_limit(assent_environment: Environment) -> None:
-    """J36: 10,000 signals; at that many in one execution the server takes no more."""
+    """10,000 signals; at that many in one execution the server takes no more."""
     model = assent_environment.responses(calls(call("fetch", order=1)), told)
     async with assent_environment.serve(Agent(name="j", model=model, tools=TOOLS)) as client:
         run = await client.start("j", "Go.")

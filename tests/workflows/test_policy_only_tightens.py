@@ -46,7 +46,7 @@ async def answers(run: RunHandle) -> list[str]:
 
 
 async def test_an_unknown_tool_is_denied(assent_environment: Environment) -> None:
-    """E17: an unknown tool is denied, whatever the policy."""
+    """An unknown tool is denied, whatever the policy."""
     for policy in (None, ALLOW, PermissionPolicy.of(ask=["*"]), PermissionPolicy(default="allow")):
         model = assent_environment.responses(calls(call("no_such_tool", key="k")), told)
         agent = Agent(name="ops", model=model, tools=tools.ALL, policy=policy)
@@ -80,7 +80,7 @@ def gated_by_nonsense(context: ToolContext, key: str) -> str:
 
 
 async def test_a_gate_function_or_rule_that_raises_means_ask(assent_environment: Environment) -> None:
-    """E17: a gate function or rule that raises means ask, with its error shown."""
+    """A gate function or rule that raises means ask, with its error shown."""
     made = [call("gated_by_a_function", key="k"), call("gated_by_nonsense", key="k"), LOOK]
     rule = Rule(decision="allow", tool="look_up", arguments={"key": Condition(above=3)})
     policy = PermissionPolicy(rules=(rule,), default="allow")
@@ -102,7 +102,7 @@ async def test_a_gate_function_or_rule_that_raises_means_ask(assent_environment:
 
 
 async def test_a_policy_without_an_opinion_falls_to_its_default(assent_environment: Environment) -> None:
-    """E17: a policy whose rules have no opinion falls to its `default`, which is `ask` unless set."""
+    """A policy whose rules have no opinion falls to its `default`, which is `ask` unless set."""
     elsewhere = (Rule(decision="allow", tool="other_*"),)
     for policy, waits, ran in (
         (PermissionPolicy(), ["look_up"], []),
@@ -124,7 +124,7 @@ async def waiting_for(running: Environment, policy: PermissionPolicy | None, *ma
 
 
 async def test_without_a_policy_the_flags_of_the_tools_decide(assent_environment: Environment) -> None:
-    """E17: with no policy at all, the tool's own flags decide; and no policy loosens those."""
+    """With no policy at all, the tool's own flags decide; and no policy loosens those."""
     assert await waiting_for(assent_environment, None, LOOK, PAY) == (["pay"], ["look_up(k)"])
     assert await waiting_for(assent_environment, ALLOW, LOOK, PAY) == (["pay"], ["look_up(k)"])
 
@@ -152,7 +152,7 @@ async def started(client: AgentClient, body: object) -> RunHandle:
 
 @pytest.mark.parametrize("raw", [False, True], ids=["client", "raw JSON"])
 async def test_the_policy_of_a_run_can_tighten_and_never_loosen(assent_environment: Environment, raw: object) -> None:
-    """E18: the run's input can tighten the policy, never loosen it."""
+    """The run's input can tighten the policy, never loosen it."""
     strict = PermissionPolicy.of(deny=["pay"], ask=["look_up"])
     for own, asked, came in (
         (None, ALLOW, "ran, asked"),
@@ -166,7 +166,7 @@ async def test_the_policy_of_a_run_can_tighten_and_never_loosen(assent_environme
 
 
 async def test_the_limits_of_a_run_can_tighten_and_never_loosen(assent_environment: Environment) -> None:
-    """E18: the run's input can tighten the limits on turns and tool calls, never loosen them."""
+    """The run's input can tighten the limits on turns and tool calls, never loosen them."""
     model = assent_environment.responses(*[calls(LOOK)] * 6, told)
     agent = Agent(name="ops", model=model, tools=tools.ALL, max_turns=4, max_tool_calls=3)
     async with assent_environment.serve(agent) as client:
@@ -195,7 +195,7 @@ MALFORMED: list[tuple[str, JsonValue]] = [
 
 
 async def test_a_malformed_policy_of_a_run_fails_its_start_with_one_line(assent_environment: Environment) -> None:
-    """E18: a policy that cannot be read is not taken for none: the start fails with one line."""
+    """A policy that cannot be read is not taken for none: the start fails with one line."""
     model = assent_environment.responses(calls(LOOK), told)
     async with assent_environment.serve(Agent(name="ops", model=model, tools=tools.ALL)) as client:
         for field, value in MALFORMED:
@@ -213,7 +213,7 @@ async def test_a_malformed_policy_of_a_run_fails_its_start_with_one_line(assent_
 async def test_a_policy_change_does_not_touch_a_waiting_requirement_and_a_denial_refuses_it(
     assent_environment: Environment, today: PermissionPolicy
 ) -> None:
-    """E19: a policy change does not touch what waits, and the activity refuses if the current policy is stricter."""
+    """A policy change does not touch what waits, and the activity refuses if the current policy is stricter."""
     model = assent_environment.responses(calls(PAY), told)
     async with assent_environment.serve(Agent(name="ops", model=model, tools=tools.ALL)) as client:
         run = await client.start("ops", "Go.", requested_by="alice")
@@ -240,7 +240,7 @@ def remote(context: ToolContext, key: str) -> str:
 async def test_a_call_that_needs_an_approval_today_goes_to_a_person_and_runs_once(
     assent_environment: Environment,
 ) -> None:
-    """E19: the activity refuses if the current policy is stricter: the call goes to a person, then it runs once."""
+    """The activity refuses if the current policy is stricter: the call goes to a person, then it runs once."""
     model = assent_environment.responses(calls(call("remote", key="k")), told)
     today = PermissionPolicy.of(ask=["remote"])
     async with (
@@ -272,7 +272,7 @@ TWO = approval(approvals=2)(tool(name="sign")(_sign))
 
 
 async def test_a_stricter_quorum_today_sends_the_call_back_to_people(assent_environment: Environment) -> None:
-    """E19: a call approved under less than today's terms waits again, under a requirement that follows the first."""
+    """A call approved under less than today's terms waits again, under a requirement that follows the first."""
     model = assent_environment.responses(calls(SIGN), told)
     async with assent_environment.serve(Agent(name="ops", model=model, tools=[ONE])) as client:
         run = await client.start("ops", "Go.", requested_by="alice")
@@ -300,7 +300,7 @@ def harmless(context: ToolContext) -> str:
 
 
 async def test_a_tool_that_calls_itself_safe_is_still_gated(assent_environment: Environment) -> None:
-    """E20: a tool that calls itself safe is still gated; only a rule on effects lets it through."""
+    """A tool that calls itself safe is still gated; only a rule on effects lets it through."""
     trusting = PermissionPolicy(rules=(Rule(decision="allow", effect="read_only"),))
     for policy, ran in ((PermissionPolicy(), []), (trusting, ["harmless"]), (PermissionPolicy(default="deny"), [])):
         model = assent_environment.responses(calls(call("harmless"), LOOK), told)
@@ -320,7 +320,7 @@ def to(whom: str, amount: int) -> Any:
 
 
 async def test_a_grant_ends_by_count_and_covers_only_its_conditions(assent_environment: Environment) -> None:
-    """E21: a remembered grant ends by count; it covers only what it says, nothing that waits, and each use cites it."""
+    """A remembered grant ends by count; it covers only what it says, nothing that waits, and each use cites it."""
     turns = [calls(to("a", 1), to("a", 2)), calls(to("a", 3), to("b", 4)), calls(to("a", 5)), calls(to("a", 6))]
     async with assent_environment.serve(granting(assent_environment, *turns)) as client:
         run = await client.start("ops", "Go.", requested_by="alice")
@@ -351,7 +351,7 @@ async def test_a_grant_ends_by_count_and_covers_only_its_conditions(assent_envir
 
 
 async def test_a_grant_ends_by_time(assent_environment: Environment) -> None:
-    """E21: a remembered grant ends by time."""
+    """A remembered grant ends by time."""
     turns: list[Step] = [calls(to("a", 1)), calls(to("a", 2)), hangs(2.2), calls(to("a", 3))]
     async with assent_environment.serve(granting(assent_environment, *turns)) as client:
         run = await client.start("ops", "Go.", requested_by="alice")
@@ -368,7 +368,7 @@ async def test_a_grant_ends_by_time(assent_environment: Environment) -> None:
 async def test_a_grant_ends_by_revocation_and_with_the_policy_and_its_run(
     assent_environment: Environment, how: str
 ) -> None:
-    """E21: a remembered grant ends by revocation and with a changed policy, and does not outlive its run."""
+    """A remembered grant ends by revocation and with a changed policy, and does not outlive its run."""
     turns = [calls(PAY), calls(PAY, call("restart", service="s")), calls(PAY)]
     agent = granting(assent_environment, *turns)
     async with assent_environment.serve(agent) as client:

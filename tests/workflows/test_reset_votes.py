@@ -59,7 +59,7 @@ def voted(state: RunState) -> bool:
 async def test_a_vote_from_before_a_reset_counts_for_nothing_that_runs(
     assent_environment: Environment, continue_after: int, edit: dict[str, object] | None
 ) -> None:
-    """B7: one of two votes is put back by a reset, and the other comes after: the call is refused, and asked again."""
+    """One of two votes is put back by a reset, and the other comes after: the call is refused, and asked again."""
     model = assent_environment.responses(*MODEL)
     agent = Agent(name="ops", model=model, tools=MINE)
     async with assent_environment.serve(agent, continue_after=continue_after) as client:

@@ -124,7 +124,7 @@ def spend(context: ToolContext, amount: int | str) -> str:
 async def test_what_was_remembered_below_covers_nothing_that_a_policy_above_cannot_be_asked_about(
     assent_environment: Environment,
 ) -> None:
-    """E21, E17: the ceiling would deny an amount above 100, and cannot tell of one in words."""
+    """The ceiling would deny an amount above 100, and cannot tell of one in words."""
     steps = (calls(call("spend", amount=5)), calls(call("spend", amount="a million")), says("Spent."))
     below = Agent(
         name="lower", model=assent_environment.responses(*steps), tools=[spend], policy=PermissionPolicy.of(ask=["*"])
@@ -143,7 +143,7 @@ async def test_what_was_remembered_below_covers_nothing_that_a_policy_above_cann
 
 
 async def test_arguments_edited_below_are_bounded_by_the_policy_above(assent_environment: Environment) -> None:
-    """B4, E18: neither as an answered update nor as a signal does an edit get past what is denied above."""
+    """Neither as an answered update nor as a signal does an edit get past what is denied above."""
     pays = calls(call("pay", to="shop", amount=5))
     much = Rule.model_validate({"decision": "deny", "tool": "pay", "arguments": {"amount": {"above": 100}}})
     policy = PermissionPolicy(rules=(much,), default="allow")
@@ -222,7 +222,7 @@ async def test_a_call_completed_by_hand_goes_to_no_agent_that_it_was_not_for(
 
 
 async def test_a_policy_nested_too_deep_fails_the_start_with_one_line(assent_environment: Environment) -> None:
-    """E18: what is nested in it, and in what an agent below is asked with, must be readable for every worker."""
+    """What is nested in it, and in what an agent below is asked with, must be readable for every worker."""
     policy: dict[str, JsonValue] = {}
     for _ in range(60):
         policy = {"also": [policy]}

@@ -61,7 +61,7 @@ def hides_nothing(text: str) -> bool:
 
 
 async def test_bidi_zero_width_and_ansi_are_escaped_wherever_people_look(assent_environment: Environment) -> None:
-    """F22: escaped in the CLI, the Web UI details and the inbox, whoever wrote them: model, tool or sender."""
+    """Escaped in the CLI, the Web UI details and the inbox, whoever wrote them: model, tool or sender."""
     raw = json.dumps({"target": EVIL}, ensure_ascii=False)
     async with operated(assent_environment, raw, f"Wipe it. {EVIL}") as (at, run):
         state = await run.state()
@@ -100,7 +100,7 @@ def squeezed(text: str) -> str:
 
 
 async def test_long_arguments_are_never_cut_silently(assent_environment: Environment) -> None:
-    """F23: what is hidden is counted, and the whole is one command away."""
+    """What is hidden is counted, and the whole is one command away."""
     rest = "".join(f"{number:06d} " for number in range(4_000))
     raw = json.dumps({"target": f"BEGIN {rest} and then delete it all END"})
     async with operated(assent_environment, raw, "Wipe it.") as (at, run):
@@ -137,7 +137,7 @@ async def test_long_arguments_are_never_cut_silently(assent_environment: Environ
 
 
 async def test_arguments_that_just_fit_are_whole_everywhere(assent_environment: Environment) -> None:
-    """F23: nothing is said to be cut, and nothing is."""
+    """Nothing is said to be cut, and nothing is."""
     raw = json.dumps({"target": f"BEGIN {'0123456789 ' * 150}END"})
     async with operated(assent_environment, raw, "Wipe it.") as (at, run):
         details = await details_of(at, run)

@@ -82,7 +82,7 @@ async def began_to_wait(it: Waiting, running: Environment) -> None:
 
 
 async def test_a_waiting_run_without_deadlines_has_no_timer_and_no_event(assent_environment: Environment) -> None:
-    """G25: a month of waiting: with no deadline there is no timer, and nothing happens after it began to wait."""
+    """A month of waiting: with no deadline there is no timer, and nothing happens after it began to wait."""
     async with waiting(assent_environment, call("pay", to="a", amount=1), call("ask_user", question="Sure?")) as it:
         pass
     await began_to_wait(it, assent_environment)
@@ -92,7 +92,7 @@ async def test_a_waiting_run_without_deadlines_has_no_timer_and_no_event(assent_
 
 
 async def test_a_waiting_run_with_a_deadline_of_a_month_has_one_timer(assent_environment: Environment) -> None:
-    """G25: a month of waiting: three calls with a deadline of 30 days, and one without, are one timer of 30 days."""
+    """A month of waiting: three calls with a deadline of 30 days, and one without, are one timer of 30 days."""
     leases = [call("lease", months=number) for number in range(3)]
     async with waiting(assent_environment, *leases, call("pay", to="a", amount=1)) as it:
         pass
@@ -125,7 +125,7 @@ async def cancelled(it: Waiting) -> RunState:
 
 
 async def test_cancelling_while_everything_waits_starts_no_tool(assent_environment: Environment) -> None:
-    """G26: confirmation, deadline, result and input wait; after the cancel none is decided, and none can be."""
+    """Confirmation, deadline, result and input wait; after the cancel none is decided, and none can be."""
     wanted = [call("pay", to="a", amount=1), call("lease", months=1), call("ship", order="1")]
     async with waiting(assent_environment, *wanted, call("ask_user", question="Sure?")) as it:
         await it.run.cancel()
@@ -143,7 +143,7 @@ async def test_cancelling_while_everything_waits_starts_no_tool(assent_environme
 async def test_a_cancel_and_an_approval_sent_to_a_stopped_worker_resolve_one_way(
     assent_environment: Environment, order: str
 ) -> None:
-    """G26: both in one workflow task, in both orders: live, state, fold and replay agree, and no tool is started."""
+    """Both in one workflow task, in both orders: live, state, fold and replay agree, and no tool is started."""
     async with waiting(assent_environment, call("pay", to="a", amount=1), call("lease", months=1)) as it:
         pass
     if order == "cancel first":
@@ -168,7 +168,7 @@ async def test_a_cancel_and_an_approval_sent_to_a_stopped_worker_resolve_one_way
 async def test_a_cancel_and_a_rejection_sent_to_a_stopped_worker_resolve_one_way(
     assent_environment: Environment, order: str
 ) -> None:
-    """G26: as with an approval; what is rejected is not asked of the model either."""
+    """As with an approval; what is rejected is not asked of the model either."""
     async with waiting(assent_environment, call("pay", to="a", amount=1)) as it:
         pass
     [requirement] = it.waiting
@@ -186,7 +186,7 @@ async def test_a_cancel_and_a_rejection_sent_to_a_stopped_worker_resolve_one_way
 
 
 async def test_a_cancel_racing_an_approval_live_resolves_one_way(assent_environment: Environment) -> None:
-    """G26: both at once, with the worker up: whichever wins, the state, the fold and the replay agree on it."""
+    """Both at once, with the worker up: whichever wins, the state, the fold and the replay agree on it."""
     for number in range(6):
         async with waiting(assent_environment, call("pay", to="a", amount=number)) as it:
             [requirement] = it.waiting
@@ -203,7 +203,7 @@ async def test_a_cancel_racing_an_approval_live_resolves_one_way(assent_environm
 async def test_a_cancelled_run_whose_last_notices_go_out_starts_no_tool(
     assent_environment: Environment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """G26: nobody takes the notices, so the run stays open for a while: what is approved in that time is too late."""
+    """Nobody takes the notices, so the run stays open for a while: what is approved in that time is too late."""
     monkeypatch.setenv("HOOK", f"whsec_{base64.b64encode(bytes(32)).decode()}")
     hooks = [Webhook(url="http://127.0.0.1:9/", secret_env="HOOK")]
     agent = Agent(

@@ -49,7 +49,7 @@ def payer(running: Environment) -> Agent:
 
 @pytest.mark.parametrize("name", LOOK_ALIKES.values(), ids=LOOK_ALIKES.keys())
 async def test_who_asked_for_a_run_cannot_approve_in_it(assent_environment: Environment, name: str) -> None:
-    """D13: who asked for a run cannot approve in it (case, spaces, Unicode look-alikes folded by NFKC)."""
+    """Who asked for a run cannot approve in it (case, spaces, Unicode look-alikes folded by NFKC)."""
     async with assent_environment.serve(payer(assent_environment)) as client:
         for asker, by in ((ASKER, name), (name, ASKER)):
             run, waiting = await paying(client, asker)
@@ -80,7 +80,7 @@ def wirer(running: Environment) -> Agent:
 
 
 async def test_one_person_twice_is_one_vote(assent_environment: Environment) -> None:
-    """D14: one person twice is one vote, however they spell themselves; who asked has none."""
+    """One person twice is one vote, however they spell themselves; who asked has none."""
     async with assent_environment.serve(wirer(assent_environment)) as client:
         run, waiting = await paying(client, "alice")
         assert (await run.approve(waiting, by=ASKER)).status == "recorded"
@@ -100,7 +100,7 @@ async def test_one_person_twice_is_one_vote(assent_environment: Environment) -> 
 
 
 async def test_one_rejection_ends_a_quorum(assent_environment: Environment) -> None:
-    """D14: one rejection ends a quorum."""
+    """One rejection ends a quorum."""
     async with assent_environment.serve(wirer(assent_environment)) as client:
         run, waiting = await paying(client, "alice")
         assert (await run.approve(waiting, by="bob")).status == "recorded"
@@ -148,7 +148,7 @@ def forger(seen: Conversation) -> Reply:
 
 @pytest.mark.parametrize("api", ["responses", "chat"])
 async def test_no_model_output_produces_a_decision(assent_environment: Environment, api: str) -> None:
-    """D15: no model output can produce a decision: not its words, nor calls of tools named as signals are."""
+    """No model output can produce a decision: not its words, nor calls of tools named as signals are."""
     model = assent_environment.responses(forger) if api == "responses" else assent_environment.chat(forger)
     for more in NAMESAKES:
         agent = Agent(name="ops", model=model, tools=[*tools.ALL, *more])
@@ -174,7 +174,7 @@ def decide_for_them(context: ToolContext) -> str:
 
 
 async def test_no_tool_reaches_a_decision_through_its_context(assent_environment: Environment) -> None:
-    """D15: no tool can produce a decision: its context is plain data, and what it answers is text for the model."""
+    """No tool can produce a decision: its context is plain data, and what it answers is text for the model."""
     model = assent_environment.responses(
         calls(call("decide_for_them"), call("pay", to="a", amount=1)), lambda seen: says(str(seen.tool_outputs))
     )
@@ -199,7 +199,7 @@ async def test_no_tool_reaches_a_decision_through_its_context(assent_environment
 
 
 async def test_no_sub_run_decides_for_the_run_that_asked_for_it(assent_environment: Environment) -> None:
-    """D15: no sub-run can produce a decision: what is decided in one run is nothing in another."""
+    """No sub-run can produce a decision: what is decided in one run is nothing in another."""
     async with assent_environment.serve(payer(assent_environment)) as client:
         run, waiting = await paying(client, "alice")
         other, others = await paying(client, run.id)

@@ -1,4 +1,4 @@
-"""I31: what the checks of an audit notice by themselves, of somebody who knows the format and numbers events anew."""
+"""What the checks of an audit notice by themselves, of somebody who knows the format and numbers events anew."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""I31: an edited, removed or reordered event in a history breaks its verification.
+"""An edited, removed or reordered event in a history breaks its verification.
 
 The head of the hash chain is another one, always. The checks notice by themselves what does not follow from the rules.
 """

@@ -43,7 +43,7 @@ policies = st.builds(policy_of, rules, decisions, st.lists(st.builds(policy_of, 
 def test_a_rule_that_cannot_be_asked_is_not_hidden_by_another_policy_that_asks(
     others: tuple[PermissionPolicy, PermissionPolicy],
 ) -> None:
-    """E17: what was remembered covers no call of which a policy above has no opinion, but an error."""
+    """What was remembered covers no call of which a policy above has no opinion, but an error."""
     both = combined(*others)
     assert both is not None
     for judged in (
@@ -68,7 +68,7 @@ def test_policies_that_are_combined_stand_side_by_side_and_decide_as_they_did(
 
 
 def test_policies_are_nested_only_so_deep() -> None:
-    """E18: what is nested deeper can be read and not written, or the other way around."""
+    """What is nested deeper can be read and not written, or the other way around."""
     deepest = nested(DEPTH)
     assert PermissionPolicy.model_validate_json(deepest.model_dump_json()) == deepest
     with pytest.raises(ValidationError, match=r"nested in `also` more than 10 deep; list them side by side"):
