@@ -37,7 +37,7 @@ async def guarded(size: int) -> str:
 
 agent = Agent(
     name=AGENT,
-    model=OpenAIResponses(id=MODEL, base_url=os.environ.get(URL_VARIABLE)),
+    model=OpenAIResponses(MODEL, base_url=os.environ.get(URL_VARIABLE)),
     instructions=INSTRUCTIONS,
     tools=[work, guarded],
     max_turns=TURNS,

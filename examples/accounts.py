@@ -21,7 +21,7 @@ def delete_user_data(user_id: str) -> str:
 
 agent = Agent(
     name="accounts",
-    model=OpenAIResponses(id="gpt-5-mini"),
+    model=OpenAIResponses("gpt-5-mini"),
     instructions=(
         "You look after user accounts. Call the tool that does what you are asked for, at once and once; the system "
         "asks a person for permission by itself. Then say in one sentence what was done."

@@ -20,7 +20,7 @@ def deploy_to_production(service: str, version: str) -> str:
 
 agent = Agent(
     name="deployer",
-    model=OpenAIResponses(id="gpt-5-mini"),
+    model=OpenAIResponses("gpt-5-mini"),
     instructions=(
         "You get services deployed. Call the tool at once and once; somebody carries the deployment out and hands in "
         "its result. Then say in one sentence what came of it."

@@ -43,7 +43,7 @@ async def get_top_hackernews_stories(num_stories: int) -> list[Story]:
 
 agent = Agent(
     name="hackernews",
-    model=OpenAIResponses(id="gpt-5-mini"),
+    model=OpenAIResponses("gpt-5-mini"),
     instructions=(
         "You tell people what is on Hacker News. Fetch the stories with your tool, at once and in one call; the system "
         "asks a person for permission by itself. Answer with a short numbered list, one line for each story."

@@ -24,7 +24,7 @@ def refund(order: str, cents: int) -> str:
 billing = Agent(
     name="billing",
     description="It refunds orders.",
-    model=OpenAIResponses(id="gpt-5-mini"),
+    model=OpenAIResponses("gpt-5-mini"),
     instructions=(
         "You refund orders. Call the tool that does what is asked for, at once and once; the system asks a person for "
         "permission by itself. Then say in one sentence what was done."
@@ -34,7 +34,7 @@ billing = Agent(
 
 agent = Agent(
     name="desk",
-    model=OpenAIResponses(id="gpt-5-mini"),
+    model=OpenAIResponses("gpt-5-mini"),
     instructions=(
         "You are a help desk. Ask the agent `accounts` for whatever is to be deleted. Once that is answered, hand the "
         "conversation over to `billing` if money is to be paid back. Do nothing else."

@@ -38,7 +38,7 @@ def send_email(to: str, subject: str, body: str) -> str:
 
 agent = Agent(
     name="mailroom",
-    model=OpenAIResponses(id="gpt-5-mini"),
+    model=OpenAIResponses("gpt-5-mini"),
     instructions=(
         "You write to customers. Find the address, then send one short email, each with its tool and without asking "
         "back; the system asks a person for permission by itself. Then say in one sentence whether it was sent."

@@ -30,7 +30,7 @@ async def clear_cache(service: str) -> str:
 
 agent = Agent(
     name="operations",
-    model=OpenAIResponses(id="gpt-5-mini"),
+    model=OpenAIResponses("gpt-5-mini"),
     instructions=(
         "You operate services. Call the tools for everything you are asked for, at once and side by side; the system "
         "asks a person for permission by itself. Then say in one or two sentences what was done and what was not."

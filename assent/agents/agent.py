@@ -5,30 +5,33 @@ Pure; safe in workflow code.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from typing import Final
+from types import UnionType
+from typing import Final, cast
 
-from pydantic import JsonValue, PydanticUserError, TypeAdapter
+from pydantic import JsonValue, TypeAdapter
 
 from assent.agents.agent_tools import agent_tool, handoff_tool
-from assent.agents.gates import Gatekeeper, Groups
+from assent.agents.gates import Gatekeeper, Groups, is_members
 from assent.agents.models import Model
+from assent.agents.schema import no_schema
 from assent.agents.tool import Confirmation, Target, Tool, takes
 from assent.agents.tool_decorator import tool_from
 from assent.core.compaction import LEAST
 from assent.core.state_machine import MAX_TURNS
 from assent.core.sub_agents import AGENT, QUEUE
-from assent.wire.budget import Budget
+from assent.wire.budget import BOUNDS, Budget
+from assent.wire.declarations import declared, refuse, shown, source_of
 from assent.wire.digest import canonical, sha256_hex
 from assent.wire.errors import ConfigurationError
 from assent.wire.policy import PermissionPolicy, policy_version
-from assent.wire.text import bounded
 
 _VERSION: Final = "assent.agent.v1"
 
 
+@declared
 @dataclass(frozen=True, kw_only=True)
 class Agent:
     """A named agent: its model, instructions, tools, policy and limits.
@@ -44,10 +47,10 @@ class Agent:
     model calls of all agents that name it, and nothing else. A worker must serve the agent there, too.
 
     Raises:
-        ConfigurationError: the name is empty or holds other characters than letters, digits, `_`, `.`, `-`; two tools
-            share a name; a tool is not one; the output type has no JSON schema; *max_turns* is below 1, or
-            *max_tool_calls* below 0; *groups* is neither a mapping nor a function; *budget* bounds nothing;
-            *model_task_queue* is no task queue's name.
+        ConfigurationError: an option is unknown or of the wrong type; the name is empty or holds other characters than
+            letters, digits, `_`, `.`, `-`; two tools share a name; a tool is not one; the output type has no JSON
+            schema; *max_turns* is below 1, or *max_tool_calls* below 0; *groups* is neither a mapping nor a function;
+            *budget* has no limit; *model_task_queue* is no task queue's name. One line: where, what, what to do.
 
     Pure; safe in workflow code.
     """
@@ -70,59 +73,56 @@ class Agent:
 
     def __post_init__(self) -> None:
         """Check what can be checked before a worker serves it."""
-        if not AGENT.fullmatch(self.name):
-            message = f"agent {self.name!r}: take letters, digits, '_', '.' and '-', a letter or digit first"
-            raise ConfigurationError(message)
-        if self.max_turns < 1:
-            message = f"agent {self.name!r}: max_turns is {self.max_turns}; it must be at least 1"
-            raise ConfigurationError(message)
-        if self.max_tool_calls is not None and self.max_tool_calls < 0:
-            message = f"agent {self.name!r}: max_tool_calls is {self.max_tool_calls}; it must be 0 or more"
-            raise ConfigurationError(message)
-        if self.groups is not None and not isinstance(self.groups, Mapping) and takes(self.groups) not in {1, 2}:
-            message = f"agent {self.name!r}: groups is {self.groups!r}; give a mapping, or a function of a group's name"
-            raise ConfigurationError(message)
-        if self.budget is not None:
-            self.budget.check()
-        if self.max_context_tokens is not None and self.max_context_tokens < LEAST:
-            message = (
-                f"agent {self.name!r}: max_context_tokens is {self.max_context_tokens}; it must be at least {LEAST}"
-            )
-            raise ConfigurationError(message)
-        if self.model_task_queue is not None and not QUEUE.fullmatch(self.model_task_queue):
-            message = (
-                f"agent {self.name!r}: model_task_queue is {self.model_task_queue!r}; "
-                "take up to 200 characters that can be seen, '/_sys/' not first"
-            )
-            raise ConfigurationError(message)
+        for problem in self._problems():
+            refuse(self._where, problem)
         for each in self.tools:
-            self._refuse_agent(each)
-            self._add(tool_from(each))
+            self._add(self._made(each))
         for to in self.handoffs:
             self._add(self._handoff(to))
         _ = self.output_schema
 
-    def _refuse_agent(self, given: object) -> None:
+    @property
+    def _where(self) -> str:
+        return f"{source_of()}: agent {self.name!r}"
+
+    def _problems(self) -> Iterator[str]:
+        yield from wrong_types(self)
+        if not AGENT.fullmatch(self.name):
+            yield "a name is up to 100 letters, digits, '_', '.' and '-', a letter or digit first"
+        if self.max_turns < 1:
+            yield f"max_turns is {self.max_turns}; it must be at least 1"
+        if self.max_tool_calls is not None and self.max_tool_calls < 0:
+            yield f"max_tool_calls is {self.max_tool_calls}; it must be 0 or more"
+        if problem := _groups_problem(self.groups):
+            yield problem
+        if self.budget is not None and not self.budget.bounds:
+            yield f"its budget has no limit: give it one of {', '.join(BOUNDS)}"
+        if self.max_context_tokens is not None and self.max_context_tokens < LEAST:
+            yield f"max_context_tokens is {self.max_context_tokens}; it must be at least {LEAST}"
+        if self.model_task_queue is not None and not QUEUE.fullmatch(self.model_task_queue):
+            wanted = "take up to 200 characters that can be seen, '/_sys/' not first"
+            yield f"model_task_queue is {self.model_task_queue!r}; {wanted}"
+
+    def _made(self, given: Callable[..., object]) -> Tool:
         if isinstance(given, Agent):
-            message = f"agent {self.name!r}: tools has the agent {given.name!r}; give its as_tool(), or handoffs=[…]"
-            raise ConfigurationError(message)
+            refuse(self._where, f"tools has the agent {given.name!r}; give its as_tool(), or handoffs=[…]")
+        if not callable(given):
+            refuse(self._where, f"tools has {shown(given)}; give functions, or what @tool makes of them")
+        return tool_from(given)
 
     def _handoff(self, to: object) -> Tool:
         name = to.name if isinstance(to, Agent) else to
         if not isinstance(name, str):
-            message = f"agent {self.name!r}: handoffs has {bounded(repr(to), 100)}; give agents, or names of agents"
-            raise ConfigurationError(message)
+            refuse(self._where, f"handoffs has {shown(to)}; give agents, or names of agents")
         if name == self.name:
-            message = f"agent {self.name!r}: handoffs has the agent itself; leave it out"
-            raise ConfigurationError(message)
+            refuse(self._where, "handoffs has the agent itself; leave it out")
         if isinstance(to, Agent):
             return handoff_tool(Target(agent=name, served=to, handoff=True), description=to.description)
         return handoff_tool(Target(agent=name, handoff=True))
 
     def _add(self, made: Tool) -> None:
         if made.name in self._tools:
-            message = f"agent {self.name!r}: two tools are named {made.name!r}; give one another name, with name=…"
-            raise ConfigurationError(message)
+            refuse(self._where, f"two tools are named {made.name!r}; give one another name, with name=…")
         self._tools[made.name] = made
 
     def as_tool(
@@ -178,7 +178,7 @@ class Agent:
         Name, model and settings, instructions, policy, limits and output schema; of each tool its name, description,
         schema and what is declared about it. Not the code of tools: which that was, the worker's build says.
         """
-        made = [self.name, self.model.model_dump(mode="json"), self.instructions, self.policy_version()]
+        made = [self.name, asdict(self.model), self.instructions, self.policy_version()]
         budget = None if self.budget is None else self.budget.model_dump(mode="json")
         bounds = [self.max_turns, self.max_tool_calls, self.output_schema, budget]
         if self.max_context_tokens is not None:
@@ -198,9 +198,53 @@ class Agent:
             return None
         try:
             return TypeAdapter(self.output_type).json_schema()
-        except (PydanticUserError, TypeError) as error:
-            message = f"agent {self.name!r}: output_type {self.output_type!r} has no JSON schema: {error}"
-            raise ConfigurationError(message.splitlines()[0]) from None
+        except Exception as error:  # pydantic's own errors have no common root, and a type's schema hook may raise any
+            refuse(self._where, f"output_type is {shown(self.output_type)}, {no_schema(error)}")
+
+
+_TEXT: Final = "give text"
+_COUNT: Final = "give a whole number"
+_TYPES: Final[tuple[tuple[str, type | UnionType, str], ...]] = (
+    ("name", str, 'give text, e.g. name="deployer"'),
+    ("instructions", str | None, _TEXT),
+    ("tools", Sequence, "give a list of functions, or of what @tool makes of them"),
+    ("policy", PermissionPolicy | None, 'give a PermissionPolicy, e.g. PermissionPolicy.from_file("policy.toml")'),
+    ("max_turns", int, _COUNT),
+    ("max_tool_calls", int | None, _COUNT),
+    ("budget", Budget | None, "give a Budget, e.g. Budget(max_tokens=100_000)"),
+    ("max_context_tokens", int | None, _COUNT),
+    ("handoffs", Sequence, "give a list of agents, or of names of agents"),
+    ("description", str | None, _TEXT),
+    ("model_task_queue", str | None, _TEXT),
+)
+"""The options of an agent, what each must be, and what to do where it is not."""
+
+
+def wrong_types(agent: Agent) -> Iterator[str]:
+    """Yield what is wrong with the types of an agent's options, and what to do."""
+    for name, kind, todo in _TYPES:
+        value: object = getattr(agent, name)
+        text_for_list = kind is Sequence and isinstance(value, str)
+        if not isinstance(value, kind) or isinstance(value, bool) or text_for_list:
+            yield f"{name} is {shown(value)}; {todo}"
+    model = cast("object", agent.model)
+    if isinstance(model, str):
+        yield f"model is {shown(model)}; write OpenAIResponses({model!r}), or OpenAIChat({model!r}, base_url=…)"
+    elif not isinstance(model, Model):
+        yield f'model is {shown(model)}; write OpenAIResponses("gpt-5-mini"), or OpenAIChat("…", base_url=…)'
+    if isinstance(cast("object", agent.output_type), str):
+        yield f"output_type is {shown(agent.output_type)}; give the type itself, not its name"
+
+
+def _groups_problem(groups: object) -> str | None:
+    if groups is None or (not isinstance(groups, Mapping) and callable(groups) and takes(groups) in {1, 2}):
+        return None
+    if not isinstance(groups, Mapping):
+        return f"groups is {shown(groups)}; give a mapping, or a function of a group's name"
+    for group, members in cast("Mapping[object, object]", groups).items():
+        if not isinstance(group, str) or not is_members(members):
+            return f'groups has {shown(group)}: {shown(members)}; give lists of names, e.g. {{"finance": ["ann"]}}'
+    return None
 
 
 def with_their_agents(agents: Iterable[Agent]) -> list[Agent]:

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from typing import Final
+from typing import Final, cast
 
 from assent.agents.tool import Confirmation, Target, Tool
-from assent.agents.tool_decorator import NAME, tool
+from assent.agents.tool_decorator import NAME, gate_problem, tool
 from assent.core.sub_agents import QUEUE
-from assent.wire.errors import ConfigurationError
+from assent.wire.declarations import refuse, shown, source_of
 from assent.wire.protocol import RESERVED_TOOL_NAMES
 
 _NOT_IN_NAMES: Final = re.compile(r"[^A-Za-z0-9_-]")
@@ -32,11 +32,14 @@ def agent_tool(
     Raises:
         ConfigurationError: the name is no tool's, or the task queue's no task queue's.
     """
-    queue = target.task_queue
-    if queue is not None and not QUEUE.fullmatch(queue):
-        wanted = "take up to 200 characters that can be seen, '/_sys/' not first"
-        message = f"agent {target.agent!r}: task_queue is {queue!r}; {wanted}"
-        raise ConfigurationError(message)
+    where = f"{source_of()}: agent {target.agent!r}"
+    queue = cast("object", target.task_queue)
+    if queue is not None and not (isinstance(queue, str) and QUEUE.fullmatch(queue)):
+        refuse(where, f"task_queue is {shown(queue)}; take up to 200 characters that can be seen, '/_sys/' not first")
+    if not isinstance(requires_confirmation, bool) and (problem := gate_problem(requires_confirmation)):
+        refuse(where, f"requires_confirmation is {shown(requires_confirmation)}; {problem}")
+    if not isinstance(cast("object", description), str | None):
+        refuse(where, f"description is {shown(description)}; give text")
 
     def ask(input: str) -> str:
         """Give a task to another agent, and get its answer.
@@ -73,12 +76,11 @@ def handoff_tool(target: Target, *, description: str | None = None) -> Tool:
     return replace(made, target=target, source=f"agent {target.agent!r}")
 
 
-def _checked(name: str, agent: str, what_to_do: str) -> str:
-    if NAME.fullmatch(name) and name not in RESERVED_TOOL_NAMES:
-        return name
-    wanted = "a name is 1 to 64 ASCII letters, digits, '_' and '-'"
-    message = f"agent {agent!r}: {name!r} names no tool: {wanted}; {what_to_do}"
-    raise ConfigurationError(message)
+def _checked(name: object, agent: str, what_to_do: str) -> str:
+    if not isinstance(name, str) or not NAME.fullmatch(name) or name in RESERVED_TOOL_NAMES:
+        wanted = "a name is 1 to 64 ASCII letters, digits, '_' and '-'"
+        refuse(f"{source_of()}: agent {agent!r}", f"{shown(name)} names no tool: {wanted}; {what_to_do}")
+    return name
 
 
 def _tool_name(verb: str, agent: str) -> str:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import timedelta
 from functools import partial
 from typing import Final, TypeVar, cast, get_args, overload
 
-from assent.agents.schema import refuse, source_of
 from assent.agents.tool import PAUSES, ApprovalTerms, P, R, Tool
+from assent.wire.declarations import refuse, shown, source_of, unknown_options
 from assent.wire.protocol import ApprovalType
 
 F = TypeVar("F", bound=Callable[..., object])
@@ -52,6 +52,7 @@ def approval(
     remind_every: timedelta | None = None,
     escalate: Sequence[tuple[timedelta, Sequence[str]]] = (),
     self_approval: bool = False,
+    **unknown: object,
 ) -> F | Callable[[F], F]:
     """Mark a tool's calls as approvals in the sense of the records, and say who approves them; above or below `@tool`.
 
@@ -68,20 +69,22 @@ def approval(
         escalate: pairs of a time and of further people or groups: who may decide too, and are told, once a call has
             waited so long.
         self_approval: whether whoever asked for the run may approve in it.
+        unknown: there is no other option; a misspelt one is refused.
 
     Raises:
-        ConfigurationError: one of these is of the wrong kind, the target is marked already or is no function or tool,
-            or `audit` is asked of a tool that does not pause.
+        ConfigurationError: an option is unknown or of the wrong kind, the target is marked already or is no function
+            or tool, or `audit` is asked of a tool that does not pause.
 
     Pure; safe in workflow code.
     """
-    given = Given(type, approvals, approvers, expires_after, remind_every, escalate, self_approval)
+    wrong = unknown_options(unknown, [each.name for each in fields(Given) if each.name != "wrong"])
+    given = Given(type, approvals, approvers, expires_after, remind_every, escalate, self_approval, wrong)
     return partial(_approve, given) if target is None else _approve(given, target)
 
 
 @dataclass(frozen=True)
 class Given:
-    """What `@approval(...)` was given."""
+    """What `@approval(...)` was given; *wrong* is what is wrong with the names of its options."""
 
     type: ApprovalType
     approvals: int
@@ -90,6 +93,7 @@ class Given:
     remind_every: timedelta | None
     escalate: Sequence[tuple[timedelta, Sequence[str]]]
     self_approval: bool
+    wrong: str | None = None
 
     def terms(self) -> ApprovalTerms:
         """The same as values that cannot change."""
@@ -108,6 +112,10 @@ class Given:
         return next(self._problems(), None)
 
     def _problems(self) -> Iterator[str]:
+        if self.wrong is not None:
+            yield self.wrong
+        if not isinstance(cast("object", self.self_approval), bool):
+            yield f"self_approval is {shown(self.self_approval)}; give True or False"
         if self.type not in get_args(ApprovalType):
             yield f'@approval has no type {self.type!r}; use type="required" or type="audit"'
         if not _is_count(self.approvals):

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Final, cast
 
-from pydantic import Field, TypeAdapter
+from pydantic import Field, TypeAdapter, ValidationError
 from pydantic_core import to_jsonable_python
 
 from assent.agents.tool import GateContext, Tool, takes
@@ -132,6 +132,15 @@ class Gatekeeper:
         if not isinstance(answer, bool):
             return True, f"requires_confirmation answered {bounded(repr(answer), 100)}, which is no boolean"
         return answer, None
+
+
+def is_members(members: object) -> bool:
+    """Return whether *members* can be those of a group: a list of names."""
+    try:
+        _MEMBERS.validate_python(members)
+    except ValidationError:
+        return False
+    return True
 
 
 def budget_approvers(names: Sequence[str], groups: Groups | None, call: GateContext) -> tuple[str, ...]:

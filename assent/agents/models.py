@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import re
+from dataclasses import KW_ONLY
+from typing import Final, Literal
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field, field_validator
+from pydantic.dataclasses import dataclass
+
+from assent.wire.declarations import declared
+
+_VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+# The address of a model may hold a token, and a key may be given where the name of its variable should be.
+_CONFIG: Final = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
+@dataclass(frozen=True, config=_CONFIG)
+class _Model:
     id: str = Field(min_length=1)
+    _: KW_ONLY
     base_url: str | None = None
     api_key_env: str = "OPENAI_API_KEY"
     timeout: float = Field(default=300.0, gt=0)
@@ -20,7 +30,24 @@ class _Model(BaseModel):
     parallel_tool_calls: bool = True
     stream: bool = True
 
+    @field_validator("base_url")
+    @classmethod
+    def _is_address(cls, base_url: str | None) -> str | None:
+        parts = None if base_url is None else urlsplit(base_url)
+        if parts is not None and (parts.scheme not in {"http", "https"} or not parts.hostname):
+            raise ValueError('must begin with http:// or https:// and a host, e.g. "http://localhost:8000/v1"')
+        return base_url
 
+    @field_validator("api_key_env")
+    @classmethod
+    def _is_name(cls, name: str) -> str:
+        if not _VARIABLE.fullmatch(name):
+            raise ValueError("must be the name of an environment variable of the worker, never the key itself")
+        return name
+
+
+@declared
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
 class OpenAIResponses(_Model):
     """A model behind the OpenAI Responses API.
 
@@ -30,19 +57,26 @@ class OpenAIResponses(_Model):
     answer word by word, so that who watches sees it grow; the answer is the same. The remaining fields are the
     provider's own settings, left out of the call when None. *reasoning_effort* applies to reasoning models.
 
-    Pure; safe in workflow code.
+    Example:
+        `OpenAIResponses("gpt-5-mini")`
+
+    Raises:
+        ConfigurationError: a field is missing, unknown or of the wrong type.
     """
 
     api: Literal["responses"] = "responses"
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = None
 
 
+@declared
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
 class OpenAIChat(_Model):
     """A model behind the Chat Completions API: OpenAI's own, or any server that is compatible with it.
 
     The fields are those of `OpenAIResponses`; give *base_url* (with its `/v1`) for a compatible server.
 
-    Pure; safe in workflow code.
+    Raises:
+        ConfigurationError: a field is missing, unknown or of the wrong type.
     """
 
     api: Literal["chat"] = "chat"

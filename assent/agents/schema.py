@@ -12,20 +12,27 @@ import inspect
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import PurePath
-from types import CodeType, SimpleNamespace
-from typing import Annotated, Any, Final, NoReturn, cast, get_args, get_origin, get_type_hints
+from types import SimpleNamespace
+from typing import Annotated, Any, Final, cast, get_args, get_origin, get_type_hints
 
 from docstring_parser import DocstringStyle, ParseError, parse
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, create_model
+from pydantic.errors import PydanticInvalidForJsonSchema, PydanticSchemaGenerationError
 from pydantic.fields import FieldInfo
 from pydantic.json_schema import GenerateJsonSchema
+from pydantic_core import SchemaError
 
 from assent.agents.schema_errors import MAX_MESSAGE, explain, is_lenient, shortened, single_line
+from assent.wire.declarations import refuse
 from assent.wire.digest import parse_arguments
-from assent.wire.errors import ArgumentsError, ConfigurationError
+from assent.wire.errors import ArgumentsError
+from assent.wire.text import bounded
 
 EMPTY: Final = inspect.Parameter.empty
+
+_HINT_SHOWN: Final = 80
+_ERROR_SHOWN: Final = 160
+"""Characters of an annotation, and of what pydantic says of it, in a message."""
 
 _BY_NAME: Final = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 # Keywords whose value is one schema, a list of schemas, or schemas by name. All else (`default`, `enum`, `const`,
@@ -154,33 +161,7 @@ def argument_schema(parameters: Sequence[Parameter], docs: Mapping[str, str], *,
     try:
         return _build(parameters, docs)
     except Exception as error:  # pydantic's own errors have no common root, and a type's schema hook may raise any
-        refuse(where, _culprit(parameters, docs) or f"its parameters have no schema ({_first_line(error)})", error)
-
-
-def refuse(where: str, problem: str, cause: Exception | None = None) -> NoReturn:
-    """Raise the one line that says *where*, what the *problem* is and what to do.
-
-    Raises:
-        ConfigurationError: always.
-
-    Pure; safe in workflow code.
-    """
-    message = f"{where}: {single_line(problem)}"
-    raise ConfigurationError(message) from cause
-
-
-def source_of(target: object) -> str:
-    """Where *target* is, `file:line`; where it is being decorated, if it has no code of its own.
-
-    Pure; safe in workflow code.
-    """
-    code = getattr(inspect.unwrap(target) if callable(target) else target, "__code__", None)
-    if isinstance(code, CodeType):
-        return f"{PurePath(code.co_filename).name}:{code.co_firstlineno}"
-    frame = inspect.currentframe()
-    while frame is not None and str(frame.f_globals.get("__name__")).split(".")[0] == __name__.split(".")[0]:
-        frame = frame.f_back
-    return f"{PurePath(frame.f_code.co_filename).name}:{frame.f_lineno}" if frame else "?"
+        refuse(where, _culprit(parameters, docs) or f"it takes parameters {no_schema(error)}", error)
 
 
 # -- reading a signature ----------------------------------------------------------------------------------------------
@@ -297,10 +278,21 @@ def _culprit(parameters: Iterable[Parameter], docs: Mapping[str, str]) -> str | 
         try:
             _build([parameter], docs)
         except Exception as error:
-            hint = inspect.formatannotation(parameter.hint)
-            todo = "use a type that JSON can carry, e.g. str, a pydantic model or a dataclass"
-            return f"{parameter.name!r} is annotated {hint}, which has no JSON schema ({_first_line(error)}); {todo}"
+            hint = bounded(inspect.formatannotation(parameter.hint), _HINT_SHOWN)
+            return f"{parameter.name!r} is annotated {hint}, {no_schema(error)}"
     return None
+
+
+def no_schema(error: Exception) -> str:
+    """Return what to say of a type for which pydantic raised *error*: that JSON cannot carry it, and what to do."""
+    match error:
+        case PydanticSchemaGenerationError() | PydanticInvalidForJsonSchema():
+            why = ""  # pydantic's words are a paragraph about its own configuration
+        case SchemaError():
+            why = f" ({bounded(str(error).strip().splitlines()[-1].strip(), _ERROR_SHOWN)})"
+        case _:
+            why = f" ({bounded(_first_line(error), _ERROR_SHOWN)})"
+    return f"which has no JSON schema{why}; use a type that JSON can carry, e.g. str, a pydantic model or a dataclass"
 
 
 def _first_line(error: Exception) -> str:

@@ -20,8 +20,9 @@ from pydantic_core import to_json
 from typing_extensions import ParamSpec
 from typing_extensions import TypeVar as TypeVarWithDefault
 
-from assent.agents.schema import EMPTY, ArgumentSchema, refuse
+from assent.agents.schema import EMPTY, ArgumentSchema
 from assent.agents.schema_errors import explain
+from assent.wire.declarations import refuse
 from assent.wire.digest import canonical
 from assent.wire.errors import ArgumentsError
 from assent.wire.policy import Effect

@@ -10,15 +10,16 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import timedelta
 from functools import partial
 from types import UnionType
 from typing import Annotated, Final, Union, cast, get_args, get_origin, overload
 
 from assent.agents.approval_decorator import LONGEST_TIME, MARK, Given, marked, refuse_non_function
-from assent.agents.schema import Parameter, argument_schema, read_docstring, read_signature, refuse, source_of
+from assent.agents.schema import Parameter, argument_schema, read_docstring, read_signature
 from assent.agents.tool import Confirmation, P, R, Tool, ToolContext, takes
+from assent.wire.declarations import refuse, shown, source_of, unknown_options
 from assent.wire.protocol import ASK_USER, RESERVED_TOOL_NAMES, ToolOptions
 
 NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")  # what OpenAI accepts as the name of a function
@@ -66,6 +67,7 @@ def tool(
     heartbeat_timeout: timedelta = timedelta(seconds=30),
     retries: int = 0,
     task_queue: str | None = None,
+    **unknown: object,
 ) -> object:
     """Make a function a tool: `@tool`, or `@tool(...)` with any of these.
 
@@ -87,10 +89,11 @@ def tool(
         heartbeat_timeout: how long after its worker was last heard of an attempt counts as lost.
         retries: how often a call that failed is tried again.
         task_queue: where its activity runs; the agent's own task queue by default.
+        unknown: there is no other option; a misspelt one is refused.
 
     Raises:
-        ConfigurationError: the function cannot be a tool, or two of these contradict each other. One line: where,
-            which tool, what is wrong, what to do.
+        ConfigurationError: the function cannot be a tool, an option is unknown or of the wrong type, or two of these
+            contradict each other. One line: where, which tool, what is wrong, what to do.
 
     Pure; safe in workflow code.
     """
@@ -99,8 +102,8 @@ def tool(
         description=description,
         requires_confirmation=requires_confirmation,
         external_execution=external_execution,
-        requires_user_input=requires_user_input or user_input_fields is not None,
-        user_input_fields=None if user_input_fields is None else tuple(user_input_fields),
+        requires_user_input=requires_user_input,
+        user_input_fields=user_input_fields,
         idempotent=idempotent,
         read_only=read_only,
         destructive=destructive,
@@ -110,7 +113,8 @@ def tool(
         retries=retries,
         task_queue=task_queue,
     )
-    return partial(_make, settings) if function is None else _make(settings, function)
+    make = partial(_make, settings, unknown_options(unknown, _OPTIONS))
+    return make if function is None else make(function)
 
 
 def tool_from(target: Callable[..., object]) -> Tool:
@@ -121,7 +125,7 @@ def tool_from(target: Callable[..., object]) -> Tool:
 
     Pure; safe in workflow code.
     """
-    return cast("Tool", target) if isinstance(target, Tool) else _make(_Settings(), target)
+    return cast("Tool", target) if isinstance(target, Tool) else _make(_Settings(), None, target)
 
 
 # -- making a tool ----------------------------------------------------------------------------------------------------
@@ -136,7 +140,7 @@ class _Settings:
     requires_confirmation: bool | Confirmation = False
     external_execution: bool = False
     requires_user_input: bool = False
-    user_input_fields: tuple[str, ...] | None = None
+    user_input_fields: Sequence[str] | None = None
     idempotent: bool = False
     read_only: bool = False
     destructive: bool = False
@@ -147,18 +151,24 @@ class _Settings:
     task_queue: str | None = None
 
 
-def _make(settings: _Settings, function: Callable[P, R]) -> Tool[P, R]:
+_OPTIONS: Final = tuple(each.name for each in fields(_Settings))
+
+
+def _make(settings: _Settings, unknown: str | None, function: Callable[P, R]) -> Tool[P, R]:
     refuse_non_function(function, "tool")
-    name = function.__name__ if settings.name is None else settings.name
     source = source_of(function)
+    if unknown is not None:
+        refuse(f"{source}: tool {function.__name__!r}", unknown)
+    name = function.__name__ if settings.name is None else settings.name
     where = f"{source}: tool {name!r}"
     for problem in _problems(name, function, settings):
         refuse(where, problem)
+    asks = settings.requires_user_input or settings.user_input_fields is not None
     signature = read_signature(function, where=where, known={ToolContext.__name__: ToolContext})
     docs = read_docstring(function.__doc__)
     context = _context_parameter(signature.parameters, where)
     shown = [parameter for parameter in signature.parameters if parameter.name != context]
-    asked = _asked(settings, shown, where)
+    asked = _asked(settings, shown, where) if asks else []
     made = Tool(
         name=name,
         description=settings.description or docs.description or _humanised(name),
@@ -170,7 +180,7 @@ def _make(settings: _Settings, function: Callable[P, R]) -> Tool[P, R]:
         context_parameter=context,
         requires_confirmation=settings.requires_confirmation,
         external_execution=settings.external_execution,
-        requires_user_input=settings.requires_user_input,
+        requires_user_input=asks,
         idempotent=settings.idempotent,
         read_only=settings.read_only,
         destructive=settings.destructive,
@@ -185,8 +195,6 @@ def _make(settings: _Settings, function: Callable[P, R]) -> Tool[P, R]:
 
 def _asked(settings: _Settings, shown: Sequence[Parameter], where: str) -> list[Parameter]:
     """The parameters that a person fills in."""
-    if not settings.requires_user_input:
-        return []
     names = [each.name for each in shown]
     wanted = names if settings.user_input_fields is None else list(settings.user_input_fields)
     if not wanted:
@@ -238,25 +246,60 @@ def _humanised(name: str) -> str:
 # -- refusing ---------------------------------------------------------------------------------------------------------
 
 
-def _problems(name: str, function: Callable[..., object], settings: _Settings) -> Iterator[str]:
-    if not NAME.fullmatch(name):
+def _problems(name: object, function: Callable[..., object], settings: _Settings) -> Iterator[str]:
+    if not isinstance(name, str) or not NAME.fullmatch(name):
         yield "a name is 1 to 64 ASCII letters, digits, '_' and '-'; give it one: @tool(name=...)"
     if name in RESERVED_TOOL_NAMES and function.__module__ != "assent.agents.ask_user":
         yield "Assent uses this name itself; give it another: @tool(name=...)"
     confirmation = settings.requires_confirmation
-    if not isinstance(confirmation, bool) and (problem := _gate_problem(confirmation)):
-        yield f"requires_confirmation is {confirmation!r}; {problem}"
+    if not isinstance(confirmation, bool) and (problem := gate_problem(confirmation)):
+        yield f"requires_confirmation is {shown(confirmation)}; {problem}"
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         yield "it is a generator; return one value, e.g. a list"
-    for option in ("timeout", "heartbeat_timeout"):
+    for option, fits, todo in _CHECKS:
         value: object = getattr(settings, option)
-        if not isinstance(value, timedelta) or not timedelta(0) < value <= LONGEST_TIME:
-            yield f"{option} is {value!r}; give a positive timedelta, e.g. timedelta(seconds=30)"
-    if type(settings.retries) is not int or settings.retries < 0:
-        yield f"retries is {settings.retries!r}; give a whole number, 0 or more"
+        if not fits(value):
+            yield f"{option} is {shown(value)}; {todo}"
 
 
-def _gate_problem(function: object) -> str | None:
+def _is_text(value: object) -> bool:
+    return isinstance(value, str | None)
+
+
+def _is_flag(value: object) -> bool:
+    return isinstance(value, bool)
+
+
+def _is_time(value: object) -> bool:
+    return isinstance(value, timedelta) and timedelta(0) < value <= LONGEST_TIME
+
+
+def _is_list(value: object) -> bool:
+    return value is None or (isinstance(value, Iterable) and not isinstance(value, str))
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and value >= 0
+
+
+_CHECKS: Final[tuple[tuple[str, Callable[[object], bool], str], ...]] = (
+    ("description", _is_text, "give text"),
+    ("external_execution", _is_flag, "give True or False"),
+    ("requires_user_input", _is_flag, "give True or False"),
+    ("user_input_fields", _is_list, 'give a list of names of parameters, e.g. ["reason"]'),
+    ("idempotent", _is_flag, "give True or False"),
+    ("read_only", _is_flag, "give True or False"),
+    ("destructive", _is_flag, "give True or False"),
+    ("stop_after_tool_call", _is_flag, "give True or False"),
+    ("timeout", _is_time, "give a positive timedelta, e.g. timedelta(seconds=30)"),
+    ("heartbeat_timeout", _is_time, "give a positive timedelta, e.g. timedelta(seconds=30)"),
+    ("retries", _is_count, "give a whole number, 0 or more"),
+    ("task_queue", _is_text, "give text"),
+)
+"""The options of `@tool` whose types are checked, how, and what to do where one does not fit."""
+
+
+def gate_problem(function: object) -> str | None:
     """Why a function cannot be asked whether a call needs a person; None when it can."""
     if inspect.iscoroutinefunction(function):
         return "it is asked in a thread; give a function that is not async"

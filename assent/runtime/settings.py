@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import importlib
 import sys
+import sysconfig
+import traceback
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from types import ModuleType
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
@@ -20,6 +22,15 @@ from assent.runtime.webhooks import Webhook
 from assent.wire.budget import Price
 from assent.wire.errors import ConfigurationError
 from assent.wire.protocol import TASK_QUEUE
+from assent.wire.text import bounded
+
+_WORDS: Final = 300
+"""Characters of an error of a user's module that are shown."""
+_NOT_THE_USERS: Final = (
+    *(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")),
+    str(Path(__file__).parents[1]),
+)
+"""Where code lies that no user wrote: Python's own, installed packages, and Assent."""
 
 Versioning = Literal["auto-upgrade", "pinned"]
 
@@ -70,7 +81,7 @@ class Settings(BaseSettings):
                 if value is not None:
                     setattr(settings, name, value)
         except ValidationError as error:
-            raise ConfigurationError(_first(error)) from None
+            raise ConfigurationError(_variable(error)) from None
         except SettingsError as error:
             # pydantic-settings: `error parsing value for field "webhooks" from source …`.
             name = next((name for name in cls.model_fields if f'"{name}"' in str(error)), "")
@@ -83,12 +94,17 @@ class Settings(BaseSettings):
         return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
+def _variable(error: ValidationError) -> str:
+    """Return the first of the errors of the settings, by the name of its variable."""
+    name, *_ = error.errors()[0]["loc"]
+    return f"ASSENT_{str(name).upper()}{_first(error).removeprefix(str(name))}"
+
+
 def _first(error: ValidationError) -> str:
-    """The first of the errors, without what was given: a URL may hold a token."""
+    """Return the first of the errors, without what was given: a URL may hold a token."""
     found = error.errors(include_url=False, include_input=False, include_context=False)[0]
-    name, *path = found["loc"]
-    where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
-    return f"ASSENT_{str(name).upper()}{where}: {found['msg'].removeprefix('Value error, ')}"
+    where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in found["loc"]).removeprefix(".")
+    return f"{where}: {found['msg'].removeprefix('Value error, ')}".removeprefix(": ")
 
 
 def load_agents(modules: Sequence[str]) -> list[Agent]:
@@ -125,7 +141,15 @@ def load_module(name: str) -> ModuleType:
         return importlib.import_module(name)
     except ConfigurationError:
         raise
-    except Exception as error:
-        line = next(iter(str(error).splitlines()), "")
-        message = f"module {name!r} does not import: {type(error).__name__}: {line}"
+    except (Exception, SystemExit) as error:
+        words = _first(error) if isinstance(error, ValidationError) else next(iter(str(error).splitlines()), "")
+        told = ": ".join(filter(None, [type(error).__name__, bounded(words, _WORDS)]))
+        message = f"module {name!r} does not import: {told}{_place(error)}"
         raise ConfigurationError(message) from error
+
+
+def _place(error: BaseException) -> str:
+    """Return the last line of the user's own code that an error came through; empty where it came through none."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [each for each in frames if not each.filename.startswith(("<", *_NOT_THE_USERS))]
+    return f" ({PurePath(own[-1].filename).name}, line {own[-1].lineno})" if own else ""

@@ -22,6 +22,7 @@ from urllib.parse import quote, urlsplit
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
 
 from assent.core.notices import Notice, NoticesInput, NoticeType
+from assent.wire.declarations import declared
 from assent.wire.digest import canonical, sha256_hex
 from assent.wire.errors import ConfigurationError
 from assent.wire.text import one_line
@@ -44,6 +45,7 @@ class Arguments(NamedTuple):
 _NONE: Final = Arguments()
 
 
+@declared
 class Webhook(BaseModel):
     """Where notices are sent to: one POST each, signed.
 

@@ -33,11 +33,11 @@ class Environment:
 
     def responses(self, *steps: Step) -> OpenAIResponses:
         """A model behind the Responses API that answers with these steps, under a name of its own."""
-        return OpenAIResponses(id=self._scripted(steps), base_url=self.models.url)
+        return OpenAIResponses(self._scripted(steps), base_url=self.models.url)
 
     def chat(self, *steps: Step) -> OpenAIChat:
         """A model behind the Chat Completions API that answers with these steps, under a name of its own."""
-        return OpenAIChat(id=self._scripted(steps), base_url=self.models.url)
+        return OpenAIChat(self._scripted(steps), base_url=self.models.url)
 
     def client(self, task_queue: str) -> AgentClient:
         """A client that starts its runs on *task_queue*."""

@@ -2,7 +2,7 @@
 
     async with ModelServer() as server:
         server.script("scripted", calls(call("deploy", version="1.2")), says("Deployed."))
-        agent = Agent(name="ops", model=OpenAIChat(id="scripted", base_url=server.url), tools=[deploy])
+        agent = Agent(name="ops", model=OpenAIChat("scripted", base_url=server.url), tools=[deploy])
 
 Each answer of a script is one turn. The server keeps no conversations: which answer comes is how many answers the
 request has already, so any number of runs may follow one script at once, and a retry is answered as the first try was.

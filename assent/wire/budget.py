@@ -10,12 +10,13 @@ from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from assent.wire.errors import ConfigurationError
+from assent.wire.declarations import declared
 
 MILLION: Final = 1_000_000
 _DIGITS: Final = 9
 
 
+@declared
 class Price(BaseModel):
     """What a model costs: money for a million *input* tokens, and for a million *output* tokens. In any currency."""
 
@@ -29,6 +30,7 @@ class Price(BaseModel):
         return round((input_tokens * self.input + output_tokens * self.output) / MILLION, _DIGITS)
 
 
+@declared
 class Budget(BaseModel):
     """What a run may use before it asks for more, or ends: None is no bound.
 
@@ -39,7 +41,7 @@ class Budget(BaseModel):
     *approvers* decides (None: anybody but who asked for the run); `end` ends the run.
 
     Raises:
-        ConfigurationError: it bounds nothing.
+        ConfigurationError: a field is unknown, of the wrong type, or not above 0.
 
     Pure; safe in workflow code.
     """
@@ -52,16 +54,6 @@ class Budget(BaseModel):
     max_seconds: float | None = Field(default=None, gt=0, le=1e10)
     on_reached: Literal["ask", "end"] = "ask"
     approvers: tuple[str, ...] | None = None
-
-    def check(self) -> None:
-        """Refuse one that bounds nothing.
-
-        Raises:
-            ConfigurationError: it does.
-        """
-        if not self.bounds:
-            message = f"a budget bounds nothing: give one of {', '.join(BOUNDS)}"
-            raise ConfigurationError(message)
 
     @property
     def bounds(self) -> dict[str, float]:

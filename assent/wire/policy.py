@@ -27,6 +27,7 @@ from pydantic import (
     model_validator,
 )
 
+from assent.wire.declarations import declared, refuse, shown, source_of
 from assent.wire.digest import canonical, policy_digest
 from assent.wire.errors import ConfigurationError
 from assent.wire.text import bounded, one_line
@@ -51,6 +52,7 @@ class _Data(BaseModel):
         return {name: value for name, value in given.items() if name in self.model_fields_set}
 
 
+@declared
 class Condition(_Data):
     """What one argument must be: every part that is given must hold.
 
@@ -170,6 +172,7 @@ def _number(value: object) -> float:
     return value
 
 
+@declared
 class Rule(_Data):
     """One rule of a policy: what happens to the calls that it matches.
 
@@ -211,6 +214,7 @@ class Judgement:
     failed: bool = False
 
 
+@declared
 class PermissionPolicy(_Data):
     """Ordered rules: the first that matches decides, *default* where none does.
 
@@ -246,8 +250,15 @@ class PermissionPolicy(_Data):
         allow: Sequence[str] = (),
         default: Decision = "ask",
     ) -> PermissionPolicy:
-        """A policy from lists of globs, the strict ones first: every deny, then every ask, then every allow."""
+        """A policy from lists of globs, the strict ones first: every deny, then every ask, then every allow.
+
+        Raises:
+            ConfigurationError: one of the lists is text.
+        """
         ordered: tuple[tuple[Decision, Sequence[str]], ...] = (("deny", deny), ("ask", ask), ("allow", allow))
+        for decision, globs in ordered:
+            if isinstance(globs, str):  # each letter would be a glob, and `*` fits every tool
+                refuse(f"{source_of()}: PermissionPolicy.of", f"{decision} is {shown(globs)}; give a list: [{globs!r}]")
         return cls(
             rules=tuple(Rule(decision=decision, tool=glob) for decision, globs in ordered for glob in globs),
             default=default,

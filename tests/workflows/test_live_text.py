@@ -68,7 +68,7 @@ async def test_the_text_is_seen_growing_and_costs_no_event(assent_environment: E
     model = assent_environment.responses if api == "responses" else assent_environment.chat
     steps = [calls(call("add", x=4711), text=WORDS, delay=DELAY), says(WORDS, delay=DELAY)]
     streamed = Agent(name="streamed", model=model(*steps), tools=[add])
-    whole = Agent(name="whole", model=model(*steps).model_copy(update={"stream": False}), tools=[add])
+    whole = Agent(name="whole", model=dataclasses.replace(model(*steps), stream=False), tools=[add])
     async with assent_environment.serve(streamed, whole) as client:
         runs = [await client.start(name, "Go.") for name in ("streamed", "whole")]
         events = [event async for event in runs[0].watch()]

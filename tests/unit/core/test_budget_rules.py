@@ -339,6 +339,6 @@ def test_a_price_is_for_a_million_tokens() -> None:
     assert Price(input=0.25, output=2).cost(1_000_000, 500_000) == 1.25
 
 
-def test_a_budget_that_bounds_nothing_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match="bounds nothing"):
+def test_a_budget_without_a_limit_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="its budget has no limit: give it one of max_tokens, "):
         Agent(name="a", model=OpenAIResponses(id="m"), budget=Budget())

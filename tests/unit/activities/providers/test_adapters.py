@@ -7,6 +7,7 @@ import json
 import socket
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -361,8 +362,8 @@ async def test_settings_reach_the_provider_under_its_own_names(
     server: ModelServer, providers: Providers, api: Api
 ) -> None:
     server.script("scripted", says("Hi."))
-    changes: dict[str, JsonValue] = {"temperature": 0.5, "max_output_tokens": 9, "reasoning_effort": "low"}
-    await providers.ask(question(model(server, api).model_copy(update=changes)))
+    changed = replace(model(server, api), temperature=0.5, max_output_tokens=9, reasoning_effort="low")
+    await providers.ask(question(changed))
     body = server.requests[-1].body
     assert body["temperature"] == 0.5
     assert body["max_output_tokens" if api == "responses" else "max_completion_tokens"] == 9
