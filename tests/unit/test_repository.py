@@ -66,6 +66,11 @@ def test_every_folder_is_a_layer() -> None:
     assert not [folder for folder in LAYERS if (ROOT / "assent" / folder / "__init__.py").read_text()]
 
 
+def test_unit_tests_mirror_the_folders() -> None:
+    folders = {path.name for path in (ROOT / "tests" / "unit").iterdir() if (path / "__init__.py").exists()}
+    assert folders <= {*LAYERS, "cli", "testing", "activities", "workflows"}
+
+
 @pytest.mark.parametrize("folder", PURE)
 def test_pure_folders_import_neither_temporal_nor_network_nor_clock(folder: str) -> None:
     for path in (ROOT / "assent" / folder).rglob("*.py"):
