@@ -1,8 +1,9 @@
 """Where payloads are kept that are too large for a history: what `ASSENT_STORAGE` names (Temporal's external storage).
 
-`directory:/path` keeps them in files of one machine; `s3://bucket/prefix` with the SDK's own S3 driver, which needs the
-extra `assent[s3]`. The history then has a reference in their place. Workers and clients of the same runs must be given
-the same one. (`temporalio.converter.ExternalStorage` is the SDK's own, and experimental.)
+`directory:/path` keeps them in files of one machine. `s3://bucket/prefix` keeps them by the SDK's own S3 driver, which
+needs the extra `assent[s3]` and takes credentials and region as AWS tools do. The history has a reference in the place
+of each. Give the workers and clients of the same runs the same storage. (`temporalio.converter.ExternalStorage` is the
+SDK's own, and experimental.)
 
 I/O; not in workflow code.
 """
@@ -15,13 +16,17 @@ import hashlib
 import os
 import re
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final, Protocol, TypeVar, cast
 
 from google.protobuf.json_format import Parse, ParseError
 from temporalio.api.common.v1 import Payload
 from temporalio.api.sdk.v1 import ExternalStorageReference
+from temporalio.contrib.aws.s3driver import S3StorageDriver, S3StorageDriverClient
 from temporalio.converter import (
     DataConverter,
     ExternalStorage,
@@ -31,7 +36,6 @@ from temporalio.converter import (
     StorageDriverStoreContext,
 )
 
-from assent.runtime.storage_s3 import s3_driver
 from assent.wire.errors import ConfigurationError, HistoryError
 from assent.wire.protocol import Reference
 
@@ -47,6 +51,7 @@ PAUSE: Final = 0.25
 """Seconds before the second try, doubled with each."""
 MARK: Final = ExternalStorageReference.DESCRIPTOR.full_name.encode()
 """What stands in every event that has a reference."""
+_ADAPTER: Final = "temporalio.contrib.aws.s3driver.aioboto3"
 _Given = TypeVar("_Given")
 _Found = TypeVar("_Found")
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
@@ -128,6 +133,52 @@ class Directory(StorageDriver):
 
     def _path(self, digest: str) -> Path:
         return self._root / digest[:2] / digest
+
+
+class _Session(Protocol):
+    """`aioboto3.Session`."""
+
+    def client(self, service: str) -> AbstractAsyncContextManager[object]:
+        """A client of one of the services."""
+        ...
+
+
+def s3_driver(bucket: str, prefix: str) -> StorageDriver:
+    """The driver for a bucket, whose keys begin with *prefix*.
+
+    Raises:
+        ConfigurationError: the extra `assent[s3]` is not installed.
+    """
+    if find_spec("aioboto3") is None or find_spec("types_aiobotocore_s3") is None:
+        message = "s3:// needs the extra assent[s3]"
+        raise ConfigurationError(message)
+    return S3StorageDriver(client=_Prefixed(prefix.rstrip("/")), bucket=bucket)
+
+
+class _Prefixed(S3StorageDriverClient):
+    """A client for each request: a Temporal client has no end at which one could be closed."""
+
+    def __init__(self, prefix: str) -> None:
+        self._prefix = f"{prefix}/" if prefix else ""
+        self._session = cast("Callable[[], _Session]", import_module("aioboto3").Session)()
+        self._adapted = cast("Callable[[object], S3StorageDriverClient]", import_module(_ADAPTER).new_aioboto3_client)
+
+    @asynccontextmanager
+    async def _client(self) -> AsyncGenerator[S3StorageDriverClient]:
+        async with self._session.client("s3") as client:
+            yield self._adapted(client)
+
+    async def put_object(self, *, bucket: str, key: str, data: bytes) -> None:
+        async with self._client() as client:
+            await client.put_object(bucket=bucket, key=self._prefix + key, data=data)
+
+    async def object_exists(self, *, bucket: str, key: str) -> bool:
+        async with self._client() as client:
+            return await client.object_exists(bucket=bucket, key=self._prefix + key)
+
+    async def get_object(self, *, bucket: str, key: str) -> bytes:
+        async with self._client() as client:
+            return await client.get_object(bucket=bucket, key=self._prefix + key)
 
 
 def configured_storage() -> ExternalStorage | None:

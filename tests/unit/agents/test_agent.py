@@ -61,13 +61,13 @@ def test_a_name_too_long_for_a_tool_is_refused_in_one_line() -> None:
     ],
 )
 def test_what_others_take_for_a_tool_or_a_handoff_is_refused_in_one_line(given: dict[str, Any], told: str) -> None:
-    with pytest.raises(ConfigurationError, match=rf"^test_agent_tools.py:\d+: agent 'a': {told}[^\n]*$"):
+    with pytest.raises(ConfigurationError, match=rf"^test_agent.py:\d+: agent 'a': {told}[^\n]*$"):
         Agent(name="a", model=MODEL, **given)
 
 
 def test_a_name_that_is_no_tools_is_refused_where_it_was_given() -> None:
     with pytest.raises(
-        ConfigurationError, match=r"^test_agent_tools.py:\d+: agent 'low': 'ask it' names no .*: as_tool\(name=…\)$"
+        ConfigurationError, match=r"^test_agent.py:\d+: agent 'low': 'ask it' names no .*: as_tool\(name=…\)$"
     ):
         Agent(name="low", model=MODEL).as_tool(name="ask it")
 
