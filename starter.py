@@ -33,7 +33,7 @@ async def main(
     client = client or await AgentClient.connect(task_queue=Settings.read().task_queue)
     run = await client.start(agent, prompt, requested_by=by, id=run_id)
     console, ask = make_console(), can_ask() and bool(approver)
-    console.print(f"run {run.id}, asked for by {by or 'nobody named (--by)'}", soft_wrap=True)
+    console.print(f"run {run.id}, requested by {by or 'an unnamed person (--by)'}", soft_wrap=True)
     if ask:
         console.print(f"you decide as {approver} (--approver); who asks for a run may not approve in it")
     following = asyncio.ensure_future(follow(run, approver=approver, console=console, ask=ask))
@@ -42,7 +42,7 @@ async def main(
     try:
         state = await following
     except asyncio.CancelledError:
-        console.print(f"\nnot followed any more; the run goes on: assent watch {run.id}", soft_wrap=True)
+        console.print(f"\nstopped following; the run continues: assent watch {run.id}", soft_wrap=True)
         return 130
     return 0 if state.status == "completed" else 1
 

@@ -31,7 +31,7 @@ class Activities:
 
     *prefix_cache* is in bytes; 0 rebuilds every conversation from history. *attributes* says whether the Assent search
     attributes are registered in the namespace. *webhooks* are where notices are sent: the same on every worker of a
-    task queue. *continue_after* has a run go on in a new execution after so many events of its history, besides when
+    task queue. *continue_after* makes a run continue as new after so many events of its history, in addition to when
     the server suggests it; 0: only then. *prices* is what models cost, by their id. Close it when its worker has
     stopped.
 

@@ -60,7 +60,7 @@ class ModelCalls:
     ) -> None:
         """*attributes* says whether runs may upsert the Assent search attributes, *notices* whether any are sent.
 
-        *continue_after* is after how many events of its history a run goes on in a new execution, *prices* is what
+        *continue_after* is the number of events in its history after which a run continues as new, *prices* is what
         models cost, by their id.
         """
         self._agents = agents

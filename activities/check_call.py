@@ -21,7 +21,7 @@ from assent.wire.text import bounded
 from . import payload_limits
 
 PROBLEM = 2_000
-"""Characters of a problem that whoever sent it is told."""
+"""The limit of a problem's text for its sender, in characters."""
 
 
 class Checks:

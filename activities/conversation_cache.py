@@ -40,7 +40,7 @@ class Prefixes:
         """The whole conversation of a model call, what it carries included.
 
         Raises:
-            HistoryError: what the run's history tells is not what the call names.
+            HistoryError: the run's history does not match what the call names.
         """
         if call.prefix is None:
             return Conversation().append(call.delta)
@@ -91,9 +91,9 @@ async def _rebuilt() -> Conversation:
 def _checked(rebuilt: Conversation, prefix: Prefix, delta: list[Item]) -> Conversation:
     digest = Conversation().append(rebuilt.items[: prefix.length]).digest
     if digest != prefix.digest:
-        message = f"the history tells another conversation than the call names: {digest[:12]}, not {prefix.digest[:12]}"
+        message = f"the history has another conversation than the call names: {digest[:12]}, not {prefix.digest[:12]}"
         raise HistoryError(message)
     if list(rebuilt.items[prefix.length :]) != delta:
-        message = "the history tells other tool outputs or messages than the call carries"
+        message = "the history has other tool outputs or messages than the call carries"
         raise HistoryError(message)
     return rebuilt

@@ -1,7 +1,7 @@
-"""Whether a run still works for the one that began it, and that one for whoever began it.
+"""Detects a child run whose parent, or a parent of that, no longer has it.
 
-When a run ends, the server asks those below it to cancel; when it is put back by a workflow reset, it does not. A run
-whose parent was put back to before it began works for nobody, nor does what runs below it (measured on server 1.32).
+When a run ends, the server asks its child runs to cancel; when it is reset, the server does not. After a reset to a
+point before the call, the child run and its own child runs work in vain (measured on server 1.32).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ ENDED: Final = "the run that asked for this has ended, so that this one is cance
 
 
 async def orphaned(parent: Execution | None) -> str | None:
-    """Why the run under way, begun by *parent*, works for nobody any more, if it does not; in its activity."""
+    """Say why no parent has this activity's run any more, or return None; *parent* started it."""
     below = activity.info().workflow_id
     while parent is not None and below is not None:
         try:
@@ -39,7 +39,7 @@ async def orphaned(parent: Execution | None) -> str | None:
 
 
 async def _began(parent: Execution, below: str) -> WorkflowExecutionDescription | str:
-    """The run *parent*, if it goes on and began the one *below*, as its history has it by now; else why not."""
+    """Return the run *parent* if it is running and its history has the child *below*; else the reason."""
     client = activity.client()
     began = await client.get_workflow_handle(parent.run_id, run_id=parent.execution_id).describe()
     if began.status == WorkflowExecutionStatus.RUNNING:
@@ -51,7 +51,7 @@ async def _began(parent: Execution, below: str) -> WorkflowExecutionDescription 
 
 
 async def _parent_of(run: WorkflowExecutionDescription) -> Execution | None:
-    """The run that *run* works for, if one; a workflow of somebody's own that began it may end as it likes."""
+    """Return the parent run of *run*, if any; a foreign workflow that started it may end freely."""
     memo: object = await run.memo_value(protocol.MEMO_REQUEST, None)
     told = read_request_memo(memo, run.parent_id)
     if not told.parents or run.parent_id is None or run.parent_run_id is None:

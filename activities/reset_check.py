@@ -20,7 +20,7 @@ from assent.wire import protocol
 from assent.wire.protocol import Authorization
 
 _known: Final[LRUCache[str, tuple[str, bool]]] = LRUCache(10_000)
-"""By execution, what its first event tells."""
+"""By execution id: the previous execution, and whether a reset made this one."""
 _RESET: Final = WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_RESET_WORKFLOW
 
 
@@ -28,8 +28,8 @@ async def opened_before_a_reset(authorization: Authorization) -> bool:
     """Whether what *authorization* approves began to wait before the newest reset of the run; in its activity.
 
     What an edit put in the place of another began to wait when that did: a reset may have applied the edit again. What
-    never waited in the open, because a grant was enough, counts as from before. A run that was never reset pays nothing
-    for the question; one that went on in new executions, the first event of each, once.
+    never waited in the open, because a grant was enough, counts as from before. For a run that was never reset this
+    costs nothing; after continue-as-new it reads the first event of each execution, once.
     """
     info = activity.info()
     if authorization.execution_id in {None, info.workflow_run_id} or info.workflow_id is None:
@@ -50,7 +50,7 @@ async def opened_before_a_reset(authorization: Authorization) -> bool:
 
 
 async def _executions(workflow_id: str, execution: str) -> list[tuple[str, bool]]:
-    """The executions in which the run has gone on, this one first; whether each is one that a reset made."""
+    """The executions of the run, this one first, each with whether a reset made it."""
     found: list[tuple[str, bool]] = []
     while execution:
         try:
@@ -65,7 +65,7 @@ async def _executions(workflow_id: str, execution: str) -> list[tuple[str, bool]
 
 
 async def _beginning(workflow_id: str, execution: str) -> tuple[str, bool]:
-    """The execution that another goes on from, empty for none, and whether a reset made that one. It never changes."""
+    """The execution before *execution* (empty for none), and whether a reset made *execution*. It never changes."""
     known = _known.get(execution)
     if known is None:
         handle = activity.client().get_workflow_handle(workflow_id, run_id=execution)

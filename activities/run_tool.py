@@ -85,7 +85,7 @@ class ToolCalls:
     async def _asking(
         self, agent: Agent, question: Callable[..., Refusal | None], tool: Tool, call: ToolCallInput
     ) -> ToolOutcome | None:
-        """What *question* comes to. Where groups are looked up by a function of the user's, it may block."""
+        """Return the answer of *question*. Where groups are looked up by a function of the user's, it may block."""
         work = functools.partial(_answer, agent, question, tool, call, activity.info().workflow_id or "")
         in_thread = asyncio.get_running_loop().run_in_executor
         return await in_thread(self._threads, work) if agent.gates_block else work()

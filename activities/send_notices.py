@@ -114,7 +114,7 @@ class Endpoint:
                 asyncio.timeout(POST_TIMEOUT),
                 self._client().stream("POST", self.webhook.url, content=body, headers=headers) as response,
             ):
-                # The status is all that is read: what a receiver says is nobody's business, and may be without end.
+                # Only the status is read: a receiver's answer does not matter, and may be endless.
                 return outcome_of(response.status_code, response.headers)
         except Exception as error:  # Whatever is wrong with one webhook, the others are sent.
             # Not its words: they may have the URL in them.
@@ -260,7 +260,7 @@ class _Queue:
             outcome = await self.endpoint.post(name, self._body(notice))
             if outcome.kind == "again":
                 self._keep_for_later(outcome)
-                # Nobody there, or told to wait: the rest would fare no better.
+                # No answer, or asked to wait: the other notices would fail too.
                 if not outcome.answered or outcome.wait is not None:
                     return
                 continue

@@ -1,4 +1,4 @@
-"""Approval, async: a call that needs an approval pauses its run, until somebody approves it.
+"""Approval, async: a call that needs an approval pauses its run until a person approves it.
 
 python examples/approval_async.py
 """
@@ -41,7 +41,7 @@ async def main() -> None:
         assert resolved is not None
         assert (resolved.status, resolved.resolved_by) == ("approved", "async_user")
         again = await client.resolve_approval(approval.id, status="rejected", resolved_by="mallory")
-        assert again is None, "whoever comes second decides nothing"
+        assert again is None, "the second decision has no effect"
 
         say("4. The run completes:")
         result = await run.result()

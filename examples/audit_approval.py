@@ -1,4 +1,4 @@
-"""Audit approval: nothing is on record while a call waits; once it is decided, who, when, why and what came of it.
+"""Audit approval: a pending call has no record; a decided one has who, when, why and the result.
 
 python examples/audit_approval.py
 """

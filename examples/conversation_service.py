@@ -85,7 +85,7 @@ async def main() -> None:
         assert heard["status"] == "waiting"
         say(f"   {heard['waits'][0]}")
 
-        say("3. bob approves it, and the conversation goes on:")
+        say("3. bob approves it, and the conversation continues:")
         [waiting] = (await client.run("chat-1").state()).active_requirements
         await client.run("chat-1").approve(waiting, by="bob")
         heard = (await first.get("/chat-1")).json()

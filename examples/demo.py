@@ -94,7 +94,7 @@ async def start_the_server(stack: AsyncExitStack) -> tuple[EmbeddedServer, Path]
 
 
 class Attendance:
-    """Somebody watches a run, and decides what it waits for: whoever sits at *keyboard*, or the demo by itself."""
+    """Watches a run and decides its requirements: the person at *keyboard*, or the demo by itself."""
 
     def __init__(self, run: RunHandle, narrator: Narrator, address: str, keyboard: Keyboard | None) -> None:
         """*address* is the server's, for the commands that are shown."""
@@ -105,7 +105,7 @@ class Attendance:
         self._questions: dict[str, asyncio.Task[None]] = {}
 
     async def attend(self) -> None:
-        """Tell each event as it happens, until the run ends. A question that somebody else answers is withdrawn."""
+        """Print each event until the run ends. A question that another person answers is withdrawn."""
         self._narrator.heading("What happens, read from the run's history as it is written")
         async with asyncio.TaskGroup() as group:
             alive = group.create_task(self._narrator.signs_of_life(self._obstacle))
@@ -133,7 +133,7 @@ class Attendance:
             self._narrator.field("call", f"{event.tool}, requirement {identity}", style="bold")
             self._narrator.quoted("exactly", event.arguments or "")
             self._narrator.field("asked by", ASKER)
-            self._narrator.print("\nWhoever may approve it can do so from anywhere, with the temporal command:\n")
+            self._narrator.print("\nAny approver can approve it from anywhere, with the temporal command:\n")
             self._narrator.print(self._shown("approve", approval) + "\n")
             if self._keyboard is None:
                 self._narrator.print(f"There is no terminal, so the demo decides by itself: {APPROVER} runs it now.\n")
@@ -153,13 +153,13 @@ class Attendance:
             await self._run.reject(requirement, by=APPROVER, reason=why)
 
     async def _answer(self, keyboard: Keyboard, prompt: str, choices: Container[str] | None = None) -> str | None:
-        """One of *choices*, else any text; None where nobody answers any more, and the run goes on waiting."""
+        """One of *choices*, else any text; None if there are no more answers, and the run keeps waiting."""
         while True:
             self._narrator.prompt(prompt)
             line = await keyboard.line()
             self._narrator.answered()
             if line is None:
-                self._narrator.print("Nobody answers here; the run waits for the command above. Ctrl-C ends the demo.")
+                self._narrator.print("No answer here; the run waits for the command above. Ctrl-C ends the demo.")
                 return None
             answer = line.strip()
             if answer.lower() in choices if choices else answer:
@@ -177,7 +177,7 @@ async def conclude(run: RunHandle, narrator: Narrator) -> None:
 
 
 def tell(record: Approval, narrator: Narrator) -> None:
-    """One record: what was asked, who decided, when, why, and what came of it."""
+    """One record: the operation, who decided, when, why, and the result."""
     narrator.field("asked", f"{record.requested_by}, by the agent {record.source!r}, {moment(record.created_at)}")
     narrator.quoted("call", f"{record.tool_name}({record.arguments})")
     narrator.field("id", record.id)

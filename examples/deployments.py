@@ -22,8 +22,8 @@ agent = Agent(
     name="deployer",
     model=OpenAIResponses("gpt-5-mini"),
     instructions=(
-        "You get services deployed. Call the tool at once and once; somebody carries the deployment out and hands in "
-        "its result. Then say in one sentence what came of it."
+        "You get services deployed. Call the tool at once and once; an operator makes the deployment and submits "
+        "its result. Then summarise the result in one sentence."
     ),
     tools=[deploy_to_production],
 )

@@ -1,4 +1,4 @@
-"""External execution: somebody else carries the call out, and hands its result in with a signal.
+"""External execution: another system makes the call, and submits its result with a signal.
 
 python examples/external_execution.py
 """
@@ -14,7 +14,7 @@ from examples.support import address_of, say, say_verified, signal_by_hand, soon
 
 SCRIPT: list[Step] = [
     calls(call("deploy_to_production", service="web", version="1.4.2")),
-    lambda seen: says(f"The deployment came to this: {seen.last_output}"),
+    lambda seen: says(f"The result of the deployment: {seen.last_output}"),
 ]
 
 
@@ -30,7 +30,7 @@ async def main() -> None:
         assert total == 1
         assert (record.approval_type, record.run_id, record.source) == ("required", run.id, "deployer")
         assert (record.context.turn, bool(record.context.call_id)) == (1, True)
-        say("2. The pending record tells whoever deploys what to do, and for whom:")
+        say("2. The pending record has what to deploy, and for whom:")
         say(f"   type     {record.approval_type}\n   what     {record.tool_name}({record.arguments})")
         say(f"   run      {record.run_id}\n   source   agent {record.source}, asked by {record.requested_by}")
         say(f"   context  turn {record.context.turn}, call {record.context.call_id}")

@@ -42,7 +42,7 @@ async def main() -> None:
         say(f"2. What waits below is seen from above: {' > '.join(waiting.path)}: {waiting.requirement.tool_name}")
         assert (waiting.run.id, waiting.path) == (child.run_id, ("desk", "accounts"))
 
-        say("3. The run above cannot decide for the one below, and alice cannot in either.")
+        say("3. The parent run cannot decide for its child, and alice cannot approve in either.")
         for name in ("alice", "bob"):
             await run.send("approve", {"id": waiting.requirement.id, "by": name})
         own = await waiting.run.approve(waiting.requirement, by="alice")
@@ -62,7 +62,7 @@ async def main() -> None:
         result = await run.result()
         assert REFUNDS == ["order-7"]
         say(f"5. The run completes: {result.content}")
-        say(f"   {result.usage.requests} model calls, those of the run below included")
+        say(f"   {result.usage.requests} model calls, including the child run's")
         await say_verified(client, run.id, waiting.run.id)
 
 

@@ -134,8 +134,8 @@ class _Turn:
 def messages_of(items: Sequence[Item]) -> list[JsonObject]:
     """The conversation as chat messages.
 
-    Outputs are put right behind the calls they answer, as this API demands, even where somebody said something while
-    the run waited. Reasoning items are left out.
+    Outputs are put right behind the calls they answer, as this API demands, even if a message arrived while the
+    run waited. Reasoning items are left out.
 
     Pure; safe in workflow code.
     """

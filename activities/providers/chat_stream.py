@@ -44,7 +44,7 @@ class _Chunk(BaseModel):
 class Chunks:
     """The chunks of one stream.
 
-    There is an answer once a chunk said why it ends; the stream goes on after that, with the tokens used.
+    The answer is complete once a chunk has a finish reason; after that the stream has the tokens used.
     """
 
     def __init__(self, so_far: TextSoFar) -> None:
@@ -107,7 +107,7 @@ class Chunks:
         call.function = function
 
     def _call_of(self, part: _Call) -> _Call:
-        """The call that *part* goes on with, or a new one. Some servers give no index, or the same to every call."""
+        """The call that *part* continues, or a new one. Some servers give no index, or the same to every call."""
         name = part.function.name if part.function else None
         for call in reversed(self._calls):
             same_id = part.id is None or part.id in {"", call.id}

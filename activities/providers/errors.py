@@ -75,7 +75,7 @@ def posture(error: Exception) -> Posture:
     """
     if isinstance(error, CallError):
         return error.posture
-    # Here and not above: it costs half a second, and whoever has one of its errors has imported it already.
+    # Imported here: it takes half a second, and a caller with one of its errors has imported it already.
     from openai import APIConnectionError, APIError, APIStatusError, APITimeoutError
 
     if isinstance(error, TimeoutError | APITimeoutError):
@@ -145,7 +145,7 @@ def _of_status(error: APIStatusError) -> Posture:
 
 
 def _slow_kind(error: APIStatusError) -> str | None:
-    """The kind of a failure that ends when somebody renews a key, pays a bill or rolls out a model."""
+    """The kind of a failure that an operator ends: by renewing a key, paying a bill or rolling out a model."""
     if error.status_code == 429 and (error.code in _QUOTA_CODES or error.type in _QUOTA_CODES):
         return "QuotaExceeded"
     return _SLOW_KINDS.get(error.status_code)

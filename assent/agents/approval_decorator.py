@@ -68,7 +68,7 @@ def approval(
         remind_every: how often a notice reminds of a call that waits.
         escalate: pairs of a time and of further people or groups: who may decide too, and are told, once a call has
             waited so long.
-        self_approval: whether whoever asked for the run may approve in it.
+        self_approval: whether the requester may approve.
         unknown: there is no other option; a misspelt one is refused.
 
     Raises:

@@ -10,7 +10,7 @@ from assent.agents.tool_decorator import tool
 
 @tool(requires_user_input=True, user_input_fields=["answer"], idempotent=True)
 def ask_user(question: str, answer: str, choices: list[str] | None = None) -> str:
-    """Ask the user a question, and wait for the answer. Use it when you cannot go on without knowing.
+    """Ask the user a question, and wait for the answer. Use it when you cannot continue without the answer.
 
     Args:
         question: what to ask, in full; the user sees only this.

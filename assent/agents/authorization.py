@@ -1,10 +1,10 @@
 """Whether a call may run, asked again at the moment it runs.
 
-What an approval authorises is one exact operation. So the parts of the requirement's id are put together anew, with
-the arguments that are about to run, and must give the id that was approved. And where today's policy, or today's tool,
-asks for more than was given, the call goes back to a person.
+An approval authorises one exact operation. So the requirement's id is computed again from the arguments that are about
+to run, and must equal the approved id. If today's policy or tool requires more than was given, the call goes back to a
+person.
 
-Not in workflow code: the functions of tools and groups are asked anew where a call goes back to a person.
+Not in workflow code: the functions of tools and groups are called again if a call goes back to a person.
 """
 
 from __future__ import annotations

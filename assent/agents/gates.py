@@ -1,7 +1,7 @@
 """The gate of one tool call: what the tool's own flags and the policies together ask for.
 
-Worked out on the worker, once, when the model makes the call, and recorded in its turn. Whatever cannot be worked out
-means *ask*, with the error shown to whoever decides: never allow.
+Worked out on the worker, once, when the model makes the call, and recorded in its turn. A failure
+means *ask*, with the error shown to the approver: never allow.
 
 Pure where the functions that a tool and an agent bring are; not in workflow code, which reads recorded gates.
 """
@@ -24,7 +24,7 @@ from assent.wire.text import bounded, one_line
 
 REASON: Final = 2_000
 """Characters of a gate's reason that are kept."""
-FROM_ABOVE: Final = "by the policy that the run was begun with, its own or that of an agent above"
+FROM_ABOVE: Final = "by the policy of the run's request or of a parent agent"
 READ_AS: Final = 16_384
 """Bytes (as JSON) of the arguments as the tool reads them, that a gate carries."""
 _MEMBERS: Final = TypeAdapter(list[Annotated[str, Field(max_length=200)]])
@@ -40,7 +40,7 @@ A function answers None for what is no group, and is called on the worker, in a 
 
 @dataclass(frozen=True, slots=True)
 class Gatekeeper:
-    """Everything that a call is gated by, besides its tool: the policies in force, and the groups.
+    """What gates a call in addition to its tool: the policies in force, and the groups.
 
     *functions* says whether functions that tools bring are asked; without, only data is, which is what can be checked
     again at any time.
@@ -55,7 +55,7 @@ class Gatekeeper:
 
         A tool that is not there (*tool* None) is denied; arguments that do not fit are `invalid`, so that no person is
         asked about a call that could not run. A policy that denies whatever the arguments is asked first: a denied
-        tool tells the model nothing about its arguments.
+        tool gives the model no detail about its arguments.
         """
         if tool is None:
             return Gate(verdict="deny", reason=f"there is no tool named {bounded(repr(call.tool), REASON)}")
@@ -83,7 +83,7 @@ class Gatekeeper:
         ]
         judged = strictest(*(each for each in (own, *others) if each is not None))
         if judged.reason is None and judged in others and judged != own:
-            # Neither the agent nor its tool says why: whoever is asked, or denied, would look there in vain.
+            # Neither the agent nor its tool has the reason, so the approver or the model needs it here.
             return replace(judged, reason=FROM_ABOVE)
         return judged
 
@@ -144,7 +144,7 @@ def is_members(members: object) -> bool:
 
 
 def budget_approvers(names: Sequence[str], groups: Groups | None, call: GateContext) -> tuple[str, ...]:
-    """The people that a budget's approvers mean, groups resolved; nobody for a group that cannot be looked up.
+    """Resolve the groups among a budget's approvers; a group that cannot be looked up has no members.
 
     Not in workflow code: *groups* may be a function of the user's.
     """
@@ -204,9 +204,9 @@ class _Terms:
                 Escalation(after=after.total_seconds(), approvers=self.people.of(names))
                 for after, names in sorted(terms.escalate, key=lambda step: step[0])
             ]
-        # Whoever asked may answer a plain question; what counts as an approval takes somebody else.
-        asker_may = verdict == "input" and terms.type is None and not asks
-        if terms.self_approval or asker_may:
+        # The requester may answer a plain question; an approval needs another person.
+        requester_may = verdict == "input" and terms.type is None and not asks
+        if terms.self_approval or requester_may:
             found["self_approval"] = True
         if verdict == "input":
             found["fields"] = self.tool.input_fields(arguments)
@@ -219,7 +219,7 @@ class _Terms:
 
 @dataclass(slots=True)
 class _People:
-    """Who is meant by names of people and groups; *notes* has what whoever decides should know of that."""
+    """Resolve names of people and groups; *notes* has what the approver should know about it."""
 
     groups: Groups | None
     call: GateContext
@@ -230,7 +230,7 @@ class _People:
         """The people that these names of people and groups mean, each once."""
         people = list(dict.fromkeys(person for name in names for person in self._members(name)))
         if not people:
-            self.notes.append(f"nobody can approve this: {', '.join(names)} has no members")
+            self.notes.append(f"no one can approve this: {', '.join(names)} has no members")
         if len(people) > APPROVERS:
             self.notes.append(f"only the first {APPROVERS} of {len(people)} approvers are taken")
         return people[:APPROVERS]

@@ -33,7 +33,7 @@ P = ParamSpec("P", default=...)
 R = TypeVarWithDefault("R", covariant=True, default=object)
 
 PAUSES: Final = ("requires_confirmation", "external_execution", "requires_user_input")
-"""The flags of which a call waits for somebody; a tool has one of them, or none."""
+"""The flags that make a call wait; a tool has at most one of them."""
 _ANYTHING: Final = (None, NoneType, Any, object)
 """Return annotations that say nothing about a result; a stub that is never run often has one."""
 
@@ -95,8 +95,8 @@ class ApprovalTerms:
 class Target:
     """The agent that a tool's calls go to. *served* is the `Agent` itself, where the same worker is to serve it.
 
-    With *handoff* it goes on with the conversation; else it is asked, in a run of its own, on *task_queue* or that of
-    the calling run.
+    With *handoff* it continues the conversation; else it works in a child run, on *task_queue* or that of the calling
+    run.
     """
 
     agent: str

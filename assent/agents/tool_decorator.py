@@ -78,7 +78,7 @@ def tool(
         requires_confirmation: a person must approve each call, or those for which a function of the arguments (and,
             if it takes two, of the `GateContext`) is true. A function that raises, or answers anything but a boolean,
             means ask. Such a call runs at most once unless *idempotent*.
-        external_execution: the function is never run; somebody carries the call out elsewhere and submits the result.
+        external_execution: the function is never run; another system makes the call and submits the result.
         requires_user_input: a person fills in parameters that the model never sees; then the call runs.
         user_input_fields: which parameters; all of them by default.
         idempotent: running a call twice does the same as running it once.

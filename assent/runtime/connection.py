@@ -102,7 +102,7 @@ async def register_attributes(client: Client) -> list[str]:
 
     Raises:
         ConfigurationError: one is registered with another type, or the server does not let this client register them;
-            the message is one line with the commands for whoever may.
+            the message is one line with the commands for an administrator.
     """
     try:
         missing = await missing_attributes(client)
@@ -113,7 +113,9 @@ async def register_attributes(client: Client) -> list[str]:
             await client.operator_service.add_search_attributes(request, retry=True, timeout=_RPC)
             await _until_registered(client)
     except RPCError as error:
-        message = f"the search attributes cannot be registered: {error.message}; ask whoever may to run: assent setup"
+        message = (
+            f"the search attributes cannot be registered: {error.message}; ask an administrator to run: assent setup"
+        )
         raise ConfigurationError(message) from error
     return missing
 

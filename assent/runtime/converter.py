@@ -19,7 +19,7 @@ _PARTS: Final = tuple(PydanticPayloadConverter(ToJsonOptions(exclude_unset=True)
 
 
 class LenientConverter(CompositePayloadConverter):
-    """Pydantic's JSON, except that a payload nobody declared a type for never fails to decode.
+    """Pydantic's JSON, except that a payload without a declared type never fails to decode.
 
     The SDK drops a signal whose payload does not decode, so that neither the run nor its operator learns of it.
     Here such a payload arrives as a `RawValue`. Fields that were never set are left out of what is written, because

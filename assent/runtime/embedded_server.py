@@ -88,7 +88,7 @@ async def embedded_server(
 ) -> AsyncGenerator[EmbeddedServer]:
     """A server for as long as the block runs. *database* keeps its runs in a file; without one they go with it.
 
-    *port* and *ui_port* are wishes: where somebody else listens, another free one is taken. *log* keeps what the
+    *port* and *ui_port* are preferences: if one is in use, another free port is taken. *log* keeps what the
     server prints; without one it is dropped.
 
     Raises:
@@ -105,7 +105,7 @@ async def embedded_server(
 
 
 def free_port(preferred: int | None = None) -> int:
-    """*preferred* if nobody listens there, else any free port of the loopback interface.
+    """*preferred* if it is free, else any free port of the loopback interface.
 
     Raises:
         ConfigurationError: none is free.
@@ -135,7 +135,7 @@ async def _started(
 ) -> tuple[Process, int, int]:
     printed = ""
     for again in range(_TRIES):
-        # Between finding a port free and listening there, somebody else may take it: then the server ends at once.
+        # Another process may take the port before the server listens on it: then the server ends at once.
         chosen, chosen_ui = free_port(None if again else port), free_port(None if again else ui_port)
         command = ["server", "start-dev", "--port", str(chosen), *_FLAGS]
         command += [*_UI_FLAGS, str(chosen_ui)] if ui else ["--headless"]

@@ -40,8 +40,8 @@ class Settings(BaseSettings):
 
     *task_queue* is where runs are started and served. *prefix_cache* is bytes of conversation that a worker keeps,
     *cached_runs* the runs it keeps in memory. *webhooks* are where it sends notices; in the environment
-    `ASSENT_WEBHOOKS`, a JSON list. *continue_after* has a run go on in a new execution (Temporal's continue-as-new)
-    after so many events of its history, besides when the server suggests it; 0: only then. *payload_codec* is the
+    `ASSENT_WEBHOOKS`, a JSON list. *continue_after* makes a run continue as new after so
+    many events of its history, in addition to when the server suggests it; 0: only then. *payload_codec* is the
     `module:NAME` of what encrypts all that is stored (`assent.runtime.payload_codec`); every `connect` reads it too.
     *storage* keeps payloads of *storage_threshold* bytes and more outside of histories (`runtime.storage`), likewise.
     *deployment* and *build_id* switch Temporal's worker versioning on, *versioning* is what it does to runs that are

@@ -44,7 +44,7 @@ THRESHOLD_VARIABLE: Final = "ASSENT_STORAGE_THRESHOLD"
 THRESHOLD: Final = 128 * 1024
 """Bytes from which on a payload is kept in the storage, and not in the history."""
 LEAST_THRESHOLD: Final = 16 * 1024
-"""The least that it may be: what a model call tells twice a second while it is under way is below."""
+"""The least that it may be: the live text that a model call sends twice a second is smaller."""
 TRIES: Final = 4
 """How often a file is written or read before the storage is called down."""
 PAUSE: Final = 0.25
@@ -118,7 +118,7 @@ class Directory(StorageDriver):
         return StorageDriverClaim(claim_data={"sha256": digest, "size": str(len(data))})
 
     def _read(self, digest: str) -> Payload:
-        if not _DIGEST.fullmatch(digest):  # Whoever writes a history must not name other files.
+        if not _DIGEST.fullmatch(digest):  # A forged history must not name other files.
             message = f"the storage directory {self._root} has nothing of the name {digest[:100]!r}"
             raise HistoryError(message)
         try:
@@ -274,7 +274,7 @@ async def stored_text(converter: DataConverter, reference: Reference) -> str:
 
 
 def _holds(path: Path, digest: str) -> bool:
-    """Whether the file is there, and is what its name says: one that is not is written anew."""
+    """Whether the file exists and its content matches its name; otherwise it is written again."""
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest() == digest
     except FileNotFoundError:

@@ -32,7 +32,7 @@ SHORTEST_SECRET: Final = 24
 """Bytes of a secret, at the least; the convention's own figure."""
 _PLACEHOLDER: Final = re.compile(r"\{(run_id|requirement_id)\}")
 _REPEATED: Final = frozenset({"requirement.reminder", "requirement.escalated"})
-"""The notices of which one requirement may have several: only their time tells them apart."""
+"""The notices of which one requirement may have several: only their time distinguishes them."""
 
 
 class Arguments(NamedTuple):

@@ -221,7 +221,7 @@ async def run_worker(
 
 
 def asked_elsewhere(agents: Sequence[Agent], task_queue: str) -> Iterator[str]:
-    """A line for each other task queue on which models are asked: a run waits for as long as nobody serves it."""
+    """Yield a line for each other task queue with model calls: a run waits while no worker serves it."""
     found: dict[str, list[str]] = {}
     for agent in with_their_agents(agents):
         if agent.model_task_queue not in {None, task_queue}:

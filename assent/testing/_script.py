@@ -38,7 +38,7 @@ class Conversation:
 
     @cached_property
     def tool_outputs(self) -> dict[str, str]:
-        """What the tool calls came to, by call id, in the order of the conversation."""
+        """The results of the tool calls by call id, in the order of the conversation."""
         outputs = (item for item in self.items if item.get("type") == "function_call_output")
         return {str(item.get("call_id")): _plain(item.get("output")) for item in outputs}
 
@@ -153,7 +153,7 @@ def fails(
     param: str | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Failure:
-    """Fail with *status* the first *times* (None: every time) this point of a conversation is reached, then go on.
+    """Fail with *status* the first *times* (None: every time) this point of a conversation is reached, then continue.
 
     *retry_after* is seconds; a fraction is sent as `retry-after-ms` too, as the real API does.
 
@@ -166,7 +166,7 @@ def fails(
 
 
 def hangs(seconds: float, *, times: int | None = 1) -> Hang:
-    """Be silent for *seconds*, then go on with the next step: a slow answer, or a timeout for who does not wait.
+    """Be silent for *seconds*, then continue with the next step: a slow answer, or a timeout for an impatient client.
 
     Pure; safe in workflow code.
     """

@@ -53,7 +53,7 @@ ROUNDS: Final = 100
 async def drive(run: RunHandle, rule: Callable[[Requirement], Ruling], *, by: str = "approver") -> RunState:
     """Decide everything that *run* waits for, as *rule* says and in the name of *by*, until it has ended or is idle.
 
-    What waits in runs below it is decided there.
+    Requirements of child runs are decided there.
 
     Raises:
         DecisionError: a decision did not count, or the run waits for a hundredth time.
@@ -82,5 +82,5 @@ async def _decide(run: RunHandle, requirement: Requirement, ruling: Ruling, by: 
 
 def _check(result: DecisionResult) -> None:
     if result.status not in {"approved", "rejected", "executed", "failed", "recorded"}:
-        message = f"the decision on {result.tool} came to {result.status}: {result.detail}"
+        message = f"the decision on {result.tool} was {result.status}: {result.detail}"
         raise DecisionError(message)

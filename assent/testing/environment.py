@@ -57,7 +57,7 @@ class Environment:
         """A worker that serves *agents* while the block runs, and a client of its task queue (new, unless named).
 
         *prefix_cache* 0 rebuilds every conversation from history; *cached_runs* 0 replays every run at every step.
-        *webhooks* are sent notices. After *continue_after* events of its history, a run goes on in a new execution.
+        *webhooks* are sent notices. After *continue_after* events of its history, a run continues as new.
         *prices* is what models cost, by their id.
         """
         queue = task_queue or f"test-{uuid.uuid4().hex[:8]}"

@@ -53,7 +53,7 @@ async def hacker_news() -> AsyncGenerator[str]:
 
 
 def _is_reachable(url: str) -> bool:
-    """Asked in a thread that nobody waits for: a name server that does not answer can hold it for a minute."""
+    """Look it up in a daemon thread: a name server that does not answer can block it for a minute."""
     answers: list[httpx.Response] = []
 
     def ask() -> None:

@@ -69,7 +69,7 @@ class Narrator:
         self.print(self._row(label, text, style, bar=""))
 
     def quoted(self, label: str, text: str, *, limit: int = 4_000) -> None:
-        """What somebody else wrote: each of its lines behind a bar."""
+        """Print text of others with a bar before each line."""
         self.print(self._row(label, bounded(visible(text), limit), "", bar="│ "))
 
     def event(self, event: RunEvent) -> None:
@@ -165,7 +165,7 @@ def _sets_going(event: RunEvent) -> str | None:
         case "tool_started":
             return f"{event.tool} runs"
         case "started" | "decided" | "tool_finished" | "message":
-            return "the run goes on"
+            return "the run continues"
         case _:
             return None
 

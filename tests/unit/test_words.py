@@ -31,8 +31,8 @@ BANNED = re.compile(
 )
 
 UNFINISHED = {
-    "activities", "assent/agents", "assent/audit", "assent/cli", "assent/client", "assent/core", "assent/history",
-    "assent/runtime", "assent/testing", "assent/views", "assent/wire", "examples", "starter.py", "workflows",
+    "assent/audit", "assent/cli", "assent/client", "assent/core", "assent/history",
+    "assent/views", "assent/wire", "workflows",
 }  # fmt: skip
 """Places that are still to be rewritten. Take a place out with its last such word; the test demands it."""
 

@@ -116,6 +116,6 @@ async def test_a_question_is_withdrawn_and_ctrl_c_leaves_the_run_alone(assent_en
             await answered.until("approved by carol")
             await stopped.until("Approve it? [y/n]")
             stopped.process.send_signal(signal.SIGTERM)
-            await stopped.until(f"the run goes on: assent watch {second}")
+            await stopped.until(f"the run continues: assent watch {second}")
         assert (answered.process.returncode, stopped.process.returncode) == (0, 130)
         assert (await at.client.run(second).state()).status == "waiting"

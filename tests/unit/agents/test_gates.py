@@ -323,7 +323,7 @@ def test_members_that_are_no_list_of_names_make_no_approvers(members: object) ->
     found, reason = approvers(["finance"], lambda _: members)
     assert found == []
     assert "the group 'finance' cannot be looked up: ValidationError" in reason
-    assert "nobody can approve this: finance has no members" in reason
+    assert "no one can approve this: finance has no members" in reason
 
 
 def test_groups_that_raise_make_no_approvers_and_say_so_on_one_line() -> None:
@@ -337,7 +337,7 @@ def test_groups_that_raise_make_no_approvers_and_say_so_on_one_line() -> None:
 
 @pytest.mark.parametrize("groups", [{"finance": []}, {"finance": ()}, nobody])
 def test_an_empty_group_is_nobody_and_never_anybody(groups: Looked) -> None:
-    assert approvers(["finance"], groups) == ([], "nobody can approve this: finance has no members")
+    assert approvers(["finance"], groups) == ([], "no one can approve this: finance has no members")
 
 
 def test_more_people_than_fit_are_cut_and_that_is_said() -> None:
@@ -351,7 +351,7 @@ def test_escalations_resolve_groups_too() -> None:
     gate = gate_of(give, groups={"board": ["ceo", "cfo"], "empty": []})
     assert [step.approvers for step in gate.escalations] == [["ceo", "cfo"], []]
     assert gate.approvers == ["ann"]
-    assert "nobody can approve this: empty has no members" in (gate.reason or "")
+    assert "no one can approve this: empty has no members" in (gate.reason or "")
 
 
 def test_a_group_named_in_vain_does_not_change_a_call_that_needs_nobody() -> None:
