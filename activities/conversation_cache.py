@@ -82,9 +82,9 @@ def _key(digest: str) -> tuple[str, str]:
 
 async def _rebuilt() -> Conversation:
     info = activity.info()
-    workflow_id, execution_id = info.workflow_id or "", info.workflow_run_id or ""
-    events = [event async for page in pages(activity.client(), workflow_id, execution_id) for event in page.events]
-    run = fold(events, workflow_id=workflow_id, run_id=execution_id, until=scheduled(info.activity_id))
+    run_id, execution_id = info.workflow_id or "", info.workflow_run_id or ""
+    events = [event async for page in pages(activity.client(), run_id, execution_id) for event in page.events]
+    run = fold(events, run_id=run_id, execution_id=execution_id, until=scheduled(info.activity_id))
     return run.conversation
 
 

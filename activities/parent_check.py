@@ -59,10 +59,10 @@ async def _parent_of(run: WorkflowExecutionDescription) -> Execution | None:
     return Execution(run_id=run.parent_id, execution_id=run.parent_run_id)
 
 
-async def _was_begun(parent: str, execution_id: str, workflow_id: str) -> bool:
+async def _was_begun(parent: str, execution_id: str, child: str) -> bool:
     """Whether the history of a run, since it was put back, has that it began this one."""
     async for page in pages(activity.client(), parent, execution_id):
-        if any(event.event_type == INITIATED and child_id_of(event) == workflow_id for event in page.events):
+        if any(event.event_type == INITIATED and child_id_of(event) == child for event in page.events):
             return True
     return False
 

@@ -41,45 +41,45 @@ async def opened_before_a_reset(authorization: Authorization) -> bool:
     # Each execution may list it again, so that only the oldest one that does says when it began to wait.
     before: bool | None = None
     reset_since = False
-    for execution, _ in executions:
-        reset, opened = await _places(info.workflow_id, execution, ids)
+    for execution_id, _ in executions:
+        reset, opened = await _places(info.workflow_id, execution_id, ids)
         if opened:
             before = reset_since or opened < reset
         reset_since = reset_since or reset > 0
     return reset_since if before is None else before
 
 
-async def _executions(workflow_id: str, execution: str) -> list[tuple[str, bool]]:
+async def _executions(run_id: str, execution_id: str) -> list[tuple[str, bool]]:
     """The executions of the run, this one first, each with whether a reset made it."""
     found: list[tuple[str, bool]] = []
-    while execution:
+    while execution_id:
         try:
-            before, was_reset = await _beginning(workflow_id, execution)
+            before, was_reset = await _beginning(run_id, execution_id)
         except RPCError as error:
             if found and error.status == RPCStatusCode.NOT_FOUND:
                 break  # The server has deleted what is older than its retention.
             raise
-        found.append((execution, was_reset))
-        execution = before
+        found.append((execution_id, was_reset))
+        execution_id = before
     return found
 
 
-async def _beginning(workflow_id: str, execution: str) -> tuple[str, bool]:
-    """The execution before *execution* (empty for none), and whether a reset made *execution*. It never changes."""
-    known = _known.get(execution)
+async def _beginning(run_id: str, execution_id: str) -> tuple[str, bool]:
+    """The execution before *execution_id* (empty for none), and whether a reset made this one. It never changes."""
+    known = _known.get(execution_id)
     if known is None:
-        handle = activity.client().get_workflow_handle(workflow_id, run_id=execution)
+        handle = activity.client().get_workflow_handle(run_id, run_id=execution_id)
         first = await anext(handle.fetch_history_events(page_size=1))
         begun = first.workflow_execution_started_event_attributes
-        known = begun.continued_execution_run_id, begun.original_execution_run_id != execution
-        _known[execution] = known
+        known = begun.continued_execution_run_id, begun.original_execution_run_id != execution_id
+        _known[execution_id] = known
     return known
 
 
-async def _places(workflow_id: str, execution: str, ids: Sequence[str]) -> tuple[int, int]:
+async def _places(run_id: str, execution_id: str, ids: Sequence[str]) -> tuple[int, int]:
     """The events of an execution in which it was reset, and in which one of *ids* was first listed; 0 where in none."""
     reset, opened = 0, 0
-    async for page in pages(activity.client(), workflow_id, execution):
+    async for page in pages(activity.client(), run_id, execution_id):
         for event in page.events:
             if _is_reset(event):
                 reset = event.event_id

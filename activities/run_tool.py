@@ -168,7 +168,7 @@ def _not_served(agent: str) -> ToolOutcome:
 def _answer(
     agent: Agent, question: Callable[..., Refusal | None], tool: Tool, call: ToolCallInput, run_id: str
 ) -> ToolOutcome | None:
-    why = question(tool, call, agent.gatekeeper(call.policy), workflow_id=run_id, now=datetime.now(UTC))
+    why = question(tool, call, agent.gatekeeper(call.policy), run_id=run_id, now=datetime.now(UTC))
     if why is None:
         return None
     if why.gate is None:

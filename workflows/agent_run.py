@@ -116,9 +116,9 @@ class AgentRun:
         info = workflow.info()
         started = Started(
             at=now(),
-            workflow_id=info.workflow_id,
-            run_id=info.run_id,
-            first_run_id=info.first_execution_run_id,
+            run_id=info.workflow_id,
+            execution_id=info.run_id,
+            first_execution_id=info.first_execution_run_id,
             arguments=decoded(arguments),
             namespace=info.namespace,
             continued=continued,
@@ -289,7 +289,7 @@ class AgentRun:
         """Have another agent answer a call, in a run of its own."""
         request = command.request
         await self._pace.admitted(request)
-        run_id = sub_agents.run_id(self._run, request.agent, workflow.uuid4().hex)
+        run_id = sub_agents.child_run_id(self._run, request.agent, workflow.uuid4().hex)
         self._apply(AgentStarted(now(), request.parents[-1].call_id, run_id))
         answer, usage = await child_runs.answer(command, run_id)
         self._apply(AgentAnswered(now(), run_id, answer, usage))

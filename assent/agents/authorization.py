@@ -31,27 +31,27 @@ class Refusal:
     gate: Gate | None = None
 
 
-def refusal(tool: Tool, call: ToolCallInput, keeper: Gatekeeper, *, workflow_id: str, now: datetime) -> Refusal | None:
+def refusal(tool: Tool, call: ToolCallInput, keeper: Gatekeeper, *, run_id: str, now: datetime) -> Refusal | None:
     """Why *call* may not run; None when it may. *keeper* has today's policies and groups."""
     context = GateContext(
-        run_id=workflow_id, call_id=call.call_id, tool=tool.name, agent=call.agent, requested_by=call.requested_by
+        run_id=run_id, call_id=call.call_id, tool=tool.name, agent=call.agent, requested_by=call.requested_by
     )
     # Functions were asked once, when the model made the call, and what they said is recorded.
     gate = replace(keeper, functions=False).gate(tool, context, call.arguments)
     if gate.verdict in {"deny", "invalid"}:
         return Refusal(gate.reason or "the policy does not permit it")
     found = call.authorization
-    if found is not None and (problem := _mismatch(tool, call, found, workflow_id=workflow_id, now=now)):
+    if found is not None and (problem := _mismatch(tool, call, found, run_id=run_id, now=now)):
         return Refusal(problem)
     stricter = _stricter(gate, call, found)
     return None if stricter is None else Refusal(stricter, keeper.gate(tool, context, call.arguments))
 
 
-def asked_again(tool: Tool, call: ToolCallInput, keeper: Gatekeeper, *, workflow_id: str, now: datetime) -> Refusal:
+def asked_again(tool: Tool, call: ToolCallInput, keeper: Gatekeeper, *, run_id: str, now: datetime) -> Refusal:
     """The refusal that sends an approved call to a person again after a reset, under today's gate, whatever that is."""
     del now
     context = GateContext(
-        run_id=workflow_id, call_id=call.call_id, tool=tool.name, agent=call.agent, requested_by=call.requested_by
+        run_id=run_id, call_id=call.call_id, tool=tool.name, agent=call.agent, requested_by=call.requested_by
     )
     gate = keeper.gate(tool, context, call.arguments)
     if gate.verdict == "allow":
@@ -60,10 +60,10 @@ def asked_again(tool: Tool, call: ToolCallInput, keeper: Gatekeeper, *, workflow
 
 
 def _mismatch(
-    tool: Tool, call: ToolCallInput, authorization: Authorization, *, workflow_id: str, now: datetime
+    tool: Tool, call: ToolCallInput, authorization: Authorization, *, run_id: str, now: datetime
 ) -> str | None:
     expected = requirement_id(
-        workflow_id=workflow_id,
+        run_id=run_id,
         nonce=authorization.nonce,
         call_id=call.call_id,
         tool=tool.name,

@@ -69,11 +69,11 @@ class Auditor:
     I/O free; not in workflow code.
     """
 
-    def __init__(self, workflow_id: str, witness: Witness | None = None) -> None:
+    def __init__(self, run_id: str, witness: Witness | None = None) -> None:
         """*witness* looks on."""
-        self.workflow_id = workflow_id
+        self.run_id = run_id
         self._witness = witness
-        self._now = Underway("", Follower(workflow_id))
+        self._now = Underway("", Follower(run_id))
         self._executions: list[str] = []
         self._missing: list[str] = []
         self._builds: dict[str, None] = {}
@@ -134,9 +134,9 @@ class Auditor:
         self._end_execution()
         if self._first is None and page.events:
             self._first = page.events[0]
-            self.workflow_id = self.workflow_id or event_fields.workflow_id_of(self._first)
+            self.run_id = self.run_id or event_fields.run_id_of(self._first)
         self._executions.append(page.execution_id)
-        self._now = Underway(page.execution_id, Follower(self.workflow_id, page.execution_id))
+        self._now = Underway(page.execution_id, Follower(self.run_id, page.execution_id))
 
     def _note(self, event: HistoryEvent) -> None:
         """Keep what later events are about: who scheduled, who took up, who sent."""
@@ -325,7 +325,7 @@ class Auditor:
             HistoryError: there was no page.
         """
         if self._first is None or self._last is None:
-            message = f"there is no history of run {self.workflow_id!r}"
+            message = f"there is no history of run {self.run_id!r}"
             raise HistoryError(message)
         self._end_execution()
         after = goes_on_in(self._last[1])
@@ -349,7 +349,7 @@ class Auditor:
     def _run(self, how: str | None) -> Run:
         """The run as it is; one that the server ended by itself has failed, and nothing of it waits any more."""
         run = self._now.follower.run
-        run = run if run.id else replace(run, id=self.workflow_id, run_id=self._now.id)
+        run = run if run.id else replace(run, id=self.run_id, execution_id=self._now.id)
         if run.ended or how not in BY_THE_SERVER or self._last is None:
             return run
         at = event_fields.time_of(self._last[1])
@@ -376,7 +376,7 @@ class Auditor:
         return run_record(
             run,
             RunFile(
-                workflow_id=self.workflow_id,
+                run_id=self.run_id,
                 request=run.request or (_request(self._first) if self._first is not None else None),
                 executions=self._executions,
                 missing=self._missing,

@@ -146,11 +146,11 @@ class Authority:
         return any(identity is not None and identity.startswith(each) for identity in about for each in named)
 
 
-def _names_what_ran(command: RunTool, ran: ToolCallInput, workflow_id: str) -> bool:
+def _names_what_ran(command: RunTool, ran: ToolCallInput, run_id: str) -> bool:
     """Whether the requirement's id is the digest of exactly what ran."""
     shown = ran.authorization
     return shown is not None and shown.requirement_id == requirement_id(
-        workflow_id=workflow_id,
+        run_id=run_id,
         nonce=shown.nonce,
         call_id=ran.call_id,
         tool=command.tool,

@@ -58,10 +58,10 @@ class BundleWriter:
     I/O; not in workflow code.
     """
 
-    def __init__(self, file: IO[bytes], workflow_id: str) -> None:
-        """Begin the bundle of the run *workflow_id* in *file*, which can seek."""
-        self._workflow_id = workflow_id
-        self._contents = Contents(workflow_id)
+    def __init__(self, file: IO[bytes], run_id: str) -> None:
+        """Begin the bundle of the run *run_id* in *file*, which can seek."""
+        self._run_id = run_id
+        self._contents = Contents(run_id)
         self._digests: dict[str, str] = {}
         self._archive = ZipFile(file, "w", ZIP_STORED)
         self._put(README, [files("assent").joinpath("bundle_readme.txt").read_bytes()])
@@ -96,7 +96,7 @@ class BundleWriter:
         self._digests[EVENTS] = self._events_digest.hexdigest()
         self._put(RECORDS, _lines(records))
         self._put(VERIFICATION, [verification])
-        predicate = self._contents.predicate(self._workflow_id, exported_at=exported_at, assent_version=__version__)
+        predicate = self._contents.predicate(self._run_id, exported_at=exported_at, assent_version=__version__)
         self._state(Statement(dict(self._digests), predicate).to_bytes(), signer)
         self._archive.close()
         self.finished = True
@@ -123,8 +123,8 @@ class BundleWriter:
 
 
 @contextmanager
-def new_bundle(path: Path, *, workflow_id: str, overwrite: bool = False) -> Generator[BundleWriter]:
-    """Write the bundle of the run *workflow_id* to *path*: whole, or not at all.
+def new_bundle(path: Path, *, run_id: str, overwrite: bool = False) -> Generator[BundleWriter]:
+    """Write the bundle of the run *run_id* to *path*: whole, or not at all.
 
     It is written beside *path* and takes its place when the block ends after `finish`. Only its owner may read it,
     because a history holds prompts and results in clear.
@@ -146,7 +146,7 @@ def new_bundle(path: Path, *, workflow_id: str, overwrite: bool = False) -> Gene
     temporary = Path(name)
     try:
         with os.fdopen(descriptor, "w+b") as file:
-            yield from _writing(file, workflow_id)
+            yield from _writing(file, run_id)
             file.flush()
             os.fsync(file.fileno())
         _place(temporary, path, overwrite=overwrite)
@@ -157,7 +157,7 @@ def new_bundle(path: Path, *, workflow_id: str, overwrite: bool = False) -> Gene
 def write_bundle(
     path: Path,
     *,
-    workflow_id: str,
+    run_id: str,
     events: Iterable[bytes],
     records: Iterable[bytes],
     verification: bytes | Callable[[], bytes],
@@ -174,7 +174,7 @@ def write_bundle(
 
     I/O; not in workflow code.
     """
-    with new_bundle(path, workflow_id=workflow_id, overwrite=overwrite) as bundle:
+    with new_bundle(path, run_id=run_id, overwrite=overwrite) as bundle:
         for line in events:
             bundle.add_event(line)
         return bundle.finish(
@@ -185,8 +185,8 @@ def write_bundle(
         )
 
 
-def _writing(file: IO[bytes], workflow_id: str) -> Generator[BundleWriter]:
-    bundle = BundleWriter(file, workflow_id)
+def _writing(file: IO[bytes], run_id: str) -> Generator[BundleWriter]:
+    bundle = BundleWriter(file, run_id)
     try:
         yield bundle
         if not bundle.finished:

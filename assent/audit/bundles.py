@@ -55,7 +55,7 @@ async def export(
             follow one another.
         AssentError: as *audit*.
     """
-    with new_bundle(path, workflow_id=run_id, overwrite=overwrite) as bundle:
+    with new_bundle(path, run_id=run_id, overwrite=overwrite) as bundle:
         verifier = Verifier(run_id, bundle.add_event)
         found = await audit(verifier)
         verification = verifier.verification(found)
@@ -110,8 +110,8 @@ def check(path: Path, *, public_key: Path | None = None, codec: PayloadCodec | N
     """
     again: list[tuple[Audit, Verification]] = []
 
-    def rebuild(workflow_id: str, lines: Iterable[bytes]) -> Iterable[bytes]:
-        again.append(asyncio.run(_audited(workflow_id, lines, codec)))
+    def rebuild(run_id: str, lines: Iterable[bytes]) -> Iterable[bytes]:
+        again.append(asyncio.run(_audited(run_id, lines, codec)))
         return map(line_of, recorded(again[0][0]))
 
     report = verify_bundle(path, public_key=public_key, rebuild=rebuild)
@@ -123,9 +123,9 @@ def check(path: Path, *, public_key: Path | None = None, codec: PayloadCodec | N
     return Checked(replace(report, checks=checks), _read(kept), again[0][0] if again else None)
 
 
-async def _audited(workflow_id: str, lines: Iterable[bytes], codec: PayloadCodec | None) -> tuple[Audit, Verification]:
-    verifier = Verifier(workflow_id)
-    audit = await audit_lines(workflow_id, lines, verifier, codec)
+async def _audited(run_id: str, lines: Iterable[bytes], codec: PayloadCodec | None) -> tuple[Audit, Verification]:
+    verifier = Verifier(run_id)
+    audit = await audit_lines(run_id, lines, verifier, codec)
     return audit, verifier.verification(audit)
 
 

@@ -81,7 +81,7 @@ class Verification(Stored):
     not_proven: list[str] = Field(default_factory=lambda: list(NOT_PROVEN))
 
 
-def misshown(entry: PendingRequirement, record: ApprovalRecord, workflow_id: str) -> str | None:
+def misshown(entry: PendingRequirement, record: ApprovalRecord, run_id: str) -> str | None:
     """What of a requirement the inbox showed otherwise than it is."""
     if entry.arguments is not None and entry.arguments != record.arguments:
         return "text of arguments"
@@ -90,7 +90,7 @@ def misshown(entry: PendingRequirement, record: ApprovalRecord, workflow_id: str
     if entry.kind != record.kind or entry.needed != record.needed:
         return "kind of decision"
     derived = requirement_id(
-        workflow_id=workflow_id,
+        run_id=run_id,
         nonce=entry.nonce,
         call_id=entry.call_id,
         tool=entry.tool,

@@ -84,7 +84,7 @@ def build_of(event: HistoryEvent) -> str | None:
     return done.deployment_version.build_id or done.worker_version.build_id or done.binary_checksum or None
 
 
-def workflow_id_of(first: HistoryEvent) -> str:
+def run_id_of(first: HistoryEvent) -> str:
     """The workflow id that the first event of a history names; empty where an old server wrote none."""
     return first.workflow_execution_started_event_attributes.workflow_id
 

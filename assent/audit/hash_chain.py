@@ -1,10 +1,10 @@
 """The hash chain over a run's history: one digest for all events, in their order.
 
-    head 0  =  SHA-256 of the canonical JSON of ["assent.chain.v1", workflow id]
+    head 0  =  SHA-256 of the canonical JSON of ["assent.chain.v1", run_id]
     head i  =  SHA-256 of head i-1 as 64 hex digits, a line feed, and line i
 
-A line is the canonical JSON text of one history event, or of a marker: `{"execution": run id}` begins each execution
-of the run, and `{"missing": run id}` stands for one that could not be had. What precedes the first line feed has a
+A line is the canonical JSON text of one history event, or of a marker: `{"execution": ID}` begins each execution of
+the run, and `{"missing": ID}` stands for one that could not be had. What precedes the first line feed has a
 fixed length and no line holds one, so no byte can move between lines; head 0 begins with a bracket, which no other
 digest's input does.
 
@@ -30,9 +30,9 @@ class Chain:
 
     __slots__ = ("_head", "_length")
 
-    def __init__(self, workflow_id: str) -> None:
-        """Begin the chain of the run *workflow_id*."""
-        self._head = sha256_hex(canonical([DOMAIN, workflow_id]))
+    def __init__(self, run_id: str) -> None:
+        """Begin the chain of the run *run_id*."""
+        self._head = sha256_hex(canonical([DOMAIN, run_id]))
         self._length = 0
 
     @property
@@ -61,17 +61,17 @@ class Chain:
         self._length += 1
 
 
-def execution_line(run_id: str) -> bytes:
+def execution_line(execution_id: str) -> bytes:
     """The marker that begins the events of one execution of a run.
 
     Pure; safe in workflow code.
     """
-    return canonical({"execution": run_id})
+    return canonical({"execution": execution_id})
 
 
-def missing_line(run_id: str) -> bytes:
+def missing_line(execution_id: str) -> bytes:
     """The marker that stands for an execution whose events could not be had.
 
     Pure; safe in workflow code.
     """
-    return canonical({"missing": run_id})
+    return canonical({"missing": execution_id})

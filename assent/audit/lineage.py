@@ -52,7 +52,7 @@ def start_problems(command: StartAgent, run: Run, initiated: HistoryEvent, queue
     agent = command.request.agent
     if attributes.workflow_type.name != protocol.WORKFLOW:
         yield f"a workflow of type {attributes.workflow_type.name!r} was begun in the place of agent {agent!r}"
-    above = sub_agents.run_id(run, agent, "")
+    above = sub_agents.child_run_id(run, agent, "")
     name = attributes.workflow_id
     if not name.startswith(above) or not _NONCE.fullmatch(name.removeprefix(above)):
         yield f"the run of agent {agent!r} has the id {name!r}, which is not made of this run's"

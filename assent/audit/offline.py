@@ -40,7 +40,7 @@ async def audit_files(
 
 
 async def audit_lines(
-    workflow_id: str, lines: Iterable[bytes], witness: Witness | None = None, codec: PayloadCodec | None = None
+    run_id: str, lines: Iterable[bytes], witness: Witness | None = None, codec: PayloadCodec | None = None
 ) -> Audit:
     """The audit of a run from the lines of a bundle's events, as `RunHandle.audit` gives that of a server.
 
@@ -48,38 +48,38 @@ async def audit_lines(
         BundleError: an event cannot be read.
         HistoryError: the lines are no history of a run of Assent, or the payload codec fails.
     """
-    auditor = Auditor(workflow_id, witness)
+    auditor = Auditor(run_id, witness)
     async for page in _pages(lines, codec):
         auditor.add(page)
     return auditor.audit()
 
 
 async def _pages(lines: Iterable[bytes], codec: PayloadCodec | None) -> AsyncIterator[Page | Missing]:
-    execution, batch = "", list[object]()
+    current, batch = "", list[object]()
     for line in lines:
         read: object = json.loads(line)
         match read:
-            case {"execution": str(run_id)}:
+            case {"execution": str(execution_id)}:
                 if batch:
-                    yield await _page(execution, batch, codec)
-                execution, batch = run_id, []
-            case {"missing": str(run_id)}:
+                    yield await _page(current, batch, codec)
+                current, batch = execution_id, []
+            case {"missing": str(execution_id)}:
                 if batch:
-                    yield await _page(execution, batch, codec)
-                execution, batch = "", []
-                yield Missing(run_id)
+                    yield await _page(current, batch, codec)
+                current, batch = "", []
+                yield Missing(execution_id)
             case _:
                 batch.append(read)
                 if len(batch) == BATCH:
-                    yield await _page(execution, batch, codec)
+                    yield await _page(current, batch, codec)
                     batch = []
     if batch:
-        yield await _page(execution, batch, codec)
+        yield await _page(current, batch, codec)
 
 
-async def _page(execution: str, batch: list[object], codec: PayloadCodec | None) -> Page:
+async def _page(execution_id: str, batch: list[object], codec: PayloadCodec | None) -> Page:
     try:
         stored: list[HistoryEvent] = list(WorkflowHistory.from_json("", {"events": batch}).events)
     except Exception as error:  # What a stranger's file says may fail anywhere in the library
         raise BundleError(f"an event cannot be read: {type(error).__name__}") from None
-    return Page(execution, await decoded_events(codec, stored), stored)
+    return Page(execution_id, await decoded_events(codec, stored), stored)

@@ -309,7 +309,7 @@ class SummaryFile:
 class RunFile:
     """What there is to tell about a run as a whole. *around* are its first event and its last."""
 
-    workflow_id: str
+    run_id: str
     request: RunRequest | None
     executions: list[str]
     missing: list[str]
@@ -326,7 +326,7 @@ def run_record(run: Run, file: RunFile) -> RunRecord:
     asker = file.request.requested_by if file.request else None
     return RunRecord.model_validate(
         {
-            "run_id": file.workflow_id,
+            "run_id": file.run_id,
             "executions": file.executions,
             "missing": file.missing,
             "agent": file.request.agent if file.request else "",

@@ -189,9 +189,9 @@ class Contents:
     Pure; safe in workflow code.
     """
 
-    def __init__(self, workflow_id: str) -> None:
-        """Begin the history of the run *workflow_id*."""
-        self.chain = Chain(workflow_id)
+    def __init__(self, run_id: str) -> None:
+        """Begin the history of the run *run_id*."""
+        self.chain = Chain(run_id)
         self.events = 0
         self._executions: list[Execution] = []
 
@@ -215,10 +215,10 @@ class Contents:
         match read_canonical(line, where):
             case {"eventId": str(number)}:
                 self._event(number, where)
-            case {"execution": str(run_id)} if line == execution_line(run_id):
-                self._executions.append(Execution(execution_id=run_id))
-            case {"missing": str(run_id)} if line == missing_line(run_id):
-                self._executions.append(Execution(execution_id=run_id, missing=True))
+            case {"execution": str(execution_id)} if line == execution_line(execution_id):
+                self._executions.append(Execution(execution_id=execution_id))
+            case {"missing": str(execution_id)} if line == missing_line(execution_id):
+                self._executions.append(Execution(execution_id=execution_id, missing=True))
             case _:
                 raise BundleError(f"{where} is neither an event of a history nor a marker")
         self.chain.extend(line)
@@ -233,10 +233,10 @@ class Contents:
         self._executions[-1] = execution.model_copy(update={"first_event_id": 1, "last_event_id": expected})
         self.events += 1
 
-    def predicate(self, workflow_id: str, *, exported_at: datetime, assent_version: str) -> Predicate:
+    def predicate(self, run_id: str, *, exported_at: datetime, assent_version: str) -> Predicate:
         """The claim that these lines bear out."""
         return Predicate(
-            run_id=workflow_id,
+            run_id=run_id,
             executions=self.executions,
             events=self.events,
             complete=self.complete,

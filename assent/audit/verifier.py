@@ -99,9 +99,9 @@ class Verifier:
     I/O free; not in workflow code.
     """
 
-    def __init__(self, workflow_id: str, lines: Callable[[bytes], None] | None = None) -> None:
+    def __init__(self, run_id: str, lines: Callable[[bytes], None] | None = None) -> None:
         """Nothing was read yet."""
-        self._workflow_id = workflow_id
+        self._run_id = run_id
         self._chain: Chain | None = None
         self._lines = lines
         self._problems: dict[Name, list[Problem]] = {name: [] for name in WORDS}
@@ -224,12 +224,12 @@ class Verifier:
         self._carried_by = self._run if self._execution else None
         self._execution, self._last, self._run = execution_id, None, Run()
         self._parting = set()
-        self._workflow_id = self._workflow_id or begun.workflow_id
+        self._run_id = self._run_id or begun.workflow_id
         self._extend(execution_line(execution_id))
 
     def _extend(self, line: bytes) -> None:
         if self._chain is None:
-            self._chain = Chain(self._workflow_id)
+            self._chain = Chain(self._run_id)
         self._chain.extend(line)
         if self._lines is not None:
             self._lines(line)

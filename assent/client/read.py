@@ -110,7 +110,7 @@ async def _has_moved(client: Client, run_id: str, seen: Seen) -> bool:
 
 def follower_of(follower: Follower, page: Page) -> Follower:
     """Whoever folds this page: another for each execution, which begins with what the one before carried over."""
-    return follower if follower.run_id == page.execution_id else Follower(follower.workflow_id, page.execution_id)
+    return follower if follower.execution_id == page.execution_id else Follower(follower.run_id, page.execution_id)
 
 
 def _closed(run: Run, description: WorkflowExecutionDescription) -> Run:

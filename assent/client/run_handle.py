@@ -199,7 +199,7 @@ class RunHandle(Deciding):
             description = await self.description()
             if description.close_time is not None:
                 yield RunEvent(kind="failed", at=description.close_time, text=how_it_closed(description))
-            elif description.run_id != told.run_id:
+            elif description.run_id != told.execution_id:
                 yield RunEvent(kind="failed", at=description.start_time, text=_RESET)
 
     async def happenings(self, *, wait: bool = False) -> AsyncIterator[Happening]:

@@ -233,9 +233,9 @@ class Watcher:
                 before = happening.step.run
             if self._is_of_another(before, len(page.events)):
                 return
-        self._known[follower.run_id] = time.monotonic()
+        self._known[follower.execution_id] = time.monotonic()
         if not before.ended and self._is_meant(before):
-            for event in await self._closed(run.run_id, follower.run_id):
+            for event in await self._closed(run.run_id, follower.execution_id):
                 yield event
 
     def _left(self, past: Past, run: Run, *, is_whole: bool) -> list[RunEvent]:

@@ -48,9 +48,9 @@ class Started:
     """
 
     at: datetime
-    workflow_id: str
     run_id: str
-    first_run_id: str
+    execution_id: str
+    first_execution_id: str
     arguments: tuple[object, ...]
     namespace: str = "default"
     continued: bool = False

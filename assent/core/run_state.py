@@ -52,8 +52,8 @@ class Run:
     """
 
     id: str = ""
-    run_id: str = ""
-    first_run_id: str = ""
+    execution_id: str = ""
+    first_execution_id: str = ""
     namespace: str = "default"
     request: RunRequest | None = None
     status: RunStatus = "running"
@@ -123,8 +123,8 @@ class Run:
         """Whose calls its tool calls are."""
         request = self.request
         return Caller(
-            workflow_id=self.id,
-            first_run_id=self.first_run_id,
+            run_id=self.id,
+            first_execution_id=self.first_execution_id,
             agent=self.agent or (request.agent if request else ""),
             requested_by=self.requested_by,
             turn=self.turn,
@@ -175,7 +175,7 @@ def state_of(run: Run) -> RunState:
     request = run.request
     return RunState(
         id=run.id,
-        execution_id=run.run_id,
+        execution_id=run.execution_id,
         agent=run.caller.agent,
         status=run.status,
         input=request.input if request else "",

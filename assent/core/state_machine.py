@@ -192,9 +192,9 @@ def _announced(before: Run, step: Step, at: datetime) -> Step:
 def _started(run: Run, event: Started) -> Step:
     begun = replace(
         run,
-        id=event.workflow_id,
-        run_id=event.run_id,
-        first_run_id=event.first_run_id,
+        id=event.run_id,
+        execution_id=event.execution_id,
+        first_execution_id=event.first_execution_id,
         namespace=event.namespace,
     )
     try:
@@ -217,7 +217,12 @@ def _started(run: Run, event: Started) -> Step:
 
 def _continued(event: Started) -> Step:
     """The run of the execution before, as it was, with what that one still had to do; nothing of it is new."""
-    begun = Run(id=event.workflow_id, run_id=event.run_id, first_run_id=event.first_run_id, namespace=event.namespace)
+    begun = Run(
+        id=event.run_id,
+        execution_id=event.execution_id,
+        first_execution_id=event.first_execution_id,
+        namespace=event.namespace,
+    )
     try:
         carried, notices = restore(event.arguments), unsent(event.arguments)
     except MessageError as error:
@@ -226,7 +231,13 @@ def _continued(event: Started) -> Step:
         # Assent never goes on with anything else, so whoever did this is not to be trusted with the run's name.
         message = "AgentRun: an execution that goes on from another takes what that one carried over, nothing else"
         return turns.fail(begun, Failure("InvalidRunRequest", message), event.at)
-    run = replace(carried, id=begun.id, run_id=begun.run_id, first_run_id=begun.first_run_id, namespace=begun.namespace)
+    run = replace(
+        carried,
+        id=begun.id,
+        execution_id=begun.execution_id,
+        first_execution_id=begun.first_execution_id,
+        namespace=begun.namespace,
+    )
     commands: list[Command] = [SendNotices(each) for each in notices]
     if run.wake_at is not None:
         commands.append(WakeAt(run.wake_at))

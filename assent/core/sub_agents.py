@@ -109,7 +109,7 @@ def request(run: Run, call: Call, given: Delegation, budget: Budget | None) -> R
     return RunRequest.model_validate(fields)
 
 
-def run_id(run: Run, agent: str, nonce: str) -> str:
+def child_run_id(run: Run, agent: str, nonce: str) -> str:
     """The id of a run that another agent answers a call in; the nonce makes it another after a workflow reset.
 
     Pure; safe in workflow code.

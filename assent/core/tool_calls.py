@@ -48,8 +48,8 @@ class Caller:
     *parent* is the run that this one works for, where it does. *handed_over*: the agent took the conversation over.
     """
 
-    workflow_id: str
-    first_run_id: str
+    run_id: str
+    first_execution_id: str
     agent: str
     requested_by: str | None
     turn: int
@@ -61,7 +61,7 @@ class Caller:
     @property
     def scope(self) -> str:
         """Within what call ids are unique: once old turns are no longer shown, a provider may name a call as in one."""
-        return f"{self.first_run_id}/{self.turn}" if self.compacted else self.first_run_id
+        return f"{self.first_execution_id}/{self.turn}" if self.compacted else self.first_execution_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +160,7 @@ def open_requirement(
     """The requirement of a call that waits."""
     expires_at = later(at, gate.expires_after) if gate.expires_after is not None else gate.expires_at
     identity = requirement_id(
-        workflow_id=caller.workflow_id,
+        run_id=caller.run_id,
         nonce=nonce,
         call_id=call.call_id,
         tool=call.tool,
@@ -224,7 +224,7 @@ def run_tool(caller: Caller, position: int, call: ToolCall, gate: Gate, approved
         "agent": caller.agent,
         "call_id": call.call_id,
         "arguments": call.arguments,
-        "key": idempotency_key(caller.workflow_id, caller.scope, call.call_id),
+        "key": idempotency_key(caller.run_id, caller.scope, call.call_id),
     }
     if caller.requested_by is not None:
         fields["requested_by"] = caller.requested_by
@@ -254,7 +254,7 @@ def _authorization(caller: Caller, approved: Requirement) -> Authorization:
         "needed": approved.needed,
         "expires_at": approved.expires_at,
         "approved_by": [vote.by for vote in approved.votes if vote.verdict != "reject"],
-        "execution_id": caller.first_run_id,
+        "execution_id": caller.first_execution_id,
     }
     # Only what is not the default is set: these inputs are stored for every call of a history.
     if approved.edited_from is not None:

@@ -42,7 +42,7 @@ _UNREADABLE: Final = (
 @dataclass(frozen=True, slots=True)
 class _File:
     path: Path
-    workflow_id: str
+    run_id: str
     execution_id: str
     continued_from: str
     parent: str = ""
@@ -72,7 +72,7 @@ def named_run(paths: Sequence[Path], run_id: str = "") -> str:
         HistoryError: as `from_files`.
     """
     for path in paths:
-        found = workflow_id_of(path)
+        found = run_id_of(path)
         if run_id and found and found != run_id:
             message = f"{path}: it is of run {found!r}, not {run_id!r}"
             raise HistoryError(message)
@@ -94,11 +94,11 @@ def by_run(paths: Sequence[Path], run_id: str = "") -> tuple[str, dict[str, list
     found: dict[str, list[Path]] = {}
     parents: dict[str, str] = {}
     for file in map(_looked_at, paths):
-        if not file.workflow_id:
+        if not file.run_id:
             message = f"{file.path}: it does not say which run it is of"
             raise HistoryError(message)
-        found.setdefault(file.workflow_id, []).append(file.path)
-        parents[file.workflow_id] = file.parent
+        found.setdefault(file.run_id, []).append(file.path)
+        parents[file.run_id] = file.parent
     tops = [run_id] if run_id else [each for each, above in parents.items() if above not in found]
     if len(tops) != 1 or tops[0] not in found:
         message = f"the files are of {', '.join(map(repr, found))}; name the RUN that stands above the others"
@@ -106,13 +106,13 @@ def by_run(paths: Sequence[Path], run_id: str = "") -> tuple[str, dict[str, list
     return tops[0], found
 
 
-def workflow_id_of(path: Path) -> str:
+def run_id_of(path: Path) -> str:
     """The id of the run that a file tells of; empty where the server that wrote it did not say.
 
     Raises:
         HistoryError: as `from_files`.
     """
-    return _looked_at(path).workflow_id
+    return _looked_at(path).run_id
 
 
 def _looked_at(path: Path) -> _File:
@@ -193,9 +193,9 @@ def _in_order(files: Sequence[_File]) -> list[_File | Missing]:
         twice = next(file for file in files if by_id[file.execution_id] is not file)
         message = f"{twice.path} and {by_id[twice.execution_id].path} are of the same execution"
         raise HistoryError(message)
-    other = next((file for file in files if file.workflow_id != files[0].workflow_id), None)
+    other = next((file for file in files if file.run_id != files[0].run_id), None)
     if other is not None:
-        message = f"{other.path} is of run {other.workflow_id!r}, and {files[0].path} of run {files[0].workflow_id!r}"
+        message = f"{other.path} is of run {other.run_id!r}, and {files[0].path} of run {files[0].run_id!r}"
         raise HistoryError(message)
     heads = [file for file in files if file.continued_from not in by_id]
     if len(heads) != 1:

@@ -119,8 +119,8 @@ class Told:
 class Reader:
     """Turns the workflow tasks of one run into the core's events. Remembers which activity is which."""
 
-    workflow_id: str
-    run_id: str = ""
+    run_id: str
+    execution_id: str = ""
     _activities: dict[int, tuple[str, str]] = field(default_factory=dict[int, tuple[str, str]])
     _admitted: dict[str, UpdateRequest] = field(default_factory=dict[str, UpdateRequest])
 
@@ -179,9 +179,9 @@ class Reader:
         begun = event.workflow_execution_started_event_attributes
         return Started(
             at=at,
-            workflow_id=self.workflow_id or begun.workflow_id,
-            run_id=self.run_id or begun.original_execution_run_id,
-            first_run_id=begun.first_execution_run_id,
+            run_id=self.run_id or begun.workflow_id,
+            execution_id=self.execution_id or begun.original_execution_run_id,
+            first_execution_id=begun.first_execution_run_id,
             arguments=arguments_of(begun.input.payloads),
             continued=_is_continued(event),
             parent=child_workflows.parent_of(event),
@@ -237,17 +237,17 @@ class Happening:
 
 @dataclass(slots=True)
 class Follower:
-    """Folds a history page by page. *run* is the run as of the last page; *workflow_id* and *run_id* name it."""
+    """Folds a history page by page. *run* is the run as of the last page; *run_id* and *execution_id* name it."""
 
-    workflow_id: str = ""
     run_id: str = ""
+    execution_id: str = ""
     run: Run = field(default_factory=Run)
     _gatherer: Gatherer = field(default_factory=Gatherer)
     _reader: Reader = field(init=False)
 
     def __post_init__(self) -> None:
         """Read under the same ids."""
-        self._reader = Reader(self.workflow_id, self.run_id)
+        self._reader = Reader(self.run_id, self.execution_id)
 
     @property
     def unread(self) -> list[HistoryEvent]:
@@ -317,8 +317,8 @@ def _unreadable(event: HistoryEvent, error: Exception) -> HistoryError:
 def fold(
     events: Iterable[HistoryEvent],
     *,
-    workflow_id: str = "",
     run_id: str = "",
+    execution_id: str = "",
     until: Callable[[WorkflowTask], bool] | None = None,
 ) -> Run:
     """The run that a history tells of; with *until*, as it was when the first task that satisfies it was done.
@@ -328,7 +328,7 @@ def fold(
     Raises:
         HistoryError: the history is cut, or not one of a run.
     """
-    follower = Follower(workflow_id, run_id)
+    follower = Follower(run_id, execution_id)
     for _ in follower.feed(events, until):
         pass
     return follower.run

@@ -47,17 +47,17 @@ class Missing:
     execution_id: str
 
 
-async def executions(client: Client, workflow_id: str, execution_id: str) -> list[str | Missing]:
+async def executions(client: Client, run_id: str, execution_id: str) -> list[str | Missing]:
     """The executions that *execution_id* goes on from, the first of them first, and itself; what is gone is said.
 
     Raises:
         RPCError: as `fetch_history_events`; NOT_FOUND where *execution_id* itself is gone.
     """
     found: list[str | Missing] = [execution_id]
-    before = await _continued_from(client, workflow_id, execution_id)
+    before = await _continued_from(client, run_id, execution_id)
     while before:
         try:
-            earlier = await _continued_from(client, workflow_id, before)
+            earlier = await _continued_from(client, run_id, before)
         except RPCError as error:
             if error.status not in {RPCStatusCode.NOT_FOUND, RPCStatusCode.INVALID_ARGUMENT}:
                 raise
@@ -68,15 +68,15 @@ async def executions(client: Client, workflow_id: str, execution_id: str) -> lis
     return found[::-1]
 
 
-async def _continued_from(client: Client, workflow_id: str, execution_id: str) -> str:
-    handle = client.get_workflow_handle(workflow_id, run_id=execution_id)
+async def _continued_from(client: Client, run_id: str, execution_id: str) -> str:
+    handle = client.get_workflow_handle(run_id, run_id=execution_id)
     iterator = handle.fetch_history_events(page_size=1, skip_archival=False)
     await iterator.fetch_next_page()
     first = next(iter(iterator.current_page or ()), HistoryEvent())
     return first.workflow_execution_started_event_attributes.continued_execution_run_id
 
 
-async def chain(client: Client, workflow_id: str, execution_id: str) -> AsyncIterator[Page | Missing]:
+async def chain(client: Client, run_id: str, execution_id: str) -> AsyncIterator[Page | Missing]:
     """The history of a run up to *execution_id*, over all executions that this one goes on from.
 
     Raises:
@@ -84,22 +84,22 @@ async def chain(client: Client, workflow_id: str, execution_id: str) -> AsyncIte
         HistoryError: it is the history of another workflow, or its payload codec fails.
     """
     last: HistoryEvent | None = None
-    for each in await executions(client, workflow_id, execution_id):
+    for each in await executions(client, run_id, execution_id):
         if isinstance(each, Missing):
             yield each
         else:
-            async for page in pages(client, workflow_id, each):
+            async for page in pages(client, run_id, each):
                 last = page.events[-1]
                 yield page
     # The run may have gone on in another execution since it was asked which is the newest.
     while last is not None and (after := goes_on_in(last)):
         last = None
-        async for page in pages(client, workflow_id, after):
+        async for page in pages(client, run_id, after):
             last = page.events[-1]
             yield page
 
 
-async def following(client: Client, workflow_id: str, execution_id: str, *, whole: bool) -> AsyncIterator[Page]:
+async def following(client: Client, run_id: str, execution_id: str, *, whole: bool) -> AsyncIterator[Page]:
     """The history of a run as it grows, until it has ended; it goes on where the run goes on in a new execution.
 
     With *whole* from the run's first execution that there is. Where the server goes away it is waited for, and nothing
@@ -109,13 +109,13 @@ async def following(client: Client, workflow_id: str, execution_id: str, *, whol
         RPCError, HistoryError: as `chain`.
     """
     if whole:
-        for each in (await executions(client, workflow_id, execution_id))[:-1]:
+        for each in (await executions(client, run_id, execution_id))[:-1]:
             if not isinstance(each, Missing):
-                async for page in pages(client, workflow_id, each):
+                async for page in pages(client, run_id, each):
                     yield page
     while execution_id:
         last: HistoryEvent | None = None
-        async for page in pages(client, workflow_id, execution_id, wait=True):
+        async for page in pages(client, run_id, execution_id, wait=True):
             last = page.events[-1] if page.events else last
             yield page
         execution_id = "" if last is None else goes_on_in(last)
@@ -130,13 +130,13 @@ def goes_on_in(event: HistoryEvent) -> str:
     return str(getattr(getattr(event, name), "new_execution_run_id", "")) if name in _GOING_ON else ""
 
 
-async def pages(client: Client, workflow_id: str, execution_id: str, *, wait: bool = False) -> AsyncIterator[Page]:
+async def pages(client: Client, run_id: str, execution_id: str, *, wait: bool = False) -> AsyncIterator[Page]:
     """The history of one execution; with *wait* as it grows, until it has closed, waiting for a server that is away.
 
     Raises:
         RPCError, HistoryError: as `chain`.
     """
-    handle = client.get_workflow_handle(workflow_id, run_id=execution_id or None)
+    handle = client.get_workflow_handle(run_id, run_id=execution_id or None)
     told, away, iterator = 0, 0, _iterator(handle, wait=wait)
     while True:
         token = iterator.next_page_token
@@ -154,7 +154,7 @@ async def pages(client: Client, workflow_id: str, execution_id: str, *, wait: bo
             away = 0
         if stored:
             told = stored[-1].event_id
-            _check_type(workflow_id, stored[0])
+            _check_type(run_id, stored[0])
             yield Page(execution_id, await _decoded(client.data_converter, stored), stored)
         if not iterator.next_page_token:
             return
@@ -176,10 +176,10 @@ def _iterator(handle: WorkflowHandle[object, object], *, wait: bool) -> Workflow
     return handle.fetch_history_events(wait_new_event=wait, skip_archival=wait)
 
 
-def _check_type(workflow_id: str, first: HistoryEvent) -> None:
+def _check_type(run_id: str, first: HistoryEvent) -> None:
     if first.event_type != EventType.EVENT_TYPE_WORKFLOW_EXECUTION_STARTED:
         return
     kind = first.workflow_execution_started_event_attributes.workflow_type.name
     if kind != protocol.WORKFLOW:
-        message = f"workflow {workflow_id!r} is of type {kind!r}, not a run of Assent"
+        message = f"workflow {run_id!r} is of type {kind!r}, not a run of Assent"
         raise HistoryError(message)

@@ -55,9 +55,9 @@ class EmbeddedServer:
     address: str
     ui_url: str | None
 
-    def run_url(self, workflow_id: str) -> str | None:
+    def run_url(self, run_id: str) -> str | None:
         """Where the Web UI shows a run."""
-        return f"{self.ui_url}/namespaces/{self.client.namespace}/workflows/{workflow_id}" if self.ui_url else None
+        return f"{self.ui_url}/namespaces/{self.client.namespace}/workflows/{run_id}" if self.ui_url else None
 
 
 Embedded = AbstractAsyncContextManager[EmbeddedServer]

@@ -117,19 +117,19 @@ def audit_command(program: str, run_id: str) -> str:
     return f"{program} audit {shell_quoted(run_id)}"
 
 
-def signal_command(workflow_id: str, name: str, body: dict[str, JsonValue], *, namespace: str = "default") -> str:
+def signal_command(run_id: str, name: str, body: dict[str, JsonValue], *, namespace: str = "default") -> str:
     """The `temporal` command that sends a signal, over three lines, ready to paste into bash, zsh or ksh."""
     lines = [
         f"temporal workflow signal --name {name}{_namespace(namespace)}",
-        f"  --workflow-id {shell_quoted(workflow_id)}",
+        f"  --workflow-id {shell_quoted(run_id)}",
         f"  --input {shell_quoted(typed(body, ','))}",
     ]
     return " \\\n".join(lines)
 
 
-def metadata_command(workflow_id: str, *, namespace: str = "default") -> str:
+def metadata_command(run_id: str, *, namespace: str = "default") -> str:
     """The `temporal` command that shows what a run tells operators: what waits, and how to decide it."""
-    return f"temporal workflow metadata{_namespace(namespace)} --workflow-id {shell_quoted(workflow_id)}"
+    return f"temporal workflow metadata{_namespace(namespace)} --workflow-id {shell_quoted(run_id)}"
 
 
 def _namespace(namespace: str) -> str:

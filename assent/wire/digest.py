@@ -46,7 +46,7 @@ def text_digest(text: str) -> str:
 
 def requirement_id(
     *,
-    workflow_id: str,
+    run_id: str,
     nonce: str,
     call_id: str,
     tool: str,
@@ -63,7 +63,7 @@ def requirement_id(
     Pure; safe in workflow code.
     """
     deadline = None if expires_at is None else expires_at.isoformat()
-    parts = [_REQUIREMENT, workflow_id, nonce, call_id, tool, text_digest(arguments), policy_version, needed, deadline]
+    parts = [_REQUIREMENT, run_id, nonce, call_id, tool, text_digest(arguments), policy_version, needed, deadline]
     return sha256_hex(canonical(parts))
 
 
@@ -74,9 +74,9 @@ def extend(digest: str, items: Iterable[object]) -> str:
     return digest
 
 
-def idempotency_key(workflow_id: str, run_id: str, call_id: str) -> str:
-    """The key of one tool call: 32 hex digits, the same at every retry. *run_id* is that of the first execution."""
-    return sha256_hex(canonical([_KEY, workflow_id, run_id, call_id]))[:32]
+def idempotency_key(run_id: str, first_execution_id: str, call_id: str) -> str:
+    """The key of one tool call: 32 hex digits, the same at every retry. Temporal gives *first_execution_id*."""
+    return sha256_hex(canonical([_KEY, run_id, first_execution_id, call_id]))[:32]
 
 
 def policy_digest(rules: object) -> str:

@@ -105,7 +105,7 @@ def test_a_run_goes_on_in_a_new_execution_as_it_was(names: tuple[str, str]) -> N
     begun = after.events[0].workflow_execution_started_event_attributes
     assert last.new_execution_run_id == begun.original_execution_run_id
     first = fold(after.events[:1])
-    assert replace(first, run_id=begun.first_execution_run_id) == fold(before.events)
+    assert replace(first, execution_id=begun.first_execution_run_id) == fold(before.events)
     [asked] = first.pending
     assert [each.id for each in fold(after.events).requirements] == [asked.id]
 

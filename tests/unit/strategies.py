@@ -58,7 +58,7 @@ from assent.wire.protocol import (
 from assent.wire.requirements import Requirement
 
 NOW: Final = datetime(2026, 3, 1, 12, tzinfo=UTC)
-WORKFLOW_ID: Final = "run-1"
+RUN_ID: Final = "run-1"
 MEBIBYTE: Final = "x" * 1024 * 1024
 ALLOW: Final = Gate(verdict="allow")
 ASK: Final = Gate(verdict="ask")
@@ -133,7 +133,7 @@ def gate_of(
 ) -> Gate:
     """The gate of one call that alice's run makes."""
     context = GateContext(
-        run_id=WORKFLOW_ID, call_id="c0", tool=tool.name if tool else "ghost", agent="a", requested_by="alice"
+        run_id=RUN_ID, call_id="c0", tool=tool.name if tool else "ghost", agent="a", requested_by="alice"
     )
     return Gatekeeper(policies, groups, functions).gate(tool, context, raw)
 
@@ -192,7 +192,7 @@ class Play:
 
     def begin(self, *arguments: object) -> Step:
         """Begin with exactly these inputs."""
-        return self.tell(Started(self.at, WORKFLOW_ID, "r1", "r1", arguments))
+        return self.tell(Started(self.at, RUN_ID, "r1", "r1", arguments))
 
     def model(self, turn: ModelTurn) -> Step:
         """The model answers, by today's rules if it names no others; every call gets a nonce of its own."""

@@ -37,11 +37,11 @@ async def lines(client: AgentClient, run_id: str) -> AsyncIterator[bytes]:
             yield canonical(MessageToDict(event))
 
 
-def scheduled(workflow_id: str, events: Iterable[bytes]) -> Iterable[bytes]:
+def scheduled(run_id: str, events: Iterable[bytes]) -> Iterable[bytes]:
     """A record of each activity that was scheduled."""
     for line in events:
         if attributes := json.loads(line).get("activityTaskScheduledEventAttributes"):
-            yield canonical([workflow_id, attributes["activityType"]["name"]])
+            yield canonical([run_id, attributes["activityType"]["name"]])
 
 
 async def test_a_run_that_continued_as_new_is_one_signed_bundle(
@@ -56,7 +56,7 @@ async def test_a_run_that_continued_as_new_is_one_signed_bundle(
     async with assent_environment.serve(agent, continue_after=5) as client:
         run = await client.start("ops", "Go.", requested_by="alice")
         assert (await run.result()).content == "done"
-        with new_bundle(tmp_path / "run.zip", workflow_id=run.id) as bundle:
+        with new_bundle(tmp_path / "run.zip", run_id=run.id) as bundle:
             kept: list[bytes] = []
             async for line in lines(client, run.id):
                 bundle.add_event(line)

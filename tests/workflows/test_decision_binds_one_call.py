@@ -173,7 +173,7 @@ async def test_duplicate_keys_nan_and_infinity_are_refused(
 class Parts(TypedDict):
     """The parts of a requirement's id."""
 
-    workflow_id: str
+    run_id: str
     nonce: str
     call_id: str
     tool: str
@@ -187,7 +187,7 @@ class Parts(TypedDict):
 shifty = st.text('a1",[]\\n', max_size=4)
 parts = st.builds(
     Parts,
-    workflow_id=shifty,
+    run_id=shifty,
     nonce=shifty,
     call_id=shifty,
     tool=shifty,
@@ -220,9 +220,9 @@ def test_digest_fields_cannot_be_shifted_into_each_other(
 
 
 def _with(given_parts: Parts, texts: list[str]) -> Parts:
-    workflow_id, nonce, call_id, tool, arguments, policy_version = texts
+    run_id, nonce, call_id, tool, arguments, policy_version = texts
     return Parts(
-        workflow_id=workflow_id,
+        run_id=run_id,
         nonce=nonce,
         call_id=call_id,
         tool=tool,

@@ -123,7 +123,7 @@ async def test_who_why_what_when_and_the_result_are_read_from_the_history_alone(
         assert before <= record.created_at <= vote.at <= after
     exported = (await run.history()).to_json()
     history = WorkflowHistory.from_json(run.id, exported)
-    assert approvals_of(fold(history.events, workflow_id=run.id)) == await run.approvals()
+    assert approvals_of(fold(history.events, run_id=run.id)) == await run.approvals()
 
 
 async def test_two_calls_of_one_input_tool_each_take_their_own_values(assent_environment: Environment) -> None:

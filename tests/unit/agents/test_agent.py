@@ -14,7 +14,7 @@ from assent.core.events import AgentStarted, Complete, Failure
 from assent.wire.errors import ConfigurationError
 from assent.wire.protocol import RunResult
 from tests.unit.core.test_sub_agents import MODEL, answered, starts
-from tests.unit.strategies import NOW, TO_B, WORKFLOW_ID, playing, unhurried
+from tests.unit.strategies import NOW, RUN_ID, TO_B, playing, unhurried
 
 # -- agents -----------------------------------------------------------------------------------------------------------
 
@@ -84,7 +84,7 @@ steps = st.lists(
 def test_a_turn_ends_once_every_agent_has_answered_and_none_is_asked_twice(found: list[tuple[str, int]]) -> None:
     play = playing(TO_B, TO_B, TO_B)
     for what, position in found:
-        child = f"{WORKFLOW_ID}.b-{position}"
+        child = f"{RUN_ID}.b-{position}"
         match what:
             case "delegate":
                 play.comes(position, {"delegation": {"agent": "b", "input": "go"}})

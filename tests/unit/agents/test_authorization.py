@@ -17,8 +17,8 @@ from assent.wire.policy import PermissionPolicy
 from assent.wire.protocol import Gate, ToolCallInput
 from tests.unit.strategies import (
     NOW,
+    RUN_ID,
     TOOLS,
-    WORKFLOW_ID,
     approved_call,
     authorization_of,
     gates_of,
@@ -35,11 +35,11 @@ def refused(
     *,
     tool: Tool = TOOLS["pay"],
     policy: PermissionPolicy | None = None,
-    workflow_id: str = WORKFLOW_ID,
+    run_id: str = RUN_ID,
     now: datetime = NOW,
 ) -> str | None:
     """Why the call may not run."""
-    found = refusal(tool, call, Gatekeeper((policy,)), workflow_id=workflow_id, now=now)
+    found = refusal(tool, call, Gatekeeper((policy,)), run_id=run_id, now=now)
     return None if found is None else found.reason
 
 
@@ -96,7 +96,7 @@ def test_an_authorization_with_another_part_is_refused(fields: dict[str, object]
 
 
 def test_an_approval_in_another_run_is_refused() -> None:
-    assert refused(approved_call(RAW), workflow_id="run-2") == DIGEST_DIFFERS
+    assert refused(approved_call(RAW), run_id="run-2") == DIGEST_DIFFERS
 
 
 def test_an_approval_of_another_call_is_refused() -> None:
@@ -167,7 +167,7 @@ def test_a_tool_whose_arguments_changed_is_not_run_with_the_old_ones() -> None:
 def test_what_takes_more_today_goes_back_to_a_person_under_todays_gate() -> None:
     allowed = approved_call(RAW).model_copy(update={"authorization": None})
     keeper = Gatekeeper((PermissionPolicy.of(ask=["*"]),))
-    found = refusal(TOOLS["look"], allowed, keeper, workflow_id=WORKFLOW_ID, now=NOW)
+    found = refusal(TOOLS["look"], allowed, keeper, run_id=RUN_ID, now=NOW)
     assert found is not None
     assert found.gate is not None
     assert found.gate.verdict == "ask"
@@ -177,7 +177,7 @@ def test_what_is_denied_or_changed_goes_back_to_nobody() -> None:
     denied = Gatekeeper((PermissionPolicy.of(deny=["*"]),))
     other = changed(approved_call(RAW), nonce="other")
     for call, keeper in ((approved_call(RAW), denied), (other, Gatekeeper())):
-        found = refusal(TOOLS["pay"], call, keeper, workflow_id=WORKFLOW_ID, now=NOW)
+        found = refusal(TOOLS["pay"], call, keeper, run_id=RUN_ID, now=NOW)
         assert found is not None
         assert found.gate is None
 

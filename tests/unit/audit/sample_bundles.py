@@ -18,7 +18,7 @@ from assent.audit.signing import Signer
 from assent.audit.statement import Predicate
 from assent.wire.digest import canonical
 
-WORKFLOW: Final = 'teller-"1"'
+RUN_ID: Final = 'teller-"1"'
 EXPORTED: Final = datetime(2026, 11, 20, 12, tzinfo=UTC)
 FINDINGS: Final = canonical([{"check": "gates", "verdict": "ok"}])
 
@@ -29,10 +29,10 @@ def events(count: int = 3) -> list[bytes]:
     ]
 
 
-def rebuild(workflow_id: str, lines: Iterable[bytes]) -> Iterable[bytes]:
+def rebuild(run_id: str, lines: Iterable[bytes]) -> Iterable[bytes]:
     """Records as simple as they can be: what each event is, and of which run."""
     found = [json.loads(line) for line in lines]
-    return [canonical([workflow_id, event["eventId"]]) for event in found if "eventId" in event]
+    return [canonical([run_id, event["eventId"]]) for event in found if "eventId" in event]
 
 
 def written(
@@ -45,10 +45,10 @@ def written(
     overwrite: bool = False,
 ) -> Predicate:
     lines = [execution_line("r1"), *events()] if lines is None else lines
-    records = list(rebuild(WORKFLOW, lines)) if records is None else records
+    records = list(rebuild(RUN_ID, lines)) if records is None else records
     return write_bundle(
         path,
-        workflow_id=WORKFLOW,
+        run_id=RUN_ID,
         events=lines,
         records=records,
         verification=verification,

@@ -32,7 +32,7 @@ from assent.wire.errors import BundleError
 from tests.unit.audit.sample_bundles import (
     EXPORTED,
     FINDINGS,
-    WORKFLOW,
+    RUN_ID,
     by_hand,
     changed,
     contents,
@@ -77,7 +77,7 @@ def test_the_files_of_a_bundle_are_the_bytes_that_were_given(bundle: Path) -> No
     files = contents(bundle)
     assert list(files) == [README, EVENTS, RECORDS, VERIFICATION, STATEMENT]
     assert files[EVENTS] == b"".join(line + b"\n" for line in [execution_line("r1"), *events()])
-    assert files[RECORDS] == b"".join(line + b"\n" for line in rebuild(WORKFLOW, events()))
+    assert files[RECORDS] == b"".join(line + b"\n" for line in rebuild(RUN_ID, events()))
     assert files[VERIFICATION] == FINDINGS
 
 
@@ -89,7 +89,7 @@ def test_the_statement_says_whose_events_and_how_many(tmp_path: Path) -> None:
         Execution(execution_id="r1", first_event_id=1, last_event_id=3),
         Execution(execution_id="r2", first_event_id=1, last_event_id=2),
     )
-    assert (predicate.run_id, predicate.events, predicate.chain_length) == (WORKFLOW, 5, 8)
+    assert (predicate.run_id, predicate.events, predicate.chain_length) == (RUN_ID, 5, 8)
     assert (predicate.complete, predicate.assent_version, predicate.exported_at) == (False, __version__, EXPORTED)
     statement = json.loads(contents(tmp_path / "run.zip")[STATEMENT])
     assert statement["_type"] == "https://in-toto.io/Statement/v1"
@@ -170,7 +170,7 @@ def test_an_existing_file_is_overwritten_only_when_that_is_said(bundle: Path) ->
     with pytest.raises(BundleError, match="exists already: name another file, or say that it may be overwritten"):
         written(bundle, [execution_line("r1"), *events(5)])
     assert bundle.read_bytes() == before
-    with pytest.raises(BundleError, match="exists already"), new_bundle(bundle, workflow_id="w"):
+    with pytest.raises(BundleError, match="exists already"), new_bundle(bundle, run_id="w"):
         pytest.fail("a long history is not read first")
     written(bundle, [execution_line("r1"), *events(5)], overwrite=True)
     assert bundle.read_bytes() != before
@@ -211,7 +211,7 @@ def test_an_export_that_is_interrupted_leaves_nothing_behind(tmp_path: Path) -> 
     with pytest.raises(KeyboardInterrupt):
         write_bundle(
             tmp_path / "run.zip",
-            workflow_id="w",
+            run_id="w",
             events=interrupted(),
             records=[],
             verification=FINDINGS,
@@ -223,7 +223,7 @@ def test_an_export_that_is_interrupted_leaves_nothing_behind(tmp_path: Path) -> 
 def test_a_bundle_that_is_not_finished_is_an_error(tmp_path: Path) -> None:
     with (
         pytest.raises(BundleError, match="was not finished"),
-        new_bundle(tmp_path / "run.zip", workflow_id="w") as bundle,
+        new_bundle(tmp_path / "run.zip", run_id="w") as bundle,
     ):
         bundle.add_event(execution_line("r1"))
     assert not list(tmp_path.iterdir())
@@ -266,7 +266,7 @@ def test_events_and_records_are_not_held(tmp_path: Path) -> None:
     tracemalloc.start()
     write_bundle(
         tmp_path / "run.zip",
-        workflow_id="w",
+        run_id="w",
         events=many(),
         records=(canonical("x" * 10_000) for _ in range(1_000)),
         verification=FINDINGS,

@@ -192,7 +192,7 @@ def test_records_of_another_version_say_so(tmp_path: Path) -> None:
 
 
 def test_records_that_cannot_be_rebuilt_fail_in_one_line(bundle: Path) -> None:
-    def broken(workflow_id: str, lines: Iterable[bytes]) -> Iterable[bytes]:
+    def broken(run_id: str, lines: Iterable[bytes]) -> Iterable[bytes]:
         raise KeyError("no\nsuch\x1b event")
 
     detail = failed(verify_bundle(bundle, rebuild=broken))["records"]

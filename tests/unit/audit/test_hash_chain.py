@@ -19,11 +19,11 @@ lines = st.binary(max_size=70).map(lambda data: data.replace(b"\n", b"")) | st.t
     str.encode
 )
 histories = st.lists(lines, min_size=1, max_size=6)
-workflow_ids = st.text('a",[]\\\n', max_size=4)
+run_ids = st.text('a",[]\\\n', max_size=4)
 
 
-def head(history: list[bytes], workflow_id: str = "w") -> str:
-    chain = Chain(workflow_id)
+def head(history: list[bytes], run_id: str = "w") -> str:
+    chain = Chain(run_id)
     for line in history:
         chain.extend(line)
     return chain.head
@@ -82,7 +82,7 @@ def test_bytes_cannot_move_between_lines(history: list[bytes], data: st.DataObje
     assert head(other) != head(history)
 
 
-@given(workflow_ids, workflow_ids, histories)
+@given(run_ids, run_ids, histories)
 @unhurried
 def test_the_same_events_of_another_run_have_another_head(one: str, other: str, history: list[bytes]) -> None:
     assume(one != other)

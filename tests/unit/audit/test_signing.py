@@ -278,7 +278,7 @@ from assent.wire.errors import ConfigurationError
 from assent.audit.hash_chain import execution_line
 from assent.audit.signing import load_signer
 path = Path({str(tmp_path / "unsigned.zip")!r})
-write_bundle(path, workflow_id="w", events=[execution_line("r")], records=[], verification=b"[]",
+write_bundle(path, run_id="w", events=[execution_line("r")], records=[], verification=b"[]",
              exported_at=datetime.now(UTC))
 assert verify_bundle(path).ok
 assert verify_bundle(Path({str(bundle)!r})).ok

@@ -37,7 +37,7 @@ from assent.wire.digest import parse_arguments, requirement_id
 from assent.wire.policy import conditions_hold
 from assent.wire.protocol import DecisionResult, Gate, Item, ModelCallInput, ToolCallInput
 from assent.wire.requirements import Grant, Requirement, RunState
-from tests.unit.strategies import PEOPLE, TOOLS, WORKFLOW_ID, Play
+from tests.unit.strategies import PEOPLE, RUN_ID, TOOLS, Play
 
 PERSON = {spelling: person for person, known in PEOPLE.items() for spelling in known}
 COUNTED = {"approved", "rejected", "executed", "failed", "recorded"}
@@ -176,7 +176,7 @@ class Promises(RuleBasedStateMachine):
         if gate.verdict != "allow":
             self.was_approved(command)
         call = ToolCallInput.model_validate_json(command.input.model_dump_json(exclude_unset=True))
-        refused = refusal(TODAY[command.tool], call, Gatekeeper(), workflow_id=WORKFLOW_ID, now=self.last_at)
+        refused = refusal(TODAY[command.tool], call, Gatekeeper(), run_id=RUN_ID, now=self.last_at)
         assert refused is None or refused.reason == "the approval has expired", refused
 
     def was_approved(self, command: RunTool) -> None:
@@ -192,7 +192,7 @@ class Promises(RuleBasedStateMachine):
         people = self.voters[found.id]
         assert len(people) == found.needed == len({fold_name(name) for name in shown.approved_by})
         assert shown.requirement_id == requirement_id(
-            workflow_id=WORKFLOW_ID,
+            run_id=RUN_ID,
             nonce=shown.nonce,
             call_id=command.input.call_id,
             tool=command.tool,

@@ -21,7 +21,7 @@ from assent.runtime.settings import Settings
 from assent.wire.errors import ConfigurationError, MessageError
 from assent.wire.protocol import Gate, ModelTurn
 from tests.unit.core.test_random_runs import Lives
-from tests.unit.strategies import ASK, NOW, WORKFLOW_ID, Play, playing, said, turn_of
+from tests.unit.strategies import ASK, NOW, RUN_ID, Play, playing, said, turn_of
 
 POLICY: Final = {"rules": [{"decision": "ask", "tool": "pay", "arguments": {"to": {"equals": None}}}]}
 NOTICE: Final = NoticesInput(
@@ -41,7 +41,7 @@ def sent(carried: Carried) -> tuple[object, ...]:
 
 def started(*arguments: object, continued: bool = True) -> Started:
     """The first event of a new execution."""
-    return Started(NOW, WORKFLOW_ID, "r2", "r1", arguments, continued=continued)
+    return Started(NOW, RUN_ID, "r2", "r1", arguments, continued=continued)
 
 
 def goes_on(run: Run, notices: tuple[NoticesInput, ...] = ()) -> Step:
@@ -64,7 +64,7 @@ class Continued(Lives):
         if run.ended or not self.play.events:
             return
         step = goes_on(run)
-        assert step.run == replace(run, run_id="r2")
+        assert step.run == replace(run, execution_id="r2")
         assert state_of(step.run) == state_of(run).model_copy(update={"execution_id": "r2"})
         asked = [each for each in step.commands if isinstance(each, CallModel)]
         assert asked == ([each for each in self.play.commands if isinstance(each, CallModel)][-1:] * run.model_running)

@@ -12,7 +12,7 @@ from pydantic import JsonValue
 from assent.core.approvals import OUTPUT_LIMIT
 from assent.wire.digest import parse_arguments, requirement_id
 from assent.wire.protocol import Escalation, Gate
-from tests.unit.strategies import ALLOW, ASK, EXTERNAL, INPUT, ONCE, WORKFLOW_ID, playing, unhurried
+from tests.unit.strategies import ALLOW, ASK, EXTERNAL, INPUT, ONCE, RUN_ID, playing, unhurried
 
 RAW = '{"to": "A", "amount": 5}'
 TWO = Gate(verdict="ask", needed=2)
@@ -35,7 +35,7 @@ def test_an_edit_has_an_id_of_its_own_over_what_runs() -> None:
     play.edit(amount=3)
     new = play.run.requirements[1]
     assert new.id == requirement_id(
-        workflow_id=WORKFLOW_ID,
+        run_id=RUN_ID,
         nonce=new.nonce,
         call_id="c0",
         tool="pay",

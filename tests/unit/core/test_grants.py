@@ -15,7 +15,7 @@ from assent.wire.inbound import USES_LIMIT, Remember
 from assent.wire.messages import read
 from assent.wire.protocol import DecisionResult, Gate
 from assent.wire.requirements import Grant
-from tests.unit.strategies import ASK, EXTERNAL, INPUT, NOW, WORKFLOW_ID, Play, playing, turn_of, unhurried
+from tests.unit.strategies import ASK, EXTERNAL, INPUT, NOW, RUN_ID, Play, playing, turn_of, unhurried
 
 TWICE: dict[str, object] = {"uses": 2}
 OWN = Gate(verdict="ask", self_approval=True)
@@ -188,7 +188,7 @@ def test_what_a_grant_lets_through_carries_an_authorization_that_holds() -> None
     assert shown is not None
     assert shown.approved_by == ["bob"]
     assert shown.requirement_id == requirement_id(
-        workflow_id=WORKFLOW_ID,
+        run_id=RUN_ID,
         nonce=shown.nonce,
         call_id=command.input.call_id,
         tool="pay",

@@ -16,13 +16,13 @@ from assent.agents.tool_decorator import tool
 from assent.core.continue_as_new import carry, restore
 from assent.core.events import AgentAnswered, AgentStarted, Fail, Failure, StartAgent, Started
 from assent.core.state_machine import Run, state_of
-from assent.core.sub_agents import ANSWER_LIMIT, MAX_DEPTH, run_id
+from assent.core.sub_agents import ANSWER_LIMIT, MAX_DEPTH, child_run_id
 from assent.core.tool_calls import outcome_of
 from assent.wire.budget import Budget
 from assent.wire.policy import Decision, PermissionPolicy, Rule, combined, strictest
 from assent.wire.protocol import Execution, ParentRun, RunResult, Usage
 from tests.unit.agents.test_gates_by_policy import decisions, rules
-from tests.unit.strategies import ASK, NOW, TO_B, WORKFLOW_ID, Play, gate_of, playing, turn_of, unhurried
+from tests.unit.strategies import ASK, NOW, RUN_ID, TO_B, Play, gate_of, playing, turn_of, unhurried
 
 MODEL: Final = OpenAIResponses(id="m")
 POLICY: Final = PermissionPolicy.of(deny=["drop"])
@@ -60,7 +60,7 @@ def starts(play: Play) -> list[StartAgent]:
 
 def begun(play: Play, position: int = 0) -> str:
     """The id of the run that answers the call at *position*, once it has begun."""
-    child = f"{WORKFLOW_ID}.b-{position}"
+    child = f"{RUN_ID}.b-{position}"
     play.tell(AgentStarted(play.at, f"c{position}", child))
     return child
 
@@ -78,7 +78,7 @@ def test_a_call_of_an_agent_begins_a_run_of_it() -> None:
         "input": "do 0",
         "requested_by": "alice",
         "policy": POLICY.model_dump(exclude_unset=True),
-        "parents": [{"run_id": WORKFLOW_ID, "agent": "a", "tool": "pay", "call_id": "c0"}],
+        "parents": [{"run_id": RUN_ID, "agent": "a", "tool": "pay", "call_id": "c0"}],
     }
     assert play.run.status == "running"
     assert not play.told, "nothing is answered yet"
@@ -110,7 +110,7 @@ def test_a_run_below_that_gave_no_answer_is_told_as_an_error() -> None:
     assert play.run.usage == USED, "what it used, it used"
 
 
-@pytest.mark.parametrize("child", [f"{WORKFLOW_ID}.b-9", ""])
+@pytest.mark.parametrize("child", [f"{RUN_ID}.b-9", ""])
 def test_an_answer_of_a_run_that_was_not_begun_changes_nothing(child: str) -> None:
     play = asking()
     begun(play)
@@ -144,7 +144,7 @@ def test_agents_work_for_each_other_only_so_deep() -> None:
     play = Play()
     request = {"agent": "a", "input": "go", "parents": [each.model_dump() for each in parents]}
     above = Execution(run_id=parents[-1].run_id, execution_id="e")
-    play.tell(Started(play.at, WORKFLOW_ID, "r1", "r1", (request,), parent=above))
+    play.tell(Started(play.at, RUN_ID, "r1", "r1", (request,), parent=above))
     play.model(turn_of(TO_B))
     play.comes(0, {"delegation": {"agent": "b", "input": "go"}})
     assert not starts(play)
@@ -163,9 +163,7 @@ def test_an_agent_is_not_asked_nothing() -> None:
 def test_a_claim_to_work_for_a_run_that_did_not_begin_it_fails(parent: Execution | None) -> None:
     play = Play()
     claim = {"run_id": "r9", "agent": "a", "tool": "t", "call_id": "c"}
-    play.tell(
-        Started(NOW, WORKFLOW_ID, "r1", "r1", ({"agent": "a", "input": "go", "parents": [claim]},), parent=parent)
-    )
+    play.tell(Started(NOW, RUN_ID, "r1", "r1", ({"agent": "a", "input": "go", "parents": [claim]},), parent=parent))
     (last,) = play.commands
     assert isinstance(last, Fail)
     assert last.failure.message == "AgentRun: parents: run 'r9' did not begin this one; leave parents out"
@@ -174,7 +172,7 @@ def test_a_claim_to_work_for_a_run_that_did_not_begin_it_fails(parent: Execution
 def test_a_run_that_another_workflow_began_need_not_say_so() -> None:
     play = Play()
     above = Execution(run_id="theirs", execution_id="e")
-    play.tell(Started(NOW, WORKFLOW_ID, "r1", "r1", ({"agent": "a", "input": "go"},), parent=above))
+    play.tell(Started(NOW, RUN_ID, "r1", "r1", ({"agent": "a", "input": "go"},), parent=above))
     assert play.run.status == "running"
     assert play.run.parent is None
 
@@ -192,9 +190,9 @@ def test_what_is_left_of_the_budget_is_the_budget_below() -> None:
 
 
 def test_a_long_id_stays_within_what_the_server_takes() -> None:
-    child = run_id(Run(id="ü" * 500), "a" * 100, "n" * 32)
+    child = child_run_id(Run(id="ü" * 500), "a" * 100, "n" * 32)
     assert len(child.encode()) < 1_000
-    assert run_id(Run(id="short"), "b", "0123456789abcdef") == "short.b-0123456789ab"
+    assert child_run_id(Run(id="short"), "b", "0123456789abcdef") == "short.b-0123456789ab"
 
 
 def test_a_run_with_a_run_below_is_carried_whole() -> None:

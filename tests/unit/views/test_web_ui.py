@@ -80,7 +80,7 @@ def test_nothing_in_the_details_is_hidden(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_a_workflow_id_hides_nothing_in_the_details(text: str) -> None:
+def test_a_run_id_hides_nothing_in_the_details(text: str) -> None:
     play = playing(ASK)
     play.run = Run(id=text, requirements=play.run.requirements, request=play.run.request)
     shown = details(play.run)
@@ -217,7 +217,7 @@ def test_the_memo_has_every_part_of_a_requirements_id() -> None:
     assert entry.approved_by == ["bob"]
     assert entry.arguments is not None
     assert entry.id == requirement_id(
-        workflow_id=play.run.id,
+        run_id=play.run.id,
         nonce=entry.nonce,
         call_id=entry.call_id,
         tool=entry.tool,
@@ -250,15 +250,15 @@ def test_a_summary_is_one_bounded_line(text: str) -> None:
     assert len(summary) < 200
 
 
-@pytest.mark.parametrize("workflow_id", HOSTILE)
+@pytest.mark.parametrize("run_id", HOSTILE)
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_command_can_be_pasted_into_a_shell(workflow_id: str, name: str) -> None:
-    command = signal_command(workflow_id, "approve", {"id": "abcdef12", "by": name})
+def test_a_command_can_be_pasted_into_a_shell(run_id: str, name: str) -> None:
+    command = signal_command(run_id, "approve", {"id": "abcdef12", "by": name})
     assert visible(command) == command
     script = f"temporal() {{ printf '%s\\0' \"$@\"; }}\n{command}"
     ran = subprocess.run(["bash", "-c", script], capture_output=True, check=True)
     assert ran.stderr == b""
     words = ran.stdout.decode().split("\0")[:-1]
     assert words[:5] == ["workflow", "signal", "--name", "approve", "--workflow-id"]
-    assert words[5:7] == [workflow_id, "--input"]
+    assert words[5:7] == [run_id, "--input"]
     assert json.loads(words[7]) == {"id": "abcdef12", "by": name}

@@ -30,7 +30,7 @@ shifty = st.text('a",[]\\0', max_size=4)
 class Parts(TypedDict):
     """The parts of a requirement's id."""
 
-    workflow_id: str
+    run_id: str
     nonce: str
     call_id: str
     tool: str
@@ -42,7 +42,7 @@ class Parts(TypedDict):
 
 parts = st.fixed_dictionaries(
     {
-        "workflow_id": shifty,
+        "run_id": shifty,
         "nonce": shifty,
         "call_id": shifty,
         "tool": shifty,
@@ -53,7 +53,7 @@ parts = st.fixed_dictionaries(
     }
 )
 PARTS = Parts(
-    workflow_id="w",
+    run_id="w",
     nonce="n",
     call_id="c",
     tool="t",
