@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from cachetools import LRUCache
 from temporalio import activity
 
-from assent.history.fold import fold, scheduled
+from assent.history.fold import fold
 from assent.history.pages import pages
+from assent.history.workflow_tasks import schedules
 from assent.wire.conversation import Conversation
 from assent.wire.digest import canonical
 from assent.wire.errors import HistoryError
@@ -84,7 +85,7 @@ async def _rebuilt() -> Conversation:
     info = activity.info()
     run_id, execution_id = info.workflow_id or "", info.workflow_run_id or ""
     events = [event async for page in pages(activity.client(), run_id, execution_id) for event in page.events]
-    run = fold(events, run_id=run_id, execution_id=execution_id, until=scheduled(info.activity_id))
+    run = fold(events, run_id=run_id, execution_id=execution_id, until=schedules(info.activity_id))
     return run.conversation
 
 

@@ -12,7 +12,8 @@ from temporalio import activity
 from temporalio.client import WorkflowExecutionDescription, WorkflowExecutionStatus
 from temporalio.service import RPCError, RPCStatusCode
 
-from assent.history.child_workflows import INITIATED, child_id_of
+from assent.history.child_workflows import child_id_of
+from assent.history.event_types import CHILD_INITIATED
 from assent.history.pages import pages
 from assent.wire import protocol
 from assent.wire.protocol import Execution
@@ -62,7 +63,7 @@ async def _parent_of(run: WorkflowExecutionDescription) -> Execution | None:
 async def _was_begun(parent: str, execution_id: str, child: str) -> bool:
     """Whether the history of a run, since it was put back, has that it began this one."""
     async for page in pages(activity.client(), parent, execution_id):
-        if any(event.event_type == INITIATED and child_id_of(event) == child for event in page.events):
+        if any(event.event_type == CHILD_INITIATED and child_id_of(event) == child for event in page.events):
             return True
     return False
 

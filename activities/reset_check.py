@@ -11,10 +11,11 @@ from typing import Final
 
 from cachetools import LRUCache
 from temporalio import activity
-from temporalio.api.enums.v1 import EventType, WorkflowTaskFailedCause
+from temporalio.api.enums.v1 import WorkflowTaskFailedCause
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.service import RPCError, RPCStatusCode
 
+from assent.history import event_types
 from assent.history.pages import pages
 from assent.wire import protocol
 from assent.wire.protocol import Authorization
@@ -89,14 +90,11 @@ async def _places(run_id: str, execution_id: str, ids: Sequence[str]) -> tuple[i
 
 
 def _is_reset(event: HistoryEvent) -> bool:
-    return (
-        event.event_type == EventType.EVENT_TYPE_WORKFLOW_TASK_FAILED
-        and event.workflow_task_failed_event_attributes.cause == _RESET
-    )
+    return event.event_type == event_types.TASK_FAILED and event.workflow_task_failed_event_attributes.cause == _RESET
 
 
 def _opens(event: HistoryEvent, ids: Sequence[str]) -> bool:
-    if event.event_type != EventType.EVENT_TYPE_WORKFLOW_PROPERTIES_MODIFIED:
+    if event.event_type != event_types.MEMO_UPSERTED:
         return False
     fields = event.workflow_properties_modified_event_attributes.upserted_memo.fields
     listed = fields[protocol.MEMO_PENDING].data if protocol.MEMO_PENDING in fields else b""

@@ -49,8 +49,8 @@ async def _main(run: str, how: str) -> None:
         async for page in chain(client.temporal, run, description.run_id):
             events += len(page.events) if isinstance(page, Page) else 0
     elif how == "verified":
-        witness = Verifier(run)
-        if not witness.verification(await handle.audit(witness)).ok:
+        observer = Verifier(run)
+        if not observer.verification(await handle.audit(observer)).ok:
             raise RuntimeError(run)
     else:
         await handle.audit()

@@ -20,8 +20,8 @@ from assent._version import __version__
 from assent.audit.bundle_writer import EVENTS, LAYOUTS, RECORDS, SIGNED, STATEMENT, SUBJECTS, VERIFICATION, adding
 from assent.audit.signing import check_signature
 from assent.audit.statement import (
-    Contents,
     Envelope,
+    HistorySummary,
     Predicate,
     Statement,
     read_canonical,
@@ -38,7 +38,7 @@ _BLOCK: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
+class BundleCheck:
     """One thing that was checked. *ok* is `None` where it could not be, or was not asked for; *detail* is one line."""
 
     name: str
@@ -53,7 +53,7 @@ class BundleReport:
     *keyid* is the key that it says it was signed with.
     """
 
-    checks: tuple[Check, ...]
+    checks: tuple[BundleCheck, ...]
     predicate: Predicate | None = None
     keyid: str | None = None
 
@@ -92,17 +92,17 @@ def event_lines(archive: ZipFile) -> Generator[bytes]:
     return _lines(archive, EVENTS)
 
 
-def _opened(archive: ZipFile, exact: Check, public_key: Path | None, rebuild: Rebuild | None) -> BundleReport:
+def _opened(archive: ZipFile, exact: BundleCheck, public_key: Path | None, rebuild: Rebuild | None) -> BundleReport:
     try:
         envelope = read_envelope(archive.read(SIGNED)) if SIGNED in archive.namelist() else None
         statement = read_statement(envelope.payload if envelope else archive.read(STATEMENT))
     except BundleError as error:
-        return BundleReport((exact, Check("statement", False, str(error))))
+        return BundleReport((exact, BundleCheck("statement", False, str(error))))
     claimed = statement.predicate
     chain = _check("events", lambda: _events(archive, claimed))
     checks = (
         exact,
-        Check("statement", True, f"of {shown(claimed.run_id)}, exported {claimed.exported_at.isoformat()}"),
+        BundleCheck("statement", True, f"of {shown(claimed.run_id)}, exported {claimed.exported_at.isoformat()}"),
         _check("digests", lambda: _digests(archive, statement)),
         chain,
         _check("records", lambda: _records(archive, claimed, rebuild)) if rebuild and chain.ok else _unbuilt(chain),
@@ -112,11 +112,11 @@ def _opened(archive: ZipFile, exact: Check, public_key: Path | None, rebuild: Re
     return BundleReport(checks, claimed, envelope.keyid if envelope else None)
 
 
-def _check(name: str, act: Callable[[], str]) -> Check:
+def _check(name: str, act: Callable[[], str]) -> BundleCheck:
     try:
-        return Check(name, True, act())
+        return BundleCheck(name, True, act())
     except BundleError as error:
-        return Check(name, False, str(error))
+        return BundleCheck(name, False, str(error))
 
 
 def _exact(file: IO[bytes]) -> str:
@@ -176,7 +176,7 @@ def _digest(archive: ZipFile, name: str) -> str:
 
 
 def _events(archive: ZipFile, claimed: Predicate) -> str:
-    contents = Contents(claimed.run_id)
+    contents = HistorySummary(claimed.run_id)
     for line in _lines(archive, EVENTS):
         contents.add(line)
     found = contents.predicate(claimed.run_id, exported_at=claimed.exported_at, assent_version=claimed.assent_version)
@@ -219,8 +219,8 @@ def _versions(claimed: Predicate) -> str:
     return f" (exported by Assent {shown(claimed.assent_version)}, and this is {__version__})"
 
 
-def _unbuilt(events: Check) -> Check:
-    return Check("records", None, "not rebuilt" if events.ok else "not rebuilt, because the events are not whole")
+def _unbuilt(events: BundleCheck) -> BundleCheck:
+    return BundleCheck("records", None, "not rebuilt" if events.ok else "not rebuilt, because the events are not whole")
 
 
 def _verification(archive: ZipFile) -> str:
@@ -228,14 +228,14 @@ def _verification(archive: ZipFile) -> str:
     return "the findings are those of the export; `assent audit --verify` finds them again"
 
 
-def _signature(envelope: Envelope | None, public_key: Path | None) -> Check:
+def _signature(envelope: Envelope | None, public_key: Path | None) -> BundleCheck:
     if envelope is None and public_key is None:
         detail = "not signed: this shows that the file is whole, not who made it"
-        return Check("signature", None, detail)
+        return BundleCheck("signature", None, detail)
     if envelope is None:
-        return Check("signature", False, "not signed, and a key was given")
+        return BundleCheck("signature", False, "not signed, and a key was given")
     if public_key is None:
-        return Check("signature", None, f"signed by keyid {shown(envelope.keyid)}, not checked: give --key")
+        return BundleCheck("signature", None, f"signed by keyid {shown(envelope.keyid)}, not checked: give --key")
     return _check("signature", lambda: f"signed by the key {check_signature(envelope, public_key)}")
 
 

@@ -20,10 +20,10 @@ from zipfile import ZipFile
 
 from temporalio.converter import PayloadCodec
 
-from assent.audit.audit_tree import Audited, Read, audits
+from assent.audit.audit_tree import AuditedRun, AuditReader, audits
 from assent.audit.bundle_checker import event_lines
-from assent.audit.bundles import Checked, Exported, check, export
-from assent.audit.observer import Witness
+from assent.audit.bundles import BundleExport, BundleResult, check, export
+from assent.audit.observer import AuditObserver
 from assent.audit.offline import audit_lines
 from assent.audit.records import Audit
 from assent.audit.signing import Signer
@@ -40,7 +40,7 @@ _LONGEST: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
-class ExportedRun:
+class RunExport:
     """One run of a tree, and the *bundle* that it has in the folder; None where its history cannot be had.
 
     *path* names the agents from the outermost down to this one.
@@ -49,10 +49,10 @@ class ExportedRun:
     run_id: str
     path: tuple[str, ...]
     bundle: str | None
-    exported: Exported | None
+    exported: BundleExport | None
 
 
-async def export_tree(read: Read, run_id: str, folder: Path, *, signer: Signer | None = None) -> list[ExportedRun]:
+async def export_tree(read: AuditReader, run_id: str, folder: Path, *, signer: Signer | None = None) -> list[RunExport]:
     """Write the bundles of *run_id* and of the runs below it to *folder*, which is made: all of them, or nothing.
 
     Each before those below it, in the order of asking, which is the order of their names.
@@ -66,12 +66,12 @@ async def export_tree(read: Read, run_id: str, folder: Path, *, signer: Signer |
 
 
 async def _exported(
-    read: Read, run_id: str, path: tuple[str, ...], folder: Path, signer: Signer | None, known: set[str]
-) -> AsyncIterator[ExportedRun]:
+    read: AuditReader, run_id: str, path: tuple[str, ...], folder: Path, signer: Signer | None, known: set[str]
+) -> AsyncIterator[RunExport]:
     found = list[Audit]()
 
-    async def audit(witness: Witness) -> Audit:
-        found.append(await read(run_id, witness))
+    async def audit(observer: AuditObserver) -> Audit:
+        found.append(await read(run_id, observer))
         return found[0]
 
     name = f"{len(known):03d}-{_UNNAMEABLE.sub('-', run_id)[:_LONGEST]}{SUFFIX}"
@@ -80,11 +80,11 @@ async def _exported(
     except RunNotFoundError:
         if not path:
             raise
-        yield ExportedRun(run_id, path, None, None)
+        yield RunExport(run_id, path, None, None)
         return
     run = found[0].run
     own = path or (*(each.agent for each in run.parents), run.agent)
-    yield ExportedRun(run_id, own, name, exported)
+    yield RunExport(run_id, own, name, exported)
     for child in found[0].children:
         if child.run_id is not None and child.run_id not in known:
             known.add(child.run_id)
@@ -118,15 +118,15 @@ def _new_folder(folder: Path) -> Generator[Path]:
 
 
 @dataclass(frozen=True, slots=True)
-class CheckedTree:
+class BundleTreeResult:
     """What a folder of bundles came to: each of the *bundles*, and, where all are whole, each run beside the one above.
 
     *strays* are the runs that say that a run of the folder began them, which it did not. *detached* are those that
     nothing here tells of, because the run above them has no bundle; they and the runs below them come last in *runs*.
     """
 
-    bundles: dict[Path, Checked]
-    runs: list[Audited]
+    bundles: dict[Path, BundleResult]
+    runs: list[AuditedRun]
     strays: list[str]
     detached: list[str]
 
@@ -144,7 +144,7 @@ class CheckedTree:
         return [each.run_id for each in self.runs if each.audit is None]
 
 
-def check_tree(folder: Path, *, public_key: Path | None = None, codec: PayloadCodec | None = None) -> CheckedTree:
+def check_tree(folder: Path, *, public_key: Path | None = None, codec: PayloadCodec | None = None) -> BundleTreeResult:
     """Check all bundles of *folder* (`*.zip`) without a server, and that they tell the same of each other.
 
     They are of one run and of runs below it, wherever they came from. Not within an event loop, as `bundling.check`.
@@ -156,23 +156,23 @@ def check_tree(folder: Path, *, public_key: Path | None = None, codec: PayloadCo
     """
     bundles = {path: check(path, public_key=public_key, codec=codec) for path in _bundles(folder)}
     if not all(each.report.ok for each in bundles.values()):
-        return CheckedTree(bundles, [], [], [])
+        return BundleTreeResult(bundles, [], [], [])
     paths = _by_run(bundles)
 
-    async def read(run_id: str, witness: Witness | None) -> Audit:
+    async def read(run_id: str, observer: AuditObserver | None) -> Audit:
         if run_id not in paths:
             message = f"no bundle in {folder} is of run {run_id!r}"
             raise RunNotFoundError(message)
         with ZipFile(paths[run_id]) as archive:
-            return await audit_lines(run_id, event_lines(archive), witness, codec)
+            return await audit_lines(run_id, event_lines(archive), observer, codec)
 
-    async def all_of(tops: Sequence[str]) -> list[Audited]:
+    async def all_of(tops: Sequence[str]) -> list[AuditedRun]:
         return [each for top in tops async for each in audits(read, top, verify=True)]
 
     top, *detached = _tops(folder, paths, bundles)
     runs = asyncio.run(all_of([top, *detached]))
     reached = {each.run_id for each in runs}
-    return CheckedTree(bundles, runs, [each for each in paths if each not in reached], detached)
+    return BundleTreeResult(bundles, runs, [each for each in paths if each not in reached], detached)
 
 
 def _bundles(folder: Path) -> list[Path]:
@@ -187,7 +187,7 @@ def _bundles(folder: Path) -> list[Path]:
     return found
 
 
-def _by_run(bundles: Mapping[Path, Checked]) -> dict[str, Path]:
+def _by_run(bundles: Mapping[Path, BundleResult]) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for path, checked in bundles.items():
         # A bundle that passed its checks says what it is.
@@ -199,7 +199,7 @@ def _by_run(bundles: Mapping[Path, Checked]) -> dict[str, Path]:
     return found
 
 
-def _tops(folder: Path, paths: Mapping[str, Path], bundles: Mapping[Path, Checked]) -> list[str]:
+def _tops(folder: Path, paths: Mapping[str, Path], bundles: Mapping[Path, BundleResult]) -> list[str]:
     """The run that stands above all others, then those that hang together with it by a run that has no bundle here."""
     tops = [run_id for run_id, path in paths.items() if _above(path) not in paths]
     detached = [run_id for run_id in tops if _named_above(bundles[paths[run_id]]) & paths.keys()]
@@ -211,7 +211,7 @@ def _tops(folder: Path, paths: Mapping[str, Path], bundles: Mapping[Path, Checke
     return outermost + detached
 
 
-def _named_above(checked: Checked) -> set[str]:
+def _named_above(checked: BundleResult) -> set[str]:
     """The ids of all runs that a run says to be above it."""
     return set() if checked.audit is None else {each.run_id for each in checked.audit.run.parents}
 

@@ -22,7 +22,7 @@ from zipfile import ZIP_STORED, ZipFile, ZipInfo
 
 from assent._version import __version__
 from assent.audit.signing import Signer
-from assent.audit.statement import Contents, Predicate, Statement
+from assent.audit.statement import HistorySummary, Predicate, Statement
 from assent.wire.errors import BundleError
 
 README: Final = "README.txt"
@@ -61,7 +61,7 @@ class BundleWriter:
     def __init__(self, file: IO[bytes], run_id: str) -> None:
         """Begin the bundle of the run *run_id* in *file*, which can seek."""
         self._run_id = run_id
-        self._contents = Contents(run_id)
+        self._contents = HistorySummary(run_id)
         self._digests: dict[str, str] = {}
         self._archive = ZipFile(file, "w", ZIP_STORED)
         self._put(README, [files("assent").joinpath("bundle_readme.txt").read_bytes()])

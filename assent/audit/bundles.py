@@ -19,10 +19,10 @@ from temporalio.converter import PayloadCodec
 
 from assent._version import __version__
 from assent.audit.approval import is_recorded
-from assent.audit.bundle_checker import BundleReport, Check, verify_bundle
+from assent.audit.bundle_checker import BundleCheck, BundleReport, verify_bundle
 from assent.audit.bundle_writer import VERIFICATION, new_bundle
 from assent.audit.checks import Verification
-from assent.audit.observer import Witness
+from assent.audit.observer import AuditObserver
 from assent.audit.offline import audit_lines
 from assent.audit.records import ApprovalRecord, Audit, Record
 from assent.audit.signing import Signer
@@ -33,7 +33,7 @@ from assent.wire.digest import canonical
 
 
 @dataclass(frozen=True, slots=True)
-class Exported:
+class BundleExport:
     """What a bundle holds: what its statement says of the run, and what the checks of the audit came to."""
 
     predicate: Predicate
@@ -42,13 +42,13 @@ class Exported:
 
 async def export(
     run_id: str,
-    audit: Callable[[Witness], Awaitable[Audit]],
+    audit: Callable[[AuditObserver], Awaitable[Audit]],
     path: Path,
     *,
     signer: Signer | None = None,
     overwrite: bool = False,
-) -> Exported:
-    """Write the bundle of the run *run_id*. *audit* reads it before a witness: `client.run(run_id).audit`, say.
+) -> BundleExport:
+    """Write the bundle of the run *run_id*. *audit* reads it before a observer: `client.run(run_id).audit`, say.
 
     Raises:
         BundleError: *path* is there already and is not to be overwritten, or cannot be written; the events do not
@@ -65,7 +65,7 @@ async def export(
             exported_at=datetime.now(UTC),
             signer=signer,
         )
-    return Exported(predicate, verification)
+    return BundleExport(predicate, verification)
 
 
 def recorded(audit: Audit) -> Iterator[Record]:
@@ -84,7 +84,7 @@ def line_of(value: BaseModel) -> bytes:
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
+class BundleResult:
     """What a bundle came to: the *report* on its bytes, and the *verification* that it holds, where it can be read.
 
     *audit* is what its events give, where they were audited again.
@@ -100,7 +100,7 @@ class Checked:
         return self.report.ok and self.verification is not None and self.verification.ok
 
 
-def check(path: Path, *, public_key: Path | None = None, codec: PayloadCodec | None = None) -> Checked:
+def check(path: Path, *, public_key: Path | None = None, codec: PayloadCodec | None = None) -> BundleResult:
     """Check a bundle without a server, down to auditing its events again: its records and findings must be the same.
 
     *codec* is the payload codec of the run, if it had one. Not within an event loop: there, `asyncio.to_thread` it.
@@ -116,11 +116,11 @@ def check(path: Path, *, public_key: Path | None = None, codec: PayloadCodec | N
 
     report = verify_bundle(path, public_key=public_key, rebuild=rebuild)
     if report.predicate is None:
-        return Checked(report, None)
+        return BundleResult(report, None)
     with ZipFile(path) as archive:
         kept = archive.read(VERIFICATION)
     checks = tuple(_told(each, kept, again, codec) for each in report.checks)
-    return Checked(replace(report, checks=checks), _read(kept), again[0][0] if again else None)
+    return BundleResult(replace(report, checks=checks), _read(kept), again[0][0] if again else None)
 
 
 async def _audited(run_id: str, lines: Iterable[bytes], codec: PayloadCodec | None) -> tuple[Audit, Verification]:
@@ -129,7 +129,9 @@ async def _audited(run_id: str, lines: Iterable[bytes], codec: PayloadCodec | No
     return audit, verifier.verification(audit)
 
 
-def _told(check: Check, kept: bytes, again: Sequence[tuple[Audit, Verification]], codec: PayloadCodec | None) -> Check:
+def _told(
+    check: BundleCheck, kept: bytes, again: Sequence[tuple[Audit, Verification]], codec: PayloadCodec | None
+) -> BundleCheck:
     """The check as it stands once the events were audited again."""
     if check.name == "records" and check.ok is False:
         blind = codec is None and bool(again) and not again[0][0].run.agent

@@ -10,7 +10,7 @@ from typing import Final, Literal
 
 from pydantic import Field
 
-from assent.audit.records import ApprovalRecord, Audit, Citation, Sent
+from assent.audit.records import ApprovalRecord, Audit, Citation, SentMessage
 from assent.wire.digest import requirement_id
 from assent.wire.protocol import Stored
 from assent.wire.requirements import PendingRequirement
@@ -18,7 +18,7 @@ from assent.wire.requirements import PendingRequirement
 SHOWN: Final = 20
 """Problems of one check that are listed; more are counted."""
 Name = Literal["history", "continued", "activities", "decisions", "agents", "inbox", "end", "names", "above"]
-WORDS: Final[dict[Name, str]] = {
+CHECK_TEXTS: Final[dict[Name, str]] = {
     "history": "every event is there, in its order",
     "continued": "each execution began with exactly what the one before left",
     "activities": "what was run is what the rules asked for, byte for byte",
@@ -28,7 +28,7 @@ WORDS: Final[dict[Name, str]] = {
     "end": "the run ended as the rules say",
     "names": "names that people gave are those that the server saw",
 }
-ABOVE: Final = "the run above tells the same of how it began, what it was asked and how it ended"
+PARENT_CHECK_TEXT: Final = "the run above tells the same of how it began, what it was asked and how it ended"
 """What a check is about that takes two histories: that of a run, and that of the run above it."""
 NOT_PROVEN: Final = (
     "that the server's database was not changed before this history was read: keep a signed bundle from when it was",
@@ -104,7 +104,7 @@ def misshown(entry: PendingRequirement, record: ApprovalRecord, run_id: str) -> 
 
 def names(audit: Audit) -> Check:
     """The names that people gave against those that the server saw."""
-    sent: dict[tuple[str, int], Sent] = {}
+    sent: dict[tuple[str, int], SentMessage] = {}
     for each in _all_sent(audit):
         sent[each.events[0].execution_id, each.events[0].event_id] = each
     named = [each for each in sent.values() if each.by is not None]
@@ -117,7 +117,7 @@ def names(audit: Audit) -> Check:
     if audit.run.attribution == "differs":
         text = f"the run says {audit.run.requested_by!r} asked for it; the server saw {audit.run.started_principal}"
         problems.insert(0, Problem(text=text, events=audit.run.events[:1]))
-    words = f"{WORDS['names']}: {len(named) - len(differing) - unverified} verified, {unverified} unverified"
+    words = f"{CHECK_TEXTS['names']}: {len(named) - len(differing) - unverified} verified, {unverified} unverified"
     return Check(
         name="names",
         text=words,
@@ -128,7 +128,7 @@ def names(audit: Audit) -> Check:
     )
 
 
-def _all_sent(audit: Audit) -> Iterator[Sent]:
+def _all_sent(audit: Audit) -> Iterator[SentMessage]:
     for approval in audit.approvals:
         yield from approval.decisions
     for grant in audit.grants:

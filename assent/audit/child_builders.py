@@ -13,19 +13,20 @@ from typing import Literal
 from temporalio.api.history.v1 import HistoryEvent
 
 from assent.audit import event_fields
-from assent.audit.records import ChildRecord, Citation, Digested, HandoffRecord
+from assent.audit.records import ChildRecord, Citation, HandoffRecord, TextDigest
 from assent.core import handoffs, sub_agents
 from assent.core.events import AgentAnswered, StartAgent, ToolAnswered
 from assent.core.state_machine import Run
 from assent.history import child_workflows
-from assent.history.fold import Happening
+from assent.history.event_types import time_of
+from assent.history.fold import Transition
 from assent.wire.protocol import Handoff, RunResult, Usage
 
 _Outcome = Literal["answered", "failed", "running", "left", "unstarted"]
 
 
 @dataclass(slots=True)
-class ChildFile:
+class ChildBuilder:
     """The run of another agent that answers a call: what the rules asked for, and the events about it.
 
     *begun* holds the events by which the server said that such a run had begun, by its id.
@@ -50,16 +51,16 @@ class ChildFile:
     @property
     def ended_at(self) -> datetime | None:
         """When the run that asked learnt that this one was over."""
-        return None if self.closed is None else event_fields.time_of(self.closed)
+        return None if self.closed is None else time_of(self.closed)
 
     @property
-    def result(self) -> Digested | None:
+    def result(self) -> TextDigest | None:
         """What it answered, or why it gave no answer."""
         if self.answered is None:
             return None
         answer = self.answered.answer
         told = answer.content if isinstance(answer, RunResult) else f"{answer.kind}: {answer.message}"
-        return event_fields.digested(told)
+        return event_fields.digest_of(told)
 
     def outcome(self, *, over: bool) -> _Outcome:
         """What came of it; *over* says that the run that asked has ended."""
@@ -77,8 +78,8 @@ class ChildFile:
             run_id=self.run_id,
             agent=self.command.request.agent,
             outcome=outcome,
-            asked_at=None if self.initiated is None else event_fields.time_of(self.initiated),
-            started_at=None if started is None else event_fields.time_of(started),
+            asked_at=None if self.initiated is None else time_of(self.initiated),
+            started_at=None if started is None else time_of(started),
             finished_at=self.ended_at,
             answer=result if outcome == "answered" else None,
             error=result.text if outcome == "failed" and result is not None else None,
@@ -88,7 +89,7 @@ class ChildFile:
 
 
 @dataclass(slots=True)
-class HandoffFile:
+class HandoffBuilder:
     """A call that hands the conversation over: who said so, and what became of it."""
 
     before: Run
@@ -116,14 +117,14 @@ class HandoffFile:
         )
 
 
-def followed(files: list[HandoffFile], happening: Happening, cite: Citation) -> None:
+def followed(files: list[HandoffBuilder], transition: Transition, cite: Citation) -> None:
     """Take in what something that happened means for handoffs: one that is said, one that takes effect."""
-    before, event, run = happening.before, happening.event, happening.step.run
+    before, event, run = transition.before, transition.event, transition.step.run
     to = handoffs.said(before, event)
     if to is not None and isinstance(event, ToolAnswered):
         # Of the run before, a record needs a few words; its conversation is not kept for them.
         kept = replace(before, conversation=Run().conversation, requirements=(), attempts=())
-        files.append(HandoffFile(kept, event.position, to, event_fields.time_of(happening.source), [cite]))
+        files.append(HandoffBuilder(kept, event.position, to, time_of(transition.source), [cite]))
     if files and files[-1].at is None and handoffs.taken(before, event, run) is not None:
         taken = files[-1]
         taken.at = event.at
@@ -131,12 +132,12 @@ def followed(files: list[HandoffFile], happening: Happening, cite: Citation) -> 
         taken.cites += [cite] if cite not in taken.cites else []
 
 
-def not_begun(happening: Happening) -> str | None:
+def not_begun(transition: Transition) -> str | None:
     """Why the agent that a call was for was not asked; None where it was, or the call is for none."""
-    event = happening.event
+    event = transition.event
     if not isinstance(event, ToolAnswered) or event.outcome.delegation is None:
         return None
-    if any(isinstance(command, StartAgent) for command in happening.step.commands):
+    if any(isinstance(command, StartAgent) for command in transition.step.commands):
         return None
-    objection = sub_agents.objection(happening.before, event.outcome.delegation)
+    objection = sub_agents.objection(transition.before, event.outcome.delegation)
     return objection or "the run had ended before the agent was asked"

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Final
 
-from assent.audit.records import ApprovalRecord, Sent, ToolRun
+from assent.audit.records import ApprovalRecord, SentMessage, ToolRun
 from assent.wire.digest import canonical
 from assent.wire.text import one_line
 
@@ -112,15 +112,15 @@ def _listed(values: Iterable[str]) -> str:
     return canonical(list(values)).decode("utf-8", "surrogatepass")
 
 
-def _decision(record: ApprovalRecord) -> Sent | None:
+def _decision(record: ApprovalRecord) -> SentMessage | None:
     """What was sent that settled the requirement; None where time, a grant or the run's end did."""
     if record.resolved is None:
         return None
-    counted: Sequence[Sent] = [sent for sent in record.decisions if sent.status in _COUNTED]
+    counted: Sequence[SentMessage] = [sent for sent in record.decisions if sent.status in _COUNTED]
     return counted[-1] if counted and record.resolved_by is not None else None
 
 
-def _of_the_decision(record: ApprovalRecord, what: Callable[[Sent], Cell]) -> Cell:
+def _of_the_decision(record: ApprovalRecord, what: Callable[[SentMessage], Cell]) -> Cell:
     sent = _decision(record)
     return None if sent is None else what(sent)
 

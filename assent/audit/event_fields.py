@@ -6,36 +6,30 @@ I/O free, but needs Temporal's protocol buffers; not in workflow code.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
 
 from temporalio.api.common.v1 import Payload
-from temporalio.api.enums.v1 import EventType
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.api.update.v1 import Request as UpdateRequest
 
-from assent.audit.records import TEXT_SHOWN, Attribution, Digested
+from assent.audit.records import TEXT_SHOWN, Attribution, TextDigest
 from assent.core.approvals import fold_name
+from assent.history import event_types
 from assent.wire.digest import sha256_hex
 from assent.wire.text import bounded
 
-_SIGNALED = EventType.EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED
 
-
-def time_of(event: HistoryEvent) -> datetime:
-    """When the server wrote the event, in UTC."""
-    return event.event_time.ToDatetime(UTC)
-
-
-def digested(text: str) -> Digested:
+def digest_of(text: str) -> TextDigest:
     """A text as a record holds it."""
     data = text.encode("utf-8", "surrogatepass")
-    return Digested(text=bounded(text, TEXT_SHOWN), size=len(data), sha256=sha256_hex(data))
+    return TextDigest(text=bounded(text, TEXT_SHOWN), size=len(data), sha256=sha256_hex(data))
 
 
-def content_of(payloads: Iterable[Payload]) -> Digested:
+def content_of(payloads: Iterable[Payload]) -> TextDigest:
     """The bytes of a message as they were sent, one input a line."""
     data = b"\n".join(payload.data for payload in payloads)
-    return Digested(text=bounded(data.decode("utf-8", "replace"), TEXT_SHOWN), size=len(data), sha256=sha256_hex(data))
+    return TextDigest(
+        text=bounded(data.decode("utf-8", "replace"), TEXT_SHOWN), size=len(data), sha256=sha256_hex(data)
+    )
 
 
 def principal_of(event: HistoryEvent) -> str | None:
@@ -58,14 +52,14 @@ def attribution_of(event: HistoryEvent, claimed: str | None) -> Attribution:
 
 def identity_of(event: HistoryEvent, admitted: Mapping[str, UpdateRequest]) -> str | None:
     """What the program that sent a signal or update said of itself."""
-    if event.event_type == _SIGNALED:
+    if event.event_type == event_types.SIGNALED:
         return event.workflow_execution_signaled_event_attributes.identity or None
     return request_of(event, admitted).meta.identity or None
 
 
 def payloads_of(event: HistoryEvent, admitted: Mapping[str, UpdateRequest]) -> Iterable[Payload]:
     """The inputs of a signal or update."""
-    if event.event_type == _SIGNALED:
+    if event.event_type == event_types.SIGNALED:
         return event.workflow_execution_signaled_event_attributes.input.payloads
     return request_of(event, admitted).input.args.payloads
 
@@ -78,7 +72,7 @@ def request_of(event: HistoryEvent, admitted: Mapping[str, UpdateRequest]) -> Up
 
 def build_of(event: HistoryEvent) -> str | None:
     """The build of the worker that completed a workflow task or took up an activity."""
-    if event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_STARTED:
+    if event.event_type == event_types.ACTIVITY_STARTED:
         return event.activity_task_started_event_attributes.worker_version.build_id or None
     done = event.workflow_task_completed_event_attributes
     return done.deployment_version.build_id or done.worker_version.build_id or done.binary_checksum or None

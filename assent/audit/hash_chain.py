@@ -22,7 +22,7 @@ from assent.wire.errors import BundleError
 DOMAIN: Final = "assent.chain.v1"
 
 
-class Chain:
+class HashChain:
     """A hash chain that grows line by line: *head* is its digest so far, *length* the number of its lines.
 
     Pure; safe in workflow code.

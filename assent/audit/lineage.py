@@ -12,15 +12,16 @@ from typing import Final
 
 from pydantic import ValidationError
 from temporalio.api.common.v1 import Payloads
-from temporalio.api.enums.v1 import EventType, ParentClosePolicy
+from temporalio.api.enums.v1 import ParentClosePolicy
 from temporalio.api.history.v1 import HistoryEvent, StartChildWorkflowExecutionInitiatedEventAttributes
 
 from assent.audit.records import Citation
 from assent.core import handoffs, sub_agents
 from assent.core.events import StartAgent, Started, ToolAnswered
 from assent.core.state_machine import Run
-from assent.history import child_workflows
-from assent.history.fold import Happening, arguments_of
+from assent.history import child_workflows, event_types
+from assent.history.fold import Transition
+from assent.history.payloads import values_of
 from assent.wire import protocol, visibility
 from assent.wire.digest import parse_arguments
 from assent.wire.errors import ArgumentsError, MessageError
@@ -28,16 +29,12 @@ from assent.wire.messages import read_request
 from assent.wire.policy import PermissionPolicy, combined
 from assent.wire.protocol import RunRequest
 
-_COMPLETED: Final = EventType.EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED
-_FAILED: Final = EventType.EVENT_TYPE_WORKFLOW_EXECUTION_FAILED
-_CHILD_COMPLETED: Final = EventType.EVENT_TYPE_CHILD_WORKFLOW_EXECUTION_COMPLETED
-_CHILD_FAILED: Final = EventType.EVENT_TYPE_CHILD_WORKFLOW_EXECUTION_FAILED
-_TOLD: Final = {
-    _CHILD_COMPLETED: _COMPLETED,
-    _CHILD_FAILED: _FAILED,
-    EventType.EVENT_TYPE_CHILD_WORKFLOW_EXECUTION_CANCELED: EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CANCELED,
-    EventType.EVENT_TYPE_CHILD_WORKFLOW_EXECUTION_TERMINATED: EventType.EVENT_TYPE_WORKFLOW_EXECUTION_TERMINATED,
-    EventType.EVENT_TYPE_CHILD_WORKFLOW_EXECUTION_TIMED_OUT: EventType.EVENT_TYPE_WORKFLOW_EXECUTION_TIMED_OUT,
+_PARENT_EVENT: Final = {
+    event_types.CHILD_COMPLETED: event_types.COMPLETED,
+    event_types.CHILD_FAILED: event_types.FAILED,
+    event_types.CHILD_CANCELLED: event_types.CANCELLED,
+    event_types.CHILD_TERMINATED: event_types.TERMINATED,
+    event_types.CHILD_TIMED_OUT: event_types.TIMED_OUT,
 }
 """What a run is told of the end of one below, and how that one's own history ends then."""
 _NONCE: Final = re.compile(r"[0-9a-f]{12}")
@@ -56,7 +53,7 @@ def start_problems(command: StartAgent, run: Run, initiated: HistoryEvent, queue
     name = attributes.workflow_id
     if not name.startswith(above) or not _NONCE.fullmatch(name.removeprefix(above)):
         yield f"the run of agent {agent!r} has the id {name!r}, which is not made of this run's"
-    given = arguments_of(attributes.input.payloads)
+    given = values_of(attributes.input.payloads)
     if len(given) != 1 or _read(given[0]) != command.request:
         yield f"agent {agent!r} was asked something else than the rules say"
     if attributes.parent_close_policy != ParentClosePolicy.PARENT_CLOSE_POLICY_REQUEST_CANCEL:
@@ -78,18 +75,18 @@ def _read(given: object) -> RunRequest | None:
 
 def _is_shown(attributes: StartChildWorkflowExecutionInitiatedEventAttributes, request: RunRequest) -> bool:
     fields = attributes.memo.fields
-    told = {name: (*arguments_of([payload]), None)[0] for name, payload in fields.items()}
+    told = {name: (*values_of([payload]), None)[0] for name, payload in fields.items()}
     return told == {protocol.MEMO_REQUEST: visibility.request_memo(request)}
 
 
-def problems(happening: Happening) -> list[str] | None:
+def problems(transition: Transition) -> list[str] | None:
     """What is wrong with the run above, or with an agent that is asked or handed over to; None where there is none."""
-    event = happening.event
+    event = transition.event
     if isinstance(event, Started):
-        return _above(happening.source, happening.step.run)
-    if isinstance(event, ToolAnswered) and event.position < len(happening.before.calls):
+        return _above(transition.source, transition.step.run)
+    if isinstance(event, ToolAnswered) and event.position < len(transition.before.calls):
         directed = event.outcome.delegation is not None or event.outcome.handoff is not None
-        return list(_bounds(event, happening.before)) if directed else None
+        return list(_bounds(event, transition.before)) if directed else None
     return None
 
 
@@ -97,7 +94,7 @@ def _above(first: HistoryEvent, run: Run) -> list[str] | None:
     """Whether Temporal says the same of the run that this one says it answers."""
     begun = first.workflow_execution_started_event_attributes
     try:
-        request = run.request or read_request(arguments_of(begun.input.payloads))
+        request = run.request or read_request(values_of(begun.input.payloads))
     except MessageError:
         return None
     if not request.parents:
@@ -134,7 +131,7 @@ def _input_of(arguments: str) -> str | None:
 
 
 @dataclass(slots=True)
-class Links:
+class Lineage:
     """What one history says of its own beginning and end, and of those of the runs below it."""
 
     first: HistoryEvent | None = None
@@ -146,20 +143,20 @@ class Links:
     def read(self, event: HistoryEvent, execution_id: str) -> str | None:
         """Take in an event; what is wrong with it, if anything is."""
         self.first, self.last = self.first or event, event
-        if event.event_type == child_workflows.INITIATED:
+        if event.event_type == event_types.CHILD_INITIATED:
             name = child_workflows.child_id_of(event)
             if name in self.begun:
                 return f"run {name!r} was begun twice"
             self.begun[name] = event
             self.cites[name] = [Citation(execution_id=execution_id, event_id=event.event_id)]
-        elif event.event_type in child_workflows.OVER:
+        elif event.event_type in event_types.CHILD_CLOSED:
             name = child_workflows.child_id_of(event)
             self.ended[name] = event
             self.cites.setdefault(name, []).append(Citation(execution_id=execution_id, event_id=event.event_id))
         return None
 
 
-def differences(above: Links, below: Links, run_id: str) -> Iterator[str]:
+def differences(above: Lineage, below: Lineage, run_id: str) -> Iterator[str]:
     """In what the run *run_id* began, was asked or ended otherwise than the history of the run above says."""
     begun, first, last = above.begun.get(run_id), below.first, below.last
     if begun is None or first is None or last is None:
@@ -172,18 +169,18 @@ def differences(above: Links, below: Links, run_id: str) -> Iterator[str]:
     if started.parent_initiated_event_id != begun.event_id:
         yield f"it was begun by event {started.parent_initiated_event_id} of the run above, and not by {begun.event_id}"
     told = above.ended.get(run_id)
-    if told is not None and told.event_type in _TOLD:
+    if told is not None and told.event_type in _PARENT_EVENT:
         yield from _ends(told, last)
 
 
 def _ends(told: HistoryEvent, last: HistoryEvent) -> Iterator[str]:
-    if last.event_type != _TOLD[told.event_type]:
+    if last.event_type != _PARENT_EVENT[told.event_type]:
         yield "it ended otherwise than the run above was told"
-    elif told.event_type == _CHILD_COMPLETED:
+    elif told.event_type == event_types.CHILD_COMPLETED:
         answer = told.child_workflow_execution_completed_event_attributes.result
         if _written(answer) != _written(last.workflow_execution_completed_event_attributes.result):
             yield "it answered something else than the run above was told"
-    elif told.event_type == _CHILD_FAILED:
+    elif told.event_type == event_types.CHILD_FAILED:
         why = told.child_workflow_execution_failed_event_attributes.failure
         own = last.workflow_execution_failed_event_attributes.failure
         info, its = why.application_failure_info, own.application_failure_info

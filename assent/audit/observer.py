@@ -10,15 +10,15 @@ from typing import Protocol
 from temporalio.api.history.v1 import HistoryEvent
 
 from assent.core.events import CallModel, CheckCall, RunTool, StartAgent, Summarise
-from assent.history.fold import Happening
+from assent.history.fold import Transition
 from assent.history.pages import Missing, Page
 from assent.wire import activity_ids
 
-Scheduling = RunTool | CallModel | Summarise | CheckCall | StartAgent
+SchedulingCommand = RunTool | CallModel | Summarise | CheckCall | StartAgent
 """The commands that become an activity each, or a child workflow."""
 
 
-def key_of(command: Scheduling) -> str:
+def key_of(command: SchedulingCommand) -> str:
     """The id of the activity that it becomes; of a child workflow what stands for one."""
     match command:
         case RunTool(turn=turn, position=position):
@@ -38,7 +38,7 @@ def agent_key(call_id: str) -> str:
     return f"agent for {call_id}"
 
 
-def task_queue_of(command: Scheduling) -> str | None:
+def task_queue_of(command: SchedulingCommand) -> str | None:
     """The task queue that it names; None: that of the run."""
     match command:
         case RunTool(options=options):
@@ -51,20 +51,20 @@ def task_queue_of(command: Scheduling) -> str | None:
             return None
 
 
-class Witness(Protocol):
+class AuditObserver(Protocol):
     """Whoever looks on while a history is audited, to check it (see `assent.audit.verifier`)."""
 
-    def saw_page(self, page: Page) -> None:
+    def on_page(self, page: Page) -> None:
         """A page, before anything was read from it."""
 
-    def saw_missing(self, missing: Missing) -> None:
+    def on_missing(self, missing: Missing) -> None:
         """An execution that is gone."""
 
-    def saw_happening(self, happening: Happening, execution_id: str) -> None:
+    def on_transition(self, transition: Transition, execution_id: str) -> None:
         """Something that happened to the run."""
 
-    def saw_scheduled(self, happening: Happening, command: Scheduling, scheduled: HistoryEvent | None) -> None:
+    def on_scheduled(self, transition: Transition, command: SchedulingCommand, scheduled: HistoryEvent | None) -> None:
         """What the rules asked for, and the event by which the run scheduled that; None where it did not."""
 
-    def saw_unasked(self, scheduled: HistoryEvent, execution_id: str) -> None:
+    def on_unrequested(self, scheduled: HistoryEvent, execution_id: str) -> None:
         """An activity that the run scheduled and the rules did not ask for."""

@@ -12,7 +12,7 @@ from temporalio.client import WorkflowHistory
 from temporalio.converter import PayloadCodec
 
 from assent.audit.auditor import Auditor
-from assent.audit.observer import Witness
+from assent.audit.observer import AuditObserver
 from assent.audit.records import Audit
 from assent.history.files import from_files, named_run
 from assent.history.pages import Missing, Page
@@ -24,7 +24,7 @@ BATCH: Final = 500
 
 
 async def audit_files(
-    paths: Sequence[Path], run_id: str = "", *, witness: Witness | None = None, codec: PayloadCodec | None = None
+    paths: Sequence[Path], run_id: str = "", *, observer: AuditObserver | None = None, codec: PayloadCodec | None = None
 ) -> Audit:
     """The audit of the run whose history *paths* hold, as `RunHandle.audit` gives that of a server.
 
@@ -33,14 +33,14 @@ async def audit_files(
     Raises:
         HistoryError: as `from_files`; or the files are of another run, or do not say of which, and *run_id* neither.
     """
-    auditor = Auditor(named_run(paths, run_id), witness)
+    auditor = Auditor(named_run(paths, run_id), observer)
     async for page in from_files(paths, codec):
         auditor.add(page)
     return auditor.audit()
 
 
 async def audit_lines(
-    run_id: str, lines: Iterable[bytes], witness: Witness | None = None, codec: PayloadCodec | None = None
+    run_id: str, lines: Iterable[bytes], observer: AuditObserver | None = None, codec: PayloadCodec | None = None
 ) -> Audit:
     """The audit of a run from the lines of a bundle's events, as `RunHandle.audit` gives that of a server.
 
@@ -48,7 +48,7 @@ async def audit_lines(
         BundleError: an event cannot be read.
         HistoryError: the lines are no history of a run of Assent, or the payload codec fails.
     """
-    auditor = Auditor(run_id, witness)
+    auditor = Auditor(run_id, observer)
     async for page in _pages(lines, codec):
         auditor.add(page)
     return auditor.audit()

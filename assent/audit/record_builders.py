@@ -9,21 +9,20 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from temporalio.api.enums.v1 import EventType
 from temporalio.api.history.v1 import HistoryEvent
 
 from assent.audit import event_fields
 from assent.audit.approval import fields_of
-from assent.audit.child_builders import ChildFile
+from assent.audit.child_builders import ChildBuilder
 from assent.audit.records import (
     ApprovalRecord,
     CallRecord,
     Citation,
-    Digested,
     GrantRecord,
     RunRecord,
-    Sent,
+    SentMessage,
     SummaryPart,
+    TextDigest,
     ToolRun,
     TurnRecord,
 )
@@ -32,6 +31,8 @@ from assent.core.compaction_steps import is_left_out
 from assent.core.events import Failure, RunTool, Summarised, ToolAnswered, ToolLost
 from assent.core.state_machine import Run
 from assent.core.tool_calls import answer_of, gate_of
+from assent.history import event_types
+from assent.history.event_types import time_of
 from assent.wire.activity_ids import tool_activity_id
 from assent.wire.conversation import ToolCall, tool_calls
 from assent.wire.digest import text_digest
@@ -40,14 +41,11 @@ from assent.wire.requirements import Attempt, Grant, Requirement
 from assent.wire.text import bounded
 
 FAILURE_SHOWN: Final = 500
-BY_THE_SERVER: Final = frozenset({"terminated", "timed out"})
-"""How a run ends that the server ends by itself."""
 _Outcome = Literal["executed", "failed", "refused", "postponed", "lost", "running", "unstarted"]
-_STARTED: Final = EventType.EVENT_TYPE_ACTIVITY_TASK_STARTED
 
 
 @dataclass(slots=True)
-class Working:
+class ToolRunBuilder:
     """One time that a tool was to run: what the rules asked for, and the event that scheduled it, if there is one.
 
     *child* is the run of the agent that answers the call, *refused* why there is none.
@@ -57,11 +55,11 @@ class Working:
     scheduled: HistoryEvent | None = None
     cited: Citation | None = None
     outcome: _Outcome | None = None
-    result: Digested | None = None
+    result: TextDigest | None = None
     started: HistoryEvent | None = None
     closed: HistoryEvent | None = None
     cites: list[Citation] = field(default_factory=list[Citation])
-    child: ChildFile | None = None
+    child: ChildBuilder | None = None
     handoff: str | None = None
 
     def close(
@@ -83,7 +81,7 @@ class Working:
             self.handoff = event.outcome.handoff.agent if event.outcome.handoff is not None else None
         else:
             self.outcome, text = _lost(event, closed), event.failure.message
-        self.result = event_fields.digested(text)
+        self.result = event_fields.digest_of(text)
         if isinstance(event, ToolAnswered) and event.outcome.size is not None and event.outcome.sha256 is not None:
             # The output was cut: the record tells of the whole.
             self.result = self.result.model_copy(update={"size": event.outcome.size, "sha256": event.outcome.sha256})
@@ -98,9 +96,9 @@ class Working:
                 "activity_id": tool_activity_id(self.command.turn, self.command.position),
                 "arguments_sha256": text_digest(self.command.input.arguments),
                 "outcome": "unstarted" if self.scheduled is None else self.outcome or unfinished,
-                "scheduled_at": None if self.scheduled is None else event_fields.time_of(self.scheduled),
-                "started_at": None if self.started is None else event_fields.time_of(self.started),
-                "finished_at": None if self.closed is None else event_fields.time_of(self.closed),
+                "scheduled_at": None if self.scheduled is None else time_of(self.scheduled),
+                "started_at": None if self.started is None else time_of(self.started),
+                "finished_at": None if self.closed is None else time_of(self.closed),
                 "attempts": begun.attempt if begun is not None else 0,
                 "worker": (begun.identity or None) if begun is not None else None,
                 "build": event_fields.build_of(self.started) if self.started is not None else None,
@@ -118,7 +116,7 @@ _BELOW: Final[dict[str, _Outcome]] = {
 }  # fmt: skip
 
 
-def _answered_below(made: ToolRun, child: ChildFile, *, over: bool) -> ToolRun:
+def _answered_below(made: ToolRun, child: ChildBuilder, *, over: bool) -> ToolRun:
     """The record of a call that another agent answers: what came of it is what that one's run came to."""
     record = child.record(over=over)
     came: dict[str, object] = {"outcome": _BELOW[record.outcome], "finished_at": child.ended_at, "result": child.result}
@@ -148,7 +146,7 @@ def _last_failure(started: HistoryEvent | None) -> str | None:
 
 
 @dataclass(slots=True)
-class RequirementFile:
+class ApprovalBuilder:
     """A requirement as it is by now, and what there is to tell about it besides."""
 
     requirement: Requirement
@@ -158,9 +156,9 @@ class RequirementFile:
     model: str = ""
     agent_version: str = ""
     arguments_before: str | None = None
-    decisions: list[Sent] = field(default_factory=list[Sent])
+    decisions: list[SentMessage] = field(default_factory=list[SentMessage])
     attempts: list[Attempt] = field(default_factory=list[Attempt])
-    runs: list[Working] = field(default_factory=list[Working])
+    runs: list[ToolRunBuilder] = field(default_factory=list[ToolRunBuilder])
 
     def __post_init__(self) -> None:
         """One that never waited was resolved as it was opened."""
@@ -192,13 +190,13 @@ class RequirementFile:
 
 
 @dataclass(slots=True)
-class GrantFile:
+class GrantBuilder:
     """A grant as it is by now, the requirements that it approved, and what was sent to end it."""
 
     grant: Grant
     given: Citation
     approvals: list[str] = field(default_factory=list[str])
-    decisions: list[Sent] = field(default_factory=list[Sent])
+    decisions: list[SentMessage] = field(default_factory=list[SentMessage])
 
     def record(self) -> GrantRecord:
         """The record."""
@@ -208,7 +206,7 @@ class GrantFile:
 
 
 @dataclass(slots=True)
-class CallFile:
+class CallBuilder:
     """A call that nobody is asked about."""
 
     turn: int
@@ -216,7 +214,7 @@ class CallFile:
     asked: ModelTurn
     cite: Citation
     agent: str
-    runs: list[Working] = field(default_factory=list[Working])
+    runs: list[ToolRunBuilder] = field(default_factory=list[ToolRunBuilder])
 
     def record(self, *, over: bool) -> CallRecord:
         """The record; *over* says that the run has ended."""
@@ -230,7 +228,7 @@ class CallFile:
             arguments_sha256=text_digest(self.call.arguments),
             gate=gate,
             policy_version=self.asked.policy_version,
-            told=None if told is None else event_fields.digested(told),
+            told=None if told is None else event_fields.digest_of(told),
             runs=[each.record(over=over) for each in self.runs],
             agent=self.agent,
             events=[self.cite],
@@ -238,7 +236,7 @@ class CallFile:
 
 
 @dataclass(slots=True)
-class TurnFile:
+class TurnBuilder:
     """A model call that is over: what it answered, or why it failed, and the events around it."""
 
     number: int
@@ -250,7 +248,7 @@ class TurnFile:
 
     def record(self) -> TurnRecord:
         """The record."""
-        started = next((each for each in self.around if each.event_type == _STARTED), None)
+        started = next((each for each in self.around if each.event_type == event_types.ACTIVITY_STARTED), None)
         begun = None if started is None else started.activity_task_started_event_attributes
         turn, last = self.turn, self.around[-1]
         return TurnRecord(
@@ -262,8 +260,8 @@ class TurnFile:
             calls=len(tool_calls(turn.items)) if turn else 0,
             attempts=begun.attempt if begun is not None else 0,
             worker=(begun.identity or None) if begun is not None else None,
-            scheduled_at=event_fields.time_of(self.around[0]),
-            finished_at=event_fields.time_of(last),
+            scheduled_at=time_of(self.around[0]),
+            finished_at=time_of(last),
             failure=f"{self.failure.kind}: {self.failure.message}" if self.failure else None,
             agent=self.agent,
             events=self.cites,
@@ -271,7 +269,7 @@ class TurnFile:
 
 
 @dataclass(slots=True)
-class SummaryFile:
+class SummaryBuilder:
     """A summary that is over: the run *before* and *after* that, what came of it, and the events around it."""
 
     before: Run
@@ -286,7 +284,7 @@ class SummaryFile:
         made = self.event.summary
         failure = made if isinstance(made, Failure) else None
         agent = self.before.caller.agent
-        record = TurnFile(self.before.turn, None, failure, self.around, self.cites, agent).record()
+        record = TurnBuilder(self.before.turn, None, failure, self.around, self.cites, agent).record()
         fields: dict[str, object] = {"summary": self._part()}
         if isinstance(made, Summary):
             fields |= {"model": made.model, "usage": made.usage}
@@ -300,7 +298,7 @@ class SummaryFile:
             items=wanted.replaced if wanted else 0,
             kept=wanted.keep if wanted else 0,
             digest=self.before.conversation.digest,
-            text=None if text is None else event_fields.digested(text),
+            text=None if text is None else event_fields.digest_of(text),
             left_out=is_left_out(self.event, self.before, self.after),
         )
 
@@ -338,12 +336,12 @@ def run_record(run: Run, file: RunFile) -> RunRecord:
             "started_identity": first.workflow_execution_started_event_attributes.identity or None,
             "started_principal": event_fields.principal_of(first),
             "attribution": event_fields.attribution_of(first, asker),
-            "status": file.how if file.how in BY_THE_SERVER else run.status,
-            "input": event_fields.digested(file.request.input if file.request else ""),
-            "answer": None if run.content is None else event_fields.digested(run.content),
+            "status": file.how if file.how in event_types.CLOSED_BY_SERVER else run.status,
+            "input": event_fields.digest_of(file.request.input if file.request else ""),
+            "answer": None if run.content is None else event_fields.digest_of(run.content),
             "error": f"{run.failure.kind}: {run.failure.message}" if run.failure else None,
-            "started_at": event_fields.time_of(first),
-            "closed_at": event_fields.time_of(last) if file.how is not None else None,
+            "started_at": time_of(first),
+            "closed_at": time_of(last) if file.how is not None else None,
             "turns": run.turn,
             "tool_calls": run.tool_calls,
             "usage": run.usage,

@@ -33,7 +33,7 @@ class Citation(Stored):
     event_id: int
 
 
-class Digested(Stored):
+class TextDigest(Stored):
     """A text: its beginning, how many bytes it has as UTF-8, and the SHA-256 of those as hex."""
 
     text: str
@@ -41,7 +41,7 @@ class Digested(Stored):
     sha256: str
 
 
-class Sent(Stored):
+class SentMessage(Stored):
     """Something that was sent to a run, and what it came to.
 
     *sent_at* is when the server took it, *handled_at* when the run did; None where no worker has read it. *by* is the
@@ -62,7 +62,7 @@ class Sent(Stored):
     identity: str | None = None
     principal: str | None = None
     attribution: Attribution = "unverified"
-    content: Digested
+    content: TextDigest
     events: list[Citation]
 
 
@@ -81,7 +81,7 @@ class ChildRecord(Stored):
     asked_at: datetime | None = None
     started_at: datetime | None = None
     finished_at: datetime | None = None
-    answer: Digested | None = None
+    answer: TextDigest | None = None
     error: str | None = None
     usage: Usage = Field(default_factory=Usage)
     events: list[Citation] = Field(default_factory=list[Citation])
@@ -110,7 +110,7 @@ class ToolRun(Stored):
     attempts: int = 0
     worker: str | None = None
     build: str | None = None
-    result: Digested | None = None
+    result: TextDigest | None = None
     last_failure: str | None = None
     child: ChildRecord | None = None
     handoff: str | None = None
@@ -141,8 +141,8 @@ class RunRecord(Stored):
     started_principal: str | None = None
     attribution: Attribution = "unverified"
     status: RunStatus | Literal["terminated", "timed out"]
-    input: Digested
-    answer: Digested | None = None
+    input: TextDigest
+    answer: TextDigest | None = None
     error: str | None = None
     started_at: datetime
     closed_at: datetime | None = None
@@ -164,7 +164,7 @@ class SummaryPart(Stored):
     items: int
     kept: int
     digest: str
-    text: Digested | None = None
+    text: TextDigest | None = None
     left_out: bool = False
 
 
@@ -205,7 +205,7 @@ class CallRecord(Stored):
     arguments_sha256: str
     gate: Gate
     policy_version: str
-    told: Digested | None = None
+    told: TextDigest | None = None
     runs: list[ToolRun] = Field(default_factory=list[ToolRun])
     agent: str = ""
     events: list[Citation]
@@ -226,7 +226,7 @@ class ApprovalRecord(Approval):
     gate: Gate | None = None
     model: str = ""
     agent_version: str = ""
-    decisions: list[Sent] = Field(default_factory=list[Sent])
+    decisions: list[SentMessage] = Field(default_factory=list[SentMessage])
     runs: list[ToolRun] = Field(default_factory=list[ToolRun])
     opened: Citation
     resolved: Citation | None = None
@@ -237,7 +237,7 @@ class GrantRecord(Grant):
 
     record: Literal["grant"] = "grant"
     approvals: list[str] = Field(default_factory=list[str])
-    decisions: list[Sent] = Field(default_factory=list[Sent])
+    decisions: list[SentMessage] = Field(default_factory=list[SentMessage])
     given: Citation
 
 
@@ -262,7 +262,7 @@ class HandoffRecord(Stored):
     events: list[Citation]
 
 
-class MessageRecord(Sent):
+class MessageRecord(SentMessage):
     """Something that was sent and is about no requirement: a message for the model, or what could not be placed."""
 
     record: Literal["message"] = "message"

@@ -18,7 +18,7 @@ from typing import Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
-from assent.audit.hash_chain import Chain, execution_line, missing_line
+from assent.audit.hash_chain import HashChain, execution_line, missing_line
 from assent.wire.digest import canonical
 from assent.wire.errors import BundleError
 
@@ -34,7 +34,7 @@ class _Claim(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", alias_generator=to_camel, populate_by_name=True)
 
 
-class Execution(_Claim):
+class ExecutionRange(_Claim):
     """One execution of a run, and the ids of its first and last event. *missing*: its events could not be had."""
 
     execution_id: str
@@ -51,7 +51,7 @@ class Predicate(_Claim):
     """
 
     run_id: str
-    executions: tuple[Execution, ...]
+    executions: tuple[ExecutionRange, ...]
     events: int
     complete: bool
     chain_head: str = Field(pattern=_HEX)
@@ -183,7 +183,7 @@ def read_canonical(data: bytes, what: str) -> object:
     return value
 
 
-class Contents:
+class HistorySummary:
     """What the lines of a history amount to: their hash *chain*, the executions, and how many events there are.
 
     Pure; safe in workflow code.
@@ -191,12 +191,12 @@ class Contents:
 
     def __init__(self, run_id: str) -> None:
         """Begin the history of the run *run_id*."""
-        self.chain = Chain(run_id)
+        self.chain = HashChain(run_id)
         self.events = 0
-        self._executions: list[Execution] = []
+        self._executions: list[ExecutionRange] = []
 
     @property
-    def executions(self) -> tuple[Execution, ...]:
+    def executions(self) -> tuple[ExecutionRange, ...]:
         """The executions so far, in order."""
         return tuple(self._executions)
 
@@ -216,9 +216,9 @@ class Contents:
             case {"eventId": str(number)}:
                 self._event(number, where)
             case {"execution": str(execution_id)} if line == execution_line(execution_id):
-                self._executions.append(Execution(execution_id=execution_id))
+                self._executions.append(ExecutionRange(execution_id=execution_id))
             case {"missing": str(execution_id)} if line == missing_line(execution_id):
-                self._executions.append(Execution(execution_id=execution_id, missing=True))
+                self._executions.append(ExecutionRange(execution_id=execution_id, missing=True))
             case _:
                 raise BundleError(f"{where} is neither an event of a history nor a marker")
         self.chain.extend(line)

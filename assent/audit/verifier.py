@@ -18,10 +18,10 @@ from temporalio.api.history.v1 import HistoryEvent
 
 from assent.audit import event_fields, lineage
 from assent.audit.authority import Authority
-from assent.audit.checks import SHOWN, WORDS, Check, Name, Problem, Verification, misshown, names
+from assent.audit.checks import CHECK_TEXTS, SHOWN, Check, Name, Problem, Verification, misshown, names
 from assent.audit.comparing import difference, listed, noticed, result_of, timeless
-from assent.audit.hash_chain import Chain, execution_line, missing_line
-from assent.audit.observer import Scheduling, task_queue_of
+from assent.audit.hash_chain import HashChain, execution_line, missing_line
+from assent.audit.observer import SchedulingCommand, task_queue_of
 from assent.audit.records import Audit, Citation
 from assent.core.continue_as_new import carry, restore
 from assent.core.events import (
@@ -38,46 +38,23 @@ from assent.core.events import (
 )
 from assent.core.notices import NoticesInput
 from assent.core.state_machine import Run
-from assent.history import child_workflows
-from assent.history.fold import Happening, arguments_of
+from assent.history import child_workflows, event_types
+from assent.history.event_types import time_of
+from assent.history.fold import Transition
 from assent.history.pages import Missing, Page, goes_on_in
+from assent.history.payloads import values_of
 from assent.wire import protocol
 from assent.wire.digest import canonical, text_digest
 from assent.wire.errors import MessageError
 from assent.wire.protocol import ToolCallInput
 from assent.wire.requirements import PendingRequirement
 
-_CONTINUED: Final = EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CONTINUED_AS_NEW
-_COMPLETED: Final = EventType.EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED
-_CLOSING: Final = frozenset(
-    {
-        _CONTINUED,
-        _COMPLETED,
-        EventType.EVENT_TYPE_WORKFLOW_EXECUTION_FAILED,
-        EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CANCELED,
-        EventType.EVENT_TYPE_WORKFLOW_EXECUTION_TERMINATED,
-        EventType.EVENT_TYPE_WORKFLOW_EXECUTION_TIMED_OUT,
-    }
-)
-_OVER: Final = frozenset(
-    {
-        EventType.EVENT_TYPE_ACTIVITY_TASK_COMPLETED,
-        EventType.EVENT_TYPE_ACTIVITY_TASK_FAILED,
-        EventType.EVENT_TYPE_ACTIVITY_TASK_TIMED_OUT,
-        EventType.EVENT_TYPE_ACTIVITY_TASK_CANCELED,
-    }
-)
-_ENDS: Final = {
-    _COMPLETED: "completed",
-    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_FAILED: "failed",
-    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CANCELED: "cancelled",
-}
+_CLOSING: Final = frozenset({event_types.CONTINUED, *event_types.CLOSE_STATUSES})
 _TYPES: Final = {
     CallModel: protocol.CALL_MODEL,
     CheckCall: protocol.CHECK_CALL,
     Summarise: protocol.SUMMARISE,
 }
-_MEMO: Final = EventType.EVENT_TYPE_WORKFLOW_PROPERTIES_MODIFIED
 _PATCH: Final = "core_patch"
 _FOREIGN: Final = {
     EventType.EVENT_TYPE_MARKER_RECORDED: "a local activity",
@@ -102,10 +79,10 @@ class Verifier:
     def __init__(self, run_id: str, lines: Callable[[bytes], None] | None = None) -> None:
         """Nothing was read yet."""
         self._run_id = run_id
-        self._chain: Chain | None = None
+        self._chain: HashChain | None = None
         self._lines = lines
-        self._problems: dict[Name, list[Problem]] = {name: [] for name in WORDS}
-        self._looked: dict[Name, int] = dict.fromkeys(WORDS, 0)
+        self._problems: dict[Name, list[Problem]] = {name: [] for name in CHECK_TEXTS}
+        self._looked: dict[Name, int] = dict.fromkeys(CHECK_TEXTS, 0)
         self._authority = Authority()
         self._execution = ""
         self._expected = ""
@@ -119,11 +96,11 @@ class Verifier:
         self._due: set[str] = set()
         self._noticed: list[tuple[frozenset[str], Citation]] = []
         self._events = 0
-        self.links = lineage.Links()
+        self.lineage = lineage.Lineage()
 
-    # -- the witness --------------------------------------------------------------------------------------------------
+    # -- the observer --------------------------------------------------------------------------------------------------
 
-    def saw_page(self, page: Page) -> None:
+    def on_page(self, page: Page) -> None:
         """Look at the events as they are stored: none is missing, none out of order."""
         first = page.events[0]
         if page.execution_id != self._execution:
@@ -138,57 +115,57 @@ class Verifier:
             self._extend(line_of(stored))
         self._closing = page.events[-1]
         for event in page.events:
-            if (wrong := self.links.read(event, self._execution)) is not None:
+            if (wrong := self.lineage.read(event, self._execution)) is not None:
                 self._problem("activities", wrong, event)
-            if event.event_type == _MEMO:
+            if event.event_type == event_types.MEMO_UPSERTED:
                 self._memo(event)
             elif event.activity_task_scheduled_event_attributes.activity_type.name == protocol.SEND_NOTICES:
                 self._notices(event)
-            elif event.event_type in _OVER:
+            elif event.event_type in event_types.ACTIVITY_CLOSED:
                 self._parting.discard(event_fields.scheduled_id_of(event))
             elif (foreign := _FOREIGN.get(event.event_type)) is not None and not _is_patch(event):
                 self._problem("activities", f"the rules never ask for {foreign}", event)
 
-    def saw_missing(self, missing: Missing) -> None:
+    def on_missing(self, missing: Missing) -> None:
         """Remember that there is a gap: what happened there is not known."""
         self._expected = missing.execution_id
         self._problem("history", f"execution {missing.execution_id} is gone: deleted, or past its retention")
         self._extend(missing_line(missing.execution_id))
 
-    def saw_happening(self, happening: Happening, execution_id: str) -> None:
+    def on_transition(self, transition: Transition, execution_id: str) -> None:
         """Follow who said what, and what was asked."""
         del execution_id
-        match happening.event:
+        match transition.event:
             case Started(continued=True) as started:
-                self._restored(happening, started)
+                self._restored(transition, started)
             case MessageReceived() as message:
                 self._authority.heard(message)
             case ModelAnswered() as answered:
                 self._authority.asked(answered)
             case ToolAnswered() as answered:
-                self._authority.sent_back(answered, happening.before)
+                self._authority.sent_back(answered, transition.before)
             case _:
                 pass
-        if (found := lineage.problems(happening)) is not None:
+        if (found := lineage.problems(transition)) is not None:
             self._looked["agents"] += 1
-            self._found("agents", found, happening.source)
-        for command in happening.step.commands:
+            self._found("agents", found, transition.source)
+        for command in transition.step.commands:
             if isinstance(command, SendNotices):
                 self._due |= noticed(command.input)
-        self._run = happening.step.run
+        self._run = transition.step.run
 
-    def saw_scheduled(self, happening: Happening, command: Scheduling, scheduled: HistoryEvent | None) -> None:
+    def on_scheduled(self, transition: Transition, command: SchedulingCommand, scheduled: HistoryEvent | None) -> None:
         """Compare what the rules asked for with what the history says was scheduled."""
         self._looked["activities"] += 1
         if scheduled is None:
             self._never_begun(command)
             return
         if isinstance(command, StartAgent):
-            found = lineage.start_problems(command, happening.step.run, scheduled, self._queue)
+            found = lineage.start_problems(command, transition.step.run, scheduled, self._queue)
             self._found("activities", found, scheduled)
             return
         attributes = scheduled.activity_task_scheduled_event_attributes
-        given = (*arguments_of(attributes.input.payloads), None)[0]
+        given = (*values_of(attributes.input.payloads), None)[0]
         wanted = _name(command)
         if attributes.activity_type.name != wanted:
             self._problem("activities", f"{attributes.activity_type.name} ran in the place of {wanted}", scheduled)
@@ -200,13 +177,13 @@ class Verifier:
             text = f"{wanted} was given to task queue {attributes.task_queue.name!r}, and not to {queue!r}"
             self._problem("activities", text, scheduled)
         if isinstance(command, RunTool):
-            self._tool(happening, command, given, scheduled)
+            self._tool(transition, command, given, scheduled)
 
-    def saw_unasked(self, scheduled: HistoryEvent, execution_id: str) -> None:
+    def on_unrequested(self, scheduled: HistoryEvent, execution_id: str) -> None:
         """Say that something ran that no rule asked for."""
         del execution_id
         name = scheduled.activity_task_scheduled_event_attributes.activity_type.name
-        if scheduled.event_type == child_workflows.INITIATED:
+        if scheduled.event_type == event_types.CHILD_INITIATED:
             name = f"child workflow {child_workflows.child_id_of(scheduled)!r}"
         self._problem("activities", f"{name} ran, and the rules did not ask for it", scheduled)
 
@@ -229,34 +206,34 @@ class Verifier:
 
     def _extend(self, line: bytes) -> None:
         if self._chain is None:
-            self._chain = Chain(self._run_id)
+            self._chain = HashChain(self._run_id)
         self._chain.extend(line)
         if self._lines is not None:
             self._lines(line)
 
-    def _restored(self, happening: Happening, started: Started) -> None:
+    def _restored(self, transition: Transition, started: Started) -> None:
         """What an execution began with is what the one before left."""
         self._looked["continued"] += 1
         left = self._carried_by
         if left is None:
-            self._authority.left(happening.step.run)
+            self._authority.left(transition.step.run)
             return
         try:
             carried = restore((carry(left).model_dump(mode="json"),))
             found = restore(started.arguments)
         except MessageError as error:
-            self._problem("continued", str(error), happening.source)
+            self._problem("continued", str(error), transition.source)
             return
         if found is None or carried is None or timeless(found) != timeless(carried):
-            self._problem("continued", "it began with something else than the execution before left", happening.source)
+            self._problem("continued", "it began with something else than the execution before left", transition.source)
 
-    def _never_begun(self, command: Scheduling) -> None:
+    def _never_begun(self, command: SchedulingCommand) -> None:
         """In order where the execution ended first; and of a model call also while it is about to."""
         closed = self._last is not None and self._last.event_type in _CLOSING
         if not closed and not isinstance(command, CallModel):
             self._problem("activities", f"the rules asked for {_name(command)}, and it never was", self._last)
 
-    def _tool(self, happening: Happening, command: RunTool, given: object, scheduled: HistoryEvent) -> None:
+    def _tool(self, transition: Transition, command: RunTool, given: object, scheduled: HistoryEvent) -> None:
         self._looked["decisions"] += 1
         attributes = scheduled.activity_task_scheduled_event_attributes
         if command.attempts != attributes.retry_policy.maximum_attempts:
@@ -268,14 +245,14 @@ class Verifier:
         except ValidationError:
             self._problem("decisions", f"what {command.tool} was given cannot be read", scheduled)
             return
-        at = max(happening.event.at, event_fields.time_of(scheduled))
-        for text in self._authority.problems(command, ran, happening.step.run, at):
+        at = max(transition.event.at, time_of(scheduled))
+        for text in self._authority.problems(command, ran, transition.step.run, at):
             self._problem("decisions", text, scheduled)
 
     def _notices(self, event: HistoryEvent) -> None:
         """Notices on their way out, for which a run that is over waits a while; each must have been due."""
         self._parting.add(event.event_id)
-        given = arguments_of(event.activity_task_scheduled_event_attributes.input.payloads)
+        given = values_of(event.activity_task_scheduled_event_attributes.input.payloads)
         cite = Citation(execution_id=self._execution, event_id=event.event_id)
         try:
             self._noticed.append((noticed(NoticesInput.model_validate(*given)), cite))
@@ -286,7 +263,7 @@ class Verifier:
         fields = event.workflow_properties_modified_event_attributes.upserted_memo.fields
         if protocol.MEMO_PENDING not in fields:
             return
-        [told] = arguments_of([fields[protocol.MEMO_PENDING]])
+        [told] = values_of([fields[protocol.MEMO_PENDING]])
         try:
             entries = [PendingRequirement.model_validate(each) for each in listed(told)]
         except ValidationError:
@@ -309,7 +286,7 @@ class Verifier:
             if not sent <= self._due:
                 self._problem("activities", "notices were sent of what did not happen", cite=cite)
         self._check_end(audit)
-        checks = [*(self._check(name) for name in WORDS if name != "names"), names(audit)]
+        checks = [*(self._check(name) for name in CHECK_TEXTS if name != "names"), names(audit)]
         return Verification(
             run_id=audit.run.run_id,
             ok=all(check.verdict in {"ok", "incomplete", "unverified"} for check in checks),
@@ -335,13 +312,14 @@ class Verifier:
             return
         self._looked["end"] += 1
         kind = last.event_type
-        if kind == _COMPLETED:
+        if kind == event_types.COMPLETED:
             closed = self._closing.workflow_execution_completed_event_attributes
-            [given] = arguments_of(closed.result.payloads) or (None,)
+            [given] = values_of(closed.result.payloads) or (None,)
             if result_of(given) != (state.content, state.output, state.usage, state.turns):
                 self._problem("end", "its result is not the one that the rules give", last)
-        if kind in _ENDS and _ENDS[kind] != state.status:
-            self._problem("end", f"it was closed as {_ENDS[kind]}, and the rules say {state.status}", last)
+        status = event_types.CLOSE_STATUSES.get(kind, state.status)
+        if status not in {state.status, *event_types.CLOSED_BY_SERVER}:
+            self._problem("end", f"it was closed as {status}, and the rules say {state.status}", last)
         if state.is_finished and kind not in _CLOSING and not self._parting:
             self._problem("end", f"the run was {state.status}, and its history has no event that says so", last)
 
@@ -361,7 +339,7 @@ class Verifier:
         return Check.model_validate(
             {
                 "name": name,
-                "text": WORDS[name],
+                "text": CHECK_TEXTS[name],
                 "verdict": verdict,
                 "looked_at": self._looked[name],
                 "problems": found[:SHOWN],
@@ -370,7 +348,7 @@ class Verifier:
         )
 
 
-def _name(command: Scheduling) -> str:
+def _name(command: SchedulingCommand) -> str:
     """What the rules asked for, in words."""
     match command:
         case RunTool(tool=tool):

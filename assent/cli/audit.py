@@ -13,12 +13,12 @@ import typer
 from typer.core import TyperGroup
 
 from assent.audit.approval import is_recorded
-from assent.audit.audit_tree import Read
+from assent.audit.audit_tree import AuditReader
 from assent.audit.bundle_trees import export_tree
 from assent.audit.bundles import check, export, recorded
 from assent.audit.checks import Verification
 from assent.audit.csv_export import rows
-from assent.audit.observer import Witness
+from assent.audit.observer import AuditObserver
 from assent.audit.offline import audit_files
 from assent.audit.records import Audit
 from assent.audit.signing import load_signer
@@ -35,7 +35,7 @@ if TYPE_CHECKING:  # Typer's own classes of these are not public.
     from typer._click import Context, HelpFormatter
 
 RECORDS: Final = "records"
-_Read = Callable[[Witness | None], Awaitable[Audit]]
+_Read = Callable[[AuditObserver | None], Awaitable[Audit]]
 
 _MaybeRun = Annotated[
     str,
@@ -240,7 +240,7 @@ def _export_tree(
         raise typer.BadParameter("name a RUN, or files with --file")
     signer = load_signer(key) if key is not None else None
 
-    async def work(read: Read, run_id: str) -> int:
+    async def work(read: AuditReader, run_id: str) -> int:
         runs = await export_tree(read, run_id, folder, signer=signer)
         return bundle_trees.told_of_export(folder, runs, signer.keyid if signer else None, as_json=as_json)
 
@@ -253,8 +253,8 @@ def _export_tree(
 async def _on_files(files: Sequence[Path], run_id: str, work: Callable[[_Read, str], Awaitable[int]]) -> int:
     codec = configured_codec()
 
-    async def read(witness: Witness | None) -> Audit:
-        return await audit_files(files, run_id, witness=witness, codec=codec)
+    async def read(observer: AuditObserver | None) -> Audit:
+        return await audit_files(files, run_id, observer=observer, codec=codec)
 
     return await work(read, run_id)
 

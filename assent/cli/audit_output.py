@@ -18,11 +18,11 @@ from assent.audit.records import (
     CallRecord,
     ChildRecord,
     Citation,
-    Digested,
     GrantRecord,
     HandoffRecord,
     RunRecord,
-    Sent,
+    SentMessage,
+    TextDigest,
     ToolRun,
 )
 from assent.cli.console import LABEL, NARROWEST, fit, moment, named, print_given, quoted
@@ -78,7 +78,7 @@ class Page:
         """Text of somebody else's making."""
         quoted(self.console, label, text)
 
-    def digest(self, label: str, found: Digested) -> None:
+    def digest(self, label: str, found: TextDigest) -> None:
         """The beginning of a text, or all of it, and what the whole is."""
         self.quote(label, found.text)
         whole = found.size == len(found.text.encode("utf-8", "surrogatepass"))
@@ -277,7 +277,7 @@ def _print_end(page: Page, record: ApprovalRecord) -> None:
         page.say("came to", record.execution)
 
 
-def _print_sent(page: Page, sent: Sent, *, content: bool = False) -> None:
+def _print_sent(page: Page, sent: SentMessage, *, content: bool = False) -> None:
     """Something that was sent: what it came to, who, when, by which way, and why."""
     counted = sent.status in _COUNTED
     by = f" by {named(sent.by)}" if sent.by else ""

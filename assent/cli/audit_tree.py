@@ -12,10 +12,10 @@ from typing import Literal
 import typer
 
 from assent.audit.approval import is_recorded
-from assent.audit.audit_tree import Audited, Read, audits
+from assent.audit.audit_tree import AuditedRun, AuditReader, audits
 from assent.audit.bundles import recorded
 from assent.audit.csv_export import COLUMNS, rows
-from assent.audit.observer import Witness
+from assent.audit.observer import AuditObserver
 from assent.audit.offline import audit_files
 from assent.audit.records import Audit
 from assent.cli import audit_output, exit_codes, verify_output
@@ -41,14 +41,14 @@ def records_of_tree(
     """
     program = place_of(context).program
 
-    async def work(read: Read, run_id: str) -> int:
+    async def work(read: AuditReader, run_id: str) -> int:
         return await _written(read, run_id, verify=verify, written=written, program=program)
 
     return with_histories(context, run, files, work)
 
 
 def with_histories(
-    context: typer.Context, run: str, files: Sequence[Path] | None, work: Callable[[Read, str], Awaitable[int]]
+    context: typer.Context, run: str, files: Sequence[Path] | None, work: Callable[[AuditReader, str], Awaitable[int]]
 ) -> int:
     """Do *work* on the histories that *files* hold, else on the server's; it is given the id of the topmost run."""
     if files:
@@ -56,8 +56,8 @@ def with_histories(
         return asyncio.run(_on_files(found, top, work))
 
     async def on_server(client: AgentClient) -> int:
-        async def read(run_id: str, witness: Witness | None) -> Audit:
-            return await client.run(run_id).audit(witness)
+        async def read(run_id: str, observer: AuditObserver | None) -> Audit:
+            return await client.run(run_id).audit(observer)
 
         return await work(read, run)
 
@@ -65,22 +65,22 @@ def with_histories(
 
 
 async def _on_files(
-    found: Mapping[str, Sequence[Path]], run_id: str, work: Callable[[Read, str], Awaitable[int]]
+    found: Mapping[str, Sequence[Path]], run_id: str, work: Callable[[AuditReader, str], Awaitable[int]]
 ) -> int:
     return await work(_of_files(found), run_id)
 
 
-def _of_files(found: Mapping[str, Sequence[Path]]) -> Read:
-    async def read(run_id: str, witness: Witness | None) -> Audit:
+def _of_files(found: Mapping[str, Sequence[Path]]) -> AuditReader:
+    async def read(run_id: str, observer: AuditObserver | None) -> Audit:
         if run_id not in found:
             message = f"no file is of run {run_id!r}"
             raise RunNotFoundError(message)
-        return await audit_files(found[run_id], run_id, witness=witness, codec=configured_codec())
+        return await audit_files(found[run_id], run_id, observer=observer, codec=configured_codec())
 
     return read
 
 
-async def _written(read: Read, run_id: str, *, verify: bool, written: Written, program: str) -> int:
+async def _written(read: AuditReader, run_id: str, *, verify: bool, written: Written, program: str) -> int:
     code, document = exit_codes.DONE, list[dict[str, object]]()
     if written == "csv":
         csv.writer(sys.stdout, lineterminator="\n").writerow(COLUMNS)
@@ -98,7 +98,7 @@ async def _written(read: Read, run_id: str, *, verify: bool, written: Written, p
     return code
 
 
-def _print(each: Audited, program: str, *, first: bool) -> None:
+def _print(each: AuditedRun, program: str, *, first: bool) -> None:
     console = make_console()
     if not first:
         console.print()
@@ -113,13 +113,13 @@ def _print(each: Audited, program: str, *, first: bool) -> None:
         verify_output.print_verification(console, each.verification, each.audit.run.executions, again=not first)
 
 
-def _write_rows(each: Audited) -> None:
+def _write_rows(each: AuditedRun) -> None:
     if each.audit is not None:
         _, *found = rows(record for record in each.audit if is_recorded(record))
         csv.writer(sys.stdout, lineterminator="\n").writerows(found)
 
 
-def _document(each: Audited) -> dict[str, object]:
+def _document(each: AuditedRun) -> dict[str, object]:
     return {
         "run_id": each.run_id,
         "path": list(each.path),
@@ -129,7 +129,7 @@ def _document(each: Audited) -> dict[str, object]:
     }
 
 
-def _judged(each: Audited) -> int:
+def _judged(each: AuditedRun) -> int:
     """The exit code that one run makes, and on standard error what nobody may miss."""
     if each.audit is None:
         told = f"run {each.run_id!r} ({path_text(each.path)}) is missing"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from assent.audit.bundle_trees import CheckedTree, ExportedRun, check_tree
+from assent.audit.bundle_trees import BundleTreeResult, RunExport, check_tree
 from assent.cli import exit_codes, verify_output
 from assent.cli.audit_output import Page
 from assent.cli.common import complain, emit
@@ -16,7 +16,7 @@ from assent.views.facts import path_text
 from assent.wire.text import one_line
 
 
-def told_of_export(folder: Path, runs: list[ExportedRun], keyid: str | None, *, as_json: bool) -> int:
+def told_of_export(folder: Path, runs: list[RunExport], keyid: str | None, *, as_json: bool) -> int:
     """Say what was written, and the exit code that it makes: the worst of the runs'."""
     if as_json:
         emit({"folder": str(folder), "keyid": keyid, "runs": [_exported(each) for each in runs]})
@@ -46,7 +46,7 @@ def told_of_export(folder: Path, runs: list[ExportedRun], keyid: str | None, *, 
     return code
 
 
-def _exported(run: ExportedRun) -> dict[str, object]:
+def _exported(run: RunExport) -> dict[str, object]:
     told = run.exported.predicate.model_dump(mode="json", by_alias=True) if run.exported else None
     return {"run_id": run.run_id, "path": list(run.path), "bundle": run.bundle, "predicate": told}
 
@@ -81,7 +81,7 @@ def _missing(run_id: str, path: tuple[str, ...]) -> None:
     complain(f"INCOMPLETE: run {run_id!r} ({path_text(path)}) is missing: its history is gone, or in no bundle here")
 
 
-def _print(console: Console, found: CheckedTree) -> None:
+def _print(console: Console, found: BundleTreeResult) -> None:
     for path, checked in found.bundles.items():
         page = Page(console)
         page.say("bundle", one_line(path.name), style="bold")
@@ -100,7 +100,7 @@ def _print(console: Console, found: CheckedTree) -> None:
             )
 
 
-def _document(found: CheckedTree) -> dict[str, object]:
+def _document(found: BundleTreeResult) -> dict[str, object]:
     bundles = [
         {
             "bundle": path.name,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.text import Text
 
-from assent.audit.bundle_checker import Check as BundleCheck
+from assent.audit.bundle_checker import BundleCheck
 from assent.audit.checks import Check, Verification
 from assent.cli import exit_codes
 from assent.cli.audit_output import STYLES, Page

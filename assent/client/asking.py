@@ -14,7 +14,7 @@ from temporalio.api.history.v1 import HistoryEvent
 
 from assent.core.events import MessageReceived, ModelAnswered, ToolAnswered
 from assent.core.state_machine import Run, decide
-from assent.history.fold import Follower, Happening
+from assent.history.fold import HistoryFold, Transition
 from assent.wire.errors import MessageError
 from assent.wire.protocol import SEND_MESSAGE
 
@@ -32,7 +32,7 @@ class Asked:
     handled: bool = False
     _told: bool = False
 
-    def answer(self, execution_id: str, happening: Happening) -> Run | None:
+    def answer(self, execution_id: str, happening: Transition) -> Run | None:
         """The run as it stands with the answer to the message; None where this is not the answer yet.
 
         Raises:
@@ -48,13 +48,13 @@ class Asked:
             return run
         return _passed(happening) if told else None
 
-    def _is_it(self, execution_id: str, happening: Happening) -> bool:
+    def _is_it(self, execution_id: str, happening: Transition) -> bool:
         event = happening.event
         if not isinstance(event, MessageReceived) or event.name != SEND_MESSAGE or event.arguments != (self.body,):
             return False
         return execution_id != self.execution_id or happening.source.event_id > self.events
 
-    def _handle(self, happening: Happening) -> None:
+    def _handle(self, happening: Transition) -> None:
         result = happening.step.result
         if result is not None and result.status != "recorded":
             message = f"the message was not taken: {result.status}: {result.detail}"
@@ -64,7 +64,7 @@ class Asked:
         self._told = not happening.step.run.queued
 
 
-def _passed(happening: Happening) -> Run | None:
+def _passed(happening: Transition) -> Run | None:
     """The run with an answer that it did not rest at, because more messages waited for the model."""
     before, event = happening.before, happening.event
     if not (before.is_conversation and before.queued and isinstance(event, ModelAnswered | ToolAnswered)):
@@ -73,7 +73,7 @@ def _passed(happening: Happening) -> Run | None:
     return alone if alone.status == "idle" else None
 
 
-def stands(follower: Follower) -> bool:
+def stands(follower: HistoryFold) -> bool:
     """Whether nothing of a run that is followed moves but runs below it: it waits for those, and maybe for people."""
     run = follower.run
     if run.ended or run.model_running or run.checks or follower.unread:
@@ -88,7 +88,7 @@ class Rest:
 
     _task: bool = False
 
-    def is_reached(self, events: Iterable[HistoryEvent], follower: Follower) -> bool:
+    def is_reached(self, events: Iterable[HistoryEvent], follower: HistoryFold) -> bool:
         """Whether it rests after these *events*, which *follower* has been fed."""
         for event in events:
             if event.event_type == EventType.EVENT_TYPE_WORKFLOW_TASK_SCHEDULED:

@@ -15,7 +15,7 @@ from temporalio.client import Client
 from assent.client.asking import Rest, stands
 from assent.client.read import Seen, follower_of, grow, has_moved, until_there
 from assent.core.state_machine import Run
-from assent.history.fold import Follower, Happening
+from assent.history.fold import HistoryFold, Transition
 from assent.history.pages import Page
 from assent.views.facts import children_of
 
@@ -29,7 +29,7 @@ _LOOK_AGAIN: Final = 0.5
 class _Followed:
     """A run that is followed, and how it stands after what was read of it."""
 
-    follower: Follower
+    follower: HistoryFold
     task: asyncio.Task[None]
     rest: Rest = field(default_factory=Rest)
     seen: Seen = field(default_factory=Seen)
@@ -37,7 +37,7 @@ class _Followed:
     stands: bool = False
     is_over: bool = False
 
-    def feed(self, page: Page) -> Iterator[Happening]:
+    def feed(self, page: Page) -> Iterator[Transition]:
         """What happened on a page."""
         self.follower = follower_of(self.follower, page)
         yield from self.follower.feed(page.events)
@@ -63,7 +63,7 @@ class Resting:
         """The run itself, as of what was read of it."""
         return self._followed[self._run_id].follower.run
 
-    async def happenings(self) -> AsyncGenerator[list[tuple[str, Happening]]]:
+    async def happenings(self) -> AsyncGenerator[list[tuple[str, Transition]]]:
         """What happens in the run itself, each with its execution, until it has ended.
 
         Whatever is read is yielded, with nothing in it where it was of another run: `is_reached` may hold by then.
@@ -145,7 +145,7 @@ class Resting:
 
     def _follow(self, run_id: str, execution_id: str | None) -> None:
         task = asyncio.create_task(self._read(run_id, execution_id))
-        self._followed[run_id] = _Followed(Follower(run_id), task)
+        self._followed[run_id] = _Followed(HistoryFold(run_id), task)
 
     async def _read(self, run_id: str, execution_id: str | None) -> None:
         try:

@@ -19,7 +19,7 @@ from assent.core.approvals import cancel
 from assent.core.events import Failure
 from assent.core.state_machine import Run
 from assent.history import pages
-from assent.history.fold import Follower
+from assent.history.fold import HistoryFold
 from assent.history.pages import Page
 from assent.wire.errors import RunNotFoundError
 
@@ -64,7 +64,7 @@ async def read(client: Client, run_id: str, description: WorkflowExecutionDescri
         HistoryError: the workflow of this id is not a run of Assent.
     """
     # After a workflow reset the history begins with the id of the execution that was reset.
-    follower, last = Follower(run_id, description.run_id), 0
+    follower, last = HistoryFold(run_id, description.run_id), 0
     with as_meant(client, run_id):
         async for page in pages.pages(client, run_id, description.run_id):
             last = page.events[-1].event_id
@@ -108,9 +108,9 @@ async def _has_moved(client: Client, run_id: str, seen: Seen) -> bool:
     return description.run_id != seen.execution_id or description.history_length > seen.event_id
 
 
-def follower_of(follower: Follower, page: Page) -> Follower:
+def follower_of(follower: HistoryFold, page: Page) -> HistoryFold:
     """Whoever folds this page: another for each execution, which begins with what the one before carried over."""
-    return follower if follower.execution_id == page.execution_id else Follower(follower.run_id, page.execution_id)
+    return follower if follower.execution_id == page.execution_id else HistoryFold(follower.run_id, page.execution_id)
 
 
 def _closed(run: Run, description: WorkflowExecutionDescription) -> Run:

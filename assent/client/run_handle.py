@@ -16,7 +16,7 @@ from temporalio.service import RPCError
 from assent.audit.approval import Approval, approvals_of
 from assent.audit.auditor import Auditor
 from assent.audit.checks import Verification
-from assent.audit.observer import Witness
+from assent.audit.observer import AuditObserver
 from assent.audit.records import Audit
 from assent.audit.verifier import Verifier
 from assent.client.asking import Asked
@@ -28,7 +28,7 @@ from assent.client.run_tree import Branch, elsewhere, read_tree
 from assent.client.updates import Deciding, message_of, verb_of
 from assent.core.state_machine import Run, state_of
 from assent.history import pages
-from assent.history.fold import Follower, Happening
+from assent.history.fold import HistoryFold, Transition
 from assent.history.pages import Missing, Page
 from assent.views.run_events import RunEvent, describe
 from assent.wire import protocol
@@ -80,17 +80,17 @@ class RunHandle(Deciding):
         """
         return approvals_of(await self._read())
 
-    async def audit(self, witness: Witness | None = None) -> Audit:
+    async def audit(self, observer: AuditObserver | None = None) -> Audit:
         """The audit of the run: a record of each requirement, and all else there is to tell, from its whole history.
 
-        From its first execution to its last, without a worker. *witness* looks on, to check it
+        From its first execution to its last, without a worker. *observer* looks on, to check it
         (`assent.audit.verifier`).
 
         Raises:
             RunNotFoundError: there is no run of this id.
             HistoryError: the workflow of this id is not a run of Assent, or its history cannot be read.
         """
-        auditor = Auditor(self.id, witness)
+        auditor = Auditor(self.id, observer)
         async for page in self._chain():
             auditor.add(page)
         return auditor.audit()
@@ -202,7 +202,7 @@ class RunHandle(Deciding):
             elif description.run_id != told.execution_id:
                 yield RunEvent(kind="failed", at=description.start_time, text=_RESET)
 
-    async def happenings(self, *, wait: bool = False) -> AsyncIterator[Happening]:
+    async def happenings(self, *, wait: bool = False) -> AsyncIterator[Transition]:
         """What happened in the run, as the core that decides it saw it; with *wait* to its end, as it happens.
 
         From the first execution of the run that there still is, on through those that it continued in as new.
@@ -210,7 +210,7 @@ class RunHandle(Deciding):
         Raises:
             RunNotFoundError: there is no run of this id.
         """
-        follower = Follower(self.id)
+        follower = HistoryFold(self.id)
         async for page in self._followed() if wait else self._chain():
             if isinstance(page, Missing):
                 continue

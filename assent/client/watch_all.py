@@ -27,7 +27,7 @@ from assent.client.read import follower_of, how_it_closed
 from assent.client.run_handle import RunHandle
 from assent.core.state_machine import Run
 from assent.history import pages
-from assent.history.fold import Follower, Happening
+from assent.history.fold import HistoryFold, Transition
 from assent.views.run_events import RunEvent, describe
 from assent.wire.errors import AssentError, ServerUnreachableError
 
@@ -152,7 +152,7 @@ class Watcher:
 
     async def _sort_out(self, run: Listed, limit: asyncio.Semaphore, *, new: bool) -> None:
         """Read a run that no search attribute tells of, which takes up no room: it may be of another agent."""
-        before, follower = Run(), Follower(run.run_id)
+        before, follower = Run(), HistoryFold(run.run_id)
         async with limit:
             try:
                 async for page in pages.pages(self.client, run.run_id, run.execution_id):
@@ -215,7 +215,7 @@ class Watcher:
 
     async def _events_of(self, run: Listed, begun: int | None) -> AsyncIterator[RunEvent]:
         """The events of a run; with *begun* from what it was after so many events of its history."""
-        follower, before, past = Follower(run.run_id), Run(), Past()
+        follower, before, past = HistoryFold(run.run_id), Run(), Past()
         async for page in pages.following(self.client, run.run_id, run.execution_id, whole=begun is None):
             self._known[page.execution_id] = time.monotonic()
             follower = follower_of(follower, page)
@@ -279,7 +279,7 @@ class Past:
         return waits or ([self.last] if self.last is not None else [])
 
 
-def _told(happening: Happening, before: Run) -> Iterator[RunEvent]:
+def _told(happening: Transition, before: Run) -> Iterator[RunEvent]:
     # A run that goes on in a new execution is there what it was at the end of the one before.
     return describe(happening.event, happening.before if happening.before.id else before, happening.step)
 

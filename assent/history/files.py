@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 from google.protobuf.json_format import ParseError
-from temporalio.api.enums.v1 import EventType, WorkflowTaskFailedCause
+from temporalio.api.enums.v1 import WorkflowTaskFailedCause
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import WorkflowHistory
 from temporalio.converter import PayloadCodec
 
+from assent.history import event_types
 from assent.history.pages import Missing, Page
 from assent.history.payloads import decoded_events
 from assent.wire import protocol
@@ -29,8 +30,6 @@ BATCH: Final = 500
 """Events that are read before they are handed on."""
 _WORDS: Final = ("json/", "binary/")
 """How the encodings of payloads begin; in base64, none does."""
-_STARTED: Final = EventType.EVENT_TYPE_WORKFLOW_EXECUTION_STARTED
-_TASK_FAILED: Final = EventType.EVENT_TYPE_WORKFLOW_TASK_FAILED
 _RESET: Final = WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_RESET_WORKFLOW
 # Protobuf's reader lets through what Python raises: of `1e999` for a number, or of half a surrogate pair in a name.
 _UNREADABLE: Final = (
@@ -124,7 +123,7 @@ def _looked_at(path: Path) -> _File:
         message = f"{path}: it is the Web UI's download 'Human Readable', which lacks bytes; choose 'Encoded' there"
         raise HistoryError(message)
     [first] = _events(path, found[:1])
-    if first.event_type != _STARTED or first.event_id != 1:
+    if first.event_type != event_types.STARTED or first.event_id != 1:
         message = f"{path}: it begins with event {first.event_id}, not with the start of a workflow; it is cut"
         raise HistoryError(message)
     begun = first.workflow_execution_started_event_attributes

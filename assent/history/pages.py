@@ -10,12 +10,12 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from temporalio.api.enums.v1 import EventType
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import Client, WorkflowHandle, WorkflowHistoryEventAsyncIterator
 from temporalio.converter import DataConverter
 from temporalio.service import RPCError, RPCStatusCode
 
+from assent.history import event_types
 from assent.history.payloads import decoded_events
 from assent.wire import protocol
 from assent.wire.errors import HistoryError
@@ -177,7 +177,7 @@ def _iterator(handle: WorkflowHandle[object, object], *, wait: bool) -> Workflow
 
 
 def _check_type(run_id: str, first: HistoryEvent) -> None:
-    if first.event_type != EventType.EVENT_TYPE_WORKFLOW_EXECUTION_STARTED:
+    if first.event_type != event_types.STARTED:
         return
     kind = first.workflow_execution_started_event_attributes.workflow_type.name
     if kind != protocol.WORKFLOW:

@@ -8,20 +8,26 @@ I/O; not in workflow code.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import cast
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final, cast
 
 from google.protobuf.message import Message
 from temporalio.api.common.v1 import Payload, Payloads
 from temporalio.api.failure.v1 import Failure
 from temporalio.api.history.v1 import HistoryEvent
+from temporalio.common import RawValue
 from temporalio.converter import ExternalStorage, PayloadCodec
 
-from assent.runtime.converter import PLAIN
+from assent.runtime.converter import PLAIN, decoded
 from assent.runtime.storage import MARK, configured_storage, retrieved
 from assent.wire.errors import HistoryError
 
-_NEVER_ENCODED = frozenset({"temporal.api.common.v1.SearchAttributes", "temporal.api.common.v1.Header"})
+_NEVER_ENCODED: Final = frozenset({"temporal.api.common.v1.SearchAttributes", "temporal.api.common.v1.Header"})
+
+
+def values_of(payloads: Iterable[Payload]) -> tuple[object, ...]:
+    """Return payloads as JSON values, such as the inputs of a message; `Undecodable` for other content."""
+    return decoded([RawValue(payload) for payload in payloads])
 
 
 async def decoded_events(

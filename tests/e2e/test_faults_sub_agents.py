@@ -21,7 +21,7 @@ from typing import Final
 
 from assent import Agent, AgentClient, OpenAIResponses, RunHandle, approval, tool
 from assent.audit.audit_tree import audits
-from assent.audit.observer import Witness
+from assent.audit.observer import AuditObserver
 from assent.audit.records import Audit
 from assent.client.start import exists
 from assent.runtime.embedded_server import free_port
@@ -146,8 +146,8 @@ class Place:
         async with asyncio.timeout(2 * PATIENCE):
             assert (await run.result()).content == content
 
-        async def read(run_id: str, witness: Witness | None) -> Audit:
-            return await self.client.run(run_id).audit(witness)
+        async def read(run_id: str, observer: AuditObserver | None) -> Audit:
+            return await self.client.run(run_id).audit(observer)
 
         async for each in audits(read, run.id, verify=True):
             assert each.verification is not None

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from assent import AgentClient
 from assent.audit.audit_tree import audits
-from assent.audit.observer import Witness
+from assent.audit.observer import AuditObserver
 from assent.audit.records import ApprovalRecord, Audit
 from assent.testing import check_replay
 from tests.soak.agents import AGAIN, HAND_OVER, ONCE, Line, Plan
@@ -25,8 +25,8 @@ class Accounts:
     async def check(self, client: AgentClient, run_id: str, plan: Plan, *, replayed: bool) -> None:
         """Check one run, which has ended, and those below it."""
 
-        async def read(name: str, witness: Witness | None) -> Audit:
-            return await client.run(name).audit(witness)
+        async def read(name: str, observer: AuditObserver | None) -> Audit:
+            return await client.run(name).audit(observer)
 
         async for each in audits(read, run_id, verify=True):
             assert each.audit is not None, (each.run_id, "its history is gone")

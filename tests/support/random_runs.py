@@ -15,7 +15,7 @@ from temporalio.client import WorkflowUpdateFailedError
 from temporalio.service import RPCError
 
 from assent import Requirement, RunHandle, RunState, ToolContext, approval, ask_user, tool
-from assent.audit.records import Audit, Sent
+from assent.audit.records import Audit, SentMessage
 from assent.audit.verifier import Verifier
 from assent.client.client import AgentClient
 from assent.testing import call
@@ -282,7 +282,7 @@ class Life:
             assert record.grant or record.follows or {vote.by for vote in record.votes} <= names
 
 
-def cited(sent: Sent) -> tuple[str, int]:
+def cited(sent: SentMessage) -> tuple[str, int]:
     return sent.events[0].execution_id, sent.events[0].event_id
 
 
@@ -290,7 +290,7 @@ def written(channel: str, name: str, arguments: tuple[Any, ...]) -> str:
     return json.dumps([channel, name, *arguments], sort_keys=True)
 
 
-def shown(sent: Sent) -> str:
+def shown(sent: SentMessage) -> str:
     """What a record says was sent, as `written` writes it."""
     inputs = [json.loads(line) for line in sent.content.text.splitlines()]
     return written(sent.channel, sent.name, tuple(inputs))

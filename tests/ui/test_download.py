@@ -42,7 +42,7 @@ async def test_a_download_has_the_chain_head_of_the_run_or_says_what_to_choose(
         for choice in ("Encoded", "Decoded"):  # The same where there is no codec server.
             path = await downloaded(web_ui, choice, tmp_path / f"{choice}.json")
             read = Verifier(run.id)
-            assert read.verification(await audit_files([path], run.id, witness=read)) == expected
+            assert read.verification(await audit_files([path], run.id, observer=read)) == expected
         path = await downloaded(web_ui, "Human Readable", tmp_path / "human.json")
         with pytest.raises(HistoryError, match="'Human Readable', which lacks bytes; choose 'Encoded' there"):
             await audit_files([path], run.id)

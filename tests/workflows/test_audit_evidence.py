@@ -78,7 +78,7 @@ async def telling(
 
 async def from_file(*files: Path) -> tuple[Audit, Verification]:
     verifier = Verifier("")
-    audit = await audit_files(files, witness=verifier)
+    audit = await audit_files(files, observer=verifier)
     return audit, verifier.verification(audit)
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from assent import Agent, PermissionPolicy
 from assent.audit.audit_tree import audits
-from assent.audit.observer import Witness
+from assent.audit.observer import AuditObserver
 from assent.audit.records import Audit
 from assent.client.client import AgentClient
 from assent.testing import Environment, Step, calls, fails, says
@@ -91,8 +91,8 @@ async def lived_out(life: Life) -> int:
             while not (await below.agreed()).is_finished:  # noqa: ASYNC110 - the server cancels what is left behind
                 await asyncio.sleep(0.05)
 
-    async def read(run_id: str, witness: Witness | None) -> Audit:
-        return await life.client.run(run_id).audit(witness)
+    async def read(run_id: str, observer: AuditObserver | None) -> Audit:
+        return await life.client.run(run_id).audit(observer)
 
     found = [each async for each in audits(read, life.run.id, verify=True)]
     for each in found:

@@ -15,10 +15,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from assent import AgentClient
-from assent.audit.audit_tree import Read
-from assent.audit.bundle_trees import CheckedTree, ExportedRun, check_tree, export_tree
+from assent.audit.audit_tree import AuditReader
+from assent.audit.bundle_trees import BundleTreeResult, RunExport, check_tree, export_tree
 from assent.audit.bundles import export
-from assent.audit.observer import Witness
+from assent.audit.observer import AuditObserver
 from assent.audit.offline import audit_files
 from assent.audit.records import Audit
 from assent.testing import Approved, Environment, drive
@@ -30,13 +30,13 @@ from tests.workflows.test_sub_agents_audit import Team, team
 PATHS = [("boss",), ("boss", "editor"), ("boss", "editor", "writer")]
 
 
-def reader(client: AgentClient, *gone: str) -> Read:
+def reader(client: AgentClient, *gone: str) -> AuditReader:
     """What reads the server's histories; those of the runs *gone* cannot be had."""
 
-    async def read(run_id: str, witness: Witness | None) -> Audit:
+    async def read(run_id: str, observer: AuditObserver | None) -> Audit:
         if run_id in gone:
             raise RunNotFoundError(run_id)
-        return await client.run(run_id).audit(witness)
+        return await client.run(run_id).audit(observer)
 
     return read
 
@@ -47,12 +47,12 @@ class Exports:
 
     it: Team
     folder: Path
-    runs: list[ExportedRun]
+    runs: list[RunExport]
 
     def bundle(self, number: int) -> Path:
         return self.folder / str(self.runs[number].bundle)
 
-    async def check(self) -> CheckedTree:
+    async def check(self) -> BundleTreeResult:
         return await asyncio.to_thread(check_tree, self.folder)
 
     @property
@@ -83,7 +83,7 @@ def forge(path: Path, **said: str) -> None:
     path.write_text(json.dumps(history))
 
 
-def complaints(found: CheckedTree) -> list[str]:
+def complaints(found: BundleTreeResult) -> list[str]:
     """What the checks of the runs, each beside the one above, found."""
     checks = [check for run in found.runs if run.verification is not None for check in run.verification.checks]
     return [problem.text for check in checks for problem in check.problems]
@@ -126,8 +126,8 @@ async def test_a_bundle_that_is_in_order_and_tells_something_else_than_the_run_a
         [_, path] = await Auditor(made.it.environment, made.it.client, child, online, offline).shown(tmp_path)
         forge(Path(path), parentInitiatedEventId="3")
 
-        async def audit(witness: Witness) -> Audit:
-            return await audit_files([Path(path)], child.id, witness=witness)
+        async def audit(observer: AuditObserver) -> Audit:
+            return await audit_files([Path(path)], child.id, observer=observer)
 
         forged = await export(child.id, audit, made.bundle(1), overwrite=True)
         assert forged.verification.ok
@@ -157,8 +157,8 @@ async def test_bundles_of_other_trees_are_refused_and_a_run_that_nobody_began_is
         [_, path] = await Auditor(made.it.environment, made.it.client, child, online, offline).shown(tmp_path)
         forge(Path(path), workflowId="stray")
 
-        async def audit(witness: Witness) -> Audit:
-            return await audit_files([Path(path)], "stray", witness=witness)
+        async def audit(observer: AuditObserver) -> Audit:
+            return await audit_files([Path(path)], "stray", observer=observer)
 
         await export("stray", audit, made.folder / "1.zip")
         found = await made.check()

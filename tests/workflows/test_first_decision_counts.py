@@ -12,7 +12,7 @@ from temporalio.api.enums.v1 import EventType
 
 from assent import Agent, DecisionResult, RunHandle, RunState, ToolContext, approval, tool
 from assent.client.client import AgentClient
-from assent.history.fold import Gatherer
+from assent.history.workflow_tasks import TaskGrouper
 from assent.testing import Approved, Environment, call, calls, check_replay, drive, says
 from tests.support import tools
 from tests.support.visibility import soon
@@ -170,7 +170,7 @@ async def came_together(run: RunHandle, channel: str) -> bool:
     """Whether one workflow task was told of both approvals and of the deadline."""
     told = [
         Counter(event.event_type for event in [*task.inbound, *task.commands])
-        for task in Gatherer().tasks((await run.history()).events)
+        for task in TaskGrouper().tasks((await run.history()).events)
     ]
     wanted = EventType.EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED
     if channel == "update":

@@ -17,7 +17,7 @@ import pytest
 from temporalio.api.enums.v1 import EventType
 
 from assent import Agent, AgentClient, PermissionPolicy, RunHandle
-from assent.audit.audit_tree import Audited, audits
+from assent.audit.audit_tree import AuditedRun, audits
 from assent.audit.bundles import check, export
 from assent.runtime.payload_codec import VARIABLE
 from assent.testing import Approved, Environment, Rejected, Step, call, calls, drive, fails, says
@@ -59,11 +59,11 @@ async def team(
         yield Team(environment, client, await client.start("boss", "Go.", requested_by="alice", policy=POLICY))
 
 
-async def whole(client: AgentClient, run: RunHandle) -> list[Audited]:
+async def whole(client: AgentClient, run: RunHandle) -> list[AuditedRun]:
     """The audits of a run and of those below it, all of which are in order, and tell what these say of themselves."""
 
-    async def read(run_id: str, witness: Any) -> Any:
-        return await client.run(run_id).audit(witness)
+    async def read(run_id: str, observer: Any) -> Any:
+        return await client.run(run_id).audit(observer)
 
     found = [each async for each in audits(read, run.id, verify=True)]
     for each in found:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from assent.audit.bundle_checker import BundleReport, Check
+from assent.audit.bundle_checker import BundleCheck, BundleReport
 from assent.audit.bundle_writer import README, STATEMENT, write_bundle
 from assent.audit.hash_chain import execution_line
 from assent.audit.signing import Signer
@@ -87,7 +87,7 @@ def failed(report: BundleReport) -> dict[str, str]:
     return {check.name: check.detail for check in report.checks if check.ok is False}
 
 
-def found(report: BundleReport, name: str) -> Check:
+def found(report: BundleReport, name: str) -> BundleCheck:
     [check] = [check for check in report.checks if check.name == name]
     return check
 

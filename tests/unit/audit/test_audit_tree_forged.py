@@ -10,16 +10,16 @@ from typing import Any, Final
 
 import pytest
 
-from assent.audit.audit_tree import Audited, audits
+from assent.audit.audit_tree import AuditedRun, audits
 from assent.audit.auditor import Auditor
 from assent.audit.checks import Verification
-from assent.audit.observer import Witness
+from assent.audit.observer import AuditObserver
 from assent.wire.errors import RunNotFoundError
 from tests.unit.audit.forged_histories import Event, Forged, attributes, found_as, parsed, read
 
 Attack = Callable[[Forged], object]
 ATTACKS: Final[dict[str, tuple[str, str, Attack]]] = {}
-INITIATED: Final = "START_CHILD_WORKFLOW_EXECUTION_INITIATED"
+CHILD_INITIATED: Final = "START_CHILD_WORKFLOW_EXECUTION_INITIATED"
 ASKED, BELOW, HANDED = "asked-an-agent", "asked-an-agent-below", "handed-over"
 
 
@@ -34,7 +34,7 @@ def attack(history: str, check: str) -> Callable[[Attack], Attack]:
 
 
 def initiated(it: Forged) -> Event:
-    [event] = it.of(INITIATED)
+    [event] = it.of(CHILD_INITIATED)
     return event
 
 
@@ -273,14 +273,14 @@ def failed(found: Verification) -> list[str]:
 # -- two histories, one beside the other ------------------------------------------------------------------------------
 
 
-async def tree(*forged: Forged) -> list[Audited]:
+async def tree(*forged: Forged) -> list[AuditedRun]:
     """The audits of the first history and of what the others hold of the runs below it."""
     found = {attributes(it.events[0])["workflowId"]: it for it in forged}
 
-    async def reads(run_id: str, witness: Witness | None) -> Any:
+    async def reads(run_id: str, observer: AuditObserver | None) -> Any:
         if run_id not in found:
             raise RunNotFoundError(run_id)
-        auditor = Auditor(run_id, witness)
+        auditor = Auditor(run_id, observer)
         for page in found_as(parsed(found[run_id].events)):
             auditor.add(page)
         return auditor.audit()
@@ -288,7 +288,7 @@ async def tree(*forged: Forged) -> list[Audited]:
     return [each async for each in audits(reads, next(iter(found)), verify=True)]
 
 
-def verdicts(each: Audited) -> Iterator[str]:
+def verdicts(each: AuditedRun) -> Iterator[str]:
     assert each.verification is not None
     for check in each.verification.checks:
         if check.verdict == "failed":

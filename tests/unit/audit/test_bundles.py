@@ -26,7 +26,7 @@ from assent.audit.bundle_writer import (
     write_bundle,
 )
 from assent.audit.hash_chain import execution_line, missing_line
-from assent.audit.statement import Execution
+from assent.audit.statement import ExecutionRange
 from assent.wire.digest import canonical
 from assent.wire.errors import BundleError
 from tests.unit.audit.sample_bundles import (
@@ -85,9 +85,9 @@ def test_the_statement_says_whose_events_and_how_many(tmp_path: Path) -> None:
     lines = [missing_line("r0"), execution_line("r1"), *events(3), execution_line("r2"), *events(2)]
     predicate = written(tmp_path / "run.zip", lines)
     assert predicate.executions == (
-        Execution(execution_id="r0", missing=True),
-        Execution(execution_id="r1", first_event_id=1, last_event_id=3),
-        Execution(execution_id="r2", first_event_id=1, last_event_id=2),
+        ExecutionRange(execution_id="r0", missing=True),
+        ExecutionRange(execution_id="r1", first_event_id=1, last_event_id=3),
+        ExecutionRange(execution_id="r2", first_event_id=1, last_event_id=2),
     )
     assert (predicate.run_id, predicate.events, predicate.chain_length) == (RUN_ID, 5, 8)
     assert (predicate.complete, predicate.assent_version, predicate.exported_at) == (False, __version__, EXPORTED)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from assent.audit.hash_chain import Chain, execution_line, missing_line
+from assent.audit.hash_chain import HashChain, execution_line, missing_line
 from assent.wire.digest import canonical
 from assent.wire.errors import BundleError
 from tests.unit.strategies import unhurried
@@ -23,7 +23,7 @@ run_ids = st.text('a",[]\\\n', max_size=4)
 
 
 def head(history: list[bytes], run_id: str = "w") -> str:
-    chain = Chain(run_id)
+    chain = HashChain(run_id)
     for line in history:
         chain.extend(line)
     return chain.head
@@ -33,7 +33,7 @@ def test_the_chain_is_what_its_documentation_says() -> None:
     first = hashlib.sha256(b'["assent.chain.v1","w"]').hexdigest()
     second = hashlib.sha256(first.encode() + b'\n{"execution":"r"}').hexdigest()
     third = hashlib.sha256(second.encode() + b'\n{"eventId":"1"}').hexdigest()
-    chain = Chain("w")
+    chain = HashChain("w")
     assert (chain.head, chain.length) == (first, 0)
     chain.extend(execution_line("r"))
     assert (chain.head, chain.length) == (second, 1)
@@ -90,7 +90,7 @@ def test_the_same_events_of_another_run_have_another_head(one: str, other: str, 
 
 
 def test_a_line_that_holds_a_line_feed_is_refused() -> None:
-    chain = Chain("w")
+    chain = HashChain("w")
     before = chain.head
     with pytest.raises(BundleError, match=r"^line 1 of the chain holds a line feed: give the canonical JSON of one"):
         chain.extend(b'{"eventId":"1"}\n{"eventId":"2"}')

@@ -20,7 +20,7 @@ from assent.client.read import Seen
 from assent.client.run_tree import Branch, elsewhere
 from assent.core.events import AgentAnswered, AgentStarted, Failure
 from assent.core.state_machine import Run, state_of
-from assent.history.fold import Follower
+from assent.history.fold import HistoryFold
 from assent.views.facts import children_of, path_text, ran_before, ran_last
 from assent.views.web_ui import DETAILS_CHILDREN, details
 from assent.wire.protocol import ChildRun, ParentRun, RunRequest, RunResult, Usage
@@ -179,7 +179,7 @@ def test_what_ran_last_is_the_end_of_what_ran(turns: list[tuple[int, int]], coun
 
 def test_a_run_waits_for_others_while_nothing_else_of_it_moves() -> None:
     play = asking(number=2)
-    follower = Follower(run=play.run)
+    follower = HistoryFold(run=play.run)
     assert stands(follower)
     assert [each.run_id for each in children_of(play.run)] == ["run-1.b-0", "run-1.b-01"]
     play.tell(AgentAnswered(play.at, "run-1.b-0", Failure("Cancelled", "it was"), Usage()))
@@ -193,14 +193,14 @@ def test_a_run_waits_for_others_while_nothing_else_of_it_moves() -> None:
 def test_a_run_that_is_about_to_ask_another_moves() -> None:
     play = playing(TO_B, TO_B)
     play.comes(0, {"delegation": {"agent": "b", "input": "do it"}})
-    assert not stands(Follower(run=play.run)), "the other call runs"
+    assert not stands(HistoryFold(run=play.run)), "the other call runs"
     play.comes(1, {"delegation": {"agent": "b", "input": "do it"}})
     play.tell(AgentStarted(play.at, "c0", "run-1.b-0"))
-    assert not stands(Follower(run=play.run)), "the second run has not begun"
+    assert not stands(HistoryFold(run=play.run)), "the second run has not begun"
     play.tell(AgentStarted(play.at, "c1", "run-1.b-1"))
-    assert stands(Follower(run=play.run))
-    assert not stands(Follower(run=replace(play.run, status="cancelled")))
-    assert not stands(Follower(run=Run()))
+    assert stands(HistoryFold(run=play.run))
+    assert not stands(HistoryFold(run=replace(play.run, status="cancelled")))
+    assert not stands(HistoryFold(run=Run()))
 
 
 # -- where a call is decided ------------------------------------------------------------------------------------------
