@@ -1,7 +1,4 @@
-"""Approvals: the record about a requirement, from the inbox while it waits and from history once it is decided.
-
-Pure; safe in workflow code.
-"""
+"""Approvals: the record of a requirement, read from the inbox while it is pending, or from a run."""
 
 from __future__ import annotations
 
@@ -20,7 +17,7 @@ from assent.wire.visibility import RunAbove
 
 
 class ApprovalContext(Stored):
-    """Where in its run a call came up: the turn, and the call's own id."""
+    """The turn and id of a call."""
 
     turn: int
     call_id: str
@@ -30,16 +27,16 @@ class ApprovalContext(Stored):
 class Approval(Stored):
     """The record of one requirement.
 
-    *id* is the requirement's. *run_id* is the workflow id. *source* is the agent that asked. *arguments* are the exact
-    bytes that the model produced, None where the inbox's memo could not hold them (*arguments_size* says how many
-    there are, `assent show` has them). *status* is the decision, *execution* what came of an approved call, *result*
-    the beginning of its result. *attempts* are the decisions that did not count. Times are UTC.
+    *id* is the requirement's, *source* the agent that made the call. *arguments* are the exact bytes of the model, None
+    if the inbox's memo could not hold them (*arguments_size* counts them; `assent show` has them). *status* is the
+    decision, *execution* the outcome of an approved call, *result* the beginning of its result. *attempts* are the
+    ignored messages. Times are UTC.
 
-    *approvers* may decide (None: anybody, unless *approvers_left_out* says how many the memo could not hold), until
-    *expires_at*. *note* is a gate's error or a rule's reason. *grant* is the id of the grant that approved it.
-    *follows* is the id of the record that this one came after for the same call: an edit's, by *edited_by*, a lost
-    call's, or one that a stricter policy found too little. *values* are what a person filled in, *evidence* came with
-    a result from outside. *parents* are the runs that its run works for, the outermost first.
+    *approvers* may decide (None: any name, unless *approvers_left_out* says how many names the memo could not hold),
+    until *expires_at*. *note* is a gate's error or a rule's reason. *grant* is the id of the grant that approved it.
+    *follows* is the id of the earlier record for the same call: one that an edit by *edited_by* replaced, one of a lost
+    call, or one that no longer satisfies a stricter policy. A person filled in *values*; a result from outside came
+    with *evidence*. *parents* are the run's parent run and the parents of that, the root of the run tree first.
     """
 
     id: str
@@ -80,12 +77,12 @@ class Approval(Stored):
 
     @property
     def agent(self) -> str:
-        """The agent that asked: *source* by the name that other calls use."""
+        """The agent that made the call: another name of *source*."""
         return self.source
 
     @property
     def tool_args(self) -> dict[str, JsonValue] | None:
-        """The arguments, parsed; None where they are not at hand."""
+        """The arguments, parsed; None if the memo could not hold them, or they are not valid."""
         if self.arguments is None:
             return None
         try:
@@ -95,13 +92,13 @@ class Approval(Stored):
 
 
 _SAME: Final = tuple(sorted(Approval.model_fields.keys() & Requirement.model_fields.keys()))
-"""What a record has from its requirement as it is."""
+"""The fields that a record copies from its requirement."""
 
 
 class PendingRun(Stored):
-    """One run of the inbox: who asked which agent, and what waits. Read from visibility alone.
+    """One run of the inbox and its pending requirements, read from visibility alone.
 
-    *parents* are the runs that it works for, the outermost first.
+    *parents* are its parent run and the parents of that, the root of the run tree first.
     """
 
     run_id: str
@@ -112,26 +109,26 @@ class PendingRun(Stored):
 
     @property
     def path(self) -> list[str]:
-        """The agents from the outermost one down to the one that waits: each works for the one before."""
+        """The agents from the root of the run tree to this run."""
         return [*(each.agent for each in self.parents), self.agent]
 
     def approvals(self) -> list[Approval]:
-        """What waits, as records."""
+        """Return the pending requirements as records."""
         return [_pending(self, requirement) for requirement in self.requirements]
 
 
 def approvals_of(run: Run) -> list[Approval]:
-    """The records of a run's requirements, in the order in which they were opened."""
+    """Return the records of a run's requirements, in the order in which they were opened."""
     return [Approval.model_validate(fields_of(run, requirement, run.attempts)) for requirement in run.requirements]
 
 
 def is_recorded(approval: Approval) -> bool:
-    """Whether there is a record yet: one of type `audit` exists only once it is decided."""
+    """Return whether there is a record yet: one of type `audit` exists only once it is decided."""
     return approval.approval_type != "audit" or approval.status != "pending"
 
 
 def fields_of(run: Run, requirement: Requirement, attempts: Iterable[Attempt]) -> dict[str, object]:
-    """The fields of the record of a requirement of *run*; *attempts* are those of the run."""
+    """Return the fields of the record of a requirement of *run*; *attempts* are those of the run."""
     request = run.request
     kept = {name: getattr(requirement, name) for name in _SAME}
     return {

@@ -1,7 +1,4 @@
-"""The audits of a run and of all runs below it: agents that it asked, those that these asked, and so on.
-
-I/O; not in workflow code.
-"""
+"""Audits a run and its run tree: the agents that it called, those that they called, and so on."""
 
 from __future__ import annotations
 
@@ -16,17 +13,14 @@ from assent.audit.verifier import Verifier
 from assent.wire.errors import RunNotFoundError
 
 AuditReader = Callable[[str, AuditObserver | None], Awaitable[Audit]]
-"""What gives the audit of the run of an id, before a observer, if there is one.
-
-It raises RunNotFoundError where there is no history of that run.
-"""
+"""Returns the audit of the run of an id, with an observer or without; raises RunNotFoundError without a history."""
 
 
 @dataclass(frozen=True, slots=True)
 class AuditedRun:
-    """One run of a tree. *path* names the agents from the outermost down to this one.
+    """One run of a run tree. *path* names the agents from the root of the tree to this run.
 
-    *audit* is None where its history cannot be had: it was deleted, is past its retention, or in no file.
+    *audit* is None if the run's history is gone: deleted, past its retention, or in none of the files.
     """
 
     run_id: str
@@ -35,51 +29,62 @@ class AuditedRun:
     verification: Verification | None
 
 
-async def audits(read: AuditReader, run_id: str, *, verify: bool) -> AsyncIterator[AuditedRun]:
-    """The audit of *run_id*, then those of the runs below it: each before those below it, in the order of asking.
+async def walk(
+    read: Callable[[str], Awaitable[Audit]], run_id: str
+) -> AsyncIterator[tuple[str, str | None, tuple[str, ...], Audit | None]]:
+    """Yield the id, parent's id, path and audit of each run of a run tree.
 
-    With *verify*, each is checked, and compared with what the run above tells of it.
+    Each run comes before its child runs, which are in call order.
+
+    Raises:
+        RunNotFoundError: there is no history of the run itself.
+    """
+    known = set[str]()
+    stack: list[tuple[str, str | None, tuple[str, ...]]] = [(run_id, None, ())]
+    while stack:
+        own, parent, path = stack.pop()
+        if own in known:
+            continue  # Forged histories may name each other as child runs.
+        known.add(own)
+        try:
+            audit = await read(own)
+        except RunNotFoundError:
+            if parent is None:
+                raise
+            yield own, parent, path, None
+            continue
+        path = path or (*(each.agent for each in audit.run.parents), audit.run.agent)
+        yield own, parent, path, audit
+        children = [(each.run_id, own, (*path, each.agent)) for each in audit.children if each.run_id is not None]
+        stack += reversed(children)
+
+
+async def audits(read: AuditReader, run_id: str, *, verify: bool) -> AsyncIterator[AuditedRun]:
+    """Yield the audits of a run tree; with *verify*, each is checked, and compared with its parent run.
 
     Raises:
         RunNotFoundError: there is no history of the run itself.
         HistoryError: a history cannot be read.
     """
-    verifier = Verifier(run_id) if verify else None
-    audit = await read(run_id, verifier)
-    path = (*(each.agent for each in audit.run.parents), audit.run.agent)
-    checked = None if verifier is None else verifier.verification(audit)
-    yield AuditedRun(run_id, path, audit, checked)
-    async for below in _below(read, audit, path, verifier, {run_id}):
-        yield below
+    verifiers: dict[str, Verifier] = {}
+
+    async def read_one(run_id: str) -> Audit:
+        if verify:
+            verifiers[run_id] = Verifier(run_id)
+        return await read(run_id, verifiers.get(run_id))
+
+    async for own, parent, path, audit in walk(read_one, run_id):
+        verification = verifiers[own].verification(audit) if verify and audit is not None else None
+        if verification is not None and parent is not None:
+            verification = _compared(verification, verifiers[parent], verifiers[own])
+        yield AuditedRun(own, path, audit, verification)
 
 
-async def _below(
-    read: AuditReader, audit: Audit, path: tuple[str, ...], above: Verifier | None, known: set[str]
-) -> AsyncIterator[AuditedRun]:
-    for child in audit.children:
-        # Histories that somebody forged may name each other as the one below.
-        if child.run_id is None or child.run_id in known:
-            continue
-        known.add(child.run_id)
-        verifier = None if above is None else Verifier(child.run_id)
-        own = (*path, child.agent)
-        try:
-            found = await read(child.run_id, verifier)
-        except RunNotFoundError:
-            yield AuditedRun(child.run_id, own, None, None)
-            continue
-        verified = None
-        if verifier is not None and above is not None:
-            verified = _beside(verifier.verification(found), above, verifier)
-        yield AuditedRun(child.run_id, own, found, verified)
-        async for each in _below(read, found, own, verifier, known):
-            yield each
-
-
-def _beside(own: Verification, above: Verifier, below: Verifier) -> Verification:
-    """The verification of a run, with what the run above tells of it besides."""
-    cited = above.lineage.cites.get(own.run_id, [])
-    problems = [Problem(text=text, events=cited) for text in differences(above.lineage, below.lineage, own.run_id)]
+def _compared(own: Verification, parent: Verifier, child: Verifier) -> Verification:
+    """Return the verification of a child run with the check `above` added."""
+    cited = parent.lineage.cites.get(own.run_id, [])
+    texts = differences(parent.lineage, child.lineage, own.run_id)
+    problems = [Problem(text=text, events=cited) for text in texts]
     check = Check(
         name="above",
         text=PARENT_CHECK_TEXT,

@@ -1,7 +1,4 @@
-"""Reading the audit of a run from its history, page by page, in memory that goes by its records and not its events.
-
-I/O free, but needs Temporal's protocol buffers; not in workflow code.
-"""
+"""Reads the audit of a run from its history, page by page. Memory grows with the records, not with the events."""
 
 from __future__ import annotations
 
@@ -9,21 +6,20 @@ from dataclasses import replace
 
 from temporalio.api.history.v1 import HistoryEvent
 
-from assent.audit import child_builders, event_fields, received_messages, record_builders
+from assent.audit import child_builders, event_fields, received_messages
 from assent.audit.child_builders import ChildBuilder, HandoffBuilder
-from assent.audit.execution import ExecutionLedger, PendingCommand, WorkBuilder
-from assent.audit.execution import key_of as key_of_event
+from assent.audit.execution import ExecutionLedger, PendingCommand
 from assent.audit.observer import AuditObserver, SchedulingCommand, key_of
 from assent.audit.record_builders import (
     ApprovalBuilder,
     CallBuilder,
     GrantBuilder,
-    RunFile,
+    SummaryBuilder,
     ToolRunBuilder,
     TurnBuilder,
     run_record,
 )
-from assent.audit.records import Audit, Citation, MessageRecord, RunRecord, SentMessage
+from assent.audit.records import Audit, Citation, MessageRecord, SentMessage
 from assent.core.approvals import cancel
 from assent.core.events import (
     AgentAnswered,
@@ -55,26 +51,22 @@ from assent.wire.requirements import Requirement
 
 
 class Auditor:
-    """Reads the audit of one run. Give it the pages of its history in order, then ask for the `audit`.
-
-    I/O free; not in workflow code.
-    """
+    """Reads the audit of one run: add the pages of its history in order, then call `audit`."""
 
     def __init__(self, run_id: str, observer: AuditObserver | None = None) -> None:
-        """*observer* looks on."""
         self.run_id = run_id
-        self._observer = observer
-        self._now = ExecutionLedger("", HistoryFold(run_id))
+        self._observer = observer or AuditObserver()
+        self._ledger = ExecutionLedger("", HistoryFold(run_id))
         self._executions: list[str] = []
         self._missing: list[str] = []
         self._builds: dict[str, None] = {}
         self._first: HistoryEvent | None = None
-        self._last: tuple[str, HistoryEvent] | None = None
+        self._last = HistoryEvent()
         self._events = 0
-        self._files: dict[str, ApprovalBuilder] = {}
+        self._approvals: dict[str, ApprovalBuilder] = {}
         self._calls: dict[tuple[int, str], CallBuilder] = {}
         self._grants: dict[str, GrantBuilder] = {}
-        self._turns: list[TurnBuilder | record_builders.SummaryBuilder] = []
+        self._turns: list[TurnBuilder | SummaryBuilder] = []
         self._messages: list[SentMessage] = []
         self._checking: dict[int, SentMessage] = {}
         self._handoffs: list[HandoffBuilder] = []
@@ -82,44 +74,33 @@ class Auditor:
     # -- reading ------------------------------------------------------------------------------------------------------
 
     def add(self, page: Page | Missing) -> None:
-        """Read a page, or be told that an execution is gone.
+        """Read a page, or note that an execution is gone.
 
         Raises:
             HistoryError: the history is cut, or not one of a run.
         """
         if isinstance(page, Missing):
             self._missing.append(page.execution_id)
-            if self._observer is not None:
-                self._observer.on_missing(page)
+            self._observer.on_missing(page)
             return
-        if page.execution_id != self._now.id or not self._executions:
+        if page.execution_id != self._ledger.id or not self._executions:
             self._begin_execution(page)
-        if self._observer is not None:
-            self._observer.on_page(page)
+        self._observer.on_page(page)
         for event in page.events:
-            self._note(event)
-        for transition in self._now.fold.feed(page.events):
-            self._happened(transition)
-        for left in self._now.scheduled.values():
-            while left:
-                self._late(left.popleft())
-
-    def _late(self, scheduled: HistoryEvent) -> None:
-        """What was not scheduled by the workflow task in which the rules asked for it, if they did."""
-        asked = self._now.asked[key_of_event(scheduled)]
-        if asked:
-            held = asked.popleft()
-            self._scheduled(held.transition, held.command, held.work, scheduled)
-        elif self._observer is not None:
-            self._observer.on_unrequested(scheduled, self._now.id)
-
-    def _end_execution(self) -> None:
-        """Tell what was asked for and never scheduled."""
-        for waiting in self._now.asked.values():
-            while waiting:
-                left = waiting.popleft()
-                if self._observer is not None:
-                    self._observer.on_scheduled(left.transition, left.command, None)
+            self._events += 1
+            self._last = event
+            self._ledger.note(event)
+            if event.event_type == event_types.TASK_COMPLETED and (build := event_fields.build_of(event)) is not None:
+                self._builds[build] = None
+        for transition in self._ledger.fold.feed(page.events):
+            self._apply(transition)
+        for key, events in self._ledger.scheduled.items():
+            while events:
+                scheduled, pending = events.popleft(), self._ledger.pending[key]
+                if pending:  # A later workflow task than the one that asked for it scheduled it.
+                    self._scheduled(pending.popleft(), scheduled)
+                else:
+                    self._observer.on_unrequested(scheduled)
 
     def _begin_execution(self, page: Page) -> None:
         self._end_execution()
@@ -127,40 +108,42 @@ class Auditor:
             self._first = page.events[0]
             self.run_id = self.run_id or event_fields.run_id_of(self._first)
         self._executions.append(page.execution_id)
-        self._now = ExecutionLedger(page.execution_id, HistoryFold(self.run_id, page.execution_id))
+        self._ledger = ExecutionLedger(page.execution_id, HistoryFold(self.run_id, page.execution_id))
 
-    def _note(self, event: HistoryEvent) -> None:
-        """Keep what later events are about: who scheduled, who took up, who sent."""
-        self._events += 1
-        self._last = (self._now.id, event)
-        self._now.note(event)
-        if event.event_type == event_types.TASK_COMPLETED and (build := event_fields.build_of(event)) is not None:
-            self._builds[build] = None
+    def _end_execution(self) -> None:
+        for waiting in self._ledger.pending.values():
+            while waiting:
+                pending = waiting.popleft()
+                self._observer.on_scheduled(pending.transition, pending.command, None)
 
-    def _happened(self, transition: Transition) -> None:
-        cite = self._now.cite(transition.source)
-        if self._observer is not None:
-            self._observer.on_transition(transition, self._now.id)
+    def _apply(self, transition: Transition) -> None:
+        cite = self._ledger.cite(transition.source)
+        self._observer.on_transition(transition)
         self._follow_requirements(transition, cite)
         self._follow_grants(transition, cite)
-        child_builders.followed(self._handoffs, transition, cite)
+        child_builders.follow_handoffs(self._handoffs, transition, cite)
         closed: ToolRunBuilder | None = None
         match transition.event:
             case MessageReceived():
-                self._message(transition)
+                self._message(transition, cite)
             case CheckAnswered(number=number):
-                self._checked(transition, number)
+                self._checked(transition, number, cite)
             case ModelAnswered() | ModelFailed() | Summarised():
                 self._model_closed(transition)
-            case ToolAnswered() | ToolLost():
-                closed = self._tool_closed(transition)
-            case AgentAnswered(run_id=run_id) as answered if run_id in self._now.below:
-                self._now.below.pop(run_id).close(answered, transition.source)
+            case ToolAnswered() | ToolLost() as event:
+                closed = self._tool_closed(transition, event)
+            case AgentAnswered(run_id=run_id) as answered if run_id in self._ledger.children:
+                self._ledger.children.pop(run_id).close(answered, transition.source)
             case _:
-                self._now.started.pop(event_fields.scheduled_id_of(transition.source), None)
+                self._ledger.activity_starts.pop(event_fields.scheduled_id_of(transition.source), None)
         for command in transition.step.commands:
             if isinstance(command, SchedulingCommand):
-                self._commanded(transition, command, closed)
+                pending = PendingCommand(transition, command, self._builder(command, closed))
+                key = key_of(command)
+                if events := self._ledger.scheduled[key]:
+                    self._scheduled(pending, events.popleft())
+                else:
+                    self._ledger.pending[key].append(pending)
 
     # -- requirements and grants --------------------------------------------------------------------------------------
 
@@ -168,222 +151,190 @@ class Auditor:
         before, after = transition.before.requirements, transition.step.run.requirements
         if after is before:
             return
-        for was, now in zip(before, after, strict=False):
-            if was is not now:
-                self._files[now.id].change(now, cite)
-        for now in after[len(before) :]:
-            self._open(now, transition, cite)
+        for old, new in zip(before, after, strict=False):
+            if old is not new:
+                self._approvals[new.id].change(new, cite)
+        for new in after[len(before) :]:
+            if new.id in self._approvals:  # The execution before carried it over.
+                self._approvals[new.id].change(new, cite)
+            else:
+                self._open(new, transition, cite)
 
-    def _open(self, now: Requirement, transition: Transition, cite: Citation) -> None:
-        if now.id in self._files:  # The execution before carried it over.
-            self._files[now.id].change(now, cite)
-            return
-        self._files[now.id] = opened = ApprovalBuilder(now, cite)
+    def _open(self, new: Requirement, transition: Transition, cite: Citation) -> None:
+        self._approvals[new.id] = opened = ApprovalBuilder(new, cite)
         if isinstance(transition.event, ModelAnswered):
             turn = transition.event.turn
-            opened.gate, opened.model = turn.gates.get(now.call_id), turn.model
+            opened.gate, opened.model = turn.gates.get(new.call_id), turn.model
             opened.agent_version = turn.agent_version
-        if now.grant is not None and now.grant in self._grants:
-            self._grants[now.grant].approvals.append(now.id)
-        if now.follows is not None and now.edited_by is not None and now.follows in self._files:
-            opened.arguments_before = self._files[now.follows].requirement.arguments
+        if new.grant is not None and new.grant in self._grants:
+            self._grants[new.grant].approvals.append(new.id)
+        if new.follows is not None and new.edited_by is not None and new.follows in self._approvals:
+            opened.arguments_before = self._approvals[new.follows].requirement.arguments
 
     def _follow_grants(self, transition: Transition, cite: Citation) -> None:
         before, after = transition.before.grants, transition.step.run.grants
         if after is before:
             return
         for grant in after:
-            if grant.id in self._grants:
-                self._grants[grant.id].grant = grant
-            else:
-                self._grants[grant.id] = GrantBuilder(grant, cite)
+            self._grants.setdefault(grant.id, GrantBuilder(grant, cite)).grant = grant
 
     # -- messages -----------------------------------------------------------------------------------------------------
 
-    def _message(self, transition: Transition) -> None:
-        sent = received_messages.sent(transition, self._now.cite(transition.source), self._now.admitted)
+    def _message(self, transition: Transition, cite: Citation) -> None:
+        sent = received_messages.received(transition, cite, self._ledger.admitted)
         if transition.step.check is not None:
             self._checking[transition.step.check] = sent
         else:
             self._place(sent, transition)
 
-    def _checked(self, transition: Transition, number: int) -> None:
-        self._now.started.pop(event_fields.scheduled_id_of(transition.source), None)
-        if number not in self._checking or transition.step.result is None:
-            return  # The run had ended by then: it is told with what was too late.
-        sent = received_messages.answered(self._checking.pop(number), transition, self._now.cite(transition.source))
-        self._place(sent, transition)
+    def _checked(self, transition: Transition, number: int, cite: Citation) -> None:
+        self._ledger.activity_starts.pop(event_fields.scheduled_id_of(transition.source), None)
+        if number in self._checking and transition.step.result is not None:  # None: the run had ended by then.
+            self._place(received_messages.checked(self._checking.pop(number), transition, cite), transition)
 
     def _place(self, sent: SentMessage, transition: Transition) -> None:
-        """Put what was sent to the records that it is about."""
-        about = received_messages.requirements_of(transition)
-        revoked = received_messages.revoked_by(transition)
-        for identity in about:
-            self._files[identity].decisions.append(sent)
-        for grant in revoked:
-            self._grants[grant].decisions.append(sent)
-        if not about and not revoked:
+        """Add a message to the records that it is about."""
+        requirements = received_messages.requirements_of(transition)
+        grants = received_messages.revoked_by(transition)
+        for requirement_id in requirements:
+            self._approvals[requirement_id].decisions.append(sent)
+        for grant_id in grants:
+            self._grants[grant_id].decisions.append(sent)
+        if not requirements and not grants:
             self._messages.append(sent)
         attempt = received_messages.attempt_of(transition)
-        if attempt is not None and attempt.requirement_id in self._files:
-            self._files[attempt.requirement_id].attempts.append(attempt)
+        if attempt is not None and attempt.requirement_id in self._approvals:
+            self._approvals[attempt.requirement_id].attempts.append(attempt)
 
-    # -- what ran -----------------------------------------------------------------------------------------------------
+    # -- activities and child runs ------------------------------------------------------------------------------------
 
-    def _commanded(self, transition: Transition, command: SchedulingCommand, closed: ToolRunBuilder | None) -> None:
-        key = key_of(command)
-        work = self._begin(command, closed)
-        waiting = self._now.scheduled[key]
-        if waiting:
-            self._scheduled(transition, command, work, waiting.popleft())
-        else:
-            self._now.asked[key].append(PendingCommand(transition, command, work))
-
-    def _scheduled(
-        self, transition: Transition, command: SchedulingCommand, work: WorkBuilder | None, scheduled: HistoryEvent
-    ) -> None:
-        if self._observer is not None:
-            self._observer.on_scheduled(transition, command, scheduled)
-        match work:
-            case ToolRunBuilder():
-                work.scheduled, work.cited = scheduled, self._now.cite(scheduled)
-                self._now.working[scheduled.event_id] = work
-            case ChildBuilder():
-                work.initiated = scheduled
-                self._now.below[work.run_id or ""] = work
-            case None if isinstance(command, CallModel | Summarise):
-                self._now.asking[scheduled.event_id] = scheduled
-            case None:
-                pass
-
-    def _begin(self, command: SchedulingCommand, closed: ToolRunBuilder | None) -> WorkBuilder | None:
-        """What there will be to tell of it; a run of another agent belongs to the activity that said so, *closed*."""
-        if isinstance(command, RunTool):
-            return self._begin_tool(command)
-        if not isinstance(command, StartAgent):
+    def _builder(
+        self, command: SchedulingCommand, closed: ToolRunBuilder | None
+    ) -> ToolRunBuilder | ChildBuilder | None:
+        """Return the record builder of a command; a child run belongs to the tool run *closed* that asked for it."""
+        if isinstance(command, StartAgent):
+            child = ChildBuilder(command, self._ledger.child_starts, self._ledger.cite)
+            if closed is not None:
+                closed.child = child
+            return child
+        if not isinstance(command, RunTool):
             return None
-        child = ChildBuilder(command, self._now.begun, self._now.cite)
-        if closed is not None:
-            closed.child = child
-        return child
-
-    def _begin_tool(self, command: RunTool) -> ToolRunBuilder:
-        working = ToolRunBuilder(command)
-        shown = command.input.authorization
-        if shown is not None and shown.requirement_id in self._files:
-            self._files[shown.requirement_id].runs.append(working)
+        tool_run = ToolRunBuilder(command)
+        authorization = command.input.authorization
+        if authorization is not None and authorization.requirement_id in self._approvals:
+            self._approvals[authorization.requirement_id].runs.append(tool_run)
         elif (command.turn, command.input.call_id) in self._calls:
-            self._calls[command.turn, command.input.call_id].runs.append(working)
-        return working
+            self._calls[command.turn, command.input.call_id].runs.append(tool_run)
+        return tool_run
 
-    def _tool_closed(self, transition: Transition) -> ToolRunBuilder | None:
-        scheduled = event_fields.scheduled_id_of(transition.source)
-        working, started = self._now.working.pop(scheduled, None), self._now.started.pop(scheduled, None)
-        if working is not None and isinstance(transition.event, ToolAnswered | ToolLost):
-            why = child_builders.not_begun(transition)
-            working.close(transition.event, transition.source, started, self._now.cite, not_begun=why)
-        return working
+    def _scheduled(self, pending: PendingCommand, scheduled: HistoryEvent) -> None:
+        self._observer.on_scheduled(pending.transition, pending.command, scheduled)
+        match pending.builder:
+            case ToolRunBuilder() as tool_run:
+                tool_run.scheduled, tool_run.cited = scheduled, self._ledger.cite(scheduled)
+                self._ledger.tool_runs[scheduled.event_id] = tool_run
+            case ChildBuilder() as child:
+                child.initiated = scheduled
+                self._ledger.children[child.run_id or ""] = child
+            case None:
+                if isinstance(pending.command, CallModel | Summarise):
+                    self._ledger.model_calls[scheduled.event_id] = scheduled
+
+    def _tool_closed(self, transition: Transition, event: ToolAnswered | ToolLost) -> ToolRunBuilder | None:
+        scheduled_id = event_fields.scheduled_id_of(transition.source)
+        tool_run = self._ledger.tool_runs.pop(scheduled_id, None)
+        started = self._ledger.activity_starts.pop(scheduled_id, None)
+        if tool_run is not None:
+            not_begun = child_builders.not_begun(transition)
+            tool_run.close(event, transition.source, started, self._ledger.cite, not_begun=not_begun)
+        return tool_run
 
     def _model_closed(self, transition: Transition) -> None:
         event, before = transition.event, transition.before
         scheduled_id = event_fields.scheduled_id_of(transition.source)
-        scheduled, started = self._now.asking.pop(scheduled_id, None), self._now.started.pop(scheduled_id, None)
-        around = [each for each in (scheduled, started, transition.source) if each is not None]
-        cites = [self._now.cite(each) for each in around]
-        if elsewhere(transition.before, event):
-            return  # No model was asked: that is the next model call of the same turn.
+        scheduled = self._ledger.model_calls.pop(scheduled_id, None)
+        started = self._ledger.activity_starts.pop(scheduled_id, None)
+        if elsewhere(before, event):
+            return  # No model was called: the next model call of the same turn follows.
+        events = [each for each in (scheduled, started, transition.source) if each is not None]
+        cites = [self._ledger.cite(each) for each in events]
+        agent = before.caller.agent
         if isinstance(event, ModelFailed):
-            self._turns.append(TurnBuilder(before.turn, None, event.failure, around, cites, before.caller.agent))
+            self._turns.append(TurnBuilder(before.turn, None, event.failure, events, cites, agent))
         elif isinstance(event, ModelAnswered):
-            self._turns.append(TurnBuilder(before.turn, event.turn, None, around, cites, before.caller.agent))
-            self._calls_of(transition, event, cites[-1])
+            self._turns.append(TurnBuilder(before.turn, event.turn, None, events, cites, agent))
+            opened = {each.call_id for each in transition.step.run.requirements[len(before.requirements) :]}
+            for call in tool_calls(event.turn.items):
+                if call.call_id not in opened:
+                    self._calls[before.turn, call.call_id] = CallBuilder(
+                        before.turn, call, event.turn, cites[-1], agent
+                    )
         elif isinstance(event, Summarised):
-            self._turns.append(record_builders.SummaryBuilder(before, transition.step.run, event, around, cites))
-
-    def _calls_of(self, transition: Transition, event: ModelAnswered, cite: Citation) -> None:
-        """The calls of a turn that nobody is asked about."""
-        turn = transition.before.turn
-        opened = {each.call_id for each in transition.step.run.requirements[len(transition.before.requirements) :]}
-        for call in tool_calls(event.turn.items):
-            if call.call_id not in opened:
-                agent = transition.before.caller.agent
-                self._calls[turn, call.call_id] = CallBuilder(turn, call, event.turn, cite, agent)
+            self._turns.append(SummaryBuilder(before, transition.step.run, event, events, cites))
 
     # -- the audit ----------------------------------------------------------------------------------------------------
 
     def audit(self) -> Audit:
-        """The audit, as of the last page.
+        """Return the audit, as of the last page.
 
         Raises:
             HistoryError: there was no page.
         """
-        if self._first is None or self._last is None:
+        if self._first is None:
             message = f"there is no history of run {self.run_id!r}"
             raise HistoryError(message)
         self._end_execution()
-        after = goes_on_in(self._last[1])
+        after = goes_on_in(self._last)
         if after and after not in self._missing:
             self.add(Missing(after))
-        how = event_types.CLOSE_STATUSES.get(self._last[1].event_type)
-        run = self._run(how)
+        status = event_types.CLOSE_STATUSES.get(self._last.event_type)
+        run = self._run(status)
         over = run.ended
-        left = [*self._unread(), *self._unchecked(over=over)]
+        unread = [
+            received_messages.unread(event, self._ledger.cite(event), self._ledger.admitted)
+            for event in self._ledger.fold.unread
+        ]
+        late = {"status": "late", "detail": "the run ended before it was checked"} if over else {}
+        unchecked = [sent.model_copy(update=late) for sent in self._checking.values()]
+        record = run_record(
+            run,
+            request=run.request or _request(self._first),
+            run_id=self.run_id,
+            executions=self._executions,
+            missing=self._missing,
+            builds=list(self._builds),
+            turns=[each.turn for each in self._turns if each.turn is not None],
+            first=self._first,
+            last=self._last,
+            closed_as=status,
+            events=self._events,
+        )
         return Audit(
-            run=self._run_record(run, how),
-            approvals=tuple(each.record(run, over=over) for each in self._files.values()),
+            run=record,
+            approvals=tuple(each.record(run, over=over) for each in self._approvals.values()),
             grants=tuple(each.record() for each in self._grants.values()),
             handoffs=tuple(each.record() for each in self._handoffs),
             calls=tuple(each.record(over=over) for each in self._calls.values()),
             turns=tuple(each.record() for each in self._turns),
-            messages=tuple(MessageRecord.model_validate(dict(each)) for each in [*self._messages, *left]),
+            messages=tuple(MessageRecord.model_validate(dict(each)) for each in [*self._messages, *unread, *unchecked]),
             state=state_of(run),
         )
 
-    def _run(self, how: str | None) -> Run:
-        """The run as it is; one that the server ended by itself has failed, and nothing of it waits any more."""
-        run = self._now.fold.run
-        run = run if run.id else replace(run, id=self.run_id, execution_id=self._now.id)
-        if run.ended or how not in event_types.CLOSED_BY_SERVER or self._last is None:
+    def _run(self, status: str | None) -> Run:
+        """Return the run as it is. A run that the server closed has failed, and its open requirements are cancelled."""
+        run = self._ledger.fold.run
+        run = run if run.id else replace(run, id=self.run_id, execution_id=self._ledger.id)
+        if run.ended or status not in event_types.CLOSED_BY_SERVER:
             return run
-        at = time_of(self._last[1])
-        requirements = tuple(cancel(each, at) for each in run.requirements)
-        cite = Citation(execution_id=self._last[0], event_id=self._last[1].event_id)
+        requirements = tuple(cancel(each, time_of(self._last)) for each in run.requirements)
         for each in requirements:
-            self._files[each.id].change(each, cite)
-        failure = Failure("Closed", f"the server closed the run: {how}")
+            self._approvals[each.id].change(each, self._ledger.cite(self._last))
+        failure = Failure("Closed", f"the server closed the run: {status}")
         return replace(run, status="failed", requirements=requirements, failure=failure)
-
-    def _unread(self) -> list[SentMessage]:
-        return [
-            received_messages.unread(event, self._now.cite(event), self._now.admitted)
-            for event in self._now.fold.unread
-        ]
-
-    def _unchecked(self, *, over: bool) -> list[SentMessage]:
-        """What a worker still checks; where the run has ended, it was too late."""
-        late = {"status": "late", "detail": "the run ended before it was checked"}
-        return [sent.model_copy(update=late) if over else sent for sent in self._checking.values()]
-
-    def _run_record(self, run: Run, how: str | None) -> RunRecord:
-        answered = [each.turn for each in self._turns if each.turn is not None]
-        return run_record(
-            run,
-            RunFile(
-                run_id=self.run_id,
-                request=run.request or (_request(self._first) if self._first is not None else None),
-                executions=self._executions,
-                missing=self._missing,
-                builds=list(self._builds),
-                turns=answered,
-                around=[each for each in (self._first, self._last[1] if self._last else None) if each is not None],
-                how=how,
-                events=self._events,
-            ),
-        )
 
 
 def _request(first: HistoryEvent) -> RunRequest | None:
-    """What a run was asked that no worker has taken up yet."""
+    """Return the request of a run that no worker has taken up yet; None if it cannot be read."""
     try:
         return read_request(values_of(first.workflow_execution_started_event_attributes.input.payloads))
     except MessageError:

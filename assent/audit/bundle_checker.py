@@ -1,7 +1,4 @@
-"""Checks a bundle where no server is: that every byte is as it was written, and that its parts bear each other out.
-
-I/O; not in workflow code.
-"""
+"""Checks a bundle without a server: that every byte is as it was written, and that its parts agree."""
 
 from __future__ import annotations
 
@@ -32,14 +29,14 @@ from assent.audit.statement import (
 from assent.wire.errors import BundleError
 
 Rebuild = Callable[[str, Iterable[bytes]], Iterable[bytes]]
-"""From a workflow id and the lines of a history (events and markers), the lines of its records."""
+"""Returns the lines of the records, from a run id and the lines of its history (events and markers)."""
 
 _BLOCK: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class BundleCheck:
-    """One thing that was checked. *ok* is `None` where it could not be, or was not asked for; *detail* is one line."""
+    """One check. *ok* is `None` if it was not possible or not asked for; *detail* is one line."""
 
     name: str
     ok: bool | None
@@ -48,10 +45,7 @@ class BundleCheck:
 
 @dataclass(frozen=True, slots=True)
 class BundleReport:
-    """What the checks of a bundle came to. *predicate* is what it says of itself, where that can be read.
-
-    *keyid* is the key that it says it was signed with.
-    """
+    """The outcome of the checks, the bundle's *predicate* if it can be read, and the *keyid* that it names."""
 
     checks: tuple[BundleCheck, ...]
     predicate: Predicate | None = None
@@ -59,21 +53,19 @@ class BundleReport:
 
     @property
     def ok(self) -> bool:
-        """No check failed. What was not checked is not counted: the details say so."""
+        """True if no check failed. A check that was not made does not count; its detail says so."""
         return not any(check.ok is False for check in self.checks)
 
 
 def verify_bundle(path: Path, *, public_key: Path | None = None, rebuild: Rebuild | None = None) -> BundleReport:
     """Check the bundle in *path*, without a server.
 
-    With a *public_key* (a PEM file) a bundle must be signed by it. With *rebuild* the records must be those that its
-    events give; without, they are only compared with the digest in the statement.
+    With a *public_key* (a PEM file), the bundle must be signed with it. With *rebuild*, the records must be those that
+    its events give; without, only their digest is checked.
 
     Raises:
         BundleError: *path* cannot be read.
         ConfigurationError: *public_key* cannot be used, or the extra `assent[signing]` is not installed.
-
-    I/O; not in workflow code.
     """
     try:
         file = path.open("rb")
@@ -88,7 +80,7 @@ def verify_bundle(path: Path, *, public_key: Path | None = None, rebuild: Rebuil
 
 
 def event_lines(archive: ZipFile) -> Generator[bytes]:
-    """The lines of a bundle's events, without their line feeds, one at a time."""
+    """Yield the lines of a bundle's events, without line feeds."""
     return _lines(archive, EVENTS)
 
 
@@ -126,7 +118,7 @@ def _exact(file: IO[bytes]) -> str:
                 _copy(archive, copy)
         except BundleError:
             raise
-        except Exception as error:  # Of a damaged zip, the library raises a dozen types.
+        except Exception as error:  # For a damaged zip, the library raises a dozen types.
             raise BundleError(f"not a whole bundle: {type(error).__name__}: {shown(str(error))}") from None
         size = _same(file, again)
     return f"{size} bytes, each as it is written"
@@ -196,7 +188,7 @@ def _records(archive: ZipFile, claimed: Predicate, rebuild: Rebuild) -> str:
         count, differs = _compared(zip_longest(_lines(archive, RECORDS), rebuilt))
     except BundleError:
         raise
-    except Exception as error:  # What it reads may be anybody's.
+    except Exception as error:  # The bundle may be anyone's.
         reason = f"{type(error).__name__}: {shown(str(error))}"
         raise BundleError(f"the records cannot be rebuilt from the events{_versions(claimed)}: {reason}") from None
     if differs:
@@ -205,7 +197,7 @@ def _records(archive: ZipFile, claimed: Predicate, rebuild: Rebuild) -> str:
 
 
 def _compared(pairs: Iterable[tuple[bytes | None, bytes | None]]) -> tuple[int, bool]:
-    """How many pairs are equal, or the number of the first that is not."""
+    """Return how many pairs there are, or the number of the first unequal pair and True."""
     count = 0
     for count, (kept, made) in enumerate(pairs, 1):
         if kept != made:

@@ -1,7 +1,4 @@
-"""Bundles of a run and of all runs below it: a folder with a bundle of each, and checking such a folder as one.
-
-I/O; not in workflow code.
-"""
+"""Bundles of a run tree: writes a folder with a bundle of each run, and checks such a folder as one."""
 
 from __future__ import annotations
 
@@ -11,18 +8,19 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 from zipfile import ZipFile
 
 from temporalio.converter import PayloadCodec
 
-from assent.audit.audit_tree import AuditedRun, AuditReader, audits
+from assent.audit.audit_tree import AuditedRun, AuditReader, audits, walk
 from assent.audit.bundle_checker import event_lines
-from assent.audit.bundles import BundleExport, BundleResult, check, export
+from assent.audit.bundles import BundleExport, BundleResult, check, export_audit
 from assent.audit.observer import AuditObserver
 from assent.audit.offline import audit_lines
 from assent.audit.records import Audit
@@ -31,9 +29,9 @@ from assent.wire.errors import BundleError, RunNotFoundError
 
 SUFFIX: Final = ".zip"
 _STARTED: Final = "workflowExecutionStartedEventAttributes"
-_UNNAMEABLE: Final = re.compile(r"[^A-Za-z0-9._-]+")
+_UNSAFE: Final = re.compile(r"[^A-Za-z0-9._-]+")
 _LONGEST: Final = 100
-"""Characters of a run's id in the name of its bundle."""
+"""Characters of a run id in the name of its bundle."""
 
 
 # -- writing ----------------------------------------------------------------------------------------------------------
@@ -41,9 +39,9 @@ _LONGEST: Final = 100
 
 @dataclass(frozen=True, slots=True)
 class RunExport:
-    """One run of a tree, and the *bundle* that it has in the folder; None where its history cannot be had.
+    """One run of a run tree, and its *bundle* in the folder; None if its history is gone.
 
-    *path* names the agents from the outermost down to this one.
+    *path* names the agents from the root of the tree to this run.
     """
 
     run_id: str
@@ -53,63 +51,43 @@ class RunExport:
 
 
 async def export_tree(read: AuditReader, run_id: str, folder: Path, *, signer: Signer | None = None) -> list[RunExport]:
-    """Write the bundles of *run_id* and of the runs below it to *folder*, which is made: all of them, or nothing.
+    """Write a bundle of each run of a run tree to the new folder *folder*: all of them, or none.
 
-    Each before those below it, in the order of asking, which is the order of their names.
+    Each run comes before its child runs, also in the order of the bundles' names.
 
     Raises:
-        BundleError: *folder* is there already, or cannot be written.
+        BundleError: *folder* exists, or cannot be written.
         AssentError: as *read*.
     """
+    bundles: dict[str, tuple[str, BundleExport]] = {}
     with _new_folder(folder) as made:
-        return [each async for each in _exported(read, run_id, (), made, signer, {run_id})]
 
+        async def export_one(run_id: str) -> Audit:
+            name = f"{len(bundles) + 1:03d}-{_UNSAFE.sub('-', run_id)[:_LONGEST]}{SUFFIX}"
+            audit, exported = await export_audit(run_id, partial(read, run_id), made / name, signer=signer)
+            bundles[run_id] = name, exported
+            return audit
 
-async def _exported(
-    read: AuditReader, run_id: str, path: tuple[str, ...], folder: Path, signer: Signer | None, known: set[str]
-) -> AsyncIterator[RunExport]:
-    found = list[Audit]()
-
-    async def audit(observer: AuditObserver) -> Audit:
-        found.append(await read(run_id, observer))
-        return found[0]
-
-    name = f"{len(known):03d}-{_UNNAMEABLE.sub('-', run_id)[:_LONGEST]}{SUFFIX}"
-    try:
-        exported = await export(run_id, audit, folder / name, signer=signer)
-    except RunNotFoundError:
-        if not path:
-            raise
-        yield RunExport(run_id, path, None, None)
-        return
-    run = found[0].run
-    own = path or (*(each.agent for each in run.parents), run.agent)
-    yield RunExport(run_id, own, name, exported)
-    for child in found[0].children:
-        if child.run_id is not None and child.run_id not in known:
-            known.add(child.run_id)
-            async for each in _exported(read, child.run_id, (*own, child.agent), folder, signer, known):
-                yield each
+        return [
+            RunExport(own, path, *bundles.get(own, (None, None))) async for own, _, path, _ in walk(export_one, run_id)
+        ]
 
 
 @contextmanager
 def _new_folder(folder: Path) -> Generator[Path]:
-    """A folder that is made beside *folder*, and takes its name where the block ends well."""
+    """Make a temporary folder beside *folder*, and rename it to that if the block succeeds."""
     if folder.exists():
-        message = f"{folder} exists already: name another folder"
-        raise BundleError(message)
+        raise BundleError(f"{folder} exists already: name another folder")
     try:
         made = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".bundles."))
     except OSError as error:
-        message = f"the folder {folder} cannot be made: {error.strerror}"
-        raise BundleError(message) from None
+        raise BundleError(f"the folder {folder} cannot be made: {error.strerror}") from None
     try:
         yield made
         try:
             os.rename(made, folder)  # noqa: PTH104 it never replaces a folder that is not empty
         except OSError as error:
-            message = f"the folder {folder} cannot be made: {error.strerror}"
-            raise BundleError(message) from None
+            raise BundleError(f"the folder {folder} cannot be made: {error.strerror}") from None
     finally:
         shutil.rmtree(made, ignore_errors=True)
 
@@ -119,10 +97,10 @@ def _new_folder(folder: Path) -> Generator[Path]:
 
 @dataclass(frozen=True, slots=True)
 class BundleTreeResult:
-    """What a folder of bundles came to: each of the *bundles*, and, where all are whole, each run beside the one above.
+    """The outcome of a check of a folder: each of the *bundles* and, if all are whole, each run beside its parent run.
 
-    *strays* are the runs that say that a run of the folder began them, which it did not. *detached* are those that
-    nothing here tells of, because the run above them has no bundle; they and the runs below them come last in *runs*.
+    *strays* are runs that name a parent run of this folder which did not start them. *detached* are runs whose parent
+    run has no bundle here; they and their child runs come last in *runs*.
     """
 
     bundles: dict[Path, BundleResult]
@@ -132,7 +110,7 @@ class BundleTreeResult:
 
     @property
     def ok(self) -> bool:
-        """Each bundle is whole, and no check of the audits in them failed, nor what they say of each other."""
+        """True if each bundle is whole, no check of its audit failed, and parent and child runs agree."""
         whole = all(each.ok for each in self.bundles.values())
         return (
             whole and not self.strays and all(each.verification is None or each.verification.ok for each in self.runs)
@@ -140,19 +118,19 @@ class BundleTreeResult:
 
     @property
     def missing(self) -> list[str]:
-        """The runs that a run above names, and that have no bundle here."""
+        """The child runs that have no bundle here."""
         return [each.run_id for each in self.runs if each.audit is None]
 
 
 def check_tree(folder: Path, *, public_key: Path | None = None, codec: PayloadCodec | None = None) -> BundleTreeResult:
-    """Check all bundles of *folder* (`*.zip`) without a server, and that they tell the same of each other.
+    """Check all bundles of *folder* (`*.zip`) without a server, and compare parent and child runs.
 
-    They are of one run and of runs below it, wherever they came from. Not within an event loop, as `bundling.check`.
+    They must be of one run tree. Within an event loop, call it by `asyncio.to_thread`.
 
     Raises:
-        BundleError: there is no bundle in *folder*, or it cannot be read; two are of one run; or they are of runs none
-            of which stands above all others.
-        HistoryError, ConfigurationError: as `bundling.check`.
+        BundleError: *folder* cannot be read or holds no bundle; two bundles are of one run, or they are of several run
+            trees.
+        HistoryError, ConfigurationError: as `assent.audit.bundles.check`.
     """
     bundles = {path: check(path, public_key=public_key, codec=codec) for path in _bundles(folder)}
     if not all(each.report.ok for each in bundles.values()):
@@ -161,8 +139,7 @@ def check_tree(folder: Path, *, public_key: Path | None = None, codec: PayloadCo
 
     async def read(run_id: str, observer: AuditObserver | None) -> Audit:
         if run_id not in paths:
-            message = f"no bundle in {folder} is of run {run_id!r}"
-            raise RunNotFoundError(message)
+            raise RunNotFoundError(f"no bundle in {folder} is of run {run_id!r}")
         with ZipFile(paths[run_id]) as archive:
             return await audit_lines(run_id, event_lines(archive), observer, codec)
 
@@ -179,45 +156,41 @@ def _bundles(folder: Path) -> list[Path]:
     try:
         found = sorted(each for each in folder.iterdir() if each.suffix == SUFFIX)
     except OSError as error:
-        message = f"the folder {folder} cannot be read: {error.strerror}"
-        raise BundleError(message) from None
+        raise BundleError(f"the folder {folder} cannot be read: {error.strerror}") from None
     if not found:
-        message = f"{folder} holds no bundle (*{SUFFIX})"
-        raise BundleError(message)
+        raise BundleError(f"{folder} holds no bundle (*{SUFFIX})")
     return found
 
 
 def _by_run(bundles: Mapping[Path, BundleResult]) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for path, checked in bundles.items():
-        # A bundle that passed its checks says what it is.
+        # A bundle that passed its checks has a predicate.
         run_id = checked.report.predicate.run_id if checked.report.predicate else ""
         if run_id in found:
-            message = f"{found[run_id]} and {path} are both of run {run_id!r}: take one away"
-            raise BundleError(message)
+            raise BundleError(f"{found[run_id]} and {path} are both of run {run_id!r}: remove one")
         found[run_id] = path
     return found
 
 
 def _tops(folder: Path, paths: Mapping[str, Path], bundles: Mapping[Path, BundleResult]) -> list[str]:
-    """The run that stands above all others, then those that hang together with it by a run that has no bundle here."""
-    tops = [run_id for run_id, path in paths.items() if _above(path) not in paths]
-    detached = [run_id for run_id in tops if _named_above(bundles[paths[run_id]]) & paths.keys()]
-    outermost = [run_id for run_id in tops if run_id not in detached]
-    if len(outermost) != 1:
-        named = ", ".join(map(repr, outermost)) or "none"
-        message = f"{folder} holds bundles of several trees of runs ({named} stand above others): check each by itself"
-        raise BundleError(message)
-    return outermost + detached
+    """Return the root of the run tree, then the runs of that tree whose parent run has no bundle here."""
+    tops = [run_id for run_id, path in paths.items() if _parent(path) not in paths]
+    detached = [run_id for run_id in tops if _claimed_parents(bundles[paths[run_id]]) & paths.keys()]
+    roots = [run_id for run_id in tops if run_id not in detached]
+    if len(roots) != 1:
+        named = ", ".join(map(repr, roots)) or "none"
+        raise BundleError(f"{folder} holds bundles of several run trees (roots: {named}): check each by itself")
+    return roots + detached
 
 
-def _named_above(checked: BundleResult) -> set[str]:
-    """The ids of all runs that a run says to be above it."""
+def _claimed_parents(checked: BundleResult) -> set[str]:
+    """Return the ids of the parent run and of its parents, as the run's request names them."""
     return set() if checked.audit is None else {each.run_id for each in checked.audit.run.parents}
 
 
-def _above(path: Path) -> str:
-    """The id of the run that began the run of a bundle, as the server wrote it; empty where none did."""
+def _parent(path: Path) -> str:
+    """Return the id of the parent run that the server recorded in a bundle; empty if there is none."""
     with ZipFile(path) as archive:
         for line in event_lines(archive):
             first: dict[str, Any] = json.loads(line)

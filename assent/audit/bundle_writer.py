@@ -1,10 +1,8 @@
-"""A bundle: the audit of one run as one file, which says what it is and can be checked where no server is.
+"""Writes bundles: the audit of one run as one file, which can be checked without a server.
 
-A zip of the run's events, its records, the findings of the audit, and a statement over all three: their digests, and
-the head of the hash chain over the events. Equal contents give equal bytes, so that a check can write the file again
-and compare: every byte counts, those of the zip itself included.
-
-I/O; not in workflow code.
+A bundle is a zip with the run's events, its records, its verification, and a statement about all three: their digests,
+and the head of the hash chain over the events. Equal contents give equal bytes, so a check can write the file again and
+compare every byte, those of the zip format included.
 """
 
 from __future__ import annotations
@@ -12,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from datetime import datetime
 from importlib.resources import files
@@ -33,11 +31,11 @@ STATEMENT: Final = "statement.json"
 SIGNED: Final = "statement.dsse.json"
 SUBJECTS: Final = (README, EVENTS, RECORDS, VERIFICATION)
 LAYOUTS: Final = ((*SUBJECTS, STATEMENT), (*SUBJECTS, SIGNED))
-"""The names in a bundle, in their order: one without a signature, and one with."""
+"""The names in a bundle, in order: without a signature, and with one."""
 
 
 def member(name: str) -> ZipInfo:
-    """The header of one file in a bundle: nothing in it depends on the clock, the machine or the system."""
+    """Return the header of one file in a bundle, which does not depend on the clock, the machine or the system."""
     info = ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
     info.compress_type = ZIP_STORED  # Compressed bytes differ between versions of zlib.
     info.create_system = 3
@@ -47,19 +45,16 @@ def member(name: str) -> ZipInfo:
 
 @contextmanager
 def adding(archive: ZipFile, name: str) -> Generator[IO[bytes]]:
-    """Write one file of a bundle, as large as it may be."""
+    """Open one file of a bundle for writing, of any size."""
     with archive.open(member(name), "w", force_zip64=True) as file:
         yield file
 
 
 class BundleWriter:
-    """Writes a bundle, event by event: `add_event` for each line, then `finish`. Made by `new_bundle`.
-
-    I/O; not in workflow code.
-    """
+    """Writes a bundle, event by event: `add_event` for each line, then `finish`. Made by `new_bundle`."""
 
     def __init__(self, file: IO[bytes], run_id: str) -> None:
-        """Begin the bundle of the run *run_id* in *file*, which can seek."""
+        """Begin the bundle of the run *run_id* in *file*, which must be seekable."""
         self._run_id = run_id
         self._contents = HistorySummary(run_id)
         self._digests: dict[str, str] = {}
@@ -83,9 +78,7 @@ class BundleWriter:
     def finish(
         self, *, records: Iterable[bytes], verification: bytes, exported_at: datetime, signer: Signer | None = None
     ) -> Predicate:
-        """Append the *records*, a line each, and the *verification*, all as canonical JSON, and sign when asked to.
-
-        The answer is what the statement says of the run, the chain's head among it.
+        """Append the *records* and the *verification*, as canonical JSON, and return the statement's predicate.
 
         Raises:
             BundleError: there were no events, or a record holds a line feed.
@@ -97,21 +90,19 @@ class BundleWriter:
         self._put(RECORDS, _lines(records))
         self._put(VERIFICATION, [verification])
         predicate = self._contents.predicate(self._run_id, exported_at=exported_at, assent_version=__version__)
-        self._state(Statement(dict(self._digests), predicate).to_bytes(), signer)
+        statement = Statement(dict(self._digests), predicate).to_bytes()
+        if signer is None:
+            self._put(STATEMENT, [statement])
+        else:
+            self._put(SIGNED, [signer.sign(statement).to_bytes()])
         self._archive.close()
         self.finished = True
         return predicate
 
     def discard(self) -> None:
-        """Give the unfinished bundle up."""
+        """Close the unfinished bundle."""
         self._events.close()
         self._archive.close()
-
-    def _state(self, statement: bytes, signer: Signer | None) -> None:
-        if signer is None:
-            self._put(STATEMENT, [statement])
-        else:
-            self._put(SIGNED, [signer.sign(statement).to_bytes()])
 
     def _put(self, name: str, parts: Iterable[bytes]) -> None:
         digest = hashlib.sha256()
@@ -126,20 +117,18 @@ class BundleWriter:
 def new_bundle(path: Path, *, run_id: str, overwrite: bool = False) -> Generator[BundleWriter]:
     """Write the bundle of the run *run_id* to *path*: whole, or not at all.
 
-    It is written beside *path* and takes its place when the block ends after `finish`. Only its owner may read it,
-    because a history holds prompts and results in clear.
+    A temporary file beside *path* replaces it when the block ends after `finish`. Only the owner may read it, because a
+    history holds prompts and results in clear.
 
     Raises:
-        BundleError: *path* exists and is not to be overwritten, or cannot be written.
-
-    I/O; not in workflow code.
+        BundleError: *path* exists and *overwrite* is not set, or it cannot be written.
     """
     try:
         if path.exists() and not overwrite:
             raise BundleError(_exists(path))
         if path.is_dir():
             raise BundleError(f"the bundle {path} cannot be written: it is a folder")
-        # Not named after *path*, whose name may be as long as names can be.
+        # Not named after *path*, whose name may have the greatest length already.
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".bundle.")
     except OSError as error:
         raise BundleError(f"the bundle {path} cannot be written: {error.strerror}") from None
@@ -152,37 +141,6 @@ def new_bundle(path: Path, *, run_id: str, overwrite: bool = False) -> Generator
         _place(temporary, path, overwrite=overwrite)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def write_bundle(
-    path: Path,
-    *,
-    run_id: str,
-    events: Iterable[bytes],
-    records: Iterable[bytes],
-    verification: bytes | Callable[[], bytes],
-    exported_at: datetime,
-    signer: Signer | None = None,
-    overwrite: bool = False,
-) -> Predicate:
-    """Write a bundle from *events* that are at hand; `new_bundle` is for those that arrive.
-
-    *records* are read after the events, and *verification* is asked for after them, where it is a function.
-
-    Raises:
-        BundleError: as `new_bundle`, `BundleWriter.add_event` and `BundleWriter.finish`.
-
-    I/O; not in workflow code.
-    """
-    with new_bundle(path, run_id=run_id, overwrite=overwrite) as bundle:
-        for line in events:
-            bundle.add_event(line)
-        return bundle.finish(
-            records=records,
-            verification=verification if isinstance(verification, bytes) else verification(),
-            exported_at=exported_at,
-            signer=signer,
-        )
 
 
 def _writing(file: IO[bytes], run_id: str) -> Generator[BundleWriter]:
@@ -199,7 +157,7 @@ def _writing(file: IO[bytes], run_id: str) -> Generator[BundleWriter]:
 def _place(temporary: Path, path: Path, *, overwrite: bool) -> None:
     try:
         if not overwrite:
-            path.hardlink_to(temporary)  # Unlike a rename, it never replaces what another export put there meanwhile.
+            path.hardlink_to(temporary)  # Unlike a rename, it never replaces the file of a concurrent export.
             return
     except FileExistsError:
         raise BundleError(_exists(path)) from None

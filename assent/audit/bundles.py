@@ -1,7 +1,4 @@
-"""Bundles of real runs: exporting the audit of a run as one, and auditing the events of one again.
-
-I/O; not in workflow code.
-"""
+"""Exports the audit of a run as a bundle, and checks a bundle by auditing its events again."""
 
 from __future__ import annotations
 
@@ -34,7 +31,7 @@ from assent.wire.digest import canonical
 
 @dataclass(frozen=True, slots=True)
 class BundleExport:
-    """What a bundle holds: what its statement says of the run, and what the checks of the audit came to."""
+    """What an exported bundle holds: its predicate, and the outcome of the checks."""
 
     predicate: Predicate
     verification: Verification
@@ -48,13 +45,25 @@ async def export(
     signer: Signer | None = None,
     overwrite: bool = False,
 ) -> BundleExport:
-    """Write the bundle of the run *run_id*. *audit* reads it before a observer: `client.run(run_id).audit`, say.
+    """Write the bundle of the run *run_id*. *audit* reads its audit with an observer, such as `RunHandle.audit`.
 
     Raises:
-        BundleError: *path* is there already and is not to be overwritten, or cannot be written; the events do not
-            follow one another.
+        BundleError: *path* exists and *overwrite* is not set, or it cannot be written; the events do not follow one
+            another.
         AssentError: as *audit*.
     """
+    return (await export_audit(run_id, audit, path, signer=signer, overwrite=overwrite))[1]
+
+
+async def export_audit(
+    run_id: str,
+    audit: Callable[[AuditObserver], Awaitable[Audit]],
+    path: Path,
+    *,
+    signer: Signer | None = None,
+    overwrite: bool = False,
+) -> tuple[Audit, BundleExport]:
+    """Do as `export`, and return the audit too."""
     with new_bundle(path, run_id=run_id, overwrite=overwrite) as bundle:
         verifier = Verifier(run_id, bundle.add_event)
         found = await audit(verifier)
@@ -65,29 +74,29 @@ async def export(
             exported_at=datetime.now(UTC),
             signer=signer,
         )
-    return BundleExport(predicate, verification)
+    return found, BundleExport(predicate, verification)
 
 
 def recorded(audit: Audit) -> Iterator[Record]:
-    """The records of an audit that there are: a call of type `audit` has one only once it is decided."""
+    """Yield the records of an audit: a call of type `audit` has one only once it is decided."""
     for record in audit.records():
         if not isinstance(record, ApprovalRecord) or is_recorded(record):
             yield record
 
 
 def line_of(value: BaseModel) -> bytes:
-    """A record, or a verification, as one line of canonical JSON."""
+    """Return a record or verification as one line of canonical JSON."""
     return canonical(value.model_dump(mode="json"))
 
 
-# -- the other way ----------------------------------------------------------------------------------------------------
+# -- checking ---------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class BundleResult:
-    """What a bundle came to: the *report* on its bytes, and the *verification* that it holds, where it can be read.
+    """The outcome of a check: the *report* on the bytes, the *verification* in the bundle, the *audit* of its events.
 
-    *audit* is what its events give, where they were audited again.
+    The last two are None if they cannot be read.
     """
 
     report: BundleReport
@@ -96,14 +105,14 @@ class BundleResult:
 
     @property
     def ok(self) -> bool:
-        """The bundle is whole, and the checks of the audit in it failed nowhere."""
+        """True if the bundle is whole and no check of its audit failed."""
         return self.report.ok and self.verification is not None and self.verification.ok
 
 
 def check(path: Path, *, public_key: Path | None = None, codec: PayloadCodec | None = None) -> BundleResult:
-    """Check a bundle without a server, down to auditing its events again: its records and findings must be the same.
+    """Check a bundle without a server, and audit its events again: its records and verification must be the same.
 
-    *codec* is the payload codec of the run, if it had one. Not within an event loop: there, `asyncio.to_thread` it.
+    *codec* is the payload codec of the run, if it had one. Within an event loop, call it by `asyncio.to_thread`.
 
     Raises:
         BundleError, ConfigurationError: as `assent.audit.bundle_checker.verify_bundle`.
@@ -119,7 +128,7 @@ def check(path: Path, *, public_key: Path | None = None, codec: PayloadCodec | N
         return BundleResult(report, None)
     with ZipFile(path) as archive:
         kept = archive.read(VERIFICATION)
-    checks = tuple(_told(each, kept, again, codec) for each in report.checks)
+    checks = tuple(_compared(each, kept, again, codec) for each in report.checks)
     return BundleResult(replace(report, checks=checks), _read(kept), again[0][0] if again else None)
 
 
@@ -129,10 +138,10 @@ async def _audited(run_id: str, lines: Iterable[bytes], codec: PayloadCodec | No
     return audit, verifier.verification(audit)
 
 
-def _told(
+def _compared(
     check: BundleCheck, kept: bytes, again: Sequence[tuple[Audit, Verification]], codec: PayloadCodec | None
 ) -> BundleCheck:
-    """The check as it stands once the events were audited again."""
+    """Return the check with its outcome after the events were audited again."""
     if check.name == "records" and check.ok is False:
         blind = codec is None and bool(again) and not again[0][0].run.agent
         return replace(check, detail=f"{check.detail}; {HINT}" if blind else hinted(check.detail, codec))

@@ -1,7 +1,4 @@
-"""What an auditor gathers about agents that work for agents, until it is a record: runs below, and handoffs.
-
-I/O free, but needs Temporal's protocol buffers; not in workflow code.
-"""
+"""Record builders of child runs and handoffs."""
 
 from __future__ import annotations
 
@@ -13,6 +10,7 @@ from typing import Literal
 from temporalio.api.history.v1 import HistoryEvent
 
 from assent.audit import event_fields
+from assent.audit.event_fields import time_or_none
 from assent.audit.records import ChildRecord, Citation, HandoffRecord, TextDigest
 from assent.core import handoffs, sub_agents
 from assent.core.events import AgentAnswered, StartAgent, ToolAnswered
@@ -22,65 +20,57 @@ from assent.history.event_types import time_of
 from assent.history.fold import Transition
 from assent.wire.protocol import Handoff, RunResult, Usage
 
-_Outcome = Literal["answered", "failed", "running", "left", "unstarted"]
-
 
 @dataclass(slots=True)
 class ChildBuilder:
-    """The run of another agent that answers a call: what the rules asked for, and the events about it.
+    """A child run that answers a call: the command, and the events about it.
 
-    *begun* holds the events by which the server said that such a run had begun, by its id.
+    *starts* are the events by which the server said that child runs had started, by run id.
     """
 
     command: StartAgent
-    begun: Mapping[str, HistoryEvent]
+    starts: Mapping[str, HistoryEvent]
     cite: Callable[[HistoryEvent], Citation]
     initiated: HistoryEvent | None = None
     closed: HistoryEvent | None = None
     answered: AgentAnswered | None = None
 
     def close(self, event: AgentAnswered, closed: HistoryEvent) -> None:
-        """Take in how it ended."""
+        """Add how it ended."""
         self.answered, self.closed = event, closed
 
     @property
     def run_id(self) -> str | None:
-        """The id of the run; None where it was never asked for."""
+        """The id of the child run; None if no event asked for it."""
         return None if self.initiated is None else child_workflows.child_id_of(self.initiated)
 
     @property
-    def ended_at(self) -> datetime | None:
-        """When the run that asked learnt that this one was over."""
-        return None if self.closed is None else time_of(self.closed)
-
-    @property
     def result(self) -> TextDigest | None:
-        """What it answered, or why it gave no answer."""
+        """Its answer, or the reason why there is none."""
         if self.answered is None:
             return None
         answer = self.answered.answer
-        told = answer.content if isinstance(answer, RunResult) else f"{answer.kind}: {answer.message}"
-        return event_fields.digest_of(told)
-
-    def outcome(self, *, over: bool) -> _Outcome:
-        """What came of it; *over* says that the run that asked has ended."""
-        if self.initiated is None:
-            return "unstarted"
-        if self.answered is None:
-            return "left" if over else "running"
-        return "answered" if isinstance(self.answered.answer, RunResult) else "failed"
+        text = answer.content if isinstance(answer, RunResult) else f"{answer.kind}: {answer.message}"
+        return event_fields.digest_of(text)
 
     def record(self, *, over: bool) -> ChildRecord:
-        """The record; *over* as in `outcome`."""
-        started = self.begun.get(self.run_id or "")
-        outcome, result = self.outcome(over=over), self.result
+        """Return the record; *over* says that the parent run has ended."""
+        started = self.starts.get(self.run_id or "")
+        result = self.result
+        outcome: Literal["answered", "failed", "running", "left", "unstarted"]
+        if self.initiated is None:
+            outcome = "unstarted"
+        elif self.answered is None:
+            outcome = "left" if over else "running"
+        else:
+            outcome = "answered" if isinstance(self.answered.answer, RunResult) else "failed"
         return ChildRecord(
             run_id=self.run_id,
             agent=self.command.request.agent,
             outcome=outcome,
-            asked_at=None if self.initiated is None else time_of(self.initiated),
-            started_at=None if started is None else time_of(started),
-            finished_at=self.ended_at,
+            asked_at=time_or_none(self.initiated),
+            started_at=time_or_none(started),
+            finished_at=time_or_none(self.closed),
             answer=result if outcome == "answered" else None,
             error=result.text if outcome == "failed" and result is not None else None,
             usage=self.answered.usage if self.answered is not None else Usage(),
@@ -90,7 +80,7 @@ class ChildBuilder:
 
 @dataclass(slots=True)
 class HandoffBuilder:
-    """A call that hands the conversation over: who said so, and what became of it."""
+    """A call that hands the conversation over, and when that took effect."""
 
     before: Run
     position: int
@@ -101,7 +91,7 @@ class HandoffBuilder:
     grants: list[str] = field(default_factory=list[str])
 
     def record(self) -> HandoffRecord:
-        """The record."""
+        """Return the record."""
         call = self.before.calls[self.position].call
         return HandoffRecord(
             from_agent=self.before.caller.agent,
@@ -117,23 +107,23 @@ class HandoffBuilder:
         )
 
 
-def followed(files: list[HandoffBuilder], transition: Transition, cite: Citation) -> None:
-    """Take in what something that happened means for handoffs: one that is said, one that takes effect."""
+def follow_handoffs(builders: list[HandoffBuilder], transition: Transition, cite: Citation) -> None:
+    """Update *builders* with a handoff that a transition asks for, or that takes effect with it."""
     before, event, run = transition.before, transition.event, transition.step.run
     to = handoffs.said(before, event)
     if to is not None and isinstance(event, ToolAnswered):
-        # Of the run before, a record needs a few words; its conversation is not kept for them.
+        # A record needs little of the run, so the conversation is not kept.
         kept = replace(before, conversation=Run().conversation, requirements=(), attempts=())
-        files.append(HandoffBuilder(kept, event.position, to, time_of(transition.source), [cite]))
-    if files and files[-1].at is None and handoffs.taken(before, event, run) is not None:
-        taken = files[-1]
-        taken.at = event.at
-        taken.grants = [grant.id for grant in handoffs.ended(before, run)]
-        taken.cites += [cite] if cite not in taken.cites else []
+        builders.append(HandoffBuilder(kept, event.position, to, time_of(transition.source), [cite]))
+    if builders and builders[-1].at is None and handoffs.taken(before, event, run) is not None:
+        latest = builders[-1]
+        latest.at = event.at
+        latest.grants = [grant.id for grant in handoffs.ended(before, run)]
+        latest.cites += [cite] if cite not in latest.cites else []
 
 
 def not_begun(transition: Transition) -> str | None:
-    """Why the agent that a call was for was not asked; None where it was, or the call is for none."""
+    """Return why the child run that a call asked for was not started; None if it was, or the call asked for none."""
     event = transition.event
     if not isinstance(event, ToolAnswered) or event.outcome.delegation is None:
         return None

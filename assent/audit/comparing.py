@@ -1,7 +1,4 @@
-"""Comparing what a history says with what the rules say, leniently only towards what older histories did not say.
-
-Pure; safe in workflow code.
-"""
+"""Comparing what a history says with what the rules say, leniently only towards what older histories did not say."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Approval records as rows of a table: flat, in columns that stay, and inert in a spreadsheet.
-
-Pure; safe in workflow code.
-"""
+"""Approval records as rows of a CSV table, with fixed columns and without formulas."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ from assent.wire.digest import canonical
 from assent.wire.text import one_line
 
 _ACTIVE: Final = frozenset("=+-@\uff1d\uff0b\uff0d\uff20'")
-"""What a spreadsheet may take for a formula, the wide forms included; and the apostrophe that says that it is none."""
+"""The first characters of formulas, with their wide forms; and the apostrophe, which marks text."""
 _COUNTED: Final = frozenset({"approved", "rejected", "executed", "failed", "recorded"})
 
 Cell = str | int | datetime | None
@@ -75,27 +72,22 @@ COLUMNS: Final[dict[str, _Column]] = {
     "child_outcome": lambda record: _of_the_run(record, lambda run: run.child.outcome if run.child else None),
     "handed_over_to": lambda record: _of_the_run(record, lambda run: run.handoff),
 }
-"""The columns, in order, and what stands in each. New ones come last."""
+"""The columns in order, and how to read each. New ones come last."""
 
 
 def rows(records: Iterable[ApprovalRecord]) -> Iterable[list[str]]:
-    """The head of the table, then one row for each record.
-
-    Pure; safe in workflow code.
-    """
+    """Yield the head of the table, then one row for each record."""
     yield list(COLUMNS)
     for record in records:
         yield [cell(column(record)) for column in COLUMNS.values()]
 
 
 def cell(value: Cell) -> str:
-    """A value as text for a spreadsheet: in one line, nothing hidden, and no formula.
+    """Return a value as text for a spreadsheet: one line, without hidden characters, and never a formula.
 
-    Text that begins with `=`, `+`, `-` or `@` gets an apostrophe in front, by which spreadsheets know text; so does
-    text that begins with an apostrophe, so that taking one away always gives the text back. Control, bidi and invisible
-    characters, tabs and line ends among them, are written as escapes. Numbers stay numbers, and times are ISO 8601.
-
-    Pure; safe in workflow code.
+    Text that begins with `=`, `+`, `-`, `@` or an apostrophe gets an apostrophe in front, which marks text in
+    spreadsheets; removing one always restores the text. Control, bidi and invisible characters, tabs and line ends
+    become escapes. Times are ISO 8601.
     """
     if value is None:
         return ""
@@ -108,12 +100,12 @@ def cell(value: Cell) -> str:
 
 
 def _listed(values: Iterable[str]) -> str:
-    """Several texts in one cell, as a JSON list: no separator in a name can pass for one between names."""
+    """Return several texts for one cell, as a JSON list, so that no name can hold the separator."""
     return canonical(list(values)).decode("utf-8", "surrogatepass")
 
 
 def _decision(record: ApprovalRecord) -> SentMessage | None:
-    """What was sent that settled the requirement; None where time, a grant or the run's end did."""
+    """Return the message that decided the requirement; None if a deadline, a grant or the run's end did."""
     if record.resolved is None:
         return None
     counted: Sequence[SentMessage] = [sent for sent in record.decisions if sent.status in _COUNTED]

@@ -1,7 +1,4 @@
-"""How people decide, in numbers: from the records of approvals, run by run.
-
-Pure; safe in workflow code.
-"""
+"""Statistics of decisions: how many, how fast and by whom, counted from approval records run by run."""
 
 from __future__ import annotations
 
@@ -22,20 +19,18 @@ from assent.wire.protocol import Stored
 from assent.wire.requirements import Vote
 
 RUBBER_STAMP: Final = 3.0
-"""Seconds under which nobody has read what they decide."""
+"""Seconds that a person needs at least to read what they decide."""
 _BY_PEOPLE: Final = frozenset({"approved", "rejected"})
 
 
 class Figures(Stored):
     """The numbers of one tool, or of all.
 
-    *asked* counts the requirements that people were asked about, and is the sum of the six after it. One that an edit
-    replaced is `superseded`, and what took its place is asked, too. *granted* are the calls that a grant let through,
-    which nobody was asked about. *approval_rate* is approved / (approved + rejected + expired). *median_seconds* and
-    *p90_seconds* are of the time from the question to the decision, of those that people decided; an edit does not
-    begin it anew. *decisions* counts what each person said (a call that takes two people has two), *rubber_stamps*
-    those of them that came less than three seconds after it began to wait. *not_counted* counts what was sent about
-    a requirement without effect: late, refused, or a second time.
+    *asked* counts the requirements that people were asked to decide: the sum of the next six fields. An edit makes a
+    requirement `superseded` and opens another. *granted* counts the calls that a grant approved. *approval_rate* is
+    approved / (approved + rejected + expired). *median_seconds* and *p90_seconds* measure the time until a person's
+    decision; an edit does not restart it. *decisions* counts votes, *rubber_stamps* the votes within three seconds.
+    *not_counted* counts ignored messages: late, refused, or duplicate.
     """
 
     asked: int = 0
@@ -56,7 +51,7 @@ class Figures(Stored):
 
 
 class Decider(Stored):
-    """What one person decided. *name* is as they wrote it first; case and the like make no other person."""
+    """The decisions of one person. *name* is the first spelling; another case, for example, is the same person."""
 
     name: str
     decisions: int = 0
@@ -69,10 +64,10 @@ class Decider(Stored):
 
 
 class Statistics(Stored):
-    """How people decide. *tools* have the most asked about first, *deciders* those who decided most.
+    """Statistics of decisions. *tools* and *deciders* with the largest numbers come first.
 
-    *runs* are those with a requirement of these; *unreadable* could not be read, and are in no number. *since* is when
-    the requirements were opened at the earliest.
+    *runs* have a requirement that is counted; *unreadable* runs are not in any number. Requirements opened before
+    *since* are not counted.
     """
 
     since: datetime | None = None
@@ -84,7 +79,7 @@ class Statistics(Stored):
 
 
 def statistics_of(approvals: Iterable[Approval]) -> Statistics:
-    """The statistics of these records, those of each run in one piece."""
+    """Return the statistics of records; the records of each run must be adjacent."""
     tally = Tally()
     for _, records in groupby(approvals, key=lambda each: each.run_id):
         tally.add(list(records))
@@ -93,7 +88,7 @@ def statistics_of(approvals: Iterable[Approval]) -> Statistics:
 
 @dataclass(slots=True)
 class _Count:
-    """The numbers of one tool, or of all, as they grow."""
+    """Counts the numbers of one tool, or of all."""
 
     statuses: Counter[str] = field(default_factory=Counter[str])
     granted: int = 0
@@ -115,24 +110,23 @@ class _Count:
 
     def figures(self) -> Figures:
         count = self.statuses
-        given: dict[str, object] = {
-            "asked": count.total(),
+        return Figures(
+            asked=count.total(),
             **count,
-            "granted": self.granted,
-            "approval_rate": _share(count["approved"], count["approved"] + count["rejected"] + count["expired"]),
-            "median_seconds": _median(self.seconds),
-            "p90_seconds": _ninth_decile(self.seconds),
-            "decisions": self.decisions,
-            "rubber_stamps": self.rubber_stamps,
-            "rubber_stamp_share": _share(self.rubber_stamps, self.decisions),
-            "not_counted": self.not_counted,
-        }
-        return Figures.model_validate(given)
+            granted=self.granted,
+            approval_rate=_share(count["approved"], count["approved"] + count["rejected"] + count["expired"]),
+            median_seconds=_median(self.seconds),
+            p90_seconds=_ninth_decile(self.seconds),
+            decisions=self.decisions,
+            rubber_stamps=self.rubber_stamps,
+            rubber_stamp_share=_share(self.rubber_stamps, self.decisions),
+            not_counted=self.not_counted,
+        )
 
 
 @dataclass(slots=True)
 class _Person:
-    """The numbers of one person, as they grow."""
+    """Counts the numbers of one person."""
 
     name: str
     verdicts: Counter[str] = field(default_factory=Counter[str])
@@ -160,9 +154,9 @@ class _Person:
 
 @dataclass(slots=True)
 class Tally:
-    """Counts run by run. Of each decision it keeps a number of 8 bytes or two, and no record.
+    """Counts run by run. It keeps one or two numbers of 8 bytes for each decision, and no record.
 
-    *tool* and *since* leave only the requirements of this tool, and those opened since then.
+    With *tool*, only requirements of this tool are counted; with *since*, only those opened since then.
     """
 
     tool: str | None = None
@@ -174,19 +168,18 @@ class Tally:
     _people: dict[str, _Person] = field(default_factory=dict[str, _Person])
 
     def add(self, records: Sequence[Approval]) -> None:
-        """Count the records of one run, all of them. One of type `audit` counts once it is decided."""
+        """Count all records of one run. One of type `audit` counts once it is decided."""
         known = {each.id: each for each in records}
         wanted = [each for each in records if is_recorded(each) and self._is_wanted(each)]
         self.runs += bool(wanted)
         for each in wanted:
             began = began_to_wait(each, known)
-            of_tool = self._tools.setdefault(each.tool_name, _Count())
-            for count in (self._total, of_tool):
-                count.add(each, began)
+            self._total.add(each, began)
+            self._tools.setdefault(each.tool_name, _Count()).add(each, began)
             self._add_people(each, began)
 
     def statistics(self) -> Statistics:
-        """What came of it."""
+        """Return the statistics so far."""
         tools = sorted(self._tools.items(), key=lambda each: (-each[1].statuses.total(), each[0]))
         people = sorted((each.decider() for each in self._people.values()), key=lambda each: -each.decisions)
         return Statistics(
@@ -213,7 +206,7 @@ class Tally:
 
 
 def began_to_wait(approval: Approval, known: Mapping[str, Approval]) -> datetime:
-    """When the call was first asked about: an edit opens another requirement, but the editor has read the first."""
+    """Return when the call was first pending: an edit opens another requirement, but the editor has read the first."""
     while approval.edited_by is not None and approval.follows is not None and approval.follows in known:
         approval = known[approval.follows]
     return approval.created_at

@@ -1,7 +1,4 @@
-"""What is under way in one execution while its history is audited: asked for, begun, not over yet.
-
-I/O free, but needs Temporal's protocol buffers; not in workflow code.
-"""
+"""Matches, within one execution of an audited run, the commands of the rules with the events of the history."""
 
 from __future__ import annotations
 
@@ -20,39 +17,42 @@ from assent.history import child_workflows, event_types
 from assent.history.fold import HistoryFold, Transition
 from assent.wire import protocol
 
-WorkBuilder = ToolRunBuilder | ChildBuilder
-
 
 @dataclass(frozen=True, slots=True)
 class PendingCommand:
-    """What the rules asked for and no event has scheduled yet: held back, or never begun because the run ended."""
+    """A command that no event has scheduled yet; none will if the run ends first."""
 
     transition: Transition
     command: SchedulingCommand
-    work: WorkBuilder | None
+    builder: ToolRunBuilder | ChildBuilder | None
 
 
 @dataclass(slots=True)
 class ExecutionLedger:
-    """One execution, as far as it was read. What was *scheduled* and what was *asked* are matched by a name of each."""
+    """The open items of one execution, as of the last page.
+
+    *scheduled* and *pending* are events and commands without their counterpart, by the key that both have. The other
+    events and builders are kept for the events that will refer to them: by the number of the event that scheduled an
+    activity, by the id of a child run, or by the id of an update.
+    """
 
     id: str
     fold: HistoryFold
     scheduled: defaultdict[str, deque[HistoryEvent]] = field(default_factory=lambda: defaultdict(deque))
-    started: dict[int, HistoryEvent] = field(default_factory=dict[int, HistoryEvent])
+    pending: defaultdict[str, deque[PendingCommand]] = field(default_factory=lambda: defaultdict(deque))
+    tool_runs: dict[int, ToolRunBuilder] = field(default_factory=dict[int, ToolRunBuilder])
+    model_calls: dict[int, HistoryEvent] = field(default_factory=dict[int, HistoryEvent])
+    activity_starts: dict[int, HistoryEvent] = field(default_factory=dict[int, HistoryEvent])
+    children: dict[str, ChildBuilder] = field(default_factory=dict[str, ChildBuilder])
+    child_starts: dict[str, HistoryEvent] = field(default_factory=dict[str, HistoryEvent])
     admitted: dict[str, UpdateRequest] = field(default_factory=dict[str, UpdateRequest])
-    asked: defaultdict[str, deque[PendingCommand]] = field(default_factory=lambda: defaultdict(deque))
-    working: dict[int, ToolRunBuilder] = field(default_factory=dict[int, ToolRunBuilder])
-    asking: dict[int, HistoryEvent] = field(default_factory=dict[int, HistoryEvent])
-    begun: dict[str, HistoryEvent] = field(default_factory=dict[str, HistoryEvent])
-    below: dict[str, ChildBuilder] = field(default_factory=dict[str, ChildBuilder])
 
     def cite(self, event: HistoryEvent) -> Citation:
-        """The citation of an event of this execution."""
+        """Return the citation of an event of this execution."""
         return Citation(execution_id=self.id, event_id=event.event_id)
 
     def note(self, event: HistoryEvent) -> None:
-        """Keep what later events are about: what was scheduled, taken up, begun, sent."""
+        """Keep an event that later events refer to."""
         match event.event_type:
             case event_types.ACTIVITY_SCHEDULED:
                 if event.activity_task_scheduled_event_attributes.activity_type.name != protocol.SEND_NOTICES:
@@ -60,9 +60,9 @@ class ExecutionLedger:
             case event_types.CHILD_INITIATED:
                 self.scheduled[key_of(event)].append(event)
             case event_types.CHILD_STARTED:
-                self.begun[child_workflows.child_id_of(event)] = event
+                self.child_starts[child_workflows.child_id_of(event)] = event
             case event_types.ACTIVITY_STARTED:
-                self.started[event_fields.scheduled_id_of(event)] = event
+                self.activity_starts[event_fields.scheduled_id_of(event)] = event
             case event_types.UPDATE_ADMITTED:
                 request = event.workflow_execution_update_admitted_event_attributes.request
                 self.admitted[request.meta.update_id] = request
@@ -71,7 +71,7 @@ class ExecutionLedger:
 
 
 def key_of(event: HistoryEvent) -> str:
-    """The name by which an event that schedules something is matched with the command that asks for it."""
+    """Return the key that a scheduling event shares with the command that asked for it."""
     if event.event_type != event_types.CHILD_INITIATED:
         return event.activity_task_scheduled_event_attributes.activity_id
     request = child_workflows.request_of(event)

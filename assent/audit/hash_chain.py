@@ -1,4 +1,4 @@
-"""The hash chain over a run's history: one digest for all events, in their order.
+"""The hash chain over a run's history: one digest for all events and their order.
 
     head 0  =  SHA-256 of the canonical JSON of ["assent.chain.v1", run_id]
     head i  =  SHA-256 of head i-1 as 64 hex digits, a line feed, and line i
@@ -7,8 +7,6 @@ A line is the canonical JSON text of one history event, or of a marker: `{"execu
 the run, and `{"missing": ID}` stands for one that could not be had. What precedes the first line feed has a
 fixed length and no line holds one, so no byte can move between lines; head 0 begins with a bracket, which no other
 digest's input does.
-
-Pure; safe in workflow code.
 """
 
 from __future__ import annotations
@@ -23,15 +21,11 @@ DOMAIN: Final = "assent.chain.v1"
 
 
 class HashChain:
-    """A hash chain that grows line by line: *head* is its digest so far, *length* the number of its lines.
-
-    Pure; safe in workflow code.
-    """
+    """The hash chain of the run *run_id*, which grows line by line."""
 
     __slots__ = ("_head", "_length")
 
     def __init__(self, run_id: str) -> None:
-        """Begin the chain of the run *run_id*."""
         self._head = sha256_hex(canonical([DOMAIN, run_id]))
         self._length = 0
 
@@ -42,7 +36,7 @@ class HashChain:
 
     @property
     def length(self) -> int:
-        """How many lines there are, markers included."""
+        """The number of lines, markers included."""
         return self._length
 
     def extend(self, line: bytes) -> None:
@@ -62,16 +56,10 @@ class HashChain:
 
 
 def execution_line(execution_id: str) -> bytes:
-    """The marker that begins the events of one execution of a run.
-
-    Pure; safe in workflow code.
-    """
+    """Return the marker that begins the events of one execution."""
     return canonical({"execution": execution_id})
 
 
 def missing_line(execution_id: str) -> bytes:
-    """The marker that stands for an execution whose events could not be had.
-
-    Pure; safe in workflow code.
-    """
+    """Return the marker that stands for an execution whose events are gone."""
     return canonical({"missing": execution_id})

@@ -1,11 +1,6 @@
-"""Looking on while a history is audited.
-
-I/O free, but needs Temporal's protocol buffers; not in workflow code.
-"""
+"""The interface of an observer: an audit calls one while it reads a history."""
 
 from __future__ import annotations
-
-from typing import Protocol
 
 from temporalio.api.history.v1 import HistoryEvent
 
@@ -19,14 +14,14 @@ SchedulingCommand = RunTool | CallModel | Summarise | CheckCall | StartAgent
 
 
 def key_of(command: SchedulingCommand) -> str:
-    """The id of the activity that it becomes; of a child workflow what stands for one."""
+    """Return the id of the activity that a command becomes; for a child workflow, `agent_key`."""
     match command:
         case RunTool(turn=turn, position=position):
             return activity_ids.tool_activity_id(turn, position)
         case CallModel(input=call):
             return activity_ids.model_activity_id(call.turn)
-        case Summarise(input=wanted):
-            return activity_ids.summary_activity_id(wanted.number)
+        case Summarise(input=summary):
+            return activity_ids.summary_activity_id(summary.number)
         case CheckCall(number=number):
             return activity_ids.check_activity_id(number)
         case StartAgent(request=request):
@@ -34,37 +29,24 @@ def key_of(command: SchedulingCommand) -> str:
 
 
 def agent_key(call_id: str) -> str:
-    """What stands for the child workflow that answers a call; the id of no activity."""
+    """Return the key of the child workflow that answers a call; no activity has this id."""
     return f"agent for {call_id}"
 
 
-def task_queue_of(command: SchedulingCommand) -> str | None:
-    """The task queue that it names; None: that of the run."""
-    match command:
-        case RunTool(options=options):
-            return options.task_queue
-        case CallModel(task_queue=queue) | Summarise(task_queue=queue):
-            return queue
-        case StartAgent(task_queue=queue):
-            return queue
-        case CheckCall():
-            return None
-
-
-class AuditObserver(Protocol):
-    """Whoever looks on while a history is audited, to check it (see `assent.audit.verifier`)."""
+class AuditObserver:
+    """Receives what an `Auditor` reads, and does nothing with it. `assent.audit.verifier` checks it."""
 
     def on_page(self, page: Page) -> None:
-        """A page, before anything was read from it."""
+        """Receive a page, before the auditor reads it."""
 
     def on_missing(self, missing: Missing) -> None:
-        """An execution that is gone."""
+        """Receive an execution whose history is gone."""
 
-    def on_transition(self, transition: Transition, execution_id: str) -> None:
-        """Something that happened to the run."""
+    def on_transition(self, transition: Transition) -> None:
+        """Receive a transition of the run."""
 
     def on_scheduled(self, transition: Transition, command: SchedulingCommand, scheduled: HistoryEvent | None) -> None:
-        """What the rules asked for, and the event by which the run scheduled that; None where it did not."""
+        """Receive a command of the rules and the event that scheduled it; None if the run never did."""
 
-    def on_unrequested(self, scheduled: HistoryEvent, execution_id: str) -> None:
-        """An activity that the run scheduled and the rules did not ask for."""
+    def on_unrequested(self, scheduled: HistoryEvent) -> None:
+        """Receive an activity or child workflow that the run scheduled without a command of the rules."""

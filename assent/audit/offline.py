@@ -1,4 +1,4 @@
-"""Audit a history without a server: from downloaded files, or from the lines of a bundle."""
+"""Audits a history without a server: from downloaded files, or from the lines of a bundle."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from assent.history.payloads import decoded_events
 from assent.wire.errors import BundleError
 
 BATCH: Final = 500
-"""Events that are read from a bundle before they are audited."""
+"""Events of a bundle that are audited at once."""
 
 
 async def audit_files(
     paths: Sequence[Path], run_id: str = "", *, observer: AuditObserver | None = None, codec: PayloadCodec | None = None
 ) -> Audit:
-    """The audit of the run whose history *paths* hold, as `RunHandle.audit` gives that of a server.
+    """Return the audit of the run whose history *paths* hold, as `RunHandle.audit` does for a run on a server.
 
-    *run_id* is the id that the run must have; it is needed only where the files do not say.
+    *run_id* is the id that the run must have; only histories of old servers need it.
 
     Raises:
-        HistoryError: as `from_files`; or the files are of another run, or do not say of which, and *run_id* neither.
+        HistoryError: as `from_files` and `named_run`.
     """
     auditor = Auditor(named_run(paths, run_id), observer)
     async for page in from_files(paths, codec):
@@ -42,11 +42,11 @@ async def audit_files(
 async def audit_lines(
     run_id: str, lines: Iterable[bytes], observer: AuditObserver | None = None, codec: PayloadCodec | None = None
 ) -> Audit:
-    """The audit of a run from the lines of a bundle's events, as `RunHandle.audit` gives that of a server.
+    """Return the audit of a run from the lines of a bundle's events.
 
     Raises:
         BundleError: an event cannot be read.
-        HistoryError: the lines are no history of a run of Assent, or the payload codec fails.
+        HistoryError: the lines are not a history of a run of Assent, or the payload codec fails.
     """
     auditor = Auditor(run_id, observer)
     async for page in _pages(lines, codec):
@@ -80,6 +80,6 @@ async def _pages(lines: Iterable[bytes], codec: PayloadCodec | None) -> AsyncIte
 async def _page(execution_id: str, batch: list[object], codec: PayloadCodec | None) -> Page:
     try:
         stored: list[HistoryEvent] = list(WorkflowHistory.from_json("", {"events": batch}).events)
-    except Exception as error:  # What a stranger's file says may fail anywhere in the library
+    except Exception as error:  # An untrusted file may fail anywhere in the library
         raise BundleError(f"an event cannot be read: {type(error).__name__}") from None
     return Page(execution_id, await decoded_events(codec, stored), stored)

@@ -1,8 +1,6 @@
-"""The audit of a run: what was asked, who decided, what ran, and where in its history each of these is written.
+"""The records of an audit: what was requested, who decided, what ran. Each cites the events that it was read from.
 
-Every record cites the events that it was read from. Nothing here is stored anywhere: it is read anew from the history.
-
-Pure; safe in workflow code.
+No record is stored: every audit reads the history again.
 """
 
 from __future__ import annotations
@@ -19,7 +17,7 @@ from assent.wire.protocol import DecisionStatus, Gate, ParentRun, RunStatus, Sto
 from assent.wire.requirements import Grant, RunState
 
 TEXT_SHOWN: Final = 2_000
-"""Characters of a result, an answer or a failure that a record holds; its size and digest are those of the whole."""
+"""Characters of a result, answer or failure that a record holds; size and digest are those of the whole text."""
 
 _NEVER: Final = datetime.max.replace(tzinfo=UTC)
 
@@ -27,14 +25,14 @@ Attribution = Literal["verified", "differs", "unverified"]
 
 
 class Citation(Stored):
-    """One event of the history: the execution that it is in, and its number there."""
+    """One event of the history: its execution, and its number there."""
 
     execution_id: str
     event_id: int
 
 
 class TextDigest(Stored):
-    """A text: its beginning, how many bytes it has as UTF-8, and the SHA-256 of those as hex."""
+    """The beginning of a text, its size in bytes of UTF-8, and the SHA-256 of these bytes in hex."""
 
     text: str
     size: int
@@ -42,13 +40,13 @@ class TextDigest(Stored):
 
 
 class SentMessage(Stored):
-    """Something that was sent to a run, and what it came to.
+    """A message to a run, and its outcome.
 
-    *sent_at* is when the server took it, *handled_at* when the run did; None where no worker has read it. *by* is the
-    name that the message claims. *identity* is what the sending program said of itself, free text. *principal* is who
-    the server saw, where it authenticates senders. *attribution* compares the two: `unverified` where there is no
-    principal. *content* is the whole message as JSON. *status* is `unread` where no worker has read it, `checking`
-    where one still checks it, else as in `DecisionResult`.
+    *sent_at* is when the server received it, *handled_at* when the run did; None until a worker has read it. *by* is
+    the name in the message, *identity* the free text by which the sending program names itself, *principal* the sender
+    that the server authenticated, if it does so. *attribution* compares *by* and *principal*: `unverified` without a
+    principal. *content* is the message as JSON. *status* is `unread`, `checking` while a worker checks it, else as in
+    `DecisionResult`.
     """
 
     name: str
@@ -67,12 +65,11 @@ class SentMessage(Stored):
 
 
 class ChildRecord(Stored):
-    """The run in which another agent answers a call: a child workflow of the run that calls.
+    """A child run, which answers a call: its own audit is that of *run_id*.
 
-    *outcome* is `answered`, `failed`, `running`, `left` (the run that asked ended first, and it was asked to end too),
-    or `unstarted` (that one ended before it began). *answer* is the whole of what it answered, bounded as results are;
-    *error* why it gave none; *usage* what it used, which is part of the usage of the run that asked. *events* are those
-    by which it was asked for, begun, and over. Its own audit is that of *run_id*.
+    *outcome* is `answered`, `failed`, `running`, `left` (the parent run ended first, and cancelled it), or `unstarted`
+    (the parent run ended before it started). *answer* is its answer, *error* why there is none, *usage* its usage,
+    which the parent run's usage includes. *events* requested, started and ended it.
     """
 
     run_id: str | None
@@ -88,16 +85,15 @@ class ChildRecord(Stored):
 
 
 class ToolRun(Stored):
-    """One time that a tool's activity was scheduled.
+    """One scheduled activity of a tool.
 
-    *attempts* is how often it was started. *worker* is who ran it last, *build* the code that worker had. *outcome*:
-    `executed`, `failed`, `refused` (its worker did not run it), `postponed` (no worker served it; it is tried again),
-    `lost` (no result: nobody knows whether it took effect), `running`, or `unstarted` (its run ended first).
-    *result* is what it gave, or the failure. *last_failure* is that of the attempt before the last.
+    *attempts* counts its starts. *worker* ran it last, with the code *build*. *outcome*: `executed`, `failed`,
+    `refused` (its worker did not run it), `postponed` (no worker served it; it is tried again), `lost` (without a
+    result: its effect is unknown), `running`, or `unstarted` (its run ended first). *result* is its result or failure,
+    *last_failure* the failure of the previous attempt.
 
-    Where the call is answered by another agent, *child* is the run in which that works; outcome, result and
-    *finished_at* are those of the child, and *started_at*, *attempts* and *worker* those of the activity before it.
-    *handoff* is the agent that the call hands the conversation over to.
+    If a child run answers the call, it is *child*: outcome, result and *finished_at* are its own, and *started_at*,
+    *attempts* and *worker* are those of the activity before it. *handoff* is the agent that gets the conversation.
     """
 
     tool: str
@@ -120,11 +116,11 @@ class ToolRun(Stored):
 class RunRecord(Stored):
     """A run as a whole.
 
-    *executions* are those that it went on in, in order; *missing* those that are gone, so that the records lack what
-    happened there. *agent_versions*, *policy_versions* and *models* are those that there were, in order. *builds* are
-    the builds of the workers that decided for it. *started_identity* and *started_principal* are of whoever started
-    it, as in `Sent`; *attribution* is about *requested_by*. *agent* is the one that was asked, whoever the conversation
-    was handed over to since. *parents* are the runs above, the outermost first, where it answers a call of another.
+    *executions* are in order; the records lack what happened in those that are *missing*. *agent_versions*,
+    *policy_versions* and *models* are in order of first use. *builds* are those of the workers of its workflow tasks.
+    *started_identity* and *started_principal* name the sender of its start, as in `SentMessage`; *attribution* compares
+    *requested_by*. *agent* is the first agent, also after a handoff. *parents* are its parent run and the parents of
+    that, the root of the run tree first.
     """
 
     record: Literal["run"] = "run"
@@ -155,10 +151,10 @@ class RunRecord(Stored):
 
 
 class SummaryPart(Stored):
-    """What a summary replaced: how many *items* of the conversation of that *digest*, and what stayed behind them.
+    """What a summary replaced: the number of *items*, in the conversation of that *digest*, and how many were *kept*.
 
-    *text* is the summary as the model made it; None where it failed. *left_out*: it had failed too often, and the model
-    is told that the items are left out.
+    *text* is the summary of the model; None if it failed. *left_out*: it failed too often, so the items were left out,
+    and the model knows it.
     """
 
     items: int
@@ -169,9 +165,9 @@ class SummaryPart(Stored):
 
 
 class TurnRecord(Stored):
-    """One model call: of which agent, which model, how many tokens, how often it was tried, on which worker.
+    """One model call: agent, model, usage, attempts and worker.
 
-    With *summary* it was no turn of the run: after that *turn*, it summarised older ones.
+    With *summary*, it was not a turn: after *turn*, it summarised older turns.
     """
 
     record: Literal["turn"] = "turn"
@@ -192,9 +188,9 @@ class TurnRecord(Stored):
 
 
 class CallRecord(Stored):
-    """A tool call that nobody was asked about: one that was allowed, or denied, or whose arguments did not fit.
+    """A tool call without a requirement: allowed, denied, or with invalid arguments.
 
-    *told* is what the model was told of a call that did not run, *agent* the one that made it.
+    *told* is the answer to the model for a call that did not run, *agent* the agent that made the call.
     """
 
     record: Literal["call"] = "call"
@@ -212,12 +208,12 @@ class CallRecord(Stored):
 
 
 class ApprovalRecord(Approval):
-    """The record of a requirement: all of `Approval`, with who sent what, what ran, and where it is written.
+    """The record of a requirement: an `Approval`, its messages, its tool runs, and the events.
 
-    *gate* is the gate that the call was given when the model asked, None for a requirement that came after another.
-    *model* asked for it, in *context.turn*. *decisions* is everything that was sent about it, counted or not, in the
-    order in which the run handled it. *arguments_before* are those that an edit replaced. *opened* and *resolved* cite
-    the events by which it began to wait and ceased to.
+    *gate* is the gate of the model's call, None for a requirement that follows another one. *model* made the call, in
+    *context.turn*. *decisions* are all messages about it, ignored ones too, in the order in which the run handled them.
+    *arguments_before* are the arguments that an edit replaced. *opened* and *resolved* cite the events at which it
+    began to be pending, and ended.
     """
 
     record: Literal["approval"] = "approval"
@@ -233,7 +229,7 @@ class ApprovalRecord(Approval):
 
 
 class GrantRecord(Grant):
-    """An approval that was remembered, the approvals that it gave, and what was sent to end it."""
+    """A grant, the approvals that it gave, and the messages that revoked it."""
 
     record: Literal["grant"] = "grant"
     approvals: list[str] = Field(default_factory=list[str])
@@ -242,11 +238,11 @@ class GrantRecord(Grant):
 
 
 class HandoffRecord(Stored):
-    """That an agent handed the conversation over to another, by a call of *tool* in *turn*.
+    """A handoff of the conversation to another agent, by a call of *tool* in *turn*.
 
-    *at* is when that took effect, at the end of the turn; None where the run ended first. *bounded_by* is the version
-    of what bounds the agent that goes on, besides its own policy. *grants* are the approvals that ended with it.
-    *events* are those by which it was said, and took effect.
+    *at* is when it took effect, at the end of the turn; None if the run ended first. *bounded_by* is the version of the
+    policy that limits the next agent, in addition to its own. *grants* ended with it. *events* are those of the call
+    and of the effect.
     """
 
     record: Literal["handoff"] = "handoff"
@@ -263,7 +259,7 @@ class HandoffRecord(Stored):
 
 
 class MessageRecord(SentMessage):
-    """Something that was sent and is about no requirement: a message for the model, or what could not be placed."""
+    """A message that is about no requirement: text for the model, or what could not be read or placed."""
 
     record: Literal["message"] = "message"
 
@@ -273,9 +269,9 @@ Record = RunRecord | TurnRecord | CallRecord | ApprovalRecord | GrantRecord | Ha
 
 @dataclass(frozen=True, slots=True)
 class Audit(Sequence[ApprovalRecord]):
-    """The audit of a run: the sequence of its approval records, and the rest of what there is to tell.
+    """The audit of a run: the sequence of its approval records, and all other records.
 
-    *state* is what the run's own query `state` answers at this point of the history.
+    *state* is the answer of the run's query `state` at this point of the history.
     """
 
     run: RunRecord
@@ -288,7 +284,7 @@ class Audit(Sequence[ApprovalRecord]):
     state: RunState
 
     def __len__(self) -> int:
-        """How many approval records there are."""
+        """Return the number of approval records."""
         return len(self.approvals)
 
     @overload
@@ -298,11 +294,11 @@ class Audit(Sequence[ApprovalRecord]):
     def __getitem__(self, index: slice) -> Sequence[ApprovalRecord]: ...
 
     def __getitem__(self, index: int | slice) -> ApprovalRecord | Sequence[ApprovalRecord]:
-        """The approval record, or records, at *index*."""
+        """Return the approval record, or records, at *index*."""
         return self.approvals[index]
 
     def records(self) -> Iterator[Record]:
-        """Every record: the run's first, then by kind, each kind in the order of the history."""
+        """Yield every record: the run's first, then by kind, each kind in the order of the history."""
         yield self.run
         yield from self.approvals
         yield from self.grants
@@ -313,7 +309,7 @@ class Audit(Sequence[ApprovalRecord]):
 
     @property
     def children(self) -> list[ChildRecord]:
-        """The runs in which other agents answered its calls, in the order in which they were asked."""
+        """The child runs, in the order of their requests."""
         runs = [run for record in self.approvals for run in record.runs]
         runs += [run for record in self.calls for run in record.runs]
         found = [run.child for run in runs if run.child is not None]

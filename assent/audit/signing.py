@@ -1,9 +1,7 @@
-"""Ed25519 signatures over a bundle's statement, by the package `cryptography`.
+"""Ed25519 signatures of a bundle's statement, made with the package `cryptography`.
 
-It comes with the extra `assent[signing]`. Keys are PEM files, as `openssl genpkey -algorithm ed25519` makes them.
+The extra `assent[signing]` installs it. Keys are PEM files, as `openssl genpkey -algorithm ed25519` makes them.
 A key's id is the SHA-256 of its DER form: `openssl pkey -pubin -in FILE -outform DER | sha256sum`.
-
-I/O; not in workflow code.
 """
 
 from __future__ import annotations
@@ -35,7 +33,7 @@ class Signer:
     _key: Ed25519PrivateKey = field(repr=False)
 
     def sign(self, payload: bytes) -> Envelope:
-        """The signed envelope of a statement."""
+        """Return the signed envelope of a statement."""
         return Envelope(payload, self.keyid, self._key.sign(signed_bytes(payload)))
 
 
@@ -45,21 +43,17 @@ def load_signer(path: Path) -> Signer:
     Raises:
         ConfigurationError: the extra is not installed; the file cannot be read or is not an Ed25519 private key in PEM;
             it is encrypted, and the passphrase is missing or wrong.
-
-    I/O; not in workflow code.
     """
     key = _private_key(path)
     return Signer(_keyid(key.public_key()), key)
 
 
 def check_signature(envelope: Envelope, path: Path) -> str:
-    """Check that the key in *path* signed the envelope; its id.
+    """Check that the key in *path* signed the envelope, and return the key's id.
 
     Raises:
         BundleError: it did not.
         ConfigurationError: the extra is not installed; the file cannot be read or is not an Ed25519 public key in PEM.
-
-    I/O; not in workflow code.
     """
     key = _public_key(path)
     with _extra():

@@ -1,9 +1,7 @@
-"""What a bundle claims, as an in-toto Statement v1, and the DSSE v1 envelope that it may be signed in.
+"""The statement of a bundle (in-toto Statement v1), and the envelope of its signature (DSSE v1).
 
 Formats: https://github.com/in-toto/attestation/tree/main/spec/v1 and https://github.com/secure-systems-lab/dsse.
-`PREDICATE_TYPE` names our predicate; it is a name, and nothing answers at that address.
-
-Pure; safe in workflow code.
+`PREDICATE_TYPE` only names our predicate: there is no page at that address.
 """
 
 from __future__ import annotations
@@ -30,12 +28,12 @@ _HEX: Final = r"^[0-9a-f]{64}$"
 
 
 class _Claim(BaseModel):
-    # in-toto asks for lowerCamelCase, and for readers that ignore what they do not know.
+    # in-toto asks for lowerCamelCase, and for readers that ignore unknown fields.
     model_config = ConfigDict(frozen=True, extra="ignore", alias_generator=to_camel, populate_by_name=True)
 
 
 class ExecutionRange(_Claim):
-    """One execution of a run, and the ids of its first and last event. *missing*: its events could not be had."""
+    """One execution of a run, and the ids of its first and last event. *missing*: its events are gone."""
 
     execution_id: str
     first_event_id: int | None = None
@@ -44,10 +42,10 @@ class ExecutionRange(_Claim):
 
 
 class Predicate(_Claim):
-    """What a bundle says of itself: whose events, how many, and the *chain_head* over them.
+    """What a bundle holds: the run's executions, how many events, and the *chain_head* over them.
 
-    *complete* is false when an execution of the run is missing. Whether the run has ended is for its events to say.
-    *chain_length* counts the lines of the chain, which are the events and a marker for each execution.
+    *complete* is false if an execution is missing; the events show whether the run has ended. *chain_length* counts the
+    lines of the chain: the events, and a marker for each execution.
     """
 
     run_id: str
@@ -78,13 +76,13 @@ class _Statement(_Claim):
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """The *predicate*, and the SHA-256 of each file that it is about, by name."""
+    """The *predicate*, and the SHA-256 of each file in the bundle, by name."""
 
     digests: Mapping[str, str]
     predicate: Predicate
 
     def to_bytes(self) -> bytes:
-        """The in-toto Statement v1 as canonical JSON: what is signed."""
+        """Return the in-toto Statement v1 as canonical JSON, which is what a signer signs."""
         subjects = [{"name": name, "digest": {"sha256": digest}} for name, digest in self.digests.items()]
         predicate = self.predicate.model_dump(mode="json", by_alias=True)
         return canonical(
@@ -97,12 +95,10 @@ def read_statement(data: bytes) -> Statement:
 
     Raises:
         BundleError: *data* is not canonical JSON, or not a statement of this predicate type, or names a file twice.
-
-    Pure; safe in workflow code.
     """
     value = read_canonical(data, "the statement")
     try:
-        # From text: what pydantic's strictness is about (tuples, times) is settled by JSON itself.
+        # From text, because strict mode takes tuples and times only from JSON.
         found = _Statement.model_validate_json(json.dumps(value), strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
@@ -116,37 +112,32 @@ def read_statement(data: bytes) -> Statement:
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """A DSSE v1 envelope with one signature: the *payload* and the *keyid* that it says it was signed with."""
+    """A DSSE v1 envelope with one signature: the *payload* and the *keyid* of the key that it names."""
 
     payload: bytes
     keyid: str
     signature: bytes
 
     def to_bytes(self) -> bytes:
-        """The envelope as canonical JSON. In the bundle, it stands for the statement."""
+        """Return the envelope as canonical JSON, which replaces the statement in a signed bundle."""
         signature = {"keyid": self.keyid, "sig": base64.b64encode(self.signature).decode()}
         payload = base64.b64encode(self.payload).decode()
         return canonical({"payload": payload, "payloadType": PAYLOAD_TYPE, "signatures": [signature]})
 
 
 def signed_bytes(payload: bytes) -> bytes:
-    """What a signature in an envelope is over: DSSE's pre-authentication encoding of the type and the payload.
-
-    Pure; safe in workflow code.
-    """
+    """Return the bytes that a signature covers: DSSE's pre-authentication encoding of the type and the payload."""
     return b"DSSEv1 %d %b %d %b" % (len(PAYLOAD_TYPE), PAYLOAD_TYPE.encode(), len(payload), payload)
 
 
 def read_envelope(data: bytes) -> Envelope:
     """Read an envelope without checking its signature, strictly.
 
-    Base64 can say the same bytes in several texts. Only the one that `Envelope.to_bytes` writes is read, so that every
-    byte of the file counts.
+    Several base64 texts stand for the same bytes. Only the one that `Envelope.to_bytes` writes is accepted, so that
+    every byte of the file counts.
 
     Raises:
         BundleError: *data* is not an envelope for an in-toto statement with exactly one signature.
-
-    Pure; safe in workflow code.
     """
     match read_canonical(data, "the envelope"):
         case {"payload": str(payload), "signatures": [{"keyid": str(keyid), "sig": str(signature)}]}:
@@ -154,7 +145,9 @@ def read_envelope(data: bytes) -> Envelope:
         case _:
             raise BundleError("the envelope is not a DSSE envelope with exactly one signature")
     if found.to_bytes() != data:
-        raise BundleError("the envelope is not as it is written: another payload type, another field or other base64")
+        raise BundleError(
+            "the envelope is not as Assent writes it: another payload type, another field or other base64"
+        )
     return found
 
 
@@ -162,16 +155,14 @@ def _decoded(text: str) -> bytes:
     try:
         return base64.b64decode(text, validate=True)
     except ValueError:
-        raise BundleError("the envelope holds what is not base64") from None
+        raise BundleError("the envelope holds invalid base64") from None
 
 
 def read_canonical(data: bytes, what: str) -> object:
-    """The JSON value of *data*, which must be its canonical text; *what* it is begins the message.
+    """Return the JSON value of *data*, which must be canonical; an error message begins with *what*.
 
     Raises:
-        BundleError: *data* is not JSON, or another text of the same value, such as one with a key named twice.
-
-    Pure; safe in workflow code.
+        BundleError: *data* is not JSON, or not its canonical text; a key that occurs twice is not canonical.
     """
     try:
         value: object = json.loads(data)
@@ -184,32 +175,18 @@ def read_canonical(data: bytes, what: str) -> object:
 
 
 class HistorySummary:
-    """What the lines of a history amount to: their hash *chain*, the executions, and how many events there are.
-
-    Pure; safe in workflow code.
-    """
+    """The hash *chain*, the executions and the number of events of the run *run_id*, added line by line."""
 
     def __init__(self, run_id: str) -> None:
-        """Begin the history of the run *run_id*."""
         self.chain = HashChain(run_id)
         self.events = 0
         self._executions: list[ExecutionRange] = []
-
-    @property
-    def executions(self) -> tuple[ExecutionRange, ...]:
-        """The executions so far, in order."""
-        return tuple(self._executions)
-
-    @property
-    def complete(self) -> bool:
-        """No execution is missing."""
-        return not any(execution.missing for execution in self._executions)
 
     def add(self, line: bytes) -> None:
         """Append one line: a marker or an event.
 
         Raises:
-            BundleError: *line* is neither, or is not canonical, or its event does not follow the one before it.
+            BundleError: *line* is neither, or is not canonical, or its event does not follow the previous one.
         """
         where = f"line {self.chain.length + 1} of the events"
         match read_canonical(line, where):
@@ -234,12 +211,12 @@ class HistorySummary:
         self.events += 1
 
     def predicate(self, run_id: str, *, exported_at: datetime, assent_version: str) -> Predicate:
-        """The claim that these lines bear out."""
+        """Return the predicate of these lines."""
         return Predicate(
             run_id=run_id,
-            executions=self.executions,
+            executions=tuple(self._executions),
             events=self.events,
-            complete=self.complete,
+            complete=not any(execution.missing for execution in self._executions),
             chain_head=self.chain.head,
             chain_length=self.chain.length,
             exported_at=exported_at,
@@ -248,5 +225,5 @@ class HistorySummary:
 
 
 def shown(text: str) -> str:
-    """Words of a stranger, quoted, in one line and bounded."""
+    """Return untrusted text quoted, in one line, and shortened."""
     return repr(text if len(text) <= _SHOWN else text[:_SHOWN] + "…")

@@ -1,9 +1,7 @@
-"""Checking an audit: is the history whole, does it follow the rules, did anything run that nobody had decided?
+"""Verifies an audit: is the history whole, does it follow the rules, did each call have the decisions that it needed?
 
-The checks look at what the history says was done, byte by byte, and compare it with what the rules say had to be done.
-What a history cannot show is said too.
-
-I/O free, but needs Temporal's protocol buffers; not in workflow code.
+The checks compare what the history records, byte for byte, with what the rules ask for. `checks.NOT_PROVEN` lists what
+no history can show.
 """
 
 from __future__ import annotations
@@ -18,10 +16,19 @@ from temporalio.api.history.v1 import HistoryEvent
 
 from assent.audit import event_fields, lineage
 from assent.audit.authority import Authority
-from assent.audit.checks import CHECK_TEXTS, SHOWN, Check, Name, Problem, Verification, misshown, names
+from assent.audit.checks import (
+    CHECK_TEXTS,
+    SHOWN,
+    Check,
+    CheckName,
+    Problem,
+    Verification,
+    check_names,
+    inbox_difference,
+)
 from assent.audit.comparing import difference, listed, noticed, result_of, timeless
 from assent.audit.hash_chain import HashChain, execution_line, missing_line
-from assent.audit.observer import SchedulingCommand, task_queue_of
+from assent.audit.observer import AuditObserver, SchedulingCommand
 from assent.audit.records import Audit, Citation
 from assent.core.continue_as_new import carry, restore
 from assent.core.events import (
@@ -50,138 +57,136 @@ from assent.wire.protocol import ToolCallInput
 from assent.wire.requirements import PendingRequirement
 
 _CLOSING: Final = frozenset({event_types.CONTINUED, *event_types.CLOSE_STATUSES})
-_TYPES: Final = {
+_ACTIVITY_TYPES: Final = {
     CallModel: protocol.CALL_MODEL,
     CheckCall: protocol.CHECK_CALL,
     Summarise: protocol.SUMMARISE,
 }
 _PATCH: Final = "core_patch"
+"""The marker of the SDK's own `workflow.patched`."""
 _FOREIGN: Final = {
     EventType.EVENT_TYPE_MARKER_RECORDED: "a local activity",
     EventType.EVENT_TYPE_SIGNAL_EXTERNAL_WORKFLOW_EXECUTION_INITIATED: "a signal to another workflow",
-    EventType.EVENT_TYPE_REQUEST_CANCEL_EXTERNAL_WORKFLOW_EXECUTION_INITIATED: "the end of another workflow",
+    EventType.EVENT_TYPE_REQUEST_CANCEL_EXTERNAL_WORKFLOW_EXECUTION_INITIATED: "the cancellation of another workflow",
     EventType.EVENT_TYPE_NEXUS_OPERATION_SCHEDULED: "a Nexus operation",
 }
-"""What a run of Assent never does: its worker ran other code."""
+"""What no run of Assent does: its worker ran other code."""
 
 
 def line_of(event: HistoryEvent) -> bytes:
-    """An event as one line of JSON, the same wherever the history is read: what the hash chain is made of."""
+    """Return an event as one line of JSON, which is the same wherever the history is read: a line of the hash chain."""
     return canonical(MessageToDict(event))
 
 
-class Verifier:
-    """Checks a history while it is audited: the `Witness` of an `Auditor`. *lines* are handed each line of the chain.
-
-    I/O free; not in workflow code.
-    """
+class Verifier(AuditObserver):
+    """Observes an `Auditor` and checks the history that it reads. *lines* receives each line of the hash chain."""
 
     def __init__(self, run_id: str, lines: Callable[[bytes], None] | None = None) -> None:
-        """Nothing was read yet."""
         self._run_id = run_id
         self._chain: HashChain | None = None
         self._lines = lines
-        self._problems: dict[Name, list[Problem]] = {name: [] for name in CHECK_TEXTS}
-        self._looked: dict[Name, int] = dict.fromkeys(CHECK_TEXTS, 0)
+        self._problems: dict[CheckName, list[Problem]] = {name: [] for name in CHECK_TEXTS}
+        self._examined: dict[CheckName, int] = dict.fromkeys(CHECK_TEXTS, 0)
         self._authority = Authority()
         self._execution = ""
-        self._expected = ""
+        self._missing = ""
         self._last: HistoryEvent | None = None
+        self._last_decoded = HistoryEvent()
         self._run = Run()
-        self._closing = HistoryEvent()
-        self._carried_by: Run | None = None
-        self._shown: dict[str, tuple[PendingRequirement, Citation]] = {}
+        self._previous_run: Run | None = None
+        self._inbox: dict[str, tuple[PendingRequirement, Citation]] = {}
         self._queue = ""
-        self._parting: set[int] = set()
-        self._due: set[str] = set()
-        self._noticed: list[tuple[frozenset[str], Citation]] = []
+        self._open_notices: set[int] = set()
+        self._notices_due: set[str] = set()
+        self._notices_sent: list[tuple[frozenset[str], Citation]] = []
         self._events = 0
         self.lineage = lineage.Lineage()
 
-    # -- the observer --------------------------------------------------------------------------------------------------
+    # -- the observer -------------------------------------------------------------------------------------------------
 
     def on_page(self, page: Page) -> None:
-        """Look at the events as they are stored: none is missing, none out of order."""
-        first = page.events[0]
+        """Check that no stored event is missing or out of order, and that each event is one of a run of Assent."""
         if page.execution_id != self._execution:
-            self._begin(page.execution_id, first)
+            self._begin(page.execution_id, page.events[0])
         for stored in page.stored:
-            self._looked["history"] += 1
-            before = self._last.event_id if self._last is not None else 0
-            if stored.event_id != before + 1:
-                self._problem("history", f"event {before + 1} is missing; {stored.event_id} comes next", stored)
+            self._examined["history"] += 1
+            expected = (self._last.event_id if self._last is not None else 0) + 1
+            if stored.event_id != expected:
+                self._problem("history", f"event {expected} is missing; {stored.event_id} comes next", stored)
             self._last = stored
             self._events += 1
             self._extend(line_of(stored))
-        self._closing = page.events[-1]
+        self._last_decoded = page.events[-1]
         for event in page.events:
-            if (wrong := self.lineage.read(event, self._execution)) is not None:
-                self._problem("activities", wrong, event)
+            if (problem := self.lineage.read(event, self._execution)) is not None:
+                self._problem("activities", problem, event)
             if event.event_type == event_types.MEMO_UPSERTED:
                 self._memo(event)
             elif event.activity_task_scheduled_event_attributes.activity_type.name == protocol.SEND_NOTICES:
                 self._notices(event)
             elif event.event_type in event_types.ACTIVITY_CLOSED:
-                self._parting.discard(event_fields.scheduled_id_of(event))
-            elif (foreign := _FOREIGN.get(event.event_type)) is not None and not _is_patch(event):
-                self._problem("activities", f"the rules never ask for {foreign}", event)
+                self._open_notices.discard(event_fields.scheduled_id_of(event))
+            elif event.marker_recorded_event_attributes.marker_name != _PATCH and event.event_type in _FOREIGN:
+                self._problem("activities", f"the rules never ask for {_FOREIGN[event.event_type]}", event)
 
     def on_missing(self, missing: Missing) -> None:
-        """Remember that there is a gap: what happened there is not known."""
-        self._expected = missing.execution_id
+        """Add the gap to the chain, and report it."""
+        self._missing = missing.execution_id
         self._problem("history", f"execution {missing.execution_id} is gone: deleted, or past its retention")
         self._extend(missing_line(missing.execution_id))
 
-    def on_transition(self, transition: Transition, execution_id: str) -> None:
-        """Follow who said what, and what was asked."""
-        del execution_id
+    def on_transition(self, transition: Transition) -> None:
+        """Check carried state and other agents; keep who sent what, and what each call's gate was."""
         match transition.event:
             case Started(continued=True) as started:
                 self._restored(transition, started)
             case MessageReceived() as message:
-                self._authority.heard(message)
+                self._authority.add_message(message)
             case ModelAnswered() as answered:
-                self._authority.asked(answered)
+                self._authority.add_calls(answered)
             case ToolAnswered() as answered:
-                self._authority.sent_back(answered, transition.before)
+                self._authority.add_new_gate(answered, transition.before)
             case _:
                 pass
-        if (found := lineage.problems(transition)) is not None:
-            self._looked["agents"] += 1
-            self._found("agents", found, transition.source)
+        if (problems := lineage.problems(transition)) is not None:
+            self._examined["agents"] += 1
+            self._add("agents", problems, transition.source)
         for command in transition.step.commands:
             if isinstance(command, SendNotices):
-                self._due |= noticed(command.input)
+                self._notices_due |= noticed(command.input)
         self._run = transition.step.run
 
     def on_scheduled(self, transition: Transition, command: SchedulingCommand, scheduled: HistoryEvent | None) -> None:
-        """Compare what the rules asked for with what the history says was scheduled."""
-        self._looked["activities"] += 1
+        """Compare a command of the rules with the event that scheduled it."""
+        self._examined["activities"] += 1
         if scheduled is None:
-            self._never_begun(command)
+            # In order if the execution ended first. A model call may also be about to start.
+            closed = self._last is not None and self._last.event_type in _CLOSING
+            if not closed and not isinstance(command, CallModel):
+                self._problem(
+                    "activities", f"the rules asked for {_name(command)}, which was not scheduled", self._last
+                )
             return
         if isinstance(command, StartAgent):
-            found = lineage.start_problems(command, transition.step.run, scheduled, self._queue)
-            self._found("activities", found, scheduled)
+            problems = lineage.start_problems(command, transition.step.run, scheduled, self._queue)
+            self._add("activities", problems, scheduled)
             return
         attributes = scheduled.activity_task_scheduled_event_attributes
         given = (*values_of(attributes.input.payloads), None)[0]
-        wanted = _name(command)
-        if attributes.activity_type.name != wanted:
-            self._problem("activities", f"{attributes.activity_type.name} ran in the place of {wanted}", scheduled)
-        another = difference(command, given)
-        if another is not None:
-            self._problem("activities", f"{wanted} was given another {another} than the rules say", scheduled)
-        queue = task_queue_of(command) or self._queue
+        name = _name(command)
+        if attributes.activity_type.name != name:
+            self._problem("activities", f"{attributes.activity_type.name} ran instead of {name}", scheduled)
+        if (field := difference(command, given)) is not None:
+            self._problem("activities", f"{name} was given another {field} than the rules say", scheduled)
+        queue = (None if isinstance(command, CheckCall) else _task_queue(command)) or self._queue
         if attributes.task_queue.name != queue:
-            text = f"{wanted} was given to task queue {attributes.task_queue.name!r}, and not to {queue!r}"
+            text = f"{name} was given to task queue {attributes.task_queue.name!r}, and not to {queue!r}"
             self._problem("activities", text, scheduled)
         if isinstance(command, RunTool):
             self._tool(transition, command, given, scheduled)
 
-    def on_unrequested(self, scheduled: HistoryEvent, execution_id: str) -> None:
-        """Say that something ran that no rule asked for."""
-        del execution_id
+    def on_unrequested(self, scheduled: HistoryEvent) -> None:
+        """Report an activity or child run that no rule asked for."""
         name = scheduled.activity_task_scheduled_event_attributes.activity_type.name
         if scheduled.event_type == event_types.CHILD_INITIATED:
             name = f"child workflow {child_workflows.child_id_of(scheduled)!r}"
@@ -191,16 +196,15 @@ class Verifier:
 
     def _begin(self, execution_id: str, first: HistoryEvent) -> None:
         begun = first.workflow_execution_started_event_attributes
-        # An execution that a workflow reset made is the same link of the chain as the one that was reset.
-        known = {execution_id, begun.original_execution_run_id}
-        if self._last is not None and goes_on_in(self._last) not in known:
+        # A workflow reset makes another execution in the place of the original one.
+        if self._last is not None and goes_on_in(self._last) not in {execution_id, begun.original_execution_run_id}:
             self._problem("history", f"execution {execution_id} does not come after {self._execution}", first)
-        before, self._queue = begun.continued_execution_run_id, begun.task_queue.name
-        if before and before not in {self._execution, self._expected}:
-            self._problem("history", f"execution {execution_id} goes on from {before}, which is not here", first)
-        self._carried_by = self._run if self._execution else None
+        previous, self._queue = begun.continued_execution_run_id, begun.task_queue.name
+        if previous and previous not in {self._execution, self._missing}:
+            self._problem("history", f"execution {execution_id} continues {previous}, which is not here", first)
+        self._previous_run = self._run if self._execution else None
         self._execution, self._last, self._run = execution_id, None, Run()
-        self._parting = set()
+        self._open_notices = set()
         self._run_id = self._run_id or begun.workflow_id
         self._extend(execution_line(execution_id))
 
@@ -212,81 +216,72 @@ class Verifier:
             self._lines(line)
 
     def _restored(self, transition: Transition, started: Started) -> None:
-        """What an execution began with is what the one before left."""
-        self._looked["continued"] += 1
-        left = self._carried_by
-        if left is None:
-            self._authority.left(transition.step.run)
+        """Compare the state that an execution began with to the state that the previous one ended with."""
+        self._examined["continued"] += 1
+        if self._previous_run is None:
+            self._authority.add_carried_state(transition.step.run)
             return
         try:
-            carried = restore((carry(left).model_dump(mode="json"),))
-            found = restore(started.arguments)
+            expected = restore((carry(self._previous_run).model_dump(mode="json"),))
+            carried = restore(started.arguments)
         except MessageError as error:
             self._problem("continued", str(error), transition.source)
             return
-        if found is None or carried is None or timeless(found) != timeless(carried):
-            self._problem("continued", "it began with something else than the execution before left", transition.source)
-
-    def _never_begun(self, command: SchedulingCommand) -> None:
-        """In order where the execution ended first; and of a model call also while it is about to."""
-        closed = self._last is not None and self._last.event_type in _CLOSING
-        if not closed and not isinstance(command, CallModel):
-            self._problem("activities", f"the rules asked for {_name(command)}, and it never was", self._last)
+        if carried is None or expected is None or timeless(carried) != timeless(expected):
+            text = "the state carried into this execution differs from the end of the previous one"
+            self._problem("continued", text, transition.source)
 
     def _tool(self, transition: Transition, command: RunTool, given: object, scheduled: HistoryEvent) -> None:
-        self._looked["decisions"] += 1
-        attributes = scheduled.activity_task_scheduled_event_attributes
-        if command.attempts != attributes.retry_policy.maximum_attempts:
-            often = attributes.retry_policy.maximum_attempts or "any number of"
-            text = f"{command.tool} may be started {often} times, and the rules say {command.attempts}"
+        self._examined["decisions"] += 1
+        attempts = scheduled.activity_task_scheduled_event_attributes.retry_policy.maximum_attempts
+        if command.attempts != attempts:
+            limit = attempts or "any number of"
+            text = f"{command.tool} may be started {limit} times, and the rules say {command.attempts}"
             self._problem("decisions", text, scheduled)
         try:
-            ran = ToolCallInput.model_validate(given)
+            call = ToolCallInput.model_validate(given)
         except ValidationError:
-            self._problem("decisions", f"what {command.tool} was given cannot be read", scheduled)
+            self._problem("decisions", f"the input of {command.tool} cannot be read", scheduled)
             return
         at = max(transition.event.at, time_of(scheduled))
-        for text in self._authority.problems(command, ran, transition.step.run, at):
-            self._problem("decisions", text, scheduled)
+        self._add("decisions", self._authority.problems(command, call, transition.step.run, at), scheduled)
 
     def _notices(self, event: HistoryEvent) -> None:
-        """Notices on their way out, for which a run that is over waits a while; each must have been due."""
-        self._parting.add(event.event_id)
+        """Keep notices that the run sent: each must have been due, and an ended run waits a while for them."""
+        self._open_notices.add(event.event_id)
         given = values_of(event.activity_task_scheduled_event_attributes.input.payloads)
-        cite = Citation(execution_id=self._execution, event_id=event.event_id)
         try:
-            self._noticed.append((noticed(NoticesInput.model_validate(*given)), cite))
+            self._notices_sent.append((noticed(NoticesInput.model_validate(*given)), self._cite(event)))
         except (ValidationError, TypeError):
-            self._problem("activities", "what notices were given cannot be read", event)
+            self._problem("activities", "the input of send_notices cannot be read", event)
 
     def _memo(self, event: HistoryEvent) -> None:
         fields = event.workflow_properties_modified_event_attributes.upserted_memo.fields
         if protocol.MEMO_PENDING not in fields:
             return
-        [told] = values_of([fields[protocol.MEMO_PENDING]])
+        [memo] = values_of([fields[protocol.MEMO_PENDING]])
         try:
-            entries = [PendingRequirement.model_validate(each) for each in listed(told)]
+            entries = [PendingRequirement.model_validate(each) for each in listed(memo)]
         except ValidationError:
-            self._problem("inbox", "what the inbox was told cannot be read", event)
+            self._problem("inbox", "the memo that the inbox reads is not valid", event)
             return
-        cite = Citation(execution_id=self._execution, event_id=event.event_id)
         for entry in entries:
-            self._shown.setdefault(text_digest(entry.model_dump_json()), (entry, cite))
+            self._inbox.setdefault(text_digest(entry.model_dump_json()), (entry, self._cite(event)))
 
     # -- the outcome --------------------------------------------------------------------------------------------------
 
     def verification(self, audit: Audit) -> Verification:
-        """What all checks came to, once the whole history was read.
+        """Return the outcome of all checks, after the whole history was read.
 
         Raises:
             HistoryError: there was no history.
         """
         self._check_inbox(audit)
-        for sent, cite in self._noticed:
-            if not sent <= self._due:
+        for sent, cite in self._notices_sent:
+            if not sent <= self._notices_due:
                 self._problem("activities", "notices were sent of what did not happen", cite=cite)
         self._check_end(audit)
-        checks = [*(self._check(name) for name in CHECK_TEXTS if name != "names"), names(audit)]
+        checks = [*(self._check(name) for name in CHECK_TEXTS if name != "names"), check_names(audit)]
         return Verification(
             run_id=audit.run.run_id,
             ok=all(check.verdict in {"ok", "incomplete", "unverified"} for check in checks),
@@ -297,68 +292,67 @@ class Verifier:
         )
 
     def _check_inbox(self, audit: Audit) -> None:
-        known = {each.id: each for each in audit.approvals}
-        for entry, cite in self._shown.values():
-            self._looked["inbox"] += 1
-            record = known.get(entry.id)
+        records = {each.id: each for each in audit.approvals}
+        for entry, cite in self._inbox.values():
+            self._examined["inbox"] += 1
+            record = records.get(entry.id)
             if record is None:
-                self._problem("inbox", f"requirement {entry.id[:8]} was shown as waiting, and never did", cite=cite)
-            elif wrong := misshown(entry, record, audit.run.run_id):
-                self._problem("inbox", f"requirement {entry.id[:8]} was shown with another {wrong}", cite=cite)
+                self._problem("inbox", f"requirement {entry.id[:8]} was shown as pending, and never was", cite=cite)
+            elif field := inbox_difference(entry, record, audit.run.run_id):
+                self._problem("inbox", f"requirement {entry.id[:8]} was shown with another {field}", cite=cite)
 
     def _check_end(self, audit: Audit) -> None:
         state, last = audit.state, self._last
         if last is None:
             return
-        self._looked["end"] += 1
+        self._examined["end"] += 1
         kind = last.event_type
         if kind == event_types.COMPLETED:
-            closed = self._closing.workflow_execution_completed_event_attributes
-            [given] = values_of(closed.result.payloads) or (None,)
-            if result_of(given) != (state.content, state.output, state.usage, state.turns):
+            result = self._last_decoded.workflow_execution_completed_event_attributes.result
+            [value] = values_of(result.payloads) or (None,)
+            if result_of(value) != (state.content, state.output, state.usage, state.turns):
                 self._problem("end", "its result is not the one that the rules give", last)
         status = event_types.CLOSE_STATUSES.get(kind, state.status)
         if status not in {state.status, *event_types.CLOSED_BY_SERVER}:
             self._problem("end", f"it was closed as {status}, and the rules say {state.status}", last)
-        if state.is_finished and kind not in _CLOSING and not self._parting:
-            self._problem("end", f"the run was {state.status}, and its history has no event that says so", last)
+        if state.is_finished and kind not in _CLOSING and not self._open_notices:
+            self._problem("end", f"the run was {state.status}, and its history has no closing event", last)
 
-    def _problem(self, name: Name, text: str, event: HistoryEvent | None = None, cite: Citation | None = None) -> None:
-        if event is not None:
-            cite = Citation(execution_id=self._execution, event_id=event.event_id)
+    def _cite(self, event: HistoryEvent) -> Citation:
+        return Citation(execution_id=self._execution, event_id=event.event_id)
+
+    def _problem(
+        self, name: CheckName, text: str, event: HistoryEvent | None = None, cite: Citation | None = None
+    ) -> None:
+        cite = self._cite(event) if event is not None else cite
         self._problems[name].append(Problem(text=text, events=[cite] if cite is not None else []))
 
-    def _found(self, name: Name, texts: Iterable[str], event: HistoryEvent) -> None:
+    def _add(self, name: CheckName, texts: Iterable[str], event: HistoryEvent) -> None:
         for text in texts:
             self._problem(name, text, event)
 
-    def _check(self, name: Name) -> Check:
-        found = self._problems[name]
-        only_gaps = bool(found) and all(not problem.events for problem in found) and name == "history"
-        verdict = "incomplete" if only_gaps else "failed" if found else "ok"
-        return Check.model_validate(
-            {
-                "name": name,
-                "text": CHECK_TEXTS[name],
-                "verdict": verdict,
-                "looked_at": self._looked[name],
-                "problems": found[:SHOWN],
-                "more": max(0, len(found) - SHOWN),
-            }
+    def _check(self, name: CheckName) -> Check:
+        problems = self._problems[name]
+        only_gaps = name == "history" and all(not problem.events for problem in problems)
+        return Check(
+            name=name,
+            text=CHECK_TEXTS[name],
+            verdict="ok" if not problems else "incomplete" if only_gaps else "failed",
+            looked_at=self._examined[name],
+            problems=problems[:SHOWN],
+            more=max(0, len(problems) - SHOWN),
         )
 
 
 def _name(command: SchedulingCommand) -> str:
-    """What the rules asked for, in words."""
     match command:
         case RunTool(tool=tool):
             return tool
         case StartAgent(request=request):
             return f"agent {request.agent!r}"
         case _:
-            return _TYPES[type(command)]
+            return _ACTIVITY_TYPES[type(command)]
 
 
-def _is_patch(event: HistoryEvent) -> bool:
-    """Whether a marker says which version of the workflow's code ran: the SDK's own, of `workflow.patched`."""
-    return event.marker_recorded_event_attributes.marker_name == _PATCH
+def _task_queue(command: RunTool | CallModel | Summarise) -> str | None:
+    return command.options.task_queue if isinstance(command, RunTool) else command.task_queue

@@ -1,9 +1,7 @@
-"""Histories from files, as `temporal workflow show --output json` writes them or the Temporal Web UI downloads them.
+"""Reads histories from files that `temporal workflow show --output json` or the Temporal Web UI wrote.
 
-A file holds one execution, which the server bounds at 50 MiB; one file is in memory at a time. Several, given in any
-order, are put in the order in which the run went on in them.
-
-I/O; not in workflow code.
+A file holds one execution, at most 50 MiB by the server's limit; one file is in memory at a time. The files of a run
+may come in any order.
 """
 
 from __future__ import annotations
@@ -27,11 +25,11 @@ from assent.wire import protocol
 from assent.wire.errors import HistoryError
 
 BATCH: Final = 500
-"""Events that are read before they are handed on."""
-_WORDS: Final = ("json/", "binary/")
-"""How the encodings of payloads begin; in base64, none does."""
+"""Events of a page."""
+_PLAIN_ENCODINGS: Final = ("json/", "binary/")
+"""How the names of payload encodings begin, if they are not in base64."""
 _RESET: Final = WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_RESET_WORKFLOW
-# Protobuf's reader lets through what Python raises: of `1e999` for a number, or of half a surrogate pair in a name.
+# Protobuf's reader passes on what Python raises for `1e999` as a number, or for half a surrogate pair in a name.
 _UNREADABLE: Final = (
     *(ParseError, ValueError, TypeError, KeyError, AttributeError),
     *(OverflowError, SystemError, RecursionError),
@@ -48,13 +46,13 @@ class _File:
 
 
 async def from_files(paths: Sequence[Path], codec: PayloadCodec | None = None) -> AsyncIterator[Page | Missing]:
-    """The history that *paths* hold together, page by page, as `assent.history.pages.chain` gives that of a server.
+    """Yield the history in *paths*, page by page, as `assent.history.pages.chain` does for a server.
 
     Raises:
-        HistoryError: a file cannot be read as a history of a run, or two are of the same execution, or of different
-            runs. One line that names the file.
+        HistoryError: a file is not the history of a run, two files are of one execution, or they are of different runs.
+            The message names the file.
     """
-    for file in _in_order([_looked_at(path) for path in paths]):
+    for file in _in_order([_scan(path) for path in paths]):
         if isinstance(file, Missing):
             yield file
             continue
@@ -65,7 +63,7 @@ async def from_files(paths: Sequence[Path], codec: PayloadCodec | None = None) -
 
 
 def named_run(paths: Sequence[Path], run_id: str = "") -> str:
-    """The id of the run that *paths* tell of, or *run_id* where an old server did not write it.
+    """Return the id of the run in *paths*, or *run_id* if an old server did not write it.
 
     Raises:
         HistoryError: as `from_files`.
@@ -77,54 +75,52 @@ def named_run(paths: Sequence[Path], run_id: str = "") -> str:
             raise HistoryError(message)
         run_id = run_id or found
     if not run_id:
-        message = f"{', '.join(map(str, paths))}: it does not say which run it is of; name the run"
+        message = f"{', '.join(map(str, paths))}: the run id is missing; name the run"
         raise HistoryError(message)
     return run_id
 
 
 def by_run(paths: Sequence[Path], run_id: str = "") -> tuple[str, dict[str, list[Path]]]:
-    """The files of each of several runs, by its id, and the id of the one that stands above all others.
-
-    That is *run_id*, where it is given.
+    """Return the id of the root of a run tree, which *run_id* can name, and the files of each run by its id.
 
     Raises:
-        HistoryError: as `from_files`; a file does not say which run it is of; none stands above all others.
+        HistoryError: as `from_files`; a file has no run id; there is not exactly one root.
     """
     found: dict[str, list[Path]] = {}
     parents: dict[str, str] = {}
-    for file in map(_looked_at, paths):
+    for file in map(_scan, paths):
         if not file.run_id:
-            message = f"{file.path}: it does not say which run it is of"
+            message = f"{file.path}: the run id is missing"
             raise HistoryError(message)
         found.setdefault(file.run_id, []).append(file.path)
         parents[file.run_id] = file.parent
-    tops = [run_id] if run_id else [each for each, above in parents.items() if above not in found]
-    if len(tops) != 1 or tops[0] not in found:
-        message = f"the files are of {', '.join(map(repr, found))}; name the RUN that stands above the others"
+    roots = [run_id] if run_id else [each for each, parent in parents.items() if parent not in found]
+    if len(roots) != 1 or roots[0] not in found:
+        message = f"the files are of {', '.join(map(repr, found))}; name the RUN that is the root of the tree"
         raise HistoryError(message)
-    return tops[0], found
+    return roots[0], found
 
 
 def run_id_of(path: Path) -> str:
-    """The id of the run that a file tells of; empty where the server that wrote it did not say.
+    """Return the id of the run in a file; empty if an old server did not write it.
 
     Raises:
         HistoryError: as `from_files`.
     """
-    return _looked_at(path).run_id
+    return _scan(path).run_id
 
 
-def _looked_at(path: Path) -> _File:
+def _scan(path: Path) -> _File:
     found = _found(path)
     if not found:
-        message = f"{path}: it holds no event"
+        message = f"{path}: it has no events"
         raise HistoryError(message)
-    if _has_words(found[0]):
-        message = f"{path}: it is the Web UI's download 'Human Readable', which lacks bytes; choose 'Encoded' there"
+    if _is_human_readable(found[0]):
+        message = f"{path}: it is the Web UI's download 'Human Readable', which lacks bytes; choose 'Encoded'"
         raise HistoryError(message)
     [first] = _events(path, found[:1])
     if first.event_type != event_types.STARTED or first.event_id != 1:
-        message = f"{path}: it begins with event {first.event_id}, not with the start of a workflow; it is cut"
+        message = f"{path}: it begins with event {first.event_id} instead of the start of a workflow: it is cut"
         raise HistoryError(message)
     begun = first.workflow_execution_started_event_attributes
     if begun.workflow_type.name != protocol.WORKFLOW:
@@ -133,12 +129,12 @@ def _looked_at(path: Path) -> _File:
     execution_id = begun.original_execution_run_id
     for event in _resets(path, found):
         execution_id = event.workflow_task_failed_event_attributes.new_run_id or execution_id
-    above = begun.parent_workflow_execution.workflow_id
-    return _File(path, begun.workflow_id, execution_id, begun.continued_execution_run_id, above)
+    parent = begun.parent_workflow_execution.workflow_id
+    return _File(path, begun.workflow_id, execution_id, begun.continued_execution_run_id, parent)
 
 
-def _has_words(event: Mapping[str, Any]) -> bool:
-    """Whether payloads stand there as what they say, instead of as their bytes in base64."""
+def _is_human_readable(event: Mapping[str, Any]) -> bool:
+    """Return whether the payloads of an event are text instead of base64."""
     left: list[object] = [event]
     while left:
         value = left.pop()
@@ -147,14 +143,14 @@ def _has_words(event: Mapping[str, Any]) -> bool:
         elif isinstance(value, dict):
             fields = cast("dict[str, object]", value)
             encoding = fields.get("encoding")
-            if isinstance(encoding, str) and encoding.startswith(_WORDS):
+            if isinstance(encoding, str) and encoding.startswith(_PLAIN_ENCODINGS):
                 return True
             left += fields.values()
     return False
 
 
 def _resets(path: Path, found: Sequence[Mapping[str, Any]]) -> Iterator[HistoryEvent]:
-    """The events that say that the execution was made by a workflow reset, and what its own id is."""
+    """Yield the events of a workflow reset, which name the execution that it made."""
     for each in found:
         if "workflowTaskFailedEventAttributes" in each:
             [event] = _events(path, [each])
@@ -199,7 +195,7 @@ def _in_order(files: Sequence[_File]) -> list[_File | Missing]:
     heads = [file for file in files if file.continued_from not in by_id]
     if len(heads) != 1:
         named = ", ".join(str(file.path) for file in heads) or str(files[0].path)
-        message = f"the files do not make one run: nothing says what comes before {named}"
+        message = f"the files are not one whole run: the execution before {named} is not known"
         raise HistoryError(message)
     return _linked(heads[0], {file.continued_from: file for file in files}, len(files))
 

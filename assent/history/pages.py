@@ -1,7 +1,4 @@
-"""A run's whole history: the executions that it went on in as new, from the first to the last, page by page.
-
-I/O; not in workflow code.
-"""
+"""Reads a run's whole history from the server: all its executions, from the first to the last, page by page."""
 
 from __future__ import annotations
 
@@ -21,8 +18,8 @@ from assent.wire import protocol
 from assent.wire.errors import HistoryError
 
 _PAUSES: Final = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
-"""Seconds between tries to reach a server that went away; the last again and again."""
-_GOING_ON: Final = frozenset(
+"""Seconds between attempts to reach a server that is away; the last one repeats."""
+_CONTINUABLE: Final = frozenset(
     f"workflow_execution_{how}_event_attributes" for how in ("continued_as_new", "completed", "failed", "timed_out")
 )
 _AWAY: Final = frozenset({RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.CANCELLED})
@@ -30,9 +27,9 @@ _AWAY: Final = frozenset({RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCE
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Some events of one execution, in order: *events* as the run read them, *stored* as the server keeps them.
+    """Some events of one execution, in order: *events* as the run read them, *stored* as the server stores them.
 
-    The two are the same where there is no payload codec.
+    The two are equal if there is no payload codec.
     """
 
     execution_id: str
@@ -42,16 +39,16 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """An execution of the run whose history cannot be had: deleted, or past its retention."""
+    """An execution whose history is gone: deleted, or past its retention."""
 
     execution_id: str
 
 
 async def executions(client: Client, run_id: str, execution_id: str) -> list[str | Missing]:
-    """The executions that *execution_id* goes on from, the first of them first, and itself; what is gone is said.
+    """Return the execution *execution_id* and those before it, the first one first, or `Missing` for one that is gone.
 
     Raises:
-        RPCError: as `fetch_history_events`; NOT_FOUND where *execution_id* itself is gone.
+        RPCError: as `fetch_history_events`; NOT_FOUND if *execution_id* itself is gone.
     """
     found: list[str | Missing] = [execution_id]
     before = await _continued_from(client, run_id, execution_id)
@@ -77,11 +74,11 @@ async def _continued_from(client: Client, run_id: str, execution_id: str) -> str
 
 
 async def chain(client: Client, run_id: str, execution_id: str) -> AsyncIterator[Page | Missing]:
-    """The history of a run up to *execution_id*, over all executions that this one goes on from.
+    """Yield the history of a run: the execution *execution_id*, with those before it and after it.
 
     Raises:
         RPCError: as `executions`.
-        HistoryError: it is the history of another workflow, or its payload codec fails.
+        HistoryError: it is the history of another workflow type, or its payload codec fails.
     """
     last: HistoryEvent | None = None
     for each in await executions(client, run_id, execution_id):
@@ -91,7 +88,7 @@ async def chain(client: Client, run_id: str, execution_id: str) -> AsyncIterator
             async for page in pages(client, run_id, each):
                 last = page.events[-1]
                 yield page
-    # The run may have gone on in another execution since it was asked which is the newest.
+    # The run may have continued as new since *execution_id* was the newest.
     while last is not None and (after := goes_on_in(last)):
         last = None
         async for page in pages(client, run_id, after):
@@ -100,10 +97,10 @@ async def chain(client: Client, run_id: str, execution_id: str) -> AsyncIterator
 
 
 async def following(client: Client, run_id: str, execution_id: str, *, whole: bool) -> AsyncIterator[Page]:
-    """The history of a run as it grows, until it has ended; it goes on where the run goes on in a new execution.
+    """Yield the history of a run as it grows, over all its executions, until it has ended.
 
-    With *whole* from the run's first execution that there is. Where the server goes away it is waited for, and nothing
-    is told twice.
+    With *whole*, it begins with the run's first execution that is not gone. It waits for a server that is away, and
+    yields no event twice.
 
     Raises:
         RPCError, HistoryError: as `chain`.
@@ -122,22 +119,22 @@ async def following(client: Client, run_id: str, execution_id: str, *, whole: bo
 
 
 def goes_on_in(event: HistoryEvent) -> str:
-    """The id of the execution that the run goes on in after *event*, the last of another; empty where it ended.
+    """Return the id of the next execution from the last event of an execution; empty if the run ended.
 
-    Not by continue-as-new alone: whoever starts a run may ask for retries, or give it a schedule.
+    A retry or a schedule, which the starter of a run may ask for, makes a next execution as continue-as-new does.
     """
     name = event.WhichOneof("attributes") or ""
-    return str(getattr(getattr(event, name), "new_execution_run_id", "")) if name in _GOING_ON else ""
+    return str(getattr(getattr(event, name), "new_execution_run_id", "")) if name in _CONTINUABLE else ""
 
 
 async def pages(client: Client, run_id: str, execution_id: str, *, wait: bool = False) -> AsyncIterator[Page]:
-    """The history of one execution; with *wait* as it grows, until it has closed, waiting for a server that is away.
+    """Yield the history of one execution; with *wait*, as it grows until it has closed, also over a server's absence.
 
     Raises:
         RPCError, HistoryError: as `chain`.
     """
     handle = client.get_workflow_handle(run_id, run_id=execution_id or None)
-    told, away, iterator = 0, 0, _iterator(handle, wait=wait)
+    last_id, away, iterator = 0, 0, _iterator(handle, wait=wait)
     while True:
         token = iterator.next_page_token
         try:
@@ -146,14 +143,14 @@ async def pages(client: Client, run_id: str, execution_id: str, *, wait: bool = 
             if not (wait and error.status in _AWAY) and not (_is_stale(error, iterator) and away < len(_PAUSES)):
                 raise
             await asyncio.sleep(_PAUSES[min(away, len(_PAUSES) - 1)])
-            # A page token may not outlive the server that gave it, nor the beginning of the execution.
+            # A page token becomes invalid when its server restarts, or when the execution begins.
             away, iterator = away + 1, _iterator(handle, wait=wait)
             continue
-        stored = [event for event in iterator.current_page or () if event.event_id > told]
-        if token or stored:  # What was read before is no progress: the next token may be refused again, and again.
+        stored = [event for event in iterator.current_page or () if event.event_id > last_id]
+        if token or stored:  # Events that were read before are no progress: the server may refuse each next token.
             away = 0
         if stored:
-            told = stored[-1].event_id
+            last_id = stored[-1].event_id
             _check_type(run_id, stored[0])
             yield Page(execution_id, await _decoded(client.data_converter, stored), stored)
         if not iterator.next_page_token:
@@ -161,7 +158,7 @@ async def pages(client: Client, run_id: str, execution_id: str, *, wait: bool = 
 
 
 def _is_stale(error: RPCError, iterator: WorkflowHistoryEventAsyncIterator) -> bool:
-    """Whether the server takes its own page token no more: it happens as an execution that goes on from another begins.
+    """Return whether the server refuses its own page token, as it does while a continued execution begins.
 
     "Current and request branch tokens, or current and request versioned transitions, don't match."
     """

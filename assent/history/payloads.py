@@ -1,9 +1,7 @@
-"""The payloads of a history, as its run read them: from the external storage, and through the payload codec.
+"""Reads the payloads of a history as its run read them: from external storage, and through the payload codec.
 
-A codec encrypts or compresses what is stored. What a person sends with the `temporal` CLI or the Web UI may be stored
-plain beside it; a codec leaves what it did not encode as it is.
-
-I/O; not in workflow code.
+A codec encrypts or compresses payloads. Messages that a person sends with the `temporal` CLI or the Web UI may be
+stored without encoding; a codec leaves these as they are.
 """
 
 from __future__ import annotations
@@ -33,18 +31,18 @@ def values_of(payloads: Iterable[Payload]) -> tuple[object, ...]:
 async def decoded_events(
     codec: PayloadCodec | None, events: Sequence[HistoryEvent], storage: ExternalStorage | None = None
 ) -> Sequence[HistoryEvent]:
-    """*events* with their payloads decoded; the same ones where there is no codec, and nothing is stored elsewhere.
+    """Return *events* with their payloads decoded; the same events if there is no codec and no external payload.
 
-    What is stored elsewhere is taken from *storage*, else from what the environment names.
+    External payloads are read from *storage*, or else from the storage that the environment names.
 
     Raises:
-        HistoryError: the codec cannot decode one, such as for lack of a key, or the storage does not have it.
-        ConfigurationError: the storage that the environment names cannot be had.
+        HistoryError: the codec cannot decode a payload, or the storage does not have it.
+        ConfigurationError: the storage that the environment names cannot be used.
     """
-    elsewhere = [MARK in event.SerializeToString() for event in events]
-    if any(elsewhere):
+    external = [MARK in event.SerializeToString() for event in events]
+    if any(external):
         storage = storage or configured_storage()
-        pairs = zip(events, elsewhere, strict=True)
+        pairs = zip(events, external, strict=True)
         events = [await _fetched(storage, event) if marked else event for event, marked in pairs]
     if codec is None:
         return events
@@ -58,25 +56,24 @@ async def _fetched(storage: ExternalStorage | None, stored: HistoryEvent) -> His
         for found in _encoded(event):
             for payload in [found] if isinstance(found, Payload) else found.payloads:
                 payload.CopyFrom(await retrieved(storage, payload))
-    except Exception as error:  # A driver may be of any make, and may raise anything
-        told = str(error) if isinstance(error, HistoryError) else f"{type(error).__name__}: {error}"
-        message = f"a payload of event {stored.event_id} cannot be had: {told}"
-        raise HistoryError(message) from error
+    except Exception as error:  # A driver is the user's own, and may raise anything
+        reason = str(error) if isinstance(error, HistoryError) else f"{type(error).__name__}: {error}"
+        raise HistoryError(f"a payload of event {stored.event_id} cannot be read: {reason}") from error
     return event
 
 
 async def decoded_failure(codec: PayloadCodec | None, stored: Failure) -> Failure:
-    """A failure with its words; as it is stored where there is no codec, or it cannot decode them."""
+    """Return a failure with its message; as it is stored if there is no codec, or the codec fails."""
     if codec is None:
         return stored
     failure = Failure()
     failure.CopyFrom(stored)
     try:
         await _decode(codec, failure)
-    except Exception:  # A codec is the user's own, and may raise anything; the kind of failure can still be told
+    except Exception:  # A codec is the user's own, and may raise anything; the kind of failure is not encoded
         return stored
     for each in _messages(failure, Failure):
-        _put_back(cast("Failure", each))
+        _restore_message(cast("Failure", each))
     return failure
 
 
@@ -86,10 +83,10 @@ async def _decoded(codec: PayloadCodec, stored: HistoryEvent) -> HistoryEvent:
     try:
         await _decode(codec, event)
     except Exception as error:  # A codec is the user's own, and may raise anything
-        message = f"the payload codec cannot decode event {stored.event_id}: {type(error).__name__}: {error}"
-        raise HistoryError(message) from error
+        reason = f"{type(error).__name__}: {error}"
+        raise HistoryError(f"the payload codec cannot decode event {stored.event_id}: {reason}") from error
     for failure in _messages(event, Failure):
-        _put_back(cast("Failure", failure))
+        _restore_message(cast("Failure", failure))
     return event
 
 
@@ -105,7 +102,7 @@ async def _decode(codec: PayloadCodec, message: Message) -> None:
 
 
 def _encoded(message: Message) -> Iterator[Payload | Payloads]:
-    """What a codec encodes in a message: lists of payloads together, others one by one."""
+    """Yield what a codec encodes in a message: each list of payloads as a whole, other payloads one by one."""
     if isinstance(message, Payload | Payloads):
         yield message
     elif message.DESCRIPTOR.full_name not in _NEVER_ENCODED:
@@ -132,12 +129,12 @@ def _children(message: Message) -> Iterator[Message]:
             yield from value
 
 
-def _put_back(failure: Failure) -> None:
-    """A failure's words, where its converter keeps them in a payload so that the codec hides them."""
+def _restore_message(failure: Failure) -> None:
+    """Restore the message of a failure whose converter keeps it in a payload, so that the codec encodes it."""
     if not failure.HasField("encoded_attributes"):
         return
-    words: object = PLAIN.from_payloads([failure.encoded_attributes], None)[0]
-    if isinstance(words, dict):
-        told = cast("dict[str, object]", words)
-        failure.message = str(told.get("message", ""))
-        failure.stack_trace = str(told.get("stack_trace", ""))
+    attributes: object = PLAIN.from_payloads([failure.encoded_attributes], None)[0]
+    if isinstance(attributes, dict):
+        fields = cast("dict[str, object]", attributes)
+        failure.message = str(fields.get("message", ""))
+        failure.stack_trace = str(fields.get("stack_trace", ""))

@@ -134,7 +134,7 @@ async def test_a_bundle_that_is_in_order_and_tells_something_else_than_the_run_a
         found = await made.check()
         assert not found.ok
         [told] = complaints(found)
-        assert told.startswith("it was begun by event 3 of the run above")
+        assert told.startswith("event 3 of the parent run started it")
 
 
 async def test_bundles_of_other_trees_are_refused_and_a_run_that_nobody_began_is_found(

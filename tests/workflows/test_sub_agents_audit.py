@@ -303,7 +303,7 @@ async def test_a_tree_in_which_one_history_was_changed_is_not_verified(
         ran = await offline.assent("audit", *files, "--tree", "--verify", columns=140)
         assert ran.code == 1
         assert "NOT VERIFIED: above" in ran.err
-        assert "it was begun by event 3 of the run above" in ran.out
+        assert "event 3 of the parent run started it" in ran.out
         assert (await offline.assent("audit", "--file", files[3], "--verify")).code == 0
 
 

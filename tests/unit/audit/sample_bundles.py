@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from assent.audit.bundle_checker import BundleCheck, BundleReport
-from assent.audit.bundle_writer import README, STATEMENT, write_bundle
+from assent.audit.bundle_writer import README, STATEMENT, new_bundle
 from assent.audit.hash_chain import execution_line
 from assent.audit.signing import Signer
 from assent.audit.statement import Predicate
@@ -37,25 +37,22 @@ def rebuild(run_id: str, lines: Iterable[bytes]) -> Iterable[bytes]:
 
 def written(
     path: Path,
-    lines: list[bytes] | None = None,
+    lines: Iterable[bytes] | None = None,
     *,
-    records: list[bytes] | None = None,
+    records: Iterable[bytes] | None = None,
     verification: bytes | Callable[[], bytes] = FINDINGS,
     signer: Signer | None = None,
     overwrite: bool = False,
 ) -> Predicate:
     lines = [execution_line("r1"), *events()] if lines is None else lines
-    records = list(rebuild(RUN_ID, lines)) if records is None else records
-    return write_bundle(
-        path,
-        run_id=RUN_ID,
-        events=lines,
-        records=records,
-        verification=verification,
-        exported_at=EXPORTED,
-        signer=signer,
-        overwrite=overwrite,
-    )
+    if records is None:
+        lines = list(lines)
+        records = list(rebuild(RUN_ID, lines))
+    with new_bundle(path, run_id=RUN_ID, overwrite=overwrite) as bundle:
+        for line in lines:
+            bundle.add_event(line)
+        findings = verification if isinstance(verification, bytes) else verification()
+        return bundle.finish(records=records, verification=findings, exported_at=EXPORTED, signer=signer)
 
 
 def contents(path: Path) -> dict[str, bytes]:

@@ -23,7 +23,6 @@ from assent.audit.bundle_writer import (
     SUBJECTS,
     VERIFICATION,
     new_bundle,
-    write_bundle,
 )
 from assent.audit.hash_chain import execution_line, missing_line
 from assent.audit.statement import ExecutionRange
@@ -209,14 +208,7 @@ def test_an_export_that_is_interrupted_leaves_nothing_behind(tmp_path: Path) -> 
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        write_bundle(
-            tmp_path / "run.zip",
-            run_id="w",
-            events=interrupted(),
-            records=[],
-            verification=FINDINGS,
-            exported_at=EXPORTED,
-        )
+        written(tmp_path / "run.zip", interrupted(), records=[])
     assert not list(tmp_path.iterdir())
 
 
@@ -264,14 +256,7 @@ def test_events_and_records_are_not_held(tmp_path: Path) -> None:
             yield canonical({"eventId": str(number), "eventType": "x", "data": "x" * 10_000})
 
     tracemalloc.start()
-    write_bundle(
-        tmp_path / "run.zip",
-        run_id="w",
-        events=many(),
-        records=(canonical("x" * 10_000) for _ in range(1_000)),
-        verification=FINDINGS,
-        exported_at=EXPORTED,
-    )
+    written(tmp_path / "run.zip", many(), records=(canonical("x" * 10_000) for _ in range(1_000)))
     assert verify_bundle(tmp_path / "run.zip").ok
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
