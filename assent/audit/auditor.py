@@ -106,7 +106,7 @@ class Auditor:
         self._end_execution()
         if self._first is None and page.events:
             self._first = page.events[0]
-            self.run_id = self.run_id or event_fields.run_id_of(self._first)
+            self.run_id = self.run_id or self._first.workflow_execution_started_event_attributes.workflow_id
         self._executions.append(page.execution_id)
         self._ledger = ExecutionLedger(page.execution_id, HistoryFold(self.run_id, page.execution_id))
 
@@ -281,8 +281,7 @@ class Auditor:
             HistoryError: there was no page.
         """
         if self._first is None:
-            message = f"there is no history of run {self.run_id!r}"
-            raise HistoryError(message)
+            raise HistoryError(f"there is no history of run {self.run_id!r}")
         self._end_execution()
         after = goes_on_in(self._last)
         if after and after not in self._missing:

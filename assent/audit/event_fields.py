@@ -82,11 +82,6 @@ def build_of(event: HistoryEvent) -> str | None:
     return done.deployment_version.build_id or done.worker_version.build_id or done.binary_checksum or None
 
 
-def run_id_of(first: HistoryEvent) -> str:
-    """The workflow id that the first event of a history names; empty where an old server wrote none."""
-    return first.workflow_execution_started_event_attributes.workflow_id
-
-
 def scheduled_id_of(event: HistoryEvent) -> int:
     """Return the number of the event that scheduled the activity of this event; 0 for events of other kinds."""
     name = event.WhichOneof("attributes")

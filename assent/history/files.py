@@ -7,7 +7,7 @@ may come in any order.
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, cast
@@ -69,14 +69,12 @@ def named_run(paths: Sequence[Path], run_id: str = "") -> str:
         HistoryError: as `from_files`.
     """
     for path in paths:
-        found = run_id_of(path)
+        found = _scan(path).run_id
         if run_id and found and found != run_id:
-            message = f"{path}: it is of run {found!r}, not {run_id!r}"
-            raise HistoryError(message)
+            raise HistoryError(f"{path}: it is of run {found!r}, not {run_id!r}")
         run_id = run_id or found
     if not run_id:
-        message = f"{', '.join(map(str, paths))}: the run id is missing; name the run"
-        raise HistoryError(message)
+        raise HistoryError(f"{', '.join(map(str, paths))}: the run id is missing; name the run")
     return run_id
 
 
@@ -90,45 +88,34 @@ def by_run(paths: Sequence[Path], run_id: str = "") -> tuple[str, dict[str, list
     parents: dict[str, str] = {}
     for file in map(_scan, paths):
         if not file.run_id:
-            message = f"{file.path}: the run id is missing"
-            raise HistoryError(message)
+            raise HistoryError(f"{file.path}: the run id is missing")
         found.setdefault(file.run_id, []).append(file.path)
         parents[file.run_id] = file.parent
     roots = [run_id] if run_id else [each for each, parent in parents.items() if parent not in found]
     if len(roots) != 1 or roots[0] not in found:
-        message = f"the files are of {', '.join(map(repr, found))}; name the RUN that is the root of the tree"
-        raise HistoryError(message)
+        raise HistoryError(f"the files are of {', '.join(map(repr, found))}; name the RUN that is the root of the tree")
     return roots[0], found
-
-
-def run_id_of(path: Path) -> str:
-    """Return the id of the run in a file; empty if an old server did not write it.
-
-    Raises:
-        HistoryError: as `from_files`.
-    """
-    return _scan(path).run_id
 
 
 def _scan(path: Path) -> _File:
     found = _found(path)
     if not found:
-        message = f"{path}: it has no events"
-        raise HistoryError(message)
+        raise HistoryError(f"{path}: it has no events")
     if _is_human_readable(found[0]):
-        message = f"{path}: it is the Web UI's download 'Human Readable', which lacks bytes; choose 'Encoded'"
-        raise HistoryError(message)
+        raise HistoryError(f"{path}: it is the Web UI's download 'Human Readable', which lacks bytes; choose 'Encoded'")
     [first] = _events(path, found[:1])
     if first.event_type != event_types.STARTED or first.event_id != 1:
         message = f"{path}: it begins with event {first.event_id} instead of the start of a workflow: it is cut"
         raise HistoryError(message)
     begun = first.workflow_execution_started_event_attributes
     if begun.workflow_type.name != protocol.WORKFLOW:
-        message = f"{path}: it is of a workflow of type {begun.workflow_type.name!r}, not of a run of Assent"
-        raise HistoryError(message)
+        raise HistoryError(f"{path}: it is of a workflow of type {begun.workflow_type.name!r}, not of a run of Assent")
     execution_id = begun.original_execution_run_id
-    for event in _resets(path, found):
-        execution_id = event.workflow_task_failed_event_attributes.new_run_id or execution_id
+    for each in found:
+        if "workflowTaskFailedEventAttributes" in each:
+            failed = _events(path, [each])[0].workflow_task_failed_event_attributes
+            if failed.cause == _RESET:  # A workflow reset made this execution, and names it here.
+                execution_id = failed.new_run_id or execution_id
     parent = begun.parent_workflow_execution.workflow_id
     return _File(path, begun.workflow_id, execution_id, begun.continued_execution_run_id, parent)
 
@@ -149,24 +136,13 @@ def _is_human_readable(event: Mapping[str, Any]) -> bool:
     return False
 
 
-def _resets(path: Path, found: Sequence[Mapping[str, Any]]) -> Iterator[HistoryEvent]:
-    """Yield the events of a workflow reset, which name the execution that it made."""
-    for each in found:
-        if "workflowTaskFailedEventAttributes" in each:
-            [event] = _events(path, [each])
-            if event.workflow_task_failed_event_attributes.cause == _RESET:
-                yield event
-
-
 def _found(path: Path) -> list[Mapping[str, Any]]:
     try:
         data: object = json.loads(path.read_bytes())
     except OSError as error:
-        message = f"{path}: it cannot be read: {error.strerror}"
-        raise HistoryError(message) from None
+        raise HistoryError(f"{path}: it cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
-        message = f"{path}: it is not JSON: {error}"
-        raise HistoryError(message) from None
+        raise HistoryError(f"{path}: it is not JSON: {error}") from None
     events: object = cast("dict[str, object]", data).get("events") if isinstance(data, dict) else data
     if not isinstance(events, list) or not all(isinstance(each, dict) for each in cast("list[object]", events)):
         message = f'{path}: it is not a history: {{"events": […]}}, as `temporal workflow show --output json` writes it'
@@ -186,24 +162,18 @@ def _in_order(files: Sequence[_File]) -> list[_File | Missing]:
     by_id = {file.execution_id: file for file in files}
     if len(by_id) < len(files):
         twice = next(file for file in files if by_id[file.execution_id] is not file)
-        message = f"{twice.path} and {by_id[twice.execution_id].path} are of the same execution"
-        raise HistoryError(message)
+        raise HistoryError(f"{twice.path} and {by_id[twice.execution_id].path} are of the same execution")
     other = next((file for file in files if file.run_id != files[0].run_id), None)
     if other is not None:
-        message = f"{other.path} is of run {other.run_id!r}, and {files[0].path} of run {files[0].run_id!r}"
-        raise HistoryError(message)
+        raise HistoryError(f"{other.path} is of run {other.run_id!r}, and {files[0].path} of run {files[0].run_id!r}")
     heads = [file for file in files if file.continued_from not in by_id]
     if len(heads) != 1:
         named = ", ".join(str(file.path) for file in heads) or str(files[0].path)
-        message = f"the files are not one whole run: the execution before {named} is not known"
-        raise HistoryError(message)
-    return _linked(heads[0], {file.continued_from: file for file in files}, len(files))
-
-
-def _linked(first: _File, after: Mapping[str, _File], number: int) -> list[_File | Missing]:
-    ordered: list[_File | Missing] = [Missing(first.continued_from)] if first.continued_from else []
-    file: _File | None = first
-    while file is not None and len(ordered) <= number:
+        raise HistoryError(f"the files are not one whole run: the execution before {named} is not known")
+    after = {file.continued_from: file for file in files}
+    ordered: list[_File | Missing] = [Missing(heads[0].continued_from)] if heads[0].continued_from else []
+    file: _File | None = heads[0]
+    while file is not None and len(ordered) <= len(files):
         ordered.append(file)
         file = after.get(file.execution_id)
     return ordered

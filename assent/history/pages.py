@@ -178,5 +178,4 @@ def _check_type(run_id: str, first: HistoryEvent) -> None:
         return
     kind = first.workflow_execution_started_event_attributes.workflow_type.name
     if kind != protocol.WORKFLOW:
-        message = f"workflow {run_id!r} is of type {kind!r}, not a run of Assent"
-        raise HistoryError(message)
+        raise HistoryError(f"workflow {run_id!r} is of type {kind!r}, not a run of Assent")

@@ -44,5 +44,5 @@ async def test_a_download_has_the_chain_head_of_the_run_or_says_what_to_choose(
             read = Verifier(run.id)
             assert read.verification(await audit_files([path], run.id, observer=read)) == expected
         path = await downloaded(web_ui, "Human Readable", tmp_path / "human.json")
-        with pytest.raises(HistoryError, match="'Human Readable', which lacks bytes; choose 'Encoded' there"):
+        with pytest.raises(HistoryError, match="'Human Readable', which lacks bytes; choose 'Encoded'"):
             await audit_files([path], run.id)

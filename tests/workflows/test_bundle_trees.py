@@ -144,11 +144,11 @@ async def test_bundles_of_other_trees_are_refused_and_a_run_that_nobody_began_is
         (tmp_path / "other").mkdir()
         async with exports(assent_environment, tmp_path / "other") as other:
             shutil.copy(other.bundle(1), made.folder / "1.zip")
-            with pytest.raises(BundleError, match="bundles of several trees of runs"):
+            with pytest.raises(BundleError, match="bundles of several run trees"):
                 await made.check()
             (made.folder / "1.zip").unlink()
             shutil.copy(made.bundle(2), made.folder / "1.zip")
-            with pytest.raises(BundleError, match=f"are both of run '{made.runs[2].run_id}': take one away"):
+            with pytest.raises(BundleError, match=f"are both of run '{made.runs[2].run_id}': remove one"):
                 await made.check()
             (made.folder / "1.zip").unlink()
         # A run that says it was begun by one that did not begin it.

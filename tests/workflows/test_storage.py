@@ -186,7 +186,7 @@ async def without_the_storage(operator: Keeper, history: Path) -> None:
     """What whoever has not named it is told."""
     ran = await operator.assent("audit", "--file", str(history))
     assert (ran.code, ran.out, ran.err.count("\n")) == (3, "", 1)
-    assert "a payload of event 1 cannot be had: it is kept in the external storage 'assent.directory'" in ran.err
+    assert "a payload of event 1 cannot be read: it is kept in the external storage 'assent.directory'" in ran.err
     assert "name that in ASSENT_STORAGE" in ran.err
 
 
@@ -246,7 +246,7 @@ async def test_a_run_goes_on_once_what_was_missing_is_back(assent_environment: E
         [asked] = (await run.until_paused()).active_requirements
         take_away(root)
         await run.send("approve", {"id": asked.id, "by": "bob"})
-        with pytest.raises(HistoryError, match=r"a payload of event \d+ cannot be had: payload .* is not in"):
+        with pytest.raises(HistoryError, match=r"a payload of event \d+ cannot be read: payload .* is not in"):
             await run.state()
         await failed_task(client, run)
         assert tools.ran(run.id) == []

@@ -1,4 +1,4 @@
-"""A recorded history in the hands of a forger, who finds, changes, takes out, puts in and renumbers its events."""
+"""Forges recorded histories: changes, removes, inserts and renumbers their events."""
 
 from __future__ import annotations
 
@@ -37,19 +37,19 @@ def parsed(events: Sequence[Event]) -> list[HistoryEvent]:
 
 
 def execution_of(events: Sequence[HistoryEvent]) -> str:
-    """The id of the execution that they are of; whoever cuts the first event off still has to name one."""
+    """Return the id of the events' execution; a forger who removes the first event has to name another."""
     return events[0].workflow_execution_started_event_attributes.original_execution_run_id or "execution"
 
 
 def found_as(*executions: Sequence[HistoryEvent]) -> list[Page | Missing]:
-    """The executions as they come from files: what the first of them goes on from is said to be missing."""
+    """Return executions as pages, as files give them: the execution before the first one is missing."""
     begun = executions[0][0].workflow_execution_started_event_attributes if executions[0] else None
     before = begun.continued_execution_run_id if begun is not None else ""
     return [*([Missing(before)] if before else []), *(Page(execution_of(each), each, each) for each in executions)]
 
 
 def audited(*executions: Sequence[HistoryEvent]) -> tuple[Audit, Verification]:
-    """The audit of a run and what its checks come to.
+    """Return the audit of a run and its verification.
 
     Raises:
         HistoryError: the history cannot be read.
@@ -63,7 +63,7 @@ def audited(*executions: Sequence[HistoryEvent]) -> tuple[Audit, Verification]:
 
 
 def attributes(event: Event) -> dict[str, Any]:
-    """What an event says, whatever it is of."""
+    """Return the attributes of an event of any type."""
     none: dict[str, Any] = {}
     return next((event[name] for name in event if name.endswith("EventAttributes")), none)
 
@@ -74,12 +74,12 @@ def said(payload: Mapping[str, str]) -> Any:
 
 
 def say(payload: dict[str, Any], value: object) -> None:
-    """Have a payload carry another value."""
+    """Give a payload another value."""
     payload["data"] = base64.b64encode(json.dumps(value, separators=(",", ":")).encode()).decode()
 
 
 def _payload(event: Event) -> dict[str, Any]:
-    """The first payload of what an event carries: an input, a result, a signal, or an update's."""
+    """Return the first payload of an event: of an input, a result, a signal or an update."""
     found = attributes(event)
     found = found.get("acceptedRequest", {}).get("input", found)
     carried = found.get("input") or found.get("args") or found.get("result")
@@ -113,7 +113,7 @@ class Forged:
         return [scheduled, *later]
 
     def completed(self, activity: str, which: int = 0) -> Event:
-        """The event that an activity of this name was completed by."""
+        """Return the event that completed an activity of this name."""
         return self.about(self.scheduled(activity, which))[-1]
 
     def sent(self, **fields: object) -> list[Event]:
@@ -128,13 +128,13 @@ class Forged:
         return [update, *(each for each in found if attributes(each)["acceptedEventId"] == update["eventId"])]
 
     def change(self, event: Event, change: Callable[[Any], object]) -> None:
-        """Change the value that an event carries, in place."""
+        """Change the value of an event, in place."""
         value = said(_payload(event))
         change(value)
         say(_payload(event), value)
 
     def shown(self, change: Callable[[Any], object]) -> None:
-        """Change each entry of what the memo shows as waiting."""
+        """Change each pending requirement in the memo."""
         for event in self.of("WORKFLOW_PROPERTIES_MODIFIED"):
             fields = attributes(event)["upsertedMemo"]["fields"]
             if "assent_pending" in fields:
@@ -157,18 +157,18 @@ class Forged:
         self.renumber()
 
     def renumber(self) -> None:
-        """Number the events from 1 on without a gap, and have every reference follow."""
+        """Number the events from 1 without a gap, and update every reference."""
         numbers = {event["eventId"]: str(position) for position, event in enumerate(self.events, 1)}
         for event in self.events:
             _referring(event, numbers)
 
     def verified(self) -> Verification:
-        """What the checks come to."""
+        """Return the verification."""
         return audited(parsed(self.events))[1]
 
 
 def _referring(event: Event, numbers: Mapping[str, str]) -> Event:
-    """Have an event, and what it refers to, bear other numbers; changed in place."""
+    """Renumber an event and its references, in place."""
     for holder in (event, attributes(event)):
         for key, value in holder.items():
             if key.lower().endswith("eventid") and value in numbers:
@@ -182,11 +182,11 @@ ODD: Final[list[Any]] = [
     *(None, "", 0, -1, 1, True, "x", "approve", [], {}, [1], {"a": 1}, "\ud800", "0s", "abc=", 1e999, -1e300),
     *("2026-13-45T99:99:99Z", "1970-01-01T00:00:00Z", "9" * 22, "EVENT_TYPE_TIMER_FIRED", "[" * 5_000),
 ]
-"""What stands in the place of what was there."""
+"""Values that replace others."""
 
 
 def mangled(random: Random, events: Sequence[Event]) -> list[Event]:
-    """The events with something odd done to one of them."""
+    """Return the events with one odd change."""
     found = copy.deepcopy(list(events))
     place, another = random.randrange(len(found)), random.randrange(len(found))
     match random.choice(["out", "twice", "swap", "type", "field", "field", "payload", "payload", "payload"]):
@@ -206,7 +206,7 @@ def mangled(random: Random, events: Sequence[Event]) -> list[Event]:
 
 
 def places(value: Any) -> Iterator[tuple[Any, Any]]:
-    """Whatever holds something in a JSON value, and under which key or position."""
+    """Yield each container in a JSON value, with a key or position of it."""
     holder: Any = value
     if not isinstance(value, dict | list):
         return

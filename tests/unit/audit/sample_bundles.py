@@ -30,7 +30,7 @@ def events(count: int = 3) -> list[bytes]:
 
 
 def rebuild(run_id: str, lines: Iterable[bytes]) -> Iterable[bytes]:
-    """Records as simple as they can be: what each event is, and of which run."""
+    """Return the simplest records: the run and the number of each event."""
     found = [json.loads(line) for line in lines]
     return [canonical([run_id, event["eventId"]]) for event in found if "eventId" in event]
 
@@ -61,7 +61,7 @@ def contents(path: Path) -> dict[str, bytes]:
 
 
 def forged(path: Path, files: dict[str, bytes], *, restate: bool = True) -> Path:
-    """A bundle of other *files*, as well made as whoever has this source can make one without the key."""
+    """Write a bundle of other *files*, as well as a forger with this source and without the key can."""
     if restate and STATEMENT in files:
         statement = json.loads(files[STATEMENT])
         for subject in statement["subject"]:
@@ -90,7 +90,7 @@ def found(report: BundleReport, name: str) -> BundleCheck:
 
 
 def by_hand(path: Path, folder: Path, *, signed: bool) -> subprocess.CompletedProcess[str]:
-    """Run the commands of the bundle's own README, as they stand there."""
+    """Run the commands of the bundle's own README."""
     subprocess.run(["unzip", "-q", str(path), "-d", str(folder)], check=True)
     steps = (folder / README).read_text().split("\n1. ")[1].split("\n2. ")
     text = "\n".join(steps) if signed else steps[1]

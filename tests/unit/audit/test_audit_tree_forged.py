@@ -1,4 +1,4 @@
-"""Agents that work for agents: what the checks of an audit notice by themselves of a forger who numbers events anew."""
+"""Each check finds by itself what a forger of parent and child runs changed, also with events renumbered."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ASKED, BELOW, HANDED = "asked-an-agent", "asked-an-agent-below", "handed-over"
 
 
 def attack(history: str, check: str) -> Callable[[Attack], Attack]:
-    """What *check* must notice in *history*, by itself."""
+    """Register an attack on *history* that *check* must find by itself."""
 
     def named(found: Attack) -> Attack:
         ATTACKS[found.__name__] = (history, check, found)
@@ -39,11 +39,11 @@ def initiated(it: Forged) -> Event:
 
 
 def asked(it: Forged, **fields: object) -> None:
-    """Have the run below be asked something else."""
+    """Change the request of the child run."""
     it.change(initiated(it), lambda value: value.update(fields))
 
 
-# -- how a run below is begun -----------------------------------------------------------------------------------------
+# -- how a child run is started ---------------------------------------------------------------------------------------
 
 
 @attack(ASKED, "activities")
@@ -192,7 +192,7 @@ def another_workflow_was_told_to_end(it: Forged) -> None:
 
 
 def dropped(policy: Any) -> Any:
-    """A policy that lets everything through, in the place of what bounded the run."""
+    """Return a policy that allows everything, instead of the one that limited the run."""
     del policy
     return {"rules": [], "default": "allow"}
 
@@ -274,7 +274,7 @@ def failed(found: Verification) -> list[str]:
 
 
 async def tree(*forged: Forged) -> list[AuditedRun]:
-    """The audits of the first history and of what the others hold of the runs below it."""
+    """Return the audits of the run tree of the first history; the others hold the child runs."""
     found = {attributes(it.events[0])["workflowId"]: it for it in forged}
 
     async def reads(run_id: str, observer: AuditObserver | None) -> Any:
@@ -305,7 +305,7 @@ async def test_a_run_and_those_below_it_tell_the_same(names: tuple[str, str]) ->
 
 
 def bounded_by_less(above: Forged, below: Forged) -> None:
-    """Have both be in order, each by itself, and differ in what was asked."""
+    """Forge both histories, so that each is in order, and their requests differ."""
     del above
     for event in (below.events[0], *below.of("ACTIVITY_TASK_SCHEDULED")):
         below.change(event, lambda value: value.pop("policy"))

@@ -1,4 +1,4 @@
-"""A bundle made anew by somebody who has this source: its parts no longer bear each other out."""
+"""The parts of a bundle that a forger wrote with this source do not agree."""
 
 from __future__ import annotations
 

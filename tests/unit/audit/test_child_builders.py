@@ -1,4 +1,4 @@
-"""What the records of an audit say of agents that work for agents."""
+"""The records of child runs and handoffs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How people decide, in numbers."""
+"""The statistics of decisions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def after(seconds: float) -> datetime:
 
 
 def record(number: int, **given: Any) -> Approval:
-    """A record; its id is its *number*, and what is not given is as of a call that waits."""
+    """Return a record with the id *number*, which is pending by default."""
     plain: dict[str, Any] = {
         "id": f"{number:064x}",
         "status": "pending",

@@ -1,4 +1,4 @@
-"""The hash chain: whatever is done to its lines, its head tells."""
+"""Every change of a line changes the head of the hash chain."""
 
 from __future__ import annotations
 

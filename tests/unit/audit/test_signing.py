@@ -122,7 +122,7 @@ def test_a_signed_statement_does_not_hold_for_other_events(bundle: Path, keys: K
 
 
 def envelopes() -> dict[str, bytes]:
-    """Other texts of an envelope, and what is none."""
+    """Return other texts of an envelope, and texts that are none."""
     good = json.loads(ENVELOPE.to_bytes())
     [signature] = good["signatures"]
     return {

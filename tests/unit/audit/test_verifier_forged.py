@@ -1,4 +1,4 @@
-"""What the checks of an audit notice by themselves, of somebody who knows the format and numbers events anew."""
+"""Each check finds by itself what a forger changed who knows the format and renumbers events."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ATTACKS: Final[dict[str, tuple[str, str, Attack]]] = {}
 
 
 def attack(history: str, check: str) -> Callable[[Attack], Attack]:
-    """What *check* must notice in *history*, by itself."""
+    """Register an attack on *history* that *check* must find by itself."""
 
     def named(found: Attack) -> Attack:
         ATTACKS[found.__name__] = (history, check, found)
@@ -160,7 +160,7 @@ def people_were_asked_something_else(it: Forged) -> None:
 
 
 def foreign(it: Forged, kind: str, name: str, **said: object) -> None:
-    """Have the workflow do something that is no activity."""
+    """Add a command of the workflow that is not an activity."""
     last = it.events[-3]
     event = {"eventId": "", "eventTime": last["eventTime"], "eventType": f"EVENT_TYPE_{kind}", name: said}
     it.put_in(last, event)
@@ -190,7 +190,7 @@ def another_workflow_was_signalled(it: Forged) -> None:
 
 
 def gate(it: Forged, tool: str, **fields: object) -> None:
-    """Have the model's first turn give a call of *tool* another gate."""
+    """Give a call of *tool* in the model's first turn another gate."""
 
     def change(turn: dict[str, Any]) -> None:
         [number] = [item["call_id"] for item in turn["items"] if item.get("name") == tool]
@@ -253,7 +253,7 @@ def a_lost_call_ran_again_without_being_asked(it: Forged) -> None:
 
 @attack("approved", "end")
 def the_run_said_something_else(it: Forged) -> None:
-    it.change(it.events[-1], set_to(content="I paid nobody."))
+    it.change(it.events[-1], set_to(content="I paid no one."))
 
 
 @attack("approved", "end")
@@ -290,7 +290,7 @@ def failed(found: Verification) -> list[str]:
 
 @pytest.mark.parametrize("by", [" bob\t", "bob\x1f", "\x1cbob", "bob\u0085", "\ufeffbob", "b\nob"])
 def test_a_vote_is_borne_out_however_its_name_is_written(by: str) -> None:
-    """What is white space around a name differs between Python and pydantic; both had to mean the same person."""
+    """Python and pydantic strip different white space around a name; both must find the same person."""
     it = Forged(read("approved"))
     it.change(it.sent(verdict="approve")[0], set_to(by=by))
     read_as = Approve(id="0" * 8, by=by).by
@@ -298,13 +298,13 @@ def test_a_vote_is_borne_out_however_its_name_is_written(by: str) -> None:
     assert it.verified().ok, failed(it.verified())
 
 
-# -- a run that went on in another execution --------------------------------------------------------------------------
+# -- continue-as-new --------------------------------------------------------------------------------------------------
 
 CONTINUED: Final = ("continuing", "continued")
 
 
 def carried(it: Forged, change: Callable[[Run], Run]) -> None:
-    """Have an execution begin with another run than the one before left."""
+    """Change the state that an execution begins with."""
     [kept] = [_body(it, it.events[0])]
     run = restore((kept,))
     assert run is not None
@@ -357,7 +357,7 @@ def test_an_execution_that_is_not_there_is_said(name: str) -> None:
 
 
 def test_who_changes_a_name_wherever_it_stands_is_not_noticed_and_that_is_said() -> None:
-    """Without a server that authenticates senders a name is a claim; the head alone shows that it was another."""
+    """Without a server that authenticates senders, a name is a claim; only the head shows a change."""
     it = Forged(read("approved"))
     head = it.verified().head
     for sent in it.sent():

@@ -28,7 +28,7 @@ from tests.unit.audit.forged_histories import NAMES, audited, mangled, parsed, r
 
 
 def head_of(events: Sequence[HistoryEvent]) -> tuple[str, bool]:
-    """The head of the chain, and whether the checks find nothing; a history that cannot be read has no head."""
+    """Return the head of the chain, and whether all checks pass; an unreadable history has no head."""
     try:
         _, found = audited(events)
     except HistoryError:
@@ -50,7 +50,7 @@ def test_a_removed_event_is_noticed_and_changes_the_head(name: str) -> None:
     for position in range(len(events)):
         head, ok = head_of([*events[:position], *events[position + 1 :]])
         assert head != whole
-        # Of a history that is cut at its end nobody can tell but by its head: it may have gone so far only.
+        # Only the head shows that a history was cut at its end: the run may have come only so far.
         assert not ok or position == len(events) - 1, f"event {position + 1} of {name}"
 
 
@@ -75,7 +75,7 @@ def other(value: Any) -> Any:
 
 
 def messages_in(value: Any) -> list[Message]:
-    """The messages that a field holds: one, several, or those of a map."""
+    """Return the messages of a field: one, several, or those of a map."""
     if isinstance(value, Message):
         return [value]
     found: list[Any] = [value[key] for key in value] if hasattr(value, "items") else list(value)
@@ -83,7 +83,7 @@ def messages_in(value: Any) -> list[Message]:
 
 
 def changes(message: Message) -> Iterator[None]:
-    """Change every scalar of a message that is set, one after the other; each is as it was before the next."""
+    """Change every set scalar of a message, one at a time."""
     for field, value in message.ListFields():
         if field.message_type is not None:
             yield from (None for each in messages_in(value) for _ in changes(each))
@@ -118,11 +118,11 @@ def test_a_changed_line_changes_the_head(name: str) -> None:
     assert head_of(events)[0] == whole
 
 
-# -- histories that nobody wrote --------------------------------------------------------------------------------------
+# -- histories that no run made ---------------------------------------------------------------------------------------
 
 
 async def read_through(file: Path) -> str:
-    """Read a file as everybody does who asks for its audit, down to the last record; why it cannot be, if so."""
+    """Audit a file down to the last record, and return the error if there is one."""
     verifier = Verifier("")
     auditor = Auditor("", verifier)
     try:
