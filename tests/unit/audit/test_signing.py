@@ -272,14 +272,15 @@ import sys
 sys.modules["cryptography"] = None
 from datetime import UTC, datetime
 from pathlib import Path
-from assent.audit.bundle_writer import write_bundle
+from assent.audit.bundle_writer import new_bundle
 from assent.audit.bundle_checker import verify_bundle
 from assent.wire.errors import ConfigurationError
 from assent.audit.hash_chain import execution_line
 from assent.audit.signing import load_signer
 path = Path({str(tmp_path / "unsigned.zip")!r})
-write_bundle(path, run_id="w", events=[execution_line("r")], records=[], verification=b"[]",
-             exported_at=datetime.now(UTC))
+with new_bundle(path, run_id="w") as new:
+    new.add_event(execution_line("r"))
+    new.finish(records=[], verification=b"[]", exported_at=datetime.now(UTC))
 assert verify_bundle(path).ok
 assert verify_bundle(Path({str(bundle)!r})).ok
 for act in (lambda: load_signer(Path({str(keys.private)!r})),
