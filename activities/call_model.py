@@ -154,7 +154,7 @@ class ModelCalls:
             usage = usage.model_copy(update={"cost": price.cost(usage.input_tokens, usage.output_tokens)})
         fields: dict[str, object] = {"items": [], "usage": usage, "model": answer.model}
         if call.turn == 1:
-            fields |= {"max_turns": agent.max_turns, "attributes": self._attributes, "version": RULES_VERSION}
+            fields |= {"rules_version": RULES_VERSION, "max_turns": agent.max_turns, "attributes": self._attributes}
             fields["continue_after"] = self._continue_after
             if agent.max_tool_calls is not None:
                 fields["max_tool_calls"] = agent.max_tool_calls
@@ -190,9 +190,6 @@ class ModelCalls:
             message = f"the gates of the turn are {size} bytes long; they may have {GATES_LIMIT}"
             raise ApplicationError(message, type="GatesTooLarge", non_retryable=True)
         fields: dict[str, object] = {"gates": gates, "policy_version": agent.policy_version(call.policy)}
-        # What only people's decisions depend on is left out of turns that no person is asked about.
-        if any(gate.verdict in {"ask", "external", "input"} for gate in gates.values()):
-            fields["version"] = RULES_VERSION
         if self._notices:
             fields["notices"] = True
         return fields

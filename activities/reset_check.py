@@ -33,7 +33,7 @@ async def opened_before_a_reset(authorization: Authorization) -> bool:
     costs nothing; after continue-as-new it reads the first event of each execution, once.
     """
     info = activity.info()
-    if authorization.execution_id in {None, info.workflow_run_id} or info.workflow_id is None:
+    if authorization.execution_id == info.workflow_run_id or info.workflow_id is None:
         return False
     executions = await _executions(info.workflow_id, info.workflow_run_id or "")
     if not any(was_reset for _, was_reset in executions):

@@ -16,7 +16,7 @@ from temporalio import workflow
 from temporalio.common import RawValue
 from temporalio.exceptions import ActivityError, ApplicationError
 
-from assent.core import budget_rules, message_handling, sub_agents
+from assent.core import message_handling, sub_agents
 from assent.core.compaction_steps import summary_of
 from assent.core.continue_as_new import carry
 from assent.core.events import (
@@ -102,11 +102,6 @@ class AgentRun:
         except asyncio.CancelledError:
             self._apply(CancelRequested(now()))
             self._publisher.publish(self._run)
-            await self._part()
-            # Since version 3 of the rules: what ended in that moment has ended as it did.
-            if isinstance(self._ending, Cancel) or self._run.rules < budget_rules.BUDGETS_SINCE:
-                raise
-            return self._end()
         with contextlib.suppress(asyncio.CancelledError):
             # Who cancels a run that has ended changes nothing but how long it waits for its notices.
             await self._part()

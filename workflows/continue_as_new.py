@@ -24,11 +24,6 @@ RECEIVED: Final = 8 * 1024 * 1024
 """Bytes of messages after which it does; the server stops a run at 50 MiB of history."""
 _EVENTS: Final = 4
 """Events that a message makes at least: itself, and a workflow task."""
-LOOKS_SINCE: Final = 4
-"""The version of the rules since which what the server says of the history counts only where `Continuing.look` saw it.
-
-Before, it was asked for at any moment: also in a workflow task of which an update that was refused leaves no trace.
-"""
 _TOO_LARGE: Final = "assent-carried-too-large"
 """The marker in a history that tells that the run could not go on in a new execution."""
 
@@ -70,8 +65,7 @@ class Continuing:
         Only there is it the same on replay: the SDK makes one of two workflow tasks where the first did nothing, and
         an update that was refused, which leaves no trace, may stand before what came with it.
         """
-        if run.rules >= LOOKS_SINCE:
-            self.seen = self.seen or _is_long(run)
+        self.seen = self.seen or _is_long(run)
 
     def holds(self, command: CallModel, run: Run) -> bool:
         """Hold a model call back where the run should go on in a new execution, and make it there."""
@@ -85,11 +79,9 @@ class Continuing:
         # The next execution of a schedule looks the same as one that goes on from another.
         if run.continue_after is None or not self.moved or self.stays is not None or workflow.info().cron_schedule:
             return False
-        if run.rules < LOOKS_SINCE:
-            return self.messages >= MESSAGES or _is_long(run)
         if self.seen or self.messages >= MESSAGES or self.received >= RECEIVED:
             return True
-        # Of what comes of a message `look` sees how long the history is; this is where nothing does.
+        # Where a message changes nothing, `look` does not see how long the history is.
         return 0 < run.continue_after <= _EVENTS * self.messages
 
     def is_ready(self, run: Run) -> bool:

@@ -12,14 +12,11 @@ from typing import Any, Final
 from temporalio import workflow
 from temporalio.common import SearchAttributeKey, SearchAttributePair, SearchAttributeUpdate, TypedSearchAttributes
 
-from assent.core.budget_rules import BUDGETS_SINCE
 from assent.core.state_machine import Run
 from assent.views.facts import children_of
 from assent.views.web_ui import details, pending_memo
 from assent.wire import protocol, visibility
 from assent.wire.requirements import Requirement
-
-from .continue_as_new import LOOKS_SINCE
 
 _AGENT: Final = SearchAttributeKey.for_keyword(protocol.ATTRIBUTE_AGENT)
 _STATUS: Final = SearchAttributeKey.for_keyword(protocol.ATTRIBUTE_STATUS)
@@ -72,8 +69,7 @@ class Publisher:
 
     def _upsert(self, run: Run, last: Run) -> bool:
         # Only the memo tells the nonce of what asks for more budget, also where the run ended in the same moment.
-        opened = run.requirements[len(last.requirements) :] if run.rules >= BUDGETS_SINCE else ()
-        unseen = [each for each in opened if each.kind == "budget"]
+        unseen = [each for each in run.requirements[len(last.requirements) :] if each.kind == "budget"]
         if is_shown := bool(run.pending or last.pending or unseen):
             workflow.upsert_memo(_memo(run, [each for each in unseen if each.status != "pending"]))
         if run.attributes:
@@ -83,7 +79,7 @@ class Publisher:
 
 def _is_told_more(run: Run, last: Run) -> bool:
     """Whether messages for the model have come that the next turn will read."""
-    return run.rules >= LOOKS_SINCE and len(run.queued) > len(last.queued)
+    return len(run.queued) > len(last.queued)
 
 
 def _shown(run: Run) -> list[tuple[str, int, list[str] | None]]:

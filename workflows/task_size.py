@@ -20,10 +20,8 @@ from .activity_options import Options
 LIMIT: Final = 3_000_000
 """Bytes of activity inputs and accepted updates in one workflow task; the rest of 4 MiB is for the memo and codecs.
 
-Runs that were spread replay with this number: one that replaces it needs a marker of its own.
+Another number changes the commands of runs that are under way (docs/changing-rules.md).
 """
-_SPREAD: Final = "assent-spread"
-"""The marker in a history that tells that what was too much for one workflow task was spread over several."""
 _SOONEST: Final = timedelta(milliseconds=1)
 _WHY: Final = "what was too much for one workflow task goes on in the next"
 
@@ -60,8 +58,7 @@ class Pace:
         size = size_in_json(value.model_dump(mode="json", exclude_unset=True))
         if not self._line and self._fits(size):
             self._used += size
-        # Runs that began with an earlier version scheduled everything at once, and are replayed as they were.
-        elif workflow.patched(_SPREAD):
+        else:
             self._line.append((size, turn := asyncio.Event()))
             if len(self._line) == 1:
                 self._spawn(self._go_on())

@@ -1,10 +1,10 @@
-"""Comparing what a history says with what the rules say, leniently only towards what older histories did not say."""
+"""Compare what a history says with what the rules say."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Final, cast
+from typing import cast
 
 from pydantic import ValidationError
 
@@ -13,9 +13,6 @@ from assent.core.notices import NoticesInput
 from assent.core.state_machine import Run
 from assent.wire.digest import text_digest
 from assent.wire.protocol import RunResult
-
-_LATER: Final = frozenset({"requested_by", "policy"})
-"""What older histories do not say to their activities: it became known to these after the histories were recorded."""
 
 
 def timeless(run: Run) -> Run:
@@ -34,17 +31,8 @@ def difference(command: RunTool | CallModel | CheckCall | Summarise, given: obje
         found = type(command.input).model_validate(given)
     except ValidationError:
         return "input"
-    for name in type(command.input).model_fields:
-        if name in _LATER and name not in found.model_fields_set:
-            continue
-        wanted, had = getattr(command.input, name), getattr(found, name)
-        if name == "authorization" and wanted is not None and had is not None:
-            # Histories from before workflow resets were looked for do not say these.
-            unsaid = [each for each in ("execution_id", "follows") if getattr(had, each) is None]
-            wanted = wanted.model_copy(update=dict.fromkeys(unsaid))
-        if wanted != had:
-            return name
-    return None
+    fields = type(command.input).model_fields
+    return next((name for name in fields if getattr(command.input, name) != getattr(found, name)), None)
 
 
 def noticed(given: NoticesInput) -> frozenset[str]:

@@ -15,8 +15,6 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Final, Literal
 
-from pydantic import JsonValue
-
 from assent.wire.digest import canonical
 from assent.wire.inbound import Approve, Reject, SubmitInput, SubmitResult
 from assent.wire.protocol import CheckInput, DecisionResult, DecisionStatus, Gate
@@ -187,7 +185,7 @@ def _too_late(found: Requirement, decision: Decision) -> Ruling:
 def _objection(found: Requirement, decision: Decision, context: Context) -> str | None:
     """Why the decision may not be taken, whatever the votes; None when it may."""
     named = {fold_name(name) for name in found.approvers} if found.approvers is not None else None
-    if found.version > 1 and size(decision.by) > NAME_LIMIT:
+    if size(decision.by) > NAME_LIMIT:
         return f"the name is too long; it may have {NAME_LIMIT} bytes"
     if not fold_name(decision.by):
         return f"{decision.by!r} is no name that anybody could see"
@@ -209,8 +207,6 @@ def _approval_objection(found: Requirement, decision: Approve, context: Context)
     if found.kind not in {"confirmation", "outcome", "budget"}:
         return "this call waits for a result or for values: use submit_result or submit_input, or reject it"
     special = decision.arguments is not None or decision.remember is not None
-    if special and found.version < 2:
-        return "it began to wait before there were edits and grants: reject it and say what to change"
     if special and found.kind == "outcome":
         return "this asks what came of a call: approve it as it is to run it again, or submit_result what came of it"
     if special and found.kind == "budget":
@@ -245,7 +241,7 @@ def _delivery_objection(found: Requirement, decision: SubmitResult, context: Con
         return own
     if decision.error is not None and decision.output is not None:
         return "give an output or an error, not both"
-    if found.version > 1 and size(decision.output) > OUTPUT_LIMIT:
+    if size(decision.output) > OUTPUT_LIMIT:
         return f"the output is too long; it may have {OUTPUT_LIMIT} bytes"
     return None
 
@@ -303,9 +299,7 @@ def _rejected(found: Requirement, vote: Vote) -> Ruling:
 
 
 def _delivered(found: Requirement, decision: SubmitResult, vote: Vote) -> Ruling:
-    # Before version 2 of the rules every text in a message lost the white space around it.
-    output = decision.output if found.version > 1 else _stripped(decision.output)
-    text = decision.error if decision.error is not None else as_text(output)
+    text = decision.error if decision.error is not None else as_text(decision.output)
     status: DecisionStatus = "failed" if decision.error is not None else "executed"
     settled = _settle(
         found,
@@ -355,18 +349,6 @@ def _answer(found: Requirement, status: DecisionStatus, detail: str) -> Ruling:
 
 def _result(found: Requirement, status: DecisionStatus, detail: str) -> DecisionResult:
     return DecisionResult(status=status, requirement_id=found.id, tool=found.tool, detail=detail)
-
-
-def _stripped(value: JsonValue) -> JsonValue:
-    match value:
-        case str():
-            return value.strip()
-        case list():
-            return [_stripped(each) for each in value]
-        case dict():
-            return {key.strip(): _stripped(each) for key, each in value.items()}
-        case _:
-            return value
 
 
 def as_text(value: object) -> str:

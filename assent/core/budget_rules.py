@@ -22,9 +22,6 @@ from assent.wire.digest import canonical
 from assent.wire.protocol import Gate, Item
 from assent.wire.requirements import Requirement
 
-BUDGETS_SINCE: Final = 3
-"""The version of the rules since which a time that is over is looked at once, and asked about once. Runs that began
-before are replayed as they were: they set a timer more, and published a question that was closed at once to nobody."""
 _LEAST: Final = {"max_tokens": 1, "max_model_calls": 1, "max_cost": 1e-9, "max_seconds": 1.0}
 EXTEND: Final = "extend_budget"
 """What stands for a tool's name in the requirement of kind `budget`."""
@@ -46,7 +43,7 @@ def reached(run: Run, at: datetime) -> list[str]:
     """The bounds of its budget that a run has reached, by name."""
     if run.budget is None:
         return []
-    spent, over = used(run, at), _over_at(run) if run.rules >= BUDGETS_SINCE else None
+    spent, over = used(run, at), _over_at(run)
     # The timer is set in whole microseconds: when it fires is when the time is over, whatever the seconds add up to.
     return [
         name
@@ -86,7 +83,7 @@ def due_at(run: Run) -> datetime | None:
 
 def is_over(before: Run, run: Run) -> bool:
     """Whether a run has just failed because its time was over; whoever cancels it in that moment cancels it."""
-    return before.rules >= BUDGETS_SINCE and run.ended and not before.ended
+    return run.ended and not before.ended
 
 
 def failure(run: Run, at: datetime) -> Failure:
@@ -133,7 +130,6 @@ def opened(run: Run, event: BudgetReached) -> Step:
         nonce=event.nonces[call_id],
         policy_version="",
         at=event.at,
-        version=2,
     )
     requirement = requirement.model_copy(update={"kind": "budget"})
     return Step(replace(run, requirements=(*run.requirements, requirement)))

@@ -294,23 +294,14 @@ def _replacement(
     opened = tool_calls.open_requirement(
         run.caller,
         replace(call, arguments=arguments),
-        gate.model_copy(update={"verdict": "ask", **_earlier(found, gate, at)}),
+        gate.model_copy(update={"verdict": "ask"}),
         # No memo tells a nonce of what is approved at once: it is derived, and as unique as the one it comes from.
         nonce=text_digest(f"{found.nonce}:{arguments}")[:32],
         policy_version=checked.policy_version,
         at=at,
-        version=found.version,
+        latest=found.expires_at,  # Nobody gains time by an edit.
     )
     return opened.model_copy(update={"follows": found.id, "approval_type": found.approval_type})
-
-
-def _earlier(found: Requirement, gate: Gate, at: datetime) -> dict[str, object]:
-    """The deadline of what an edit replaces, where that is the earlier: nobody gains time by an edit."""
-    if found.expires_at is None:
-        return {}
-    own = None if gate.expires_after is None else deadlines.later(at, gate.expires_after)
-    keep = own is None or found.expires_at < own
-    return {"expires_after": None, "expires_at": found.expires_at} if keep else {}
 
 
 def _kept(gate: Gate, before: Gate) -> Gate:
@@ -332,7 +323,6 @@ def ask_again(run: Run, event: ToolAnswered, gate: Gate) -> Step:
         nonce=event.nonces[call.call.call_id],
         policy_version=event.outcome.policy_version,
         at=event.at,
-        version=max(call.version, 2),
     )
     return _reopened(
         run, event.position, opened, before, {"execution": "refused", "result": event.outcome.refused}, gate

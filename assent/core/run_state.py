@@ -43,12 +43,12 @@ class Run:
     *turns_before* and *tool_calls_before* are those of earlier answers of a conversation, which the limits do not
     count; *closing* says that it ends with the answer under way. *budget* is what it may use by now, *allowance*
     what it was given at first; *held* is what the next model call will carry once the budget is extended. *prefix*
-    names what the newest model call did not carry. *rules* is the version of the rules that the first turn came
-    with, 2 for those before. *parent* is the run that it works for. *agent* goes on with the conversation in the
-    place of the one that was asked, bounded by *policy*, once that was handed over; *handoff* is to be, with the
-    next turn. *model_task_queue* is where its model is asked, where that is known and not the run's own task queue.
-    *continue_after* is after how many events of its history the run goes on in a new execution (0: when the server
-    suggests it; None: never). *wake_at* is when its timer fires, if it has one.
+    names what the newest model call did not carry. *rules_version* says which rules the run follows: those of its
+    first turn (docs/changing-rules.md). *parent* is the run that it works for. *agent* goes on with the conversation
+    in the place of the one that was asked, bounded by *policy*, once that was handed over; *handoff* is to be, with
+    the next turn. *model_task_queue* is where its model is asked, where that is known and not the run's own task
+    queue. *continue_after* is after how many events of its history the run goes on in a new execution (0: when the
+    server suggests it; None: the first turn has not said so yet). *wake_at* is when its timer fires, if it has one.
     """
 
     id: str = ""
@@ -84,7 +84,7 @@ class Run:
     usage: Usage = field(default_factory=Usage)
     attributes: bool = False
     notices: bool = False
-    rules: int = 2
+    rules_version: int = 1
     parent: Execution | None = None
     agent: str | None = None
     policy: PermissionPolicy | None = None

@@ -13,7 +13,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
-from typing import Final
 
 from assent.core import (
     approvals,
@@ -59,7 +58,7 @@ from assent.core.run_state import MAX_TURNS, Check, Run, Step, state_of
 from assent.core.tool_calls import Call
 from assent.core.tool_results import asks_outcome
 from assent.wire import conversation, messages
-from assent.wire.budget import Budget, tightened
+from assent.wire.budget import tightened
 from assent.wire.conversation import EMPTY_DIGEST, Conversation, ToolCall, user_message
 from assent.wire.errors import MessageError
 from assent.wire.protocol import ModelTurn, RunStatus
@@ -67,9 +66,6 @@ from assent.wire.requirements import Grant, Requirement
 from assent.wire.visibility import RunAbove
 
 __all__ = ["MAX_TURNS", "Check", "Run", "Step", "asks_outcome", "decide", "state_of"]
-
-_SINCE: Final = 2
-"""The version of the rules since which a request may limit tool calls."""
 
 
 def decide(run: Run, event: Event) -> Step:
@@ -79,16 +75,14 @@ def decide(run: Run, event: Event) -> Step:
     """
     if isinstance(event, Started) and event.continued:
         return _continued(event)
-    # What a run tells itself comes at a moment whose time has been looked at.
-    looked = isinstance(event, BudgetReached) and run.rules >= budget_rules.BUDGETS_SINCE
-    timed = Step(run) if looked else message_handling.pass_time(run, event.at)
+    # Deadlines for this instant were applied before the run raised `BudgetReached`.
+    timed = Step(run) if isinstance(event, BudgetReached) else message_handling.pass_time(run, event.at)
     timed = Step(run) if isinstance(event, CancelRequested) and budget_rules.is_over(run, timed.run) else timed
     if isinstance(event, TimeReached):
         step = replace(timed, run=replace(timed.run, wake_at=None))
     else:
         step = _without_beginnings(message_handling.merged(timed, _decided(timed.run, event)))
-    asking = any(isinstance(command, AskBudget) for command in step.commands)
-    if asking and step.run.rules >= budget_rules.BUDGETS_SINCE:
+    if any(isinstance(command, AskBudget) for command in step.commands):
         # The requirement is opened at once, with `BudgetReached`; the timer goes by what is then.
         return budget_rules.asking_once(_announced(run, _settled(step), event.at))
     if _stands(run, step.run):
@@ -103,7 +97,7 @@ def _stands(before: Run, run: Run) -> bool:
         and run.requirements is before.requirements
         and run.model_running == before.model_running
         and run.wake_at == before.wake_at
-        and (run.budget is before.budget or run.rules < budget_rules.BUDGETS_SINCE)
+        and run.budget is before.budget
         and run.status == before.status
     )
 
@@ -205,7 +199,15 @@ def _started(run: Run, event: Started) -> Step:
     limit = min(request.max_turns or MAX_TURNS, MAX_TURNS)
     closing = run.closing and request.conversation
     parent = event.parent if request.parents else None
-    begun = replace(begun, request=request, max_turns=limit, started_at=event.at, closing=closing, parent=parent)
+    begun = replace(
+        begun,
+        request=request,
+        max_turns=limit,
+        max_tool_calls=request.max_tool_calls,
+        started_at=event.at,
+        closing=closing,
+        parent=parent,
+    )
     if not request.input.strip():
         # A conversation that begins with whatever is sent to it.
         idle = replace(begun, status="idle")
@@ -258,26 +260,30 @@ def _model_answered(run: Run, event: ModelAnswered) -> Step:
     if (queue := model_routing.elsewhere(run, event)) is not None:
         routed = replace(run, model_task_queue=queue)
         return Step(routed, (turns.model_call(routed),))
+    # Facts of the worker come with the first turn only.
+    is_first = run.turn == 1
+    asked = run.request.budget if run.request else None
+    budget = tightened(turn.budget, asked) if is_first else run.budget
     after = replace(
         run,
         model_running=False,
         conversation=run.conversation.append(turn.items),
         usage=run.usage + turn.usage,
         attributes=run.attributes or turn.attributes,
-        rules=max(run.rules, turn.version) if run.turn == 1 else run.rules,
-        continue_after=turn.continue_after if run.turn == 1 else run.continue_after,
+        rules_version=turn.rules_version if is_first else run.rules_version,
+        continue_after=turn.continue_after if is_first else run.continue_after,
         compaction=compaction.answered(run.compaction, run.turn, turn),
-        budget=_budget(run, turn),
-        allowance=_budget(run, turn) if run.turn == 1 else run.allowance,
+        budget=budget,
+        allowance=budget if is_first else run.allowance,
         notices=turn.notices if turn.gates else run.notices,
         max_turns=_limit(run, turn),
         model_task_queue=model_routing.from_now_on(run, turn),
-        max_tool_calls=_lower(run.max_tool_calls, turn.max_tool_calls, _asked(run, turn)),
+        max_tool_calls=_lower(run.max_tool_calls, turn.max_tool_calls),
     )
     wanted = conversation.tool_calls(turn.items)
     if len({call.call_id for call in wanted}) != len(wanted):
         return turns.fail(after, Failure("InvalidModelTurn", "the model named two calls of one turn alike"), event.at)
-    if run.turn == 1 and after.rules >= budget_rules.BUDGETS_SINCE and _is_unpriced(after, turn):
+    if is_first and _is_unpriced(after, turn):
         message = f"the run's budget bounds its cost, and the worker has no price of its model {turn.model!r}"
         return turns.fail(after, Failure("NoPrice", f"{message}; see ASSENT_PRICES"), event.at)
     if wanted:
@@ -287,16 +293,6 @@ def _model_answered(run: Run, event: ModelAnswered) -> Step:
     if after.queued and after.turn - after.turns_before < after.max_turns:
         return turns.call_model(after, [], event.at)
     return turns.complete(after, turn, event.at)
-
-
-def _budget(run: Run, turn: ModelTurn) -> Budget | None:
-    """The budget comes with the first turn; runs that began before a run could go on in new executions knew of none."""
-    if run.turn != 1 or turn.continue_after is None:
-        return run.budget
-    budget = tightened(turn.budget, run.request.budget if run.request else None)
-    if budget is None or turn.budget is None or turn.version >= budget_rules.BUDGETS_SINCE:
-        return budget
-    return budget.model_copy(update={"approvers": turn.budget.approvers})
 
 
 def _is_unpriced(run: Run, turn: ModelTurn) -> bool:
@@ -310,12 +306,6 @@ def _limit(run: Run, turn: ModelTurn) -> int:
         return run.max_turns
     asked = run.request.max_turns if run.request else None
     return min(asked, turn.max_turns) if asked else turn.max_turns
-
-
-def _asked(run: Run, turn: ModelTurn) -> int | None:
-    """The request's own limit on tool calls; runs that began before version 2 of the rules knew of none."""
-    first = run.turn == 1 and turn.version >= _SINCE
-    return run.request.max_tool_calls if run.request and first else None
 
 
 def _lower(*limits: int | None) -> int | None:
@@ -341,7 +331,7 @@ class _Beginning:
         """Answer a call at once, run it, or let it wait."""
         turn, limit = self.event.turn, self.run.max_tool_calls
         gate = tool_calls.gate_of(turn, call)
-        made = Call(call, gate, version=turn.version, policy_version=turn.policy_version)
+        made = Call(call, gate, policy_version=turn.policy_version)
         answer = tool_calls.answer_of(gate)
         if answer is None and limit is not None and self.counted - self.run.tool_calls_before >= limit:
             answer = f"Denied: the run may make {limit} tool calls, and has made them. Answer with what you have."
@@ -373,7 +363,6 @@ class _Beginning:
             nonce=nonce,
             policy_version=made.policy_version,
             at=self.event.at,
-            version=made.version,
         )
 
     def _granted(self, call: ToolCall, made: Call) -> Requirement | None:

@@ -28,8 +28,6 @@ from assent.wire.protocol import Delegation, Execution, ParentRun, RunRequest, R
 from assent.wire.requirements import Grant
 from assent.wire.text import bounded
 
-GATED_SINCE: Final = 3
-"""The version of the rules since which a gate says which agent its call is for."""
 MAX_DEPTH: Final = 8
 """Runs one below the other, at the most: agents that call each other in a circle come to an end."""
 ANSWER_LIMIT: Final = 256 * 1024
@@ -62,13 +60,13 @@ def check_parents(request: RunRequest, parent: Execution | None) -> None:
         raise MessageError(message)
 
 
-def another(run: Run, call: Call, agent: str) -> str | None:
+def another(call: Call, agent: str) -> str | None:
     """Why a call may not go to *agent*: it was gated, and perhaps approved, as one for another; None where it was not.
 
     Pure; safe in workflow code.
     """
     gated = call.gate.agent
-    if gated == agent or (gated is None and run.rules < GATED_SINCE):
+    if gated == agent:
         return None
     was = "no agent" if gated is None else f"agent {gated!r}"
     return f"the call was for {was}, and leads to agent {bounded(repr(agent), _SHOWN)} by now"

@@ -68,8 +68,8 @@ class Caller:
 class Call:
     """One tool call of the current turn. *answer* is what the model is told; None while it runs or waits.
 
-    *call* has the arguments that run: a person's, where they were *edited*. *version* and *policy_version* are those
-    of the turn. *started_at* is when its activity was scheduled. *executed* says that the tool gave a result,
+    *call* has the arguments that run: a person's, where they were *edited*. *policy_version* is that of the turn.
+    *started_at* is when its activity was scheduled. *executed* says that the tool gave a result,
     *again_at* when a call that no worker serves is tried again, *tries* how often it was. *delegated* is the
     agent that answers it, and *child* the run in which it does, from when that began.
     """
@@ -81,7 +81,6 @@ class Call:
     running: bool = False
     executed: bool = False
     edited: bool = False
-    version: int = 1
     policy_version: str = ""
     started_at: datetime | None = None
     again_at: datetime | None = None
@@ -128,7 +127,7 @@ def outcome_of(result: object) -> ToolOutcome:
 
 
 def checked_of(result: object) -> Checked | Failure:
-    """What `check_call` answered; a result that somebody put in by hand, or an older worker's, may be anything."""
+    """What `check_call` answered; a result that somebody put in by hand may be anything at all."""
     try:
         return Checked.model_validate(result)
     except ValidationError:
@@ -155,10 +154,18 @@ def answer_of(gate: Gate) -> str | None:
 
 
 def open_requirement(
-    caller: Caller, call: ToolCall, gate: Gate, *, nonce: str, policy_version: str, at: datetime, version: int = 1
+    caller: Caller,
+    call: ToolCall,
+    gate: Gate,
+    *,
+    nonce: str,
+    policy_version: str,
+    at: datetime,
+    latest: datetime | None = None,
 ) -> Requirement:
-    """The requirement of a call that waits."""
-    expires_at = later(at, gate.expires_after) if gate.expires_after is not None else gate.expires_at
+    """Return the requirement of a call that waits; its deadline is the gate's own or *latest*, whichever is earlier."""
+    own = None if gate.expires_after is None else later(at, gate.expires_after)
+    expires_at = min((each for each in (own, latest) if each is not None), default=None)
     identity = requirement_id(
         run_id=caller.run_id,
         nonce=nonce,
@@ -185,7 +192,6 @@ def open_requirement(
         approval_type=gate.approval_type,
         self_approval=gate.self_approval,
         note=gate.reason,
-        version=version,
         escalations=[EscalationStep(at=later(at, each.after), approvers=each.approvers) for each in gate.escalations],
         remind_every=gate.remind_every,
         remind_at=later(at, gate.remind_every) if gate.remind_every else None,
@@ -211,9 +217,7 @@ def open_outcome(
         approval_type=lost.approval_type,
         self_approval=lost.self_approval,
     )
-    opened = open_requirement(
-        caller, call.call, gate, nonce=nonce, policy_version=lost.policy_version, at=at, version=lost.version
-    )
+    opened = open_requirement(caller, call.call, gate, nonce=nonce, policy_version=lost.policy_version, at=at)
     return opened.model_copy(update={"kind": "outcome", "follows": lost.id, "values": lost.values})
 
 

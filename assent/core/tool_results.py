@@ -6,16 +6,12 @@ Pure; safe in workflow code.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Final
 
 from assent.core import budget_rules, message_handling, sub_agents, turns
 from assent.core.events import AgentAnswered, AgentStarted, StartAgent, ToolAnswered, ToolLost
 from assent.core.run_state import Run, Step
 from assent.core.tool_calls import Call
 from assent.wire.protocol import ChildRun, Delegation
-
-_SINCE: Final = 2
-"""The version of the rules since which a lost call is asked about."""
 
 
 def decided(run: Run, event: ToolAnswered | ToolLost | AgentStarted | AgentAnswered) -> Step:
@@ -36,7 +32,7 @@ def _tool_answered(run: Run, event: ToolAnswered) -> Step:
     if not _is_running(run, event.position):
         return Step(run)
     to = outcome.delegation or outcome.handoff
-    if to is not None and (wrong := sub_agents.another(run, run.calls[event.position], to.agent)) is not None:
+    if to is not None and (wrong := sub_agents.another(run.calls[event.position], to.agent)) is not None:
         return turns.answered(run, event.position, f"Not run: {wrong}", "refused", at)
     if outcome.delegation is not None:
         return _delegated(run, event, outcome.delegation)
@@ -87,14 +83,9 @@ def _is_answered_by(call: Call, run_id: str) -> bool:
 def _tool_lost(run: Run, event: ToolLost) -> Step:
     if not _is_running(run, event.position):
         return Step(run)
-    call = run.calls[event.position]
-    lost = run.requirement(call.requirement_id)
+    lost = run.requirement(run.calls[event.position].requirement_id)
     if lost is not None and asks_outcome(run, event.position):
         return message_handling.ask_outcome(run, event, lost)
-    if call.gate.at_most_once:
-        told = f"Outcome unknown: the tool was started and its worker was lost ({event.failure.message}). "
-        told += "It may or may not have taken effect, and it will not be run again by itself."
-        return turns.answered(run, event.position, told, "unknown", event.at)
     return turns.answered(run, event.position, f"Error: {event.failure.message}", "failed", event.at)
 
 
@@ -103,7 +94,7 @@ def asks_outcome(run: Run, position: int) -> bool:
     call = run.calls[position] if position < len(run.calls) else None
     if call is None or not call.running or not call.gate.at_most_once:
         return False
-    return call.version >= _SINCE and run.requirement(call.requirement_id) is not None
+    return run.requirement(call.requirement_id) is not None
 
 
 def _is_running(run: Run, position: int) -> bool:

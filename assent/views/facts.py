@@ -22,9 +22,6 @@ from assent.wire.protocol import ChildRun, InputField, Item
 from assent.wire.requirements import Grant, Requirement
 from assent.wire.text import Said, Words, one_line
 
-_EDITS_SINCE: Final = 2
-"""The version of the rules since which there are edits and grants."""
-
 
 @dataclass(frozen=True, slots=True)
 class Fact:
@@ -141,7 +138,7 @@ def more_to_approve(requirement: Requirement) -> list[str]:
 
     Pure; safe in workflow code.
     """
-    if requirement.kind != "confirmation" or requirement.version < _EDITS_SINCE:
+    if requirement.kind != "confirmation":
         return []
     edit = '`"arguments": {…}`, all of them, which run instead'
     grant = '`"remember": {"uses": 2}`, or `{"seconds": 3600}`, which lets further calls of the tool through'

@@ -11,7 +11,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Final, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from assent.wire.budget import Budget
 from assent.wire.policy import PermissionPolicy
@@ -45,10 +45,10 @@ MEMO_PENDING: Final = "assent_pending"
 MEMO_STATUS: Final = "assent_status"
 MEMO_REQUEST: Final = "assent_request"
 
-RULES_VERSION: Final = 4
-"""The version of the rules by which calls are decided that this version's workers give with their turns."""
+RULES_VERSION: Final = 1
+"""The version of the rules that a worker gives with the first turn of a run (docs/changing-rules.md)."""
 
-RESERVED_TOOL_NAMES: Final = frozenset({CALL_MODEL, CHECK_CALL, SEND_NOTICES, "send_notice", SUMMARISE, ASK_USER})
+RESERVED_TOOL_NAMES: Final = frozenset({CALL_MODEL, CHECK_CALL, SEND_NOTICES, SUMMARISE, ASK_USER})
 """Activity types that Assent uses or will use itself; a tool may not take them."""
 
 Seconds = Annotated[float, Field(ge=1e-6, le=1e10, allow_inf_nan=False)]
@@ -212,7 +212,6 @@ class Gate(Stored):
     reason: str | None = None
     needed: int = Field(default=1, ge=1, le=1_000)
     approvers: list[str] | None = None
-    expires_at: AwareDatetime | None = None
     expires_after: Seconds | None = None
     remind_every: Seconds | None = None
     escalations: list[Escalation] = Field(default_factory=list[Escalation])
@@ -233,19 +232,20 @@ class ModelTurn(Stored):
     """What `call_model` returns: the new items, and a gate for every tool call among them, by `call_id`.
 
     A call without a gate is denied. *agent_version* is `Agent.version`, given with the first turn and with each that
-    has calls. *version* is that of the rules by which its calls are decided: 1 from before edits, grants and `outcome`
-    requirements. *follow_up* is what the model is told where its answer does not fit the output type. *max_turns*,
-    *max_tool_calls*, *attributes* (whether the search attributes may be upserted) and *continue_after* (events of a
-    history after which the run goes on in a new execution; 0: when the server suggests it; None: never) are facts of
-    the worker, given with the first turn only; *notices* says, with each turn that has calls, whether any are sent.
-    *task_queue* is where the model is asked from then on (empty: where the run is); without items, it was not.
+    has calls. *follow_up* is what the model is told where its answer does not fit the output type.
+
+    Facts of the worker come with the first turn only: *rules_version* (the rules that the run follows), *max_turns*,
+    *max_tool_calls*, *budget*, *max_context_tokens*, *attributes* (whether the search attributes may be upserted) and
+    *continue_after* (events of a history after which the run goes on in a new execution; 0: when the server suggests
+    it). *notices* says, with each turn that has calls, whether any are sent. *task_queue* is where the model is asked
+    from then on (empty: where the run is); without items, it was not.
     """
 
     items: list[Item]
     gates: dict[str, Gate] = Field(default_factory=dict)
     policy_version: str = ""
     agent_version: str = ""
-    version: int = 1
+    rules_version: int = 1
     usage: Usage = Usage()
     model: str = ""
     structured: bool = False
@@ -254,7 +254,7 @@ class ModelTurn(Stored):
     max_tool_calls: int | None = None
     attributes: bool = False
     notices: bool = False
-    continue_after: int | None = Field(default=None, ge=0)
+    continue_after: int = Field(default=0, ge=0)
     budget: Budget | None = None
     max_context_tokens: int | None = Field(default=None, ge=1)
     task_queue: str | None = Field(default=None, max_length=200)
@@ -277,7 +277,7 @@ class Authorization(Stored):
     needed: int
     expires_at: datetime | None = None
     approved_by: list[str] = Field(default_factory=list)
-    execution_id: str | None = None
+    execution_id: str
     follows: str | None = None
     parent: Execution | None = None
 

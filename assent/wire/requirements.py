@@ -102,7 +102,7 @@ class Requirement(Stored):
     *id* is 64 hex digits; its first 8 are what people see, and any unique prefix of at least 6 names it.
     *arguments* are the exact bytes the model produced. *status* is the decision; *execution* is what came of an
     approved call. Times are UTC. *nonce* makes two equal calls, and a call before and after a reset, differ.
-    *version* is that of the rules by which it is decided (see `ModelTurn`). *approvers* are those who may decide
+    *approvers* are those who may decide
     (None: anybody; none at all: nobody can approve), and become more with each of the *escalations* that is due.
     *fields* are what a person fills in, *values* what one did; *evidence* came with a result from outside. *grant* is
     the id of the grant that approved it. *follows* is the id of the requirement that this one came after for the same
@@ -133,7 +133,6 @@ class Requirement(Stored):
     reason: str | None = None
     execution: Execution | None = None
     result: str | None = None
-    version: int = 1
     escalations: list[EscalationStep] = Field(default_factory=list[EscalationStep])
     escalated: int = 0
     remind_every: float | None = None

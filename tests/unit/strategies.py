@@ -42,7 +42,6 @@ from assent.core.state_machine import Run, Step, decide
 from assent.wire.conversation import Conversation
 from assent.wire.policy import PermissionPolicy
 from assent.wire.protocol import (
-    RULES_VERSION,
     Authorization,
     Checked,
     DecisionResult,
@@ -148,16 +147,13 @@ def said(text: str) -> Item:
     return {"role": "assistant", "content": text}
 
 
-def turn_of(
-    *gates: Gate | None, tool: str = "pay", arguments: str = "{}", prefix: str = "c", version: int = RULES_VERSION
-) -> ModelTurn:
+def turn_of(*gates: Gate | None, tool: str = "pay", arguments: str = "{}", prefix: str = "c") -> ModelTurn:
     """A turn with one call of *tool* for each of *gates*; None is a call that the worker gave no gate."""
     named = [(f"{prefix}{number}", gate) for number, gate in enumerate(gates)]
     return ModelTurn(
         items=[function_call(call_id, tool, arguments) for call_id, _ in named],
         gates={call_id: gate for call_id, gate in named if gate is not None},
         policy_version="p1",
-        version=version,
     )
 
 
@@ -195,9 +191,7 @@ class Play:
         return self.tell(Started(self.at, RUN_ID, "r1", "r1", arguments))
 
     def model(self, turn: ModelTurn) -> Step:
-        """The model answers, by today's rules if it names no others; every call gets a nonce of its own."""
-        if "version" not in turn.model_fields_set:
-            turn = turn.model_copy(update={"version": RULES_VERSION})
+        """The model answers; every call gets a nonce of its own."""
         calls = [item for item in turn.items if item.get("type") == "function_call"]
         nonces = {str(call["call_id"]): f"nonce-{len(self.events)}-{call['call_id']}" for call in calls}
         return self.tell(ModelAnswered(self.at, turn, nonces))
@@ -308,13 +302,11 @@ def outputs(conversation: Conversation) -> list[str]:
     return [str(item["output"]) for item in conversation.items if item.get("type") == "function_call_output"]
 
 
-def playing(
-    *gates: Gate | None, arguments: str = "{}", version: int = RULES_VERSION, notices: bool = False, **request: object
-) -> Play:
+def playing(*gates: Gate | None, arguments: str = "{}", notices: bool = False, **request: object) -> Play:
     """A run for alice whose first turn makes one call of `pay` for each of *gates*."""
     play = Play()
     play.start(**request)
-    turn = turn_of(*gates, arguments=arguments, version=version)
+    turn = turn_of(*gates, arguments=arguments)
     play.model(turn.model_copy(update={"notices": notices}))
     return play
 
@@ -375,7 +367,6 @@ def gates_of(verdict: Verdict) -> SearchStrategy[Gate]:
         verdict=st.just(verdict),
         needed=st.integers(1, 3),
         approvers=st.just(None) | st.just(None) | st.lists(spellings, max_size=4),
-        expires_at=deadlines,
         self_approval=st.booleans(),
         at_most_once=st.booleans(),
         reason=st.none() | texts,
@@ -402,8 +393,6 @@ def timed_gates_of(verdict: Verdict) -> SearchStrategy[Gate]:
 
 def _with_more(gate: Gate, **more: object) -> Gate:
     needed = gate.needed if gate.verdict == "ask" else 1  # What decorators refuse, no worker says.
-    # No worker gives a time of day: `expires_at` is from histories of version 1, and may be past when a call is made.
-    more |= {"expires_at": None}
     return gate.model_copy(update={**more, "needed": needed, "fields": INPUT.fields if gate.verdict == "input" else []})
 
 

@@ -113,8 +113,9 @@ def test_an_approval_of_another_tool_is_refused() -> None:
 
 
 def test_an_expired_approval_is_refused() -> None:
-    deadline = NOW + timedelta(hours=1)
-    call = approved_call(RAW, Gate(verdict="ask", expires_at=deadline))
+    call = approved_call(RAW, Gate(verdict="ask", expires_after=3_600))
+    deadline = authorization_of(call).expires_at
+    assert deadline is not None
     assert refused(call, now=deadline - timedelta(microseconds=1)) is None
     assert refused(call, now=deadline) == "the approval has expired"
 

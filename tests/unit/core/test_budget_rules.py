@@ -32,7 +32,7 @@ SPENT = Usage(requests=1, input_tokens=60, output_tokens=40, cost=0.5)
 def works(play: Play, budget: Budget | None = None) -> None:
     """The model asks for a tool, which runs; each turn is 100 tokens, one call and half a unit of money."""
     turn = turn_of(ALLOW, prefix=f"t{play.run.turn}-")
-    first = {"continue_after": 0, "budget": budget} if play.run.turn == 1 else {}
+    first = {"budget": budget} if play.run.turn == 1 else {}
     play.model(turn.model_copy(update={"usage": SPENT, **first}))
     play.tool(0, "ok")
 
@@ -105,7 +105,7 @@ def test_within_its_budget_a_run_asks_nobody() -> None:
 def test_time_that_is_over_asks_also_while_a_call_waits_for_a_person() -> None:
     play = Play()
     play.start()
-    play.model(turn_of(ASK).model_copy(update={"continue_after": 0, "budget": Budget(max_seconds=60)}))
+    play.model(turn_of(ASK).model_copy(update={"budget": Budget(max_seconds=60)}))
     started = play.run.started_at
     assert started is not None
     assert play.run.wake_at == started + timedelta(seconds=60)
@@ -124,7 +124,7 @@ def test_time_that_is_over_ends_a_run_that_waits() -> None:
     play = Play()
     play.start()
     budget = Budget(max_seconds=60, on_reached="end")
-    play.model(turn_of(ASK).model_copy(update={"continue_after": 0, "budget": budget}))
+    play.model(turn_of(ASK).model_copy(update={"budget": budget}))
     play.wait(seconds=60)
     assert (play.run.status, play.requirement.status) == ("failed", "cancelled")
 
@@ -132,7 +132,7 @@ def test_time_that_is_over_ends_a_run_that_waits() -> None:
 def test_time_extended_while_nothing_is_held_makes_no_call() -> None:
     play = Play()
     play.start()
-    play.model(turn_of(ASK).model_copy(update={"continue_after": 0, "budget": Budget(max_seconds=60)}))
+    play.model(turn_of(ASK).model_copy(update={"budget": Budget(max_seconds=60)}))
     play.wait(seconds=60)
     play.approve(position=1)
     assert (calls(play), play.run.status) == (1, "waiting")
@@ -142,7 +142,7 @@ def test_time_that_is_over_with_the_call_that_follows_is_asked_about_once_and_ne
     play = Play()
     play.start()
     gate = ASK.model_copy(update={"expires_after": 60.0})
-    play.model(turn_of(gate).model_copy(update={"continue_after": 0, "budget": Budget(max_seconds=60)}))
+    play.model(turn_of(gate).model_copy(update={"budget": Budget(max_seconds=60)}))
     given = len(play.commands)
     play.wait(seconds=60)
     assert (play.run.status, play.run.requirements[0].status, play.run.wake_at) == ("waiting", "expired", None)
@@ -152,7 +152,7 @@ def test_time_that_is_over_with_the_call_that_follows_is_asked_about_once_and_ne
 def test_the_time_of_a_run_is_watched_also_where_its_first_turn_ran_nothing() -> None:
     play = Play()
     play.start()
-    play.model(turn_of(None).model_copy(update={"continue_after": 0, "budget": Budget(max_seconds=60)}))
+    play.model(turn_of(None).model_copy(update={"budget": Budget(max_seconds=60)}))
     assert (calls(play), play.run.wake_at is not None) == (2, True)
     play.wait(seconds=60)
     assert play.requirement.kind == "budget"
@@ -162,7 +162,7 @@ def test_the_time_of_a_run_is_watched_also_where_its_first_turn_ran_nothing() ->
 def test_time_is_over_when_its_timer_fires_to_the_microsecond(seconds: float) -> None:
     play = Play()
     play.start()
-    play.model(turn_of(ASK).model_copy(update={"continue_after": 0, "budget": Budget(max_seconds=seconds)}))
+    play.model(turn_of(ASK).model_copy(update={"budget": Budget(max_seconds=seconds)}))
     for _ in range(5):
         assert play.run.wake_at is not None
         play.at = max(play.at, play.run.wake_at)
@@ -174,7 +174,7 @@ def test_time_is_over_when_its_timer_fires_to_the_microsecond(seconds: float) ->
 def test_a_cost_that_nobody_counts_fails_the_run() -> None:
     play = Play()
     play.start(budget={"max_cost": 1})
-    play.model(turn_of(ALLOW).model_copy(update={"continue_after": 0}))
+    play.model(turn_of(ALLOW))
     assert play.run.failure is not None
     assert (play.run.status, play.run.failure.kind) == ("failed", "NoPrice")
 
@@ -240,9 +240,7 @@ def test_a_conversation_that_asks_for_more_goes_on_once_it_has_it() -> None:
     play = Play()
     play.start(conversation=True)
     budget = Budget(max_model_calls=1)
-    play.model(
-        ModelTurn.model_validate({"items": [said("Hi.")], "usage": SPENT, "continue_after": 0, "budget": budget})
-    )
+    play.model(ModelTurn.model_validate({"items": [said("Hi.")], "usage": SPENT, "budget": budget}))
     assert play.run.status == "idle"
     play.send("send_message", {"content": "More.", "by": "alice"})
     assert (play.run.status, play.requirement.kind) == ("waiting", "budget")
@@ -260,7 +258,7 @@ def talking(**bounds: object) -> Play:
 
 def says(play: Play, budget: Budget | None = None) -> None:
     """The model answers."""
-    fields = {"items": [said(f"Answer {play.run.turn}.")], "usage": SPENT, "continue_after": 0, "budget": budget}
+    fields = {"items": [said(f"Answer {play.run.turn}.")], "usage": SPENT, "budget": budget}
     play.model(ModelTurn.model_validate(fields))
 
 

@@ -223,15 +223,6 @@ def test_a_turn_says_after_how_many_events_only_once() -> None:
     assert play.run.continue_after == 7
 
 
-def test_a_run_of_an_older_worker_never_continues() -> None:
-    play = Play()
-    play.start()
-    play.model(turn_of(ASK))
-    play.reject()
-    play.model(turn_of(ASK, prefix="d").model_copy(update={"continue_after": 7}))
-    assert play.run.continue_after is None
-
-
 @pytest.mark.parametrize("value", ["-1", "soon"])
 def test_the_setting_is_checked(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ASSENT_CONTINUE_AFTER", value)

@@ -12,7 +12,7 @@ from pydantic import JsonValue
 
 from assent.core.events import CheckAnswered, Failure, TimeReached
 from assent.wire.budget import Budget
-from assent.wire.protocol import RULES_VERSION, Checked, Gate, ModelTurn, Usage, Verdict
+from assent.wire.protocol import Checked, Gate, ModelTurn, Usage, Verdict
 from tests.unit.core.budget_invariants import BUDGETS, USAGES, BudgetPromises
 from tests.unit.core.run_invariants import fields_of
 from tests.unit.strategies import (
@@ -36,7 +36,6 @@ calls = st.lists(st.tuples(gates | gates | gates | st.none(), written_arguments)
 words = st.text("abc `|é\n", min_size=1, max_size=8).filter(str.strip)
 positions = st.integers(0, 6)
 seldom = st.sampled_from([False] * 9 + [True])
-versions = st.sampled_from([RULES_VERSION] * 8 + [2, 1])
 ways_to_write_an_id: st.SearchStrategy[Callable[[str], str]] = st.sampled_from(
     [
         str,
@@ -80,7 +79,6 @@ class Lives(BudgetPromises):
         requested_by=st.none() | spellings,
         max_turns=st.none() | st.integers(2, 8),
         max_tool_calls=st.none() | st.none() | st.integers(0, 9),
-        version=versions,
         own=some_budgets,
         asked=some_budgets,
         usage=USAGES,
@@ -92,7 +90,6 @@ class Lives(BudgetPromises):
         requested_by: str | None,
         max_turns: int | None,
         max_tool_calls: int | None,
-        version: int,
         own: dict[str, object] | None,
         asked: dict[str, object] | None,
         usage: Usage,
@@ -101,9 +98,7 @@ class Lives(BudgetPromises):
         for content in early:
             self.chats(content)
         limits = {"max_turns": max_turns, "max_tool_calls": max_tool_calls}
-        # What was promised of budgets is kept since they are looked at as they are today.
-        version = RULES_VERSION if own or asked else version
-        self.begins(wanted, limits, requested_by=requested_by, own=own, asked=asked, usage=usage, version=version)
+        self.begins(wanted, limits, requested_by=requested_by, own=own, asked=asked, usage=usage)
 
     def begins(
         self,
@@ -114,21 +109,18 @@ class Lives(BudgetPromises):
         own: dict[str, object] | None,
         asked: dict[str, object] | None,
         usage: Usage,
-        version: int = RULES_VERSION,
     ) -> None:
         """The run begins, and its model answers for the first time."""
         self.said.append("do it")
         self.watch(lambda: self.play.start(requested_by=requested_by, budget=asked, **limits))
         self.bounded(own, asked)
-        self.answers(wanted, version=version, usage=usage, budget=own)
+        self.answers(wanted, usage=usage, budget=own)
 
     @precondition(lambda self: self.run_now.model_running or self.run_now.ended)
-    @rule(
-        wanted=calls, version=versions, policy=st.sampled_from(["p1", "p1", "p2"]), notices=st.booleans(), usage=USAGES
-    )
-    def model_asks_for_tools(self, wanted: Wanted, version: int, policy: str, notices: bool, usage: Usage) -> None:
+    @rule(wanted=calls, policy=st.sampled_from(["p1", "p1", "p2"]), notices=st.booleans(), usage=USAGES)
+    def model_asks_for_tools(self, wanted: Wanted, policy: str, notices: bool, usage: Usage) -> None:
         """The model answers with calls."""
-        self.answers(wanted, version=version, policy=policy, notices=notices, usage=usage)
+        self.answers(wanted, policy=policy, notices=notices, usage=usage)
 
     @precondition(lambda self: self.run_now.model_running or self.run_now.ended)
     @rule(follow_up=st.sampled_from([True, True, True, False]), usage=USAGES)
@@ -142,7 +134,6 @@ class Lives(BudgetPromises):
         *,
         usage: Usage,
         follow_up: bool = False,
-        version: int = RULES_VERSION,
         policy: str = "p1",
         notices: bool = True,
         budget: Mapping[str, object] | None = None,
@@ -158,11 +149,9 @@ class Lives(BudgetPromises):
             items=items,
             gates={call_id: gate for call_id, gate, _ in named if gate is not None},
             policy_version=policy,
-            version=version,
             follow_up="again" if follow_up else None,
             notices=notices,
             usage=usage,
-            continue_after=0,
             budget=None if budget is None else Budget.model_validate(budget),
         )
         if not self.run_now.ended:

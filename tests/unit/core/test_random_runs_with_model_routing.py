@@ -50,7 +50,6 @@ class RoutedLives(test_random_runs.Lives):
         *,
         usage: Usage,
         follow_up: bool = False,
-        version: int = 2,
         policy: str = "p1",
         notices: bool = True,
         budget: Mapping[str, object] | None = None,
@@ -59,7 +58,7 @@ class RoutedLives(test_random_runs.Lives):
         if self.run_now.turn == 1 and self.can_be_sent_on():
             self.is_sent_on("openai")
         more = {"follow_up": follow_up, "notices": notices}
-        super().answers(wanted, usage=usage, version=version, policy=policy, budget=budget, **more)
+        super().answers(wanted, usage=usage, policy=policy, budget=budget, **more)
 
     def can_be_sent_on(self) -> bool:
         """Whether a model call is under way where the run is, and nothing is due."""

@@ -128,21 +128,14 @@ def test_what_a_person_filled_in_goes_with_the_call_that_runs_again() -> None:
     assert [command.input.values for command in play.ran] == [{"amount": 3}] * 2
 
 
-@pytest.mark.parametrize(
-    ("gate", "told"),
-    [
-        (ALLOW, "Error: heartbeat"),
-        (ASK, "Error: heartbeat"),
-        (Gate(verdict="allow", at_most_once=True), "Outcome unknown: "),
-    ],
-)
-def test_nobody_is_asked_about_a_call_that_may_run_twice_or_that_nobody_approved(gate: Gate, told: str) -> None:
+@pytest.mark.parametrize("gate", [ALLOW, ASK])
+def test_nobody_is_asked_about_a_call_that_may_run_twice_or_that_nobody_approved(gate: Gate) -> None:
     play = playing(gate)
     if gate.verdict == "ask":
         play.approve()
     assert not asks_outcome(play.run, 0)
     play.lose()
-    assert play.told[0].startswith(told)
+    assert play.told == ["Error: heartbeat"]
 
 
 def test_the_workflow_knows_beforehand_whom_it_would_ask_about() -> None:

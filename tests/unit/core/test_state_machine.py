@@ -193,15 +193,6 @@ def test_what_came_of_an_approved_call_is_told_and_recorded(outcome: dict[str, s
     assert play.requirement.result == told
 
 
-def test_a_lost_worker_of_a_gated_tool_left_the_outcome_unknown_in_histories_of_version_1() -> None:
-    play = playing(Gate(verdict="ask", at_most_once=True), version=1)
-    play.approve()
-    play.lose()
-    assert play.told[0].startswith("Outcome unknown: ")
-    assert play.requirement.execution == "unknown"
-    assert len(play.ran) == 1
-
-
 def test_a_lost_worker_of_an_idempotent_tool_is_an_error() -> None:
     play = playing(ALLOW)
     play.lose()

@@ -178,12 +178,10 @@ def test_a_run_that_another_workflow_began_need_not_say_so() -> None:
 
 
 def test_what_is_left_of_the_budget_is_the_budget_below() -> None:
-    play = playing(TO_B, budget=Budget(max_model_calls=5, max_seconds=60.0, max_tokens=1))
-    assert play.run.budget is None, "histories from before budgets know of none"
     play = Play()
     play.start(budget=Budget(max_model_calls=5, max_seconds=60.0, max_tokens=1).model_dump())
     turn = turn_of(TO_B)
-    play.model(turn.model_copy(update={"continue_after": 0, "usage": Usage(requests=2, input_tokens=7)}))
+    play.model(turn.model_copy(update={"usage": Usage(requests=2, input_tokens=7)}))
     play.comes(0, {"delegation": {"agent": "b", "input": "go"}})
     (command,) = starts(play)
     assert command.request.budget == Budget(max_model_calls=3, max_seconds=58.0, max_tokens=1)

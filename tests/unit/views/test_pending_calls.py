@@ -16,7 +16,7 @@ from assent.core.events import CheckAnswered, MessageReceived, TimeReached
 from assent.core.state_machine import Run, Step
 from assent.views.run_events import RunEvent, describe
 from assent.views.web_ui import MEMO_APPROVERS, details, pending_memo
-from assent.wire.protocol import Checked, Escalation, Gate, InputField, ModelTurn
+from assent.wire.protocol import Checked, Escalation, Gate, InputField
 from assent.wire.requirements import EscalationStep
 from assent.wire.text import visible
 from tests.unit.strategies import ALLOW, ASK, EXTERNAL, HOSTILE, NOW, Play, turn_of, unhurried
@@ -26,16 +26,11 @@ MEMO = InputField(name="memo", type={"type": "string"}, required=False)
 COLOUR = InputField(name="colour", type={"enum": ["red", "blue"]})
 
 
-def newer(*gates: Gate, arguments: str = "{}", prefix: str = "c") -> ModelTurn:
-    """A turn whose calls are decided by the rules that know of edits, grants and outcomes."""
-    return turn_of(*gates, arguments=arguments, prefix=prefix).model_copy(update={"version": 2})
-
-
 def waiting(*gates: Gate, arguments: str = "{}", **request: object) -> Play:
     """A run for alice that waits for each of *gates*."""
     play = Play()
     play.start(**request)
-    play.model(newer(*gates, arguments=arguments))
+    play.model(turn_of(*gates, arguments=arguments))
     return play
 
 
@@ -179,10 +174,6 @@ def test_an_edit_is_shown_before_and_after_with_who_made_it() -> None:
 def test_a_call_that_takes_several_people_is_not_offered_a_grant() -> None:
     assert '`"remember"' in details(waiting(ASK).run)
     assert '`"remember"' not in details(waiting(Gate(verdict="ask", needed=2)).run)
-    old = Play()
-    old.start()
-    old.model(turn_of(ASK).model_copy(update={"version": 1}))
-    assert "may also have" not in details(old.run)
 
 
 # -- grants -----------------------------------------------------------------------------------------------------------
@@ -193,7 +184,7 @@ def granting(**remember: object) -> Play:
     play = waiting(ASK)
     play.approve(by="bob", remember=remember)
     play.tool(0, "ok")
-    play.model(newer(ASK, prefix="d"))
+    play.model(turn_of(ASK, prefix="d"))
     return play
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-from datetime import timedelta
 
 import pytest
 from hypothesis import given
@@ -32,7 +31,6 @@ from tests.unit.strategies import (
     ASK,
     EXTERNAL,
     HOSTILE,
-    NOW,
     Play,
     function_call,
     playing,
@@ -124,8 +122,8 @@ def test_arguments_that_are_too_long_to_show_are_said_to_be_cut() -> None:
 
 
 def test_the_details_say_what_waits_and_how_to_decide_it() -> None:
-    gate = Gate(verdict="ask", needed=2, approvers=["bob", "carol"], reason="the gate raised", expires_at=NOW)
-    play = playing(gate.model_copy(update={"expires_at": NOW + timedelta(days=1)}))
+    gate = Gate(verdict="ask", needed=2, approvers=["bob", "carol"], reason="the gate raised", expires_after=86_399)
+    play = playing(gate)
     play.approve(by="bob")
     shown = details(play.run)
     short = play.requirement.short_id

@@ -120,7 +120,9 @@ def test_one_changed_character_of_the_arguments_makes_another_requirement(one: s
 @unhurried
 @given(deadlines)
 def test_a_deadline_that_went_through_json_gives_the_same_id(deadline: datetime | None) -> None:
-    sent = Authorization(requirement_id="", nonce="n", policy_version="p", needed=1, expires_at=deadline)
+    sent = Authorization(
+        requirement_id="", nonce="n", policy_version="p", needed=1, expires_at=deadline, execution_id="r"
+    )
     read = Authorization.model_validate_json(sent.model_dump_json())
     assert identity(expires_at=read.expires_at) == identity(expires_at=deadline)
 
