@@ -23,6 +23,7 @@ async def tell_of_budgets(running: Environment, written: Write) -> None:
             run = await client.start("teller", f"Tell the story {name!r}.", requested_by="alice", id=f"recorded-{name}")
             [asked] = (await run.until_paused()).active_requirements
             await run.send_message("Hurry up.", by="alice")
+            await run.until_paused()
             if name == "budget-extended":
                 await run.approve(asked, by="alice")
                 await run.approve(asked, by="bob", reason="worth it")

@@ -1,4 +1,4 @@
-"""A run that waits, and goes on in a new execution because of a message, with the rules of version 4."""
+"""A run that waits, and goes on in a new execution because of a message."""
 
 from __future__ import annotations
 

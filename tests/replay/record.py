@@ -1,13 +1,14 @@
 """Record a history of every kind of run and wait: `make histories`.
 
-Recorded once and kept for ever: a run that waits since then must still be able to go on. Add a kind, or record anew
-under a new name beside the old; never change a file that has landed.
+It deletes the folder of today's version of the rules and records all of it again. So it is for versions that no release
+has given yet: a run of a released version may still wait, and its histories stay as they are (docs/changing-rules.md).
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
+import shutil
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -30,6 +31,7 @@ from assent.testing import (
     says,
 )
 from tests.replay import (
+    FOLDER,
     budget_runs,
     continued_runs,
     conversation_runs,
@@ -41,7 +43,6 @@ from tests.replay import (
 from tests.replay import tools as decided
 from tests.support import tools
 
-FOLDER = Path(__file__).parent / "histories"
 Story = Callable[[AgentClient, RunHandle], Awaitable[None]]
 
 
@@ -171,7 +172,7 @@ DECIDED: dict[str, tuple[Story, list[Step]]] = {
     "outcome-unknown": (unknown, [calls(call("print_label", order="o")), says("done")]),
     "stopped-after-tool": (finishes, [calls(call("close_ticket", number=1)), says("never asked")]),
 }
-"""Since version 2 of the rules: deadlines, edits, grants, input, outcomes."""
+"""By the tools of `tests.replay.tools`: deadlines, edits, grants, input, outcomes."""
 DEPLOYED = "asked-again"
 
 
@@ -228,6 +229,7 @@ async def written(run: RunHandle, name: str) -> None:
     """Write a run's history down."""
     await record(run, FOLDER / f"{name}.json")
     without_traces(FOLDER / f"{name}.json")
+    sys.stdout.write(f"recorded {name}\n")
 
 
 def without_traces(file: Path) -> None:
@@ -237,46 +239,31 @@ def without_traces(file: Path) -> None:
 
 
 async def main() -> None:
-    """Record what is not there yet."""
-    FOLDER.mkdir(exist_ok=True)
+    """Record all of them."""
+    shutil.rmtree(FOLDER, ignore_errors=True)
+    FOLDER.mkdir(parents=True)
     async with environment() as running:
         for name, (story, steps) in {**STORIES, **DECIDED}.items():
-            if not (FOLDER / f"{name}.json").exists():
-                await tell(running, name, story, steps)
-                sys.stdout.write(f"recorded {name}\n")
-        if not (FOLDER / f"{DEPLOYED}.json").exists():
-            await tell_of_a_deployment(running, DEPLOYED)
-            sys.stdout.write(f"recorded {DEPLOYED}\n")
-        if not all((FOLDER / f"{name}.json").exists() for name in CONTINUED):
-            await tell_of_going_on(running)
-            sys.stdout.write(f"recorded {' and '.join(CONTINUED)}\n")
-        await record_waits(running)
-
-
-async def record_waits(running: Environment) -> None:
-    """Record what is not there yet of the runs that were under way."""
-    several = {
-        (waiting_runs.POSTPONED,): waiting_runs.tell_of_a_worker_without_the_agent,
-        (waiting_runs.ASKED_AGAIN,): waiting_runs.tell_of_a_stricter_tool,
-        waiting_runs.UPGRADED: waiting_runs.tell_of_an_upgrade,
-        conversation_runs.NAMES: conversation_runs.tell_of_conversations,
-        summary_runs.NAMES: summary_runs.tell_of_summaries,
-        budget_runs.NAMES: budget_runs.tell_of_budgets,
-        (budget_runs.TIME,): budget_runs.tell_of_time,
-        model_routing_runs.NAMES: model_routing_runs.tell_of_model_queues,
-        continued_runs.NAMES: continued_runs.tell_of_a_message,
-        (*sub_agent_runs.TEAMS, *sub_agent_runs.CHILDREN.values()): sub_agent_runs.tell_of_teams,
-        (sub_agent_runs.GATED,): sub_agent_runs.tell_of_a_gated_agent,
-        sub_agent_runs.HANDED: sub_agent_runs.tell_of_handoffs,
-    }
-    for name in waiting_runs.WAITS:
-        if not (FOLDER / f"{name}.json").exists():
+            await tell(running, name, story, steps)
+        await tell_of_a_deployment(running, DEPLOYED)
+        await tell_of_going_on(running)
+        for name in waiting_runs.WAITS:
             await waiting_runs.tell(running, name, written)
-            sys.stdout.write(f"recorded {name}\n")
-    for names, tell_of in several.items():
-        if not all((FOLDER / f"{name}.json").exists() for name in names):
+        for tell_of in (
+            waiting_runs.tell_of_a_worker_without_the_agent,
+            waiting_runs.tell_of_a_stricter_tool,
+            waiting_runs.tell_of_an_upgrade,
+            conversation_runs.tell_of_conversations,
+            summary_runs.tell_of_summaries,
+            budget_runs.tell_of_budgets,
+            budget_runs.tell_of_time,
+            model_routing_runs.tell_of_model_queues,
+            continued_runs.tell_of_a_message,
+            sub_agent_runs.tell_of_teams,
+            sub_agent_runs.tell_of_a_gated_agent,
+            sub_agent_runs.tell_of_handoffs,
+        ):
             await tell_of(running, written)
-            sys.stdout.write(f"recorded {' and '.join(names)}\n")
 
 
 if __name__ == "__main__":

@@ -15,6 +15,8 @@ from assent.history.fold import fold
 from assent.testing import check_replay
 from assent.wire.conversation import Conversation
 from tests.replay import (
+    FOLDER,
+    HISTORIES,
     budget_runs,
     continued_runs,
     conversation_runs,
@@ -23,10 +25,10 @@ from tests.replay import (
     summary_runs,
     waiting_runs,
 )
-from tests.replay.record import CONTINUED, DECIDED, DEPLOYED, FOLDER, STORIES
+from tests.replay.record import CONTINUED, DECIDED, DEPLOYED, STORIES
 from tests.replay.replayed_commands import given, written
 
-HISTORIES = sorted(FOLDER.glob("*.json"))
+RECORDED = sorted(HISTORIES.glob("rules-*/*.json"))
 WAITING = (
     "continuing",
     "waiting",
@@ -66,7 +68,7 @@ ABOVE = {below: name for name, below in sub_agent_runs.CHILDREN.items()}
 
 
 def test_there_is_a_history_of_every_story() -> None:
-    assert {path.stem for path in HISTORIES} >= {
+    assert {path.stem for path in RECORDED} >= {
         *STORIES,
         *DECIDED,
         *CONTINUED,
@@ -81,12 +83,12 @@ def test_there_is_a_history_of_every_story() -> None:
     }
 
 
-@pytest.mark.parametrize("path", HISTORIES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", RECORDED, ids=lambda path: path.stem)
 async def test_the_history_replays(path: Path) -> None:
     await check_replay(path)
 
 
-@pytest.mark.parametrize("path", HISTORIES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", RECORDED, ids=lambda path: path.stem)
 def test_the_history_folds(path: Path) -> None:
     history = WorkflowHistory.from_json("folded", path.read_text())
     run = fold(history.events)
@@ -126,7 +128,7 @@ def own(path: Path) -> WorkflowHistory:
     return WorkflowHistory(events[0].workflow_execution_started_event_attributes.workflow_id, events)
 
 
-@pytest.mark.parametrize("path", HISTORIES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", RECORDED, ids=lambda path: path.stem)
 async def test_the_code_of_today_gives_the_commands_of_the_history_and_no_others(path: Path) -> None:
     history = own(path)
     assert await given(history) == written(history.events)

@@ -7,7 +7,6 @@ import copy
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from random import Random
 from typing import Any, Final, cast
 
@@ -19,8 +18,8 @@ from assent.audit.checks import Verification
 from assent.audit.records import Audit
 from assent.audit.verifier import Verifier
 from assent.history.pages import Missing, Page
+from tests.replay import FOLDER
 
-FOLDER: Final = Path(__file__).parents[2] / "replay" / "histories"
 NAMES: Final = sorted(path.stem for path in FOLDER.glob("*.json"))
 Event = dict[str, Any]
 """One event, as the JSON of a history writes it."""

@@ -9,7 +9,6 @@ import stat
 import tracemalloc
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Final
 
 import pytest
 
@@ -28,6 +27,7 @@ from assent.audit.hash_chain import execution_line, missing_line
 from assent.audit.statement import ExecutionRange
 from assent.wire.digest import canonical
 from assent.wire.errors import BundleError
+from tests.replay import FOLDER
 from tests.unit.audit.sample_bundles import (
     EXPORTED,
     FINDINGS,
@@ -42,8 +42,6 @@ from tests.unit.audit.sample_bundles import (
     rebuild,
     written,
 )
-
-HISTORIES: Final = Path(__file__).parents[2] / "replay" / "histories"
 
 
 @pytest.fixture
@@ -64,7 +62,7 @@ def test_a_bundle_that_was_just_written_is_found_whole(bundle: Path) -> None:
     assert found(report, "signature").detail.startswith("not signed: ")
 
 
-@pytest.mark.parametrize("recorded", sorted(HISTORIES.glob("*.json")), ids=lambda path: str(path.stem))
+@pytest.mark.parametrize("recorded", sorted(FOLDER.glob("*.json")), ids=lambda path: str(path.stem))
 def test_a_recorded_history_makes_a_bundle(recorded: Path, tmp_path: Path) -> None:
     lines = [canonical(event) for event in json.loads(recorded.read_text())["events"]]
     predicate = written(tmp_path / "run.zip", [execution_line("r1"), *lines])

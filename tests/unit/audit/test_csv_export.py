@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -13,13 +12,12 @@ from hypothesis import strategies as st
 from assent.audit.csv_export import COLUMNS, cell, rows
 from assent.audit.offline import audit_files
 from assent.wire.text import hidden, one_line
-
-HISTORIES = Path(__file__).parents[2] / "replay" / "histories"
+from tests.replay import FOLDER
 
 
 async def table(name: str) -> list[dict[str, str]]:
     written = io.StringIO()
-    csv.writer(written, lineterminator="\n").writerows(rows(await audit_files([HISTORIES / f"{name}.json"])))
+    csv.writer(written, lineterminator="\n").writerows(rows(await audit_files([FOLDER / f"{name}.json"])))
     assert written.getvalue().count("\n") == len(written.getvalue().splitlines())
     return list(csv.DictReader(io.StringIO(written.getvalue())))
 

@@ -223,6 +223,17 @@ def test_a_turn_says_after_how_many_events_only_once() -> None:
     assert play.run.continue_after == 7
 
 
+def test_a_run_keeps_the_version_of_the_rules_of_its_first_turn() -> None:
+    play = Play()
+    play.start()
+    play.model(turn_of(ASK).model_copy(update={"rules_version": 2}))
+    play.reject()
+    play.model(turn_of(ASK, prefix="d").model_copy(update={"rules_version": 3}))
+    assert play.run.rules_version == 2
+    restored = restore((carry(play.run).model_dump(mode="json"),))
+    assert restored == play.run
+
+
 @pytest.mark.parametrize("value", ["-1", "soon"])
 def test_the_setting_is_checked(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ASSENT_CONTINUE_AFTER", value)

@@ -333,7 +333,7 @@ def test_null_is_a_condition_and_stays_one() -> None:
 
 
 def test_what_a_rule_leaves_out_does_not_enter_its_version() -> None:
-    # These are the versions in histories that were recorded before rules could say more.
+    # A version is stored with each turn: it stays as it is when rules learn to say more.
     rules: list[dict[str, JsonValue]] = [{"tool": "a", "decision": "allow"}, {"tool": "*", "decision": "ask"}]
     short = PermissionPolicy.model_validate({"rules": rules, "default": "deny"})
     assert (
