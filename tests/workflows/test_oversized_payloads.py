@@ -41,7 +41,6 @@ from assent.wire.conversation import TURN_LIMIT
 from assent.wire.digest import text_digest
 from tests.support import tools
 from tests.support.cli_operator import Operator
-from workflows import task_size
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -246,28 +245,6 @@ async def test_twenty_checks_of_900_kib_are_spread_over_several_workflow_tasks(a
         assert (await ended(client, run))["end"] == "900000 and 4"
         assert await failed_tasks(client, run) == 0
     assert tools.ran(run.id) == ["file_away(900000, 4)"]
-
-
-async def test_a_run_that_gave_more_at_once_with_an_earlier_version_replays_unchanged(
-    assent_environment: Environment, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(task_size, "LIMIT", 4_194_304)
-    model = assent_environment.responses(calls(call("file_away", text="q" * 900_000)), told)
-    async with assent_environment.serve(Agent(name="j", model=model, tools=TOOLS)) as client:
-        run = await client.start("j", "Go.")
-        [asked] = (await run.until_paused()).active_requirements
-    for number in range(3):
-        await run.send("submit_input", {"id": asked.id, "by": f"b{number}", "values": {"note": number}})
-    async with assent_environment.serve(
-        Agent(name="j", model=model, tools=TOOLS), task_queue=client.task_queue
-    ) as client:
-        await run.submit_input(asked, by="bob", values={"note": "here"})
-        await run.result()
-    all_of_it = await histories(client, run)
-    assert max(map(most_at_once, all_of_it)) > 3_000_000
-    monkeypatch.undo()
-    for history in all_of_it:
-        await check_replay(history)
 
 
 def most_at_once(history: WorkflowHistory) -> int:
