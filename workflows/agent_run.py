@@ -61,10 +61,10 @@ from .clock import now
 
 _NOTICE_GRACE = timedelta(seconds=10)
 """How long the end of a run waits for notices under way, which would be dropped with it."""
-_TIMER = "until a deadline, a reminder, an escalation or another attempt is due"
-_ANEW = "before the run goes on in a new execution"
+_TIMER = "waiting for a deadline, a reminder, an escalation or a retry"
+_BEFORE_CONTINUING = "before the run continues in a new execution"
 _NOTICE_MOMENT = timedelta(seconds=1)
-"""How long notices under way may take before the run goes on in a new execution, which sends them again."""
+"""How long active notices may take before the run continues as new and sends them again."""
 _SOONEST = timedelta(milliseconds=1)
 
 
@@ -76,7 +76,7 @@ class AgentRun:
     def __init__(self, *arguments: object) -> None:
         """Begin with a run that has not started; messages may arrive before it has.
 
-        One that goes on from an execution before is restored at once: messages that arrive first are for it.
+        A continued run is restored here, because the first messages may arrive before `run`.
         """
         self._run = Run()
         self._ending: Complete | Fail | Cancel | None = None
@@ -135,11 +135,11 @@ class AgentRun:
                 self._spawn(self._settle())
 
     async def _settle(self) -> None:
-        """Let a moment pass, in which the run stays as it is: then it goes on in a new execution."""
+        """Wait for a moment without changes before the run continues as new."""
         # The SDK may hand a task's signals to this code before its cancellation, which would be lost with the task.
         # Notices that take no more than that moment are not sent twice.
         if self._outbox.is_empty:
-            await workflow.sleep(_SOONEST, summary=_ANEW)
+            await workflow.sleep(_SOONEST, summary=_BEFORE_CONTINUING)
             self._apply(TimeReached(now()))
         else:
             try:

@@ -1,7 +1,7 @@
 """The runs of other agents that answer calls of a run: child workflows of it.
 
-When a run closes, however it does, the server asks its children to cancel. So it does where a run goes on in a new
-execution, for which reason a run with children waits with that (measured on server 1.32).
+When a run closes, however it does, the server asks its children to cancel. It does so at
+continue-as-new too, so a run with children waits for them first (measured on server 1.32).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from . import publisher
 
 
 async def answer(command: StartAgent, run_id: str) -> tuple[RunResult | Failure, Usage]:
-    """What the run of another agent comes to, and what it used."""
+    """Run another agent as a child run, and return its result or failure, and its usage."""
     request = command.request
     try:
         child = await workflow.start_child_workflow(

@@ -1,7 +1,7 @@
-"""When a run goes on in a new execution (Temporal's continue-as-new), and what is held back until it has.
+"""When a run continues as new, and what is held back until then.
 
 A history has an end: the server stops a run at 51,200 events or 10,000 signals, and suggests at a twelfth of the
-former to begin a new one. A run that is pinned to a build goes on in one of the build that new runs are sent to.
+former to begin a new one. A run that is pinned to a build continues in the build for new runs.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from assent.runtime.converter import Undecodable
 from .task_size import size_in_json
 
 MESSAGES: Final = 8_000
-"""Messages in one execution after which the run goes on in another; the server takes 10,000 signals."""
+"""Messages in one execution after which the run continues as new; the server accepts 10,000 signals."""
 RECEIVED: Final = 8 * 1024 * 1024
 """Bytes of messages after which it does; the server stops a run at 50 MiB of history."""
 _EVENTS: Final = 4
 """Events that a message makes at least: itself, and a workflow task."""
 _TOO_LARGE: Final = "assent-carried-too-large"
-"""The marker in a history that tells that the run could not go on in a new execution."""
+"""The marker in a history that the run could not continue as new."""
 
 
 @dataclass(slots=True)
 class Continuing:
-    """What of an execution decides whether the run should go on in another.
+    """What decides in an execution whether the run should continue as new.
 
     *messages* and *received*: how many came, and their bytes. *seen*: the server was seen to say that it should. *held*
     is the model call held back. *settling*: the moment before is passing; *is_settled*: it has passed, and nothing came
-    up. *stays* is why the run cannot go on in another, where it cannot.
+    up. *stays* is the reason why the run cannot continue as new, if any.
     """
 
     held: CallModel | None = None
@@ -68,15 +68,15 @@ class Continuing:
         self.seen = self.seen or _is_long(run)
 
     def holds(self, command: CallModel, run: Run) -> bool:
-        """Hold a model call back where the run should go on in a new execution, and make it there."""
+        """Hold a model call back if the run should continue as new, and make it there."""
         self.look(run)
         if self.is_due(run):
             self.held = command
         return self.held is command
 
     def is_due(self, run: Run) -> bool:
-        """Whether the run should go on in a new execution, once nothing is under way."""
-        # The next execution of a schedule looks the same as one that goes on from another.
+        """Whether the run should continue as new once nothing is active."""
+        # The next execution of a schedule looks like a continued one.
         if run.continue_after is None or not self.moved or self.stays is not None or workflow.info().cron_schedule:
             return False
         if self.seen or self.messages >= MESSAGES or self.received >= RECEIVED:
@@ -96,7 +96,7 @@ class Continuing:
     def may_carry(self, carried: Carried) -> bool:
         """Whether the new execution can be given this much; if not, the run stays in this one."""
         size = size_of(carried)
-        # How small it gets may differ from machine to machine, so what it came to is read from the history.
+        # The compressed size may differ between machines, so the result is read from the history.
         if workflow.unsafe.is_replaying():
             large = workflow.patched(_TOO_LARGE)
         else:
@@ -105,7 +105,7 @@ class Continuing:
         if large:
             why = "The build of this run is not the current one" if is_outdated() else "The history of this run is long"
             self.stays = (
-                f"**{why}, and the run cannot go on in a new one:** it would carry {size:,} bytes, of at most "
+                f"**{why}, and the run cannot continue in a new one:** it would carry {size:,} bytes, of at most "
                 f"{LIMIT:,}. The server stops it at 51,200 events or 10,000 signals."
             )
         return not large
@@ -132,16 +132,16 @@ def is_outdated() -> bool:
 
 
 def go_on(carried: Carried) -> NoReturn:
-    """End this execution, and go on in a new one; a run that is pinned to a build goes on in that for new runs."""
+    """End this execution and continue as new; a run that is pinned to a build continues in the build for new runs."""
     # The server carries search attributes over by itself, a memo only as it was when the run began.
     upgrade = workflow.ContinueAsNewVersioningBehavior.AUTO_UPGRADE if is_outdated() else None
     workflow.continue_as_new(carried, memo=workflow.memo(), initial_versioning_behavior=upgrade)
 
 
 def is_continued() -> bool:
-    """Whether this execution goes on from another because that one's own code said so.
+    """Whether the previous execution's own code continued as new into this one.
 
-    Retries and schedules also make new executions, with the input that whoever started the first one chose.
+    Retries and schedules also make new executions, with the input of the client that started the first one.
     """
     info = workflow.info()
     return info.continued_run_id is not None and info.attempt == 1 and not info.cron_schedule

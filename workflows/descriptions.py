@@ -1,4 +1,4 @@
-"""What Temporal's Web UI tells operators of each signal, update and query of a run."""
+"""Descriptions of each signal, update and query of a run for Temporal's Web UI."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CLOSE: Final = 'End a conversation, with its last answer. Input: {"by": "YOUR NA
 OTHER: Final = "(Do not choose this.) Signals of any other name: kept and shown in the details, and change nothing."
 DECIDE: Final = (
     'Decide, and be answered. Input: {"id": "…", "by": "YOUR NAME", "verdict": "approve"}, or "reject" and "reason". '
-    "The Web UI does not show the answer: see the run's details for what it came to"
+    "The Web UI does not show the answer: see the run's details for the outcome"
 )
 DELIVER: Final = "Hand in a result or values, and be answered. Input: as submit_result or submit_input"
 STATE: Final = "What the run is doing, what waits, what was decided, and which messages did not count."

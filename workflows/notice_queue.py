@@ -41,7 +41,7 @@ class Outbox:
 
     @property
     def unsent(self) -> list[NoticesInput]:
-        """What waits to be sent, and what is under way: whether that was sent, nobody knows yet."""
+        """Notices that wait to be sent, and active ones, of which it is unknown whether they were sent."""
         notices = [notice for batch in self._tasks.values() for notice in batch.notices] + list(self._waiting)
         return [self._given.model_copy(update={"notices": notices})] if self._given and notices else []
 

@@ -1,4 +1,4 @@
-"""What a run tells the outside of itself as it changes: search attributes, memo, current details.
+"""Publishes a run's state to search attributes, memo and current details.
 
 An upsert is an event, so only what changed is published, and an ungated run publishes nothing until it ends.
 """
@@ -31,7 +31,7 @@ class Publisher:
 
     _run: Run = field(default_factory=Run)
     note: str | None = None
-    """What operators should know besides, as Markdown."""
+    """A further note for operators, as Markdown."""
 
     def differs(self, run: Run) -> bool:
         """Whether *run* has something that operators should see and do not yet."""
@@ -52,7 +52,7 @@ class Publisher:
         workflow.set_current_details(f"{shown}\n\n{self.note}" if self.note else shown)
 
     def go_on(self, run: Run) -> None:
-        """Go on from what an execution before has published: memo and search attributes are carried over."""
+        """Continue from what the previous execution has published: memo and search attributes are carried over."""
         self._run = run
         self.show(run)
 
@@ -63,12 +63,12 @@ class Publisher:
         if run.status != last.status or run.agent != last.agent or _shown(run) != _shown(last):
             return self._upsert(run, last)
         if is_told_more := _is_told_more(run, last):
-            # An event of its own, in which a run that waits sees whether it should go on in a new execution.
+            # An event of its own, in which a waiting run sees whether it should continue as new.
             workflow.upsert_memo({protocol.MEMO_STATUS: run.status})
         return is_told_more
 
     def _upsert(self, run: Run, last: Run) -> bool:
-        # Only the memo tells the nonce of what asks for more budget, also where the run ended in the same moment.
+        # Only the memo has the nonce of a budget requirement, also where the run ended in the same moment.
         unseen = [each for each in run.requirements[len(last.requirements) :] if each.kind == "budget"]
         if is_shown := bool(run.pending or last.pending or unseen):
             workflow.upsert_memo(_memo(run, [each for each in unseen if each.status != "pending"]))
@@ -99,7 +99,7 @@ def _memo(run: Run, closed: Sequence[Requirement]) -> dict[str, object]:
     shown = pending_memo([*closed, *run.pending])
     entries = [entry.model_dump(mode="json", exclude_defaults=True) for entry in shown]
     memo: dict[str, object] = {protocol.MEMO_STATUS: run.status, protocol.MEMO_PENDING: entries}
-    # Whoever starts a run may have put anything there; the inbox shows what the run itself was asked.
+    # The client that starts a run can put anything there; the inbox shows the run's own request.
     if workflow.memo().get(protocol.MEMO_REQUEST) != (asked := visibility.request_memo(run.request, run.agent)):
         memo[protocol.MEMO_REQUEST] = asked
     return memo
@@ -113,7 +113,7 @@ def _attributes(run: Run, last: Run) -> list[SearchAttributeUpdate[Any]]:
 
 
 def _request(request: protocol.RunRequest, agent: str) -> list[SearchAttributeUpdate[Any]]:
-    """Who asked which agent, where it is not said yet, or was said otherwise by whoever started the run."""
+    """Requester and agent, if they are missing or the client that started the run set others."""
     known = workflow.info().typed_search_attributes
     asker = visibility.keyword(request.requested_by) if request.requested_by else None
     updates: list[SearchAttributeUpdate[Any]] = []

@@ -11,7 +11,7 @@ from temporalio.worker import WorkflowInstance, WorkflowInstanceDetails, Workflo
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 from temporalio.workflow import Info
 
-# `assent` is pure where the workflow uses it; loading it anew for every run would cost a waiting run 1 MB of memory
+# `assent` is pure where the workflow uses it; loading it again for every run would cost a waiting run 1 MB of memory
 # instead of 86 KB. So are the four modules beside `agent_run`, which itself stays inside the sandbox. pydantic_core
 # and annotated_types belong to pydantic, which the SDK lets through without them.
 _RESTRICTIONS: Final = SandboxRestrictions.default.with_passthrough_modules(

@@ -23,7 +23,7 @@ LIMIT: Final = 3_000_000
 Another number changes the commands of runs that are under way (docs/changing-rules.md).
 """
 _SOONEST: Final = timedelta(milliseconds=1)
-_WHY: Final = "what was too much for one workflow task goes on in the next"
+_WHY: Final = "what exceeds one workflow task continues in the next"
 
 
 class Pace:
@@ -49,7 +49,7 @@ class Pace:
             ActivityError: it gives nothing.
         """
         await self.admitted(given)
-        # Without a type: a result that an operator put in by hand would fail to decode, and wedge the run for ever.
+        # Without a type: a result from an operator could fail to decode, and block the run for ever.
         result: object = await workflow.execute_activity(activity, given, **options)
         return result
 

@@ -22,9 +22,9 @@ WHY: Final = "WHY"
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One way to decide: a signal, and the *body* that goes with it besides `id` and `by`.
+    """One way to decide: a signal, and the *body* of the signal without `id` and `by`.
 
-    *label* is a word of at most 9 letters for it; *means* says what it comes to, where that is not plain.
+    *label* is a word of at most 9 letters for it; *means* explains it where the label is not enough.
     """
 
     label: str
@@ -45,13 +45,13 @@ def choices(kind: RequirementKind, fields: Sequence[InputField] = ()) -> list[Ch
         return [Choice("fill in", SUBMIT_INPUT, {"values": blank_values(fields)}), reject]
     if kind == "outcome":
         return [
-            Choice("happened", SUBMIT_RESULT, {"output": RESULT}, "it happened, and this came of it"),
+            Choice("happened", SUBMIT_RESULT, {"output": RESULT}, "it happened, with this result"),
             Choice("again", APPROVE, {}, "run it again"),
             Choice("give up", REJECT, {"reason": WHY}, "give up; the model is told why"),
         ]
     if kind == "budget":
         end = Choice("end", REJECT, {"reason": WHY}, "use no more: the run ends")
-        return [Choice("extend", APPROVE, {}, "give as much again, and go on"), end]
+        return [Choice("extend", APPROVE, {}, "add the original amount and continue"), end]
     return [Choice("approve", APPROVE), reject]
 
 
@@ -78,10 +78,10 @@ def _blank(schema: dict[str, JsonValue]) -> JsonValue:
 
 
 def talking_commands(program: str, run_id: str, by: str = "YOUR NAME") -> list[tuple[str, str]]:
-    """The commands that go on with an idle conversation and that end it, each with a word for it."""
+    """The commands that continue an idle conversation and that end it, each with a label."""
     run, name = shlex.quote(run_id), shlex.quote(by)
     return [
-        ("go on", f"{program} send-message {run} TEXT --by {name}"),
+        ("continue", f"{program} send-message {run} TEXT --by {name}"),
         ("end it", f"{program} close {run} --by {name}"),
     ]
 
@@ -108,7 +108,7 @@ def show_command(program: str, run_id: str) -> str:
 
 
 def watch_command(program: str, run_id: str) -> str:
-    """The `assent` command that tells all that happened in a run."""
+    """The `assent` command that shows all events of a run."""
     return f"{program} watch {shell_quoted(run_id)}"
 
 
@@ -128,7 +128,7 @@ def signal_command(run_id: str, name: str, body: dict[str, JsonValue], *, namesp
 
 
 def metadata_command(run_id: str, *, namespace: str = "default") -> str:
-    """The `temporal` command that shows what a run tells operators: what waits, and how to decide it."""
+    """The `temporal` command that shows operators what waits in a run, and how to decide it."""
     return f"temporal workflow metadata{_namespace(namespace)} --workflow-id {shell_quoted(run_id)}"
 
 

@@ -27,7 +27,7 @@ from assent.wire.text import Said, Words, one_line
 class Fact:
     """One fact: *label* goes in front of it in a table, *lead* begins it in a sentence.
 
-    *at_length* says that somebody else's words in it are to be had whole, in lines of their own where there is room.
+    *at_length* means that text of others in it is shown whole, in lines of its own where there is room.
     """
 
     label: str
@@ -42,7 +42,7 @@ def facts_of(requirement: Requirement, requirements: Sequence[Requirement], requ
     Pure; safe in workflow code.
     """
     yield Fact("decides", "May decide: ", _who(requirement, requested_by))
-    yield from _asker(requirement, requested_by)
+    yield from _requester(requirement, requested_by)
     yield from _votes(requirement)
     if requirement.expires_at is not None:
         until = f"{moment(requirement.expires_at)}; after that, silence is a rejection"
@@ -73,10 +73,10 @@ def _who(requirement: Requirement, requested_by: str | None) -> Words:
     if names is None:
         return ("anybody",)
     if not names:
-        return ("nobody; it can only be rejected, by anybody",)
+        return ("no one; anyone can reject it",)
     said: Words = (Said(", ".join(names)),)
     able = {fold_name(name) for name in names} - {""}
-    if requested_by is not None and _keeps_the_asker_out(requirement):
+    if requested_by is not None and _excludes_the_requester(requirement):
         able.discard(fold_name(requested_by))
     if len(able) >= requirement.needed or requirement.escalated < len(requirement.escalations):
         return said
@@ -89,37 +89,37 @@ it can only be rejected",
     )
 
 
-def _keeps_the_asker_out(requirement: Requirement) -> bool:
+def _excludes_the_requester(requirement: Requirement) -> bool:
     return requirement.kind != "external" and not requirement.self_approval
 
 
-_NOT_BY_THE_ASKER: Final = {
+_NOT_BY_THE_REQUESTER: Final = {
     "confirmation": "approve it", "input": "fill it in", "outcome": "have it run again", "budget": "extend it",
 }  # fmt: skip
 
 
-def _asker(requirement: Requirement, requested_by: str | None) -> Iterator[Fact]:
-    if not _keeps_the_asker_out(requirement):
+def _requester(requirement: Requirement, requested_by: str | None) -> Iterator[Fact]:
+    if not _excludes_the_requester(requirement):
         return
     if requested_by is None:
-        yield Fact("asker", "", ("Nobody is named as having asked for this run, so nobody is kept from approving it",))
+        yield Fact("requester", "", ("This run has no named requester, so no one is excluded from approving it",))
     else:
-        may_not = _NOT_BY_THE_ASKER[requirement.kind]
-        yield Fact("asker", "", (Said(requested_by), f" asked for this run and may not {may_not}"))
+        may_not = _NOT_BY_THE_REQUESTER[requirement.kind]
+        yield Fact("requester", "", (Said(requested_by), f" asked for this run and may not {may_not}"))
 
 
 def _votes(requirement: Requirement) -> Iterator[Fact]:
     if requirement.needed > 1:
         names = ", ".join(requirement.approved_by)
-        so_far: Words = (Said(names),) if names else ("nobody",)
+        so_far: Words = (Said(names),) if names else ("no one",)
         yield Fact("votes", "", (f"{requirement.needed} people must approve; so far: ", *so_far))
 
 
 def _later(requirement: Requirement) -> Iterator[Fact]:
     for step in requirement.escalations[requirement.escalated :]:
         also = "may decide too" if requirement.approvers is not None else "are told"
-        yield Fact("escalates", "", (f"From {moment(step.at)}, if nobody has decided, these {also}: ",
-                                     Said(", ".join(step.approvers) or "nobody")))  # fmt: skip
+        yield Fact("escalates", "", (f"From {moment(step.at)}, if there is no decision, these {also}: ",
+                                     Said(", ".join(step.approvers) or "no one")))  # fmt: skip
     if requirement.remind_every:
         so_far = f", {requirement.reminders} so far" if requirement.reminders else ""
         yield Fact("reminders", "", (f"Reminders every {span(requirement.remind_every)}{so_far}",))
@@ -134,7 +134,7 @@ def span(seconds: float) -> str:
 
 
 def more_to_approve(requirement: Requirement) -> list[str]:
-    """What an approval may carry besides: other arguments, a grant for further calls. Empty where it may not.
+    """What an approval may add: other arguments, a grant for further calls. Empty if it may not.
 
     Pure; safe in workflow code.
     """
@@ -146,7 +146,7 @@ def more_to_approve(requirement: Requirement) -> list[str]:
     return [edit] if requirement.needed > 1 else [edit, grant]
 
 
-# -- the runs below ---------------------------------------------------------------------------------------------------
+# -- child runs --------------------------------------------------------------------------------------------------------
 
 
 def children_of(run: Run) -> list[ChildRun]:
@@ -178,7 +178,7 @@ def earlier(requirement: Requirement, requirements: Sequence[Requirement]) -> Re
 
 
 def edit_of(requirement: Requirement, requirements: Sequence[Requirement]) -> Fact | None:
-    """Who changed the arguments, and what they were; None where nobody did."""
+    """Who changed the arguments, and what they were; None if they are unchanged."""
     before = earlier(requirement, requirements)
     if requirement.edited_by is None or before is None:
         return None
@@ -198,7 +198,7 @@ def _before(requirement: Requirement, requirements: Sequence[Requirement]) -> It
     by = f" by {before.resolved_by}" if before.resolved_by else ""
     was = Said(f"{before.short_id} {before.status}{by}")
     if requirement.kind == "outcome":
-        yield Fact("follows", "", ("Nobody knows what came of ", was))
+        yield Fact("follows", "", ("Unknown outcome: ", was))
     else:
         yield Fact("follows", "", ("Asked again: it takes more today than it had with ", was))
 

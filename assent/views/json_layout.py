@@ -38,7 +38,7 @@ _BACK: Final = 12
 
 
 def laid_out(arguments: str, width: int = WIDTH) -> str:
-    """JSON in lines of at most *width* columns: white space between its tokens is set anew, the tokens are as they are.
+    """JSON in lines of at most *width* columns: the white space between tokens changes, the tokens do not.
 
     A token that is too long is broken, after a line break that it spells out or where the line is full; `BROKEN` then
     ends the line. JSON has no raw line breaks inside a token, so this can be told from what it holds. The last token

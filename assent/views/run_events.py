@@ -43,7 +43,7 @@ from assent.wire.text import plain
 
 RESULT_SHOWN: Final = 2_000
 TERM_SHOWN: Final = 500
-"""Characters of somebody else's words in one of the terms of a call that waits."""
+"""The limit of other people's text in one term of a pending call, in characters."""
 
 RunEventKind = Literal[
     "started", "model_called", "model_text", "model_answered", "tool_started", "tool_finished", "waiting", "decided",
@@ -57,18 +57,18 @@ class RunEvent(Stored):
     """Something that happened to a run. *text* is for people, as the model or the sender wrote it: render it safely.
 
     *tool*, *arguments* and *requirement_id* are set where the event is about a tool call, *by* where a person acted,
-    *status* what that came to, and *grant* (its id) where the event is about an approval that was remembered.
+    *status* its outcome, and *grant* (its id) where the event is about an approval that was remembered.
 
     A call that begins to wait is `waiting`: *text* is its kind, *terms* say who may decide it, by when and what else
     it turns on, *fields* are what a person fills in. One that did not wait, because of a grant, is `granted`.
     `superseded`: an edit replaced a call's arguments by these *arguments*. `lost`: a worker was lost while a tool ran
-    that may run only once, so that nobody knows what came of it. `idle`: a conversation has answered, with *text*, and
+    that may run only once, so that its outcome is unknown. `idle`: a conversation has answered, with *text*, and
     waits for the next message. `summarised`: a summary was made of the older items of a long conversation, or could
     not be. `expired`, `escalated` and `reminded` are what time does.
 
     `agent_started`: another agent began to answer the call of a *tool*, in the run *child*, which has events of its
     own; `agent_finished` is instead of `tool_finished` there, with the answer, or why there is none, as *text*.
-    `handed_over`: the conversation goes on with another *agent*.
+    `handed_over`: another *agent* continues the conversation.
 
     `model_text` is no event of the history: *text* is the model's answer so far, while it is written, behind as many
     characters as are *left_out*; *tool* is the tool that it began to call last. Words of an attempt that fails are
@@ -95,7 +95,7 @@ class RunEvent(Stored):
 def describe(event: Event, before: Run, step: Step) -> Iterator[RunEvent]:
     """What *event* meant, in the order in which it came about.
 
-    Where a run goes on in a new execution, *before* is the run at the end of the one before: nothing is told again.
+    After continue-as-new, *before* is the run at the end of the previous execution: no event is repeated.
     """
     run, at = step.run, event.at
     yield from _timed(before, run, at)
@@ -135,10 +135,10 @@ def _timed(before: Run, run: Run, at: datetime) -> Iterator[RunEvent]:
         if was is now or was.status != "pending":
             continue
         if now.status == "expired":
-            yield _about(now, "expired", at, "nobody decided in time, which counts as rejected")
+            yield _about(now, "expired", at, "no decision in time, which counts as rejected")
         if now.escalated > was.escalated:
             added = [name for each in now.escalations[was.escalated : now.escalated] for name in each.approvers]
-            yield _about(now, "escalated", at, f"{', '.join(added) or 'nobody'} may decide it too")
+            yield _about(now, "escalated", at, f"{', '.join(added) or 'no one'} may decide it too")
         if now.reminders > was.reminders:
             yield _about(now, "reminded", at, f"reminder {now.reminders}")
 
@@ -167,7 +167,7 @@ def _of_a_call(
 
 def _tool_finished(event: ToolAnswered | ToolLost, before: Run, step: Step) -> Iterator[RunEvent]:
     if event.position >= len(before.calls) or any(isinstance(each, StartAgent) for each in step.commands):
-        return  # Of a call that goes to another agent, the run of that tells.
+        return  # The child run has the events of a call to another agent.
     call, run = before.calls[event.position], step.run
     lost = isinstance(event, ToolLost) and call.gate.at_most_once and run is not before
     yield RunEvent(
@@ -248,11 +248,11 @@ def _summarised(event: Summarised, before: Run, run: Run) -> str:
 
 
 def _message(event: MessageReceived, before: Run, step: Step, at: datetime) -> Iterator[RunEvent]:
-    """What a message came to; *at* is when, which is later than it arrived where a worker checked it first."""
+    """The outcome of a message at *at*, which is later than its arrival if a worker checked it first."""
     result, run = step.result, step.run
     dropped = run.attempts is not before.attempts
     for was, now in zip(before.grants, run.grants, strict=False):
-        # What nobody revoked ended because the conversation was handed over.
+        # A grant without a revoker ended at a handoff.
         if now.revoked_at != was.revoked_at and now.revoked_by is not None:
             yield _of_grant(now, "revoked", at, result.detail if result else "", now.revoked_by)
             return
@@ -279,7 +279,7 @@ def _of_grant(grant: Grant, kind: RunEventKind, at: datetime, text: str, by: str
 
 
 def _checked(event: CheckAnswered, before: Run, step: Step) -> Iterator[RunEvent]:
-    """What a message came to that a worker has checked."""
+    """The outcome of a message that a worker has checked."""
     check = next((each for each in before.checks if each.number == event.number), None)
     if check is not None and step.result is not None:
         yield from _message(check.event, before, step, event.at)

@@ -141,19 +141,19 @@ def details(run: Run, at: datetime | None = None) -> str:
 
 def _headline(run: Run) -> str:
     agent = _name(run.caller.agent) if run.request else "the agent"
-    asker = f", asked for by {_name(run.request.requested_by)}" if run.request and run.request.requested_by else ""
+    requester = f", requested by {_name(run.request.requested_by)}" if run.request and run.request.requested_by else ""
     if run.ended:
         turns = "1 turn" if run.turn == 1 else f"{run.turn} turns"
         why = f": {code(bounded(f'{run.failure.kind}: {run.failure.message}', DETAILS_WORDS))}" if run.failure else ""
-        return f"**{run.status.capitalize()}** after {turns} of {agent}{asker}{why}"
+        return f"**{run.status.capitalize()}** after {turns} of {agent}{requester}{why}"
     waiting = len(run.pending)
     if run.status == "idle":
-        return f"**Idle** after turn {run.turn} of {agent}{asker}; it waits for the next message"
+        return f"**Idle** after turn {run.turn} of {agent}{requester}; it waits for the next message"
     if not waiting:
         nothing = f"nothing waits for a person{_at_work(run)}"
-        return f"**{run.status.capitalize()}**, turn {run.turn} of {agent}{asker}; {nothing}"
+        return f"**{run.status.capitalize()}**, turn {run.turn} of {agent}{requester}; {nothing}"
     calls = "1 call waits" if waiting == 1 else f"{waiting} calls wait"
-    return f"**{calls} for a decision**, turn {run.turn} of {agent}{asker}{_warning(run)}"
+    return f"**{calls} for a decision**, turn {run.turn} of {agent}{requester}{_warning(run)}"
 
 
 def _at_work(run: Run) -> str:
@@ -170,7 +170,7 @@ def _above(run: Run) -> list[str]:
         return []
     path = markdown(path_words([*(each.agent for each in above), run.caller.agent]), DETAILS_NAME)
     commands = ", ".join(_show_command(each.run_id) for each in above)
-    return [f"**Path:** {path}. The runs above: {commands}"]
+    return [f"**Path:** {path}. Parent runs: {commands}"]
 
 
 def _below(run: Run) -> list[str]:
@@ -191,7 +191,7 @@ def _child(run: Run, child: ChildRun) -> str:
 
 
 def _warning(run: Run) -> str:
-    """Whoever looks after sending something wants to know first of all that it did not count."""
+    """Say first that a message had no effect: its sender looks for that."""
     if not run.attempts:
         return ""
     newest = run.attempts[-1]
@@ -246,7 +246,7 @@ def _completeness(run: Run, requirement: Requirement, text: str | None) -> str:
     if text is None:
         return f"**Cut: this is only the beginning of {size:,} bytes.** All of it: {_show_command(run.id)}"
     broken = f"; {BROKEN} ends a line that was broken to fit" if f"{BROKEN}\n" in text else ""
-    return f"These are the arguments, all {size:,} bytes; only the white space between them is laid out anew{broken}"
+    return f"Exact arguments ({size:,} bytes; reformatted{broken})"
 
 
 def _how(run: Run, requirement: Requirement) -> str:
@@ -343,7 +343,7 @@ def request_summary(request: RunRequest) -> str:
 
 def request_details(request: RunRequest) -> str:
     """What the run was asked, and by whom, in Markdown."""
-    asker = f"Asked for by {code(request.requested_by)}.\n\n" if request.requested_by else ""
+    requester = f"Requested by {code(request.requested_by)}.\n\n" if request.requested_by else ""
     if not request.input.strip():
-        return f"Agent {code(request.agent)}. {asker}A conversation that begins with whatever is sent to it."
-    return f"Agent {code(request.agent)}. {asker}Prompt:\n\n{fenced(wrapped(bounded(request.input, 10_000)))}"
+        return f"Agent {code(request.agent)}. {requester}A conversation that begins with whatever is sent to it."
+    return f"Agent {code(request.agent)}. {requester}Prompt:\n\n{fenced(wrapped(bounded(request.input, 10_000)))}"

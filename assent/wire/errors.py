@@ -57,7 +57,7 @@ class NoWorkerError(AssentError, TimeoutError):
 
 
 class DecisionError(AssentError):
-    """A decision was not taken as asked: the message says what it came to."""
+    """A decision had no effect, or another one than asked: the message has its outcome."""
 
 
 class RunFailedError(AssentError):

@@ -1,4 +1,4 @@
-"""The words of a model's answer while it is written: what a model call tells in its heartbeats.
+"""The words of a model's answer while it is written: the heartbeats of a model call.
 
 Heartbeats are not in the history. What is told is the model's own words and the names of the tools that it begins to
 call; never the prompt, never arguments.

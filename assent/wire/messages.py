@@ -98,7 +98,7 @@ def read(name: str, arguments: Sequence[object]) -> Message:
     fields = cast("dict[str, object]", body)
     by = fields.get("by")
     if isinstance(by, str) and by.strip() in _PLACEHOLDERS:
-        message = f"{name}: by: put your own name for {fields['by']!r}; nobody decides as a placeholder"
+        message = f"{name}: by: put your own name for {fields['by']!r}; a placeholder cannot decide"
         raise MessageError(message)
     return _message(name, fields)
 
@@ -187,5 +187,5 @@ def _place(location: tuple[int | str, ...]) -> str:
 
 
 def shown(arguments: Sequence[object]) -> str:
-    """What arrived, bounded, for whoever looks at the run."""
+    """Show what arrived, cut to a limit, for people who look at the run."""
     return bounded(", ".join(repr(argument) for argument in arguments), SHOWN)

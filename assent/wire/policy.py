@@ -77,7 +77,7 @@ class Condition(_Data):
 
     @model_validator(mode="after")
     def _says_something(self) -> Condition:
-        # Only `equals` compares with null; of anything else it would hold always, and let through what nobody meant.
+        # Only `equals` compares with null; any other condition would then always hold, and allow unintended calls.
         if not any(name == "equals" or getattr(self, name) is not None for name in self.model_fields_set):
             message = "a condition is empty; give equals, one_of, matches, above, at_least, below or at_most"
             raise ValueError(message)
@@ -178,7 +178,7 @@ class Rule(_Data):
 
     *tool* is a glob on the tool's name: `*` matches any run of characters, `?` one, `[ab]` one of a set; upper and
     lower case differ. *arguments* are conditions on the arguments, and *effect* one that the tool declares: whatever
-    is given must hold. *reason* is told to the model of a denial, and shown to whoever decides.
+    is given must hold. *reason* is told to the model of a denial, and shown to the approver.
 
     Example:
         `Rule(decision="ask", tool="pay", arguments={"amount": {"above": 1000}}, reason="a large sum")`
@@ -219,7 +219,7 @@ class PermissionPolicy(_Data):
     """Ordered rules: the first that matches decides, *default* where none does.
 
     A policy can only make a call stricter than the tool's own flags do: a tool that requires confirmation still asks
-    when a rule allows it. A rule that cannot be evaluated means *ask*, with its error shown to whoever decides.
+    when a rule allows it. A rule that cannot be evaluated means *ask*, with its error shown to the approver.
     *also* are further policies, all of which are asked: the strictest holds (see `combined`).
 
     Example:
@@ -358,7 +358,7 @@ def _depth(policy: PermissionPolicy) -> int:
 
 
 def _single(policy: PermissionPolicy | None) -> list[PermissionPolicy]:
-    """The policies that *policy* asks, each without others: itself, where it says anything, and those besides."""
+    """Split *policy* into single policies: itself, if it says anything, and its *also*."""
     if policy is None:
         return []
     if not policy.also:

@@ -52,7 +52,7 @@ RESERVED_TOOL_NAMES: Final = frozenset({CALL_MODEL, CHECK_CALL, SEND_NOTICES, SU
 """Activity types that Assent uses or will use itself; a tool may not take them."""
 
 Seconds = Annotated[float, Field(ge=1e-6, le=1e10, allow_inf_nan=False)]
-"""A time in seconds. What is stored is bounded too: somebody may put a result in by hand, and a run must survive it."""
+"""A time in seconds. Stored values are limited too: a run must survive any result from an operator."""
 Item = dict[str, JsonValue]
 """One item of a conversation, in the shape of an input item of the OpenAI Responses API."""
 
@@ -72,7 +72,7 @@ class Stored(BaseModel):
 
 
 class ParentRun(Stored):
-    """A run above another: its id and agent, and the call of which tool, by its id, the other one answers."""
+    """A parent run: its id and agent, and the tool and id of the call that the child run answers."""
 
     run_id: str = Field(min_length=1, max_length=1_000)
     agent: str = Field(max_length=100)
@@ -98,10 +98,10 @@ class RunRequest(Stored):
     """The input of the workflow `AgentRun`. Any language may start a run with this JSON.
 
     *agent* is the agent's name on the worker. *input* is the prompt. *requested_by* is who asked, as a claim of the
-    starter. *max_turns*, *max_tool_calls* and *budget* may lower the agent's own limits, never raise them; *policy* is
-    asked besides the agent's own, and the stricter of the two holds. A *conversation* stays open after an answer, for
-    the next message, until it is closed; it may begin without an *input*. Its limits are for each of its answers.
-    *parents* are the runs above, the outermost first, where the run answers a call of another: Temporal must agree.
+    starter. *max_turns*, *max_tool_calls* and *budget* may lower the agent's own limits, never raise them; *policy*
+    applies in addition to the agent's own, and the stricter of the two wins. A *conversation* stays open after an
+    answer, for the next message, until it is closed; it may begin without an *input*. Its limits are for each answer.
+    *parents* are the parent runs of a child run, the outermost first: Temporal must agree.
     """
 
     agent: str = Field(min_length=1, max_length=100)
@@ -199,7 +199,7 @@ class Gate(Stored):
     """What one tool call needs before it may run, worked out on the worker when the model asked for it.
 
     *reason* explains a `deny` or `invalid` to the model, or carries the words of a rule or the error of a gate that
-    raised (then the verdict is `ask`) to whoever decides. *needed* is how many distinct people must approve,
+    raised (then the verdict is `ask`) to the approver. *needed* is how many distinct people must approve,
     *approvers* who they may be (None: anybody; groups are resolved). Times in seconds from when the call begins to
     wait: *expires_after* is a deadline, *remind_every* sends notices. *approval_type* is what `@approval` says.
     *fields* are what a person fills in. *checked* says that the result from outside is checked against the tool's
@@ -236,8 +236,7 @@ class ModelTurn(Stored):
 
     Facts of the worker come with the first turn only: *rules_version* (the rules that the run follows), *max_turns*,
     *max_tool_calls*, *budget*, *max_context_tokens*, *attributes* (whether the search attributes may be upserted) and
-    *continue_after* (events of a history after which the run goes on in a new execution; 0: when the server suggests
-    it). *notices* says, with each turn that has calls, whether any are sent. *task_queue* is where the model is asked
+    *continue_after* (events of a history after which the run continues as new; 0: when the server suggests it). *notices* says, with each turn that has calls, whether any are sent. *task_queue* is where the model is asked
     from then on (empty: where the run is); without items, it was not.
     """
 
@@ -308,9 +307,10 @@ class Reference(Stored):
 
 
 class Delegation(Stored):
-    """What an agent's tool comes to: another *agent* is to answer *input*, in a run of its own.
+    """The result of an agent's tool: another *agent* is to answer *input*, in a child run.
 
-    *policy* bounds that run besides its agent's own. *task_queue* is where it is served; None: where this one is.
+    *policy* bounds that run in addition to its agent's own. *task_queue* is where it is served; None: as this
+    one.
     """
 
     agent: str = Field(min_length=1, max_length=100)
@@ -320,7 +320,7 @@ class Delegation(Stored):
 
 
 class Handoff(Stored):
-    """That another *agent* goes on with the conversation; *policy* bounds it from then on, besides its own."""
+    """Another *agent* continues the conversation; *policy* bounds it from then on, in addition to its own."""
 
     agent: str = Field(min_length=1, max_length=100)
     policy: PermissionPolicy | None = None
@@ -366,7 +366,7 @@ class CheckInput(Stored):
 
 
 class Checked(Stored):
-    """What `check_call` found: a *problem*, in one line for whoever sent it, or none.
+    """The result of `check_call`: a *problem*, in one line for the sender, or none.
 
     *gate* is that of edited arguments, under *policy_version*.
     """
@@ -384,7 +384,7 @@ DecisionStatus = Literal[
 
 
 class DecisionResult(Stored):
-    """What a decision or delivery came to.
+    """The outcome of a decision, a result or input.
 
     `approved`, `rejected`: it settled the requirement. `executed`, `failed`: a result from outside was taken.
     `recorded`: a vote counted, others are still needed, or a message was queued. `duplicate`: the same was decided

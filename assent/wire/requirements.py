@@ -36,7 +36,7 @@ class Vote(Stored):
 
 
 class EscalationStep(Stored):
-    """Who may decide too from a certain time on, if nobody has by then."""
+    """Who may decide too from a certain time on, if there is no decision by then."""
 
     at: datetime
     approvers: list[str]
@@ -77,7 +77,7 @@ class Grant(Stored):
 
 
 class Attempt(Stored):
-    """Something that somebody sent and that did not count, kept so that it does not vanish.
+    """An ignored message, kept so that people can see it.
 
     *text* is the beginning of what was sent; the whole is in the history.
     """
@@ -102,8 +102,8 @@ class Requirement(Stored):
     *id* is 64 hex digits; its first 8 are what people see, and any unique prefix of at least 6 names it.
     *arguments* are the exact bytes the model produced. *status* is the decision; *execution* is what came of an
     approved call. Times are UTC. *nonce* makes two equal calls, and a call before and after a reset, differ.
-    *approvers* are those who may decide
-    (None: anybody; none at all: nobody can approve), and become more with each of the *escalations* that is due.
+    *approvers* are those who may decide (None: anyone; empty: no one can approve); each due step of *escalations*
+    adds some.
     *fields* are what a person fills in, *values* what one did; *evidence* came with a result from outside. *grant* is
     the id of the grant that approved it. *follows* is the id of the requirement that this one came after for the same
     call: one that an edit (by *edited_by*) replaced, one whose outcome is unknown, or one that today's policy found
@@ -206,8 +206,8 @@ class RunState(Stored):
     *running* counts the activities under way: tool calls, or the model call. *attempts* are the newest messages that
     did not count, *attempts_dropped* how many older ones the bound pushed out. *tool_calls* counts the calls of the
     run that were run or waited for, *budget* is what it may use by now. *grants* are the approvals that were
-    remembered, those that ended included. *agent* is the one that answers by now. *parents* are the runs above, the
-    outermost first; *children* are those that other agents are at work in for this one.
+    remembered, those that ended included. *agent* is the one that answers by now. *parents* are the parent runs, the
+    outermost first; *children* are the active child runs.
     """
 
     id: str
@@ -233,7 +233,7 @@ class RunState(Stored):
 
     @property
     def is_paused(self) -> bool:
-        """Whether nothing of the run moves until somebody decides."""
+        """Whether only a decision lets the run proceed."""
         return self.status == "waiting"
 
     @property

@@ -73,7 +73,7 @@ def code(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """Text of somebody else's making, within words of Assent's own."""
+    """Text of others within Assent's own words."""
 
     text: str
 

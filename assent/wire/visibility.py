@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError
 from assent.wire.protocol import RunRequest, Stored
 
 ABOVE: Final = 20
-"""Runs above another that a memo may name."""
+"""The limit of parent runs that a memo names."""
 
 
 class RunAbove(Stored):
@@ -34,8 +34,8 @@ class RequestMemo(Stored):
 def request_memo(request: RunRequest | None, agent: str | None = None) -> dict[str, object]:
     """The memo `assent_request`: who asked which agent, for inboxes where no search attributes are registered.
 
-    *agent* is the one that goes on with the conversation, where that was handed over. Runs that work for others have
-    the ids and agents of those above, the outermost first.
+    *agent* is the one that continues the conversation after a handoff. Child runs have the ids and agents of their
+    parents, the outermost first.
     """
     if request is None:
         return {}
@@ -48,9 +48,9 @@ def request_memo(request: RunRequest | None, agent: str | None = None) -> dict[s
 
 
 def read_request_memo(memo: object, parent: str | None = None) -> RequestMemo:
-    """What a memo `assent_request` says: whoever starts a run may have put anything there, which counts as nothing.
+    """Read a memo `assent_request`. A client can put anything there; what does not fit counts as empty.
 
-    So do runs above that end in another than *parent*, which is the one that began it, as Temporal says.
+    Parents count as none unless the last one is *parent*, the workflow that started the run according to Temporal.
     """
     given = cast("dict[str, object]", memo) if isinstance(memo, dict) else {}
     fields = {name: given[name] for name in ("agent", "requested_by") if isinstance(given.get(name), str)}

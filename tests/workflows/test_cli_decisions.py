@@ -115,7 +115,7 @@ async def test_an_edit_is_taken_shown_before_and_after_and_waits_for_the_others(
             "decides    ann, bob, dana",
             "alice asked for this run and may not approve it",
             "2 people must approve; so far: ann",
-            "if nobody has decided, these may decide too: ceo",
+            "if there is no decision, these may decide too: ceo",
             f"assent approve {run.id} {new} --by YOUR_NAME",
             "approve also takes --arguments JSON",
         ):

@@ -74,7 +74,7 @@ async def test_what_does_not_fit_is_said_and_the_run_goes_on_as_it_is(assent_env
         number = await number_of_executions(client, run)
         assert number == 2, "what the first turn gave fits, and no more"
         details = await client.temporal.get_workflow_handle(run.id).query("__temporal_workflow_metadata")
-        assert "cannot go on in a new one" in str(details)
+        assert "cannot continue in a new one" in str(details)
         await run.approve(requirement, by="bob")
         assert (await run.result()).content == "done"
         assert await replay(client, run) == number

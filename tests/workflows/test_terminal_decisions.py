@@ -125,7 +125,7 @@ async def test_an_edit_is_shown_and_confirmed_and_the_editor_is_not_asked_again(
         shown = await answer(screen, "Approve it? [y/n] or e", "e")
         assert shown.index("decides") < shown.index("untrusted  what the model itself said:")
         assert "│ It is safe." in shown.splitlines()[-2]
-        assert "2 people must approve; so far: nobody" in shown
+        assert "2 people must approve; so far: no one" in shown
         await answer(screen, "as JSON", "{", '{"to": "zoe", "amount": "much"}')
         await answer(screen, "Approve it with these? [y/n]", "", "y")
         assert "amount: input should be a valid integer" in await answer(screen, "Approve it? [y/n]", "e")
@@ -162,7 +162,7 @@ async def test_a_question_goes_away_when_its_time_is_over(assent_environment: En
     async with sitting(assent_environment, calls(call("hurry", what="x"))) as (_, screen, _):
         assert "silence is a rejection" in await screen.until("Approve it? [y/n]")
         assert "Approve" not in await screen.until("expired")
-        await screen.until("nobody decided in time")
+        await screen.until("no decision in time")
         await screen.until("completed")
     assert screen.process.returncode == 0
 
@@ -173,7 +173,7 @@ async def test_an_unknown_outcome_offers_its_three_choices(assent_environment: E
         await answer(screen, "Approve it? [y/n]", "y")
         shown = await answer(screen, "g: give up [h/a/g]", "", "y", "h")
         assert "outcome unknown" in shown
-        assert "happened   submit_result: it happened, and this came of it" in shown
+        assert "happened   submit_result: it happened, with this result" in shown
         await answer(screen, "Its result:", "", "it flew")
         await answer(screen, "Approve it? [y/n]", "y")
         await answer(screen, "g: give up [h/a/g]", "g")

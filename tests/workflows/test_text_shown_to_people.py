@@ -144,7 +144,7 @@ async def test_arguments_that_just_fit_are_whole_everywhere(assent_environment: 
         [entry] = [each for each in (await at.assent("pending", "--json")).json if each["tool"] == "wipe"]
         table = (await at.assent("pending", columns=3_000)).out
     assert "Cut:" not in details
-    assert f"These are the arguments, all {len(raw):,} bytes" in details
+    assert f"Exact arguments ({len(raw):,} bytes" in details
     assert squeezed(raw) in squeezed(details)
     assert entry["arguments"] == raw
     assert raw in table

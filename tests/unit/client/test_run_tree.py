@@ -146,7 +146,7 @@ def test_of_more_runs_than_there_is_room_for_the_details_say_how_many() -> None:
 
 
 def test_the_details_of_a_run_below_have_its_path() -> None:
-    assert "**Path:** `b` > `a`. The runs above: `assent show top`" in details(below().run)
+    assert "**Path:** `b` > `a`. Parent runs: `assent show top`" in details(below().run)
 
 
 @unhurried

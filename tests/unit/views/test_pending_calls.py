@@ -73,11 +73,11 @@ def kinds(play: Play) -> list[str]:
     [
         ({}, "May decide: anybody"),
         ({"approvers": ["bob", "carol"]}, "May decide: `bob, carol`"),
-        ({"approvers": []}, "May decide: nobody; it can only be rejected, by anybody"),
+        ({"approvers": []}, "May decide: no one; anyone can reject it"),
         ({"approvers": ["Alice"]}, "`Alice`. None of them may approve, and it takes 1: it can only be rejected"),
         ({"approvers": ["bob"], "needed": 2}, "`bob`. 1 of them may approve, and it takes 2: it can only be rejected"),
         ({"approvers": ["Alice"], "self_approval": True}, "May decide: `Alice`\n"),
-        ({"needed": 2}, "2 people must approve; so far: nobody"),
+        ({"needed": 2}, "2 people must approve; so far: no one"),
     ],
 )
 def test_the_details_say_who_may_decide_and_when_nobody_can(gate: dict[str, object], told: str) -> None:
@@ -92,7 +92,7 @@ def test_the_details_say_by_when_what_silence_means_and_what_is_to_come() -> Non
     shown = details(play.run)
     until = opened + timedelta(hours=2)
     assert f"Until {until:%Y-%m-%d %H:%M:%S} UTC; after that, silence is a rejection" in shown
-    assert f"From {opened + timedelta(minutes=1):%Y-%m-%d %H:%M:%S} UTC, if nobody has decided" in shown
+    assert f"From {opened + timedelta(minutes=1):%Y-%m-%d %H:%M:%S} UTC, if there is no decision" in shown
     assert "these may decide too: `dave`" in shown
     assert "Reminders every 30 min" in shown
     play.at = opened + timedelta(minutes=31)
@@ -143,8 +143,8 @@ def test_an_unknown_outcome_is_shown_with_its_three_choices() -> None:
     first = play.run.requirements[0]
     for expected in (
         "### Say what came of: `pay`",
-        f"Nobody knows what came of `{first.short_id} approved by bob`",
-        "`submit_result`: it happened, and this came of it",
+        f"Unknown outcome: `{first.short_id} approved by bob`",
+        "`submit_result`: it happened, with this result",
         "`approve`: run it again",
         "`reject`: give up; the model is told why",
         "| `submit_result` |",

@@ -118,7 +118,7 @@ def test_arguments_that_are_too_long_to_show_are_said_to_be_cut() -> None:
     shown = details(play.run)
     assert f"Cut: this is only the beginning of {len(raw):,} bytes" in shown
     assert "`assent show run-1`" in shown
-    assert "These are the arguments" not in shown
+    assert "Exact arguments" not in shown
 
 
 def test_the_details_say_what_waits_and_how_to_decide_it() -> None:
@@ -128,7 +128,7 @@ def test_the_details_say_what_waits_and_how_to_decide_it() -> None:
     shown = details(play.run)
     short = play.requirement.short_id
     for expected in (
-        "**1 call waits for a decision**, turn 1 of `a`, asked for by `alice`",
+        "**1 call waits for a decision**, turn 1 of `a`, requested by `alice`",
         "### Approve or reject: `pay`",
         "`the gate raised`",
         "2 people must approve; so far: `bob`",
@@ -193,14 +193,14 @@ def test_what_was_decided_and_what_ran_before_is_shown() -> None:
 
 
 def test_a_run_that_waits_for_nobody_says_so() -> None:
-    assert details(playing(ALLOW).run) == "**Running**, turn 1 of `a`, asked for by `alice`; nothing waits for a person"
+    assert details(playing(ALLOW).run) == "**Running**, turn 1 of `a`, requested by `alice`; nothing waits for a person"
 
 
 def test_a_run_that_has_ended_says_how_and_why() -> None:
     cancelled, failed = playing(ASK), playing(ALLOW, max_turns=1)
     cancelled.cancel()
     failed.tool(0, "ok")
-    assert details(cancelled.run).startswith("**Cancelled** after 1 turn of `a`, asked for by `alice`")
+    assert details(cancelled.run).startswith("**Cancelled** after 1 turn of `a`, requested by `alice`")
     assert "`MaxTurnsExceeded: the run used all of its 1 turns`" in details(failed.run)
 
 
