@@ -15,6 +15,7 @@ import typer
 
 from assent import AgentClient, AssentError
 from assent.cli.console import make_console
+from assent.cli.exit_codes import exit_code
 from assent.cli.terminal import can_ask, follow, os_user
 from assent.runtime.connection import exit_cleanly
 from assent.runtime.settings import Settings
@@ -60,7 +61,7 @@ def command(
         sys.exit(asyncio.run(main(agent, prompt, by=by, run_id=run_id, approver=approver or os_user() or "")))
     except AssentError as error:
         print(f"starter: {error}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(exit_code(error))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from activities import Activities
+from assent.cli.exit_codes import exit_code
 from assent.runtime.connection import exit_cleanly
 from assent.runtime.logs import configure_logs
 from assent.runtime.settings import Settings, Versioning, load_agents
@@ -53,7 +54,7 @@ def main(
         asyncio.run(run_worker(found, settings, halves=HALVES, with_server=embedded, say=say))
     except AssentError as error:
         print(f"worker: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+        raise SystemExit(exit_code(error)) from None
 
 
 if __name__ == "__main__":

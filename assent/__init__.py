@@ -1,6 +1,6 @@
 """Assent: LLM agents as Temporal workflows that wait for a person.
 
-Write agents with `Agent`, `tool` and `approval`; serve them with `worker.py`; start, follow and decide runs with
+Write agents with `Agent`, `tool` and `approval`; serve them with `assent worker`; start, follow and decide runs with
 `AgentClient` or any Temporal client. The names in `__all__` are the public API; `assent.testing` is the test kit.
 """
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from temporalio.service import RPCError, RPCStatusCode
+from temporalio.service import RPCError
 
+from assent.runtime.connection_errors import refused
 from assent.wire.errors import (
     AssentError,
     DecisionError,
@@ -33,12 +34,11 @@ TABLE: Final = (
     (NOT_TAKEN, f"the run failed or was cancelled, {_NOT_COUNTED}, or a check of an audit or a bundle failed"),
     (USAGE, "wrong usage or settings, or the server refused"),
     (NOT_FOUND, "no such run, call or grant, an id that is not unique, or a history that cannot be read"),
-    (NO_SERVER, "no Temporal server answers"),
+    (NO_SERVER, "no Temporal server answers, or it cannot be used: wrong namespace, credentials, certificate or port"),
     (NO_WORKER, "sent, but no worker has read it (only with --require-answer)"),
     (BUG, "an error in Assent itself"),
     (INTERRUPTED, "interrupted by Ctrl-C"),
 )
-_SERVER_GONE: Final = frozenset({RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED})
 
 
 def exit_code(error: AssentError | RPCError) -> int:
@@ -48,7 +48,7 @@ def exit_code(error: AssentError | RPCError) -> int:
     """
     match error:
         case RPCError():
-            return NO_SERVER if error.status in _SERVER_GONE else USAGE
+            return USAGE if refused(error) is None else NO_SERVER
         case RunFailedError() | DecisionError():
             return NOT_TAKEN
         case RunNotFoundError() | RequirementNotFoundError() | HistoryError():
@@ -67,7 +67,7 @@ def told(error: AssentError | RPCError) -> str:
     Pure.
     """
     if isinstance(error, RPCError):
-        return f"the Temporal server refused: {error.message}; see --namespace and --profile"
+        return str(refused(error) or f"the Temporal server refused: {error.message}; see --namespace and --profile")
     if isinstance(error, RunNotFoundError):
         return f"{error}; see: assent pending"
     return str(error)

@@ -1,4 +1,4 @@
-"""`assent worker`: what `worker.py` does in a checkout, for whoever installed the wheel."""
+"""`assent worker`: what `worker.py` does in a checkout, for users of the installed package."""
 
 from __future__ import annotations
 

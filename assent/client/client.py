@@ -16,7 +16,7 @@ from pydantic import JsonValue
 from temporalio.client import Client
 from temporalio.common import Priority, TypedSearchAttributes
 from temporalio.exceptions import WorkflowAlreadyStartedError
-from temporalio.service import RPCError, RPCStatusCode
+from temporalio.service import RPCError
 
 from assent.audit.approval import Approval, PendingRun
 from assent.audit.decision_statistics import Statistics
@@ -31,10 +31,11 @@ from assent.client.start import attributes_of, begin, check_own, exists, priorit
 from assent.client.updates import message_of
 from assent.client.watch_all import Options, Watcher
 from assent.runtime import connection
+from assent.runtime.connection_errors import refused
 from assent.views.run_events import RunEvent
 from assent.wire import protocol
 from assent.wire.budget import Budget
-from assent.wire.errors import DecisionError, MessageError, RunNotFoundError, ServerUnreachableError
+from assent.wire.errors import DecisionError, MessageError, RunNotFoundError
 from assent.wire.messages import read_request
 from assent.wire.policy import PermissionPolicy
 from assent.wire.protocol import ApprovalType, RunRequest
@@ -72,8 +73,9 @@ class AgentClient:
         """A client from the arguments, else `TEMPORAL_*`, else the profile file of the `temporal` CLI.
 
         Raises:
-            ConfigurationError: the environment or the profile file cannot be read.
-            ServerUnreachableError: nothing answers at the address.
+            ConfigurationError: the environment or the profile file cannot be read or do not fit.
+            ServerUnreachableError: nothing answers at the address, or what answers cannot be used: its certificate,
+                the credentials, the namespace or its protocol is wrong. One line: the cause, what to check.
         """
         client = await connection.connect(address, namespace=namespace, profile=profile)
         return cls(client, task_queue=task_queue)
@@ -398,6 +400,6 @@ class AgentClient:
 
 
 def _not_answered(error: RPCError) -> Exception:
-    if error.status in {RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED}:
-        return ServerUnreachableError(f"the Temporal server does not answer: {error.message}")
+    if (told := refused(error)) is not None:
+        return told
     return MessageError(f"the Temporal server refused: {error.message}")

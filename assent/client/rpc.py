@@ -13,6 +13,7 @@ from pydantic_core import PydanticSerializationError, to_json
 from temporalio.exceptions import ApplicationError, CancelledError, TerminatedError
 from temporalio.service import RPCError, RPCStatusCode
 
+from assent.runtime import connection_errors
 from assent.wire.digest import canonical
 from assent.wire.errors import (
     MessageError,
@@ -20,7 +21,6 @@ from assent.wire.errors import (
     RequirementNotFoundError,
     RunFailedError,
     RunNotFoundError,
-    ServerUnreachableError,
 )
 
 MESSAGE_LIMIT: Final = 1_000_000
@@ -65,6 +65,8 @@ def has_ended(error: RPCError) -> bool:
 
 def meant(error: RPCError, run_id: str, namespace: str) -> Exception:
     """The error that an answer of the server about a run means; one that means nothing of ours is itself."""
+    if (refused_at_all := connection_errors.refused(error)) is not None:
+        return refused_at_all
     match error.status:
         case RPCStatusCode.NOT_FOUND:
             ended = " that is still running" if has_ended(error) else ""
@@ -72,8 +74,6 @@ def meant(error: RPCError, run_id: str, namespace: str) -> Exception:
         case RPCStatusCode.RESOURCE_EXHAUSTED:
             told = f"too many decisions wait for a worker of run {run_id!r} already: {error.message}"
             return NoWorkerError(told)
-        case RPCStatusCode.UNAVAILABLE | RPCStatusCode.DEADLINE_EXCEEDED:
-            return ServerUnreachableError(f"the Temporal server does not answer: {error.message}")
         case RPCStatusCode.FAILED_PRECONDITION:
             told = f"run {run_id!r} moved on while it was asked, and did not answer; look at what it came to"
             return NoWorkerError(told)

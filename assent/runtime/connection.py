@@ -15,10 +15,12 @@ from typing import Final
 
 from temporalio.api.enums.v1 import IndexedValueType
 from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest, ListSearchAttributesRequest
+from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.client import Client
 from temporalio.envconfig import ClientConfig
 from temporalio.service import RPCError, RPCStatusCode
 
+from assent.runtime.connection_errors import check_address, refused, unreachable
 from assent.runtime.converter import data_converter
 from assent.runtime.payload_codec import configured_codec, encoding
 from assent.runtime.storage import configured_storage
@@ -58,15 +60,19 @@ async def connect(address: str | None = None, *, namespace: str | None = None, p
     that `ASSENT_STORAGE` names, where they name one.
 
     Raises:
-        ConfigurationError: the environment or the profile file cannot be read, or the codec or storage not be had.
-        ServerUnreachableError: nothing answers at the address within 10 seconds.
+        ConfigurationError: the environment or the profile file cannot be read or do not fit, or the codec or storage
+            not be had.
+        ServerUnreachableError: nothing answers at the address within 10 seconds, or what answers cannot be used: its
+            certificate, the credentials, the namespace or its protocol is wrong. One line: the cause, what to check.
     """
     try:
         config = ClientConfig.load_client_connect_config(profile=profile)
     except (RuntimeError, ValueError, OSError) as error:
-        message = f"the Temporal settings cannot be read: {error}; see TEMPORAL_* and TEMPORAL_CONFIG_FILE"
+        told = " ".join(str(error).split())
+        message = f"the Temporal settings cannot be read: {told}; see TEMPORAL_* and TEMPORAL_CONFIG_FILE"
         raise ConfigurationError(message) from error
     target = address or config.get("target_host") or DEFAULT_ADDRESS
+    check_address(target)
     config["target_host"] = target
     if namespace is not None:
         config["namespace"] = namespace
@@ -74,10 +80,33 @@ async def connect(address: str | None = None, *, namespace: str | None = None, p
     converter = dataclasses.replace(encoding(data_converter, configured_codec()), external_storage=configured_storage())
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT):
-            return await Client.connect(**config, data_converter=converter)
+            client = await Client.connect(**config, data_converter=converter)
+    except ValueError as error:
+        message = f"the Temporal settings do not fit: {' '.join(str(error).split())}; see TEMPORAL_*"
+        raise ConfigurationError(message) from error
     except (RuntimeError, TimeoutError) as error:
-        message = f"no Temporal server answers at {target}: start one (worker.py --embedded), or set TEMPORAL_ADDRESS"
-        raise ServerUnreachableError(message) from error
+        tls = bool(config.get("tls", config.get("api_key")))
+        raise unreachable(target, error, tls=tls) from error
+    # Who may do nothing else than start runs may not read the namespace; the answer to that will say so.
+    await check_namespace(client, permitted=False)
+    return client
+
+
+async def check_namespace(client: Client, *, permitted: bool = True) -> None:
+    """Check that the server accepts the credentials and has the client's namespace.
+
+    *permitted* says that the client must be permitted to read it, as every worker must.
+
+    Raises:
+        ServerUnreachableError: it does not, or has not. One line: the cause, what to check.
+    """
+    request = DescribeNamespaceRequest(namespace=client.namespace)
+    try:
+        await client.workflow_service.describe_namespace(request, retry=True, timeout=_RPC)
+    except RPCError as error:
+        told = refused(error)
+        if told is not None and (permitted or error.status != RPCStatusCode.PERMISSION_DENIED):
+            raise told from error
 
 
 async def missing_attributes(client: Client) -> list[str]:

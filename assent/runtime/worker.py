@@ -23,7 +23,8 @@ from temporalio.worker import Worker, WorkerDeploymentConfig
 
 from assent.agents.agent import Agent, with_their_agents
 from assent.runtime import embedded_server
-from assent.runtime.connection import attributes_usable, connect
+from assent.runtime.connection import attributes_usable, check_namespace, connect
+from assent.runtime.connection_errors import worker_stopped
 from assent.runtime.deployments import advice, deployment_config
 from assent.runtime.settings import Settings
 from assent.runtime.webhooks import Webhook
@@ -138,6 +139,8 @@ async def serving(
     Raises:
         ConfigurationError: the agents contradict each other, a webhook has no usable secret, or the settings name a
             payload codec or storage that *client* has not, or a deployment without a build.
+        ServerUnreachableError: the server does not answer, has not the client's namespace, or does not accept its
+            credentials, at first or later.
     """
     if settings.payload_codec and client.data_converter.payload_codec is None:
         message = "the settings name a payload codec, and the client has none: set ASSENT_PAYLOAD_CODEC to connect"
@@ -146,6 +149,7 @@ async def serving(
         message = "the settings name an external storage, and the client has none: set ASSENT_STORAGE to connect"
         raise ConfigurationError(message)
     found, deployment = halves or installed(), _deployment(settings)
+    await check_namespace(client)
     attributes = await attributes_usable(client)
     activities = found.activities(
         agents,
@@ -166,6 +170,10 @@ async def serving(
             max_activities_per_second=settings.max_activities_per_second,
         ) as worker:
             yield worker
+    except RuntimeError as error:
+        if (told := worker_stopped(error)) is None:
+            raise
+        raise told from error
     finally:
         await activities.close()
 
@@ -186,7 +194,7 @@ async def run_worker(
     Raises:
         ConfigurationError: the agents contradict each other, a webhook has no usable secret, or there is no
             `temporal` binary for *with_server*.
-        ServerUnreachableError: no Temporal server answers.
+        ServerUnreachableError: no Temporal server answers, or it cannot be used. As `connect` and `serving`.
     """
     # What is wrong with the agents and webhooks is said before anything is started.
     halves.activities.check(agents, settings.webhooks, settings.prices)

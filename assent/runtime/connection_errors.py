@@ -1,0 +1,125 @@
+"""Why Temporal cannot be reached or used, and what to check: one line from what the SDK and the server say."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from temporalio.service import RPCError, RPCStatusCode
+
+from assent.wire.errors import ConfigurationError, ServerUnreachableError
+from assent.wire.text import bounded
+
+_SHOWN: Final = 300
+"""Characters of an error of the SDK or the server that a message shows."""
+_ADDRESS: Final = re.compile(r"(\[[0-9A-Fa-f:.%]+\]|[^\s:/@\[\]]+):([0-9]{1,5})")
+_START: Final = "start one (assent worker --embedded), or set TEMPORAL_ADDRESS"
+_FILES: Final = "TEMPORAL_TLS_CLIENT_CERT_PATH and TEMPORAL_TLS_CLIENT_KEY_PATH"
+_CREDENTIALS: Final = "check TEMPORAL_API_KEY, or TEMPORAL_TLS_CLIENT_CERT_PATH"
+
+_NO_ANSWER: Final[tuple[tuple[str, str, str], ...]] = (
+    (r"dns error", "the name of its host is unknown", "check TEMPORAL_ADDRESS"),
+    (r"ConnectionRefused", "nothing listens there", _START),
+    (r"tcp connect error", "the network does not lead there", "check TEMPORAL_ADDRESS"),
+)
+"""Where no server answers: an expression for the text of the SDK's core, the cause, and what to check."""
+_WRONG: Final[tuple[tuple[str, str, str], ...]] = (
+    (
+        r"InvalidContentType",
+        "it does not use TLS",
+        "check the port; an API key or a TEMPORAL_TLS_… variable switches TLS on, TEMPORAL_TLS=false off",
+    ),
+    (
+        r"UnknownIssuer",
+        "its certificate is from an authority that is not trusted here",
+        "check TEMPORAL_TLS_SERVER_CA_CERT_PATH",
+    ),
+    (
+        r"InvalidCertificate\(NotValidForName",
+        "its certificate is for another name",
+        "check TEMPORAL_ADDRESS and TEMPORAL_TLS_SERVER_NAME",
+    ),
+    (r"InvalidCertificate\(Expired", "its certificate has expired", "renew the certificate of the server"),
+    (r"InvalidCertificate", "its certificate is not valid", "check the certificate of the server"),
+    (
+        r"KeyMismatch|PrivateKeyParseError|CertificateParseError|InconsistentKeys",
+        "the client's certificate and key do not fit each other",
+        f"check {_FILES}",
+    ),
+    (r"AlertReceived", "it refuses the TLS connection", f"check {_FILES}"),
+    (r"code: Unauthenticated", "it does not accept the credentials", _CREDENTIALS),
+    (r"code: PermissionDenied", "it does not permit this with these credentials", _CREDENTIALS),
+)
+"""Where something answers that cannot be used."""
+_BROKEN: Final = re.compile(r"Http2|connection closed|[Bb]roken ?[Pp]ipe|close_notify|Canceled|ConnectionReset|Eof")
+_PORT: Final = "check the port (7233 unless you chose another, not that of the Web UI)"
+_SAID: Final = re.compile(r'code: \w+, message: "([^"]*)"')
+
+
+def check_address(address: str) -> None:
+    """Refuse what is not the address of a server.
+
+    Raises:
+        ConfigurationError: it is a URL, or has no host or port.
+    """
+    found = _ADDRESS.fullmatch(address)
+    if found is None or not 0 < int(found[2]) < 65_536:
+        message = f"the address of Temporal, {address!r}, is not HOST:PORT, e.g. localhost:7233; check TEMPORAL_ADDRESS"
+        raise ConfigurationError(message)
+
+
+def unreachable(address: str, error: BaseException, *, tls: bool) -> ServerUnreachableError:
+    """Return why the server at *address* cannot be used, by the SDK's *error*, and what to check."""
+    text = str(error)
+    if isinstance(error, TimeoutError):
+        told = "it takes the connection and says nothing; check the port, and whether a firewall is between"
+        return ServerUnreachableError(f"no Temporal server answers at {address}: {told}")
+    for pattern, cause, check in _NO_ANSWER:
+        if re.search(pattern, text):
+            return ServerUnreachableError(f"no Temporal server answers at {address}: {cause}; {check}")
+    cause, check = _wrong(text, tls=tls)
+    return ServerUnreachableError(f"the server at {address} cannot be used: {cause}; {check}")
+
+
+def _wrong(text: str, *, tls: bool) -> tuple[str, str]:
+    for pattern, cause, check in _WRONG:
+        if re.search(pattern, text):
+            said = _SAID.search(text) if "code:" in pattern else None
+            return f"{cause} ({_one_line(said[1])})" if said and said[1] else cause, check
+    if _BROKEN.search(text) and tls:
+        return "it breaks the TLS connection off", f"{_PORT}; if it asks for a client's certificate, set {_FILES}"
+    if _BROKEN.search(text):
+        return "it does not speak Temporal's protocol without TLS", f"{_PORT}; if it uses TLS, set TEMPORAL_TLS=true"
+    return _one_line(text.removeprefix("Failed client connect: ")), "check TEMPORAL_ADDRESS"
+
+
+def refused(error: RPCError) -> ServerUnreachableError | None:
+    """Return what an answer of the server means if it answers nothing at all so; None for other answers."""
+    said = _one_line(error.message)
+    match error.status:
+        case RPCStatusCode.UNAUTHENTICATED:
+            told = f"the Temporal server does not accept the credentials ({said}); {_CREDENTIALS}"
+        case RPCStatusCode.PERMISSION_DENIED:
+            told = f"the Temporal server does not permit this ({said}); {_CREDENTIALS} and TEMPORAL_NAMESPACE"
+        case RPCStatusCode.NOT_FOUND if error.message.lower().startswith("namespace "):
+            told = f"{said.rstrip('.')} on the Temporal server; check --namespace or TEMPORAL_NAMESPACE"
+        case RPCStatusCode.UNIMPLEMENTED if "unknown service" in error.message:
+            told = f"the server is not a Temporal server ({said}); check TEMPORAL_ADDRESS"
+        case RPCStatusCode.UNAVAILABLE | RPCStatusCode.DEADLINE_EXCEEDED:
+            told = f"the Temporal server does not answer: {said}"
+        case _:
+            return None
+    return ServerUnreachableError(told)
+
+
+def worker_stopped(error: RuntimeError) -> ServerUnreachableError | None:
+    """Return why the server ended a worker, by the SDK's *error*; None if it was not the server."""
+    found = re.search(r"code: (\w+), message: \"([^\"]*)\"", str(error))
+    if found is None:
+        return None
+    told = f"the Temporal server no longer answers this worker ({found[1]}: {_one_line(found[2])})"
+    return ServerUnreachableError(f"{told}; check TEMPORAL_NAMESPACE and TEMPORAL_API_KEY")
+
+
+def _one_line(text: str) -> str:
+    return bounded(" ".join(text.split()), _SHOWN)
