@@ -236,8 +236,9 @@ class ModelTurn(Stored):
 
     Facts of the worker come with the first turn only: *rules_version* (the rules that the run follows), *max_turns*,
     *max_tool_calls*, *budget*, *max_context_tokens*, *attributes* (whether the search attributes may be upserted) and
-    *continue_after* (events of a history after which the run continues as new; 0: when the server suggests it). *notices* says, with each turn that has calls, whether any are sent. *task_queue* is where the model is asked
-    from then on (empty: where the run is); without items, it was not.
+    *continue_after* (events of a history after which the run continues as new; 0: when the server suggests it).
+    *notices* says, with each turn that has calls, whether any are sent. *task_queue* is where the model is asked from
+    then on (empty: where the run is); without items, it was not.
     """
 
     items: list[Item]
