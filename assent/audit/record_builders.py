@@ -318,7 +318,7 @@ def run_record(
         started_identity=first.workflow_execution_started_event_attributes.identity or None,
         started_principal=event_fields.principal_of(first),
         attribution=event_fields.attribution_of(first, requester),
-        status=closed_as if closed_as in event_types.CLOSED_BY_SERVER else run.status,
+        status=event_types.CLOSED_BY_SERVER.get(closed_as or "", run.status),
         input=event_fields.digest_of(request.input if request else ""),
         answer=None if run.content is None else event_fields.digest_of(run.content),
         error=f"{run.failure.kind}: {run.failure.message}" if run.failure else None,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, Literal
 
 from temporalio.api.enums.v1 import EventType
 from temporalio.api.history.v1 import HistoryEvent
@@ -51,8 +52,9 @@ CLOSE_STATUSES: Final = {
     TIMED_OUT: "timed out",
 }
 """The events that close a run, and its status after each. `CONTINUED` closes only an execution."""
-CLOSED_BY_SERVER: Final = frozenset({"terminated", "timed out"})
-"""The statuses of runs that the server closed without asking their code."""
+ClosedByServer = Literal["terminated", "timed out"]
+CLOSED_BY_SERVER: Final[Mapping[str, ClosedByServer]] = {"terminated": "terminated", "timed out": "timed out"}
+"""The statuses of runs that the server closed without asking their code, each by its name."""
 ACTIVITY_CLOSED: Final = frozenset({ACTIVITY_COMPLETED, ACTIVITY_FAILED, ACTIVITY_TIMED_OUT, ACTIVITY_CANCELLED})
 CHILD_CLOSED: Final = frozenset(
     {CHILD_NOT_STARTED, CHILD_COMPLETED, CHILD_FAILED, CHILD_CANCELLED, CHILD_TERMINATED, CHILD_TIMED_OUT}

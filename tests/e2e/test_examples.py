@@ -58,7 +58,7 @@ PROGRAMS = {
         "refused: 'alice' asked for this run and may not approve in it",
         "billing waits: ",
         "The run completes: Deleted, and refunded 990 cents of order-7.",
-        "6 model calls, those of the run below included",
+        "6 model calls, including the child run's",
         "every check passed",
     ),
     "confirm_terminal.py": (

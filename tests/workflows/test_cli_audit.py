@@ -190,7 +190,7 @@ async def test_an_auditor_sees_who_sent_what_what_ran_and_where_it_is_written(
         "nobody was asked about these calls (--json has them whole):",
         'look_up({"',
         "→ executed",
-        "ok decisions: nothing ran without the decision that its gate needed",
+        "ok decisions: each call had the decisions that its gate needed, about the bytes that ran",
         "unverified names: ",
         "chain head ",
         "not proven - that the server's database was not changed",

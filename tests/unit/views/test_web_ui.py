@@ -102,7 +102,7 @@ def test_exact_arguments_are_shown(text: str) -> None:
     shown = details(playing(ASK, arguments=raw).run)
     (block,) = arguments_shown(shown)
     assert squeezed(block) == squeezed(one_line(raw))
-    assert f"all {len(raw.encode()):,} bytes" in shown
+    assert f"Exact arguments ({len(raw.encode()):,} bytes; reformatted" in shown
 
 
 @unhurried
