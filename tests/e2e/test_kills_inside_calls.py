@@ -105,7 +105,7 @@ async def test_a_kill_in_the_model_call_after_an_approved_tool_keeps_its_result(
         # The server would give the dead worker 30 seconds more; an operator need not.
         await temporal(
             it.environment, "activity", "update-options", "--workflow-id", run.id,
-            "--activity-id", model_activity_id(2), "--heartbeat-timeout", "1s",
+            "--activity-id", model_activity_id(2), "--heartbeat-timeout", "5s",
         )  # fmt: skip
         async with it.worker():
             assert await content(run) == '["paid bob"]'
