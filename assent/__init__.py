@@ -11,13 +11,14 @@ from assent.agents.ask_user import ask_user
 from assent.agents.models import OpenAIChat, OpenAIResponses
 from assent.agents.tool import GateContext, Tool, ToolContext
 from assent.agents.tool_decorator import tool
-from assent.audit.approval import Approval, PendingRun
+from assent.audit.approval import Approval, ApprovalContext
 from assent.audit.checks import Verification
 from assent.audit.records import ApprovalRecord, Audit
 from assent.client.client import AgentClient
-from assent.client.paging import PendingPage
-from assent.client.run_handle import RunHandle, Waiting
-from assent.client.run_tree import Branch
+from assent.client.filters import Filters, Sort
+from assent.client.paging import Page
+from assent.client.run_handle import RunHandle
+from assent.client.run_tree import RunTree
 from assent.runtime.converter import data_converter
 from assent.runtime.webhooks import Webhook
 from assent.views.run_events import RunEvent
@@ -36,23 +37,25 @@ from assent.wire.errors import (
 )
 from assent.wire.inbound import Remember
 from assent.wire.policy import Condition, PermissionPolicy, Rule
-from assent.wire.protocol import ChildRun, DecisionResult, ParentRun, RunRequest, RunResult, Usage
+from assent.wire.protocol import ChildRun, DecisionOutcome, DecisionResult, ParentRun, RunRequest, RunResult, Usage
 from assent.wire.requirements import Grant, Requirement, RunState
 
 __all__ = [
     "Agent",
     "AgentClient",
     "Approval",
+    "ApprovalContext",
     "ApprovalRecord",
     "AssentError",
     "Audit",
-    "Branch",
     "Budget",
     "ChildRun",
     "Condition",
     "ConfigurationError",
     "DecisionError",
+    "DecisionOutcome",
     "DecisionResult",
+    "Filters",
     "GateContext",
     "Grant",
     "HistoryError",
@@ -60,9 +63,8 @@ __all__ = [
     "NoWorkerError",
     "OpenAIChat",
     "OpenAIResponses",
+    "Page",
     "ParentRun",
-    "PendingPage",
-    "PendingRun",
     "PermissionPolicy",
     "Remember",
     "Requirement",
@@ -75,12 +77,13 @@ __all__ = [
     "RunRequest",
     "RunResult",
     "RunState",
+    "RunTree",
     "ServerUnreachableError",
+    "Sort",
     "Tool",
     "ToolContext",
     "Usage",
     "Verification",
-    "Waiting",
     "Webhook",
     "__version__",
     "approval",

@@ -41,7 +41,7 @@ def _peak() -> float:
 
 async def _main(run: str, how: str) -> None:
     client = await AgentClient.connect()
-    handle = client.run(run)
+    handle = client.get_run(run)
     description = await handle.description()
     before, begun = _peak(), time.perf_counter()
     if how == "bare":

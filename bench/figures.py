@@ -263,8 +263,7 @@ async def pending(stage: Stage, scale: Scale) -> list[Figure]:
         await asyncio.sleep(REST)
         begun = time.perf_counter()
         if side is stage.assent:
-            runs = await AgentClient(client).pending()
-            found = sum(bool(each.arguments) for run in runs for each in run.requirements)
+            found = sum(bool(each.arguments) for each in await AgentClient(client).pending())
         else:
             query = "WorkflowType = 'AgentRun' AND ExecutionStatus = 'Running' AND AssentPending > 0"
             found = len([await execution.memo() async for execution in client.list_workflows(query, page_size=1_000)])

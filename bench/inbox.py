@@ -94,11 +94,8 @@ async def ours(client: Client, size: int | None) -> tuple[float, int]:
     """What a new `AgentClient` takes for a page of *size*, or for all that waits: seconds, and runs with arguments."""
     begun = time.perf_counter()
     agents = AgentClient(client)
-    if size is None:
-        runs = await agents.pending(agent=AGENT)
-    else:
-        runs = (await agents.pending_page(agent=AGENT, limit=size)).runs
-    return time.perf_counter() - begun, sum(bool(call.arguments) for run in runs for call in run.requirements)
+    waiting = await agents.pending(agent=AGENT, limit=size)
+    return time.perf_counter() - begun, sum(bool(each.arguments) for each in waiting)
 
 
 async def both(client: Client, runs: int, lists: int, *, paged: bool) -> tuple[list[float], list[float]]:

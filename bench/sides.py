@@ -119,17 +119,17 @@ class Assent(Side):
 
     @override
     async def result(self, run: str) -> str:
-        return (await self.agents.run(run).result()).content
+        return (await self.agents.get_run(run).result()).content
 
     @override
     async def until_waiting(self, run: str) -> None:
         await super().until_waiting(run)
-        state = await self.agents.run(run).state()
+        state = await self.agents.get_run(run).state()
         self._ids[run] = state.active_requirements[0].id
 
     @override
     async def approve(self, run: str) -> None:
-        await self.agents.run(run).send("approve", {"id": self._ids[run], "by": "bench"})
+        await self.agents.get_run(run).send("approve", {"id": self._ids[run], "by": "bench"})
 
     @property
     @override

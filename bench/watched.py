@@ -35,7 +35,7 @@ async def watched(side: Assent, messages: int) -> tuple[list[float], list[float]
         bare: list[float] = []
         for _ in range(messages):
             begun = _now()
-            await side.agents.run(run).send_message("more", by="bench")
+            await side.agents.get_run(run).send_message("more", by="bench")
             ours.append(await told.get() - begun)
             bare.append(await polled.get() - begun)
             await asyncio.sleep(REST)
@@ -53,7 +53,7 @@ def _now() -> float:
 
 
 async def _watch(side: Assent, run: str, told: Times) -> None:
-    async for event in side.agents.run(run).watch():
+    async for event in side.agents.get_run(run).watch():
         if event.kind == "message":
             told.put_nowait(_now())
 

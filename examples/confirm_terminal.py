@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 
-from assent import Requirement, RunHandle, RunState
+from assent import Approval, RunHandle, RunState
 from assent.cli.terminal import can_ask, follow
 from assent.runtime.connection import exit_cleanly
 from assent.testing import Approved, Rejected, Step, call, calls, drive, says
@@ -49,7 +49,7 @@ async def main() -> None:
 async def decide_by_itself(run: RunHandle) -> RunState:
     """Approve the calls of `clear_cache`, and reject all others."""
 
-    def rule(requirement: Requirement) -> Approved | Rejected:
+    def rule(requirement: Approval) -> Approved | Rejected:
         ruling = Approved() if requirement.tool_name == "clear_cache" else Rejected("not during business hours")
         say(f"   {requirement.tool_name}({requirement.arguments})? {'y' if isinstance(ruling, Approved) else 'n'}")
         return ruling

@@ -37,12 +37,12 @@ def service(client: AgentClient) -> web.Application:
         return web.Response(status=202)
 
     async def hear(request: web.Request) -> web.Response:
-        state = await client.run(request.match_info["id"]).until_paused()
+        state = await client.get_run(request.match_info["id"]).until_paused()
         waits = [f"{each.tool}({each.arguments})" for each in state.active_requirements]
         return web.json_response({"status": state.status, "answer": state.content, "waits": waits})
 
     async def close(request: web.Request) -> web.Response:
-        await client.run(request.match_info["id"]).close(by=request.query["by"])
+        await client.get_run(request.match_info["id"]).close(by=request.query["by"])
         return web.Response(status=202)
 
     app = web.Application()
@@ -86,8 +86,8 @@ async def main() -> None:
         say(f"   {heard['waits'][0]}")
 
         say("3. bob approves it, and the conversation continues:")
-        [waiting] = (await client.run("chat-1").state()).active_requirements
-        await client.run("chat-1").approve(waiting, by="bob")
+        [waiting] = (await client.get_run("chat-1").state()).active_requirements
+        await client.get_run("chat-1").approve(waiting, by="bob")
         heard = (await first.get("/chat-1")).json()
         assert heard["status"] == "idle"
         say(f"   {heard['answer']}")

@@ -178,7 +178,7 @@ async def conclude(run: RunHandle, narrator: Narrator) -> None:
 
 def tell(record: Approval, narrator: Narrator) -> None:
     """One record: the operation, who decided, when, why, and the result."""
-    narrator.field("asked", f"{record.requested_by}, by the agent {record.source!r}, {moment(record.created_at)}")
+    narrator.field("asked", f"{record.requested_by}, by the agent {record.agent!r}, {moment(record.created_at)}")
     narrator.quoted("call", f"{record.tool_name}({record.arguments})")
     narrator.field("id", record.id)
     decided = f"{record.status} by {record.resolved_by}"

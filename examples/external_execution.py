@@ -28,11 +28,11 @@ async def main() -> None:
 
         [record], total = await soon(lambda: client.get_approvals(status="pending"), lambda found: found[1] > 0)
         assert total == 1
-        assert (record.approval_type, record.run_id, record.source) == ("required", run.id, "deployer")
+        assert (record.approval_type, record.run_id, record.agent) == ("required", run.id, "deployer")
         assert (record.context.turn, bool(record.context.call_id)) == (1, True)
         say("2. The pending record has what to deploy, and for whom:")
         say(f"   type     {record.approval_type}\n   what     {record.tool_name}({record.arguments})")
-        say(f"   run      {record.run_id}\n   source   agent {record.source}, asked by {record.requested_by}")
+        say(f"   run      {record.run_id}\n   source   agent {record.agent}, asked by {record.requested_by}")
         say(f"   context  turn {record.context.turn}, call {record.context.call_id}")
 
         say("3. test_user deploys it, and hands the result in from a terminal:")

@@ -38,20 +38,21 @@ async def main() -> None:
         [child] = state.children
         say(f"   {state.status}: nothing waits in {run.id}, and {child.agent} is at work for it in {child.run_id}")
 
-        [waiting] = await run.waiting()
-        say(f"2. What waits below is seen from above: {' > '.join(waiting.path)}: {waiting.requirement.tool_name}")
-        assert (waiting.run.id, waiting.path) == (child.run_id, ("desk", "accounts"))
+        [waiting] = await run.pending()
+        say(f"2. What waits below is seen from above: {' > '.join(waiting.path)}: {waiting.tool_name}")
+        assert (waiting.run_id, waiting.path) == (child.run_id, ["desk", "accounts"])
+        below = client.get_run(waiting.run_id)
 
         say("3. The parent run cannot decide for its child, and alice cannot approve in either.")
         for name in ("alice", "bob"):
-            await run.send("approve", {"id": waiting.requirement.id, "by": name})
-        own = await waiting.run.approve(waiting.requirement, by="alice")
+            await run.send("approve", {"id": waiting.id, "by": name})
+        own = await below.approve(waiting, by="alice", check=False)
         assert own.status == "refused"
         assert "user-42" in USERS
         say(f"   {own.status}: {own.detail}")
 
         say("4. bob approves it where it waits; the desk has its answer, and hands over to `billing`.")
-        await waiting.run.approve(waiting.requirement, by="bob", reason="erasure request 4711")
+        await below.approve(waiting, by="bob", reason="erasure request 4711")
         state = await run.until_paused()
         assert "user-42" not in USERS
         assert state.agent == "billing"
@@ -63,7 +64,7 @@ async def main() -> None:
         assert REFUNDS == ["order-7"]
         say(f"5. The run completes: {result.content}")
         say(f"   {result.usage.requests} model calls, including the child run's")
-        await say_verified(client, run.id, waiting.run.id)
+        await say_verified(client, run.id, waiting.run_id)
 
 
 if __name__ == "__main__":

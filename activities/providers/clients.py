@@ -77,7 +77,7 @@ class Providers:
         client = self._client(question.model)
         try:
             # The client's own timeout is for each read: a server that trickles would never reach it.
-            async with asyncio.timeout(question.model.timeout):
+            async with asyncio.timeout(question.model.timeout.total_seconds()):
                 answer = writable(await self._asked(client, question, so_far or TextSoFar()))
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise unreadable(f"The provider's answer is not JSON: {error}") from error
@@ -109,7 +109,7 @@ class Providers:
     def _client(self, model: Model) -> AsyncOpenAI:
         base_url = _base_url(model)
         key = _key(model)
-        address = _Address(base_url, model.api_key_env, model.timeout)
+        address = _Address(base_url, model.api_key_env, model.timeout.total_seconds())
         client = self._clients.get(address)
         if client is None:
             client = self._clients[address] = _opened(address, key)

@@ -180,7 +180,8 @@ class Agent:
         Name, model and settings, instructions, policy, limits and output schema; of each tool its name, description,
         schema and what is declared about it. Not the code of tools: which that was, the worker's build says.
         """
-        made = [self.name, asdict(self.model), self.instructions, self.policy_version()]
+        model = {**asdict(self.model), "timeout": self.model.timeout.total_seconds()}
+        made = [self.name, model, self.instructions, self.policy_version()]
         budget = None if self.budget is None else self.budget.model_dump(mode="json")
         bounds = [self.max_turns, self.max_tool_calls, self.output_schema, budget]
         if self.max_context_tokens is not None:

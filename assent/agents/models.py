@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import KW_ONLY
+from datetime import timedelta
 from typing import Final, Literal
 from urllib.parse import urlsplit
 
@@ -11,6 +12,7 @@ from pydantic import ConfigDict, Field, field_validator
 from pydantic.dataclasses import dataclass
 
 from assent.wire.declarations import declared
+from assent.wire.duration import Duration
 
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 # The address of a model may hold a token, and a key may be given where the name of its variable should be.
@@ -23,7 +25,7 @@ class _Model:
     _: KW_ONLY
     base_url: str | None = None
     api_key_env: str = "OPENAI_API_KEY"
-    timeout: float = Field(default=300.0, gt=0)
+    timeout: Duration = timedelta(minutes=5)
     temperature: float | None = None
     top_p: float | None = None
     max_output_tokens: int | None = Field(default=None, gt=0)
@@ -53,7 +55,7 @@ class OpenAIResponses(_Model):
 
     *id* is the provider's name of the model. *base_url* is where the API is; None takes `OPENAI_BASE_URL` from the
     worker's environment, then the provider's own. *api_key_env* names the environment variable **of the worker** that
-    holds the key, so no key ever reaches a history. *timeout* is seconds for one HTTP call. *stream* asks for the
+    holds the key, so no key ever reaches a history. *timeout* is for one HTTP call. *stream* asks for the
     answer word by word, so that who watches sees it grow; the answer is the same. The remaining fields are the
     provider's own settings, left out of the call when None. *reasoning_effort* applies to reasoning models.
 

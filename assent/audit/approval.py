@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -25,18 +25,19 @@ class ApprovalContext(Stored):
 
 
 class Approval(Stored):
-    """The record of one requirement.
+    """A requirement as people see it across runs: in the inbox while it waits, as a record once it is decided.
 
-    *id* is the requirement's, *source* the agent that made the call. *arguments* are the exact bytes of the model, None
-    if the inbox's memo could not hold them (*arguments_size* counts them; `assent show` has them). *status* is the
-    decision, *execution* the outcome of an approved call, *result* the beginning of its result. *attempts* are the
-    ignored messages. Times are UTC.
+    *id* is the requirement's, *run_id* that of its run, *agent* the one that called. *arguments* are the exact bytes
+    that the model produced, None where the inbox's memo could not hold them (*arguments_size* says how many bytes
+    they are, `assent show` has them). *status* is the decision, *execution* what an approved call led to, *result*
+    the beginning of its result. *attempts* are messages that had no effect. Times are UTC.
 
-    *approvers* may decide (None: any name, unless *approvers_left_out* says how many names the memo could not hold),
-    until *expires_at*. *note* is a gate's error or a rule's reason. *grant* is the id of the grant that approved it.
-    *follows* is the id of the earlier record for the same call: one that an edit by *edited_by* replaced, one of a lost
-    call, or one that no longer satisfies a stricter policy. A person filled in *values*; a result from outside came
-    with *evidence*. *parents* are the run's parent run and the parents of that, the root of the run tree first.
+    *approvers* may decide (None: anybody but the requester, unless *approvers_left_out* says how many names the memo
+    could not hold), until *expires_at*. *approved_by* are those who approved so far, *needed* is how many must.
+    *note* is a gate's error or a rule's reason. *grant* is the id of the grant that approved it. *follows* is the id
+    of the record before this one for the same call: an edit's (by *edited_by*), a lost call's, or one that a stricter
+    policy did not accept. *values* are what a person filled in, *evidence* came with a result from outside. *parents*
+    are the parent runs of its run, the outermost first.
     """
 
     id: str
@@ -44,15 +45,17 @@ class Approval(Stored):
     approval_type: ApprovalType | None
     kind: RequirementKind
     run_id: str
-    source: str
-    tool_name: str
+    agent: str
+    tool: str
     arguments: str | None
     arguments_size: int
     context: ApprovalContext
     requested_by: str | None = None
     created_at: datetime
     needed: int = 1
+    approved_by: list[str] = Field(default_factory=list[str])
     votes: list[Vote] = Field(default_factory=list[Vote])
+    self_approval: bool = False
     resolved_by: str | None = None
     resolved_at: datetime | None = None
     reason: str | None = None
@@ -76,9 +79,14 @@ class Approval(Stored):
         return self.id[:8]
 
     @property
-    def agent(self) -> str:
-        """The agent that made the call: another name of *source*."""
-        return self.source
+    def tool_name(self) -> str:
+        """The tool's name."""
+        return self.tool
+
+    @property
+    def path(self) -> list[str]:
+        """The agents from the outermost parent run to this one."""
+        return [*(each.agent for each in self.parents), self.agent]
 
     @property
     def tool_args(self) -> dict[str, JsonValue] | None:
@@ -92,34 +100,18 @@ class Approval(Stored):
 
 
 _SAME: Final = tuple(sorted(Approval.model_fields.keys() & Requirement.model_fields.keys()))
-"""The fields that a record copies from its requirement."""
-
-
-class PendingRun(Stored):
-    """One run of the inbox and its pending requirements, read from visibility alone.
-
-    *parents* are its parent run and the parents of that, the root of the run tree first.
-    """
-
-    run_id: str
-    agent: str
-    requested_by: str | None
-    requirements: list[PendingRequirement]
-    parents: list[RunAbove] = Field(default_factory=list[RunAbove])
-
-    @property
-    def path(self) -> list[str]:
-        """The agents from the root of the run tree to this run."""
-        return [*(each.agent for each in self.parents), self.agent]
-
-    def approvals(self) -> list[Approval]:
-        """Return the pending requirements as records."""
-        return [_pending(self, requirement) for requirement in self.requirements]
+"""What a record has from its requirement as it is."""
+_PENDING: Final = tuple(sorted(Approval.model_fields.keys() & PendingRequirement.model_fields.keys()))
 
 
 def approvals_of(run: Run) -> list[Approval]:
     """Return the records of a run's requirements, in the order in which they were opened."""
     return [Approval.model_validate(fields_of(run, requirement, run.attempts)) for requirement in run.requirements]
+
+
+def pending_of(run: Run) -> tuple[Approval, ...]:
+    """The records of the requirements of a run that wait."""
+    return tuple(each for each in approvals_of(run) if each.status == "pending")
 
 
 def is_recorded(approval: Approval) -> bool:
@@ -131,11 +123,11 @@ def fields_of(run: Run, requirement: Requirement, attempts: Iterable[Attempt]) -
     """Return the fields of the record of a requirement of *run*; *attempts* are those of the run."""
     request = run.request
     kept = {name: getattr(requirement, name) for name in _SAME}
+    kept["approved_by"] = requirement.approved_by
     return {
         **kept,
         "run_id": run.id,
-        "source": requirement.agent or (request.agent if request else ""),
-        "tool_name": requirement.tool,
+        "agent": requirement.agent or (request.agent if request else ""),
         "arguments_size": len(requirement.arguments.encode("utf-8", "surrogatepass")),
         "context": ApprovalContext(
             turn=requirement.turn, call_id=requirement.call_id, policy_version=requirement.policy_version
@@ -146,25 +138,13 @@ def fields_of(run: Run, requirement: Requirement, attempts: Iterable[Attempt]) -
     }
 
 
-def _pending(run: PendingRun, requirement: PendingRequirement) -> Approval:
-    return Approval(
-        id=requirement.id,
-        status="pending",
-        approval_type=requirement.approval_type,
-        kind=requirement.kind,
-        run_id=run.run_id,
-        source=run.agent,
-        tool_name=requirement.tool,
-        arguments=requirement.arguments,
-        arguments_size=requirement.arguments_size,
-        context=ApprovalContext(
-            turn=requirement.turn, call_id=requirement.call_id, policy_version=requirement.policy_version
-        ),
-        requested_by=run.requested_by,
-        created_at=requirement.created_at,
-        needed=requirement.needed,
-        approvers=requirement.approvers,
-        approvers_left_out=requirement.approvers_left_out,
-        expires_at=requirement.expires_at,
-        parents=run.parents,
+def pending_approval(
+    run_id: str, agent: str, requested_by: str | None, parents: Sequence[RunAbove], requirement: PendingRequirement
+) -> Approval:
+    """The record of a requirement of the inbox, which is all that a run's memo has of it."""
+    kept = {name: getattr(requirement, name) for name in _PENDING}
+    context = ApprovalContext(
+        turn=requirement.turn, call_id=requirement.call_id, policy_version=requirement.policy_version
     )
+    known = {"run_id": run_id, "agent": agent, "requested_by": requested_by, "parents": list(parents)}
+    return Approval.model_validate({**kept, **known, "status": "pending", "context": context})

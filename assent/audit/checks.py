@@ -83,7 +83,7 @@ def inbox_difference(entry: PendingRequirement, record: ApprovalRecord, run_id: 
     """Return what the inbox showed of a requirement that differs from its record; None if nothing does."""
     if entry.arguments is not None and entry.arguments != record.arguments:
         return "arguments text"
-    if entry.tool != record.tool_name or entry.call_id != record.context.call_id:
+    if entry.tool != record.tool or entry.call_id != record.context.call_id:
         return "call"
     if entry.kind != record.kind or entry.needed != record.needed:
         return "kind of decision"

@@ -26,7 +26,7 @@ COLUMNS: Final[dict[str, _Column]] = {
     "requested_by": lambda record: record.requested_by,
     "turn": lambda record: record.context.turn,
     "call_id": lambda record: record.context.call_id,
-    "tool": lambda record: record.tool_name,
+    "tool": lambda record: record.tool,
     "arguments": lambda record: record.arguments,
     "arguments_sha256": lambda record: record.arguments_sha256,
     "arguments_before": lambda record: record.arguments_before,

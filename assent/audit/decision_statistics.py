@@ -175,7 +175,7 @@ class Tally:
         for each in wanted:
             began = began_to_wait(each, known)
             self._total.add(each, began)
-            self._tools.setdefault(each.tool_name, _Count()).add(each, began)
+            self._tools.setdefault(each.tool, _Count()).add(each, began)
             self._add_people(each, began)
 
     def statistics(self) -> Statistics:
@@ -192,7 +192,7 @@ class Tally:
         )
 
     def _is_wanted(self, each: Approval) -> bool:
-        return self.tool in {None, each.tool_name} and (self.since is None or each.created_at >= self.since)
+        return self.tool in {None, each.tool} and (self.since is None or each.created_at >= self.since)
 
     def _add_people(self, approval: Approval, began: datetime) -> None:
         for vote in () if approval.grant is not None else approval.votes:

@@ -212,7 +212,7 @@ def _with_history(
         raise typer.BadParameter("name a RUN, or files with --file")
     try:
         if not files:
-            return with_client(place_of(context), lambda client: work(client.run(run).audit, run))
+            return with_client(place_of(context), lambda client: work(client.get_run(run).audit, run))
         run_id = named_run(files, run)
         return asyncio.run(_on_files(files, run_id, work))
     except HistoryError as error:

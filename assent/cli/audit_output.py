@@ -198,7 +198,7 @@ def _who(identity: str | None, principal: str | None, attribution: str) -> str:
 
 def _print_approval(page: Page, record: ApprovalRecord) -> None:
     title = Text.assemble(
-        (f"{record.short_id:<{LABEL}}", "bold"), (one_line(record.tool_name), "bold"), f": {record.kind}, "
+        (f"{record.short_id:<{LABEL}}", "bold"), (one_line(record.tool), "bold"), f": {record.kind}, "
     )
     title.append(record.status, style=STYLES.get(record.status, ""))
     page.console.print(title, soft_wrap=True)

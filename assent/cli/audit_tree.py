@@ -57,7 +57,7 @@ def with_histories(
 
     async def on_server(client: AgentClient) -> int:
         async def read(run_id: str, observer: AuditObserver | None) -> Audit:
-            return await client.run(run_id).audit(observer)
+            return await client.get_run(run_id).audit(observer)
 
         return await work(read, run)
 

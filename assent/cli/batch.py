@@ -11,15 +11,14 @@ from temporalio.service import RPCError
 
 from assent.client.client import AgentClient
 from assent.client.run_handle import RunHandle
-from assent.client.signals import Outcome, Signal, decide, located
+from assent.client.signals import Signal
 from assent.wire.errors import AssentError, RequirementNotFoundError, RunNotFoundError
+from assent.wire.protocol import DecisionOutcome
 from assent.wire.requirements import Requirement, RunState
 
 AT_ONCE: Final = 16
 """Runs that are read, and decisions that are waited for, at the same time."""
 Named = tuple[RunHandle, Requirement]
-Unsaid = AssentError | RPCError
-"""What stands in the place of an outcome that nobody could tell."""
 _T = TypeVar("_T")
 
 
@@ -32,16 +31,16 @@ async def all_located(client: AgentClient, calls: Sequence[tuple[str, str]], sig
     """
     gate = asyncio.Semaphore(AT_ONCE)
     run_ids = list(dict.fromkeys(run_id for run_id, _ in calls))
-    read = [_within(gate, _state(client.run(run_id))) for run_id in run_ids]
+    read = [_within(gate, _state(client.get_run(run_id))) for run_id in run_ids]
     states = dict(zip(run_ids, await asyncio.gather(*read), strict=True))
     found: dict[tuple[str, str], Named] = {}
     wrong: dict[str, None] = {}
     for run_id, call in calls:
-        run, state = client.run(run_id), states[run_id]
+        run, state = client.get_run(run_id), states[run_id]
         try:
             if isinstance(state, RunNotFoundError):
                 raise state
-            requirement = await located(run, call, signal, state)
+            requirement = await run.locate(call, signal, state)
         except (RunNotFoundError, RequirementNotFoundError) as error:
             wrong[str(error)] = None
         else:
@@ -54,7 +53,7 @@ async def all_located(client: AgentClient, calls: Sequence[tuple[str, str]], sig
 
 async def decided(
     named: Sequence[Named], signal: Signal, body: Mapping[str, JsonValue]
-) -> AsyncGenerator[tuple[RunHandle, Requirement, Outcome | Unsaid], None]:
+) -> AsyncGenerator[tuple[RunHandle, Requirement, DecisionOutcome | AssentError | RPCError], None]:
     """What each decision came to, in the order in which the calls were named. All are sent, whatever one comes to."""
     gate = asyncio.Semaphore(AT_ONCE)
     async with asyncio.TaskGroup() as group:
@@ -65,9 +64,9 @@ async def decided(
 
 async def _outcome(
     run: RunHandle, requirement: Requirement, signal: Signal, body: Mapping[str, JsonValue]
-) -> Outcome | Unsaid:
+) -> DecisionOutcome | AssentError | RPCError:
     try:
-        return await decide(run, requirement, signal, body)
+        return await run.decide(signal, {"id": requirement.id, **body}, check=False)
     except (AssentError, RPCError) as error:
         return error
 

@@ -12,7 +12,6 @@ from assent.cli import exit_codes
 from assent.cli.common import AsJson, Place, RequireAnswer, RunId, complain, emit, place_of, with_client
 from assent.cli.console import field, make_console
 from assent.client.client import AgentClient
-from assent.client.signals import tell
 from assent.views.commands import show_command
 from assent.wire import protocol
 from assent.wire.text import one_line
@@ -52,10 +51,10 @@ def _send(
     place: Place, run_id: str, signal: str, body: Mapping[str, JsonValue], *, as_json: bool, require_answer: bool
 ) -> int:
     async def work(client: AgentClient) -> int:
-        outcome = await tell(client.run(run_id), signal, body)
+        outcome = await client.get_run(run_id).decide(signal, body, check=False)
         if as_json:
             emit(outcome.model_dump(mode="json"))
-        if not outcome.taken:
+        if not outcome.counted:
             complain(f"not taken: {outcome.status}: {outcome.detail}; see: {show_command(place.program, run_id)}")
             return exit_codes.NOT_TAKEN
         if not as_json:

@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 from pydantic import JsonValue
+from temporalio.service import RPCError
 
 from assent.cli import exit_codes
-from assent.cli.batch import Unsaid, all_located, decided
+from assent.cli.batch import all_located, decided
 from assent.cli.common import (
     AsJson,
     By,
@@ -26,12 +27,13 @@ from assent.cli.common import (
 from assent.cli.console import field, make_console, quoted
 from assent.cli.parsing import calls_of, json_object, json_value, seconds_of
 from assent.client.client import AgentClient
-from assent.client.signals import Outcome, Signal, as_read, decide, locate_grant, located, revoke
+from assent.client.signals import Signal, as_read, locate_grant
 from assent.core.approvals import edited_text
 from assent.views.commands import show_command, typed
 from assent.views.facts import grant_words
 from assent.wire import protocol
-from assent.wire.errors import MessageError
+from assent.wire.errors import AssentError, MessageError
+from assent.wire.protocol import DecisionOutcome
 from assent.wire.requirements import Requirement
 from assent.wire.text import one_line, plain
 
@@ -154,17 +156,17 @@ def revoke_grant(
     require_answer: RequireAnswer = False,
     as_json: AsJson = False,
 ) -> int:
-    """End an approval that was remembered: further calls are asked about again."""
+    """End an approval that was remembered: further calls need an approval again."""
     body: dict[str, JsonValue] = {"by": by} if reason is None else {"by": by, "reason": reason}
     _check(body)
     place = place_of(context)
 
     async def work(client: AgentClient) -> int:
-        handle = client.run(run)
+        handle = client.get_run(run)
         found = locate_grant(await handle.state(), grant)
-        outcome = await revoke(handle, found, body)
+        outcome = await handle.decide(protocol.REVOKE, {"id": found.id, **body}, check=False)
         _answer(outcome, place, as_json=as_json)
-        if outcome.taken and not as_json:
+        if outcome.counted and not as_json:
             console = make_console()
             field(console, "revoked" if outcome.status != "sent" else "sent", one_line(outcome.detail), style="bold")
             field(console, found.short_id, plain(grant_words(found)))
@@ -183,7 +185,7 @@ def _remember(uses: int | None, time: str | None, conditions: str | None) -> dic
     if uses is not None:
         remember["uses"] = uses
     if time is not None:
-        remember["seconds"] = seconds_of("--remember-for", time)
+        remember["expires_after"] = seconds_of("--remember-for", time)
     if conditions is not None:
         remember["arguments"] = json_object("--remember-if", conditions)
     return {"remember": remember}
@@ -202,11 +204,11 @@ def _decide(
 
     async def one(client: AgentClient) -> int:
         [(run_id, call)] = calls
-        run = client.run(run_id)
-        requirement = await located(run, call, signal)
-        outcome = await decide(run, requirement, signal, body)
+        run = client.get_run(run_id)
+        requirement = await run.locate(call, signal)
+        outcome = await run.decide(signal, {"id": requirement.id, **body}, check=False)
         _answer(outcome, place, as_json=as_json)
-        if outcome.taken and not as_json:
+        if outcome.counted and not as_json:
             _tell(outcome, requirement, signal, body)
         return _code(outcome, require_answer=require_answer)
 
@@ -240,7 +242,7 @@ def _show(run_id: str, requirement: Requirement) -> None:
 def _line(
     run_id: str,
     requirement: Requirement,
-    outcome: Outcome | Unsaid,
+    outcome: DecisionOutcome | AssentError | RPCError,
     place: Place,
     *,
     as_json: bool,
@@ -248,7 +250,7 @@ def _line(
 ) -> int:
     """Say what came of one of several, in one line, and answer with its exit code."""
     call = f"{one_line(run_id)}/{requirement.short_id}"
-    if not isinstance(outcome, Outcome):
+    if not isinstance(outcome, DecisionOutcome):
         detail = exit_codes.told(outcome)
         if as_json:
             emit({
@@ -257,31 +259,35 @@ def _line(
             })  # fmt: skip
         complain(f"{call}: {detail}")
         return exit_codes.exit_code(outcome)
-    if as_json or not outcome.taken:
+    if as_json or not outcome.counted:
         _answer(outcome, place, as_json=as_json, call=f"{call}: ")
     else:
         field(make_console(), outcome.status, f"{call}: {one_line(outcome.detail)}", style="bold")
     return _code(outcome, require_answer=require_answer)
 
 
-def _answer(outcome: Outcome, place: Place, *, as_json: bool, call: str = "") -> None:
+def _answer(outcome: DecisionOutcome, place: Place, *, as_json: bool, call: str = "") -> None:
     if as_json:
         emit(outcome.model_dump(mode="json", exclude=None if outcome.grant else {"grant"}))
-    if not outcome.taken:
+    if not outcome.counted:
         see = show_command(place.program, outcome.run_id)
         complain(f"{call}not taken: {outcome.status}: {outcome.detail}; see: {see}")
 
 
-def _code(outcome: Outcome, *, require_answer: bool) -> int:
+def _code(outcome: DecisionOutcome, *, require_answer: bool) -> int:
     if outcome.status == "sent" and require_answer:
         return exit_codes.NO_WORKER
-    return exit_codes.DONE if outcome.taken else exit_codes.NOT_TAKEN
+    return exit_codes.DONE if outcome.counted else exit_codes.NOT_TAKEN
 
 
-def _tell(outcome: Outcome, requirement: Requirement, signal: Signal, body: Mapping[str, JsonValue]) -> None:
+def _tell(outcome: DecisionOutcome, requirement: Requirement, signal: Signal, body: Mapping[str, JsonValue]) -> None:
     console = make_console()
     field(console, outcome.status, one_line(outcome.detail), style="bold")
-    field(console, outcome.requirement_id[:8], f"{one_line(requirement.tool)} in run {one_line(outcome.run_id)}")
+    field(
+        console,
+        (outcome.requirement_id or requirement.id)[:8],
+        f"{one_line(requirement.tool)} in run {one_line(outcome.run_id)}",
+    )
     if "arguments" in body:
         quoted(console, "before", requirement.arguments)
         quoted(console, "now", edited_text(as_read(signal, body)))

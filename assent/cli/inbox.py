@@ -9,7 +9,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated, Final, get_args
 
 import typer
-from pydantic import JsonValue
 
 from assent.cli import exit_codes, output
 from assent.cli.common import AsJson, complain, emit, place_of, with_client
@@ -32,7 +31,9 @@ def pending(
     *,
     agent: Annotated[str | None, typer.Option(help="Only runs of this agent.")] = None,
     tool: Annotated[str | None, typer.Option(help="Only calls of this tool.")] = None,
-    asked_by: Annotated[str | None, typer.Option(metavar="NAME", help="Only runs that this person asked for.")] = None,
+    requested_by: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Only runs that this person requested.")
+    ] = None,
     kind: Annotated[RequirementKind | None, typer.Option(metavar="KIND", help=_KINDS)] = None,
     approver: Annotated[
         str | None, typer.Option(metavar="NAME", help="Only what this person may decide, and has not approved yet.")
@@ -61,7 +62,7 @@ def pending(
     as_json: AsJson = False,
 ) -> int:  # fmt: skip
     """What waits for a person, over all runs. Works with every worker stopped."""
-    filters: Filters = {"agent": agent, "tool": tool, "requested_by": asked_by, "kind": kind, "approver": approver}
+    filters: Filters = {"agent": agent, "tool": tool, "requested_by": requested_by, "kind": kind, "approver": approver}
     filters["tree"] = tree
     filters["older_than"] = _length("--older-than", older_than)
     filters["due_within"] = _length("--due-within", due_within)
@@ -72,7 +73,7 @@ def pending(
     place = place_of(context)
     if paged:
         options = {
-            "--agent": agent, "--tool": tool, "--asked-by": asked_by, "--kind": kind, "--approver": approver,
+            "--agent": agent, "--tool": tool, "--requested-by": requested_by, "--kind": kind, "--approver": approver,
             "--older-than": older_than, "--due-within": due_within, "--tree": tree,
             "--sort": None if sort == "age" else sort,
         }  # fmt: skip
@@ -89,11 +90,11 @@ def pending(
 
 
 async def _all(client: AgentClient, filters: Filters, sort: Sort, program: str, *, as_json: bool) -> int:
-    runs = await client.pending(**filters)
+    waiting = await client.pending(sort=sort, **filters)
     if as_json:
-        emit(output.pending_document(runs, sort))
+        emit([each.model_dump(mode="json") for each in waiting])
     else:
-        output.print_pending(make_console(), runs, program, sort)
+        output.print_pending(make_console(), waiting, program)
     return exit_codes.DONE
 
 
@@ -108,14 +109,14 @@ async def _page(
     *,
     as_json: bool,
 ) -> int:
-    page = await client.pending_page(limit=limit, page_token=token, **filters)
+    page = await client.pending(sort=sort, limit=limit, page_token=token, **filters)
     if as_json:
-        calls: list[JsonValue] = [*output.pending_document(page.runs, sort)]
+        calls = [each.model_dump(mode="json") for each in page]
         emit({"calls": calls, "next_page_token": page.next_page_token, "total": page.total})
     else:
         console = make_console()
-        if page.runs or token is None:
-            output.print_pending(console, page.runs, program, sort)
+        if page or token is None:
+            output.print_pending(console, page, program)
         output.print_page(console, page, command)
     return exit_codes.DONE
 
@@ -123,25 +124,25 @@ async def _page(
 async def _follow(client: AgentClient, filters: Filters, sort: Sort, program: str, *, as_json: bool) -> int:
     changes, console, told = Changes(), make_console(), False
     if not as_json:
-        runs = await client.pending(**filters)
-        changes.seen(runs)
-        output.print_pending(console, runs, program, sort)
+        waiting = await client.pending(sort=sort, **filters)
+        changes.seen(waiting)
+        output.print_pending(console, waiting, program)
         console.print()
     while True:
         begun = time.monotonic()
         try:
-            runs, told = await client.pending(**filters), False
+            waiting, told = await client.pending(**filters), False
         except ServerUnreachableError as error:
             if not told:
                 complain(f"{error}; still trying")
             told = True
         else:
-            for change, run, each in changes.seen(runs):
+            for change, each in changes.seen(waiting):
                 at = datetime.now(UTC)
                 if as_json:
-                    emit({"change": change, "at": at.isoformat(), **output.call_document(run, each)})
+                    emit({"change": change, "at": at.isoformat(), **each.model_dump(mode="json")})
                 else:
-                    output.print_change(console, change, at, run, each)
+                    output.print_change(console, change, at, each)
         await asyncio.sleep(max(INTERVAL, time.monotonic() - begun))
 
 

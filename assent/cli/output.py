@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
@@ -11,7 +11,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from assent.audit.approval import PendingRun
+from assent.audit.approval import Approval
 from assent.cli import tree_output
 from assent.cli.console import (
     LABEL,
@@ -28,18 +28,18 @@ from assent.cli.console import (
     print_words,
     quoted,
 )
-from assent.client.filters import Change, Sort, calls
-from assent.client.paging import PendingPage
+from assent.client.filters import Change
+from assent.client.paging import Page
 from assent.client.progress import Progress, told
-from assent.client.run_tree import Branch
+from assent.client.run_tree import RunTree
 from assent.core.state_machine import Run
 from assent.views.facts import model_words, path_text, ran_before
 from assent.wire.budget import Budget
 from assent.wire.protocol import RequirementKind
-from assent.wire.requirements import PendingRequirement, RunState
+from assent.wire.requirements import RunState
 from assent.wire.text import one_line
 
-HEADINGS: Final = ("ID", "AGE", "RUN", "AGENT", "TOOL", "KIND", "ASKED BY", "ARGUMENTS")
+HEADINGS: Final = ("ID", "AGE", "RUN", "AGENT", "TOOL", "KIND", "REQUESTED BY", "ARGUMENTS")
 GAP: Final = 2
 ARGUMENTS: Final = 24
 """Columns that arguments must at least have in the table; else each call gets a few lines of its own."""
@@ -56,25 +56,24 @@ _HINTS: Final[tuple[tuple[str, frozenset[RequirementKind], str], ...]] = (
 # -- the inbox --------------------------------------------------------------------------------------------------------
 
 
-def print_pending(console: Console, runs: Sequence[PendingRun], program: str, sort: Sort = "age") -> None:
-    """What waits, sorted: a table where there is room for one, else a few lines for each."""
-    waiting = calls(runs, sort)
+def print_pending(console: Console, waiting: Sequence[Approval], program: str) -> None:
+    """Print what waits: a table where there is room for one, else a few lines for each."""
     if not waiting:
         console.print("nothing waits")
         return
-    terms = _terms(each for _, each in waiting)
-    rows = [[*_cells(run, each), *(cell for _, cell in _told(each, terms))] for run, each in waiting]
+    terms = _terms(waiting)
+    rows = [[*_cells(each), *(cell for _, cell in _told(each, terms))] for each in waiting]
     headings = [*HEADINGS[:-1], *terms, HEADINGS[-1]]
     widths = [max(cell_len(row[column]) for row in [headings, *rows]) for column in range(len(headings) - 1)]
     room = console.width - sum(widths) - GAP * len(widths)
     if room >= ARGUMENTS:
-        last = [_arguments(run, each, room, program) for run, each in waiting]
+        last = [_arguments(each, room, program) for each in waiting]
         _print_table(console, headings, rows, widths, last)
         console.print()
     else:
-        for run, each in waiting:
-            _print_card(console, run, each, program)
-    kinds = {each.kind for _, each in waiting}
+        for each in waiting:
+            _print_card(console, each, program)
+    kinds = {each.kind for each in waiting}
     for label, these, command in _HINTS:
         if kinds & these:
             field(console, label, f"{program} {command}")
@@ -85,25 +84,24 @@ UNTIL: Final = "UNTIL"
 DECIDES: Final = "MAY DECIDE"
 
 
-def _terms(waiting: Iterable[PendingRequirement]) -> list[str]:
-    """The columns that there is anything to say in: by when something must be decided, and by whom."""
-    known = list(waiting)
-    due = any(each.expires_at is not None for each in known)
-    return [*([UNTIL] if due else []), *([DECIDES] if any(map(_is_bound, known)) else [])]
+def _terms(waiting: Sequence[Approval]) -> list[str]:
+    """The columns that are not empty: by when something must be decided, and by whom."""
+    due = any(each.expires_at is not None for each in waiting)
+    return [*([UNTIL] if due else []), *([DECIDES] if any(map(_is_bound, waiting)) else [])]
 
 
-def _is_bound(each: PendingRequirement) -> bool:
+def _is_bound(each: Approval) -> bool:
     return each.approvers is not None or bool(each.approvers_left_out) or each.needed > 1
 
 
-def _told(each: PendingRequirement, terms: Sequence[str]) -> Iterator[tuple[str, str]]:
+def _told(each: Approval, terms: Sequence[str]) -> Iterator[tuple[str, str]]:
     if UNTIL in terms:
         yield "until", "-" if each.expires_at is None else moment(each.expires_at)
     if DECIDES in terms:
         yield "decides", _who(each)
 
 
-def _who(each: PendingRequirement) -> str:
+def _who(each: Approval) -> str:
     names = "anybody" if each.approvers is None else ", ".join(map(one_line, each.approvers)) or "nobody"
     if each.approvers_left_out:
         names = f"({each.approvers_left_out} people: show)"
@@ -111,47 +109,36 @@ def _who(each: PendingRequirement) -> str:
     return fit(names, NAMES) + votes
 
 
-def print_page(console: Console, page: PendingPage, command: str) -> None:
+def print_page(console: Console, page: Page[Approval], command: str) -> None:
     """How much of the inbox a page was, and the *command* that shows the next."""
     of = "" if page.total is None else f" of {page.total:,}"
-    field(console, "shown", f"{len(page.runs):,}{of} runs that wait" if page.runs else "no more runs that wait")
+    runs = len({each.run_id for each in page})
+    field(console, "shown", f"{runs:,}{of} runs that wait" if page else "no more runs that wait")
     if page.next_page_token is not None:
         field(console, "next page", f"{command} {page.next_page_token}")
 
 
-def print_change(console: Console, change: Change, at: datetime, run: PendingRun, each: PendingRequirement) -> None:
+def print_change(console: Console, change: Change, at: datetime, each: Approval) -> None:
     """One line: what is new, or has gone."""
-    _, _, run_id, agent, tool, kind, asker = _cells(run, each)
+    _, _, run_id, agent, tool, kind, requester = _cells(each)
     row = Text.assemble((f"{at.astimezone(UTC):%H:%M:%SZ}  ", "dim"), (f"{change}  ", _CHANGES[change]))
     row.append(each.id[:8], style="bold").append(f"  {tool} in run {run_id}")
     if change == "opened":
-        row.append(f": {kind}, {agent}, asked by {asker}, ")
+        row.append(f": {kind}, {agent}, requested by {requester}, ")
         given = f"({each.arguments_size} bytes)" if each.arguments is None else one_line(each.arguments)
         row.append(fit(given, max(console.width - cell_len(row.plain), ARGUMENTS)))
     console.print(row, soft_wrap=True)
 
 
-def pending_document(runs: Sequence[PendingRun], sort: Sort = "age") -> list[dict[str, JsonValue]]:
-    """What waits, one object for each call."""
-    return [call_document(run, each) for run, each in calls(runs, sort)]
-
-
-def call_document(run: PendingRun, each: PendingRequirement) -> dict[str, JsonValue]:
-    """One call that waits, and which run it is of."""
-    above: list[JsonValue] = [each.model_dump(mode="json") for each in run.parents]
-    known: dict[str, JsonValue] = {"run_id": run.run_id, "agent": run.agent, "parents": above}
-    return {**known, "requested_by": run.requested_by, **each.model_dump(mode="json")}
-
-
-def _cells(run: PendingRun, each: PendingRequirement) -> tuple[str, ...]:
-    asker = named(run.requested_by) if run.requested_by else "-"
-    parts = (each.id[:8], age(each.created_at), run.run_id, path_text(run.path), each.tool, each.kind, asker)
+def _cells(each: Approval) -> tuple[str, ...]:
+    requester = named(each.requested_by) if each.requested_by else "-"
+    parts = (each.id[:8], age(each.created_at), each.run_id, path_text(each.path), each.tool, each.kind, requester)
     return tuple(one_line(part) for part in parts)
 
 
-def _arguments(run: PendingRun, each: PendingRequirement, room: int, program: str) -> str:
+def _arguments(each: Approval, room: int, program: str) -> str:
     if each.arguments is None:
-        return f"({each.arguments_size} bytes: {program} show {one_line(run.run_id)})"
+        return f"({each.arguments_size} bytes: {program} show {one_line(each.run_id)})"
     return fit(one_line(each.arguments), room)
 
 
@@ -170,13 +157,15 @@ def _print_table(
         console.print(line, soft_wrap=True)
 
 
-def _print_card(console: Console, run: PendingRun, each: PendingRequirement, program: str) -> None:
-    _, since, run_id, agent, tool, kind, asker = _cells(run, each)
-    field(console, each.id[:8], Text.assemble((tool, "bold"), f": {kind}, for {since}; {agent}, asked by {asker}"))
+def _print_card(console: Console, each: Approval, program: str) -> None:
+    _, since, run_id, agent, tool, kind, requester = _cells(each)
+    field(
+        console, each.id[:8], Text.assemble((tool, "bold"), f": {kind}, for {since}; {agent}, requested by {requester}")
+    )
     field(console, "run", run_id)
     for label, text in _told(each, _terms([each])):
         field(console, label, text)
-    field(console, "arguments", _arguments(run, each, console.width - LABEL, program))
+    field(console, "arguments", _arguments(each, console.width - LABEL, program))
     console.print()
 
 
@@ -189,7 +178,7 @@ def print_state(
     progress: Progress | None,
     program: str,
     run: Run | None = None,
-    below: Sequence[Branch] = (),
+    below: Sequence[RunTree] = (),
 ) -> None:
     """One run, whole, with what waits in those *below*.
 
@@ -232,7 +221,7 @@ def _bounds(budget: Budget) -> str:
     return f"{', '.join(bounds)}; then the run {then}"
 
 
-def state_document(state: RunState, progress: Progress | None, below: Sequence[Branch] = ()) -> dict[str, JsonValue]:
+def state_document(state: RunState, progress: Progress | None, below: Sequence[RunTree] = ()) -> dict[str, JsonValue]:
     """One run as JSON: its state, under `progress` what holds it up while it has not ended, and the runs `below`."""
     held = None if progress is None else progress.model_dump(mode="json")
     return {**state.model_dump(mode="json"), "progress": held, "below": tree_output.documents(below)}

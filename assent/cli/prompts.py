@@ -18,13 +18,13 @@ from rich.console import Console
 from assent.cli.console import field as line
 from assent.cli.console import named, print_commands, print_past, print_requirement, print_words, quoted
 from assent.client.run_handle import RunHandle
-from assent.client.signals import Outcome, Signal, as_read, decide, fold
+from assent.client.signals import Signal, as_read
 from assent.core.approvals import edited_text
 from assent.views.commands import typed
 from assent.views.facts import choices_of, field_words, model_words, more_to_approve, ran_before
 from assent.wire.digest import parse_arguments
 from assent.wire.errors import ArgumentsError, AssentError, MessageError
-from assent.wire.protocol import InputField, RequirementKind
+from assent.wire.protocol import DecisionOutcome, InputField, RequirementKind
 from assent.wire.requirements import Requirement, RunState
 from assent.wire.text import one_line, plain
 
@@ -70,7 +70,7 @@ async def decide_at_terminal(
     """
     console.print()
     print_requirement(console, state, requirement, None)
-    folded = await fold(run)
+    folded = await run.fold()
     if folded is not None:
         print_past(console, ran_before(folded), run.id, program)
         print_words(console, model_words(folded))
@@ -83,7 +83,8 @@ async def decide_at_terminal(
                 console.print()
                 print_commands(console, run.id, requirement, program)
                 return
-            outcome = await decide(run, requirement, *said)
+            signal, body = said
+            outcome = await run.decide(signal, {"id": requirement.id, **body}, check=False)
         except AssentError as error:
             line(console, "", one_line(str(error)), style="red")
             if isinstance(error, MessageError):
@@ -95,10 +96,10 @@ async def decide_at_terminal(
         refused = True
 
 
-def _tell(console: Console, outcome: Outcome) -> None:
+def _tell(console: Console, outcome: DecisionOutcome) -> None:
     if outcome.status == "sent":
         line(console, "sent", one_line(outcome.detail), style="bold")
-    elif not outcome.taken:
+    elif not outcome.counted:
         line(console, outcome.status, one_line(outcome.detail), style="red")
 
 

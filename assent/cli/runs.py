@@ -15,7 +15,6 @@ from assent.cli.parsing import seconds_of
 from assent.cli.watching import watch_run
 from assent.client.client import AgentClient
 from assent.client.progress import progress_of
-from assent.client.signals import fold
 from assent.client.start import exists
 from assent.wire import protocol
 from assent.wire.budget import BOUNDS, Budget
@@ -34,7 +33,7 @@ _OPTIONS: Final = {
     "max_tokens": "--max-tokens",
     "max_model_calls": "--max-model-calls",
     "max_cost": "--max-cost",
-    "max_seconds": "--max-time",
+    "max_time": "--max-time",
     "on_reached": "--on-budget",
     "approvers": "--budget-approver",
 }
@@ -45,7 +44,9 @@ def start(
     agent: Annotated[str, typer.Argument(metavar="AGENT", help="The agent's name.", show_default=False)],
     prompt: Annotated[str, typer.Argument(metavar="[PROMPT]", help="What it is to do.", show_default=False)] = "",
     *,
-    by: Annotated[str | None, typer.Option(metavar="NAME", help="Who asks, and may not approve then.")] = None,
+    requested_by: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Name of the requester, who may not approve in the run.")
+    ] = None,
     run_id: Annotated[str | None, typer.Option("--id", metavar="ID", help="The run's id; once for each id.")] = None,
     max_turns: Annotated[int | None, typer.Option(metavar="N", min=1, help="At most so many turns.")] = None,
     max_tool_calls: Annotated[int | None, typer.Option(metavar="N", min=0, help="At most so many tool calls.")] = None,
@@ -87,17 +88,17 @@ def start(
         "max_tokens": max_tokens,
         "max_model_calls": max_model_calls,
         "max_cost": max_cost,
-        "max_seconds": seconds,
+        "max_time": seconds,
     }
     budget = _budget({**bounds, "on_reached": on_budget, "approvers": budget_approver or None})
     rules = None if policy is None else PermissionPolicy.from_file(policy)
 
     async def work(client: AgentClient) -> int:
-        known = run_id is not None and await exists(client.run(run_id))
+        known = run_id is not None and await exists(client.get_run(run_id))
         run = await client.start(
             agent,
             prompt,
-            requested_by=by,
+            requested_by=requested_by,
             id=run_id,
             max_turns=max_turns,
             max_tool_calls=max_tool_calls,
@@ -115,7 +116,7 @@ def start(
                 field(console, "", "a run of this id was there already; nothing was started", style="yellow")
         if not follow_it:
             return exit_codes.DONE
-        return await watch_run(run, place.program, as_json=as_json, approver=approver, speaker=by or approver)
+        return await watch_run(run, place.program, as_json=as_json, approver=approver, speaker=requested_by or approver)
 
     return with_client(place, work)
 
@@ -149,14 +150,14 @@ def show(context: typer.Context, run: RunId, *, as_json: AsJson = False) -> int:
     place = place_of(context)
 
     async def work(client: AgentClient) -> int:
-        handle = client.run(run)
+        handle = client.get_run(run)
         tree = await handle.tree()
         state = tree.state
         progress = None if state.is_finished else await progress_of(handle)
         if as_json:
             emit(output.state_document(state, progress, tree.below))
         else:
-            output.print_state(make_console(), state, progress, place.program, await fold(handle), tree.below)
+            output.print_state(make_console(), state, progress, place.program, await handle.fold(), tree.below)
         return exit_codes.DONE
 
     return with_client(place, work)
@@ -166,7 +167,7 @@ def cancel(context: typer.Context, run: RunId, *, as_json: AsJson = False) -> in
     """Cancel a run, and the runs below it: what waits is cancelled, and nothing starts after."""
 
     async def work(client: AgentClient) -> int:
-        handle = client.run(run)
+        handle = client.get_run(run)
         tree = await handle.tree()
         state = tree.state
         if state.is_finished:  # the server takes a cancellation of a run that has ended, and does nothing

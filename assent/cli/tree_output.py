@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from assent.cli.console import field, print_requirement
-from assent.client.run_tree import Branch
+from assent.client.run_tree import RunTree
 from assent.views.commands import show_command
 from assent.views.facts import path_text
 from assent.wire.requirements import RunState
@@ -29,7 +29,7 @@ def print_above(console: Console, state: RunState, program: str) -> None:
         )
 
 
-def print_below(console: Console, below: Sequence[Branch], program: str) -> None:
+def print_below(console: Console, below: Sequence[RunTree], program: str) -> None:
     """What waits in each run below, with the commands that decide it there."""
     for branch in (each for one in below for each in one.runs()):
         state = branch.state
@@ -42,7 +42,7 @@ def print_below(console: Console, below: Sequence[Branch], program: str) -> None
             print_requirement(console, state, requirement, program)
 
 
-def documents(below: Sequence[Branch]) -> list[JsonValue]:
+def documents(below: Sequence[RunTree]) -> list[JsonValue]:
     """The same as JSON: of each run what waits in it, and those below it in turn."""
     return [
         {

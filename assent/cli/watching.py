@@ -50,7 +50,7 @@ def watch(
 
     async def work(client: AgentClient) -> int:
         if run is not None:
-            return await watch_run(client.run(run), place.program, as_json=as_json)
+            return await watch_run(client.get_run(run), place.program, as_json=as_json)
         return await _all(
             client.watch_all(agent, from_start=from_start, at_once=at_once, say=complain), as_json=as_json
         )

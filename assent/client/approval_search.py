@@ -14,7 +14,7 @@ from typing import Final, get_args
 
 from cachetools import LRUCache
 
-from assent.audit.approval import Approval, PendingRun, is_recorded
+from assent.audit.approval import Approval, is_recorded
 from assent.client.inbox import Listed
 from assent.client.paging import Page, token_of
 from assent.core.approvals import SHORTEST_PREFIX
@@ -63,7 +63,7 @@ class Asked:
             and self.status in {None, record.status}
             and self.approval_type in {None, record.approval_type}
             and self.agent in {None, record.agent}
-            and self.tool in {None, record.tool_name}
+            and self.tool in {None, record.tool}
             and self.run_id in {None, record.run_id}
             and self.requested_by in {None, record.requested_by}
         )
@@ -123,18 +123,13 @@ def as_wanted(approval_id: str) -> str:
     return wanted
 
 
-def holder(runs: Iterable[PendingRun], approval_id: str) -> str | None:
+def holder(pending: Iterable[Approval], approval_id: str) -> str | None:
     """The run in which the approval waits.
 
     Raises:
         MessageError: *approval_id* is the beginning of ids of several runs.
     """
-    return _matching(((run.run_id, each.id) for run in runs for each in run.requirements), approval_id)
-
-
-def open_records(runs: Iterable[PendingRun]) -> int:
-    """How many approvals are pending in these runs: one of type `audit` is none until it is decided."""
-    return sum(each.approval_type != "audit" for run in runs for each in run.requirements)
+    return _matching(((each.run_id, each.id) for each in pending), approval_id)
 
 
 def paged(records: Iterable[Approval], asked: Asked, limit: int, after: bytes) -> tuple[Page[Approval], int]:

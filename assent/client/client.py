@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import AsyncGenerator, Sequence
 from datetime import datetime
+from itertools import chain
 from typing import Final, Literal, Unpack
 
 from pydantic import JsonValue
@@ -18,24 +19,23 @@ from temporalio.common import Priority, TypedSearchAttributes
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError
 
-from assent.audit.approval import Approval, PendingRun
+from assent.audit.approval import Approval, is_recorded
 from assent.audit.decision_statistics import Statistics
 from assent.audit.records import Audit
 from assent.client import inbox
-from assent.client.approval_search import SEARCHED, Asked, Histories, as_wanted, holder, open_records, paged
-from assent.client.filters import Filters, Sort, Wanted, sorted_runs
-from assent.client.paging import Page, PendingPage, check_limit, position_of, token_of
+from assent.client.approval_search import SEARCHED, Asked, Histories, as_wanted, holder, paged
+from assent.client.filters import Filters, Sort, Wanted, in_order
+from assent.client.paging import Page, check_limit, position_of, token_of
 from assent.client.read_statistics import read_statistics
-from assent.client.run_handle import RunHandle, decide_all
+from assent.client.run_handle import RunHandle, decide_all, message_of
 from assent.client.start import attributes_of, begin, check_own, exists, priority_of
-from assent.client.updates import message_of
 from assent.client.watch_all import Options, Watcher
 from assent.runtime import connection
 from assent.runtime.connection_errors import refused
 from assent.views.run_events import RunEvent
 from assent.wire import protocol
 from assent.wire.budget import Budget
-from assent.wire.errors import DecisionError, MessageError, RunNotFoundError
+from assent.wire.errors import DecisionError, MessageError, NoWorkerError, RunNotFoundError
 from assent.wire.messages import read_request
 from assent.wire.policy import PermissionPolicy
 from assent.wire.protocol import ApprovalType, RunRequest
@@ -114,7 +114,7 @@ class AgentClient:
         asked |= {"max_tool_calls": max_tool_calls, "conversation": conversation or None, "budget": budget}
         given = {name: value for name, value in asked.items() if value is not None}
         request = read_request(({"agent": agent, "input": input, **given},))
-        run = self.run(id or f"{agent}-{uuid.uuid4().hex[:12]}")
+        run = self.get_run(id or f"{agent}-{uuid.uuid4().hex[:12]}")
         try:
             await self._start(request, run.id, priority_of(request, priority))
         except WorkflowAlreadyStartedError:
@@ -130,15 +130,15 @@ class AgentClient:
 
         Beginning and saying are one call to the server: of two at the same time one begins, and both are heard. A run
         that is there already takes it, whatever its agent, and also where it is no conversation. *requested_by* is who
-        asked for a conversation that begins, *by* unless it is given. Needs no worker; `RunHandle.ask` waits for the
-        answer.
+        asked for a conversation that begins, *by* unless it is given. Needs no worker; `RunHandle.send_and_wait`
+        waits for the answer.
 
         Raises:
             MessageError: *content* or *by* is empty or too long, or another kind of workflow has the id.
             RunNotFoundError: the conversation has ended; or there is none, and no *agent* to begin one with.
             ServerUnreachableError: the server does not answer.
         """
-        run = self.run(run_id)
+        run = self.get_run(run_id)
         if agent is None:
             await run.send_message(content, by=by)
             return run
@@ -157,7 +157,7 @@ class AgentClient:
             raise _not_answered(error) from error
         return run
 
-    def run(self, run_id: str) -> RunHandle:
+    def get_run(self, run_id: str) -> RunHandle:
         """The run of this id; whether there is one shows at the first call."""
         return RunHandle(self.temporal, run_id)
 
@@ -170,56 +170,51 @@ class AgentClient:
         Raises:
             DecisionError: something of it could not be decided so: it had been decided otherwise, or waits for a
                 result instead. What could be decided was.
-            NoWorkerError, RunNotFoundError: as `RunHandle.approve`.
+            RunNotFoundError: as `RunHandle.approve`.
         """
-        return await decide_all(self.run(state.id), state, approved=approved, by=by, reason=reason)
+        return await decide_all(self.get_run(state.id), state, approved=approved, by=by, reason=reason)
 
     # -- the inbox ----------------------------------------------------------------------------------------------------
 
-    async def pending(self, *, sort: Sort = "age", **filters: Unpack[Filters]) -> list[PendingRun]:
-        """The runs that wait, with what waits in each; by *sort* the oldest first, or the soonest deadline.
+    async def pending(
+        self,
+        *,
+        sort: Sort = "age",
+        limit: int | None = None,
+        page_token: str | None = None,
+        **filters: Unpack[Filters],
+    ) -> Page[Approval]:
+        """What waits for a person, over all runs: the oldest first, or by *sort* the soonest deadline first.
 
-        One visibility query, in pages of 1,000 runs; needs no worker. *filters* are those of
-        `assent.client.filters.Filters`.
+        Reads visibility alone; needs no worker. Without a *limit* everything is read, in pages of 1,000 runs. With
+        one, this is a page of at most so many **runs**, the newest first from page to page and sorted within the page;
+        `next_page_token` asks for the next one, `total` counts the runs where the server can. The order of the pages
+        is the server's: to sort everything means to read everything. With filters that the server does not know
+        (*kind*, *approver*, *older_than*, *due_within*, *tree*) as many of its pages are read as fill one; the last
+        page may be empty.
 
         Raises:
-            MessageError: a filter is no text that can be sent.
+            MessageError: a filter cannot be sent as text, or *page_token* is not one of this list.
             RunNotFoundError: there is no run *tree*.
             ServerUnreachableError: the server does not answer.
         """
         wanted = Wanted(**filters)
-        try:
-            registered = await self._registered()
-            found = [run async for run in inbox.pending(self.temporal, wanted, registered=registered)]
-        except RPCError as error:
-            raise _not_answered(error) from error
-        return sorted_runs(found, sort)
-
-    async def pending_page(
-        self, *, limit: int = 100, page_token: str | None = None, sort: Sort = "age", **filters: Unpack[Filters]
-    ) -> PendingPage:
-        """At most *limit* runs that wait, the newest first from page to page, and within the page by *sort*.
-
-        The order of the pages is the server's: to sort all that waits means to read it all, as `pending` does. A page
-        is one page of the server's, unless there are filters that it does not know (*kind*, *approver*, *older_than*,
-        *due_within*): then as many are read as fill it. The last page may be empty.
-
-        Raises:
-            MessageError: *page_token* is none, or of other filters; or as `pending`.
-            ServerUnreachableError: the server does not answer.
-        """
-        wanted = Wanted(**filters)
-        check_limit(limit, least=1)
+        paging = limit is not None or page_token is not None
+        most = 100 if limit is None else limit
+        check_limit(most, least=1)
         position = position_of(wanted, page_token)
         try:
             registered = await self._registered()
-            (found, after), total = await asyncio.gather(
-                inbox.page(self.temporal, wanted, limit, position, registered=registered),
+            if not paging:
+                runs = [run async for run in inbox.pending(self.temporal, wanted, registered=registered)]
+                return Page(in_order(chain.from_iterable(runs), sort))
+            (runs, after), total = await asyncio.gather(
+                inbox.page(self.temporal, wanted, most, position, registered=registered),
                 inbox.total(self.temporal, wanted, registered=registered),
             )
         except RPCError as error:
             raise _not_answered(error) from error
-        return PendingPage(sorted_runs(found, sort), token_of(wanted, after) if after else None, total)
+        return Page(in_order(chain.from_iterable(runs), sort), token_of(wanted, after) if after else None, total)
 
     async def get_approvals(
         self,
@@ -260,7 +255,7 @@ class AgentClient:
             ServerUnreachableError: the server does not answer.
         """
         # The server can count runs, but not what waits in them, nor of which type.
-        return open_records(await self.pending())
+        return sum(map(is_recorded, await self.pending()))
 
     async def resolve_approval(
         self,
@@ -283,7 +278,7 @@ class AgentClient:
             MessageError: *status* or *expected_status* is another word, or the id is too short or matches in several
                 runs.
             DecisionError: the decision was refused: *resolved_by* may not decide it, or it waits for a result.
-            NoWorkerError: no worker answered; it may count once one runs.
+            NoWorkerError: no worker has read it yet; it is sent, and counts once one runs.
         """
         if status not in {"approved", "rejected"} or expected_status != "pending":
             message = f"an approval that is pending becomes 'approved' or 'rejected', not {status!r}"
@@ -292,16 +287,19 @@ class AgentClient:
         found = run_id if run_id is not None else await self._run_of(wanted)
         if found is None:
             return None
-        run = self.run(found)
+        run = self.get_run(found)
         if status == "approved":
-            result = await run.approve(wanted, by=resolved_by, reason=reason)
+            outcome = await run.approve(wanted, by=resolved_by, reason=reason, check=False)
         else:
-            result = await run.reject(wanted, by=resolved_by, reason=reason or "not approved")
-        if result.status == "refused":
-            raise DecisionError(result.detail)
-        if result.status not in {"approved", "rejected", "recorded"}:
+            outcome = await run.reject(wanted, by=resolved_by, reason=reason or "not approved", check=False)
+        if outcome.status == "refused":
+            raise DecisionError(outcome.detail, outcome)
+        if outcome.status == "sent":
+            message = f"{outcome.tool} in run {found!r}: {outcome.detail}"
+            raise NoWorkerError(message)
+        if not outcome.counted:
             return None
-        return next(record for record in await self._approvals(found) if record.id == result.requirement_id)
+        return next(record for record in await self._approvals(found) if record.id == outcome.requirement_id)
 
     async def audit(self, run_id: str) -> Audit:
         """The record of each requirement of a run, from its history.
@@ -309,7 +307,7 @@ class AgentClient:
         Raises:
             RunNotFoundError: there is no run of this id.
         """
-        return await self.run(run_id).audit()
+        return await self.get_run(run_id).audit()
 
     async def statistics(
         self, *, agent: str | None = None, tool: str | None = None, since: datetime | None = None
@@ -363,14 +361,13 @@ class AgentClient:
         return self._attributes
 
     async def _approvals(self, run_id: str) -> Sequence[Approval]:
-        return await self.run(run_id).approvals()
+        return await self.get_run(run_id).approvals()
 
     async def _records(self, asked: Asked) -> Sequence[Approval]:
         if asked.run_id is not None:
             return await self._approvals(asked.run_id)
         if asked.status == "pending":
-            runs = await self.pending(agent=asked.agent, tool=asked.tool, requested_by=asked.requested_by)
-            return [record for run in runs for record in run.approvals()]
+            return await self.pending(agent=asked.agent, tool=asked.tool, requested_by=asked.requested_by)
         return await self._histories.read(await self._decided(asked.agent, asked.requested_by))
 
     async def _decided(

@@ -1,26 +1,25 @@
-"""Which of what waits somebody wants to see, and in which order.
+"""Filters and sort orders of the inbox.
 
 Pure; safe in workflow code.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final, Literal, TypedDict
 
-from assent.audit.approval import PendingRun
+from assent.audit.approval import Approval
 from assent.core.approvals import fold_name
 from assent.wire.protocol import RequirementKind
-from assent.wire.requirements import PendingRequirement
 
 Sort = Literal["age", "deadline"]
 _NEVER: Final = datetime.max.replace(tzinfo=UTC)
 
 
 class Filters(TypedDict, total=False):
-    """What `AgentClient.pending` and `pending_page` can be narrowed to; what is None, or left out, narrows nothing.
+    """Filters of `AgentClient.pending`; what is None, or left out, filters nothing.
 
     *agent*, *tool*, *requested_by* and *kind* are compared exactly. *approver* leaves what this person may decide and
     has not approved yet, names compared as the run compares them. *older_than* leaves what has waited at least so
@@ -58,29 +57,21 @@ class Wanted:
         return all(each is None for each in others)
 
 
-def kept(run: PendingRun, wanted: Wanted, now: datetime) -> PendingRun | None:
-    """The run with those of its requirements that are wanted; None where there is none."""
-    if wanted.agent not in {None, run.agent} or wanted.requested_by not in {None, run.requested_by}:
-        return None
-    if wanted.tree is not None and wanted.tree not in {run.run_id, *(each.run_id for each in run.parents)}:
-        return None
-    left = [each for each in run.requirements if _is_wanted(run, each, wanted, now)]
-    if len(left) == len(run.requirements):
-        return run if left else None
-    return run.model_copy(update={"requirements": left}) if left else None
-
-
-def _is_wanted(run: PendingRun, each: PendingRequirement, wanted: Wanted, now: datetime) -> bool:
+def is_wanted(each: Approval, wanted: Wanted, now: datetime) -> bool:
+    """Whether a pending approval passes the filters."""
     return (
-        wanted.tool in {None, each.tool}
+        wanted.agent in {None, each.agent}
+        and wanted.requested_by in {None, each.requested_by}
+        and (wanted.tree is None or wanted.tree in {each.run_id, *(parent.run_id for parent in each.parents)})
+        and wanted.tool in {None, each.tool}
         and wanted.kind in {None, each.kind}
         and (wanted.older_than is None or now - each.created_at >= wanted.older_than)
         and (wanted.due_within is None or (each.expires_at is not None and each.expires_at - now <= wanted.due_within))
-        and (wanted.approver is None or may_decide(run, each, wanted.approver))
+        and (wanted.approver is None or may_decide(each, wanted.approver))
     )
 
 
-def may_decide(run: PendingRun, each: PendingRequirement, name: str) -> bool:
+def may_decide(each: Approval, name: str) -> bool:
     """Whether it waits for this person, too: *name* may decide it, and has not approved it yet.
 
     Where nobody can approve, everybody may reject. Where the memo had no room for the names, it may be anybody.
@@ -90,57 +81,37 @@ def may_decide(run: PendingRun, each: PendingRequirement, name: str) -> bool:
         return False
     if any(fold_name(one) == person for one in each.approved_by):
         return False
-    own = run.requested_by is not None and fold_name(run.requested_by) == person
+    own = each.requested_by is not None and fold_name(each.requested_by) == person
     return not own or each.self_approval or each.kind == "external"
 
 
-def since(each: PendingRequirement) -> datetime:
-    """The sort key that puts the oldest first."""
-    return each.created_at
-
-
-def due(each: PendingRequirement) -> datetime:
-    """The sort key that puts the soonest deadline first, and those without one last."""
-    return each.expires_at or _NEVER
-
-
-KEYS: Final[dict[Sort, Callable[[PendingRequirement], datetime]]] = {"age": since, "deadline": due}
-
-
-def sorted_runs(runs: list[PendingRun], sort: Sort) -> list[PendingRun]:
-    """The runs, by what in each of them comes first."""
-    key = KEYS[sort]
-    return sorted(runs, key=lambda run: min(map(key, run.requirements)))
+def in_order(approvals: Iterable[Approval], sort: Sort = "age") -> list[Approval]:
+    """Sorted: the oldest first, or the soonest deadline first and those without one last."""
+    if sort == "age":
+        return sorted(approvals, key=lambda each: each.created_at)
+    return sorted(approvals, key=lambda each: each.expires_at or _NEVER)
 
 
 Change = Literal["opened", "closed"]
-Call = tuple[PendingRun, PendingRequirement]
-
-
-def calls(runs: Iterable[PendingRun], sort: Sort = "age") -> list[Call]:
-    """Each call that waits with its run, sorted by itself."""
-    key = KEYS[sort]
-    return sorted(((run, each) for run in runs for each in run.requirements), key=lambda call: key(call[1]))
 
 
 class Changes:
     """What is new and what has gone from one look at the inbox to the next."""
 
     def __init__(self) -> None:
-        """Nothing was seen yet."""
-        self._known: dict[tuple[str, str], Call] = {}
+        self._known: dict[tuple[str, str], Approval] = {}
         self._missed: set[tuple[str, str]] = set()
 
-    def seen(self, runs: Iterable[PendingRun]) -> list[tuple[Change, PendingRun, PendingRequirement]]:
-        """What has changed since, now that these runs wait.
+    def seen(self, approvals: Iterable[Approval]) -> list[tuple[Change, Approval]]:
+        """What has changed since the last look, now that these wait.
 
-        What is missing for the first time is only noted: a run that goes on in a new execution is in neither of its
-        rows for a moment.
+        What is missing for the first time is only noted: a run that continues as new has neither of its two rows for
+        a moment.
         """
-        now = {(run.run_id, each.id): (run, each) for run, each in calls(runs)}
+        now = {(each.run_id, each.id): each for each in in_order(approvals)}
         opened = [now[key] for key in now if key not in self._known]
         gone = [key for key in self._known if key not in now]
         closed = [self._known.pop(key) for key in gone if key in self._missed]
         self._missed = {key for key in gone if key in self._known}
         self._known |= now
-        return [*(("closed", *call) for call in closed), *(("opened", *call) for call in opened)]
+        return [*(("closed", each) for each in closed), *(("opened", each) for each in opened)]

@@ -19,8 +19,8 @@ from temporalio.api.workflowservice.v1 import ListWorkflowExecutionsRequest
 from temporalio.client import Client
 from temporalio.service import RPCError
 
-from assent.audit.approval import PendingRun
-from assent.client.filters import Wanted, kept
+from assent.audit.approval import Approval, pending_approval
+from assent.client.filters import Wanted, is_wanted
 from assent.client.rpc import meant
 from assent.wire import protocol, visibility
 from assent.wire.errors import MessageError
@@ -59,7 +59,7 @@ class _Unreadable:
     error: Exception
 
 
-async def pending(client: Client, wanted: Wanted, *, registered: bool) -> AsyncIterator[PendingRun]:
+async def pending(client: Client, wanted: Wanted, *, registered: bool) -> AsyncIterator[list[Approval]]:
     """The runs that wait, as the server orders them, each with what of *wanted* waits in it.
 
     *registered* says that the namespace has the Assent search attributes; without them all running runs are read.
@@ -74,8 +74,9 @@ async def pending(client: Client, wanted: Wanted, *, registered: bool) -> AsyncI
         executions, token = await _read(client, query, token, PAGE)
         for run in await _runs(client, executions):
             # A run that goes on in a new execution may be listed twice for a moment; the newer comes first.
-            if run is not None and run.run_id not in seen and (left := kept(run, wanted, now)) is not None:
-                seen.add(run.run_id)
+            left = [each for each in run if each.run_id not in seen and is_wanted(each, wanted, now)]
+            if left:
+                seen.add(left[0].run_id)
                 yield left
         if not token:
             return
@@ -83,25 +84,26 @@ async def pending(client: Client, wanted: Wanted, *, registered: bool) -> AsyncI
 
 async def page(
     client: Client, wanted: Wanted, limit: int, position: bytes, *, registered: bool
-) -> tuple[list[PendingRun], bytes]:
+) -> tuple[list[list[Approval]], bytes]:
     """At most *limit* runs from *position* on, and the position of the next page, empty on the last one.
 
     Where search attributes alone find them that is one page of the server's. Otherwise its pages are read until this
     one is full; the server's position after just these runs is then asked for. Raises as `pending`.
     """
-    now, found = datetime.now(UTC), dict[str, PendingRun]()
+    now, found = datetime.now(UTC), dict[str, list[Approval]]()
     query = await _query(client, wanted, registered=registered)
     size = min(limit, PAGE) if registered and wanted.by_server else PAGE
     while True:
         executions, after = await _read(client, query, position, size)
         runs = await _runs(client, executions)
-        left = [(index, one) for index, run in enumerate(runs) if run and (one := kept(run, wanted, now))]
+        kept = [(index, [each for each in run if is_wanted(each, wanted, now)]) for index, run in enumerate(runs)]
+        left = [(index, run) for index, run in kept if run]
         room = limit - len(found)
         if len(left) > room:
             size = left[room - 1][0] + 1
             continue
         for _, one in left:
-            found.setdefault(one.run_id, one)
+            found.setdefault(one[0].run_id, one)
         position, size = after, PAGE
         if not position or len(found) >= limit:
             return list(found.values()), position
@@ -189,7 +191,7 @@ async def _read(client: Client, query: str, token: bytes, size: int) -> tuple[Se
 # -- memos ------------------------------------------------------------------------------------------------------------
 
 
-async def _runs(client: Client, executions: Sequence[WorkflowExecutionInfo]) -> list[PendingRun | None]:
+async def _runs(client: Client, executions: Sequence[WorkflowExecutionInfo]) -> list[list[Approval]]:
     """What waits in each of the executions. All their memos are one batch for the codec, which may be far away."""
     memos = [(number, name) for number, each in enumerate(executions) for name in _MEMOS if name in each.memo.fields]
     payloads = [executions[number].memo.fields[name] for number, name in memos]
@@ -204,18 +206,16 @@ async def _runs(client: Client, executions: Sequence[WorkflowExecutionInfo]) -> 
     return [_run(each, memo) for each, memo in zip(executions, found, strict=True)]
 
 
-def _run(execution: WorkflowExecutionInfo, memo: dict[str, object]) -> PendingRun | None:
+def _run(execution: WorkflowExecutionInfo, memo: dict[str, object]) -> list[Approval]:
     waiting = memo.get(protocol.MEMO_PENDING)
     if not waiting or isinstance(waiting, _Unreadable):
-        return None
+        return []
     asked = visibility.read_request_memo(memo.get(protocol.MEMO_REQUEST), execution.parent_execution.workflow_id)
-    return PendingRun(
-        run_id=execution.execution.workflow_id,
-        agent=asked.agent,
-        requested_by=asked.requested_by,
-        requirements=cast("list[PendingRequirement]", waiting),
-        parents=asked.parents,
-    )
+    run_id = execution.execution.workflow_id
+    return [
+        pending_approval(run_id, asked.agent, asked.requested_by, asked.parents, each)
+        for each in cast("list[PendingRequirement]", waiting)
+    ]
 
 
 async def _decoded(client: Client, payloads: Sequence[Payload], kinds: Sequence[type[Any]]) -> list[object]:

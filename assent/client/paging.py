@@ -11,10 +11,8 @@ import base64
 import binascii
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from assent.audit.approval import PendingRun
 from assent.wire.errors import MessageError
 
 _T = TypeVar("_T")
@@ -25,28 +23,15 @@ _BEGIN: Final = "p"
 
 
 class Page(list[_T]):
-    """A list that knows where it goes on: *next_page_token* is None on the last page.
+    """A list that knows where it continues: *next_page_token* is None on the last page.
 
-    A list like any other otherwise, so that `records, total = await client.get_approvals()` is what it always was.
+    *total* is how many there are in all, where the server counts them without reading them (of the inbox: runs).
     """
 
-    def __init__(self, items: Iterable[_T] = (), next_page_token: str | None = None) -> None:
-        """The *items* of this page."""
+    def __init__(self, items: Iterable[_T] = (), next_page_token: str | None = None, total: int | None = None) -> None:
         super().__init__(items)
         self.next_page_token = next_page_token
-
-
-@dataclass(frozen=True)
-class PendingPage:
-    """A page of the inbox. *next_page_token* asks for the next one, None: this is the last.
-
-    *total* is how many runs wait in all, None where that is not known without reading them: with filters that the
-    server does not know, or while runs wait that carry no search attributes.
-    """
-
-    runs: list[PendingRun]
-    next_page_token: str | None
-    total: int | None
+        self.total = total
 
 
 def token_of(question: object, position: bytes) -> str:

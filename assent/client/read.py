@@ -6,7 +6,7 @@ I/O; not in workflow code.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Generator, Mapping
+from collections.abc import AsyncGenerator, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Final
@@ -73,7 +73,7 @@ async def read(client: Client, run_id: str, description: WorkflowExecutionDescri
     return _closed(follower.run, description), Seen(description.run_id, last)
 
 
-async def grow(client: Client, run_id: str, execution_id: str | None = None) -> AsyncIterator[Page]:
+async def grow(client: Client, run_id: str, execution_id: str | None = None) -> AsyncGenerator[Page]:
     """The history of a run as it grows, from *execution_id*, else the newest, until it has ended. Raises as `read`."""
     begin = execution_id or (await describe(client, run_id)).run_id
     with as_meant(client, run_id):

@@ -17,8 +17,6 @@ from assent.runtime import connection_errors
 from assent.wire.digest import canonical
 from assent.wire.errors import (
     MessageError,
-    NoWorkerError,
-    RequirementNotFoundError,
     RunFailedError,
     RunNotFoundError,
 )
@@ -71,23 +69,10 @@ def meant(error: RPCError, run_id: str, namespace: str) -> Exception:
         case RPCStatusCode.NOT_FOUND:
             ended = " that is still running" if has_ended(error) else ""
             return RunNotFoundError(f"there is no run {run_id!r}{ended} in namespace {namespace!r}")
-        case RPCStatusCode.RESOURCE_EXHAUSTED:
-            told = f"too many decisions wait for a worker of run {run_id!r} already: {error.message}"
-            return NoWorkerError(told)
-        case RPCStatusCode.FAILED_PRECONDITION:
-            told = f"run {run_id!r} moved on while it was asked, and did not answer; look at what it came to"
-            return NoWorkerError(told)
         case RPCStatusCode.INVALID_ARGUMENT:
             return MessageError(error.message)
         case _:
             return error
-
-
-def refused(cause: BaseException) -> Exception:
-    """The error that a refused update means."""
-    if isinstance(cause, ApplicationError) and cause.type == "RequirementNotFoundError":
-        return RequirementNotFoundError(cause.message)
-    return MessageError(cause.message if isinstance(cause, ApplicationError) else str(cause))
 
 
 def run_failed(run_id: str, cause: BaseException) -> RunFailedError:

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
-from typing import Final, NamedTuple
+from datetime import timedelta
+from typing import Final
 
 from pydantic import JsonValue
-from temporalio.client import WorkflowExecutionDescription, WorkflowFailureError, WorkflowHistory
-from temporalio.service import RPCError
+from temporalio.client import Client, WorkflowExecutionDescription, WorkflowFailureError, WorkflowHistory
 
 from assent.audit.approval import Approval, approvals_of
 from assent.audit.auditor import Auditor
@@ -19,42 +19,41 @@ from assent.audit.checks import Verification
 from assent.audit.observer import AuditObserver
 from assent.audit.records import Audit
 from assent.audit.verifier import Verifier
+from assent.client import signals
 from assent.client.asking import Asked
 from assent.client.live_text import with_live_text
 from assent.client.pauses import Resting
 from assent.client.read import as_meant, follower_of, how_it_closed, read
-from assent.client.rpc import run_failed
-from assent.client.run_tree import Branch, elsewhere, read_tree
-from assent.client.updates import Deciding, message_of, verb_of
-from assent.core.state_machine import Run, state_of
+from assent.client.rpc import as_json, run_failed
+from assent.client.run_tree import RunTree, read_tree
+from assent.client.signals import ANSWER_WAIT
+from assent.core.run_state import Run, state_of
 from assent.history import pages
 from assent.history.fold import HistoryFold, Transition
 from assent.history.pages import Missing, Page
 from assent.views.run_events import RunEvent, describe
-from assent.wire import protocol
+from assent.wire import messages, protocol
 from assent.wire.errors import DecisionError, HistoryError, RequirementNotFoundError
-from assent.wire.protocol import DecisionResult, RunResult
-from assent.wire.requirements import Requirement, RunState
+from assent.wire.inbound import Remember
+from assent.wire.protocol import DecisionOutcome, RunResult
+from assent.wire.requirements import Grant, Requirement, RunState
 
+Target = Requirement | Approval | str
 _RESET: Final = "the run was reset: it goes on in another execution, from an earlier point; watch it anew"
 
 
-class Waiting(NamedTuple):
-    """A requirement that waits, and the run that it waits in: it can be decided there alone.
-
-    *path* are the agents from the outermost one down to the one that asks.
-    """
-
-    run: RunHandle
-    requirement: Requirement
-    path: tuple[str, ...]
-
-
-class RunHandle(Deciding):
+class RunHandle:
     """A run, by its id (the workflow id). Made by `AgentClient`; holds no connection of its own.
 
-    State, records and events are read from the run's history, so they need no worker; decisions are answered by one.
+    State, records and events are read from the run's history and need no worker. A decision is a signal: it needs no
+    worker to be sent, and one to count.
     """
+
+    def __init__(self, client: Client, run_id: str, *, execution_id: str | None = None) -> None:
+        """*execution_id* fixes one execution of the run; None is the newest."""
+        self.id = run_id
+        self._client = client
+        self._handle = client.get_workflow_handle(run_id, run_id=execution_id)
 
     # -- reading ------------------------------------------------------------------------------------------------------
 
@@ -79,6 +78,17 @@ class RunHandle(Deciding):
             HistoryError: the workflow of this id is not a run of Assent.
         """
         return approvals_of(await self._read())
+
+    async def fold(self) -> Run | None:
+        """The run as the core knows it, with what its model read and said; None until a worker has begun it.
+
+        Raises:
+            RunNotFoundError: there is no run of this id.
+        """
+        folded = None
+        async for happening in self.happenings():
+            folded = happening.step.run
+        return folded
 
     async def audit(self, observer: AuditObserver | None = None) -> Audit:
         """The audit of the run: a record of each requirement, and all else there is to tell, from its whole history.
@@ -122,8 +132,8 @@ class RunHandle(Deciding):
                     break
         return await self._resting(resting.run)
 
-    async def waiting(self) -> list[Waiting]:
-        """Everything that waits in the run and in the runs below it, each with the run at which it is decided.
+    async def pending(self) -> list[Approval]:
+        """What waits for a person in the run and in its child runs; each is decided in the run of its *run_id*.
 
         The runs as they were at one moment, read from their histories; needs no worker.
 
@@ -131,15 +141,14 @@ class RunHandle(Deciding):
             RunNotFoundError: there is no run of this id.
             HistoryError: the history of one of them cannot be read.
         """
-        found: list[Waiting] = []
+        found: list[Approval] = []
         for branch in (await self.tree()).runs():
             if branch.error is not None:
                 raise HistoryError(branch.error)
-            run = self if branch.state.id == self.id else self.other(branch.state.id)
-            found += [Waiting(run, each, branch.path) for each in branch.state.active_requirements]
+            found += branch.pending
         return found
 
-    async def tree(self) -> Branch:
+    async def tree(self) -> RunTree:
         """The run with the runs below it that it waits for, as they were at one moment; needs no worker.
 
         Raises:
@@ -148,7 +157,7 @@ class RunHandle(Deciding):
         """
         return await read_tree(self._client, self.id, self._handle.run_id)
 
-    async def ask(self, content: str, *, by: str) -> RunState:
+    async def send_and_wait(self, content: str, *, by: str) -> RunState:
         """Send a message, and wait for the answer to it: the first that the model gave once it had been told.
 
         That is the state's `content`, also where others talk to the run at the same time. Where the run waits for a
@@ -229,21 +238,162 @@ class RunHandle(Deciding):
         """
         handle = self._client.get_workflow_handle(self.id, run_id=self._handle.run_id, result_type=RunResult)
         try:
-            result: RunResult = await handle.result()
+            with as_meant(self._client, self.id):
+                result: RunResult = await handle.result()
         except WorkflowFailureError as error:
             raise run_failed(self.id, error.cause) from error
-        except RPCError as error:
-            self._raise(error)
         return result
 
-    async def _answered(self, update: str, body: Mapping[str, JsonValue]) -> DecisionResult:
-        try:
-            return await super()._answered(update, body)
-        except RequirementNotFoundError as error:
-            told = elsewhere(await self.tree(), str(body["id"]), verb_of(body))
-            if told is None:
-                raise
-            raise RequirementNotFoundError(told) from error
+    # -- deciding -----------------------------------------------------------------------------------------------------
+
+    async def approve(
+        self,
+        requirement: Target,
+        *,
+        by: str,
+        reason: str | None = None,
+        arguments: Mapping[str, JsonValue] | None = None,
+        remember: Remember | None = None,
+        wait: timedelta = ANSWER_WAIT,
+        check: bool = True,
+    ) -> DecisionOutcome:
+        """Approve a call that waits. *requirement* is one, a record of one, an id, or a unique prefix of an id.
+
+        *arguments* run in the place of the model's, which is told so; *remember* lets further calls of the tool go
+        ahead, within its bounds. For a requirement of kind `outcome` it means: run the call again.
+
+        The decision is durable as soon as it is sent. Its outcome is awaited for *wait*; without a worker the status
+        is `sent`, and the decision counts once one runs. With `check=False` a decision that did not count is returned
+        like any other, instead of raised.
+
+        Raises:
+            MessageError: *by* is empty, or *remember* has no bound; nothing was sent.
+            RequirementNotFoundError: nothing, or more than one thing, has the id; nothing was sent.
+            DecisionError: the decision did not count: it was refused, late or a duplicate. `outcome` says which.
+            RunNotFoundError: there is no run of this id.
+            ServerUnreachableError: the server does not answer.
+        """
+        more: dict[str, JsonValue] = {}
+        if arguments is not None:
+            more["arguments"] = dict(arguments)
+        if remember is not None:
+            more["remember"] = remember.model_dump(mode="json", exclude_unset=True)
+        body = {**_body(requirement, by, reason), **more}
+        return await self.decide(protocol.APPROVE, body, wait=wait, check=check)
+
+    async def reject(
+        self, requirement: Target, *, by: str, reason: str, wait: timedelta = ANSWER_WAIT, check: bool = True
+    ) -> DecisionOutcome:
+        """Reject a call that waits; *reason* is what the model is told. Otherwise as `approve`."""
+        return await self.decide(protocol.REJECT, _body(requirement, by, reason), wait=wait, check=check)
+
+    async def submit_result(
+        self,
+        requirement: Target,
+        *,
+        by: str,
+        output: object = None,
+        error: str | None = None,
+        evidence: object = None,
+        wait: timedelta = ANSWER_WAIT,
+        check: bool = True,
+    ) -> DecisionOutcome:
+        """Hand in the result of a call that was made elsewhere, or the *error* it ended in. Otherwise as `approve`.
+
+        *evidence* is kept with it: a link, a ticket. For a requirement of kind `outcome` it means: this is the result.
+        """
+        body = _body(requirement, by)
+        body |= {"error": error} if error is not None else {"output": as_json(output)}
+        if evidence is not None:
+            body["evidence"] = as_json(evidence)
+        return await self.decide(protocol.SUBMIT_RESULT, body, wait=wait, check=check)
+
+    async def submit_input(
+        self,
+        requirement: Target,
+        *,
+        by: str,
+        values: Mapping[str, JsonValue],
+        wait: timedelta = ANSWER_WAIT,
+        check: bool = True,
+    ) -> DecisionOutcome:
+        """Fill in the values that a tool needs from a person. Otherwise as `approve`."""
+        body = {**_body(requirement, by), "values": dict(values)}
+        return await self.decide(protocol.SUBMIT_INPUT, body, wait=wait, check=check)
+
+    async def revoke(
+        self,
+        grant: Grant | str,
+        *,
+        by: str,
+        reason: str | None = None,
+        wait: timedelta = ANSWER_WAIT,
+        check: bool = True,
+    ) -> DecisionOutcome:
+        """End an approval that was remembered: further calls need an approval again. Otherwise as `approve`."""
+        return await self.decide(protocol.REVOKE, _body(grant, by, reason), wait=wait, check=check)
+
+    async def decide(
+        self, signal: str, body: Mapping[str, JsonValue], *, wait: timedelta = ANSWER_WAIT, check: bool = True
+    ) -> DecisionOutcome:
+        """Send the signal of this wire name with this JSON body, and read its outcome. Otherwise as `approve`."""
+        outcome = await signals.decide(self._client, self.id, signal, body, wait)
+        if check and not outcome.counted:
+            what = f"{outcome.tool} {(outcome.grant or outcome.requirement_id or '')[:8]}" if outcome.tool else signal
+            message = f"{what} in run {self.id!r}: {outcome.status}: {outcome.detail}"
+            raise DecisionError(message, outcome)
+        return outcome
+
+    async def locate(self, wanted: str, signal: str, state: RunState | None = None) -> Requirement:
+        """The requirement of the run, whose *state* may be known, that an id or a unique prefix of one names.
+
+        Raises:
+            RequirementNotFoundError: none, or more than one. If it is one of a child run, the message names the
+                command that sends *signal* there.
+            RunNotFoundError: there is no run of this id.
+        """
+        return await signals.located(self._client, state or await self.state(), wanted, signal)
+
+    async def send_message(self, content: str, *, by: str) -> None:
+        """Send the model a message, which it reads with its next turn. Needs no worker.
+
+        An idle conversation continues with it; `send_and_wait` waits for the answer too. Sending again sends twice.
+
+        Raises:
+            MessageError: *content* or *by* is empty or too long.
+            RunNotFoundError: there is no run of this id, or it has ended.
+        """
+        await self.send(protocol.SEND_MESSAGE, message_of(content, by))
+
+    async def close(self, *, by: str, reason: str | None = None) -> None:
+        """End a conversation: at once if it is idle, otherwise with the answer in progress. Needs no worker.
+
+        Raises:
+            MessageError: *by* is empty or too long.
+            RunNotFoundError: there is no run of this id, or it has ended.
+        """
+        body: dict[str, JsonValue] = {"by": by} if reason is None else {"by": by, "reason": reason}
+        messages.read(protocol.CLOSE, [body])
+        await self.send(protocol.CLOSE, body)
+
+    async def send(self, signal: str, body: Mapping[str, JsonValue]) -> None:
+        """Send a signal by its wire name: durable at once, with every worker down, and without an answer.
+
+        Raises:
+            MessageError: the body is no JSON, or too large.
+            RunNotFoundError: there is no run of this id, or it has ended.
+            ServerUnreachableError: the server does not answer.
+        """
+        await signals.send(self._client, self.id, signal, body)
+
+    async def cancel(self) -> None:
+        """Request the run's cancellation: what waits is cancelled, and nothing starts after.
+
+        Raises:
+            RunNotFoundError: there is no run of this id.
+        """
+        with as_meant(self._client, self.id):
+            await self._handle.cancel()
 
     # -- the server's own record ---------------------------------------------------------------------------------------
 
@@ -253,10 +403,8 @@ class RunHandle(Deciding):
         Raises:
             RunNotFoundError: there is no run of this id.
         """
-        try:
+        with as_meant(self._client, self.id):
             return await self._handle.fetch_history()
-        except RPCError as error:
-            self._raise(error)
 
     async def description(self) -> WorkflowExecutionDescription:
         """What the server itself says of the run: status, memo, and the activities and workflow task under way.
@@ -264,10 +412,8 @@ class RunHandle(Deciding):
         Raises:
             RunNotFoundError: there is no run of this id.
         """
-        try:
+        with as_meant(self._client, self.id):
             return await self._handle.describe()
-        except RPCError as error:
-            self._raise(error)
 
     # -- the history --------------------------------------------------------------------------------------------------
 
@@ -290,22 +436,39 @@ class RunHandle(Deciding):
                 yield page
 
 
+def message_of(content: str, by: str) -> dict[str, JsonValue]:
+    """The input of the signal `send_message`.
+
+    Raises:
+        MessageError: *content* or *by* is empty or too long.
+    """
+    body: dict[str, JsonValue] = {"content": content, "by": by}
+    messages.read(protocol.SEND_MESSAGE, [body])
+    return body
+
+
+def _body(target: Target | Grant, by: str, reason: str | None = None) -> dict[str, JsonValue]:
+    body: dict[str, JsonValue] = {"id": target if isinstance(target, str) else target.id, "by": by}
+    return body if reason is None else {**body, "reason": reason}
+
+
 async def decide_all(
     run: RunHandle, state: RunState, *, approved: bool, by: str, reason: str | None = None
 ) -> RunHandle:
     """Decide everything that *state* of *run* shows as waiting for a confirmation; see `AgentClient.resume`."""
-    results: list[DecisionResult] = []
+    wrong: list[str] = []
     for requirement in state.active_requirements:
         try:
             if approved:
-                results.append(await run.approve(requirement, by=by, reason=reason))
+                outcome = await run.approve(requirement, by=by, reason=reason, check=False)
             else:
-                results.append(await run.reject(requirement, by=by, reason=reason or "not approved"))
+                outcome = await run.reject(requirement, by=by, reason=reason or "not approved", check=False)
         except RequirementNotFoundError as error:
-            results.append(DecisionResult(status="unknown", tool=requirement.tool, detail=str(error)))
-    wrong = [result for result in results if result.status not in {"approved", "rejected", "recorded", "duplicate"}]
+            wrong.append(f"{requirement.tool}: unknown: {error}")
+        else:
+            if not outcome.counted and outcome.status != "duplicate":
+                wrong.append(f"{requirement.tool}: {outcome.status}: {outcome.detail}")
     if wrong:
-        told = "; ".join(f"{result.tool}: {result.status}: {result.detail}" for result in wrong)
-        message = f"run {run.id!r} was not resumed as asked: {told}"
+        message = f"run {run.id!r} was not resumed as asked: {'; '.join(wrong)}"
         raise DecisionError(message)
     return run

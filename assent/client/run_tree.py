@@ -12,6 +12,7 @@ from typing import Final
 
 from temporalio.client import Client
 
+from assent.audit.approval import Approval, pending_of
 from assent.client.read import Seen, describe, has_moved, read
 from assent.core.approvals import find
 from assent.core.state_machine import Run, state_of
@@ -26,7 +27,7 @@ ROUNDS: Final = 10
 
 
 @dataclass(frozen=True)
-class Branch:
+class RunTree:
     """A run as it is now, and those *below* it that it waits for.
 
     *path* are the agents from the outermost one down to this run's. *error* is why its history cannot be read.
@@ -35,17 +36,18 @@ class Branch:
     state: RunState
     path: tuple[str, ...]
     seen: Seen
-    below: tuple[Branch, ...] = ()
+    below: tuple[RunTree, ...] = ()
+    pending: tuple[Approval, ...] = ()
     error: str | None = None
 
-    def runs(self) -> Iterator[Branch]:
+    def runs(self) -> Iterator[RunTree]:
         """This run, and all below it."""
         yield self
         for each in self.below:
             yield from each.runs()
 
 
-async def read_tree(client: Client, run_id: str, execution_id: str | None = None) -> Branch:
+async def read_tree(client: Client, run_id: str, execution_id: str | None = None) -> RunTree:
     """The run and those below it, as they were at one moment; of a tree that grows without end, at almost one.
 
     Raises:
@@ -60,33 +62,33 @@ async def read_tree(client: Client, run_id: str, execution_id: str | None = None
     return tree
 
 
-async def _branch(client: Client, run_id: str, execution_id: str | None) -> Branch:
+async def _branch(client: Client, run_id: str, execution_id: str | None) -> RunTree:
     run, seen = await read(client, run_id, await describe(client, run_id, execution_id))
     state = state_of(run)
     path = (*(each.agent for each in state.parents), state.agent)
-    return Branch(state, path, seen, await _below(client, run, path, {run_id}))
+    return RunTree(state, path, seen, await _below(client, run, path, {run_id}), pending_of(run))
 
 
-async def _below(client: Client, run: Run, path: tuple[str, ...], above: set[str]) -> tuple[Branch, ...]:
+async def _below(client: Client, run: Run, path: tuple[str, ...], above: set[str]) -> tuple[RunTree, ...]:
     # A history that somebody forged may name a run above as one below.
     wanted = [each for each in children_of(run) if each.run_id not in above]
     return tuple(await asyncio.gather(*(_child(client, each, path, above) for each in wanted)))
 
 
-async def _child(client: Client, child: ChildRun, path: tuple[str, ...], above: set[str]) -> Branch:
+async def _child(client: Client, child: ChildRun, path: tuple[str, ...], above: set[str]) -> RunTree:
     path = (*path, child.agent)
-    unread = Branch(RunState(id=child.run_id, agent=child.agent), path, Seen())
+    unread = RunTree(RunState(id=child.run_id, agent=child.agent), path, Seen())
     try:
         run, seen = await read(client, child.run_id, await describe(client, child.run_id))
     except RunNotFoundError:
         return unread  # The server is about to begin it
     except HistoryError as error:
-        return Branch(unread.state, path, Seen(), error=str(error))
+        return RunTree(unread.state, path, Seen(), error=str(error))
     below = await _below(client, run, path, above | {child.run_id})
-    return Branch(state_of(run), (*path[:-1], state_of(run).agent or child.agent), seen, below)
+    return RunTree(state_of(run), (*path[:-1], state_of(run).agent or child.agent), seen, below, pending_of(run))
 
 
-def elsewhere(tree: Branch, wanted: str, verb: str) -> str | None:
+def elsewhere(tree: RunTree, wanted: str, verb: str) -> str | None:
     """Where below the run the requirement is decided that an id, or a unique prefix of one, names; None: nowhere."""
     below = [branch for each in tree.below for branch in each.runs()]
     found = [(branch.state.id, find(branch.state.requirements, wanted)) for branch in below]

@@ -1,85 +1,42 @@
-"""Deciding as a person does: a signal, which nothing loses, and what it came to, read from the run's history.
+"""Decide as a person does: send a signal, which nothing loses, and read its outcome from the run's history.
 
-An update would answer too. But where no worker runs, an update that its sender gave up on stays with the server and
-counts later all the same, so that a second way beside it records every such decision twice (measured on server 1.32).
-And a signal carries its sender's identity into history, where an update carries the worker's.
-
-I/O; not in workflow code.
+An update would be answered directly. But where no worker runs, an update that its sender gave up on stays with the
+server and counts later, so that a signal sent after it is recorded twice (measured on server 1.32). And a signal
+carries its sender's identity into history, where an update carries the worker's.
 """
 
 from __future__ import annotations
 
 import asyncio
+import uuid
+from collections import deque
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from datetime import timedelta
 from typing import Final, Literal
 
 from pydantic import JsonValue
+from temporalio.client import Client
 
-from assent.client.run_handle import RunHandle
-from assent.client.run_tree import elsewhere
+from assent.client.read import as_meant, describe, follower_of, grow
+from assent.client.rpc import sendable
+from assent.client.run_tree import elsewhere, read_tree
 from assent.core.approvals import SHORTEST_PREFIX, find
 from assent.core.events import CheckAnswered, MessageReceived
-from assent.core.state_machine import Run
+from assent.core.run_state import Run, state_of
+from assent.history.fold import HistoryFold
+from assent.history.pages import Page
 from assent.wire import messages
 from assent.wire.errors import RequirementNotFoundError, RunNotFoundError
 from assent.wire.inbound import Approve, SubmitInput
-from assent.wire.protocol import REVOKE, DecisionResult, DecisionStatus, Stored
+from assent.wire.protocol import REVOKE, DecisionOutcome, DecisionResult
 from assent.wire.requirements import Grant, Requirement, RunState
 
-ANSWER_TIMEOUT: Final = timedelta(seconds=5)
-"""How long a person waits to be told what a decision came to."""
+ANSWER_WAIT: Final = timedelta(seconds=5)
+"""How long a sender waits for the outcome of a decision."""
 SENT: Final = "no worker has read it yet; it counts once one runs"
 
 Signal = Literal["approve", "reject", "submit_result", "submit_input"]
-
-
-class Told(Stored):
-    """What a message to a run came to: as `DecisionResult`, or `sent` where no worker has read it yet."""
-
-    run_id: str
-    status: DecisionStatus | Literal["sent"]
-    detail: str
-    by: str
-
-    @property
-    def taken(self) -> bool:
-        """Whether the message counts, or will as soon as a worker runs."""
-        return self.status in {"recorded", "sent"}
-
-
-class Outcome(Stored):
-    """What a decision came to: as `DecisionResult`, or `sent` where no worker has read it yet.
-
-    *requirement_id* is that of the requirement that was decided; after an edit, of the one that the edit made. *grant*
-    is the id of the grant that was revoked, and *requirement_id* then that of the approval it was given with.
-    """
-
-    run_id: str
-    requirement_id: str
-    tool: str
-    status: DecisionStatus | Literal["sent"]
-    detail: str
-    by: str
-    grant: str | None = None
-
-    @property
-    def taken(self) -> bool:
-        """Whether the decision counts, or will as soon as a worker runs."""
-        return self.status in {"approved", "rejected", "executed", "failed", "recorded", "sent"}
-
-
-async def fold(run: RunHandle) -> Run | None:
-    """The run as its history tells it, with what its model read and said; None where no worker took it up yet.
-
-    Raises:
-        RunNotFoundError: there is no run of this id.
-    """
-    folded = None
-    async for happening in run.happenings():
-        folded = happening.step.run
-    return folded
 
 
 def locate(state: RunState, wanted: str) -> Requirement:
@@ -93,23 +50,6 @@ def locate(state: RunState, wanted: str) -> Requirement:
         message = f"{found}; see: assent show {state.id}"
         raise RequirementNotFoundError(message)
     return found
-
-
-async def located(run: RunHandle, wanted: str, signal: str, state: RunState | None = None) -> Requirement:
-    """The requirement of a run, whose *state* may be known, that an id, or a unique prefix of one, names.
-
-    Raises:
-        RequirementNotFoundError: none, or more than one; where it is one of a run below, that is said.
-        RunNotFoundError: there is no run of this id.
-    """
-    state = state or await run.state()
-    try:
-        return locate(state, wanted)
-    except RequirementNotFoundError:
-        told = elsewhere(await run.tree(), wanted, signal) if state.children else None
-        if told is None:
-            raise
-        raise RequirementNotFoundError(told) from None
 
 
 def locate_grant(state: RunState, wanted: str) -> Grant:
@@ -146,110 +86,122 @@ def as_read(signal: Signal, body: Mapping[str, JsonValue]) -> dict[str, JsonValu
     return (message.arguments if isinstance(message, Approve) else None) or {}
 
 
+async def send(client: Client, run_id: str, signal: str, body: Mapping[str, JsonValue]) -> None:
+    """Send a signal by its wire name: durable at once, with every worker down, and without an answer.
+
+    Raises:
+        MessageError: the body is no JSON, or too large.
+        RunNotFoundError: there is no run of this id, or it has ended.
+        ServerUnreachableError: the server does not answer.
+    """
+    with as_meant(client, run_id):
+        await client.get_workflow_handle(run_id).signal(signal, sendable(body))
+
+
 async def decide(
-    run: RunHandle,
-    requirement: Requirement,
-    signal: Signal,
-    body: Mapping[str, JsonValue],
-    *,
-    within: timedelta = ANSWER_TIMEOUT,
-) -> Outcome:
-    """Send the decision that *body*, without its id, is, and say what it came to.
+    client: Client, run_id: str, signal: str, body: Mapping[str, JsonValue], wait: timedelta = ANSWER_WAIT
+) -> DecisionOutcome:
+    """Send a message to a run and read its outcome, which is `sent` if no worker has handled it within *wait*.
+
+    The *id* in *body*, where the signal has one, may be a unique prefix. The run's newest execution is read once: up
+    to the present before the message is sent, so that the id can be resolved, and then on until the outcome is there.
 
     Raises:
         MessageError: the body does not fit; nothing was sent.
+        RequirementNotFoundError: no requirement (or grant) of the run has the id, or several have; nothing was sent.
         RunNotFoundError: there is no run of this id.
+        HistoryError: the workflow of this id is not a run of Assent.
         ServerUnreachableError: the server does not answer.
     """
-    sent = {"id": requirement.id, **body}
-    by, result = await _sent(run, signal, sent, within, _standing(requirement))
-    return Outcome(
-        run_id=run.id,
-        requirement_id=(result.requirement_id if result else None) or requirement.id,
-        tool=requirement.tool,
-        status=result.status if result else "sent",
-        detail=result.detail if result else SENT,
-        by=by,
+    by = messages.read(signal, [body]).by
+    description = await describe(client, run_id)
+    async with aclosing(grow(client, run_id, description.run_id)) as pages:
+        fold = HistoryFold(run_id, description.run_id or "")
+        async for page in pages:
+            fold = follower_of(fold, page)
+            deque(fold.feed(page.events), maxlen=0)
+            if page.execution_id != description.run_id or page.events[-1].event_id >= description.history_length:
+                break
+        target = await _target(client, state_of(fold.run), signal, body)
+        outcome = DecisionOutcome(run_id=run_id, by=by, status="sent", detail=SENT).model_copy(update=target)
+        # Two senders may send equal messages: the reference tells each which outcome is its own.
+        sent = {**body, "ref": uuid.uuid4().hex}
+        if target:
+            sent["id"] = outcome.grant or outcome.requirement_id
+        try:
+            await send(client, run_id, signal, sent)
+        except RunNotFoundError:
+            return outcome.model_copy(update={"status": "late", "detail": _ended(fold.run, outcome)})
+        result = await _result(pages, fold, signal, sent, wait)
+    if result is None:
+        return outcome
+    opened = result.requirement_id if outcome.grant is None else None
+    return outcome.model_copy(
+        update={
+            "status": result.status,
+            "detail": result.detail,
+            "requirement_id": opened or outcome.requirement_id,
+        }
     )
 
 
-async def revoke(
-    run: RunHandle, grant: Grant, body: Mapping[str, JsonValue], *, within: timedelta = ANSWER_TIMEOUT
-) -> Outcome:
-    """End a grant, and say what that came to. Raises as `decide`."""
-    sent = {"id": grant.id, **body}
-    by, result = await _sent(run, REVOKE, sent, within, "its grants ended with it")
-    return Outcome(
-        run_id=run.id,
-        requirement_id=grant.requirement_id,
-        tool=grant.tool,
-        status=result.status if result else "sent",
-        detail=result.detail if result else SENT,
-        by=by,
-        grant=grant.id,
-    )
+async def _target(client: Client, state: RunState, signal: str, body: Mapping[str, JsonValue]) -> dict[str, str]:
+    """The fields of an outcome that say what the message is about; none for a message to the run itself."""
+    if "id" not in body:
+        return {}
+    wanted = str(body["id"])
+    if signal == REVOKE:
+        grant = locate_grant(state, wanted)
+        return {"requirement_id": grant.requirement_id, "tool": grant.tool, "grant": grant.id}
+    requirement = await located(client, state, wanted, signal)
+    return {"requirement_id": requirement.id, "tool": requirement.tool}
 
 
-async def tell(
-    run: RunHandle, signal: str, body: Mapping[str, JsonValue], *, within: timedelta = ANSWER_TIMEOUT
-) -> Told:
-    """Send what is about no requirement, and say what came of it: a message, or the end of a conversation.
+async def located(client: Client, state: RunState, wanted: str, signal: str) -> Requirement:
+    """The requirement of a run that an id, or a unique prefix of one, names.
 
     Raises:
-        MessageError: the body does not fit; nothing was sent.
-        RunNotFoundError: there is no run of this id.
-        ServerUnreachableError: the server does not answer.
+        RequirementNotFoundError: none, or more than one. If it is one of a child run, the message names the command.
     """
-    by, result = await _sent(run, signal, body, within, "nothing can be said to it any more")
-    status, detail = (result.status, result.detail) if result else ("sent", SENT)
-    return Told(run_id=run.id, status=status, detail=detail, by=by)
-
-
-async def _sent(
-    run: RunHandle, signal: str, sent: Mapping[str, JsonValue], within: timedelta, standing: str
-) -> tuple[str, DecisionResult | None]:
-    """Send a message; who sent it, and what it came to, None where no worker has read it yet."""
-    by = messages.read(signal, [sent]).by
-    before = len([result async for result in _answers(run, signal, sent, wait=False)])
     try:
-        await run.send(signal, sent)
-        return by, await _first_after(before, run, signal, sent, within)
-    except RunNotFoundError:
-        return by, DecisionResult(status="late", detail=f"the run has ended; {standing}")
+        return locate(state, wanted)
+    except RequirementNotFoundError:
+        found = elsewhere(await read_tree(client, state.id), wanted, signal) if state.children else None
+        if found is None:
+            raise
+        raise RequirementNotFoundError(found) from None
 
 
-async def _first_after(
-    before: int, run: RunHandle, signal: str, sent: Mapping[str, JsonValue], within: timedelta
+async def _result(
+    pages: AsyncGenerator[Page], fold: HistoryFold, signal: str, sent: Mapping[str, JsonValue], wait: timedelta
 ) -> DecisionResult | None:
-    """What the newest of equal decisions came to, of which *before* were answered when it was sent; None: unknown."""
+    """The run's answer to exactly this message; None if it has none within *wait*."""
+    checked: int | None = None
     try:
-        async with asyncio.timeout(within.total_seconds()), aclosing(_answers(run, signal, sent, wait=True)) as answers:
-            async for result in answers:
-                if before == 0:
-                    return result
-                before -= 1
+        async with asyncio.timeout(wait.total_seconds()):
+            async for page in pages:
+                fold = follower_of(fold, page)
+                for happening in fold.feed(page.events):
+                    event, step = happening.event, happening.step
+                    mine = isinstance(event, MessageReceived) and event.name == signal and event.arguments == (sent,)
+                    if mine and step.check is not None:  # A worker checks it first
+                        checked = step.check
+                    mine = mine or (isinstance(event, CheckAnswered) and event.number == checked)
+                    if mine and step.result is not None:
+                        return step.result
     except TimeoutError:
         return None
     return DecisionResult(status="late", detail="the run ended before it was read")
 
 
-async def _answers(
-    run: RunHandle, signal: str, sent: Mapping[str, JsonValue], *, wait: bool
-) -> AsyncGenerator[DecisionResult, None]:
-    """What each decision that is exactly this one came to, in order; some are told once a worker has checked them."""
-    checked: set[int] = set()
-    async for happening in run.happenings(wait=wait):
-        event, step = happening.event, happening.step
-        mine = isinstance(event, MessageReceived) and event.name == signal and event.arguments == (sent,)
-        if mine and step.check is not None:
-            checked.add(step.check)
-        mine = mine or (isinstance(event, CheckAnswered) and event.number in checked)
-        if mine and step.result is not None:
-            yield step.result
-
-
-def _standing(requirement: Requirement) -> str:
+def _ended(run: Run, outcome: DecisionOutcome) -> str:
+    """Why a decision that was sent to a run that has ended is late."""
+    if outcome.grant is not None:
+        return "the run has ended; its grants ended with it"
+    requirement = run.requirement(outcome.requirement_id)
+    if requirement is None:
+        return "the run has ended; it takes no more messages"
     if requirement.status == "expired":
-        return "nobody decided about this call in time"
+        return "the run has ended; this call expired without a decision"
     by = f" by {requirement.resolved_by}" if requirement.resolved_by else ""
-    return f"this call was {requirement.status}{by}"
+    return f"the run has ended; this call was {requirement.status}{by}"

@@ -22,7 +22,7 @@ from assent.wire.digest import canonical
 from assent.wire.protocol import Gate, Item
 from assent.wire.requirements import Requirement
 
-_LEAST: Final = {"max_tokens": 1, "max_model_calls": 1, "max_cost": 1e-9, "max_seconds": 1.0}
+_LEAST: Final = {"max_tokens": 1, "max_model_calls": 1, "max_cost": 1e-9, "max_time": 1.0}
 EXTEND: Final = "extend_budget"
 """What stands for a tool's name in the requirement of kind `budget`."""
 
@@ -35,7 +35,7 @@ def used(run: Run, at: datetime) -> dict[str, float]:
         "max_tokens": usage.input_tokens + usage.output_tokens,
         "max_model_calls": usage.requests,
         "max_cost": usage.cost,
-        "max_seconds": seconds,
+        "max_time": seconds,
     }
 
 
@@ -48,14 +48,14 @@ def reached(run: Run, at: datetime) -> list[str]:
     return [
         name
         for name, bound in run.budget.bounds.items()
-        if (over is not None and at >= over if name == "max_seconds" else spent[name] >= bound)
+        if (over is not None and at >= over if name == "max_time" else spent[name] >= bound)
     ]
 
 
 def _over_at(run: Run) -> datetime | None:
-    if run.budget is None or run.budget.max_seconds is None or run.started_at is None:
+    if run.budget is None or run.budget.max_time is None or run.started_at is None:
         return None
-    return deadlines.later(run.started_at, run.budget.max_seconds)
+    return deadlines.later(run.started_at, run.budget.max_time.total_seconds())
 
 
 def asked(run: Run) -> Requirement | None:

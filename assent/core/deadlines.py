@@ -73,9 +73,14 @@ def advance(requirement: Requirement, at: datetime) -> Requirement:
         if requirement.approvers is not None:
             more = [name for step in due for name in step.approvers]
             update["approvers"] = list(dict.fromkeys([*requirement.approvers, *more]))
-    remind = requirement.remind_every and requirement.reminders < REMINDERS
-    if remind and requirement.remind_at is not None and requirement.remind_every and requirement.remind_at <= at:
-        missed = int((at - requirement.remind_at).total_seconds() // requirement.remind_every)
-        following = later(requirement.remind_at, (missed + 1) * requirement.remind_every)
+    every = requirement.remind_every
+    if (
+        every
+        and requirement.reminders < REMINDERS
+        and requirement.remind_at is not None
+        and requirement.remind_at <= at
+    ):
+        missed = (at - requirement.remind_at) // every
+        following = later(requirement.remind_at, (missed + 1) * every.total_seconds())
         update |= {"reminders": requirement.reminders + 1, "remind_at": max(following, at + timedelta(milliseconds=1))}
     return requirement.model_copy(update=update) if update else requirement

@@ -37,7 +37,7 @@ def grant_of(approved: Requirement, remember: Remember, at: datetime) -> Grant:
         requirement_id=approved.id,
         policy_version=approved.policy_version,
         uses=remember.uses,
-        expires_at=None if remember.seconds is None else later(at, remember.seconds),
+        expires_at=None if remember.expires_after is None else later(at, remember.expires_after.total_seconds()),
         arguments=remember.arguments,
         reason=approved.reason,
     )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from pydantic import ValidationError
@@ -193,7 +193,7 @@ def open_requirement(
         self_approval=gate.self_approval,
         note=gate.reason,
         escalations=[EscalationStep(at=later(at, each.after), approvers=each.approvers) for each in gate.escalations],
-        remind_every=gate.remind_every,
+        remind_every=timedelta(seconds=gate.remind_every) if gate.remind_every else None,
         remind_at=later(at, gate.remind_every) if gate.remind_every else None,
         fields=gate.fields,
         checked=gate.checked,
@@ -213,7 +213,7 @@ def open_outcome(
         reason=f"its worker was lost while it ran ({failure.message}); it may or may not have taken effect",
         needed=lost.needed,
         approvers=lost.approvers,
-        remind_every=lost.remind_every,
+        remind_every=lost.remind_every.total_seconds() if lost.remind_every else None,
         approval_type=lost.approval_type,
         self_approval=lost.self_approval,
     )

@@ -11,10 +11,11 @@ from typing import Final
 
 from pydantic import JsonValue
 
+from assent.audit.approval import Approval
 from assent.client.run_handle import RunHandle
 from assent.wire.errors import DecisionError
-from assent.wire.protocol import DecisionResult
-from assent.wire.requirements import Requirement, RunState
+from assent.wire.protocol import DecisionOutcome
+from assent.wire.requirements import RunState
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ Ruling = Approved | Rejected | Delivered | Answered
 ROUNDS: Final = 100
 
 
-async def drive(run: RunHandle, rule: Callable[[Requirement], Ruling], *, by: str = "approver") -> RunState:
+async def drive(run: RunHandle, rule: Callable[[Approval], Ruling], *, by: str = "approver") -> RunState:
     """Decide everything that *run* waits for, as *rule* says and in the name of *by*, until it has ended or is idle.
 
     Requirements of child runs are decided there.
@@ -62,13 +63,13 @@ async def drive(run: RunHandle, rule: Callable[[Requirement], Ruling], *, by: st
         state = await run.until_paused()
         if state.is_finished or state.is_idle:
             return state
-        for where, requirement, _ in await run.waiting():
-            _check(await _decide(where, requirement, rule(requirement), by))
+        for approval in await run.pending():
+            await _decide(run.other(approval.run_id), approval, rule(approval), by)
     message = f"run {run.id!r} still waits after {ROUNDS} rounds of decisions"
     raise DecisionError(message)
 
 
-async def _decide(run: RunHandle, requirement: Requirement, ruling: Ruling, by: str) -> DecisionResult:
+async def _decide(run: RunHandle, requirement: Approval, ruling: Ruling, by: str) -> DecisionOutcome:
     match ruling:
         case Approved(reason):
             return await run.approve(requirement, by=by, reason=reason)
@@ -78,9 +79,3 @@ async def _decide(run: RunHandle, requirement: Requirement, ruling: Ruling, by: 
             return await run.submit_result(requirement, by=by, output=output, error=error)
         case Answered(values):
             return await run.submit_input(requirement, by=by, values=values)
-
-
-def _check(result: DecisionResult) -> None:
-    if result.status not in {"approved", "rejected", "executed", "failed", "recorded"}:
-        message = f"the decision on {result.tool} was {result.status}: {result.detail}"
-        raise DecisionError(message)

@@ -122,7 +122,7 @@ def _later(requirement: Requirement) -> Iterator[Fact]:
                                      Said(", ".join(step.approvers) or "no one")))  # fmt: skip
     if requirement.remind_every:
         so_far = f", {requirement.reminders} so far" if requirement.reminders else ""
-        yield Fact("reminders", "", (f"Reminders every {span(requirement.remind_every)}{so_far}",))
+        yield Fact("reminders", "", (f"Reminders every {span(requirement.remind_every.total_seconds())}{so_far}",))
 
 
 def span(seconds: float) -> str:
@@ -141,7 +141,7 @@ def more_to_approve(requirement: Requirement) -> list[str]:
     if requirement.kind != "confirmation":
         return []
     edit = '`"arguments": {…}`, all of them, which run instead'
-    grant = '`"remember": {"uses": 2}`, or `{"seconds": 3600}`, which lets further calls of the tool through'
+    grant = '`"remember": {"uses": 2}`, or `{"expires_after": 3600}`, which lets further calls of the tool through'
     # One person cannot let through what takes several.
     return [edit] if requirement.needed > 1 else [edit, grant]
 

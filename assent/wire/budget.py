@@ -5,12 +5,14 @@ Pure; safe in workflow code.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from datetime import timedelta
 from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from assent.wire.declarations import declared
+from assent.wire.duration import LONGEST_DURATION, Duration
 
 MILLION: Final = 1_000_000
 _DIGITS: Final = 9
@@ -35,7 +37,7 @@ class Budget(BaseModel):
     """What a run may use before it asks for more, or ends: None is no bound.
 
     *max_tokens* are those of all model calls, read and written. *max_model_calls* counts model calls that answered.
-    *max_cost* is money, in the currency of the worker's table of prices (`ASSENT_PRICES`). *max_seconds* is time since
+    *max_cost* is money, in the currency of the worker's table of prices (`ASSENT_PRICES`). *max_time* is time since
     the run began, waiting for people included. They are looked at before each model call, so that the last one may go
     beyond them. *on_reached* `ask` opens a requirement for as much again as there was at first, which one of
     *approvers* decides (None: anybody but who asked for the run); `end` ends the run.
@@ -51,19 +53,22 @@ class Budget(BaseModel):
     max_tokens: int | None = Field(default=None, ge=1)
     max_model_calls: int | None = Field(default=None, ge=1)
     max_cost: float | None = Field(default=None, gt=0, le=1e12)
-    max_seconds: float | None = Field(default=None, gt=0, le=1e10)
+    max_time: Duration | None = None
     on_reached: Literal["ask", "end"] = "ask"
     approvers: tuple[str, ...] | None = None
 
     @property
     def bounds(self) -> dict[str, float]:
-        """What it bounds, by name."""
+        """Its limits by name, *max_time* in seconds."""
         given = {name: getattr(self, name) for name in BOUNDS}
-        return {name: value for name, value in given.items() if value is not None}
+        return {
+            name: value.total_seconds() if isinstance(value, timedelta) else value
+            for name, value in given.items()
+            if value is not None
+        }
 
 
-BOUNDS: Final = ("max_tokens", "max_model_calls", "max_cost", "max_seconds")
-_WHOLE: Final = frozenset({"max_tokens", "max_model_calls"})
+BOUNDS: Final = ("max_tokens", "max_model_calls", "max_cost", "max_time")
 
 
 def tightened(own: Budget | None, asked: Budget | None) -> Budget | None:
@@ -81,5 +86,10 @@ def tightened(own: Budget | None, asked: Budget | None) -> Budget | None:
 
 def extended(budget: Budget, to: Mapping[str, float]) -> Budget:
     """The budget with its bounds raised *to* these, by name."""
-    more = {name: int(bound) if name in _WHOLE else bound for name, bound in to.items() if name in BOUNDS}
-    return budget.model_copy(update=more)
+    convert: dict[str, Callable[[float], object]] = {
+        "max_tokens": int,
+        "max_model_calls": int,
+        "max_cost": float,
+        "max_time": lambda seconds: min(timedelta(seconds=seconds), LONGEST_DURATION),
+    }
+    return budget.model_copy(update={name: convert[name](bound) for name, bound in to.items() if name in BOUNDS})

@@ -9,7 +9,7 @@
     ├── RequirementNotFoundError no requirement of the run, or more than one, matches an id
     ├── ServerUnreachableError   no Temporal server answers at the address
     ├── NoWorkerError            the server answers, but no worker that could
-    ├── DecisionError            a decision was not taken as asked
+    ├── DecisionError            a decision did not count
     ├── RunFailedError           a run ended without a result: failed, cancelled or terminated
     ├── HistoryError             a recorded history cannot be read as a run
     └── BundleError              an audit bundle cannot be written or read, or is not what it claims to be
@@ -18,6 +18,11 @@ Pure; safe in workflow code.
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from assent.wire.protocol import DecisionOutcome
 
 
 class AssentError(Exception):
@@ -57,7 +62,12 @@ class NoWorkerError(AssentError, TimeoutError):
 
 
 class DecisionError(AssentError):
-    """A decision had no effect, or another one than asked: the message has its outcome."""
+    """A decision did not count: refused, late, a duplicate. *outcome* says which, where one decision was sent."""
+
+    def __init__(self, message: str, outcome: DecisionOutcome | None = None) -> None:
+        """Keep the *outcome* beside the message."""
+        super().__init__(message)
+        self.outcome = outcome
 
 
 class RunFailedError(AssentError):

@@ -12,6 +12,7 @@ from typing import Annotated, Final, Literal, cast
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, field_validator, model_validator
 from pydantic_core import to_json
 
+from assent.wire.duration import Duration
 from assent.wire.policy import Condition
 
 EVIDENCE_LIMIT: Final = 16_384
@@ -40,12 +41,12 @@ _Reason = Field(min_length=1, max_length=20_000)
 class Remember(Inbound):
     """What an approval is remembered for: further calls of the same tool in the same run, within bounds.
 
-    At most *uses* calls, for at most *seconds*; one of the two is required. *arguments* are conditions on the
-    arguments, as in a policy's rules; without them any arguments will do.
+    At most *uses* calls, until *expires_after* (as JSON: seconds) has passed; one of the two is required. *arguments*
+    are conditions on the arguments, as in a policy's rules; without them any arguments will do.
     """
 
     uses: int | None = Field(default=None, ge=1, le=USES_LIMIT)
-    seconds: float | None = Field(default=None, gt=0, le=10 * 366 * 86_400)
+    expires_after: Duration | None = None
     arguments: dict[str, Condition] | None = Field(default=None, min_length=1, max_length=50)
 
     @field_validator("arguments", mode="before")
@@ -62,81 +63,80 @@ class Remember(Inbound):
 
     @model_validator(mode="after")
     def _is_bounded(self) -> Remember:
-        if self.uses is None and self.seconds is None:
-            message = "say for how many uses, or for how many seconds"
+        if self.uses is None and self.expires_after is None:
+            message = "give a limit: uses, or expires_after in seconds"
             raise ValueError(message)
         return self
 
 
-class Approve(Inbound):
+class _FromPerson(Inbound):
+    """What a person sends. *by* is their name, as a claim; *ref* is the sender's own mark, to know its answer by."""
+
+    by: _Words = _Name
+    ref: _Words | None = Field(default=None, max_length=64)
+
+
+class Approve(_FromPerson):
     """The signal `approve`. *arguments* are run in the place of the model's; *remember* is a grant for further calls.
 
     Of an `outcome` requirement it says: run it again.
     """
 
     id: _Words = _Id
-    by: _Words = _Name
     reason: _Words | None = Field(default=None, max_length=20_000)
     arguments: dict[str, JsonValue] | None = None
     remember: Remember | None = None
 
 
-class Reject(Inbound):
+class Reject(_FromPerson):
     """The signal `reject`. *reason* is what the model is told. Of an `outcome` requirement it says: give up."""
 
     id: _Words = _Id
-    by: _Words = _Name
     reason: _Words = _Reason
 
 
-class SubmitResult(Inbound):
+class SubmitResult(_FromPerson):
     """The signal `submit_result`: the result of a call that was carried out elsewhere, or its *error*.
 
     *evidence* is kept with it: a link, a ticket, whatever shows it. Of an `outcome` requirement it says: it happened.
     """
 
     id: _Words = _Id
-    by: _Words = _Name
     output: JsonValue = None
     error: _Words | None = Field(default=None, min_length=1, max_length=20_000)
     evidence: JsonValue = None
 
 
-class SubmitInput(Inbound):
+class SubmitInput(_FromPerson):
     """The signal `submit_input`: the fields that a tool needs from a person."""
 
     id: _Words = _Id
-    by: _Words = _Name
     values: dict[str, JsonValue]
 
 
-class SendMessage(Inbound):
+class SendMessage(_FromPerson):
     """The signal `send_message`: something more for the model to read before its next turn."""
 
     content: _Words = _Text
-    by: _Words = _Name
 
 
-class Revoke(Inbound):
+class Revoke(_FromPerson):
     """The signal `revoke`: a remembered grant ends. *id* is the grant's."""
 
     id: _Words = _Id
-    by: _Words = _Name
     reason: _Words | None = Field(default=None, max_length=20_000)
 
 
-class Close(Inbound):
+class Close(_FromPerson):
     """The signal `close`: a conversation ends, at once or with the answer that is under way."""
 
-    by: _Words = _Name
     reason: _Words | None = Field(default=None, max_length=20_000)
 
 
-class Decide(Inbound):
+class Decide(_FromPerson):
     """The update `decide`: as `approve`, `reject` or `revoke`, plus the *verdict*, with an answer."""
 
     id: _Words = _Id
-    by: _Words = _Name
     verdict: Literal["approve", "reject", "revoke"]
     reason: _Words | None = Field(default=None, max_length=20_000)
     arguments: dict[str, JsonValue] | None = None

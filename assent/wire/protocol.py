@@ -397,3 +397,25 @@ class DecisionResult(Stored):
     requirement_id: str | None = None
     tool: str | None = None
     detail: str = ""
+
+
+class DecisionOutcome(Stored):
+    """What a decision or a message led to, for its sender: `status` as in `DecisionResult`, or `sent`.
+
+    `sent` means that the message is in the run's history and no worker has handled it yet: it counts once one runs.
+    *requirement_id* is that of the requirement that was decided (after an edit, of the one that the edit made), None
+    for a message to the run itself. *grant* is the id of a grant that was revoked. *detail* is one line for a person.
+    """
+
+    run_id: str
+    status: DecisionStatus | Literal["sent"]
+    by: str
+    detail: str = ""
+    requirement_id: str | None = None
+    tool: str | None = None
+    grant: str | None = None
+
+    @property
+    def counted(self) -> bool:
+        """Whether the decision counts, or will as soon as a worker runs."""
+        return self.status in {"approved", "rejected", "executed", "failed", "recorded", "sent"}

@@ -12,6 +12,7 @@ from pydantic import AwareDatetime, Field, JsonValue
 
 from assent.wire.budget import Budget
 from assent.wire.digest import parse_arguments
+from assent.wire.duration import Duration
 from assent.wire.policy import Condition
 from assent.wire.protocol import (
     ApprovalType,
@@ -135,7 +136,7 @@ class Requirement(Stored):
     result: str | None = None
     escalations: list[EscalationStep] = Field(default_factory=list[EscalationStep])
     escalated: int = 0
-    remind_every: float | None = None
+    remind_every: Duration | None = None
     remind_at: datetime | None = None
     reminders: int = 0
     fields: list[InputField] = Field(default_factory=list[InputField])

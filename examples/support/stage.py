@@ -77,7 +77,7 @@ async def soon(ask: Callable[[], Awaitable[T]], holds: Callable[[T], bool]) -> T
 async def say_verified(client: AgentClient, *run_ids: str) -> None:
     """Check the audit of each run, as `assent audit RUN --verify` does, and print the verdict."""
     for run_id in run_ids:
-        checked = await client.run(run_id).verify()
+        checked = await client.get_run(run_id).verify()
         assert checked.ok, [check for check in checked.checks if check.problems]
         assert checked.complete
         names = next(check.text for check in checked.checks if check.name == "names")

@@ -269,7 +269,7 @@ async def test_a_tool_that_runs_while_the_server_is_killed_reports_once_it_is_ba
             await it.until("paid bob")
             again = await server(tmp_path / "temporal.db", port)
             stack.push_async_callback(again.end, signal.SIGKILL)
-            run = (await reachable(address, "fault")).run(run.id)
+            run = (await reachable(address, "fault")).get_run(run.id)
             assert await content(run) == '["paid bob"]'
             assert lines(it.ledger) == ["begins to pay bob", "paid bob"]
             [record] = await run.audit()

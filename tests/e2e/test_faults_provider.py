@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 
 import pytest
 
@@ -47,9 +48,17 @@ async def test_a_run_goes_on_once_its_provider_can_be_reached_again(
         url, way.half = f"http://127.0.0.1:{way.port}/v1", 600
         models.script("faulty", calls(call("tell", line=line)), says(answer))
         agents = [
-            Agent(name="streamed", model=OpenAIResponses(id="faulty", base_url=url, timeout=1), tools=[tell]),
-            Agent(name="chat", model=OpenAIChat(id="faulty", base_url=url, timeout=1), tools=[tell]),
-            Agent(name="whole", model=OpenAIChat(id="faulty", base_url=url, timeout=1, stream=False), tools=[tell]),
+            Agent(
+                name="streamed",
+                model=OpenAIResponses(id="faulty", base_url=url, timeout=timedelta(seconds=1)),
+                tools=[tell],
+            ),
+            Agent(name="chat", model=OpenAIChat(id="faulty", base_url=url, timeout=timedelta(seconds=1)), tools=[tell]),
+            Agent(
+                name="whole",
+                model=OpenAIChat(id="faulty", base_url=url, timeout=timedelta(seconds=1), stream=False),
+                tools=[tell],
+            ),
         ]
         async with assent_environment.serve(*agents) as client:
             runs = [await client.start(agent.name, "Go.", requested_by="alice") for agent in agents]

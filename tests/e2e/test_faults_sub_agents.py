@@ -29,6 +29,7 @@ from assent.testing import Environment, ModelServer, call, calls, check_replay, 
 from tests.e2e.agents import note
 from tests.e2e.processes import Running, reachable, server, start
 from tests.e2e.tcp_proxy import Proxy
+from tests.support.pending import pending_with_runs
 from tests.support.run_probes import PATIENCE, events, lines, until
 from tests.support.visibility import soon
 
@@ -131,7 +132,7 @@ class Place:
     async def below(self, run: RunHandle) -> RunHandle:
         """The run that *run* asked, once there is one."""
         state = await until(run, lambda state: bool(state.children))
-        child = self.client.run(state.children[0].run_id)
+        child = self.client.get_run(state.children[0].run_id)
         assert await soon(lambda: exists(child), bool), "the server begins it a moment after the run above says so"
         return child
 
@@ -147,12 +148,12 @@ class Place:
             assert (await run.result()).content == content
 
         async def read(run_id: str, observer: AuditObserver | None) -> Audit:
-            return await self.client.run(run_id).audit(observer)
+            return await self.client.get_run(run_id).audit(observer)
 
         async for each in audits(read, run.id, verify=True):
             assert each.verification is not None
             assert each.verification.ok, (each.path, each.verification)
-            await check_replay(await self.client.run(each.run_id).history())
+            await check_replay(await self.client.get_run(each.run_id).history())
 
 
 @asynccontextmanager
@@ -166,7 +167,7 @@ async def approving(run: RunHandle) -> None:
     """Approve whatever waits, by signals, which no worker has to answer."""
     sent = set[str]()
     while not (await run.until_paused()).is_finished:
-        for where, requirement, _ in await run.waiting():
+        for where, requirement, _ in await pending_with_runs(run):
             if requirement.id not in sent:
                 sent.add(requirement.id)
                 await where.send("approve", {"id": requirement.id, "by": "bob"})
@@ -268,7 +269,7 @@ async def test_the_server_is_killed_with_its_database_file_while_the_tool_of_a_r
             again = await server(tmp_path / "temporal.db", port)
             stack.push_async_callback(again.end, signal.SIGKILL)
             it = replace(it, client=await reachable(address, "fault"))
-            await it.ends(it.client.run(run.id), "Done.")
+            await it.ends(it.client.get_run(run.id), "Done.")
         assert lines(it.ledger) == ["paid bob"]
 
 

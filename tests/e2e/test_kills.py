@@ -169,7 +169,7 @@ async def test_server_and_worker_killed_while_a_run_waits_lose_nothing(tmp_path:
             serving = await server(tmp_path / "temporal.db", port)
             client = await reachable(address, queue)
             async with worker(address, models.url, ledger, queue=queue):
-                state = await drive(client.run(run.id), lambda _: Approved(), by="carol")
+                state = await drive(client.get_run(run.id), lambda _: Approved(), by="carol")
                 assert state.content == "done"
                 assert lines(ledger) == ["paid bob"]
         finally:

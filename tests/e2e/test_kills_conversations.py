@@ -23,7 +23,7 @@ async def test_a_conversation_outlives_its_workers(assent_environment: Environme
             lambda seen: says(f"{seen.last_output}: {' | '.join(seen.user)}"),
             lambda seen: says(f"last: {' | '.join(seen.user)}"),
         )
-        run = client.run(queue)
+        run = client.get_run(queue)
         async with worker(address, models.url, ledger, queue=queue) as first:
             await client.send_message(queue, "One.", by="alice", agent="payer")
             assert (await run.until_paused()).content == "One."

@@ -142,17 +142,17 @@ class House:
         return run, requirement
 
     async def states(self, *names: str) -> dict[str, RunState]:
-        return {name: await self.client.run(name).state() for name in names}
+        return {name: await self.client.get_run(name).state() for name in names}
 
     async def sends(self, name: str, signal_name: str, **more: JsonValue) -> None:
         """Decide what a run waits for by a signal; no worker is needed for it."""
-        [requirement] = (await self.client.run(name).state()).active_requirements
-        await self.client.run(name).send(signal_name, {"id": requirement.short_id, **more})
+        [requirement] = (await self.client.get_run(name).state()).active_requirements
+        await self.client.get_run(name).send(signal_name, {"id": requirement.short_id, **more})
 
     async def content(self, name: str) -> str:
         """What the model said at the end of a run, whose history then replays."""
-        result = await self.client.run(name).result()
-        await check_replay(await self.client.run(name).history())
+        result = await self.client.get_run(name).result()
+        await check_replay(await self.client.get_run(name).history())
         return result.content
 
 
@@ -181,7 +181,7 @@ async def begin(it: House) -> None:
         run, requirement = await it.waits("quorum")
         assert (await run.approve(requirement, by="ann")).status == "recorded"
         run, requirement = await it.waits("grant")
-        await run.approve(requirement, by="ann", remember=Remember(uses=3, seconds=86_400))
+        await run.approve(requirement, by="ann", remember=Remember(uses=3, expires_after=timedelta(seconds=86_400)))
         [wiring] = (await run.until_paused()).active_requirements
         assert wiring.tool == "wire"
         await it.waits("question")
@@ -195,7 +195,7 @@ async def test_runs_that_wait_in_every_way_outlive_the_kill_of_worker_and_server
     async with house(tmp_path) as it:
         await begin(it)
         async with it.worker():
-            state = await it.client.run("outcome").until_paused()
+            state = await it.client.get_run("outcome").until_paused()
             assert [each.kind for each in state.active_requirements] == ["outcome"]
         before = await it.states("quorum", "grant", "question", "outcome")
         await it.kill_the_server()
@@ -215,7 +215,7 @@ async def test_runs_that_wait_in_every_way_outlive_the_kill_of_worker_and_server
             assert await it.content("question") == "told: yes"
             assert await it.content("outcome") == "told: the bank says that it was paid"
             # The half of the other quorum is still missing; the grant then lets the third call go ahead.
-            run = it.client.run("grant")
+            run = it.client.get_run("grant")
             [wiring] = (await run.until_paused()).active_requirements
             assert wiring.approved_by == ["ann"]
             assert (await run.approve(wiring, by="ben")).status == "approved"
@@ -233,12 +233,12 @@ async def test_a_deadline_that_was_set_before_the_kill_fires_after_the_restart(t
             _, requirement = await it.waits("deadline")
         assert requirement.expires_at is not None
         await it.kill_the_server()
-        [still] = (await it.client.run("deadline").state()).active_requirements
+        [still] = (await it.client.get_run("deadline").state()).active_requirements
         assert still == requirement
         async with it.worker():
             content = await it.content("deadline")
         assert content.startswith("told: Expired: nobody decided about this call by ")
-        [record] = await it.client.run("deadline").audit()
+        [record] = await it.client.get_run("deadline").audit()
         assert (record.status, record.execution) == ("expired", None)
         assert record.resolved_at is not None
         assert record.resolved_at >= requirement.expires_at
@@ -255,7 +255,7 @@ async def test_an_approval_sent_before_the_deadline_and_handled_after_it_is_late
         await asyncio.sleep(DEADLINE.total_seconds())
         async with it.worker():
             assert (await it.content("deadline")).startswith("told: Expired")
-        state = await it.client.run(run.id).state()
+        state = await it.client.get_run(run.id).state()
         assert [(each.id, each.status) for each in state.requirements] == [(requirement.id, "expired")]
         assert [(each.by, each.status) for each in state.attempts] == [("ann", "late")]
         assert it.ledger == []

@@ -42,7 +42,7 @@ class Site:
 
     async def approve(self, run_id: str) -> None:
         """Approve what waits in a run, by a signal: it is kept whether or not a worker is there."""
-        run = self.client.run(run_id)
+        run = self.client.get_run(run_id)
         async with asyncio.timeout(60):
             [requirement] = (await run.until_paused()).active_requirements
         await run.send("approve", {"id": requirement.id, "by": "carol"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Final
 
 from assent import Agent, Budget
@@ -34,7 +35,7 @@ async def tell_of_budgets(running: Environment, written: Write) -> None:
 async def tell_of_time(running: Environment, written: Write) -> None:
     """The time is over while a call waits for somebody, who approves it: what it answers is held back."""
     model = running.responses(calls(call("pay", to="bob", amount=5)), says("done"))
-    agent = Agent(name="teller", model=model, tools=tools.ALL, budget=Budget(max_seconds=1))
+    agent = Agent(name="teller", model=model, tools=tools.ALL, budget=Budget(max_time=timedelta(seconds=1)))
     async with running.serve(agent, task_queue=f"record-{TIME}") as client:
         run = await client.start("teller", "Tell of time.", requested_by="alice", id=f"recorded-{TIME}")
         state = await until(run, lambda state: len(state.active_requirements) > 1)

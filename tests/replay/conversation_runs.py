@@ -20,7 +20,7 @@ async def tell_of_conversations(running: Environment, written: Write) -> None:
         async with running.serve(agent, task_queue=f"record-{name}") as client:
             run = await client.send_message(f"recorded-{name}", "Hello?", by="alice", agent="teller")
             await run.until_paused()
-            await run.ask("What is k?", by="bob")
+            await run.send_and_wait("What is k?", by="bob")
             if name == "conversation":
                 await run.close(by="alice", reason="that is all")
                 await run.result()

@@ -11,6 +11,7 @@ import re
 import shutil
 import sys
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from pathlib import Path
 
 from assent import Agent, PermissionPolicy, Remember, Requirement, RunHandle, RunState
@@ -107,7 +108,9 @@ async def escalates(_: AgentClient, run: RunHandle) -> None:
 
 async def grants(_: AgentClient, run: RunHandle) -> None:
     state = await run.until_paused()
-    await run.approve(state.active_requirements[0], by="bob", remember=Remember(uses=1, seconds=3600))
+    await run.approve(
+        state.active_requirements[0], by="bob", remember=Remember(uses=1, expires_after=timedelta(seconds=3600))
+    )
     state = await run.until_paused()
     await run.revoke(state.grants[0], by="carol")
     await run.reject(state.active_requirements[0], by="bob", reason="enough")

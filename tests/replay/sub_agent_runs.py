@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from typing import Final
 
 from assent import Agent, PermissionPolicy, Remember, RunHandle, RunState
@@ -39,7 +40,7 @@ def team(running: Environment, *, gated: bool = False) -> list[Agent]:
 async def below(run: RunHandle, client: AgentClient) -> RunHandle:
     """The run in which the other agent works."""
     state = await until(run, lambda state: bool(state.children))
-    return client.run(state.children[0].run_id)
+    return client.get_run(state.children[0].run_id)
 
 
 async def tell_of_teams(running: Environment, written: Write) -> None:
@@ -86,7 +87,9 @@ async def tell_of_handoffs(running: Environment, written: Write) -> None:
                 id=f"recorded-{name}",
                 policy=BOUND,
             )
-            remember = Remember(uses=3, seconds=3600, arguments={"percent": Condition(at_least=10)})
+            remember = Remember(
+                uses=3, expires_after=timedelta(seconds=3600), arguments={"percent": Condition(at_least=10)}
+            )
             await run.approve((await run.until_paused()).active_requirements[0], by="bob", remember=remember)
             await until(run, is_asked_by_sales)
             if name == "handed-over":

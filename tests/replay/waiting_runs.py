@@ -99,7 +99,7 @@ async def edited(_: AgentClient, run: RunHandle) -> None:
 
 async def granted(_: AgentClient, run: RunHandle) -> None:
     """An approval is remembered, for other arguments than those of the call that waits."""
-    remember = Remember(uses=3, seconds=3600, arguments={"percent": Condition(equals=20)})
+    remember = Remember(uses=3, expires_after=timedelta(seconds=3600), arguments={"percent": Condition(equals=20)})
     await run.approve((await run.until_paused()).active_requirements[0], by="bob", remember=remember)
     await until(run, lambda state: bool(state.grants and state.active_requirements))
 

@@ -113,12 +113,18 @@ def hand_out(number: int) -> str:
 
 TOOLS: Final[list[Callable[..., object]]] = [pay, wire, settle, look_up, hand_out]
 HAND_OVER: Final = "transfer_to_night"
-helper = Agent(name="helper", model=OpenAIChat(id="soak", timeout=20), tools=TOOLS)
-clerk = Agent(name="clerk", model=OpenAIResponses(id="soak", timeout=20), tools=[*TOOLS, helper.as_tool()])
+helper = Agent(name="helper", model=OpenAIChat(id="soak", timeout=timedelta(seconds=20)), tools=TOOLS)
+clerk = Agent(
+    name="clerk", model=OpenAIResponses(id="soak", timeout=timedelta(seconds=20)), tools=[*TOOLS, helper.as_tool()]
+)
 BELOW: Final = clerk.as_tool()
-night = Agent(name="night", model=OpenAIResponses(id="soak", timeout=20), tools=[*TOOLS, BELOW])
-ops = Agent(name="ops", model=OpenAIResponses(id="soak", timeout=20), tools=[*TOOLS, BELOW], handoffs=[night])
-desk = Agent(name="desk", model=OpenAIChat(id="soak", timeout=20), tools=[*TOOLS, BELOW], handoffs=[night])
+night = Agent(name="night", model=OpenAIResponses(id="soak", timeout=timedelta(seconds=20)), tools=[*TOOLS, BELOW])
+ops = Agent(
+    name="ops", model=OpenAIResponses(id="soak", timeout=timedelta(seconds=20)), tools=[*TOOLS, BELOW], handoffs=[night]
+)
+desk = Agent(
+    name="desk", model=OpenAIChat(id="soak", timeout=timedelta(seconds=20)), tools=[*TOOLS, BELOW], handoffs=[night]
+)
 
 Plan = list[list["str | Plan"]]
 """The tools that a run calls, turn by turn: its input, as JSON. A plan in the place of a tool is another agent's."""

@@ -12,8 +12,8 @@ from typing import Final
 from pydantic import JsonValue
 
 from assent import AgentClient
+from assent.audit.approval import Approval
 from assent.wire.errors import RunNotFoundError, ServerUnreachableError
-from assent.wire.requirements import PendingRequirement
 from tests.soak.agents import OUTSIDE, read
 
 _PATIENCE: Final = 5.0
@@ -34,8 +34,7 @@ class People:
         """Decide what waits, until all is done."""
         while not done.is_set():
             try:
-                waiting = await self.client.pending()
-                asked = [(run.run_id, each) for run in waiting for each in run.requirements if self._is_due(each)]
+                asked = [(each.run_id, each) for each in await self.client.pending() if self._is_due(each)]
                 await asyncio.gather(*(self._decide(run_id, each) for run_id, each in asked[:50]))
             except ServerUnreachableError as error:
                 self.unreachable[type(error).__name__] += 1
@@ -43,16 +42,16 @@ class People:
                 pass  # It has ended since.
             await asyncio.sleep(0.2)
 
-    def _is_due(self, requirement: PendingRequirement) -> bool:
+    def _is_due(self, requirement: Approval) -> bool:
         return monotonic() - self.sent.get(requirement.id, -_PATIENCE) >= _PATIENCE
 
-    async def _decide(self, run_id: str, requirement: PendingRequirement) -> None:
+    async def _decide(self, run_id: str, requirement: Approval) -> None:
         signal, more = self._decision(run_id, requirement)
         body: dict[str, JsonValue] = {"id": requirement.id, "by": "carol", **more}
-        await self.client.run(run_id).send(signal, body)
+        await self.client.get_run(run_id).send(signal, body)
         self.sent[requirement.id] = monotonic()
 
-    def _decision(self, run_id: str, requirement: PendingRequirement) -> tuple[str, dict[str, JsonValue]]:
+    def _decision(self, run_id: str, requirement: Approval) -> tuple[str, dict[str, JsonValue]]:
         if requirement.kind == "outcome":
             return self._outcome(run_id, requirement)
         if requirement.tool == OUTSIDE:
@@ -61,9 +60,11 @@ class People:
             return "reject", {"reason": "not this one"}
         return "approve", {}
 
-    def _outcome(self, run_id: str, requirement: PendingRequirement) -> tuple[str, dict[str, JsonValue]]:
+    def _outcome(self, run_id: str, requirement: Approval) -> tuple[str, dict[str, JsonValue]]:
         """What the log shows: that it happened, that it began and nobody knows more, or that it never began."""
-        lines = [each for each in read(self.ledger) if (each.run_id, each.call_id) == (run_id, requirement.call_id)]
+        lines = [
+            each for each in read(self.ledger) if (each.run_id, each.call_id) == (run_id, requirement.context.call_id)
+        ]
         whats = {each.what for each in lines}
         # What was said first counts; it may be said again, because the signal may be lost.
         said = self.said.setdefault(

@@ -26,7 +26,7 @@ class Accounts:
         """Check one run, which has ended, and those below it."""
 
         async def read(name: str, observer: AuditObserver | None) -> Audit:
-            return await client.run(name).audit(observer)
+            return await client.get_run(name).audit(observer)
 
         async for each in audits(read, run_id, verify=True):
             assert each.audit is not None, (each.run_id, "its history is gone")
@@ -34,10 +34,10 @@ class Accounts:
             assert each.verification.ok, (each.run_id, each.verification)
             await self._check(client, each.audit, plan if each.run_id == run_id else None)
             if replayed:
-                await check_replay(await client.run(each.run_id).history())
+                await check_replay(await client.get_run(each.run_id).history())
 
     async def _check(self, client: AgentClient, audit: Audit, plan: Plan | None) -> None:
-        run = client.run(audit.run.run_id)
+        run = client.get_run(audit.run.run_id)
         own: Plan = json.loads((await run.state()).input)
         assert plan is None or plan == own
         calls = [name for turn in own for name in turn]

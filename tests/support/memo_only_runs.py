@@ -12,7 +12,7 @@ from typing import Any
 from temporalio.client import Client
 from temporalio.common import SearchAttributeKey, SearchAttributePair, TypedSearchAttributes
 
-from assent.audit.approval import PendingRun
+from assent.audit.approval import Approval, pending_approval
 from assent.wire import protocol
 from assent.wire.requirements import PendingRequirement
 from tests.support.visibility import soon
@@ -28,8 +28,9 @@ def requirement(name: str, **fields: Any) -> PendingRequirement:
     )
 
 
-def run_of(*waiting: PendingRequirement, run_id: str = "run", asker: str | None = None) -> PendingRun:
-    return PendingRun(run_id=run_id, agent="agent", requested_by=asker, requirements=list(waiting))
+def approvals_in(*waiting: PendingRequirement, run_id: str = "run", requested_by: str | None = None) -> list[Approval]:
+    """What waits in one run of the inbox."""
+    return [pending_approval(run_id, "agent", requested_by, [], each) for each in waiting]
 
 
 @asynccontextmanager

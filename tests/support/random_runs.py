@@ -116,7 +116,7 @@ class Life:
         for child in state.children:
             if child.run_id not in self.below:
                 own = seeded(self.random.random())
-                self.below[child.run_id] = Life(own, self.client, self.client.run(child.run_id))
+                self.below[child.run_id] = Life(own, self.client, self.client.get_run(child.run_id))
         for life in self.below.values():
             await life.agreed()
 
@@ -170,7 +170,7 @@ class Life:
             other = {**requirement.tool_args, self.random.choice(["to", "amount"]): self.random.choice([7, "x"])}
             return {"arguments": other}
         if self.random.random() < 1 / 5:
-            return {"remember": self.random.choice([{"uses": 1}, {"seconds": 60}, {"uses": 0}])}
+            return {"remember": self.random.choice([{"uses": 1}, {"expires_after": 60}, {"uses": 0}])}
         return {}
 
     def aside(self, state: RunState) -> tuple[str, tuple[Any, ...]]:

@@ -9,6 +9,7 @@ from playwright.async_api import expect
 
 from assent import Agent, tool
 from assent.testing import Environment, call, calls, says
+from tests.support.pending import pending_with_runs
 from tests.support.visibility import soon
 from tests.ui.web_ui import WebUI
 
@@ -31,7 +32,7 @@ async def test_the_details_of_a_run_lead_to_those_at_work_for_it_and_back(
     async with web_environment.serve(lead) as client:
         run = await client.start("incident-lead", "Payments are down.", requested_by="alice", id="incident-42")
         await run.until_paused()
-        [(child, requirement, _)] = await run.waiting()
+        [(child, requirement, _)] = await pending_with_runs(run)
         await web_ui.open_run(run.id)
         await web_ui.open_tab("user-metadata")
         await web_ui.until_details("1 agent is at work for it", "Agents at work for it", f"assent show {child.id}")

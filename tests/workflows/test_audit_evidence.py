@@ -27,6 +27,7 @@ from assent.testing import Environment, Step, call, calls, environment, fails, s
 from assent.wire.errors import HistoryError
 from tests.support import tools
 from tests.support.cli_operator import Operator
+from tests.support.updates import by_update
 from tests.unit.audit.forged_histories import Event, Forged, places
 from tests.workflows.test_continue_as_new import executions
 from tests.workflows.test_wire import temporal
@@ -131,7 +132,7 @@ async def test_refused_late_and_duplicate_attempts_are_in_the_export(
     """What did not count is in the records, with who, when and why; and in the bundle."""
     async with telling(assent_environment, PAYS) as it:
         [waiting] = (await it.run.state()).active_requirements
-        assert (await it.run.approve(waiting, by="alice", reason="I may")).status == "refused"
+        assert (await by_update(it.run, waiting.id, "alice", reason="I may")).status == "refused"
         await it.run.send("approve", {"id": waiting.id, "by": "bob", "reason": "fine", "remember": {"uses": 0}})
         assert (await it.run.approve(waiting, by="bob", reason="go")).status == "approved"
         await it.run.send("approve", {"id": waiting.id, "by": "carol", "reason": "me too"})
@@ -149,7 +150,7 @@ async def test_refused_late_and_duplicate_attempts_are_in_the_export(
         sent = {each.get("reason"): (each["status"], each["by"], each["channel"]) for each in record["decisions"]}
         loose = {each.get("reason"): each["status"] for each in found if each.get("record") == "message"}
         assert sent["I may"] == ("refused", "alice", "update")
-        assert sent["go"] == ("approved", "bob", "update")
+        assert sent["go"] == ("approved", "bob", "signal")
         assert {**sent, **loose}["fine"] in {"unreadable", ("unreadable", "bob", "signal")}
         late = {reason: sent.get(reason, (loose.get(reason),))[0] for reason in ("me too", "never")}
         assert late in ({"me too": "duplicate", "never": "late"}, {"me too": "late", "never": "late"})

@@ -92,7 +92,7 @@ async def lived_out(life: Life) -> int:
                 await asyncio.sleep(0.05)
 
     async def read(run_id: str, observer: AuditObserver | None) -> Audit:
-        return await life.client.run(run_id).audit(observer)
+        return await life.client.get_run(run_id).audit(observer)
 
     found = [each async for each in audits(read, life.run.id, verify=True)]
     for each in found:

@@ -36,7 +36,7 @@ def reader(client: AgentClient, *gone: str) -> AuditReader:
     async def read(run_id: str, observer: AuditObserver | None) -> Audit:
         if run_id in gone:
             raise RunNotFoundError(run_id)
-        return await client.run(run_id).audit(observer)
+        return await client.get_run(run_id).audit(observer)
 
     return read
 
@@ -122,7 +122,7 @@ async def test_a_bundle_that_is_in_order_and_tells_something_else_than_the_run_a
 ) -> None:
     async with exports(assent_environment, tmp_path) as made:
         online, offline = made.operators
-        child = made.it.client.run(made.runs[1].run_id)
+        child = made.it.client.get_run(made.runs[1].run_id)
         [_, path] = await Auditor(made.it.environment, made.it.client, child, online, offline).shown(tmp_path)
         forge(Path(path), parentInitiatedEventId="3")
 
@@ -153,7 +153,7 @@ async def test_bundles_of_other_trees_are_refused_and_a_run_that_nobody_began_is
             (made.folder / "1.zip").unlink()
         # A run that says it was begun by one that did not begin it.
         online, offline = made.operators
-        child = made.it.client.run(made.runs[2].run_id)
+        child = made.it.client.get_run(made.runs[2].run_id)
         [_, path] = await Auditor(made.it.environment, made.it.client, child, online, offline).shown(tmp_path)
         forge(Path(path), workflowId="stray")
 

@@ -6,7 +6,7 @@ import asyncio
 import json
 import signal
 import uuid
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from io import StringIO
 
 import pytest
@@ -39,7 +39,7 @@ async def test_an_operator_starts_finds_approves_and_audits_a_run(assent_environ
         run_id = f"cli-{uuid.uuid4().hex[:6]}"
         started = await at.assent("start", agent, "Deploy it.", "--by", "alice", "--id", run_id, "--json")
         assert started.json == {"run_id": run_id, "started": True}
-        await at.client.run(run_id).until_paused()
+        await at.client.get_run(run_id).until_paused()
 
         [waiting] = (await at.assent("pending", "--agent", agent, "--tool", "deploy", "--json")).json
         assert (waiting["run_id"], waiting["tool"], waiting["requested_by"]) == (run_id, "deploy", "alice")
@@ -54,7 +54,7 @@ async def test_an_operator_starts_finds_approves_and_audits_a_run(assent_environ
         assert "'Alice' asked for this run and may not approve in it" in own.err
         approved = await at.assent("approve", run_id, short, "--by", "bob", "--reason", "[red]fine[/red]", "--json")
         assert (approved.code, approved.json["status"], approved.json["detail"]) == (0, "approved", "approved by bob")
-        await at.client.run(run_id).result()
+        await at.client.get_run(run_id).result()
 
         late = await at.assent("reject", run_id, short, "--by", "carol", "--reason", "no", "--json")
         assert (late.code, late.json["status"]) == (1, "late")
@@ -87,7 +87,7 @@ async def test_a_result_from_outside_is_handed_in_as_json(assent_environment: En
         assert "string" in unfit.err
         done = await at.assent("submit-result", run_id, short, "--by", "bob", "--output", '"{at: 3}"')
         assert (done.code, "executed" in done.out) == (0, True)
-        assert (await at.client.run(run_id).result()).content == "Shipped."
+        assert (await at.client.get_run(run_id).result()).content == "Shipped."
         [record] = await at.client.audit(run_id)
         assert record.result == "{at: 3}"
 
@@ -108,10 +108,12 @@ async def test_a_run_is_started_with_a_budget_of_its_own(assent_environment: Env
         assert (ended.code, ended.err.count("\n")) == (1, 1)
         assert f"run '{other}' failed: BudgetExhausted: the run has used its budget: tokens" in ended.err
 
-        run = at.client.run(run_id)
+        run = at.client.get_run(run_id)
         [waiting] = (await run.until_paused()).active_requirements
         assert (waiting.kind, waiting.approvers) == ("budget", ["bob"])
-        given = Budget(max_model_calls=2, max_tokens=90_000, max_cost=2.5, max_seconds=7_200, approvers=("bob",))
+        given = Budget(
+            max_model_calls=2, max_tokens=90_000, max_cost=2.5, max_time=timedelta(seconds=7_200), approvers=("bob",)
+        )
         assert (await run.state()).budget == given
         shown = await at.assent("show", run_id)
         assert "model calls 2 of 2" in shown.out
@@ -131,7 +133,7 @@ async def test_follow_tells_how_to_decide_and_ends_with_the_run(assent_environme
         following = await at.start("start", "deployer", "Deploy it.", "--id", run_id, "--follow")
         state = await _known(at, run_id)
         short = state.active_requirements[0].short_id
-        await at.client.run(run_id).reject(short, by="bob", reason="not now")
+        await at.client.get_run(run_id).reject(short, by="bob", reason="not now")
         out, err = await asyncio.wait_for(following.communicate(), 60)
         assert following.returncode == 0, err
         assert f"assent approve {run_id} {short} --by YOUR_NAME" in out.decode()
@@ -322,4 +324,4 @@ async def _known(at: Operator, run_id: str) -> RunState:
     async with asyncio.timeout(60):
         while not [run for run in await at.client.pending(agent="deployer") if run.run_id == run_id]:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
-    return await at.client.run(run_id).until_paused()
+    return await at.client.get_run(run_id).until_paused()

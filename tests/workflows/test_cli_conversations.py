@@ -38,7 +38,7 @@ async def test_a_conversation_is_begun_had_and_closed_with_the_command(assent_en
         assert (empty.code, "the prompt is empty" in empty.err) == (2, True)
         begun = await at.assent("start", agent, "--conversation", "--by", "alice", "--id", agent, "--json")
         assert begun.json == {"run_id": agent, "started": True}
-        run = at.client.run(agent)
+        run = at.client.get_run(agent)
         assert (await run.until_paused()).is_idle
 
         said = await at.assent("send-message", agent, "Hello.", "--by", "alice", "--json")
@@ -98,7 +98,7 @@ async def test_a_person_talks_at_a_terminal_and_leaves_the_conversation_open(ass
             assert "the conversation stays open" in shown
             await screen.until(f"assent close {agent} --by alice")
         assert screen.process.returncode == 0
-        state = await at.client.run(agent).state()
+        state = await at.client.get_run(agent).state()
         assert (state.is_idle, state.turns) == (True, 3)
         # Who comes back is asked once, after what was said before; Ctrl-D leaves too.
         async with terminal(at, *arguments) as screen:

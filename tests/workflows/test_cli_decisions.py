@@ -291,11 +291,11 @@ async def test_a_run_is_started_within_tighter_bounds(assent_environment: Enviro
         bounds = ("--max-turns", "3", "--max-tool-calls", "1", "--policy", str(rules))
         started = await at.assent("start", name, "Look.", *bounds, "--json")
         assert started.code == 0
-        state = await client.run(started.json["run_id"]).until_paused()
+        state = await client.get_run(started.json["run_id"]).until_paused()
         assert [(each.tool, each.note) for each in state.active_requirements] == [("look", "not today")]
         missing = await at.assent("start", name, "Look.", "--policy", str(tmp_path / "none.toml"))
         assert (missing.code, missing.err.count("\n"), "cannot be read" in missing.err) == (2, 1, True)
-        await client.run(started.json["run_id"]).cancel()
+        await client.get_run(started.json["run_id"]).cancel()
 
 
 @pytest.mark.parametrize(

@@ -195,7 +195,7 @@ async def test_a_wrong_key_is_told_of_with_the_servers_own_words(after: int) -> 
 async def test_a_client_that_may_not_read_the_namespace_is_told_so_by_its_first_call() -> None:
     async with listening(answering(7, "Request unauthorized.", after=1)) as port:
         client = await AgentClient.connect(f"localhost:{port}")
-        for call in (client.pending(), client.run("r").state(), client.start("a", "Go.")):
+        for call in (client.pending(), client.get_run("r").state(), client.start("a", "Go.")):
             with pytest.raises(ServerUnreachableError, match=r"does not permit this \(Request unauthorized\.\); check"):
                 await call
     async with listening(answering(7, "Request unauthorized.")) as port:

@@ -27,6 +27,7 @@ from assent import (
 from assent.client.client import AgentClient
 from assent.testing import Environment, call, calls, check_replay, says
 from tests.support import tools
+from tests.support.updates import by_update
 
 
 async def executions(client: AgentClient, run: RunHandle) -> list[WorkflowHistory]:
@@ -203,7 +204,7 @@ async def test_decisions_by_update_count_once_each_while_a_run_continues(assent_
 
         async def approve(requirement: Requirement) -> str:
             async with slots:
-                return (await run.approve(requirement, by="bob")).status
+                return (await by_update(run, requirement.id, "bob")).status
 
         found = await asyncio.gather(*(approve(each) for each in state.requirements))
         assert found == ["approved"] * 20

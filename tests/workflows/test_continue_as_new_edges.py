@@ -49,7 +49,7 @@ async def test_whoever_starts_a_run_cannot_bring_a_decision_along(
             retry_policy=RetryPolicy(initial_interval=timedelta(milliseconds=100), maximum_attempts=2),
             run_timeout=timedelta(seconds=1) if attempt == "retried" else None,
         )
-        forged = client.run(handle.id)
+        forged = client.get_run(handle.id)
         if attempt == "retried":
             await asyncio.sleep(1.4)
         async with assent_environment.serve(agent, task_queue=queue, continue_after=1):

@@ -37,7 +37,7 @@ def helper(running: Environment, *steps: Step) -> Agent:
 
 async def described(client: AgentClient, run: RunHandle) -> DescribeWorkflowExecutionResponse:
     """What the server holds of a run."""
-    return (await client.run(run.id).description()).raw_description
+    return (await client.get_run(run.id).description()).raw_description
 
 
 async def test_a_conversation_stays_open_after_its_answers_and_is_closed_by_somebody(
@@ -66,13 +66,13 @@ async def test_a_service_has_a_conversation_with_its_id_alone(assent_environment
         name = f"chat-{client.task_queue}"
         for said, told in (("One.", "One."), ("Two.", "One. | Two.")):
             run = await client.send_message(name, said, by="alice", agent=HELPER)
-            state = await client.run(name).until_paused()
+            state = await client.get_run(name).until_paused()
             assert (run.id, state.content, state.requested_by) == (name, told, "alice")
         again = await client.start(HELPER, "Three.", id=name, conversation=True)
         assert (await again.until_paused()).content == "One. | Two.", "starting is idempotent, and says nothing"
         assert (await client.send_message(name, "Three.", by="bob")).id == name
         assert (await again.until_paused()).turns == 3
-        await client.run(name).close(by="alice")
+        await client.get_run(name).close(by="alice")
         await again.result()
         for agent in (None, HELPER):
             with pytest.raises(RunNotFoundError, match=r"has ended|still running"):
@@ -86,7 +86,7 @@ async def test_of_many_first_messages_one_begins_the_conversation_and_all_are_he
         name = f"race-{client.task_queue}"
         said = [f"message {number}" for number in range(8)]
         await asyncio.gather(*(client.send_message(name, each, by="alice", agent=HELPER) for each in said))
-        run = client.run(name)
+        run = client.get_run(name)
         state = await run.until_paused()
         assert state.is_idle
         assert sorted((state.content or "").split(" | ")) == said
@@ -124,7 +124,7 @@ async def test_asking_gives_the_answer_to_ones_own_message_while_others_talk(ass
         async def talk(name: str) -> None:
             for number in range(4):
                 said = f"{name} {number}"
-                state = await client.run(run.id).ask(said, by=name)
+                state = await client.get_run(run.id).send_and_wait(said, by=name)
                 assert state.content is not None
                 assert state.is_idle
                 # The first answer of a model that had been told it.
@@ -143,22 +143,22 @@ async def test_an_answer_that_more_messages_followed_is_still_the_answer_to_the_
 ) -> None:
     async with assent_environment.serve(helper(assent_environment, slowly)) as client:
         run = await client.start(HELPER, conversation=True)
-        first = asyncio.create_task(run.ask("first of all messages", by="ann"))
+        first = asyncio.create_task(run.send_and_wait("first of all messages", by="ann"))
         await soon(run.state, lambda state: state.turns == 1)
-        second = asyncio.create_task(run.ask("second", by="bob"))
+        second = asyncio.create_task(run.send_and_wait("second", by="bob"))
         async with asyncio.timeout(60):
             assert ((await first).content, (await second).content) == (
                 "first of all messages", "first of all messages | second",
             )  # fmt: skip
         # Somebody who says again what was said before gets a new answer.
-        assert (await run.ask("second", by="bob")).content == "first of all messages | second | second"
+        assert (await run.send_and_wait("second", by="bob")).content == "first of all messages | second | second"
 
 
 async def test_asking_comes_back_where_a_person_must_decide_first(assent_environment: Environment) -> None:
     steps = (calls(call("pay", to="bob", amount=1)), repeats)
     async with assent_environment.serve(helper(assent_environment, *steps)) as client:
         run = await client.start(HELPER, conversation=True, requested_by="alice")
-        state = await run.ask("Pay.", by="alice")
+        state = await run.send_and_wait("Pay.", by="alice")
         assert state.is_paused
         assert (await drive(run, lambda _: Approved())).content == "Pay."
 
@@ -172,9 +172,9 @@ async def test_asking_fails_where_the_message_did_not_count(assent_environment: 
     await run.close(by="alice")
     async with assent_environment.serve(agent, task_queue=client.task_queue):
         with pytest.raises(MessageError, match="late: the conversation is being closed"):
-            await run.ask("And?", by="alice")
+            await run.send_and_wait("And?", by="alice")
         assert (await run.until_paused()).content == "So long, and thanks for all the fish"
-        for again in (run.ask("And?", by="alice"), run.close(by="alice")):
+        for again in (run.send_and_wait("And?", by="alice"), run.close(by="alice")):
             with pytest.raises(RunNotFoundError):
                 await again
 
@@ -227,7 +227,7 @@ async def test_it_goes_on_after_it_was_evicted(assent_environment: Environment) 
     async with assent_environment.serve(helper(assent_environment), cached_runs=0, prefix_cache=0) as client:
         run = await client.start(HELPER, conversation=True)
         for number in range(3):
-            await run.ask(f"{number}", by="alice")
+            await run.send_and_wait(f"{number}", by="alice")
         assert (await run.until_paused()).content == "0 | 1 | 2"
         await run.close(by="alice")
         assert (await run.result()).content == "0 | 1 | 2"
@@ -251,7 +251,7 @@ async def test_it_goes_on_in_new_executions_and_loses_no_message(assent_environm
         async with asyncio.timeout(60):
             sending = asyncio.create_task(send())
             for number in range(5):
-                assert f"a{number}" in ((await run.ask(f"a{number}", by="bob")).content or "").split(" | ")
+                assert f"a{number}" in ((await run.send_and_wait(f"a{number}", by="bob")).content or "").split(" | ")
             await sending
             state = (await run.until_paused()).model_copy(update={"execution_id": ""})
         heard = (state.content or "").split(" | ")
@@ -275,7 +275,7 @@ async def test_another_language_has_a_conversation_with_the_temporal_command(ass
             assent_environment, "workflow", "start", "--type", "AgentRun", "--task-queue", client.task_queue,
             "--workflow-id", name, "--input", request,
         )  # fmt: skip
-        run = client.run(name)
+        run = client.get_run(name)
         assert (await run.until_paused()).is_idle
         message = json.dumps({"content": "Hello.", "by": "alice"})
         both = ("--name", "send_message", "--input", message)
@@ -291,4 +291,4 @@ async def test_another_language_has_a_conversation_with_the_temporal_command(ass
             client.task_queue, "--workflow-id", begun, "--input", request, "--signal-name", "send_message",
             "--signal-input", message,
         )  # fmt: skip
-        assert (await client.run(begun).until_paused()).content == "Hello."
+        assert (await client.get_run(begun).until_paused()).content == "Hello."

@@ -36,7 +36,7 @@ async def test_a_rejected_tool_that_asks_for_input_does_not_run(assent_environme
         asked, pay = (await run.until_paused()).active_requirements
         assert asked.needs_user_input
         assert (await run.reject(asked, by="bob", reason="not this month")).status == "rejected"
-        assert (await run.submit_input(asked, by="eve", values={"amount": 7})).status == "late"
+        assert (await run.submit_input(asked, by="eve", values={"amount": 7}, check=False)).status == "late"
         await run.reject(pay, by="bob", reason="no")
         answers = json.loads(await content(run))
         assert answers[0] == "Rejected: not this month"
@@ -54,7 +54,7 @@ async def test_a_rejected_external_call_is_told_to_the_model_and_the_run_goes_on
         ship, pay = (await run.until_paused()).active_requirements
         assert ship.needs_external_execution
         assert (await run.reject(ship, by="bob", reason="sold out")).status == "rejected"
-        assert (await run.submit_result(ship, by="warehouse", output="shipped")).status == "late"
+        assert (await run.submit_result(ship, by="warehouse", output="shipped", check=False)).status == "late"
         await run.approve(pay, by="bob")
         assert await content(run) == '["Rejected: sold out", "paid 1 to A"]'
         assert (await run.state()).status == "completed"
@@ -148,7 +148,7 @@ async def test_the_decision_itself_wakes_the_run(assent_environment: Environment
         run = await client.start("ops", "Go.")
         [pay] = (await run.until_paused()).active_requirements
         stranger = AgentClient(await connect(assent_environment.server.address))
-        await stranger.run(run.id).send("approve", {"id": pay.short_id, "by": "bob"})
+        await stranger.get_run(run.id).send("approve", {"id": pay.short_id, "by": "bob"})
         async with asyncio.timeout(PATIENCE):
             while not tools.ran(run.id):  # noqa: ASYNC110 - the tool writes it; no server is asked
                 await asyncio.sleep(0.01)
@@ -174,7 +174,7 @@ async def test_a_fresh_client_reads_the_same_records_from_the_history(assent_env
     assert {each.id: each for each in found} == {each.id: each for each in records}
     approved, _ = await fresh.get_approvals(agent="one-store", status="approved")
     assert [(each.resolved_by, each.result) for each in approved] == [("bob", "paid 1 to A")]
-    assert await fresh.run(run.id).approvals() == records
+    assert await fresh.get_run(run.id).approvals() == records
 
 
 async def test_an_audited_tool_that_raises_is_in_the_history_before_it_runs(assent_environment: Environment) -> None:
@@ -187,8 +187,8 @@ async def test_an_audited_tool_that_raises_is_in_the_history_before_it_runs(asse
     @tool(requires_confirmation=True)
     async def wipe(context: ToolContext, user: str) -> str:
         """Wipe a user's data."""
-        seen.extend(await client.run(context.run_id).approvals())
-        attempts.extend(calls_of(await client.run(context.run_id).history(), "wipe"))
+        seen.extend(await client.get_run(context.run_id).approvals())
+        attempts.extend(calls_of(await client.get_run(context.run_id).history(), "wipe"))
         message = "the disk is on fire"
         raise OSError(message)
 

@@ -45,7 +45,7 @@ async def foreign(
             cron_schedule=cron,
             run_timeout=run_timeout,
         )
-        yield client, client.run(handle.id)
+        yield client, client.get_run(handle.id)
 
 
 RETRIES = RetryPolicy(initial_interval=timedelta(milliseconds=100), maximum_attempts=3)

@@ -32,7 +32,9 @@ async def test_five_concurrent_approvals_run_the_gated_tool_once(assent_environm
     async with assent_environment.serve(Agent(name="ops", model=model, tools=tools.ALL)) as client:
         run = await client.start("ops", "Go.")
         pay, restart = (await run.until_paused()).active_requirements
-        results = await asyncio.gather(*(client.run(run.id).approve(pay, by=f"person {each}") for each in range(5)))
+        results = await asyncio.gather(
+            *(client.get_run(run.id).approve(pay, by=f"person {each}", check=False) for each in range(5))
+        )
         assert sorted(result.status for result in results) == ["approved", *["duplicate"] * 4]
         await run.reject(restart, by="bob", reason="no")
         await content(run)
@@ -51,7 +53,7 @@ async def test_a_confirmation_after_a_rejection_runs_nothing_and_is_recorded(ass
         pay, restart = (await run.until_paused()).active_requirements
         rejected = await client.resolve_approval(pay.id, status="rejected", resolved_by="carol", run_id=run.id)
         assert rejected is not None
-        assert (await run.approve(pay, by="bob")).status == "late"
+        assert (await run.approve(pay, by="bob", check=False)).status == "late"
         await run.approve(restart, by="bob")
         answers = json.loads(await content(run))
         assert answers[0].startswith("Rejected: ")
@@ -111,7 +113,7 @@ async def test_an_approval_of_one_call_does_not_carry_over_to_other_arguments(as
         [second] = state.active_requirements
         assert second.id != first.id
         assert second.tool_args == {"to": "MALLORY", "amount": 1_000_000}
-        assert (await run.approve(first, by="bob")).status == "duplicate"
+        assert (await run.approve(first, by="bob", check=False)).status == "duplicate"
         await run.reject(second, by="bob", reason="no")
         await content(run)
         assert tools.ran(run.id) == ["pay(A, 1)"]
@@ -126,7 +128,7 @@ async def test_cancelling_a_paused_run_ends_it_and_no_decision_wakes_it(assent_e
         await run.cancel()
         with pytest.raises(RunFailedError, match="cancelled"):
             await content(run)
-        assert (await run.approve(pay, by="bob")).status == "late"
+        assert (await run.approve(pay, by="bob", check=False)).status == "late"
         state = await run.state()
         assert (state.status, state.requirements[0].status) == ("cancelled", "cancelled")
         assert calls_of(await run.history(), "pay") == []
@@ -180,7 +182,7 @@ async def test_silence_at_the_deadline_is_a_rejection(assent_environment: Enviro
         assert expired.expires_at == expired.created_at + timedelta(milliseconds=200)
         assert expired.resolved_at is not None
         assert expired.resolved_at - expired.created_at >= timedelta(milliseconds=200)
-        assert (await run.approve(expired, by="bob")).status == "late"
+        assert (await run.approve(expired, by="bob", check=False)).status == "late"
         await run.reject(pay, by="bob", reason="no")
         answers = json.loads(await content(run))
         assert answers[0].startswith("Expired: nobody decided about this call by ")

@@ -60,7 +60,9 @@ async def test_five_approvals_at_once_run_the_tool_once(assent_environment: Envi
     async with assent_environment.serve(Agent(name="ops", model=model, tools=tools.ALL)) as client:
         run = await client.start("ops", "Go.", requested_by="alice")
         [requirement] = (await run.until_paused()).active_requirements
-        results = await asyncio.gather(*(run.approve(requirement, by=f"person {number}") for number in range(5)))
+        results = await asyncio.gather(
+            *(run.approve(requirement, by=f"person {number}", check=False) for number in range(5))
+        )
         await run.result()
         statuses = sorted(result.status for result in results)
         assert statuses.count("approved") == 1
@@ -174,7 +176,7 @@ async def test_cancelling_a_waiting_run_ends_it_and_nothing_runs_after(assent_en
         await run.cancel()
         with pytest.raises(RunFailedError, match="cancelled"):
             await run.result()
-        assert (await run.approve(requirement, by="bob")).status == "late"
+        assert (await run.approve(requirement, by="bob", check=False)).status == "late"
         state = await run.until_paused()
         assert state.status == "cancelled"
         assert [each.status for each in state.requirements] == ["cancelled"]

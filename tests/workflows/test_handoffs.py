@@ -57,7 +57,7 @@ async def test_a_conversation_stays_with_the_agent_that_took_it_over(assent_envi
     async with assent_environment.serve(first, continue_after=5) as client:
         run = await client.start("first", "Hello.", requested_by="alice", conversation=True)
         assert (await run.until_paused()).content == "two 1"
-        assert (await run.ask("More.", by="alice")).content == "two 2"
+        assert (await run.send_and_wait("More.", by="alice")).content == "two 2"
         assert (await run.state()).agent == "second"
         await run.close(by="alice")
         await run.result()

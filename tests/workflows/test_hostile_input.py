@@ -69,7 +69,7 @@ async def test_many_long_tool_names_do_not_end_the_run(assent_environment: Envir
         run = await client.start("many", "Go.", requested_by="\U0001d49c" * 200)
         assert len((await run.until_paused()).active_requirements) == 32
         [found] = await soon(lambda: client.pending(agent="many", tool=names[7]))
-        assert [each.tool for each in found.requirements] == [names[7]]
+        assert found.tool == names[7]
         handle = client.temporal.get_workflow_handle(run.id)
         assert ANY_TOOL in str((await handle.describe()).typed_search_attributes)
         assert (await drive(run, lambda _: Rejected("no"))).status == "completed"
@@ -195,10 +195,10 @@ async def test_the_inbox_says_who_asked_and_not_what_the_starter_claimed(assent_
             "AgentRun", {"agent": "liar", "input": "Go.", "requested_by": "mallory"}, id="lying-memo",
             task_queue=client.task_queue, memo={"assent_request": {"agent": "weather", "requested_by": "ceo"}},
         )  # fmt: skip
-        await client.run("lying-memo").until_paused()
+        await client.get_run("lying-memo").until_paused()
         [found] = await soon(lambda: client.pending(agent="liar"))
         assert (found.agent, found.requested_by) == ("liar", "mallory")
-        await drive(client.run("lying-memo"), lambda _: Approved(), by="bob")
+        await drive(client.get_run("lying-memo"), lambda _: Approved(), by="bob")
 
 
 async def test_resolving_finds_what_waits_since_a_moment(assent_environment: Environment) -> None:
@@ -222,7 +222,7 @@ async def test_a_foreign_workflow_is_not_taken_for_a_run(assent_environment: Env
     handle = await client.temporal.start_workflow("Nightly", id="nightly", task_queue="nobody-serves-this")
     with pytest.raises(MessageError, match="'nightly' is taken by a workflow of type 'Nightly'"):
         await client.start("ops", "Go.", id="nightly")
-    for read in (client.run("nightly").state(), client.run("nightly").until_paused()):
+    for read in (client.get_run("nightly").state(), client.get_run("nightly").until_paused()):
         with pytest.raises(HistoryError, match="not a run of Assent"):
             await read
     await handle.terminate()
@@ -246,7 +246,7 @@ async def test_a_terminated_run_is_told_as_one(assent_environment: Environment) 
         watched = asyncio.create_task(_watch(run))
         await client.temporal.get_workflow_handle(run.id).terminate()
         assert (await watched)[-1] == "the server closed the run: terminated"
-        assert (await run.approve(requirement, by="bob")).status == "late"
+        assert (await run.approve(requirement, by="bob", check=False)).status == "late"
         state = await run.until_paused()
         assert (state.status, state.requirements[0].status) == ("failed", "cancelled")
 

@@ -41,7 +41,7 @@ async def test_a_time_that_is_over_and_the_end_of_the_run(
 ) -> None:
     queue = f"test-{uuid.uuid4().hex[:8]}"
     agent = Agent(name="top", model=assent_environment.responses(calls(call("crawl")), says("?")), tools=[crawl])
-    budget = Budget.model_validate({"max_seconds": SECONDS, "on_reached": on_reached})
+    budget = Budget.model_validate({"max_time": SECONDS, "on_reached": on_reached})
     async with assent_environment.serve(agent, task_queue=queue) as client:
         run = await client.start("top", "Go.", requested_by="alice", budget=budget)
         async with asyncio.timeout(60):

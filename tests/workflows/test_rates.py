@@ -228,7 +228,7 @@ async def test_the_command_gives_a_run_its_priority(assent_environment: Environm
     env = {"TEMPORAL_ADDRESS": assent_environment.server.address}
     running = await start(sys.executable, "-m", "assent.cli", *options, env=env)
     await running.until("run")
-    run = assent_environment.client("nobody").run(options[-1])
+    run = assent_environment.client("nobody").get_run(options[-1])
     started = (await run.history()).events[0].workflow_execution_started_event_attributes
     assert started.priority.priority_key == 4
     await assent_environment.server.client.get_workflow_handle(run.id).terminate()

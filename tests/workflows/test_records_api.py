@@ -196,13 +196,13 @@ async def test_a_run_that_goes_on_in_new_executions_has_each_record_once(alone: 
             await run.until_paused()
             [waiting] = await soon(
                 lambda: serving.pending(agent=agent),
-                lambda found: len(found) == 1 and found[0].requirements[0].turn == number,  # noqa: B023 - used at once
+                lambda found: len(found) == 1 and found[0].context.turn == number,  # noqa: B023 - used at once
             )
             assert waiting.run_id == run.id
             # While it goes on, visibility may have it in neither execution for a moment.
             found, total = await soon(lambda: serving.get_approvals(agent=agent), lambda found: found[1] > 0)
             assert (total, len(set(ids(found)))) == (number, number)
-            resolved = await serving.resolve_approval(waiting.requirements[0].id, status="approved", resolved_by="bob")
+            resolved = await serving.resolve_approval(waiting.id, status="approved", resolved_by="bob")
             assert resolved is not None
         await run.result()
         query = f"WorkflowId = '{run.id}' AND ExecutionStatus = 'ContinuedAsNew'"

@@ -111,11 +111,11 @@ async def test_a_question_is_withdrawn_and_ctrl_c_leaves_the_run_alone(assent_en
             terminal(at, "deployer", "Deploy it.", "--approver", "bob", "--id", second) as stopped,
         ):
             await answered.until("Approve it? [y/n]")
-            state = await at.client.run(first).state()
-            await at.client.run(first).approve(state.active_requirements[0], by="carol")
+            state = await at.client.get_run(first).state()
+            await at.client.get_run(first).approve(state.active_requirements[0], by="carol")
             await answered.until("approved by carol")
             await stopped.until("Approve it? [y/n]")
             stopped.process.send_signal(signal.SIGTERM)
             await stopped.until(f"the run continues: assent watch {second}")
         assert (answered.process.returncode, stopped.process.returncode) == (0, 130)
-        assert (await at.client.run(second).state()).status == "waiting"
+        assert (await at.client.get_run(second).state()).status == "waiting"

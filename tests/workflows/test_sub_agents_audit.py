@@ -63,7 +63,7 @@ async def whole(client: AgentClient, run: RunHandle) -> list[AuditedRun]:
     """The audits of a run and of those below it, all of which are in order, and tell what these say of themselves."""
 
     async def read(run_id: str, observer: Any) -> Any:
-        return await client.run(run_id).audit(observer)
+        return await client.get_run(run_id).audit(observer)
 
     found = [each async for each in audits(read, run.id, verify=True)]
     for each in found:
@@ -71,7 +71,7 @@ async def whole(client: AgentClient, run: RunHandle) -> list[AuditedRun]:
         assert each.verification is not None
         problems = [problem.text for one in each.verification.checks for problem in one.problems]
         assert each.verification.ok, (each.path, problems)
-        assert each.audit.state == await live(client, client.run(each.run_id))
+        assert each.audit.state == await live(client, client.get_run(each.run_id))
     return found
 
 
@@ -83,9 +83,7 @@ async def test_a_run_and_all_runs_below_it_are_audited_one_after_the_other(assen
         assert writer.path == ("boss", "editor", "writer")
         assert writer.audit is not None
         assert [each.agent for each in writer.audit.run.parents] == ["boss", "editor"]
-        assert [(each.tool_name, each.agent, each.resolved_by) for each in writer.audit] == [
-            ("restart", "writer", "bob")
-        ]
+        assert [(each.tool, each.agent, each.resolved_by) for each in writer.audit] == [("restart", "writer", "bob")]
         for above, below in ((boss, editor), (editor, writer)):
             assert above.audit is not None
             assert below.audit is not None

@@ -16,6 +16,7 @@ from assent.testing import Approved, Conversation, Environment, Reply, Step, cal
 from assent.wire.protocol import MEMO_PENDING, MEMO_REQUEST
 from tests.support import memo_only_runs, tools
 from tests.support.cli_operator import Operator
+from tests.support.pending import pending_with_runs
 from tests.support.visibility import soon
 from tests.support.webhook_receiver import NAME, SECRET, receiving
 from tests.workflows.test_continue_as_new import executions, live, replay
@@ -54,11 +55,11 @@ async def test_a_run_that_waits_for_one_below_that_waits_for_a_person_is_paused(
         run = await client.start("boss", "Go.", requested_by="alice")
         state = await paused(run)
         assert (state.status, state.active_requirements, len(state.children)) == ("running", [], 1)
-        [(child, requirement, path)] = await run.waiting()
+        [(child, requirement, path)] = await pending_with_runs(run)
         assert (child.id, requirement.tool, path) == (state.children[0].run_id, "restart", ("boss", "writer"))
         await child.approve(requirement, by="bob")
         state = await paused(run)
-        assert (state.status, state.content, await run.waiting()) == ("completed", "Done.", [])
+        assert (state.status, state.content, await pending_with_runs(run)) == ("completed", "Done.", [])
         await replay(client, run)
         await replay(client, child)
 
@@ -69,7 +70,7 @@ async def test_what_waits_two_runs_below_pauses_the_topmost(assent_environment: 
     async with assent_environment.serve(boss(assent_environment, lead)) as client:
         run = await client.start("boss", "Go.")
         await paused(run)
-        [(deep, requirement, path)] = await run.waiting()
+        [(deep, requirement, path)] = await pending_with_runs(run)
         assert path == ("boss", "lead", "clerk")
         assert [each.agent for each in (await deep.state()).parents] == ["boss", "lead"]
         await deep.reject(requirement, by="bob", reason="no")
@@ -86,13 +87,13 @@ async def test_a_run_is_paused_only_once_all_below_are_and_none_is_missed(assent
         run = await client.start("boss", "Go.")
         state = await paused(run)
         assert [each.agent for each in state.children] == ["quick", "late"]
-        waiting = await run.waiting()
-        assert [each.path[-1] for each in waiting] == ["quick", "late"]
+        waiting = await pending_with_runs(run)
+        assert [path[-1] for _, _, path in waiting] == ["quick", "late"]
         # One goes on while the other waits: only once both rest again is the run paused.
-        await waiting[0].run.approve(waiting[0].requirement, by="bob")
+        await waiting[0][0].approve(waiting[0][1], by="bob")
         state = await paused(run)
         assert [each.agent for each in state.children] == ["late"]
-        await waiting[1].run.approve(waiting[1].requirement, by="bob")
+        await waiting[1][0].approve(waiting[1][1], by="bob")
         assert (await paused(run)).status == "completed"
 
 
@@ -113,10 +114,10 @@ async def test_whoever_decides_meanwhile_a_run_is_never_left_waiting_and_nothing
             rounds = 0
             while (state := await paused(run)).status == "running":
                 assert state.children
-                waiting = await run.waiting()
+                waiting = await pending_with_runs(run)
                 assert waiting or not alone
                 for each in chance.sample(waiting, chance.randint(0, len(waiting))):
-                    await each.run.approve(each.requirement, by=f"person {rounds}")
+                    await each[0].approve(each[1], by=f"person {rounds}")
                 rounds += 1
             assert state.status == "completed"
             return rounds
@@ -126,7 +127,7 @@ async def test_whoever_decides_meanwhile_a_run_is_never_left_waiting_and_nothing
         lone = await client.start("boss", "Go.")
         await asyncio.gather(decide(lone, alone=True), *(decide(run) for run in [*runs, *runs]))
         for run in runs:
-            assert await run.waiting() == []
+            assert await pending_with_runs(run) == []
             await replay(client, run)
 
 
@@ -136,7 +137,7 @@ async def test_runs_below_that_end_without_an_answer_hold_nobody_up(assent_envir
     async with assent_environment.serve(above) as client:
         run = await client.start("boss", "Go.")
         await paused(run)
-        first, second = [each.run for each in await run.waiting()]
+        (first, _, _), (second, _, _) = await pending_with_runs(run)
         pause = asyncio.create_task(paused(run))
         await first.cancel()
         state = await paused(run)
@@ -157,7 +158,7 @@ async def test_a_run_below_that_goes_on_in_new_executions_pauses_the_one_above(a
     async with assent_environment.serve(boss(assent_environment, below), continue_after=20) as client:
         run = await client.start("boss", "Go.")
         await paused(run)
-        [(child, requirement, _)] = await run.waiting()
+        [(child, requirement, _)] = await pending_with_runs(run)
         assert len(await executions(client, child)) > 1
         await child.approve(requirement, by="bob")
         assert (await paused(run)).status == "completed"
@@ -169,9 +170,9 @@ async def test_a_conversation_that_asks_an_agent_answers_or_tells_who_waits(asse
         run = await client.start("boss", "Hi.", conversation=True)
         await paused(run)
         async with asyncio.timeout(PATIENCE):
-            state = await run.ask("Restart it.", by="alice")
+            state = await run.send_and_wait("Restart it.", by="alice")
         assert (state.status, [each.agent for each in state.children]) == ("running", ["writer"])
-        [(child, requirement, _)] = await run.waiting()
+        [(child, requirement, _)] = await pending_with_runs(run)
         await child.approve(requirement, by="bob")
         state = await paused(run)
         assert (state.is_idle, state.content) == (True, "Done.")
@@ -190,7 +191,7 @@ async def test_nothing_sent_to_a_run_decides_for_one_below_it(assent_environment
     async with assent_environment.serve(boss(assent_environment, writer(assent_environment))) as client:
         run = await client.start("boss", "Go.", requested_by="alice")
         await paused(run)
-        [(child, requirement, _)] = await run.waiting()
+        [(child, requirement, _)] = await pending_with_runs(run)
         with pytest.raises(RequirementNotFoundError) as told:
             await run.approve(requirement, by="bob")
         where = f"call {requirement.short_id} waits in run {child.id}: assent approve {child.id} {requirement.short_id}"
@@ -215,7 +216,7 @@ async def test_what_a_run_was_granted_lets_nothing_through_below_it(assent_envir
         state = await paused(run)
         await run.approve(state.active_requirements[0], by="bob", remember=Remember(uses=5))
         await paused(run)
-        [(child, requirement, _)] = await run.waiting()
+        [(child, requirement, _)] = await pending_with_runs(run)
         assert (requirement.grant, requirement.status) == (None, "pending")
         await child.reject(requirement, by="bob", reason="no")
         state = await paused(run)
@@ -239,20 +240,22 @@ async def test_the_inbox_has_the_path_of_what_waits_and_can_be_narrowed_to_one_t
         [lead_run] = (await run.state()).children
         found = await soon(lambda: client.pending(tree=run.id), lambda found: len(found) == 2)
         paths = {each.run_id: (each.path, [one.run_id for one in each.parents]) for each in found}
-        [(top, _, _), (deep, _, path)] = await run.waiting()
+        [(top, _, _), (deep, _, path)] = await pending_with_runs(run)
         assert paths == {top.id: (["boss"], []), deep.id: (["boss", "lead", "clerk"], [run.id, lead_run.run_id])}
         assert list(path) == ["boss", "lead", "clerk"]
         assert [each.run_id for each in await client.pending(tree=lead_run.run_id)] == [deep.id]
         assert [each.run_id for each in await client.pending(tree=another.id)] == [another.id]
-        page = await client.pending_page(tree=run.id, limit=1)
-        assert (len(page.runs), page.total) == (1, None)
-        rest = await client.pending_page(tree=run.id, limit=5, page_token=page.next_page_token)
-        assert {each.run_id for each in [*page.runs, *rest.runs]} == {run.id, deep.id}
+        page = await client.pending(tree=run.id, limit=1)
+        assert (len(page), page.total) == (1, None)
+        rest = await client.pending(tree=run.id, limit=5, page_token=page.next_page_token)
+        assert {each.run_id for each in [*page, *rest]} == {run.id, deep.id}
         with pytest.raises(RunNotFoundError):
             await client.pending(tree="no-such-run")
         # Without search attributes the memo alone tells, and the server's own attributes still narrow what is read.
         wanted = Wanted(tree=lead_run.run_id)
-        assert [each.run_id async for each in inbox.pending(client.temporal, wanted, registered=False)] == [deep.id]
+        assert [
+            each.run_id async for found in inbox.pending(client.temporal, wanted, registered=False) for each in found
+        ] == [deep.id]
         await another.cancel()
         await run.cancel()
 
@@ -280,7 +283,7 @@ async def test_a_forged_path_is_not_shown_and_hides_nothing(assent_environment: 
         assert [(each.run_id, each.parents, each.path) for each in found] in (
             [(run_id, [], ["boss"])], [(run_id, [], [""])],
         )  # fmt: skip
-        assert (await progress_of(client.run(run_id))).agent in {"boss", None}
+        assert (await progress_of(client.get_run(run_id))).agent in {"boss", None}
     finally:
         await handle.terminate()
 
@@ -296,7 +299,7 @@ async def test_an_operator_sees_from_above_what_waits_below_and_decides_it_there
         at = Operator(assent_environment, client)
         run = await client.start("boss", "Go.", requested_by="alice")
         await paused(run)
-        [(child, requirement, _)] = await run.waiting()
+        [(child, requirement, _)] = await pending_with_runs(run)
         await soon(lambda: client.pending(tree=run.id))
 
         [row] = (await at.assent("pending", "--tree", run.id, "--json")).json
@@ -337,7 +340,7 @@ async def test_the_temporal_command_alone_leads_from_a_run_to_what_waits_below_i
     async with assent_environment.serve(boss(assent_environment, writer(assent_environment))) as client:
         run = await client.start("boss", "Go.")
         await paused(run)
-        [(child, requirement, _)] = await run.waiting()
+        [(child, requirement, _)] = await pending_with_runs(run)
         above = await temporal(assent_environment, "workflow", "metadata", "--workflow-id", run.id)
         assert f"assent show {child.id}" in above
         below = await temporal(assent_environment, "workflow", "metadata", "--workflow-id", child.id)
@@ -352,7 +355,7 @@ async def test_to_cancel_a_run_says_that_those_below_are_cancelled_with_it(assen
         at = Operator(assent_environment, client)
         run = await client.start("boss", "Go.")
         await paused(run)
-        [(child, _, _)] = await run.waiting()
+        [(child, _, _)] = await pending_with_runs(run)
         assert (await at.assent("cancel", run.id)).out == (
             f"requested  its worker cancels it, as soon as one runs\nwith it    run {child.id}, which is below it\n"
         )
@@ -390,7 +393,7 @@ async def test_a_notice_of_what_waits_below_has_the_runs_above(
     ):
         run = await client.start("boss", "Go.", requested_by="alice")
         await paused(run)
-        [(child, requirement, _)] = await run.waiting()
+        [(child, requirement, _)] = await pending_with_runs(run)
         await child.approve(requirement, by="bob")
         told = [each["data"] for each in await receiver.until(3)]
         assert [each["run_id"] for each in told] == [child.id] * 3

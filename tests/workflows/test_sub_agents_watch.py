@@ -22,7 +22,7 @@ async def test_what_happens_below_is_told_between_the_beginning_and_the_end_of_t
         told: list[tuple[str, str]] = []
 
         async def watch() -> None:
-            async for path, _, event in TreeWatcher(it.run, it.client.run).events():
+            async for path, _, event in TreeWatcher(it.run, it.client.get_run).events():
                 if event.kind != "model_text":
                     told.append((path[-1], event.kind))
 
@@ -38,7 +38,7 @@ async def test_what_happens_below_is_told_between_the_beginning_and_the_end_of_t
             assert (told[own[0]][1], told[own[-1]][1]) == ("started", "completed")
         assert told[-1] == ("boss", "completed")
         again: list[tuple[str, str]] = [
-            (path[-1], event.kind) async for path, _, event in TreeWatcher(it.run, it.client.run).events()
+            (path[-1], event.kind) async for path, _, event in TreeWatcher(it.run, it.client.get_run).events()
         ]
         assert [each for each in again if each[0] == "writer"] == [each for each in told if each[0] == "writer"]
 

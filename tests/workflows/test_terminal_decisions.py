@@ -109,7 +109,7 @@ async def test_nothing_and_anything_else_than_an_answer_decides_nothing(assent_e
         await answer(screen, "Approve it? [y/n]", "", " ", "yn", "ok", "1", "e")
         await answer(screen, "as JSON (nothing: back):", "")
         await screen.until("Approve it? [y/n]")
-        assert (await at.client.run(run_id).state()).active_requirements[0].votes == []
+        assert (await at.client.get_run(run_id).state()).active_requirements[0].votes == []
         await asyncio.sleep(0.2)
         screen.type("n")
         await answer(screen, "Why not?", "", "too much")
@@ -135,8 +135,8 @@ async def test_an_edit_is_shown_and_confirmed_and_the_editor_is_not_asked_again(
         assert 'now        │ {"amount":2,"to":"zoe"}' in shown
         await screen.until("so far: bob")
         assert "edited     by bob" in await screen.until(f"assent approve {run_id}")
-        [waiting] = (await at.client.run(run_id).state()).active_requirements
-        await at.client.run(run_id).approve(waiting, by="dana")
+        [waiting] = (await at.client.get_run(run_id).state()).active_requirements
+        await at.client.get_run(run_id).approve(waiting, by="dana")
         await screen.until("paid 2 to zoe")
     assert screen.process.returncode == 0
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from assent import Agent, DecisionResult, Requirement, RunHandle, Tool, ToolContext, tool
+from assent import Agent, DecisionOutcome, Requirement, RunHandle, Tool, ToolContext, tool
 from assent.testing import Conversation, Environment, Reply, call, calls, check_replay, says
 from tests.support import tools
 
@@ -193,8 +193,8 @@ async def test_what_a_person_hands_in_for_a_tool_that_does_not_take_it_is_refuse
         await check_replay(await run.history())
 
 
-async def handed_in(run: RunHandle, asked: Requirement) -> DecisionResult:
+async def handed_in(run: RunHandle, asked: Requirement) -> DecisionOutcome:
     """What the requirement asks for, as the worker of before would have taken it."""
     if asked.kind == "external":
-        return await run.submit_result(asked, by="bob", output="by hand")
-    return await run.submit_input(asked, by="bob", values={"seat": 7})
+        return await run.submit_result(asked, by="bob", output="by hand", check=False)
+    return await run.submit_input(asked, by="bob", values={"seat": 7}, check=False)

@@ -133,7 +133,7 @@ async def test_cancelling_while_everything_waits_starts_no_tool(assent_environme
         assert {each.status for each in state.requirements} == {"cancelled"}
         assert await scheduled(it) == []
         for requirement in it.waiting:
-            assert (await it.run.approve(requirement, by="bob")).status == "late"
+            assert (await it.run.approve(requirement, by="bob", check=False)).status == "late"
         with pytest.raises(RunNotFoundError, match="still running"):
             await it.run.send("approve", {"id": it.waiting[0].id, "by": "bob"})
         assert (await cancelled(it)).requirements == state.requirements

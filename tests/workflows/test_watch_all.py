@@ -101,7 +101,7 @@ async def unmarked(client: AgentClient, agent: str) -> str:
     run_id = f"unmarked-{uuid.uuid4().hex[:6]}"
     request = {"agent": agent, "input": " ", "conversation": True}
     await client.temporal.start_workflow("AgentRun", request, id=run_id, task_queue=client.task_queue)
-    await client.run(run_id).until_paused()
+    await client.get_run(run_id).until_paused()
     await asyncio.sleep(0.5)  # visibility follows the runs
     return run_id
 
@@ -118,7 +118,7 @@ async def test_new_runs_are_told_from_their_start_and_others_from_what_they_are_
             assert listener.kinds(before) == ["waiting"]
             after, second = await waits(client, name)
             for run_id, identity in ((before, first), (after, second)):
-                await client.run(run_id).approve(identity, by="carol")
+                await client.get_run(run_id).approve(identity, by="carol")
             await listener.until(before, "completed")
             await listener.until(after, "completed")
             await asyncio.sleep(2.5)  # two more looks: an ended run is not told again
@@ -134,7 +134,7 @@ async def test_from_start_tells_what_happened_before(assent_environment: Environ
         run_id, identity = await waits(client, name)
         await asyncio.sleep(0.5)
         async with listening(client, name, from_start=True) as listener:
-            await client.run(run_id).approve(identity, by="carol")
+            await client.get_run(run_id).approve(identity, by="carol")
             await listener.until(run_id, "completed")
             assert listener.kinds(run_id) == WHOLE
 
@@ -144,8 +144,8 @@ async def test_runs_of_other_agents_and_those_that_ended_before_are_not_told(ass
     agents = [asking(assent_environment, each) for each in (name, other)]
     async with assent_environment.serve(*agents) as client:
         over, identity = await waits(client, name)
-        await client.run(over).approve(identity, by="carol")
-        await client.run(over).result()
+        await client.get_run(over).approve(identity, by="carol")
+        await client.get_run(over).result()
         await asyncio.sleep(0.5)
         async with listening(client, name) as listener:
             strange, _ = await waits(client, other)
@@ -217,7 +217,7 @@ async def test_a_run_that_is_handed_over_to_the_agent_is_told_from_there_on(
         async with listening(client, second) as listener:
             await asyncio.sleep(1.5)
             assert listener.told == []
-            await client.run(run_id).approve(identity, by="carol")
+            await client.get_run(run_id).approve(identity, by="carol")
             await listener.until(run_id, "waiting")
             assert listener.kinds(run_id) == ["tool_finished", "handed_over", *WHOLE[1:4]]
             await client.temporal.get_workflow_handle(run_id).terminate()
@@ -236,7 +236,7 @@ async def test_more_runs_than_are_followed_at_once_are_said_and_follow_when_ther
                 await listener.until(run_id, "waiting")
             assert {run_id for run_id, _ in listener.told} == set(newest)
             await listener.until_said("1 more runs are not followed yet: 2 are followed at once")
-            await client.run(newest[0]).approve(runs[1][1], by="carol")
+            await client.get_run(newest[0]).approve(runs[1][1], by="carol")
             await listener.until(runs[0][0], "waiting")
 
 
@@ -254,12 +254,12 @@ async def test_following_adds_no_event_to_a_run(assent_environment: Environment)
     name = named()
     async with assent_environment.serve(asking(assent_environment, name)) as client:
         run_id, _ = await waits(client, name)
-        length = (await client.run(run_id).description()).history_length
+        length = (await client.get_run(run_id).description()).history_length
         await asyncio.sleep(0.5)
         async with listening(client, name) as listener:
             await listener.until(run_id, "waiting")
             await asyncio.sleep(2)
-        assert (await client.run(run_id).description()).history_length == length
+        assert (await client.get_run(run_id).description()).history_length == length
 
 
 async def test_the_command_prints_one_line_an_event_and_ends_on_ctrl_c(assent_environment: Environment) -> None:
@@ -275,7 +275,7 @@ async def test_the_command_prints_one_line_an_event_and_ends_on_ctrl_c(assent_en
         assert told[0].decode().startswith(f"{run_id}  ")
         assert f"{short} deploy (confirmation)" in told[0].decode()
         assert json.loads(told[1])["run_id"] == run_id
-        await at.client.run(run_id).approve(short, by="bob")
+        await at.client.get_run(run_id).approve(short, by="bob")
         lines = [told[0].decode()]
         while "completed" not in lines[-1]:
             lines.append((await asyncio.wait_for(plain.stdout.readline(), 60)).decode())
@@ -306,10 +306,10 @@ async def test_a_run_that_waits_for_room_and_goes_on_in_a_new_execution_is_told_
         await asyncio.sleep(0.5)
         async with listening(client, name, at_once=1) as listener:
             await listener.until(early, "waiting")
-            await client.run(late).send_message("Are you there?", by="alice")
+            await client.get_run(late).send_message("Are you there?", by="alice")
             await asyncio.sleep(2.5)  # another execution of it is listed while it waits for room
             assert late not in {run_id for run_id, _ in listener.told}
-            await client.run(early).approve(identity, by="carol")
+            await client.get_run(early).approve(identity, by="carol")
             await listener.until(late, "waiting")
             await asyncio.sleep(2.5)
             assert listener.kinds(late).count("waiting") == 1
@@ -323,8 +323,8 @@ async def test_a_run_that_is_reset_is_followed_on(assent_environment: Environmen
         where = ("--workflow-id", run_id, "--type", "FirstWorkflowTask", "--reason", "test")
         await temporal(assent_environment, "workflow", "reset", *where)
         await all_of.until(run_id, "failed")
-        [asked] = (await client.run(run_id).until_paused()).active_requirements
-        await client.run(run_id).approve(asked, by="carol")
+        [asked] = (await client.get_run(run_id).until_paused()).active_requirements
+        await client.get_run(run_id).approve(asked, by="carol")
         await all_of.until(run_id, "completed")
         told = all_of.kinds(run_id)
         assert told[-len(WHOLE) :] == WHOLE

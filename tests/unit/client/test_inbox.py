@@ -9,21 +9,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assent.audit.approval import Approval
+from assent.audit.approval import Approval, is_recorded
 from assent.cli.parsing import calls_of
-from assent.client.approval_search import Asked, as_wanted, holder, open_records, paged
-from assent.client.filters import Changes, Wanted, calls, kept, may_decide, sorted_runs
+from assent.client.approval_search import Asked, as_wanted, holder, paged
+from assent.client.filters import Changes, Wanted, in_order, is_wanted, may_decide
 from assent.client.paging import Page, check_limit, position_of, token_of
 from assent.wire.errors import MessageError
-from tests.support.memo_only_runs import NOW, requirement, run_of
+from assent.wire.requirements import PendingRequirement
+from tests.support.memo_only_runs import NOW, approvals_in, requirement
 
 HOUR = timedelta(hours=1)
 
 
-def shown(wanted: Wanted, *waiting: object) -> list[str]:
-    run = run_of(*waiting, asker="alice")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
-    left = kept(run, wanted, NOW + HOUR)
-    return [each.call_id for each in left.requirements] if left else []
+def shown(wanted: Wanted, *waiting: PendingRequirement) -> list[str]:
+    listed = approvals_in(*waiting, requested_by="alice")
+    return [each.context.call_id for each in listed if is_wanted(each, wanted, NOW + HOUR)]
 
 
 # -- filters ----------------------------------------------------------------------------------------------------------
@@ -50,7 +50,8 @@ def test_what_waits_for_an_approver_is_what_that_person_may_decide_and_has_not_y
     everything = (anybody, named, voted, nobody, unknown)
 
     def theirs(name: str) -> list[str]:
-        return [each.call_id for each in everything if may_decide(run_of(asker="alice"), each, name)]
+        listed = approvals_in(*everything, requested_by="alice")
+        return [each.context.call_id for each in listed if may_decide(each, name)]
 
     assert theirs(" ANN ") == ["anybody", "named", "nobody", "unknown"]
     assert theirs("bob") == ["anybody", "named", "voted", "nobody", "unknown"]
@@ -58,23 +59,26 @@ def test_what_waits_for_an_approver_is_what_that_person_may_decide_and_has_not_y
 
 
 def test_who_asked_for_a_run_sees_of_it_only_what_they_may_settle() -> None:
-    run = run_of(asker="Alice")
-    assert not may_decide(run, requirement("own"), "alice")
-    assert may_decide(run, requirement("own", self_approval=True), "alice")
-    assert may_decide(run, requirement("own", kind="external"), "alice")
-    assert not may_decide(run, requirement("own", kind="input"), "alice")
-    assert may_decide(run_of(asker=None), requirement("own"), "alice")
+    def may(requested_by: str | None, **fields: object) -> bool:
+        [own] = approvals_in(requirement("own", **fields), requested_by=requested_by)
+        return may_decide(own, "alice")
+
+    assert not may("Alice")
+    assert may("Alice", self_approval=True)
+    assert may("Alice", kind="external")
+    assert not may("Alice", kind="input")
+    assert may(None)
 
 
 def test_oldest_first_or_soonest_deadline_first_and_those_without_one_last() -> None:
-    first = run_of(requirement("a", created_at=NOW + HOUR), requirement("b"), run_id="first")
-    second = run_of(requirement("c", created_at=NOW + 2 * HOUR, expires_at=NOW), run_id="second")
-    third = run_of(requirement("d", created_at=NOW - HOUR, expires_at=NOW + HOUR), run_id="third")
-    runs = [first, second, third]
-    assert [run.run_id for run in sorted_runs(runs, "age")] == ["third", "first", "second"]
-    assert [run.run_id for run in sorted_runs(runs, "deadline")] == ["second", "third", "first"]
-    assert [each.call_id for _, each in calls(runs)] == ["d", "b", "a", "c"]
-    assert [each.call_id for _, each in calls(runs, "deadline")] == ["c", "d", "a", "b"]
+    waiting = approvals_in(
+        requirement("a", created_at=NOW + HOUR),
+        requirement("b"),
+        requirement("c", created_at=NOW + 2 * HOUR, expires_at=NOW),
+        requirement("d", created_at=NOW - HOUR, expires_at=NOW + HOUR),
+    )
+    assert [each.context.call_id for each in in_order(waiting)] == ["d", "b", "a", "c"]
+    assert [each.context.call_id for each in in_order(waiting, "deadline")] == ["c", "d", "a", "b"]
 
 
 # -- following --------------------------------------------------------------------------------------------------------
@@ -83,9 +87,8 @@ def test_oldest_first_or_soonest_deadline_first_and_those_without_one_last() -> 
 def test_what_is_new_is_told_at_once_and_what_has_gone_when_it_is_missing_twice() -> None:
     changes, a, b = Changes(), requirement("a"), requirement("b")
 
-    def seen(*waiting: object) -> list[tuple[str, str]]:
-        run = run_of(*waiting)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
-        return [(change, each.call_id) for change, _, each in changes.seen([run])]
+    def seen(*waiting: PendingRequirement) -> list[tuple[str, str]]:
+        return [(change, each.context.call_id) for change, each in changes.seen(approvals_in(*waiting))]
 
     assert seen(a) == [("opened", "a")]
     assert seen(a, b) == [("opened", "b")]
@@ -126,7 +129,7 @@ def test_a_page_must_have_room() -> None:
 
 def records_of(ages: Sequence[int]) -> list[Approval]:
     waiting = [requirement(f"{number}", created_at=NOW + age * HOUR) for number, age in enumerate(ages)]
-    return run_of(*waiting).approvals()
+    return approvals_in(*waiting)
 
 
 @given(st.lists(st.integers(0, 3), max_size=12), st.integers(1, 5))
@@ -169,12 +172,12 @@ def test_a_page_is_a_list() -> None:
 
 
 def test_an_approval_that_waits_is_found_by_a_unique_prefix() -> None:
-    runs = [run_of(requirement("a"), run_id="one"), run_of(requirement("b"), run_id="two")]
-    wanted = runs[1].requirements[0].id
+    runs = [*approvals_in(requirement("a"), run_id="one"), *approvals_in(requirement("b"), run_id="two")]
+    wanted = runs[1].id
     assert holder(runs, wanted[:8]) == holder(runs, wanted) == "two"
     assert holder(runs, "f" * 64) is None
     with pytest.raises(MessageError, match="matches in 2 runs"):
-        holder([*runs, run_of(requirement("b"), run_id="three")], wanted)
+        holder([*runs, *approvals_in(requirement("b"), run_id="three")], wanted)
     assert as_wanted(f" {wanted[:8].upper()}") == wanted[:8]
     with pytest.raises(MessageError, match="too short"):
         as_wanted("")
@@ -182,7 +185,7 @@ def test_an_approval_that_waits_is_found_by_a_unique_prefix() -> None:
 
 def test_what_waits_with_an_audit_type_is_no_record_yet() -> None:
     waiting = requirement("a"), requirement("b", approval_type="audit"), requirement("c", approval_type="required")
-    assert open_records([run_of(*waiting), run_of(requirement("d"))]) == 3
+    assert sum(map(is_recorded, approvals_in(*waiting))) == 2
 
 
 # -- naming calls -----------------------------------------------------------------------------------------------------

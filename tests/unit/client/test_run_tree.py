@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from assent.audit.approval import PendingRun
+from assent.audit.approval import pending_approval
 from assent.cli import output, tree_output
 from assent.client.asking import stands
-from assent.client.filters import Wanted, kept
+from assent.client.filters import Wanted, is_wanted
 from assent.client.read import Seen
-from assent.client.run_tree import Branch, elsewhere
+from assent.client.run_tree import RunTree, elsewhere
 from assent.core.events import AgentAnswered, AgentStarted, Failure
 from assent.core.state_machine import Run, state_of
 from assent.history.fold import HistoryFold
@@ -27,7 +27,7 @@ from assent.wire.protocol import ChildRun, ParentRun, RunRequest, RunResult, Usa
 from assent.wire.requirements import Requirement, RunState
 from assent.wire.text import visible
 from assent.wire.visibility import RunAbove, read_request_memo, request_memo
-from tests.support.memo_only_runs import NOW, requirement, run_of
+from tests.support.memo_only_runs import NOW, approvals_in, requirement
 from tests.unit.strategies import ALLOW, ASK, HOSTILE, TO_B, Play, playing, turn_of, unhurried
 from tests.unit.views.test_web_ui import shape
 
@@ -58,8 +58,8 @@ def below(agent: str = "b", run_id: str = "top", tool: str = "ask_b") -> Play:
     return play
 
 
-def branch(run_id: str, *waiting: Requirement, below: tuple[Branch, ...] = ()) -> Branch:
-    return Branch(RunState(id=run_id, agent="a", requirements=list(waiting)), ("boss", "a"), Seen(), below)
+def branch(run_id: str, *waiting: Requirement, below: tuple[RunTree, ...] = ()) -> RunTree:
+    return RunTree(RunState(id=run_id, agent="a", requirements=list(waiting)), ("boss", "a"), Seen(), below)
 
 
 # -- the memo ---------------------------------------------------------------------------------------------------------
@@ -85,9 +85,10 @@ def test_a_memo_has_the_runs_above_and_is_believed_where_temporal_agrees() -> No
 
 def test_a_tree_is_its_run_and_those_below() -> None:
     above = [RunAbove(run_id="top", agent="boss"), RunAbove(run_id="middle", agent="lead")]
-    run = run_of(requirement("r"), run_id="deep").model_copy(update={"parents": above})
+    [waiting] = approvals_in(requirement("r"), run_id="deep")
+    waiting = waiting.model_copy(update={"parents": above})
     for tree, wanted in (("top", True), ("middle", True), ("deep", True), ("other", False)):
-        assert (kept(run, Wanted(tree=tree), NOW) is not None) is wanted
+        assert is_wanted(waiting, Wanted(tree=tree), NOW) is wanted
     assert not Wanted(tree="top").by_server
 
 
@@ -111,13 +112,13 @@ def test_no_name_of_an_agent_passes_for_a_path(agents: list[str]) -> None:
 @pytest.mark.parametrize("columns", [80, 140])
 def test_the_inbox_shows_the_path_at_any_width(columns: int) -> None:
     above = [RunAbove(run_id="deploy-7", agent="boss"), RunAbove(run_id="deploy-7.lead", agent="lead")]
-    run = PendingRun(run_id="deploy-7.lead.clerk", agent="clerk", requested_by="alice", parents=above,
-                     requirements=[requirement("r")])  # fmt: skip
-    shown = printed(columns, lambda console: output.print_pending(console, [run], "assent"))
+    waiting = pending_approval("deploy-7.lead.clerk", "clerk", "alice", above, requirement("r"))
+    shown = printed(columns, lambda console: output.print_pending(console, [waiting], "assent"))
     assert "boss > lead > clerk" in shown
     assert max(map(len, shown.splitlines())) <= columns
-    [document] = output.pending_document([run])
-    assert document["parents"] == [{"run_id": each.run_id, "agent": each.agent} for each in above]
+    assert waiting.model_dump(mode="json")["parents"] == [
+        {"run_id": each.run_id, "agent": each.agent} for each in above
+    ]
 
 
 def printed(columns: int, write: Callable[[Console], None]) -> str:

@@ -327,9 +327,9 @@ class Promises(RuleBasedStateMachine):
             due += [each.expires_at] if each.expires_at is not None else []
             due += [each.remind_at] if each.remind_at is not None and each.reminders < REMINDERS else []
             due += [step.at for step in each.escalations[each.escalated :]]
-        if run.budget is not None and run.budget.max_seconds is not None and run.started_at is not None:
+        if run.budget is not None and run.budget.max_time is not None and run.started_at is not None:
             asking = any(each.kind == "budget" for each in run.pending)
-            due += [] if asking else [later(run.started_at, run.budget.max_seconds)]
+            due += [] if asking else [later(run.started_at, run.budget.max_time.total_seconds())]
         assert run.wake_at == min(due, default=None) == self.timer
         if not (run.turn == 1 and isinstance(self.play.events[-1], ModelAnswered)):
             # With the first answer a run learns of its budget, whose time may be over by then.

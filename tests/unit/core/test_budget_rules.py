@@ -23,7 +23,7 @@ BUDGETS = st.builds(
     max_tokens=st.none() | st.integers(1, 10**9),
     max_model_calls=st.none() | st.integers(1, 10**6),
     max_cost=st.none() | BOUND,
-    max_seconds=st.none() | BOUND,
+    max_time=st.none() | BOUND,
     on_reached=st.sampled_from(["ask", "end"]),
 )
 SPENT = Usage(requests=1, input_tokens=60, output_tokens=40, cost=0.5)
@@ -105,7 +105,7 @@ def test_within_its_budget_a_run_asks_nobody() -> None:
 def test_time_that_is_over_asks_also_while_a_call_waits_for_a_person() -> None:
     play = Play()
     play.start()
-    play.model(turn_of(ASK).model_copy(update={"budget": Budget(max_seconds=60)}))
+    play.model(turn_of(ASK).model_copy(update={"budget": Budget(max_time=timedelta(seconds=60))}))
     started = play.run.started_at
     assert started is not None
     assert play.run.wake_at == started + timedelta(seconds=60)
@@ -123,7 +123,7 @@ def test_time_that_is_over_asks_also_while_a_call_waits_for_a_person() -> None:
 def test_time_that_is_over_ends_a_run_that_waits() -> None:
     play = Play()
     play.start()
-    budget = Budget(max_seconds=60, on_reached="end")
+    budget = Budget(max_time=timedelta(seconds=60), on_reached="end")
     play.model(turn_of(ASK).model_copy(update={"budget": budget}))
     play.wait(seconds=60)
     assert (play.run.status, play.requirement.status) == ("failed", "cancelled")
@@ -132,7 +132,7 @@ def test_time_that_is_over_ends_a_run_that_waits() -> None:
 def test_time_extended_while_nothing_is_held_makes_no_call() -> None:
     play = Play()
     play.start()
-    play.model(turn_of(ASK).model_copy(update={"budget": Budget(max_seconds=60)}))
+    play.model(turn_of(ASK).model_copy(update={"budget": Budget(max_time=timedelta(seconds=60))}))
     play.wait(seconds=60)
     play.approve(position=1)
     assert (calls(play), play.run.status) == (1, "waiting")
@@ -142,7 +142,7 @@ def test_time_that_is_over_with_the_call_that_follows_is_asked_about_once_and_ne
     play = Play()
     play.start()
     gate = ASK.model_copy(update={"expires_after": 60.0})
-    play.model(turn_of(gate).model_copy(update={"budget": Budget(max_seconds=60)}))
+    play.model(turn_of(gate).model_copy(update={"budget": Budget(max_time=timedelta(seconds=60))}))
     given = len(play.commands)
     play.wait(seconds=60)
     assert (play.run.status, play.run.requirements[0].status, play.run.wake_at) == ("waiting", "expired", None)
@@ -152,7 +152,7 @@ def test_time_that_is_over_with_the_call_that_follows_is_asked_about_once_and_ne
 def test_the_time_of_a_run_is_watched_also_where_its_first_turn_ran_nothing() -> None:
     play = Play()
     play.start()
-    play.model(turn_of(None).model_copy(update={"budget": Budget(max_seconds=60)}))
+    play.model(turn_of(None).model_copy(update={"budget": Budget(max_time=timedelta(seconds=60))}))
     assert (calls(play), play.run.wake_at is not None) == (2, True)
     play.wait(seconds=60)
     assert play.requirement.kind == "budget"
@@ -162,12 +162,12 @@ def test_the_time_of_a_run_is_watched_also_where_its_first_turn_ran_nothing() ->
 def test_time_is_over_when_its_timer_fires_to_the_microsecond(seconds: float) -> None:
     play = Play()
     play.start()
-    play.model(turn_of(ASK).model_copy(update={"budget": Budget(max_seconds=seconds)}))
+    play.model(turn_of(ASK).model_copy(update={"budget": Budget(max_time=timedelta(seconds=seconds))}))
     for _ in range(5):
         assert play.run.wake_at is not None
         play.at = max(play.at, play.run.wake_at)
         play.tell(TimeReached(play.at))
-        assert "max_seconds" in play.run.pending[-1].tool_args
+        assert "max_time" in play.run.pending[-1].tool_args
         play.approve(position=-1)
 
 
@@ -276,13 +276,13 @@ def test_a_conversation_has_one_budget_for_all_its_answers() -> None:
 
 
 def test_a_conversation_counts_the_time_between_answers_and_asks_nobody_in_it() -> None:
-    play = talking(max_seconds=60)
+    play = talking(max_time=timedelta(seconds=60))
     assert play.run.wake_at is None
     play.wait(days=1)
     assert (play.run.status, play.run.requirements) == ("idle", ())
     play.send("send_message", {"content": "More.", "by": "alice"})
     assert (play.run.status, calls(play)) == ("waiting", 1)
-    shown = play.requirement.tool_args["max_seconds"]
+    shown = play.requirement.tool_args["max_time"]
     assert shown == {"limit": 60, "used": 86_403, "extend_by": 60}
     play.approve()
     assert calls(play) == 2
@@ -296,7 +296,7 @@ def test_a_conversation_whose_budget_ends_it_ends_with_the_message_that_it_canno
 
 
 def test_an_answer_that_comes_while_a_conversation_asks_for_time_is_given() -> None:
-    play = talking(max_seconds=60)
+    play = talking(max_time=timedelta(seconds=60))
     play.send("send_message", {"content": "More.", "by": "alice"})
     play.wait(seconds=60)
     says(play)

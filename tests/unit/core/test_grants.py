@@ -19,7 +19,7 @@ from tests.unit.strategies import ASK, EXTERNAL, INPUT, NOW, RUN_ID, Play, playi
 
 TWICE: dict[str, object] = {"uses": 2}
 OWN = Gate(verdict="ask", self_approval=True)
-AN_HOUR: dict[str, object] = {"seconds": 3600}
+AN_HOUR: dict[str, object] = {"expires_after": 3600}
 
 
 def remembering(remember: dict[str, object], gate: Gate = ASK, arguments: str = "{}") -> Play:
@@ -57,16 +57,16 @@ def revoke(play: Play, **fields: object) -> DecisionResult:
 @pytest.mark.parametrize(
     ("remember", "found"),
     [
-        ({}, "say for how many uses, or for how many seconds"),
+        ({}, "give a limit: uses, or expires_after in seconds"),
         ({"arguments": {"to": "A"}}, "say for how many uses"),
         ({"uses": 0}, "remember.uses"),
         ({"uses": USES_LIMIT + 1}, "remember.uses"),
         ({"uses": True}, "remember.uses"),
         ({"uses": "2"}, "remember.uses"),
-        ({"seconds": 0}, "remember.seconds"),
-        ({"seconds": -1}, "remember.seconds"),
-        ({"seconds": float("inf")}, "remember.seconds"),
-        ({"seconds": 1e12}, "remember.seconds"),
+        ({"expires_after": 0}, "remember.expires_after"),
+        ({"expires_after": -1}, "remember.expires_after"),
+        ({"expires_after": float("inf")}, "remember.expires_after"),
+        ({"expires_after": 1e12}, "remember.expires_after"),
         ({"uses": 1, "arguments": {}}, "remember.arguments"),
         ({"uses": 1, "arguments": {"to": {}}}, "remember.arguments"),
         ({"uses": 1, "arguments": {"to": {"above": None}}}, "remember.arguments"),
@@ -288,7 +288,11 @@ def test_a_grant_is_never_used_beyond_its_bounds(
     if uses is None and seconds is None:
         return
     approved = playing(ASK).requirement.model_copy(update={"resolved_by": "bob"})
-    grants: tuple[Grant, ...] = (grant_of(approved, Remember(uses=uses, seconds=seconds), NOW),)
+    grants: tuple[Grant, ...] = (
+        grant_of(
+            approved, Remember(uses=uses, expires_after=None if seconds is None else timedelta(seconds=seconds)), NOW
+        ),
+    )
     let_through: list[datetime] = []
     for number, passed in enumerate(sorted(times)):
         at = NOW + timedelta(seconds=passed)

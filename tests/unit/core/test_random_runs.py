@@ -48,7 +48,7 @@ ways_to_write_an_id: st.SearchStrategy[Callable[[str], str]] = st.sampled_from(
 )
 edits = st.fixed_dictionaries({}, optional={"to": st.sampled_from(["A", "B"]), "amount": st.integers(0, 9)})
 conditions = st.sampled_from([{"amount": {"at_most": 1000}}, {"to": ""}, {"amount": {"matches": "*"}}])
-bounds = st.sampled_from([{"uses": 1}, {"uses": 3}, {"seconds": 30}, {"seconds": 9_000, "uses": 2}])
+bounds = st.sampled_from([{"uses": 1}, {"uses": 3}, {"expires_after": 30}, {"expires_after": 9_000, "uses": 2}])
 remembers = bounds | st.tuples(bounds, conditions).map(lambda both: {**both[0], "arguments": both[1]})
 extras = st.fixed_dictionaries(
     {},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Final
 
 import pytest
@@ -179,12 +180,12 @@ def test_a_run_that_another_workflow_began_need_not_say_so() -> None:
 
 def test_what_is_left_of_the_budget_is_the_budget_below() -> None:
     play = Play()
-    play.start(budget=Budget(max_model_calls=5, max_seconds=60.0, max_tokens=1).model_dump())
+    play.start(budget=Budget(max_model_calls=5, max_time=timedelta(seconds=60.0), max_tokens=1).model_dump())
     turn = turn_of(TO_B)
     play.model(turn.model_copy(update={"usage": Usage(requests=2, input_tokens=7)}))
     play.comes(0, {"delegation": {"agent": "b", "input": "go"}})
     (command,) = starts(play)
-    assert command.request.budget == Budget(max_model_calls=3, max_seconds=58.0, max_tokens=1)
+    assert command.request.budget == Budget(max_model_calls=3, max_time=timedelta(seconds=58.0), max_tokens=1)
 
 
 def test_a_long_id_stays_within_what_the_server_takes() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from pydantic import JsonValue
 
-from assent.audit.approval import PendingRun, approvals_of
+from assent.audit.approval import approvals_of, pending_approval
 from assent.core.events import CheckAnswered, MessageReceived, TimeReached
 from assent.core.state_machine import Run, Step
 from assent.views.run_events import RunEvent, describe
@@ -276,8 +276,8 @@ def test_a_record_has_who_may_decide_by_when_and_where_it_comes_from() -> None:
 
 def test_a_pending_record_from_the_inbox_has_what_the_memo_has() -> None:
     gate = Gate(verdict="ask", approvers=["bob"], expires_after=60)
-    requirements = pending_memo(waiting(gate).run.pending)
-    (record,) = PendingRun(run_id="r", agent="a", requested_by=None, requirements=requirements).approvals()
+    [entry] = pending_memo(waiting(gate).run.pending)
+    record = pending_approval("r", "a", None, [], entry)
     assert (record.approvers, record.expires_at is not None, record.approvers_left_out) == (["bob"], True, 0)
 
 

@@ -9,6 +9,7 @@ import pickle
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import timedelta
 from typing import Any, Literal, Protocol, cast
 
 import pytest
@@ -59,7 +60,7 @@ def agent(**options: object) -> Agent:
 
 @pytest.mark.parametrize("kind", [OpenAIResponses, OpenAIChat])
 def test_the_id_of_a_model_needs_no_name(kind: type[OpenAIResponses | OpenAIChat]) -> None:
-    assert kind("gpt-5-mini", timeout=5) == kind(id="gpt-5-mini", timeout=5)
+    assert kind("gpt-5-mini", timeout=timedelta(seconds=5)) == kind(id="gpt-5-mini", timeout=timedelta(seconds=5))
     assert pickle.loads(pickle.dumps(kind("m"))) == kind("m")  # noqa: S301 - of our own making
 
 
@@ -270,7 +271,7 @@ def test_a_parameter_of_a_type_that_json_cannot_carry_is_refused_in_few_words(hi
         (Budget, {"max_tokens": 0}, "max_tokens is 0; it should be greater than or equal to 1"),
         (Budget, {"max_tokens": "many"}, "max_tokens is 'many'; it should be a valid integer"),
         (Budget, {"max_cost": -0.5}, "max_cost is -0.5; it should be greater than 0"),
-        (Budget, {"max_seconds": float("nan")}, "max_seconds is nan; it should be a finite number"),
+        (Budget, {"max_cost": float("nan")}, "max_cost is nan; it should be a finite number"),
         (Budget, {"max_token": 5, "max_cost": 1}, "there is no option 'max_token'; did you mean max_tokens?"),
         (Budget, {"max_tokens": 5, "on_reached": "stop"}, "on_reached is 'stop'; it should be 'ask' or 'end'"),
         (Budget, {"max_tokens": 5, "approvers": "ann"}, "approvers is 'ann'; it should be a valid tuple"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Literal
 
 import pytest
@@ -35,7 +36,7 @@ TOOLS = [
 ]
 
 
-def model(server: ModelServer | str, api: Api, *, timeout: float = 5.0) -> Model:
+def model(server: ModelServer | str, api: Api, *, timeout: timedelta = timedelta(seconds=5.0)) -> Model:
     url = server if isinstance(server, str) else server.url
     kind = OpenAIResponses if api == "responses" else OpenAIChat
     return kind(id="scripted", base_url=url, timeout=timeout)

@@ -244,10 +244,10 @@ async def test_the_client_itself_does_not_retry(server: ModelServer, providers: 
 async def test_a_provider_that_hangs_is_a_timeout(server: ModelServer, providers: Providers, api: Api) -> None:
     server.script("scripted", hangs(30), says("Hi."))
     begun = time.perf_counter()
-    found = await failure_of(providers, question(model(server, api, timeout=0.2)))
+    found = await failure_of(providers, question(model(server, api, timeout=timedelta(seconds=0.2))))
     assert time.perf_counter() - begun < 2
     assert (found.kind, found.retry) == ("ProviderTimeout", True)
-    assert (await providers.ask(question(model(server, api, timeout=2)))).text == "Hi."
+    assert (await providers.ask(question(model(server, api, timeout=timedelta(seconds=2))))).text == "Hi."
 
 
 @both
@@ -296,11 +296,11 @@ async def test_a_trickling_server_is_a_timeout_too(providers: Providers) -> None
 
     app = web.Application()
     app.router.add_post("/v1/chat/completions", trickle)
-    runner = web.AppRunner(app, shutdown_timeout=0.1, handler_cancellation=True)
+    runner = web.AppRunner(app, shutdown_timeout=timedelta(seconds=0.1), handler_cancellation=True)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
-    found = await failure_of(providers, question(model(url, "chat", timeout=0.3)))
+    found = await failure_of(providers, question(model(url, "chat", timeout=timedelta(seconds=0.3))))
     await runner.cleanup()
     assert found.kind == "ProviderTimeout"
 

@@ -46,7 +46,9 @@ async def providers() -> AsyncIterator[Providers]:
     await opened.close()
 
 
-def question(server: ModelServer, api: Api, *, stream: bool = True, timeout: float = 5.0) -> Question:
+def question(
+    server: ModelServer, api: Api, *, stream: bool = True, timeout: timedelta = timedelta(seconds=5)
+) -> Question:
     kind = OpenAIResponses if api == "responses" else OpenAIChat
     model: Model = kind(id="scripted", base_url=server.url, stream=stream, timeout=timeout)
     return Question(model=model, instructions="Be brief.", items=[user_message("Hi")], tools=TOOLS)
@@ -233,7 +235,9 @@ async def test_a_key_in_a_failure_in_the_middle_is_not_kept(server: ModelServer,
 @both
 async def test_a_stream_that_stands_still_is_a_timeout(server: ModelServer, providers: Providers, api: Api) -> None:
     server.script("scripted", says("One two.", delay=9))
-    assert (await failure_of(providers, question(server, api, timeout=0.3))).kind == "ProviderTimeout"
+    assert (
+        await failure_of(providers, question(server, api, timeout=timedelta(seconds=0.3)))
+    ).kind == "ProviderTimeout"
 
 
 # -- servers that do not stream ---------------------------------------------------------------------------------------
