@@ -16,7 +16,7 @@ from bench.inbox import both, fill
 from bench.long import PART, early_and_late, left_behind
 from bench.memory import of_a_worker
 from bench.peered import compared
-from bench.processes import cpu_seconds, running, until
+from bench.processes import cpu_of, cpu_seconds, running, until
 from bench.replaying import Replays
 from bench.report import Figure, Line
 from bench.sides import Side
@@ -236,16 +236,29 @@ async def watch(stage: Stage, scale: Scale) -> list[Figure]:
 
 async def start(stage: Stage, scale: Scale) -> list[Figure]:
     """From the start of a worker's process to the end of a run that was waiting for one."""
-    wall = Pairs()
+    wall, cpu = Pairs(), Pairs()
     for side in _in_turns(stage, scale.starts):
         async with side.aside():
             run = await side.start(Task(turns=0))
             begun = time.perf_counter()
-            async with running(side.command, side.variables):
+            async with running(side.command, side.variables) as worker:
                 await side.result(run)
                 wall.add(side, stage, time.perf_counter() - begun)
-    what = "worker's process to its first finished run"
-    return [Figure("start", what, "s", wall.assent, wall.bare, limit=1.0, ratio=False)]
+                cpu.add(side, stage, cpu_seconds(worker))
+    return [
+        Figure("start", "worker's process to its first finished run", "s", wall.assent, wall.bare, limit=1.6),
+        Figure("start", "processor time of the worker until then", "s", cpu.assent, cpu.bare),
+    ]
+
+
+async def help_(stage: Stage, scale: Scale) -> list[Figure]:
+    """The processor time of `assent --help`. Beside it: a Python that does nothing."""
+    del stage
+    commands = (["-m", "assent.cli", "--help"], ["-c", "pass"])
+    pairs = [await asyncio.to_thread(lambda: [cpu_of(each) for each in commands]) for _ in range(scale.starts + 1)]
+    # The first of them writes the bytecode.
+    assent, bare = zip(*pairs[1:], strict=True)
+    return [Figure("help", "processor time of assent --help", "s", assent, bare, limit=0.35, ratio=False)]
 
 
 async def pending(stage: Stage, scale: Scale) -> list[Figure]:
@@ -340,6 +353,7 @@ MEASURES: Final[dict[str, Callable[[Stage, Scale], Awaitable[Sequence[Line]]]]] 
     "peers": peers,
     "memory": memory,
     "start": start,
+    "help": help_,
     "pending": pending,
     "pending-10000": pending_10000,
 }

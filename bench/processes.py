@@ -18,11 +18,14 @@ PATIENCE: Final = 120.0
 
 async def spawn(arguments: Sequence[str], variables: Mapping[str, str], python: str = sys.executable) -> Process:
     """Start *python* with *arguments* in the checkout. Its standard output is a pipe that need not be read."""
-    # Without it every workflow's sandbox compiles the workflow's source again, and so does every start.
-    inherited = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
     return await asyncio.create_subprocess_exec(
-        python, *arguments, cwd=ROOT, env={**inherited, **variables}, stdin=DEVNULL, stdout=PIPE
+        python, *arguments, cwd=ROOT, env={**_with_bytecode(), **variables}, stdin=DEVNULL, stdout=PIPE
     )
+
+
+def _with_bytecode() -> dict[str, str]:
+    # Else every workflow's sandbox compiles the workflow's source again, and so does every start.
+    return {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
 
 
 async def end(process: Process) -> None:
@@ -83,6 +86,21 @@ async def until(ready: Callable[[], Awaitable[bool]], interval: float) -> None:
         await asyncio.sleep(interval)
     message = f"what was waited for did not come within {PATIENCE:.0f} s"
     raise RuntimeError(message)
+
+
+def cpu_of(arguments: Sequence[str]) -> float:
+    """Run Python with *arguments* to its end; the processor seconds that it used.
+
+    Raises:
+        RuntimeError: it failed.
+    """
+    quiet = [(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)]
+    process = os.posix_spawn(sys.executable, [sys.executable, *arguments], _with_bytecode(), file_actions=quiet)
+    _, status, usage = os.wait4(process, 0)
+    if status:
+        message = f"python {' '.join(arguments)} failed; its own message is above"
+        raise RuntimeError(message)
+    return usage.ru_utime + usage.ru_stime
 
 
 @contextmanager
