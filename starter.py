@@ -15,7 +15,7 @@ import typer
 
 from assent import AgentClient, AssentError
 from assent.cli.console import make_console
-from assent.cli.exit_codes import exit_code
+from assent.cli.errors import exit_code
 from assent.cli.terminal import can_ask, follow, os_user
 from assent.runtime.connection import exit_cleanly
 from assent.runtime.settings import Settings

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from activities import Activities
-from assent.cli.exit_codes import exit_code
+from assent.cli.errors import exit_code
 from assent.runtime.connection import exit_cleanly
 from assent.runtime.logs import configure_logs
 from assent.runtime.settings import Settings, Versioning, load_agents

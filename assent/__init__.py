@@ -4,41 +4,103 @@ Write agents with `Agent`, `tool` and `approval`; serve them with `assent worker
 `AgentClient` or any Temporal client. The names in `__all__` are the public API; `assent.testing` is the test kit.
 """
 
+from typing import TYPE_CHECKING
+
 from assent._version import __version__
-from assent.agents.agent import Agent
-from assent.agents.approval_decorator import approval
-from assent.agents.ask_user import ask_user
-from assent.agents.models import OpenAIChat, OpenAIResponses
-from assent.agents.tool import GateContext, Tool, ToolContext
-from assent.agents.tool_decorator import tool
-from assent.audit.approval import Approval, ApprovalContext
-from assent.audit.checks import Verification
-from assent.audit.records import ApprovalRecord, Audit
-from assent.client.client import AgentClient
-from assent.client.filters import Filters, Sort
-from assent.client.paging import Page
-from assent.client.run_handle import RunHandle
-from assent.client.run_tree import RunTree
-from assent.runtime.converter import data_converter
-from assent.runtime.webhooks import Webhook
-from assent.views.run_events import RunEvent
-from assent.wire.budget import Budget
-from assent.wire.errors import (
-    AssentError,
-    ConfigurationError,
-    DecisionError,
-    HistoryError,
-    MessageError,
-    NoWorkerError,
-    RequirementNotFoundError,
-    RunFailedError,
-    RunNotFoundError,
-    ServerUnreachableError,
-)
-from assent.wire.inbound import Remember
-from assent.wire.policy import Condition, PermissionPolicy, Rule
-from assent.wire.protocol import ChildRun, DecisionOutcome, DecisionResult, ParentRun, RunRequest, RunResult, Usage
-from assent.wire.requirements import Grant, Requirement, RunState
+
+if TYPE_CHECKING:
+    from assent.agents.agent import Agent
+    from assent.agents.approval_decorator import approval
+    from assent.agents.ask_user import ask_user
+    from assent.agents.models import OpenAIChat, OpenAIResponses
+    from assent.agents.tool import GateContext, Tool, ToolContext
+    from assent.agents.tool_decorator import tool
+    from assent.audit.approval import Approval, ApprovalContext
+    from assent.audit.checks import Verification
+    from assent.audit.records import ApprovalRecord, Audit
+    from assent.client.client import AgentClient
+    from assent.client.filters import Filters, Sort
+    from assent.client.paging import Page
+    from assent.client.run_handle import RunHandle
+    from assent.client.run_tree import RunTree
+    from assent.runtime.converter import data_converter
+    from assent.runtime.webhooks import Webhook
+    from assent.views.run_events import RunEvent
+    from assent.wire.budget import Budget
+    from assent.wire.errors import (
+        AssentError,
+        ConfigurationError,
+        DecisionError,
+        HistoryError,
+        MessageError,
+        NoWorkerError,
+        RequirementNotFoundError,
+        RunFailedError,
+        RunNotFoundError,
+        ServerUnreachableError,
+    )
+    from assent.wire.inbound import Remember
+    from assent.wire.policy import Condition, PermissionPolicy, Rule
+    from assent.wire.protocol import ChildRun, DecisionOutcome, DecisionResult, ParentRun, RunRequest, RunResult, Usage
+    from assent.wire.requirements import Grant, Requirement, RunState
+else:
+    _NAMES = {
+        "agents.agent": ("Agent",),
+        "agents.approval_decorator": ("approval",),
+        "agents.ask_user": ("ask_user",),
+        "agents.models": ("OpenAIChat", "OpenAIResponses"),
+        "agents.tool": ("GateContext", "Tool", "ToolContext"),
+        "agents.tool_decorator": ("tool",),
+        "audit.approval": ("Approval", "ApprovalContext"),
+        "audit.checks": ("Verification",),
+        "audit.records": ("ApprovalRecord", "Audit"),
+        "client.client": ("AgentClient",),
+        "client.filters": ("Filters", "Sort"),
+        "client.paging": ("Page",),
+        "client.run_handle": ("RunHandle",),
+        "client.run_tree": ("RunTree",),
+        "runtime.converter": ("data_converter",),
+        "runtime.webhooks": ("Webhook",),
+        "views.run_events": ("RunEvent",),
+        "wire.budget": ("Budget",),
+        "wire.errors": (
+            "AssentError",
+            "ConfigurationError",
+            "DecisionError",
+            "HistoryError",
+            "MessageError",
+            "NoWorkerError",
+            "RequirementNotFoundError",
+            "RunFailedError",
+            "RunNotFoundError",
+            "ServerUnreachableError",
+        ),
+        "wire.inbound": ("Remember",),
+        "wire.policy": ("Condition", "PermissionPolicy", "Rule"),
+        "wire.protocol": (
+            "ChildRun",
+            "DecisionOutcome",
+            "DecisionResult",
+            "ParentRun",
+            "RunRequest",
+            "RunResult",
+            "Usage",
+        ),
+        "wire.requirements": ("Grant", "Requirement", "RunState"),
+    }
+
+    def __getattr__(name: str) -> object:
+        """Import a public name when it is used first (PEP 562): `assent --help` and an agent's module need few."""
+        for module, names in _NAMES.items():
+            if name in names:
+                # Not `importlib.import_module`: in a workflow's sandbox it would load a second copy of the module.
+                value = globals()[name] = getattr(__import__(f"{__name__}.{module}", fromlist=[name]), name)
+                return value
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})
+
 
 __all__ = [
     "Agent",

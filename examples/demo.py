@@ -25,7 +25,7 @@ from assent.runtime.connection import exit_cleanly
 from assent.runtime.embedded_server import PORT, UI_PORT, EmbeddedServer, embedded_server
 from assent.testing import Environment, ModelServer, Step, call, calls
 from assent.wire.errors import DatabaseInUseError
-from assent.wire.protocol import TASK_QUEUE
+from assent.wire.names import TASK_QUEUE
 from examples.hackernews import agent
 from examples.support import (
     hacker_news,

@@ -24,7 +24,8 @@ from assent.audit.records import Audit
 from assent.audit.signing import load_signer
 from assent.audit.verifier import Verifier
 from assent.cli import audit_output, audit_tree, bundle_trees, exit_codes, verify_output
-from assent.cli.common import AsJson, complain, emit, place_of, with_client
+from assent.cli.common import AsJson, complain, emit, place_of
+from assent.cli.connect import with_client
 from assent.cli.console import field, make_console
 from assent.history.files import named_run
 from assent.runtime.payload_codec import HINT, configured_codec, hinted
@@ -65,7 +66,8 @@ class RunOrCommand(TyperGroup):
 
 
 app: Final = typer.Typer(
-    name="audit", cls=RunOrCommand, rich_markup_mode="rich", subcommand_metavar="RUN | COMMAND [ARGS]...",
+    name="audit", cls=RunOrCommand, add_completion=False, rich_markup_mode="rich",
+    subcommand_metavar="RUN | COMMAND [ARGS]...",
 )  # fmt: skip
 
 

@@ -19,7 +19,8 @@ from assent.audit.observer import AuditObserver
 from assent.audit.offline import audit_files
 from assent.audit.records import Audit
 from assent.cli import audit_output, exit_codes, verify_output
-from assent.cli.common import complain, emit, place_of, with_client
+from assent.cli.common import complain, emit, place_of
+from assent.cli.connect import with_client
 from assent.cli.console import make_console
 from assent.client.client import AgentClient
 from assent.history.files import by_run

@@ -1,20 +1,15 @@
-"""What every command starts from: where Temporal is, and how output is written."""
+"""What every command starts from: where Temporal is, and how output is written. Imports little: see `main`."""
 
 from __future__ import annotations
 
-import asyncio
 import json
 import shlex
 import sys
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Annotated
 
 import typer
 
-from assent.client.client import AgentClient
-from assent.runtime.connection import exit_cleanly
-from assent.wire.protocol import TASK_QUEUE
 from assent.wire.text import one_line
 
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="The run's id.", show_default=False)]
@@ -40,10 +35,10 @@ AsJson = Annotated[bool, typer.Option("--json", help="JSON on standard output, a
 class Place:
     """The global options. None is left to `TEMPORAL_*` and the profile file."""
 
-    address: str | None = None
-    namespace: str | None = None
-    profile: str | None = None
-    task_queue: str = TASK_QUEUE
+    address: str | None
+    namespace: str | None
+    profile: str | None
+    task_queue: str
 
     @property
     def program(self) -> str:
@@ -54,20 +49,8 @@ class Place:
 
 def place_of(context: typer.Context) -> Place:
     """The global options of the command line that *context* belongs to."""
-    return context.obj if isinstance(context.obj, Place) else Place()
-
-
-def with_client(place: Place, work: Callable[[AgentClient], Awaitable[int]]) -> int:
-    """Connect, do *work*, and answer with its exit code."""
-    exit_cleanly()
-
-    async def connected() -> int:
-        client = await AgentClient.connect(
-            place.address, namespace=place.namespace, profile=place.profile, task_queue=place.task_queue
-        )
-        return await work(client)
-
-    return asyncio.run(connected())
+    place: Place = context.obj
+    return place
 
 
 def emit(value: object) -> None:

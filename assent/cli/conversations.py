@@ -9,7 +9,8 @@ import typer
 from pydantic import JsonValue
 
 from assent.cli import exit_codes
-from assent.cli.common import AsJson, Place, RequireAnswer, RunId, complain, emit, place_of, with_client
+from assent.cli.common import AsJson, Place, RequireAnswer, RunId, complain, emit, place_of
+from assent.cli.connect import with_client
 from assent.cli.console import field, make_console
 from assent.client.client import AgentClient
 from assent.views.commands import show_command

@@ -9,7 +9,7 @@ import typer
 from pydantic import JsonValue
 from temporalio.service import RPCError
 
-from assent.cli import exit_codes
+from assent.cli import errors, exit_codes
 from assent.cli.batch import all_located, decided
 from assent.cli.common import (
     AsJson,
@@ -22,8 +22,8 @@ from assent.cli.common import (
     complain,
     emit,
     place_of,
-    with_client,
 )
+from assent.cli.connect import with_client
 from assent.cli.console import field, make_console, quoted
 from assent.cli.parsing import calls_of, json_object, json_value, seconds_of
 from assent.client.client import AgentClient
@@ -251,14 +251,14 @@ def _line(
     """Say what came of one of several, in one line, and answer with its exit code."""
     call = f"{one_line(run_id)}/{requirement.short_id}"
     if not isinstance(outcome, DecisionOutcome):
-        detail = exit_codes.told(outcome)
+        detail = errors.describe_error(outcome)
         if as_json:
             emit({
                 "run_id": run_id, "requirement_id": requirement.id, "tool": requirement.tool, "status": "error",
                 "detail": detail,
             })  # fmt: skip
         complain(f"{call}: {detail}")
-        return exit_codes.exit_code(outcome)
+        return errors.exit_code(outcome)
     if as_json or not outcome.counted:
         _answer(outcome, place, as_json=as_json, call=f"{call}: ")
     else:

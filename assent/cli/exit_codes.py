@@ -4,20 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-from temporalio.service import RPCError
-
-from assent.runtime.connection_errors import refused
-from assent.wire.errors import (
-    AssentError,
-    DecisionError,
-    HistoryError,
-    NoWorkerError,
-    RequirementNotFoundError,
-    RunFailedError,
-    RunNotFoundError,
-    ServerUnreachableError,
-)
-
 DONE: Final = 0
 NOT_TAKEN: Final = 1
 USAGE: Final = 2
@@ -39,35 +25,3 @@ TABLE: Final = (
     (BUG, "an error in Assent itself"),
     (INTERRUPTED, "interrupted by Ctrl-C"),
 )
-
-
-def exit_code(error: AssentError | RPCError) -> int:
-    """The exit code that says what kind of error it was.
-
-    Pure.
-    """
-    match error:
-        case RPCError():
-            return USAGE if refused(error) is None else NO_SERVER
-        case RunFailedError() | DecisionError():
-            return NOT_TAKEN
-        case RunNotFoundError() | RequirementNotFoundError() | HistoryError():
-            return NOT_FOUND
-        case ServerUnreachableError():
-            return NO_SERVER
-        case NoWorkerError():
-            return NO_WORKER
-        case _:
-            return USAGE
-
-
-def told(error: AssentError | RPCError) -> str:
-    """What happened and what to do, in one line.
-
-    Pure.
-    """
-    if isinstance(error, RPCError):
-        return str(refused(error) or f"the Temporal server refused: {error.message}; see --namespace and --profile")
-    if isinstance(error, RunNotFoundError):
-        return f"{error}; see: assent pending"
-    return str(error)

@@ -11,7 +11,8 @@ from typing import Annotated, Final, get_args
 import typer
 
 from assent.cli import exit_codes, output
-from assent.cli.common import AsJson, complain, emit, place_of, with_client
+from assent.cli.common import AsJson, complain, emit, place_of
+from assent.cli.connect import with_client
 from assent.cli.console import make_console
 from assent.cli.parsing import seconds_of
 from assent.client.client import AgentClient

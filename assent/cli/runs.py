@@ -9,7 +9,8 @@ import typer
 from pydantic import ValidationError
 
 from assent.cli import exit_codes, output
-from assent.cli.common import AsJson, RunId, complain, emit, place_of, with_client
+from assent.cli.common import AsJson, RunId, complain, emit, place_of
+from assent.cli.connect import with_client
 from assent.cli.console import field, make_console
 from assent.cli.parsing import seconds_of
 from assent.cli.watching import watch_run

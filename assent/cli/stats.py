@@ -14,7 +14,8 @@ from rich.text import Text
 
 from assent.audit.decision_statistics import RUBBER_STAMP, Decider, Figures, Statistics
 from assent.cli import exit_codes
-from assent.cli.common import AsJson, complain, emit, place_of, with_client
+from assent.cli.common import AsJson, complain, emit, place_of
+from assent.cli.connect import with_client
 from assent.cli.console import PIPE_WIDTH, field, fit, make_console, moment
 from assent.cli.parsing import seconds_of
 from assent.client.client import AgentClient

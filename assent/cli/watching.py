@@ -12,7 +12,8 @@ from rich.text import Text
 from temporalio.runtime import LoggingConfig, Runtime, TelemetryConfig
 
 from assent.cli import exit_codes
-from assent.cli.common import AsJson, complain, emit, place_of, with_client
+from assent.cli.common import AsJson, complain, emit, place_of
+from assent.cli.connect import with_client
 from assent.cli.console import event_row, fit, make_console
 from assent.cli.terminal import can_ask, follow
 from assent.client.client import AgentClient

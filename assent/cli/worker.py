@@ -11,6 +11,9 @@ import typer
 from assent.cli import exit_codes
 from assent.cli.common import place_of
 from assent.runtime.connection import connect, exit_cleanly
+from assent.runtime.logs import configure_logs
+from assent.runtime.settings import Settings, load_agents
+from assent.runtime.worker import installed, run_worker
 
 
 def worker(
@@ -30,11 +33,6 @@ def worker(
     embedded: Annotated[bool, typer.Option("--embedded", help="Start a Temporal server too, with its Web UI.")] = False,
 ) -> int:
     """Serve agents until SIGTERM or Ctrl-C. Also from ASSENT_AGENTS=module,module and ASSENT_WEBHOOKS."""
-    # A worker needs much that no other command does.
-    from assent.runtime.logs import configure_logs  # noqa: PLC0415
-    from assent.runtime.settings import Settings, load_agents  # noqa: PLC0415
-    from assent.runtime.worker import installed, run_worker  # noqa: PLC0415
-
     place = place_of(context)
     exit_cleanly()
     configure_logs()

@@ -33,10 +33,10 @@ from assent.client.watch_all import Options, Watcher
 from assent.runtime import connection
 from assent.runtime.connection_errors import refused
 from assent.views.run_events import RunEvent
-from assent.wire import protocol
 from assent.wire.budget import Budget
 from assent.wire.errors import DecisionError, MessageError, NoWorkerError, RunNotFoundError
 from assent.wire.messages import read_request
+from assent.wire.names import TASK_QUEUE
 from assent.wire.policy import PermissionPolicy
 from assent.wire.protocol import ApprovalType, RunRequest
 from assent.wire.requirements import RequirementStatus, RunState
@@ -54,7 +54,7 @@ class AgentClient:
         must have been made with `data_converter=assent.data_converter`.
     """
 
-    def __init__(self, client: Client, *, task_queue: str = protocol.TASK_QUEUE) -> None:
+    def __init__(self, client: Client, *, task_queue: str = TASK_QUEUE) -> None:
         """*task_queue* is where runs are started."""
         self.temporal = client
         self.task_queue = task_queue
@@ -68,7 +68,7 @@ class AgentClient:
         *,
         namespace: str | None = None,
         profile: str | None = None,
-        task_queue: str = protocol.TASK_QUEUE,
+        task_queue: str = TASK_QUEUE,
     ) -> AgentClient:
         """A client from the arguments, else `TEMPORAL_*`, else the profile file of the `temporal` CLI.
 

@@ -21,7 +21,7 @@ from assent.agents.agent import Agent
 from assent.runtime.webhooks import Webhook
 from assent.wire.budget import Price
 from assent.wire.errors import ConfigurationError
-from assent.wire.protocol import TASK_QUEUE
+from assent.wire.names import TASK_QUEUE
 from assent.wire.text import bounded
 
 _WORDS: Final = 300

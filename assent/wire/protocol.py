@@ -17,7 +17,6 @@ from assent.wire.budget import Budget
 from assent.wire.policy import PermissionPolicy
 
 WORKFLOW: Final = "AgentRun"
-TASK_QUEUE: Final = "agents"
 CALL_MODEL: Final = "call_model"
 CHECK_CALL: Final = "check_call"
 SEND_NOTICES: Final = "send_notices"

@@ -12,7 +12,7 @@ from typing import TypeVar
 from assent import Agent, AgentClient
 from assent.runtime.embedded_server import embedded_server
 from assent.testing import Environment, ModelServer, Step
-from assent.wire.protocol import TASK_QUEUE
+from assent.wire.names import TASK_QUEUE
 from examples.support.environment import variables
 
 T = TypeVar("T")

@@ -10,7 +10,7 @@ async def by_update(run: RunHandle, requirement_id: str, by: str, **fields: obje
     """Decide by update: to approve, unless *fields* has another verdict, or what is delivered."""
     delivers = {"output", "error", "values"} & fields.keys()
     body: dict[str, object] = {"id": requirement_id, "by": by, **({} if delivers else {"verdict": "approve"}), **fields}
-    handle = run._client.get_workflow_handle(run.id)
+    handle = run._client.get_workflow_handle(run.id)  # pyright: ignore[reportPrivateUsage]
     answer: DecisionResult = await handle.execute_update(
         "deliver" if delivers else "decide", body, result_type=DecisionResult
     )

@@ -8,7 +8,9 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -101,9 +103,18 @@ def test_workflow_code_touches_no_clock_randomness_or_environment() -> None:
 
 
 def test_exported_names_are_exactly_all() -> None:
-    public = {name for name in vars(assent) if not name.startswith("_")}
-    modules = {name for name in public if type(vars(assent)[name]).__name__ == "module"}
+    # What type checkers read, and what `__getattr__` finds, are two lists of the same names.
+    nodes = [
+        node for node in ast.walk(ast.parse(Path(assent.__file__).read_text())) if isinstance(node, ast.ImportFrom)
+    ]
+    declared = {alias.name: str(node.module) for node in nodes for alias in node.names if node.module != "typing"}
+    assert set(declared) == set(assent.__all__)
+    for name, module in declared.items():
+        assert getattr(assent, name) is getattr(import_module(module), name), name
+    public = {name for name in vars(assent) if not name.startswith("_")} - {"TYPE_CHECKING"}
+    modules = {name for name in public if isinstance(vars(assent)[name], ModuleType)}
     assert public - modules == set(assent.__all__) - {"__version__"}
+    assert set(assent.__all__) <= set(dir(assent))
     assert list(assent.__all__) == sorted(assent.__all__, key=lambda name: (not name[0].isupper(), name))
 
 

@@ -1,0 +1,44 @@
+"""What an error means on the command line: one line, and an exit code."""
+
+from __future__ import annotations
+
+from temporalio.service import RPCError
+
+from assent.cli import exit_codes
+from assent.runtime.connection_errors import refused
+from assent.wire.errors import (
+    AssentError,
+    DecisionError,
+    HistoryError,
+    NoWorkerError,
+    RequirementNotFoundError,
+    RunFailedError,
+    RunNotFoundError,
+    ServerUnreachableError,
+)
+
+
+def exit_code(error: AssentError | RPCError) -> int:
+    """The exit code that says what kind of error it was."""
+    match error:
+        case RPCError():
+            return exit_codes.USAGE if refused(error) is None else exit_codes.NO_SERVER
+        case RunFailedError() | DecisionError():
+            return exit_codes.NOT_TAKEN
+        case RunNotFoundError() | RequirementNotFoundError() | HistoryError():
+            return exit_codes.NOT_FOUND
+        case ServerUnreachableError():
+            return exit_codes.NO_SERVER
+        case NoWorkerError():
+            return exit_codes.NO_WORKER
+        case _:
+            return exit_codes.USAGE
+
+
+def describe_error(error: AssentError | RPCError) -> str:
+    """What happened and what to do, in one line."""
+    if isinstance(error, RPCError):
+        return str(refused(error) or f"the Temporal server refused: {error.message}; see --namespace and --profile")
+    if isinstance(error, RunNotFoundError):
+        return f"{error}; see: assent pending"
+    return str(error)

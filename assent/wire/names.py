@@ -1,0 +1,8 @@
+"""Names that the command line shows in its help. Apart from `protocol`, whose models take time to import."""
+
+from __future__ import annotations
+
+from typing import Final
+
+TASK_QUEUE: Final = "agents"
+"""Where runs are started and served, unless another task queue is named."""
