@@ -56,7 +56,6 @@ from assent.wire.errors import MessageError
 from assent.wire.protocol import ToolCallInput
 from assent.wire.requirements import PendingRequirement
 
-_CLOSING: Final = frozenset({event_types.CONTINUED, *event_types.CLOSE_STATUSES})
 _ACTIVITY_TYPES: Final = {
     CallModel: protocol.CALL_MODEL,
     CheckCall: protocol.CHECK_CALL,
@@ -161,7 +160,7 @@ class Verifier(AuditObserver):
         self._examined["activities"] += 1
         if scheduled is None:
             # In order if the execution ended first. A model call may also be about to start.
-            closed = self._last is not None and self._last.event_type in _CLOSING
+            closed = self._last is not None and self._last.event_type in event_types.CLOSING
             if not closed and not isinstance(command, CallModel):
                 self._problem(
                     "activities", f"the rules asked for {_name(command)}, which was not scheduled", self._last
@@ -315,7 +314,7 @@ class Verifier(AuditObserver):
         status = event_types.CLOSE_STATUSES.get(kind, state.status)
         if status not in {state.status, *event_types.CLOSED_BY_SERVER}:
             self._problem("end", f"it was closed as {status}, and the rules say {state.status}", last)
-        if state.is_finished and kind not in _CLOSING and not self._open_notices:
+        if state.is_finished and kind not in event_types.CLOSING and not self._open_notices:
             self._problem("end", f"the run was {state.status}, and its history has no closing event", last)
 
     def _cite(self, event: HistoryEvent) -> Citation:

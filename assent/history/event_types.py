@@ -52,6 +52,8 @@ CLOSE_STATUSES: Final = {
     TIMED_OUT: "timed out",
 }
 """The events that close a run, and its status after each. `CONTINUED` closes only an execution."""
+CLOSING: Final = frozenset({CONTINUED, *CLOSE_STATUSES})
+"""The events that close an execution."""
 ClosedByServer = Literal["terminated", "timed out"]
 CLOSED_BY_SERVER: Final[Mapping[str, ClosedByServer]] = {"terminated": "terminated", "timed out": "timed out"}
 """The statuses of runs that the server closed without asking their code, each by its name."""

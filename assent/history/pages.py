@@ -134,7 +134,7 @@ async def pages(client: Client, run_id: str, execution_id: str, *, wait: bool = 
         RPCError, HistoryError: as `chain`.
     """
     handle = client.get_workflow_handle(run_id, run_id=execution_id or None)
-    last_id, away, iterator = 0, 0, _iterator(handle, wait=wait)
+    last_id, away, closed, iterator = 0, 0, False, _iterator(handle, wait=wait)
     while True:
         token = iterator.next_page_token
         try:
@@ -150,11 +150,15 @@ async def pages(client: Client, run_id: str, execution_id: str, *, wait: bool = 
         if token or stored:  # Events that were read before are no progress: the server may refuse each next token.
             away = 0
         if stored:
-            last_id = stored[-1].event_id
+            last_id, closed = stored[-1].event_id, stored[-1].event_type in event_types.CLOSING
             _check_type(run_id, stored[0])
             yield Page(execution_id, await _decoded(client.data_converter, stored), stored)
         if not iterator.next_page_token:
-            return
+            if not wait or closed:
+                return
+            # Seen while an execution begins, under load: the last page, as it seems, of an execution that still runs.
+            await asyncio.sleep(_PAUSES[min(away, len(_PAUSES) - 1)])
+            away, iterator = away + 1, _iterator(handle, wait=wait)
 
 
 def _is_stale(error: RPCError, iterator: WorkflowHistoryEventAsyncIterator) -> bool:

@@ -84,3 +84,40 @@ async def test_a_page_token_that_the_server_takes_no_more_is_asked_for_anew_and_
         numbers = await asyncio.wait_for(reading, 60)
         assert interceptor.left == []
         assert numbers == list(range(1, (await run.description()).history_length + 1))
+
+
+class Cut(WorkflowHistoryEventAsyncIterator):
+    """The server's pages, of which the first seems to be the last."""
+
+    left: list[None]
+
+    async def fetch_next_page(self, *, page_size: int | None = None) -> None:
+        await super().fetch_next_page(page_size=1 if self.left else page_size)
+        if self.left:
+            self.left.pop()
+            self._next_page_token = None
+
+
+class Cutting(Refusing):
+    """Leaves out the token of a page a number of times, as a server under load was seen to do."""
+
+    def fetch_workflow_history_events(self, input: FetchWorkflowHistoryEventsInput) -> Any:
+        iterator = super().fetch_workflow_history_events(input)
+        iterator.__class__ = Cut
+        return iterator
+
+
+async def test_a_history_is_followed_to_its_closing_event_whatever_the_server_says_of_further_pages(
+    assent_environment: Environment,
+) -> None:
+    model = assent_environment.responses(says("done", delay=1))
+    async with assent_environment.serve(Agent(name="payer", model=model)) as client:
+        run = await client.start("payer", "Go.")
+        execution_id = (await run.description()).run_id
+        assert execution_id is not None
+        interceptor = Cutting(2)
+        config = client.temporal.config()
+        config["interceptors"] = [interceptor]
+        numbers = await asyncio.wait_for(followed(Client(**config), run, execution_id), 60)
+        assert interceptor.left == []
+        assert numbers == list(range(1, (await run.description()).history_length + 1))
