@@ -20,7 +20,7 @@ from assent.core.budget_rules import EXTEND
 from assent.wire import protocol
 from assent.wire.budget import Budget, Price
 from assent.wire.conversation import Conversation, ToolCall, tool_calls
-from assent.wire.digest import canonical
+from assent.wire.digest import json_size
 from assent.wire.errors import HistoryError
 from assent.wire.live_text import TextSoFar
 from assent.wire.messages import problems
@@ -213,7 +213,7 @@ async def _budget(agent: Agent, budget: Budget, call: ModelCallInput) -> Budget:
 
 def _size(answer: Answer) -> int:
     """Bytes of what the run takes from an answer. Ids of calls come back with what the calls are answered."""
-    return len(canonical(answer.items)) + sum(len(canonical(each.call_id)) for each in tool_calls(answer.items))
+    return json_size(answer.items) + sum(json_size(each.call_id) for each in tool_calls(answer.items))
 
 
 def _gates(agent: Agent, call: ModelCallInput, calls: list[ToolCall], run_id: str) -> dict[str, Gate]:
@@ -238,7 +238,7 @@ def _output(output_type: type[object], text: str) -> dict[str, object]:
     try:
         TypeAdapter(output_type).validate_json(text)
         # The result of a run holds both, and the server lets no run end with more than 2 MiB.
-        if len(canonical(from_json(text))) + len(canonical(text)) > OUTPUT_LIMIT:
+        if json_size(from_json(text)) + json_size(text) > OUTPUT_LIMIT:
             return {"follow_up": "Your answer is too long. Answer again, shorter."}
     except ValueError as error:
         problem = problems(error) if isinstance(error, ValidationError) else str(error)

@@ -16,7 +16,7 @@ from assent.history.fold import fold
 from assent.history.pages import pages
 from assent.history.workflow_tasks import schedules
 from assent.wire.conversation import Conversation
-from assent.wire.digest import canonical
+from assent.wire.digest import json_size
 from assent.wire.errors import HistoryError
 from assent.wire.protocol import Item, ModelCallInput, Prefix
 
@@ -66,7 +66,7 @@ class Prefixes:
             return
         shorter = self._entries.pop(_key(replaces.digest), None) if replaces else None
         known, size = (len(shorter.conversation), shorter.size) if shorter else (0, 0)
-        size += sum(len(canonical(item)) for item in conversation.items[known:])
+        size += sum(json_size(item) for item in conversation.items[known:])
         if size <= self._entries.maxsize:
             self._entries[_key(conversation.digest)] = _Entry(conversation, size)
 

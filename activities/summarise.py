@@ -10,7 +10,7 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from assent.agents.agent import Agent
-from assent.core.compaction import SummariseInput, Summary, compacted, transcript
+from assent.core.compaction import SummariseInput, Summary, transcript, with_summary
 from assent.wire import protocol
 from assent.wire.budget import Price
 from assent.wire.conversation import Conversation, fitted, user_message
@@ -75,7 +75,7 @@ class Summaries:
             summary = await self._summary(agent, wanted, conversation)
         if summary.summary:
             # The call that follows finds here what the run makes of the answer.
-            self._prefixes.replace(compacted(conversation, wanted, summary.summary), wanted.prefix)
+            self._prefixes.replace(with_summary(conversation, wanted, summary.summary), wanted.prefix)
         return summary
 
     def _agent(self, wanted: SummariseInput) -> Agent:

@@ -17,7 +17,7 @@ from temporalio.common import RawValue
 from temporalio.exceptions import ActivityError, ApplicationError
 
 from assent.core import message_handling, sub_agents
-from assent.core.compaction_steps import summary_of
+from assent.core.compaction_steps import read_summary
 from assent.core.continue_as_new import carry
 from assent.core.events import (
     AgentAnswered,
@@ -50,7 +50,7 @@ from assent.core.events import (
     WakeAt,
 )
 from assent.core.state_machine import Run, Step, asks_outcome, decide, state_of
-from assent.core.tool_calls import checked_of, gated_calls, outcome_of, turn_of
+from assent.core.tool_calls import gated_calls, read_check, read_outcome, read_turn
 from assent.runtime.converter import decoded
 from assent.wire import messages, protocol
 from assent.wire.errors import MessageError
@@ -181,7 +181,7 @@ class AgentRun:
             case Complete(result):
                 return result
             case Fail(failure):
-                told = sub_agents.told(self._run)
+                told = sub_agents.failure_details(self._run)
                 raise ApplicationError(failure.message, *told, type=failure.kind, non_retryable=True)
             case _:
                 raise asyncio.CancelledError
@@ -254,7 +254,7 @@ class AgentRun:
         except ActivityError as error:
             self._failed(error, lambda failure: ModelFailed(now(), failure))
             return
-        turn = turn_of(*decoded([result]))
+        turn = read_turn(*decoded([result]))
         if isinstance(turn, Failure):
             self._apply(ModelFailed(now(), turn))
         else:
@@ -267,7 +267,7 @@ class AgentRun:
         except ActivityError as error:
             self._failed(error, lambda failure: Summarised(now(), failure))
         else:
-            self._apply(Summarised(now(), summary_of(*decoded([result]))))
+            self._apply(Summarised(now(), read_summary(*decoded([result]))))
 
     async def _run_tool(self, command: RunTool) -> None:
         try:
@@ -276,7 +276,7 @@ class AgentRun:
             nonces = self._nonce(command) if asks_outcome(self._run, command.position) else {}
             self._failed(error, lambda failure: ToolLost(now(), command.position, failure, nonces))
         else:
-            outcome = outcome_of(*decoded([result]))
+            outcome = read_outcome(*decoded([result]))
             nonces = self._nonce(command) if outcome.gate is not None else {}
             self._apply(ToolAnswered(now(), command.position, outcome, nonces))
 
@@ -298,7 +298,7 @@ class AgentRun:
         except ActivityError as error:
             self._failed(error, lambda failure: CheckAnswered(now(), command.number, failure))
         else:
-            self._apply(CheckAnswered(now(), command.number, checked_of(*decoded([result]))))
+            self._apply(CheckAnswered(now(), command.number, read_check(*decoded([result]))))
 
     def _failed(self, error: ActivityError, event: Callable[[Failure], Event]) -> None:
         # One that the end of the run cancelled is told too, and changes nothing: the run has ended.
@@ -385,7 +385,7 @@ class AgentRun:
             message = messages.read(name, decoded(arguments))
         except MessageError as error:
             raise ApplicationError(str(error), type="MessageError", non_retryable=True) from None
-        unknown = message_handling.unknown(self._run, message, now())
+        unknown = message_handling.unknown_target(self._run, message, now())
         if unknown is not None:
             raise ApplicationError(unknown, type="RequirementNotFoundError", non_retryable=True)
 

@@ -47,14 +47,14 @@ async def answer(command: StartAgent, run_id: str) -> tuple[RunResult | Failure,
         result: object = await child
     except ChildWorkflowError as error:
         return _failure(error)
-    return sub_agents.result_of(*decoded([result]))
+    return sub_agents.read_result(*decoded([result]))
 
 
 def _failure(error: ChildWorkflowError) -> tuple[Failure, Usage]:
     """Why it gave no answer, in the words that the history has."""
     match error.cause:
         case ApplicationError() as cause:
-            return sub_agents.failed(cause.type, cause.message, decoded(cause.details))
+            return sub_agents.read_failure(cause.type, cause.message, decoded(cause.details))
         case CancelledError():
             return sub_agents.CANCELLED, Usage()
         case TerminatedError():

@@ -109,7 +109,7 @@ def _attributes(run: Run, last: Run) -> list[SearchAttributeUpdate[Any]]:
     updates: list[SearchAttributeUpdate[Any]] = [_STATUS.value_set(run.status)]
     if _shown(run) != _shown(last):
         updates += _waiting(run.pending)
-    return updates + (_request(run.request, run.caller.agent) if run.request else [])
+    return updates + (_request(run.request, run.call_context.agent) if run.request else [])
 
 
 def _request(request: protocol.RunRequest, agent: str) -> list[SearchAttributeUpdate[Any]]:

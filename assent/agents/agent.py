@@ -21,7 +21,7 @@ from assent.agents.tool import Confirmation, Target, Tool, takes
 from assent.agents.tool_decorator import NAME, gate_problem, tool, tool_from
 from assent.core.compaction import LEAST
 from assent.core.state_machine import MAX_TURNS
-from assent.core.sub_agents import AGENT, QUEUE
+from assent.core.sub_agents import AGENT_NAME, QUEUE_NAME
 from assent.wire.budget import BOUNDS, Budget
 from assent.wire.declarations import declared, refuse, shown, source_of
 from assent.wire.digest import canonical, sha256_hex
@@ -89,7 +89,7 @@ class Agent:
 
     def _problems(self) -> Iterator[str]:
         yield from wrong_types(self)
-        if not AGENT.fullmatch(self.name):
+        if not AGENT_NAME.fullmatch(self.name):
             yield "a name is up to 100 letters, digits, '_', '.' and '-', a letter or digit first"
         if self.max_turns < 1:
             yield f"max_turns is {self.max_turns}; it must be at least 1"
@@ -101,7 +101,7 @@ class Agent:
             yield f"its budget has no limit: give it one of {', '.join(BOUNDS)}"
         if self.max_context_tokens is not None and self.max_context_tokens < LEAST:
             yield f"max_context_tokens is {self.max_context_tokens}; it must be at least {LEAST}"
-        if self.model_task_queue is not None and not QUEUE.fullmatch(self.model_task_queue):
+        if self.model_task_queue is not None and not QUEUE_NAME.fullmatch(self.model_task_queue):
             wanted = "take up to 200 characters that can be seen, '/_sys/' not first"
             yield f"model_task_queue is {self.model_task_queue!r}; {wanted}"
 
@@ -264,7 +264,7 @@ def agent_tool(
     """
     where = f"{source_of()}: agent {target.agent!r}"
     queue = cast("object", target.task_queue)
-    if queue is not None and not (isinstance(queue, str) and QUEUE.fullmatch(queue)):
+    if queue is not None and not (isinstance(queue, str) and QUEUE_NAME.fullmatch(queue)):
         refuse(where, f"task_queue is {shown(queue)}; take up to 200 characters that can be seen, '/_sys/' not first")
     if not isinstance(requires_confirmation, bool) and (problem := gate_problem(requires_confirmation)):
         refuse(where, f"requires_confirmation is {shown(requires_confirmation)}; {problem}")

@@ -77,13 +77,13 @@ def approval(
 
     Pure; safe in workflow code.
     """
-    wrong = unknown_options(unknown, [each.name for each in fields(Given) if each.name != "wrong"])
-    given = Given(type, approvals, approvers, expires_after, remind_every, escalate, self_approval, wrong)
+    wrong = unknown_options(unknown, [each.name for each in fields(ApprovalOptions) if each.name != "wrong"])
+    given = ApprovalOptions(type, approvals, approvers, expires_after, remind_every, escalate, self_approval, wrong)
     return partial(_approve, given) if target is None else _approve(given, target)
 
 
 @dataclass(frozen=True)
-class Given:
+class ApprovalOptions:
     """What `@approval(...)` was given; *wrong* is what is wrong with the names of its options."""
 
     type: ApprovalType
@@ -152,7 +152,7 @@ def _names_problem(names: object) -> str | None:
     return None
 
 
-def _approve(given: Given, target: F) -> F:
+def _approve(given: ApprovalOptions, target: F) -> F:
     if isinstance(target, Tool):
         return cast("F", marked(cast("Tool", target), given))
     refuse_non_function(target, "approval")
@@ -163,7 +163,7 @@ def _approve(given: Given, target: F) -> F:
     return target
 
 
-def marked(made: Tool[P, R], given: Given) -> Tool[P, R]:
+def marked(made: Tool[P, R], given: ApprovalOptions) -> Tool[P, R]:
     """The tool with what `@approval` said of it.
 
     Raises:

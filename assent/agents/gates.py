@@ -16,7 +16,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from pydantic_core import to_jsonable_python
 
 from assent.agents.tool import GateContext, Tool, takes
-from assent.wire.digest import canonical, parse_arguments
+from assent.wire.digest import json_size, parse_arguments
 from assent.wire.errors import ArgumentsError
 from assent.wire.policy import Judgement, PermissionPolicy, strictest
 from assent.wire.protocol import Escalation, Gate, Verdict
@@ -158,7 +158,7 @@ def _reading(tool: Tool, arguments: str) -> dict[str, object]:
     """
     try:
         read_as: object = to_jsonable_python(tool.validate(arguments), fallback=repr)
-        size = len(canonical(read_as))
+        size = json_size(read_as)
     except Exception:  # whatever a user's serializer raises, or a value that JSON does not have
         return {"failed": True}
     if read_as == parse_arguments(arguments):

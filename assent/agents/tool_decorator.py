@@ -16,7 +16,7 @@ from functools import partial
 from types import UnionType
 from typing import Annotated, Final, Union, cast, get_args, get_origin, overload
 
-from assent.agents.approval_decorator import LONGEST_TIME, MARK, Given, marked, refuse_non_function
+from assent.agents.approval_decorator import LONGEST_TIME, MARK, ApprovalOptions, marked, refuse_non_function
 from assent.agents.schema import Parameter, argument_schema, read_docstring, read_signature
 from assent.agents.tool import Confirmation, P, R, Tool, ToolContext, takes
 from assent.wire.declarations import refuse, shown, source_of, unknown_options
@@ -189,7 +189,7 @@ def _make(settings: _Settings, unknown: str | None, function: Callable[P, R]) ->
         options=_options(settings),
         return_annotation=signature.returns,
     )
-    mark = cast("Given | None", getattr(function, MARK, None))
+    mark = cast("ApprovalOptions | None", getattr(function, MARK, None))
     return made if mark is None else marked(made, mark)
 
 

@@ -20,7 +20,7 @@ from assent.audit.record_builders import (
     run_record,
 )
 from assent.audit.records import Audit, Citation, MessageRecord, SentMessage
-from assent.core.approvals import cancel
+from assent.core.approvals import close_requirement
 from assent.core.events import (
     AgentAnswered,
     CallModel,
@@ -36,7 +36,7 @@ from assent.core.events import (
     ToolAnswered,
     ToolLost,
 )
-from assent.core.model_routing import elsewhere
+from assent.core.model_routing import redirect_queue
 from assent.core.state_machine import Run, state_of
 from assent.history import event_types
 from assent.history.event_types import time_of
@@ -254,11 +254,11 @@ class Auditor:
         scheduled_id = event_fields.scheduled_id_of(transition.source)
         scheduled = self._ledger.model_calls.pop(scheduled_id, None)
         started = self._ledger.activity_starts.pop(scheduled_id, None)
-        if elsewhere(before, event):
+        if redirect_queue(before, event):
             return  # No model was called: the next model call of the same turn follows.
         events = [each for each in (scheduled, started, transition.source) if each is not None]
         cites = [self._ledger.cite(each) for each in events]
-        agent = before.caller.agent
+        agent = before.call_context.agent
         if isinstance(event, ModelFailed):
             self._turns.append(TurnBuilder(before.turn, None, event.failure, events, cites, agent))
         elif isinstance(event, ModelAnswered):
@@ -325,7 +325,7 @@ class Auditor:
         run = run if run.id else replace(run, id=self.run_id, execution_id=self._ledger.id)
         if run.ended or status not in event_types.CLOSED_BY_SERVER:
             return run
-        requirements = tuple(cancel(each, time_of(self._last)) for each in run.requirements)
+        requirements = tuple(close_requirement(each, time_of(self._last)) for each in run.requirements)
         for each in requirements:
             self._approvals[each.id].change(each, self._ledger.cite(self._last))
         failure = Failure("Closed", f"the server closed the run: {status}")

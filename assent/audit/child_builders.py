@@ -94,7 +94,7 @@ class HandoffBuilder:
         """Return the record."""
         call = self.before.calls[self.position].call
         return HandoffRecord(
-            from_agent=self.before.caller.agent,
+            from_agent=self.before.call_context.agent,
             to_agent=self.to.agent,
             turn=self.before.turn,
             call_id=call.call_id,
@@ -110,15 +110,15 @@ class HandoffBuilder:
 def follow_handoffs(builders: list[HandoffBuilder], transition: Transition, cite: Citation) -> None:
     """Update *builders* with a handoff that a transition asks for, or that takes effect with it."""
     before, event, run = transition.before, transition.event, transition.step.run
-    to = handoffs.said(before, event)
+    to = handoffs.handoff_of(before, event)
     if to is not None and isinstance(event, ToolAnswered):
         # A record needs little of the run, so the conversation is not kept.
         kept = replace(before, conversation=Run().conversation, requirements=(), attempts=())
         builders.append(HandoffBuilder(kept, event.position, to, time_of(transition.source), [cite]))
-    if builders and builders[-1].at is None and handoffs.taken(before, event, run) is not None:
+    if builders and builders[-1].at is None and handoffs.effective_handoff(before, event, run) is not None:
         latest = builders[-1]
         latest.at = event.at
-        latest.grants = [grant.id for grant in handoffs.ended(before, run)]
+        latest.grants = [grant.id for grant in handoffs.ended_grants(before, run)]
         latest.cites += [cite] if cite not in latest.cites else []
 
 
@@ -129,5 +129,5 @@ def not_begun(transition: Transition) -> str | None:
         return None
     if any(isinstance(command, StartAgent) for command in transition.step.commands):
         return None
-    objection = sub_agents.objection(transition.before, event.outcome.delegation)
+    objection = sub_agents.delegation_objection(transition.before, event.outcome.delegation)
     return objection or "the run had ended before the agent was asked"

@@ -104,10 +104,11 @@ def _parent_problems(first: HistoryEvent, run: Run) -> list[str] | None:
 
 def _limit_problems(event: ToolAnswered, before: Run) -> Iterator[str]:
     """Yield whether another agent lacks a limit of the agent that called it, or got another task than the call says."""
-    bound, given, to = before.caller.policy, event.outcome.delegation, handoffs.said(before, event)
+    caller = before.call_context
+    given, to = event.outcome.delegation, handoffs.handoff_of(before, event)
     for each, how in ((given, "called"), (to, "handed over to")):
-        if each is not None and not _contains(each.policy, bound):
-            yield f"agent {each.agent!r} was {how} without the whole policy that limits agent {before.caller.agent!r}"
+        if each is not None and not _contains(each.policy, caller.policy):
+            yield f"agent {each.agent!r} was {how} without the whole policy that limits agent {caller.agent!r}"
     if given is not None and given.input != _input_of(before.calls[event.position].call.arguments):
         yield f"agent {given.agent!r} got another task than the call's arguments say"
 

@@ -28,7 +28,7 @@ from assent.core.compaction import Summary
 from assent.core.compaction_steps import is_left_out
 from assent.core.events import Failure, RunTool, Summarised, ToolAnswered, ToolLost
 from assent.core.state_machine import Run
-from assent.core.tool_calls import answer_of, gate_of
+from assent.core.tool_calls import gate_of, immediate_answer
 from assent.history import event_types
 from assent.history.event_types import time_of
 from assent.wire.activity_ids import tool_activity_id
@@ -206,7 +206,7 @@ class CallBuilder:
     def record(self, *, over: bool) -> CallRecord:
         """Return the record; *over* says that the run has ended."""
         gate = gate_of(self.model_turn, self.call)
-        answer = answer_of(gate)
+        answer = immediate_answer(gate)
         return CallRecord(
             turn=self.turn,
             call_id=self.call.call_id,
@@ -284,7 +284,7 @@ class SummaryBuilder:
         fields: dict[str, object] = {"summary": part}
         if isinstance(summary, Summary):
             fields |= {"model": summary.model, "usage": summary.usage}
-        agent = self.before.caller.agent
+        agent = self.before.call_context.agent
         record = TurnBuilder(self.before.turn, None, failure, self.events, self.cites, agent).record()
         return record.model_copy(update=fields)
 

@@ -15,7 +15,7 @@ from temporalio.client import Client, WorkflowExecutionDescription
 from temporalio.service import RPCError
 
 from assent.client.rpc import meant
-from assent.core.approvals import cancel
+from assent.core.approvals import close_requirement
 from assent.core.events import Failure
 from assent.core.state_machine import Run
 from assent.history import pages
@@ -119,7 +119,7 @@ def _closed(run: Run, description: WorkflowExecutionDescription) -> Run:
     at = description.close_time
     if run.ended or at is None or description.status is None:
         return named
-    requirements = tuple(cancel(requirement, at) for requirement in run.requirements)
+    requirements = tuple(close_requirement(requirement, at) for requirement in run.requirements)
     failure = Failure("Closed", how_it_closed(description))
     return replace(named, status="failed", requirements=requirements, failure=failure)
 

@@ -14,7 +14,7 @@ from temporalio.client import Client
 
 from assent.audit.approval import Approval, pending_of
 from assent.client.read import Seen, describe, has_moved, read
-from assent.core.approvals import find
+from assent.core.approvals import find_requirement
 from assent.core.state_machine import Run, state_of
 from assent.views.commands import shell_quoted
 from assent.views.facts import children_of
@@ -91,7 +91,7 @@ async def _child(client: Client, child: ChildRun, path: tuple[str, ...], above: 
 def elsewhere(tree: RunTree, wanted: str, verb: str) -> str | None:
     """Where below the run the requirement is decided that an id, or a unique prefix of one, names; None: nowhere."""
     below = [branch for each in tree.below for branch in each.runs()]
-    found = [(branch.state.id, find(branch.state.requirements, wanted)) for branch in below]
+    found = [(branch.state.id, find_requirement(branch.state.requirements, wanted)) for branch in below]
     matches = [(run_id, one) for run_id, one in found if not isinstance(one, str)]
     if len(matches) != 1:
         return None

@@ -21,7 +21,7 @@ from temporalio.client import Client
 from assent.client.read import as_meant, describe, follower_of, grow
 from assent.client.rpc import sendable
 from assent.client.run_tree import elsewhere, read_tree
-from assent.core.approvals import SHORTEST_PREFIX, find
+from assent.core.approvals import SHORTEST_PREFIX, find_requirement
 from assent.core.events import CheckAnswered, MessageReceived
 from assent.core.run_state import Run, state_of
 from assent.history.fold import HistoryFold
@@ -45,7 +45,7 @@ def locate(state: RunState, wanted: str) -> Requirement:
     Raises:
         RequirementNotFoundError: none, or more than one.
     """
-    found = find(state.requirements, wanted)
+    found = find_requirement(state.requirements, wanted)
     if isinstance(found, str):
         message = f"{found}; see: assent show {state.id}"
         raise RequirementNotFoundError(message)

@@ -255,7 +255,9 @@ class Watcher:
 
     def _is_meant(self, run: Run) -> bool:
         """Whether a run is of the agent: asked of it, or handed over to it. Its search attributes may say anything."""
-        return self.agent is None or (run.request is not None and self.agent in {run.request.agent, run.caller.agent})
+        return self.agent is None or (
+            run.request is not None and self.agent in {run.request.agent, run.call_context.agent}
+        )
 
 
 @dataclass(slots=True)

@@ -15,7 +15,7 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Final, Literal
 
-from assent.wire.digest import canonical
+from assent.wire.digest import canonical, json_size
 from assent.wire.inbound import Approve, Reject, SubmitInput, SubmitResult
 from assent.wire.protocol import CheckInput, DecisionResult, DecisionStatus, Gate
 from assent.wire.requirements import Grant, Requirement, Vote
@@ -48,7 +48,7 @@ class Ruling:
 
 
 @dataclass(frozen=True, slots=True)
-class Context:
+class DecisionContext:
     """What a decision is judged against: the time, the channel it came by, and who asked for the run."""
 
     at: datetime
@@ -70,7 +70,7 @@ def _folded_once(name: str) -> str:
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", seen).casefold())
 
 
-def find(requirements: Sequence[Requirement], wanted: str) -> Requirement | str:
+def find_requirement(requirements: Sequence[Requirement], wanted: str) -> Requirement | str:
     """The requirement that *wanted* (an id, or a unique prefix of at least 6 digits) names, or why there is none."""
     prefix = wanted.strip().lower()
     if len(prefix) < SHORTEST_PREFIX:
@@ -85,12 +85,14 @@ def find(requirements: Sequence[Requirement], wanted: str) -> Requirement | str:
     return f"the id {wanted!r} matches {len(matches)} requirements; give more digits"
 
 
-def rule(requirements: Sequence[Requirement], decision: Decision, context: Context, *, checked: bool = False) -> Ruling:
+def rule(
+    requirements: Sequence[Requirement], decision: Decision, context: DecisionContext, *, checked: bool = False
+) -> Ruling:
     """What *decision* comes to, given the requirements of the run; *checked* once a worker found nothing wrong with it.
 
     Pure; safe in workflow code.
     """
-    found = find(requirements, decision.id)
+    found = find_requirement(requirements, decision.id)
     if isinstance(found, str):
         return Ruling(DecisionResult(status="unknown", detail=found))
     if found.status != "pending":
@@ -98,7 +100,7 @@ def rule(requirements: Sequence[Requirement], decision: Decision, context: Conte
     objection = _objection(found, decision, context)
     if objection:
         return _answer(found, "refused", objection)
-    check = None if checked else to_check(found, decision)
+    check = None if checked else check_kind(found, decision)
     if check is not None:
         return Ruling(_result(found, "recorded", "a worker checks it"), check=check)
     vote = _vote(decision, context)
@@ -113,7 +115,7 @@ def rule(requirements: Sequence[Requirement], decision: Decision, context: Conte
             return _approved(found, vote)
 
 
-def to_check(found: Requirement, decision: Decision) -> Checkable | None:
+def check_kind(found: Requirement, decision: Decision) -> Checkable | None:
     """What of a decision has to be checked where the tool is known; None where nothing has."""
     match decision:
         case Approve() if decision.arguments is not None:
@@ -153,7 +155,7 @@ def edited_text(arguments: object) -> str:
     return canonical(arguments).decode("utf-8", "surrogatepass")
 
 
-def cancel(requirement: Requirement, at: datetime, *, started: bool = True) -> Requirement:
+def close_requirement(requirement: Requirement, at: datetime, *, started: bool = True) -> Requirement:
     """The requirement after its run has ended: cancelled if it was pending, of unknown outcome if it was under way.
 
     *started* False says that its call was to run and never began.
@@ -173,19 +175,19 @@ def refuse(found: Requirement, detail: str) -> Ruling:
 
 
 def _too_late(found: Requirement, decision: Decision) -> Ruling:
-    settled = f"already {found.status}" + (f" by {found.resolved_by}" if found.resolved_by else "")
+    resolved = f"already {found.status}" + (f" by {found.resolved_by}" if found.resolved_by else "")
     if found.status == "superseded":
         return _answer(found, "superseded", f"an edit by {found.resolved_by} replaced it")
     edit = isinstance(decision, Approve) and decision.arguments is not None
     same = not edit and bool(found.votes) and found.votes[-1].verdict == _VERDICTS[type(decision)]
     same = same and found.status in {"approved", "rejected"}
-    return _answer(found, "duplicate" if same else "late", settled)
+    return _answer(found, "duplicate" if same else "late", resolved)
 
 
-def _objection(found: Requirement, decision: Decision, context: Context) -> str | None:
+def _objection(found: Requirement, decision: Decision, context: DecisionContext) -> str | None:
     """Why the decision may not be taken, whatever the votes; None when it may."""
     named = {fold_name(name) for name in found.approvers} if found.approvers is not None else None
-    if size(decision.by) > NAME_LIMIT:
+    if json_size(decision.by) > NAME_LIMIT:
         return f"the name is too long; it may have {NAME_LIMIT} bytes"
     if not fold_name(decision.by):
         return f"{decision.by!r} is no name that anybody could see"
@@ -203,7 +205,7 @@ def _objection(found: Requirement, decision: Decision, context: Context) -> str 
             return _approval_objection(found, decision, context)
 
 
-def _approval_objection(found: Requirement, decision: Approve, context: Context) -> str | None:
+def _approval_objection(found: Requirement, decision: Approve, context: DecisionContext) -> str | None:
     if found.kind not in {"confirmation", "outcome", "budget"}:
         return "this call waits for a result or for values: use submit_result or submit_input, or reject it"
     special = decision.arguments is not None or decision.remember is not None
@@ -215,9 +217,9 @@ def _approval_objection(found: Requirement, decision: Approve, context: Context)
         return "an approval is edited or remembered, not both: edit this call, and remember a later one"
     if decision.remember is not None and found.needed > 1:
         return f"it takes {found.needed} people, and a grant would let one decide for all of them"
-    if decision.arguments is not None and size(decision.arguments) > OUTPUT_LIMIT:
+    if decision.arguments is not None and json_size(decision.arguments) > OUTPUT_LIMIT:
         return f"the arguments are too long; they may have {OUTPUT_LIMIT} bytes"
-    return _own(found, decision.by, context)
+    return _self_approval_objection(found, decision.by, context)
 
 
 def may_decide(gate: Gate, requested_by: str | None, by: str) -> bool:
@@ -227,36 +229,31 @@ def may_decide(gate: Gate, requested_by: str | None, by: str) -> bool:
     return named and (gate.self_approval or not own)
 
 
-def _own(found: Requirement, by: str, context: Context) -> str | None:
+def _self_approval_objection(found: Requirement, by: str, context: DecisionContext) -> str | None:
     asker = context.requested_by
     if asker is not None and not found.self_approval and fold_name(asker) == fold_name(by):
         return f"{by!r} asked for this run and may not approve in it"
     return None
 
 
-def _delivery_objection(found: Requirement, decision: SubmitResult, context: Context) -> str | None:
+def _delivery_objection(found: Requirement, decision: SubmitResult, context: DecisionContext) -> str | None:
     if found.kind not in {"external", "outcome"}:
         return "this call runs here and takes no result from outside: approve or reject it"
-    if found.kind == "outcome" and (own := _own(found, decision.by, context)) is not None:
+    if found.kind == "outcome" and (own := _self_approval_objection(found, decision.by, context)) is not None:
         return own
     if decision.error is not None and decision.output is not None:
         return "give an output or an error, not both"
-    if size(decision.output) > OUTPUT_LIMIT:
+    if json_size(decision.output) > OUTPUT_LIMIT:
         return f"the output is too long; it may have {OUTPUT_LIMIT} bytes"
     return None
 
 
-def _input_objection(found: Requirement, decision: SubmitInput, context: Context) -> str | None:
+def _input_objection(found: Requirement, decision: SubmitInput, context: DecisionContext) -> str | None:
     if found.kind != "input":
         return "this call asks nobody for values: approve it, reject it, or submit_result"
-    if size(decision.values) > OUTPUT_LIMIT:
+    if json_size(decision.values) > OUTPUT_LIMIT:
         return f"the values are too long; they may have {OUTPUT_LIMIT} bytes"
-    return _own(found, decision.by, context)
-
-
-def size(value: object) -> int:
-    """The bytes of a value as JSON."""
-    return len(canonical(value))
+    return _self_approval_objection(found, decision.by, context)
 
 
 _VERDICTS: Final[dict[type[Decision], Literal["approve", "reject", "submit"]]] = {
@@ -267,7 +264,7 @@ _VERDICTS: Final[dict[type[Decision], Literal["approve", "reject", "submit"]]] =
 }
 
 
-def _vote(decision: Decision, context: Context) -> Vote:
+def _vote(decision: Decision, context: DecisionContext) -> Vote:
     return Vote.model_validate(
         {
             "verdict": _VERDICTS[type(decision)],
@@ -279,29 +276,29 @@ def _vote(decision: Decision, context: Context) -> Vote:
     )
 
 
-def _settle(found: Requirement, vote: Vote, **update: object) -> Requirement:
-    settled = {
+def _resolve(found: Requirement, vote: Vote, **update: object) -> Requirement:
+    resolved = {
         "votes": [*found.votes, vote],
         "resolved_by": vote.by,
         "resolved_at": vote.at,
         "reason": vote.reason,
         **update,
     }
-    return found.model_copy(update=settled)
+    return found.model_copy(update=resolved)
 
 
 def _rejected(found: Requirement, vote: Vote) -> Ruling:
-    settled = _settle(found, vote, status="rejected")
+    resolved = _resolve(found, vote, status="rejected")
     # A model that is told "rejected" takes the call for one that was not run, which of a lost one nobody knows.
     lost = "Outcome unknown: the call may or may not have taken effect, and was given up"
     told = lost if found.kind == "outcome" else "Rejected"
-    return Ruling(_result(settled, "rejected", f"rejected by {vote.by}"), settled, f"{told}: {vote.reason}")
+    return Ruling(_result(resolved, "rejected", f"rejected by {vote.by}"), resolved, f"{told}: {vote.reason}")
 
 
 def _delivered(found: Requirement, decision: SubmitResult, vote: Vote) -> Ruling:
     text = decision.error if decision.error is not None else as_text(decision.output)
     status: DecisionStatus = "failed" if decision.error is not None else "executed"
-    settled = _settle(
+    resolved = _resolve(
         found,
         vote,
         status="approved",
@@ -310,24 +307,24 @@ def _delivered(found: Requirement, decision: SubmitResult, vote: Vote) -> Ruling
         evidence=decision.evidence,
     )
     answer = f"Error: {text}" if status == "failed" else text
-    return Ruling(_result(settled, status, f"result handed in by {vote.by}"), settled, answer)
+    return Ruling(_result(resolved, status, f"result handed in by {vote.by}"), resolved, answer)
 
 
 def _filled_in(found: Requirement, decision: SubmitInput, vote: Vote) -> Ruling:
-    settled = _settle(found, vote, status="approved", execution="running", values=decision.values)
-    return Ruling(_result(settled, "approved", f"filled in by {vote.by}"), settled)
+    resolved = _resolve(found, vote, status="approved", execution="running", values=decision.values)
+    return Ruling(_result(resolved, "approved", f"filled in by {vote.by}"), resolved)
 
 
-def superseded(found: Requirement, decision: Approve, context: Context) -> Requirement:
+def supersede(found: Requirement, decision: Approve, context: DecisionContext) -> Requirement:
     """The requirement once an edit has replaced it."""
     update = {"status": "superseded", "resolved_by": decision.by, "resolved_at": context.at, "reason": decision.reason}
     return found.model_copy(update=update)
 
 
-def granted(found: Requirement, grant: Grant, at: datetime) -> Requirement:
+def approve_by_grant(found: Requirement, grant: Grant, at: datetime) -> Requirement:
     """The requirement of a call that a grant lets through: approved by whoever gave it, without having waited."""
     vote = Vote(verdict="approve", by=grant.by, at=at, reason=grant.reason, channel="grant")
-    return _settle(found, vote, status="approved", execution="running", grant=grant.id)
+    return _resolve(found, vote, status="approved", execution="running", grant=grant.id)
 
 
 def _approved(found: Requirement, vote: Vote) -> Ruling:
@@ -339,8 +336,8 @@ def _approved(found: Requirement, vote: Vote) -> Ruling:
         counted = found.model_copy(update={"votes": [*found.votes, vote]})
         return Ruling(_result(counted, "recorded", f"counted; {missing} more needed"), counted)
     execution = None if found.kind == "budget" else "running"
-    settled = _settle(found, vote, status="approved", execution=execution)
-    return Ruling(_result(settled, "approved", f"approved by {vote.by}"), settled)
+    resolved = _resolve(found, vote, status="approved", execution=execution)
+    return Ruling(_result(resolved, "approved", f"approved by {vote.by}"), resolved)
 
 
 def _answer(found: Requirement, status: DecisionStatus, detail: str) -> Ruling:

@@ -15,7 +15,7 @@ from typing import Final
 from pydantic import Field
 
 from assent.wire.conversation import Conversation, fitted, text_of, user_message
-from assent.wire.digest import canonical
+from assent.wire.digest import canonical, json_size
 from assent.wire.protocol import Item, ModelTurn, Prefix, Stored, Usage
 
 SUMMARY_LIMIT: Final = 64_000
@@ -100,7 +100,7 @@ class Part:
     limit: int
 
 
-def answered(compaction: Compaction | None, number: int, turn: ModelTurn) -> Compaction | None:
+def after_turn(compaction: Compaction | None, number: int, turn: ModelTurn) -> Compaction | None:
     """What is known once turn *number* was answered. The limit comes with the first turn; without one, nothing is."""
     if number == 1:
         compaction = None if turn.max_context_tokens is None else Compaction(turn.max_context_tokens)
@@ -109,7 +109,9 @@ def answered(compaction: Compaction | None, number: int, turn: ModelTurn) -> Com
     return replace(compaction, tokens=turn.usage.input_tokens + turn.usage.output_tokens)
 
 
-def part(compaction: Compaction | None, turn: int, items: Sequence[Item], added: Sequence[Item]) -> Part | None:
+def part_to_replace(
+    compaction: Compaction | None, turn: int, items: Sequence[Item], added: Sequence[Item]
+) -> Part | None:
     """What of *items* a summary should replace before the model is asked about *added*, after *turn* turns.
 
     None where the conversation is not too long, or nothing in it is old enough.
@@ -119,7 +121,7 @@ def part(compaction: Compaction | None, turn: int, items: Sequence[Item], added:
     more = _size(added) // _BYTES
     if compaction.tokens and compaction.tokens + more <= compaction.limit:
         return None
-    sizes = [len(canonical(item)) for item in items]
+    sizes = [json_size(item) for item in items]
     tokens = compaction.tokens or sum(sizes) // _BYTES
     if tokens + more <= compaction.limit:
         return None
@@ -170,13 +172,13 @@ def _is_models(item: Item) -> bool:
 
 
 def _size(items: Sequence[Item]) -> int:
-    return sum(len(canonical(item)) for item in items)
+    return sum(json_size(item) for item in items)
 
 
 # -- the words --------------------------------------------------------------------------------------------------------
 
 
-def compacted(conversation: Conversation, wanted: SummariseInput, summary: str | None) -> Conversation:
+def with_summary(conversation: Conversation, wanted: SummariseInput, summary: str | None) -> Conversation:
     """The conversation with a part of it replaced by its summary; by the word that it was left out where that is None.
 
     A summary that is too long is cut, and marked as cut.

@@ -20,14 +20,14 @@ from assent.wire.messages import shown
 from assent.wire.protocol import Item
 
 
-def begun(run: Run, delta: Sequence[Item]) -> Step | None:
+def start_summary(run: Run, delta: Sequence[Item]) -> Step | None:
     """Ask for a summary before the model is told *delta*, where the conversation is too long; None where it is not."""
     state, prefix = run.compaction, run.conversation.prefix
-    part = compaction.part(state, run.turn, run.conversation.items, [*delta, *run.queued])
+    part = compaction.part_to_replace(state, run.turn, run.conversation.items, [*delta, *run.queued])
     if state is None or prefix is None or part is None:
         return None
     wanted = SummariseInput(
-        agent=run.caller.agent,
+        agent=run.call_context.agent,
         number=state.made + 1,
         prefix=prefix,
         pinned=part.pinned,
@@ -46,9 +46,9 @@ def begun(run: Run, delta: Sequence[Item]) -> Step | None:
     return Step(after, (Summarise(wanted, run.model_task_queue),))
 
 
-def asked_elsewhere(run: Run, event: Summarised) -> Step | None:
+def redirect_summary(run: Run, event: Summarised) -> Step | None:
     """Ask for the same summary where the agent's model is asked; None where the model was asked."""
-    state, queue = run.compaction, model_routing.elsewhere(run, event)
+    state, queue = run.compaction, model_routing.redirect_queue(run, event)
     if state is None or state.under_way is None or queue is None:
         return None
     routed = replace(run, model_task_queue=queue)
@@ -60,7 +60,7 @@ def _on(run: Run, wanted: SummariseInput) -> SummariseInput:
     return wanted if run.model_task_queue is None else wanted.model_copy(update={"routed": True})
 
 
-def ended(run: Run, event: Summarised) -> Run | None:
+def finish_summary(run: Run, event: Summarised) -> Run | None:
     """The run once a summary was made, or was not; None where it waits for none.
 
     A summary that fails does not fail the run. It is tried again some turns later; the last time that it fails, what
@@ -77,7 +77,7 @@ def ended(run: Run, event: Summarised) -> Run | None:
         waits = replace(state, failures=state.failures + 1, again=run.turn + compaction.AGAIN, under_way=None)
         return replace(idle, compaction=waits)
     done = replace(state, failures=0, tokens=0, again=run.turn + 1, under_way=None)
-    return replace(idle, compaction=done, conversation=compaction.compacted(run.conversation, wanted, text))
+    return replace(idle, compaction=done, conversation=compaction.with_summary(run.conversation, wanted, text))
 
 
 def is_left_out(event: Summarised, before: Run, after: Run) -> bool:
@@ -88,7 +88,7 @@ def is_left_out(event: Summarised, before: Run, after: Run) -> bool:
     return not made and before.compaction.under_way is not None and after.compaction.failures == 0
 
 
-def summary_of(result: object) -> Summary | Failure:
+def read_summary(result: object) -> Summary | Failure:
     """What `summarise_conversation` answered; a result that somebody put in by hand may be anything at all."""
     try:
         return Summary.model_validate(result)

@@ -21,9 +21,9 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from assent.core.events import Channel, MessageReceived
 from assent.core.notices import NoticesInput
-from assent.core.run_state import Check, Run
+from assent.core.run_state import PendingCheck, Run
 from assent.wire import messages
-from assent.wire.digest import canonical
+from assent.wire.digest import json_size
 from assent.wire.errors import MessageError
 from assent.wire.protocol import Stored
 
@@ -47,8 +47,8 @@ class Carried(Stored):
     notices: list[NoticesInput] = Field(default_factory=list[NoticesInput])
 
 
-class _Checking(Stored):
-    """A `Check`, as it is carried: its message is read anew from what was sent."""
+class _StoredCheck(Stored):
+    """A `PendingCheck`, as it is carried: its message is read anew from what was sent."""
 
     number: int
     at: datetime
@@ -73,7 +73,7 @@ def size_of(carried: Carried) -> int:
 
     Pure; safe in workflow code.
     """
-    return len(canonical(carried.model_dump(mode="json", exclude_unset=True)))
+    return json_size(carried.model_dump(mode="json", exclude_unset=True))
 
 
 def fits(carried: Carried) -> bool:
@@ -104,7 +104,7 @@ def restore(arguments: Sequence[object]) -> Run | None:
         raise MessageError(message) from None
 
 
-def unsent(arguments: Sequence[object]) -> list[NoticesInput]:
+def unsent_notices(arguments: Sequence[object]) -> list[NoticesInput]:
     """The notices that the execution before could not send any more.
 
     Pure; safe in workflow code.
@@ -130,7 +130,7 @@ def _read(arguments: Sequence[object]) -> Carried | None:
 def _adapters() -> dict[str, TypeAdapter[Any]]:
     """What writes and reads each field of a run; built when the first run is carried."""
     found: dict[str, TypeAdapter[Any]] = {name: TypeAdapter(kind) for name, kind in get_type_hints(Run).items()}
-    return found | {"checks": TypeAdapter(list[_Checking])}
+    return found | {"checks": TypeAdapter(list[_StoredCheck])}
 
 
 def _dumped(run: Run) -> bytes:
@@ -153,16 +153,16 @@ def _written(name: str, value: object) -> object:
     return adapter.dump_python(value, mode="json", exclude_unset=True)
 
 
-def _checking(check: Check) -> _Checking:
+def _checking(check: PendingCheck) -> _StoredCheck:
     event = check.event
-    return _Checking(
+    return _StoredCheck(
         number=check.number, at=event.at, name=event.name, arguments=list(event.arguments), channel=event.channel
     )
 
 
-def _checked(found: _Checking) -> Check:
+def _checked(found: _StoredCheck) -> PendingCheck:
     event = MessageReceived(found.at, found.name, tuple(found.arguments), found.channel)
-    return Check(found.number, messages.read(event.name, event.arguments), event)
+    return PendingCheck(found.number, messages.read(event.name, event.arguments), event)
 
 
 def _unpacked(state: str) -> dict[str, object]:

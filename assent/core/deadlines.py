@@ -22,7 +22,7 @@ REMINDERS: Final = 100
 """The most reminders of one requirement: each costs some ten events, and a run must be able to wait for years."""
 
 
-def later(at: datetime, seconds: float) -> datetime:
+def add_seconds(at: datetime, seconds: float) -> datetime:
     """The time *seconds* after *at*, in whole microseconds."""
     return at + min(timedelta(seconds=seconds), LONGEST) if seconds < LONGEST.total_seconds() else at + LONGEST
 
@@ -81,6 +81,6 @@ def advance(requirement: Requirement, at: datetime) -> Requirement:
         and requirement.remind_at <= at
     ):
         missed = (at - requirement.remind_at) // every
-        following = later(requirement.remind_at, (missed + 1) * every.total_seconds())
+        following = add_seconds(requirement.remind_at, (missed + 1) * every.total_seconds())
         update |= {"reminders": requirement.reminders + 1, "remind_at": max(following, at + timedelta(milliseconds=1))}
     return requirement.model_copy(update=update) if update else requirement

@@ -15,7 +15,7 @@ from typing import Final
 from pydantic import JsonValue
 
 from assent.core.approvals import SHORTEST_PREFIX
-from assent.core.deadlines import later
+from assent.core.deadlines import add_seconds
 from assent.wire.digest import parse_arguments, sha256_hex
 from assent.wire.errors import ArgumentsError
 from assent.wire.inbound import Remember, Revoke
@@ -27,7 +27,7 @@ GRANTS_LIMIT: Final = 100
 """The most grants of one run."""
 
 
-def grant_of(approved: Requirement, remember: Remember, at: datetime) -> Grant:
+def make_grant(approved: Requirement, remember: Remember, at: datetime) -> Grant:
     """The grant that goes with an approval."""
     return Grant(
         id=sha256_hex(f"assent.grant.v1:{approved.id}".encode()),
@@ -37,13 +37,13 @@ def grant_of(approved: Requirement, remember: Remember, at: datetime) -> Grant:
         requirement_id=approved.id,
         policy_version=approved.policy_version,
         uses=remember.uses,
-        expires_at=None if remember.expires_after is None else later(at, remember.expires_after.total_seconds()),
+        expires_at=None if remember.expires_after is None else add_seconds(at, remember.expires_after.total_seconds()),
         arguments=remember.arguments,
         reason=approved.reason,
     )
 
 
-def covering(
+def find_grant(
     grants: Sequence[Grant],
     *,
     tool: str,
@@ -74,7 +74,7 @@ def _covers(grant: Grant, arguments: str, read_as: Mapping[str, JsonValue] | Non
         return False
 
 
-def used(grants: Sequence[Grant], grant: Grant) -> tuple[Grant, ...]:
+def spend(grants: Sequence[Grant], grant: Grant) -> tuple[Grant, ...]:
     """The grants after one use of *grant*."""
     spent = grant.model_copy(update={"used": grant.used + 1})
     return tuple(spent if each.id == grant.id else each for each in grants)

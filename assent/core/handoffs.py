@@ -11,7 +11,7 @@ from assent.wire.protocol import Handoff
 from assent.wire.requirements import Grant
 
 
-def said(before: Run, event: Event) -> Handoff | None:
+def handoff_of(before: Run, event: Event) -> Handoff | None:
     """The handoff that *event* brings: the first of a turn is the one that counts, at the end of that turn.
 
     Pure; safe in workflow code.
@@ -23,17 +23,17 @@ def said(before: Run, event: Event) -> Handoff | None:
     return outcome.handoff if counts and before.handoff is None and outcome.delegation is None else None
 
 
-def taken(before: Run, event: Event, run: Run) -> Handoff | None:
+def effective_handoff(before: Run, event: Event, run: Run) -> Handoff | None:
     """The handoff that took effect with *event*.
 
     Pure; safe in workflow code.
     """
-    to = before.handoff or said(before, event)
+    to = before.handoff or handoff_of(before, event)
     is_taken = to is not None and run is not before and run.handoff is None and run.agent == to.agent
     return to if is_taken else None
 
 
-def ended(before: Run, run: Run) -> list[Grant]:
+def ended_grants(before: Run, run: Run) -> list[Grant]:
     """The approvals that were remembered, and ended because the conversation was handed over: by nobody.
 
     Pure; safe in workflow code.

@@ -9,15 +9,15 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
-from assent.core import approvals, attempts, budget_rules, deadlines, grants, tool_calls
-from assent.core.approvals import Checkable, Context, Decision, Ruling
+from assent.core import approvals, budget_rules, deadlines, grants, ignored_messages, tool_calls
+from assent.core.approvals import Checkable, Decision, DecisionContext, Ruling
 from assent.core.events import CheckAnswered, CheckCall, Command, Failure, MessageReceived, ToolAnswered, ToolLost
-from assent.core.run_state import Check, Run, Step
+from assent.core.run_state import PendingCheck, Run, Step
 from assent.core.tool_calls import Call
-from assent.core.turns import budget_decided, close, fail, go_on, next_turn
+from assent.core.turns import after_budget_decision, close, fail, next_turn, resume
 from assent.wire import messages
 from assent.wire.conversation import user_message
-from assent.wire.digest import canonical, text_digest
+from assent.wire.digest import json_size, text_digest
 from assent.wire.errors import MessageError
 from assent.wire.inbound import Approve, Close, Revoke, SendMessage
 from assent.wire.messages import Message
@@ -61,7 +61,7 @@ def _time_over(step: Step, at: datetime) -> Step:
     if run.ended or due is None or due > at or run.budget is None:
         return step
     ends = run.budget.on_reached == "end"
-    return merged(step, fail(run, budget_rules.failure(run, at), at) if ends else budget_rules.ask(run))
+    return merged(step, fail(run, budget_rules.failure(run, at), at) if ends else budget_rules.request_extension(run))
 
 
 def due_at(run: Run) -> datetime | None:
@@ -83,7 +83,7 @@ def _run_again(step: Step, position: int, call: Call, at: datetime) -> Step:
     run = step.run.with_call(position, replace(call, again_at=None, running=True, started_at=at))
     run = _executing(run, call.requirement_id, "running")
     approved = run.requirement(call.requirement_id)
-    command = tool_calls.run_tool(run.caller, position, call.call, call.gate, approved)
+    command = tool_calls.run_tool(run.call_context, position, call.call, call.gate, approved)
     return replace(step, run=run, commands=(*step.commands, command))
 
 
@@ -96,7 +96,7 @@ def message_received(run: Run, event: MessageReceived) -> Step:
         message = messages.read(event.name, event.arguments)
     except MessageError as error:
         result = DecisionResult(status="refused", detail=str(error))
-        return Step(run.with_attempt(attempts.unreadable(event, str(error))), result=result)
+        return Step(run.with_ignored(ignored_messages.unreadable(event, str(error))), result=result)
     if isinstance(message, SendMessage):
         return _queue(run, message, event)
     if isinstance(message, Revoke):
@@ -114,17 +114,17 @@ def message_received(run: Run, event: MessageReceived) -> Step:
     return _ruled(run, ruling, message, event, event.at)
 
 
-def unknown(run: Run, message: Message, at: datetime) -> str | None:
+def unknown_target(run: Run, message: Message, at: datetime) -> str | None:
     """What is said of a message about a requirement or grant that the run does not have; None where it has it."""
     if isinstance(message, Revoke):
         _, result = grants.revoke(run.grants, message, at)
         return result.detail if result.status == "unknown" else None
-    found = approvals.find(run.requirements, getattr(message, "id", ""))
+    found = approvals.find_requirement(run.requirements, getattr(message, "id", ""))
     return found if isinstance(found, str) else None
 
 
-def _context(run: Run, event: MessageReceived, at: datetime) -> Context:
-    return Context(at, event.channel, run.requested_by)
+def _context(run: Run, event: MessageReceived, at: datetime) -> DecisionContext:
+    return DecisionContext(at, event.channel, run.requested_by)
 
 
 def _ruled(run: Run, ruling: Ruling, decision: Decision, event: MessageReceived, at: datetime) -> Step:
@@ -134,17 +134,17 @@ def _ruled(run: Run, ruling: Ruling, decision: Decision, event: MessageReceived,
     decided = ruling.requirement
     after = _replaced(run, decided)
     if isinstance(decision, Approve) and decision.remember is not None and decided.status == "approved":
-        after = replace(after, grants=(*after.grants, grants.grant_of(decided, decision.remember, at)))
+        after = replace(after, grants=(*after.grants, grants.make_grant(decided, decision.remember, at)))
     return replace(_resolved(after, decided, ruling.answer, at), result=ruling.result)
 
 
 def _not_counted(run: Run, event: MessageReceived, result: DecisionResult, by: str) -> Step:
-    return Step(run.with_attempt(attempts.attempt_of(event, result, by)), result=result)
+    return Step(run.with_ignored(ignored_messages.attempt_of(event, result, by)), result=result)
 
 
 def _resolved(run: Run, decided: Requirement, answer: str | None, at: datetime) -> Step:
     if decided.kind == "budget":
-        return Step(run) if decided.status == "pending" else budget_decided(run, decided, at)
+        return Step(run) if decided.status == "pending" else after_budget_decision(run, decided, at)
     position = _position(run, decided.id)
     call = run.calls[position]
     if answer is not None:
@@ -153,7 +153,7 @@ def _resolved(run: Run, decided: Requirement, answer: str | None, at: datetime) 
     if decided.status != "approved":
         return Step(run)
     begun = run.with_call(position, replace(call, running=True, started_at=at))
-    return Step(begun, (tool_calls.run_tool(run.caller, position, call.call, call.gate, decided),))
+    return Step(begun, (tool_calls.run_tool(run.call_context, position, call.call, call.gate, decided),))
 
 
 def _position(run: Run, identity: str) -> int:
@@ -167,13 +167,13 @@ def _replaced(run: Run, requirement: Requirement) -> Run:
 def _queue(run: Run, message: SendMessage, event: MessageReceived) -> Step:
     item = user_message(message.content)
     late = "the run has ended" if run.ended else "the conversation is being closed" if run.closing else None
-    objection = late or attempts.queue_objection(run.queued_size, item)
+    objection = late or ignored_messages.queue_objection(run.queued_size, item)
     if objection is not None:
         result = DecisionResult(status="late" if late else "refused", detail=objection)
         return _not_counted(run, event, result, message.by)
-    queued = replace(run, queued=(*run.queued, item), queued_size=run.queued_size + len(canonical(item)))
+    queued = replace(run, queued=(*run.queued, item), queued_size=run.queued_size + json_size(item))
     recorded = DecisionResult(status="recorded", detail="the model reads it with its next turn")
-    return replace(go_on(queued, event.at) if run.status == "idle" else Step(queued), result=recorded)
+    return replace(resume(queued, event.at) if run.status == "idle" else Step(queued), result=recorded)
 
 
 def _close(run: Run, message: Close, event: MessageReceived) -> Step:
@@ -208,14 +208,14 @@ def _revoke(run: Run, message: Revoke, event: MessageReceived) -> Step:
 
 
 def _begin_check(run: Run, decision: Decision, what: Checkable, event: MessageReceived) -> Step:
-    found = approvals.find(run.requirements, decision.id)
+    found = approvals.find_requirement(run.requirements, decision.id)
     if isinstance(found, str):
         return Step(run)
     if (detail := _check_objection(run, decision)) is not None:
         return _not_counted(run, event, approvals.refuse(found, detail).result, decision.by)
     number = run.checks_made + 1
-    checking = replace(run, checks_made=number, checks=(*run.checks, Check(number, decision, event)))
-    caller = run.caller
+    checking = replace(run, checks_made=number, checks=(*run.checks, PendingCheck(number, decision, event)))
+    caller = run.call_context
     given = approvals.check_input(found, decision, what, agent=caller.agent, requested_by=caller.requested_by)
     if caller.policy is not None:
         given = given.model_copy(update={"policy": caller.policy})
@@ -231,8 +231,8 @@ def _check_objection(run: Run, decision: Decision) -> str | None:
     # What one workflow task schedules goes to the server at once, and over 4 MiB it terminates the run.
     kept = [each for call in run.calls if (each := run.requirement(call.requirement_id)) is not None]
     size = sum(len(each.arguments) for each in kept if each.edited_by)
-    size += sum(approvals.size(each.values) for each in kept if each.values is not None)
-    size += sum(approvals.size(_sent(check.message)) for check in run.checks) + approvals.size(_sent(decision))
+    size += sum(json_size(each.values) for each in kept if each.values is not None)
+    size += sum(json_size(_sent(check.message)) for check in run.checks) + json_size(_sent(decision))
     return None if size <= CHECKS_SIZE else f"too long: what people sent to this turn may have {CHECKS_SIZE} bytes"
 
 
@@ -249,7 +249,7 @@ def check_answered(run: Run, event: CheckAnswered) -> Step:
     left = replace(run, checks=tuple(each for each in run.checks if each is not check))
     decision = check.message
     ruling = approvals.rule(left.requirements, decision, _context(left, check.event, event.at), checked=True)
-    found = approvals.find(left.requirements, decision.id)
+    found = approvals.find_requirement(left.requirements, decision.id)
     if ruling.requirement is None or isinstance(found, str):
         return _ruled(left, ruling, decision, check.event, event.at)
     if isinstance(event.checked, Failure):
@@ -281,7 +281,7 @@ def _edited(
     ruling = approvals.rule([opened], plain, context)
     if ruling.requirement is None:
         return _ruled(run, approvals.refuse(found, ruling.result.detail), decision, event, at)
-    after = _replaced(run, approvals.superseded(found, decision, context))
+    after = _replaced(run, approvals.supersede(found, decision, context))
     after = replace(after, requirements=(*after.requirements, opened))
     waiting = replace(call, call=edited, gate=_kept(gate, call.gate), requirement_id=opened.id, edited=True)
     return _ruled(after.with_call(position, waiting), ruling, plain, event, at)
@@ -292,7 +292,7 @@ def _replacement(
 ) -> Requirement:
     call = next(call.call for call in run.calls if call.requirement_id == found.id)
     opened = tool_calls.open_requirement(
-        run.caller,
+        run.call_context,
         replace(call, arguments=arguments),
         gate.model_copy(update={"verdict": "ask"}),
         # No memo tells a nonce of what is approved at once: it is derived, and as unique as the one it comes from.
@@ -317,7 +317,7 @@ def ask_again(run: Run, event: ToolAnswered, gate: Gate) -> Step:
     call = run.calls[event.position]
     before = run.requirement(call.requirement_id)
     opened = tool_calls.open_requirement(
-        run.caller,
+        run.call_context,
         call.call,
         gate.model_copy(update={"reason": _why(event.outcome.refused, gate.reason)}),
         nonce=event.nonces[call.call.call_id],
@@ -332,7 +332,7 @@ def ask_again(run: Run, event: ToolAnswered, gate: Gate) -> Step:
 def try_again(run: Run, event: ToolAnswered, seconds: float) -> Step:
     """A call whose worker does not serve it: another may, so it is tried again, and stays approved."""
     call = run.calls[event.position]
-    again_at = deadlines.later(event.at, min(max(seconds, 1.0) * 2.0 ** min(call.tries, 30), AGAIN_LONGEST))
+    again_at = deadlines.add_seconds(event.at, min(max(seconds, 1.0) * 2.0 ** min(call.tries, 30), AGAIN_LONGEST))
     waits = replace(call, running=False, again_at=again_at, tries=call.tries + 1)
     after = run.with_call(event.position, waits)
     return Step(_executing(after, call.requirement_id, None))
@@ -352,7 +352,7 @@ def ask_outcome(run: Run, event: ToolLost, lost: Requirement) -> Step:
     """A call that may run only once, and whose worker was lost: a person says what came of it."""
     call = run.calls[event.position]
     nonce = event.nonces[call.call.call_id]
-    opened = tool_calls.open_outcome(run.caller, lost, call, event.failure, nonce, event.at)
+    opened = tool_calls.open_outcome(run.call_context, lost, call, event.failure, nonce, event.at)
     return _reopened(run, event.position, opened, lost, {"execution": "unknown"}, call.gate)
 
 

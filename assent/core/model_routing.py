@@ -15,7 +15,7 @@ from assent.core.run_state import Run
 from assent.wire.protocol import ModelTurn
 
 
-def elsewhere(run: Run, event: Event) -> str | None:
+def redirect_queue(run: Run, event: Event) -> str | None:
     """The task queue on which the very same is to be asked again; None where the model was asked.
 
     Pure; safe in workflow code.
@@ -31,7 +31,7 @@ def elsewhere(run: Run, event: Event) -> str | None:
             return None
 
 
-def from_now_on(run: Run, turn: ModelTurn) -> str | None:
+def queue_after(run: Run, turn: ModelTurn) -> str | None:
     """The task queue of the model calls that follow *turn*; None: the run's own, whose worker may know another.
 
     Pure; safe in workflow code.

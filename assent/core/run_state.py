@@ -13,10 +13,10 @@ from typing import Final
 
 from pydantic import JsonValue
 
-from assent.core import attempts
+from assent.core import ignored_messages
 from assent.core.compaction import Compaction
 from assent.core.events import Command, Failure, MessageReceived
-from assent.core.tool_calls import Call, Caller
+from assent.core.tool_calls import Call, CallContext
 from assent.wire.budget import Budget
 from assent.wire.conversation import Conversation
 from assent.wire.messages import Message
@@ -28,7 +28,7 @@ MAX_TURNS: Final = 50
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
+class PendingCheck:
     """Something that a person sent, while a worker checks it: the message as it was read, and as it came."""
 
     number: int
@@ -77,7 +77,7 @@ class Run:
     queued_size: int = 0
     requirements: tuple[Requirement, ...] = ()
     grants: tuple[Grant, ...] = ()
-    checks: tuple[Check, ...] = ()
+    checks: tuple[PendingCheck, ...] = ()
     checks_made: int = 0
     attempts: tuple[Attempt, ...] = ()
     attempts_dropped: int = 0
@@ -119,10 +119,10 @@ class Run:
         return self.request.requested_by if self.request else None
 
     @property
-    def caller(self) -> Caller:
+    def call_context(self) -> CallContext:
         """Whose calls its tool calls are."""
         request = self.request
-        return Caller(
+        return CallContext(
             run_id=self.id,
             first_execution_id=self.first_execution_id,
             agent=self.agent or (request.agent if request else ""),
@@ -150,9 +150,9 @@ class Run:
                 return replace(self, requirements=changed)
         return self
 
-    def with_attempt(self, attempt: Attempt) -> Run:
+    def with_ignored(self, attempt: Attempt) -> Run:
         """The run with something kept that did not count; the oldest gives way."""
-        kept = (*self.attempts, attempt)[-attempts.KEPT :]
+        kept = (*self.attempts, attempt)[-ignored_messages.KEPT :]
         dropped = self.attempts_dropped + len(self.attempts) + 1 - len(kept)
         return replace(self, attempts=kept, attempts_dropped=dropped)
 
@@ -176,7 +176,7 @@ def state_of(run: Run) -> RunState:
     return RunState(
         id=run.id,
         execution_id=run.execution_id,
-        agent=run.caller.agent,
+        agent=run.call_context.agent,
         status=run.status,
         input=request.input if request else "",
         requested_by=run.requested_by,

@@ -27,7 +27,7 @@ from assent.core import (
     tool_results,
     turns,
 )
-from assent.core.continue_as_new import restore, unsent
+from assent.core.continue_as_new import restore, unsent_notices
 from assent.core.events import (
     AgentAnswered,
     AgentStarted,
@@ -54,7 +54,7 @@ from assent.core.events import (
     WakeAt,
 )
 from assent.core.notices import BATCH, NoticesInput, notices_of
-from assent.core.run_state import MAX_TURNS, Check, Run, Step, state_of
+from assent.core.run_state import MAX_TURNS, PendingCheck, Run, Step, state_of
 from assent.core.tool_calls import Call
 from assent.core.tool_results import asks_outcome
 from assent.wire import conversation, messages
@@ -65,7 +65,7 @@ from assent.wire.protocol import ModelTurn, RunStatus
 from assent.wire.requirements import Grant, Requirement
 from assent.wire.visibility import RunAbove
 
-__all__ = ["MAX_TURNS", "Check", "Run", "Step", "asks_outcome", "decide", "state_of"]
+__all__ = ["MAX_TURNS", "PendingCheck", "Run", "Step", "asks_outcome", "decide", "state_of"]
 
 
 def decide(run: Run, event: Event) -> Step:
@@ -77,20 +77,20 @@ def decide(run: Run, event: Event) -> Step:
         return _continued(event)
     # Deadlines for this instant were applied before the run raised `BudgetReached`.
     timed = Step(run) if isinstance(event, BudgetReached) else message_handling.pass_time(run, event.at)
-    timed = Step(run) if isinstance(event, CancelRequested) and budget_rules.is_over(run, timed.run) else timed
+    timed = Step(run) if isinstance(event, CancelRequested) and budget_rules.just_ended(run, timed.run) else timed
     if isinstance(event, TimeReached):
         step = replace(timed, run=replace(timed.run, wake_at=None))
     else:
-        step = _without_beginnings(message_handling.merged(timed, _decided(timed.run, event)))
+        step = _without_new_work(message_handling.merged(timed, _dispatch(timed.run, event)))
     if any(isinstance(command, AskBudget) for command in step.commands):
         # The requirement is opened at once, with `BudgetReached`; the timer goes by what is then.
-        return budget_rules.asking_once(_announced(run, _settled(step), event.at))
-    if _stands(run, step.run):
+        return budget_rules.with_one_request(_with_notices(run, _with_status(step), event.at))
+    if _is_noop(run, step.run):
         return step
-    return _announced(run, _timed(_settled(step)), event.at)
+    return _with_notices(run, _with_timer(_with_status(step)), event.at)
 
 
-def _stands(before: Run, run: Run) -> bool:
+def _is_noop(before: Run, run: Run) -> bool:
     """Whether nothing changed by which the status, the timer or a notice goes: most of what people send."""
     return (
         run.calls is before.calls
@@ -102,29 +102,29 @@ def _stands(before: Run, run: Run) -> bool:
     )
 
 
-def _without_beginnings(step: Step) -> Step:
+def _without_new_work(step: Step) -> Step:
     """The step, without anything that its end leaves no time for: what was due at the moment of a cancellation."""
     if not step.run.ended:
         return step
     ends = tuple(command for command in step.commands if isinstance(command, Complete | Fail | Cancel))
     unasked = any(isinstance(command, CallModel) for command in step.commands)
-    return replace(step, run=_unasked(step.run) if unasked else step.run, commands=ends)
+    return replace(step, run=_without_model_call(step.run) if unasked else step.run, commands=ends)
 
 
-def _unasked(run: Run) -> Run:
+def _without_model_call(run: Run) -> Run:
     """The run without the model call that it was about to make, and what that would have carried."""
     known = run.prefix.length if run.prefix else 0
     digest = run.prefix.digest if run.prefix else EMPTY_DIGEST
     return replace(run, turn=run.turn - 1, conversation=Conversation(run.conversation.items[:known], digest))
 
 
-def _decided(run: Run, event: Event) -> Step:
+def _dispatch(run: Run, event: Event) -> Step:
     if isinstance(event, MessageReceived):
         return message_handling.message_received(run, event)
-    return Step(run) if run.ended else _advanced(run, event)
+    return Step(run) if run.ended else _dispatch_live(run, event)
 
 
-def _advanced(run: Run, event: Event) -> Step:
+def _dispatch_live(run: Run, event: Event) -> Step:
     match event:
         case Started():
             return _started(run, event)
@@ -135,16 +135,16 @@ def _advanced(run: Run, event: Event) -> Step:
         case Summarised():
             return _summarised(run, event)
         case ToolAnswered() | ToolLost() | AgentStarted() | AgentAnswered():
-            return tool_results.decided(run, event)
+            return tool_results.handle(run, event)
         case CheckAnswered():
             return message_handling.check_answered(run, event)
         case BudgetReached():
-            return budget_rules.opened(run, event)
+            return budget_rules.open_extension(run, event)
         case _:
             return turns.cancel(run, event.at)
 
 
-def _settled(step: Step) -> Step:
+def _with_status(step: Step) -> Step:
     """The step with the run's status set to what the run is now doing."""
     run = step.run
     if run.ended or run.status == "idle":
@@ -154,7 +154,7 @@ def _settled(step: Step) -> Step:
     return step if status == run.status else replace(step, run=replace(run, status=status))
 
 
-def _timed(step: Step) -> Step:
+def _with_timer(step: Step) -> Step:
     """The step with the run's timer set to when something is due next."""
     run = step.run
     due = message_handling.due_at(run)
@@ -163,7 +163,7 @@ def _timed(step: Step) -> Step:
     return replace(step, run=replace(run, wake_at=due), commands=(*step.commands, WakeAt(due)))
 
 
-def _announced(before: Run, step: Step, at: datetime) -> Step:
+def _with_notices(before: Run, step: Step, at: datetime) -> Step:
     """The step with notices of what changed, where the worker sends any."""
     run = step.run
     if not run.notices or run.requirements is before.requirements:
@@ -171,7 +171,7 @@ def _announced(before: Run, step: Step, at: datetime) -> Step:
     found = notices_of(before.requirements, run.requirements, at)
     commands: list[Command] = []
     for start in range(0, len(found), BATCH):
-        fields: dict[str, object] = {"agent": run.caller.agent, "notices": found[start : start + BATCH]}
+        fields: dict[str, object] = {"agent": run.call_context.agent, "notices": found[start : start + BATCH]}
         if run.requested_by is not None:
             fields["requested_by"] = run.requested_by
         if run.request is not None and run.request.parents:
@@ -212,7 +212,7 @@ def _started(run: Run, event: Started) -> Step:
         # A conversation that begins with whatever is sent to it.
         idle = replace(begun, status="idle")
         if begun.queued:
-            return turns.go_on(idle, event.at)
+            return turns.resume(idle, event.at)
         return turns.close(idle, event.at) if closing else Step(idle)
     return turns.call_model(begun, [user_message(request.input)], event.at)
 
@@ -226,7 +226,7 @@ def _continued(event: Started) -> Step:
         namespace=event.namespace,
     )
     try:
-        carried, notices = restore(event.arguments), unsent(event.arguments)
+        carried, notices = restore(event.arguments), unsent_notices(event.arguments)
     except MessageError as error:
         return turns.fail(begun, Failure("InvalidRunRequest", str(error)), event.at)
     if carried is None:
@@ -249,15 +249,15 @@ def _continued(event: Started) -> Step:
 
 
 def _summarised(run: Run, event: Summarised) -> Step:
-    if (asked := compaction_steps.asked_elsewhere(run, event)) is not None:
+    if (asked := compaction_steps.redirect_summary(run, event)) is not None:
         return asked
-    after = compaction_steps.ended(run, event)
+    after = compaction_steps.finish_summary(run, event)
     return Step(run) if after is None else turns.call_model(after, [], event.at)
 
 
 def _model_answered(run: Run, event: ModelAnswered) -> Step:
     turn = event.turn
-    if (queue := model_routing.elsewhere(run, event)) is not None:
+    if (queue := model_routing.redirect_queue(run, event)) is not None:
         routed = replace(run, model_task_queue=queue)
         return Step(routed, (turns.model_call(routed),))
     # Facts of the worker come with the first turn only.
@@ -272,22 +272,22 @@ def _model_answered(run: Run, event: ModelAnswered) -> Step:
         attributes=run.attributes or turn.attributes,
         rules_version=turn.rules_version if is_first else run.rules_version,
         continue_after=turn.continue_after if is_first else run.continue_after,
-        compaction=compaction.answered(run.compaction, run.turn, turn),
+        compaction=compaction.after_turn(run.compaction, run.turn, turn),
         budget=budget,
         allowance=budget if is_first else run.allowance,
         notices=turn.notices if turn.gates else run.notices,
         max_turns=_limit(run, turn),
-        model_task_queue=model_routing.from_now_on(run, turn),
+        model_task_queue=model_routing.queue_after(run, turn),
         max_tool_calls=_lower(run.max_tool_calls, turn.max_tool_calls),
     )
     wanted = conversation.tool_calls(turn.items)
     if len({call.call_id for call in wanted}) != len(wanted):
         return turns.fail(after, Failure("InvalidModelTurn", "the model named two calls of one turn alike"), event.at)
-    if is_first and _is_unpriced(after, turn):
+    if is_first and _lacks_price(after, turn):
         message = f"the run's budget bounds its cost, and the worker has no price of its model {turn.model!r}"
         return turns.fail(after, Failure("NoPrice", f"{message}; see ASSENT_PRICES"), event.at)
     if wanted:
-        return _begin_calls(after, wanted, event)
+        return _start_calls(after, wanted, event)
     if turn.follow_up is not None:
         return turns.call_model(after, [user_message(turn.follow_up)], event.at)
     if after.queued and after.turn - after.turns_before < after.max_turns:
@@ -295,7 +295,7 @@ def _model_answered(run: Run, event: ModelAnswered) -> Step:
     return turns.complete(after, turn, event.at)
 
 
-def _is_unpriced(run: Run, turn: ModelTurn) -> bool:
+def _lacks_price(run: Run, turn: ModelTurn) -> bool:
     """Whether what the run may spend could never be reached, as nobody counts it."""
     return run.budget is not None and run.budget.max_cost is not None and "cost" not in turn.usage.model_fields_set
 
@@ -316,7 +316,7 @@ def _lower(*limits: int | None) -> int | None:
 
 
 @dataclass(slots=True)
-class _Beginning:
+class _CallStarter:
     """The calls of a turn, as one after the other is begun."""
 
     run: Run
@@ -332,7 +332,7 @@ class _Beginning:
         turn, limit = self.event.turn, self.run.max_tool_calls
         gate = tool_calls.gate_of(turn, call)
         made = Call(call, gate, policy_version=turn.policy_version)
-        answer = tool_calls.answer_of(gate)
+        answer = tool_calls.immediate_answer(gate)
         if answer is None and limit is not None and self.counted - self.run.tool_calls_before >= limit:
             answer = f"Denied: the run may make {limit} tool calls, and has made them. Answer with what you have."
         if answer is not None:
@@ -353,11 +353,11 @@ class _Beginning:
 
     def _run(self, position: int, made: Call, approved: Requirement | None) -> None:
         self.begun.append(replace(made, running=True, started_at=self.event.at))
-        self.commands.append(tool_calls.run_tool(self.run.caller, position, made.call, made.gate, approved))
+        self.commands.append(tool_calls.run_tool(self.run.call_context, position, made.call, made.gate, approved))
 
     def _open(self, made: Call, nonce: str) -> Requirement:
         return tool_calls.open_requirement(
-            self.run.caller,
+            self.run.call_context,
             made.call,
             made.gate,
             nonce=nonce,
@@ -369,7 +369,7 @@ class _Beginning:
         """The requirement of a call that a grant lets through: each use cites it. None where a person is asked."""
         if made.gate.verdict != "ask" or made.gate.needed > 1 or made.gate.failed:
             return None
-        grant = grants.covering(
+        grant = grants.find_grant(
             self.held,
             tool=call.tool,
             arguments=call.arguments,
@@ -380,14 +380,14 @@ class _Beginning:
         )
         if grant is None:
             return None
-        self.held = grants.used(self.held, grant)
+        self.held = grants.spend(self.held, grant)
         # No memo tells the nonce of what never waits: it is derived, and unique because a use is.
         opened = self._open(made, f"{grant.id[:24]}-{grant.used + 1}")
-        return approvals.granted(opened, grant, self.event.at)
+        return approvals.approve_by_grant(opened, grant, self.event.at)
 
 
-def _begin_calls(run: Run, wanted: list[ToolCall], event: ModelAnswered) -> Step:
-    beginning = _Beginning(run, event, run.tool_calls, run.grants)
+def _start_calls(run: Run, wanted: list[ToolCall], event: ModelAnswered) -> Step:
+    beginning = _CallStarter(run, event, run.tool_calls, run.grants)
     for position, call in enumerate(wanted):
         beginning.begin(position, call)
     after = replace(

@@ -36,9 +36,9 @@ CANCELLED: Final = Failure("Cancelled", "its run was cancelled")
 TERMINATED: Final = Failure("Terminated", "its run was terminated")
 TIMED_OUT: Final = Failure("Timeout", "its run was timed out by the server")
 NOT_STARTED: Final = Failure("NotStarted", "its run could not be begun")
-QUEUE: Final = re.compile(r"(?!/_sys/)[!-~]{1,200}")
+QUEUE_NAME: Final = re.compile(r"(?!/_sys/)[!-~]{1,200}")
 """What names a task queue."""
-AGENT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+AGENT_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 """What names an agent."""
 _ERROR_LIMIT: Final = 2_000
 """Characters of why such a run failed that reach the model."""
@@ -60,7 +60,7 @@ def check_parents(request: RunRequest, parent: Execution | None) -> None:
         raise MessageError(message)
 
 
-def another(call: Call, agent: str) -> str | None:
+def agent_mismatch(call: Call, agent: str) -> str | None:
     """Why a call may not go to *agent*: it was gated, and perhaps approved, as one for another; None where it was not.
 
     Pure; safe in workflow code.
@@ -72,7 +72,7 @@ def another(call: Call, agent: str) -> str | None:
     return f"the call was for {was}, and leads to agent {bounded(repr(agent), _SHOWN)} by now"
 
 
-def objection(run: Run, given: Delegation) -> str | None:
+def delegation_objection(run: Run, given: Delegation) -> str | None:
     """Why another agent is not asked; None where it is.
 
     Pure; safe in workflow code.
@@ -83,20 +83,20 @@ def objection(run: Run, given: Delegation) -> str | None:
     if not given.input.strip():
         return "the input is empty; say what the agent is to do"
     # Somebody may have put this in by hand, and the server takes no run with such an id, nor on such a task queue.
-    if not AGENT.fullmatch(given.agent):
+    if not AGENT_NAME.fullmatch(given.agent):
         return f"no agent can be named {bounded(repr(given.agent), _SHOWN)}"
-    if given.task_queue is not None and not QUEUE.fullmatch(given.task_queue):
+    if given.task_queue is not None and not QUEUE_NAME.fullmatch(given.task_queue):
         return f"no task queue can be named {bounded(repr(given.task_queue), _SHOWN)}"
     return None
 
 
-def request(run: Run, call: Call, given: Delegation, budget: Budget | None) -> RunRequest:
+def child_request(run: Run, call: Call, given: Delegation, budget: Budget | None) -> RunRequest:
     """What another agent is asked, for a call of this run. Whoever asked for this run asks for that one.
 
     Pure; safe in workflow code.
     """
     above = run.request.parents if run.request else []
-    mine = ParentRun(run_id=run.id, agent=run.caller.agent, tool=call.call.tool, call_id=call.call.call_id)
+    mine = ParentRun(run_id=run.id, agent=run.call_context.agent, tool=call.call.tool, call_id=call.call.call_id)
     fields: dict[str, object] = {"agent": given.agent, "input": given.input, "parents": [*above, mine]}
     if run.requested_by is not None:
         fields["requested_by"] = run.requested_by
@@ -116,7 +116,7 @@ def child_run_id(run: Run, agent: str, nonce: str) -> str:
     return f"{above}.{agent}-{nonce[:12]}"
 
 
-def result_of(value: object) -> tuple[RunResult | Failure, Usage]:
+def read_result(value: object) -> tuple[RunResult | Failure, Usage]:
     """What the result of such a run is, and what it used; somebody may have put in anything at all.
 
     Pure; safe in workflow code.
@@ -128,7 +128,7 @@ def result_of(value: object) -> tuple[RunResult | Failure, Usage]:
     return result, result.usage
 
 
-def failed(kind: str | None, message: str, details: Sequence[object]) -> tuple[Failure, Usage]:
+def read_failure(kind: str | None, message: str, details: Sequence[object]) -> tuple[Failure, Usage]:
     """How such a run failed, and what it used by then, as its failure tells.
 
     Pure; safe in workflow code.
@@ -141,7 +141,7 @@ def failed(kind: str | None, message: str, details: Sequence[object]) -> tuple[F
     return Failure(kind or "Error", bounded(message, _ERROR_LIMIT)), usage
 
 
-def told(run: Run) -> list[dict[str, JsonValue]]:
+def failure_details(run: Run) -> list[dict[str, JsonValue]]:
     """What the failure of a run tells the one above, besides why: what it used.
 
     Pure; safe in workflow code.
@@ -150,7 +150,7 @@ def told(run: Run) -> list[dict[str, JsonValue]]:
     return [{"usage": run.usage.model_dump(mode="json")}] if above else []
 
 
-def answer(call: Call, came_to: RunResult | Failure) -> tuple[str, str]:
+def child_answer(call: Call, came_to: RunResult | Failure) -> tuple[str, str]:
     """What the model is told of a run that answered its call, and what the call came to.
 
     Pure; safe in workflow code.
@@ -160,7 +160,7 @@ def answer(call: Call, came_to: RunResult | Failure) -> tuple[str, str]:
     return f"Error: agent {call.delegated!r} gave no answer: {came_to.kind}: {came_to.message}", "failed"
 
 
-def handed_over(run: Run, at: datetime) -> Run:
+def apply_handoff(run: Run, at: datetime) -> Run:
     """The run with another agent to go on with its conversation, where one of the turn's calls said so.
 
     What was approved once and for all was approved of the agent before: it ends. Its model may be asked elsewhere.

@@ -12,7 +12,7 @@ from typing import Final
 
 from pydantic import ValidationError
 
-from assent.core.deadlines import later
+from assent.core.deadlines import add_seconds
 from assent.core.events import Failure, RunTool
 from assent.wire.conversation import ToolCall, text_of, tool_calls
 from assent.wire.digest import idempotency_key, requirement_id
@@ -42,7 +42,7 @@ _KINDS: Final[dict[Verdict, RequirementKind]] = {"ask": "confirmation", "externa
 
 
 @dataclass(frozen=True, slots=True)
-class Caller:
+class CallContext:
     """Whose call it is: the run's ids, its agent, who asked for it, the turn, and the request's own policy.
 
     *parent* is the run that this one works for, where it does. *handed_over*: the agent took the conversation over.
@@ -97,7 +97,7 @@ class Call:
         return f"A person changed the arguments of this call to: {self.call.arguments}\n{answer}"
 
 
-def turn_of(result: object) -> ModelTurn | Failure:
+def read_turn(result: object) -> ModelTurn | Failure:
     """What `call_model` answered; a result that somebody put in by hand may be anything at all."""
     try:
         turn = ModelTurn.model_validate(result)
@@ -115,7 +115,7 @@ def _is_readable(turn: ModelTurn) -> bool:
     return True
 
 
-def outcome_of(result: object) -> ToolOutcome:
+def read_outcome(result: object) -> ToolOutcome:
     """What a tool's activity answered; a result that somebody put in by hand may be anything at all."""
     try:
         outcome = ToolOutcome.model_validate(result)
@@ -126,7 +126,7 @@ def outcome_of(result: object) -> ToolOutcome:
     return ToolOutcome(error=f"its result was put in by hand, and is not a tool's: {shown([result])}")
 
 
-def checked_of(result: object) -> Checked | Failure:
+def read_check(result: object) -> Checked | Failure:
     """What `check_call` answered; a result that somebody put in by hand may be anything at all."""
     try:
         return Checked.model_validate(result)
@@ -144,7 +144,7 @@ def gated_calls(turn: ModelTurn) -> list[ToolCall]:
     return [call for call in tool_calls(turn.items) if gate_of(turn, call).verdict in _KINDS]
 
 
-def answer_of(gate: Gate) -> str | None:
+def immediate_answer(gate: Gate) -> str | None:
     """What the model is told at once about a call that neither runs nor waits; None for the others."""
     if gate.verdict == "deny":
         return f"Denied: {gate.reason or 'the policy does not permit it'}"
@@ -154,7 +154,7 @@ def answer_of(gate: Gate) -> str | None:
 
 
 def open_requirement(
-    caller: Caller,
+    context: CallContext,
     call: ToolCall,
     gate: Gate,
     *,
@@ -164,10 +164,10 @@ def open_requirement(
     latest: datetime | None = None,
 ) -> Requirement:
     """Return the requirement of a call that waits; its deadline is the gate's own or *latest*, whichever is earlier."""
-    own = None if gate.expires_after is None else later(at, gate.expires_after)
+    own = None if gate.expires_after is None else add_seconds(at, gate.expires_after)
     expires_at = min((each for each in (own, latest) if each is not None), default=None)
     identity = requirement_id(
-        run_id=caller.run_id,
+        run_id=context.run_id,
         nonce=nonce,
         call_id=call.call_id,
         tool=call.tool,
@@ -183,7 +183,7 @@ def open_requirement(
         tool=call.tool,
         arguments=call.arguments,
         nonce=nonce,
-        turn=caller.turn,
+        turn=context.turn,
         created_at=at,
         policy_version=policy_version,
         needed=gate.needed,
@@ -192,17 +192,19 @@ def open_requirement(
         approval_type=gate.approval_type,
         self_approval=gate.self_approval,
         note=gate.reason,
-        escalations=[EscalationStep(at=later(at, each.after), approvers=each.approvers) for each in gate.escalations],
+        escalations=[
+            EscalationStep(at=add_seconds(at, each.after), approvers=each.approvers) for each in gate.escalations
+        ],
         remind_every=timedelta(seconds=gate.remind_every) if gate.remind_every else None,
-        remind_at=later(at, gate.remind_every) if gate.remind_every else None,
+        remind_at=add_seconds(at, gate.remind_every) if gate.remind_every else None,
         fields=gate.fields,
         checked=gate.checked,
-        agent=caller.agent if caller.handed_over else None,
+        agent=context.agent if context.handed_over else None,
     )
 
 
 def open_outcome(
-    caller: Caller, lost: Requirement, call: Call, failure: Failure, nonce: str, at: datetime
+    context: CallContext, lost: Requirement, call: Call, failure: Failure, nonce: str, at: datetime
 ) -> Requirement:
     """The requirement that asks a person what came of a call whose worker was lost.
 
@@ -217,32 +219,32 @@ def open_outcome(
         approval_type=lost.approval_type,
         self_approval=lost.self_approval,
     )
-    opened = open_requirement(caller, call.call, gate, nonce=nonce, policy_version=lost.policy_version, at=at)
+    opened = open_requirement(context, call.call, gate, nonce=nonce, policy_version=lost.policy_version, at=at)
     return opened.model_copy(update={"kind": "outcome", "follows": lost.id, "values": lost.values})
 
 
-def run_tool(caller: Caller, position: int, call: ToolCall, gate: Gate, approved: Requirement | None) -> RunTool:
+def run_tool(context: CallContext, position: int, call: ToolCall, gate: Gate, approved: Requirement | None) -> RunTool:
     """The command that runs a call, with what its activity checks again where somebody approved it."""
     # Only what is not the default is set: these inputs are stored for every call of a history.
     fields: dict[str, object] = {
-        "agent": caller.agent,
+        "agent": context.agent,
         "call_id": call.call_id,
         "arguments": call.arguments,
-        "key": idempotency_key(caller.run_id, caller.scope, call.call_id),
+        "key": idempotency_key(context.run_id, context.scope, call.call_id),
     }
-    if caller.requested_by is not None:
-        fields["requested_by"] = caller.requested_by
+    if context.requested_by is not None:
+        fields["requested_by"] = context.requested_by
     if approved is not None:
-        fields["authorization"] = _authorization(caller, approved)
+        fields["authorization"] = _authorization(context, approved)
         if approved.values is not None:
             fields["values"] = approved.values
-    if caller.policy is not None:
-        fields["policy"] = caller.policy
+    if context.policy is not None:
+        fields["policy"] = context.policy
     if gate.output_limit is not None:
         fields["output_limit"] = gate.output_limit
     return RunTool(
         position=position,
-        turn=caller.turn,
+        turn=context.turn,
         tool=call.tool,
         input=ToolCallInput.model_validate(fields),
         options=gate.options or _DEFAULT_OPTIONS,
@@ -250,7 +252,7 @@ def run_tool(caller: Caller, position: int, call: ToolCall, gate: Gate, approved
     )
 
 
-def _authorization(caller: Caller, approved: Requirement) -> Authorization:
+def _authorization(context: CallContext, approved: Requirement) -> Authorization:
     fields: dict[str, object] = {
         "requirement_id": approved.id,
         "nonce": approved.nonce,
@@ -258,13 +260,13 @@ def _authorization(caller: Caller, approved: Requirement) -> Authorization:
         "needed": approved.needed,
         "expires_at": approved.expires_at,
         "approved_by": [vote.by for vote in approved.votes if vote.verdict != "reject"],
-        "execution_id": caller.first_execution_id,
+        "execution_id": context.first_execution_id,
     }
     # Only what is not the default is set: these inputs are stored for every call of a history.
     if approved.edited_from is not None:
         fields["follows"] = approved.edited_from
-    if caller.parent is not None:
-        fields["parent"] = caller.parent
+    if context.parent is not None:
+        fields["parent"] = context.parent
     return Authorization.model_validate(fields)
 
 

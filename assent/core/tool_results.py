@@ -14,7 +14,7 @@ from assent.core.tool_calls import Call
 from assent.wire.protocol import ChildRun, Delegation
 
 
-def decided(run: Run, event: ToolAnswered | ToolLost | AgentStarted | AgentAnswered) -> Step:
+def handle(run: Run, event: ToolAnswered | ToolLost | AgentStarted | AgentAnswered) -> Step:
     """What came of a call, and what follows for the run."""
     match event:
         case ToolAnswered():
@@ -32,8 +32,8 @@ def _tool_answered(run: Run, event: ToolAnswered) -> Step:
     if not _is_running(run, event.position):
         return Step(run)
     to = outcome.delegation or outcome.handoff
-    if to is not None and (wrong := sub_agents.another(run.calls[event.position], to.agent)) is not None:
-        return turns.answered(run, event.position, f"Not run: {wrong}", "refused", at)
+    if to is not None and (wrong := sub_agents.agent_mismatch(run.calls[event.position], to.agent)) is not None:
+        return turns.answer_call(run, event.position, f"Not run: {wrong}", "refused", at)
     if outcome.delegation is not None:
         return _delegated(run, event, outcome.delegation)
     if outcome.refused is not None:
@@ -41,20 +41,20 @@ def _tool_answered(run: Run, event: ToolAnswered) -> Step:
             return message_handling.ask_again(run, event, outcome.gate)
         if outcome.again_after is not None:
             return message_handling.try_again(run, event, outcome.again_after)
-        return turns.answered(run, event.position, f"Not run: {outcome.refused}", "refused", at)
+        return turns.answer_call(run, event.position, f"Not run: {outcome.refused}", "refused", at)
     if outcome.error is not None:
-        return turns.answered(run, event.position, f"Error: {outcome.error}", "failed", at)
+        return turns.answer_call(run, event.position, f"Error: {outcome.error}", "failed", at)
     if outcome.handoff is not None:
         run = replace(run, handoff=run.handoff or outcome.handoff)
-    return turns.answered(run, event.position, outcome.output or "", "executed", at)
+    return turns.answer_call(run, event.position, outcome.output or "", "executed", at)
 
 
 def _delegated(run: Run, event: ToolAnswered, given: Delegation) -> Step:
     """Begin the run of the agent that a call is for; the call goes on until that is over."""
-    objection = sub_agents.objection(run, given)
+    objection = sub_agents.delegation_objection(run, given)
     if objection is not None:
-        return turns.answered(run, event.position, f"Not run: {objection}", "refused", event.at)
-    request = sub_agents.request(run, run.calls[event.position], given, budget_rules.left(run, event.at))
+        return turns.answer_call(run, event.position, f"Not run: {objection}", "refused", event.at)
+    request = sub_agents.child_request(run, run.calls[event.position], given, budget_rules.remaining(run, event.at))
     begun = run.with_call(event.position, replace(run.calls[event.position], delegated=given.agent))
     return Step(begun, (StartAgent(request, given.task_queue, attributes=run.attributes),))
 
@@ -72,8 +72,8 @@ def _agent_answered(run: Run, event: AgentAnswered) -> Step:
     if position is None:
         return Step(run)
     after = replace(run, usage=run.usage + event.usage)
-    answer, execution = sub_agents.answer(run.calls[position], event.answer)
-    return turns.answered(after, position, answer, execution, event.at)
+    answer, execution = sub_agents.child_answer(run.calls[position], event.answer)
+    return turns.answer_call(after, position, answer, execution, event.at)
 
 
 def _is_answered_by(call: Call, run_id: str) -> bool:
@@ -86,7 +86,7 @@ def _tool_lost(run: Run, event: ToolLost) -> Step:
     lost = run.requirement(run.calls[event.position].requirement_id)
     if lost is not None and asks_outcome(run, event.position):
         return message_handling.ask_outcome(run, event, lost)
-    return turns.answered(run, event.position, f"Error: {event.failure.message}", "failed", event.at)
+    return turns.answer_call(run, event.position, f"Error: {event.failure.message}", "failed", event.at)
 
 
 def asks_outcome(run: Run, position: int) -> bool:

@@ -11,7 +11,7 @@ from datetime import datetime
 
 from pydantic import JsonValue
 
-from assent.core import approvals, attempts, budget_rules, compaction_steps, sub_agents
+from assent.core import approvals, budget_rules, compaction_steps, ignored_messages, sub_agents
 from assent.core.events import CallModel, Cancel, Complete, Fail, Failure
 from assent.core.run_state import Run, Step
 from assent.wire.conversation import fitted, text_of, tool_output
@@ -24,9 +24,9 @@ def call_model(run: Run, delta: list[Item], at: datetime) -> Step:
     """Ask the model again, with what the conversation gained; a run that has used all its turns fails."""
     if run.turn - run.turns_before >= run.max_turns:
         return _exhausted(run, delta, at)
-    if budget_rules.reached(run, at) or budget_rules.asked(run) is not None:
+    if budget_rules.exhausted(run, at) or budget_rules.pending_extension(run) is not None:
         return _over_budget(run, delta, at)
-    if (summarising := compaction_steps.begun(run, delta)) is not None:
+    if (summarising := compaction_steps.start_summary(run, delta)) is not None:
         return summarising
     items = [*delta, *run.queued]
     after = replace(
@@ -47,7 +47,7 @@ def model_call(run: Run) -> CallModel:
     known = run.prefix.length if run.prefix else 0
     # Only what is not the default is set: these inputs are stored for every turn of a history.
     fields: dict[str, object] = {
-        "agent": run.caller.agent,
+        "agent": run.call_context.agent,
         "turn": run.turn,
         "delta": list(run.conversation.items[known:]),
     }
@@ -55,8 +55,8 @@ def model_call(run: Run) -> CallModel:
         fields["prefix"] = run.prefix
     if run.requested_by is not None:
         fields["requested_by"] = run.requested_by
-    if run.caller.policy is not None:
-        fields["policy"] = run.caller.policy
+    if run.call_context.policy is not None:
+        fields["policy"] = run.call_context.policy
     if run.model_task_queue is not None:
         fields["routed"] = True
     return CallModel(ModelCallInput.model_validate(fields), run.model_task_queue)
@@ -67,7 +67,7 @@ def next_turn(step: Step, at: datetime) -> Step:
     run = step.run
     if run.ended or not run.calls or any(call.answer is None for call in run.calls):
         return step
-    run = sub_agents.handed_over(run, at)
+    run = sub_agents.apply_handoff(run, at)
     told = fitted([call.told for call in run.calls])
     answers = [tool_output(call.call.call_id, answer) for call, answer in zip(run.calls, told, strict=True)]
     last = next((call for call in run.calls if call.executed and call.gate.stop), None)
@@ -78,7 +78,7 @@ def next_turn(step: Step, at: datetime) -> Step:
     return replace(step, run=following.run, commands=(*step.commands, *following.commands))
 
 
-def answered(run: Run, position: int, answer: str, execution: str, at: datetime) -> Step:
+def answer_call(run: Run, position: int, answer: str, execution: str, at: datetime) -> Step:
     """Answer a call that ran, or was refused; and go on where it was the last of its turn."""
     call = run.calls[position]
     result = {"execution": execution, "result": bounded(answer, approvals.RESULT_SHOWN)}
@@ -106,13 +106,13 @@ def _exhausted(run: Run, delta: list[Item], at: datetime) -> Step:
 def _over_budget(run: Run, delta: list[Item], at: datetime) -> Step:
     if run.budget is not None and run.budget.on_reached == "end":
         return fail(run, budget_rules.failure(run, at), at)
-    return budget_rules.ask(run, delta)
+    return budget_rules.request_extension(run, delta)
 
 
-def budget_decided(run: Run, requirement: Requirement, at: datetime) -> Step:
+def after_budget_decision(run: Run, requirement: Requirement, at: datetime) -> Step:
     """What follows the decision about more budget: the model call that was held back, or the end of the run."""
     if requirement.status == "approved":
-        more = replace(budget_rules.granted(run, requirement, at), held=None)
+        more = replace(budget_rules.extend(run, requirement, at), held=None)
         return call_model(more, list(run.held), at) if run.held is not None else Step(more)
     why = f"{budget_rules.failure(run, at).message}; {requirement.resolved_by} gave no more: {requirement.reason}"
     return fail(run, Failure("BudgetExhausted", why), at)
@@ -123,7 +123,7 @@ def _idle(run: Run) -> Run:
     return replace(run, status="idle", model_running=False, calls=())
 
 
-def go_on(run: Run, at: datetime) -> Step:
+def resume(run: Run, at: datetime) -> Step:
     """A conversation asks the model about what it was sent since the last answer; the limits count anew."""
     begun = replace(
         run,
@@ -145,7 +145,7 @@ def close(run: Run, at: datetime) -> Step:
 def _end(run: Run, content: str, output: JsonValue, at: datetime) -> Step:
     if run.is_conversation and not run.closing:
         answered = replace(_idle(run), content=content, output=output)
-        return go_on(answered, at) if answered.queued else Step(answered)
+        return resume(answered, at) if answered.queued else Step(answered)
     done = replace(closed(run, at), status="completed", content=content, output=output)
     return Step(done, (Complete(RunResult(content=content, output=output, usage=done.usage, turns=done.turn)),))
 
@@ -168,10 +168,12 @@ def closed(run: Run, at: datetime) -> Run:
         run,
         model_running=False,
         calls=tuple(replace(call, running=False, again_at=None) for call in run.calls),
-        requirements=tuple(approvals.cancel(each, at, started=each.id not in unstarted) for each in run.requirements),
+        requirements=tuple(
+            approvals.close_requirement(each, at, started=each.id not in unstarted) for each in run.requirements
+        ),
         checks=(),
     )
     for check in run.checks:
         result = DecisionResult(status="late", detail="the run ended before it was checked")
-        after = after.with_attempt(attempts.attempt_of(check.event, result, check.message.by))
+        after = after.with_ignored(ignored_messages.attempt_of(check.event, result, check.message.by))
     return after

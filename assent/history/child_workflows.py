@@ -64,10 +64,12 @@ def child_id_of(event: HistoryEvent) -> str:
 def _answer(event: HistoryEvent) -> tuple[RunResult | Failure, Usage]:
     if event.event_type == event_types.CHILD_COMPLETED:
         payloads = event.child_workflow_execution_completed_event_attributes.result.payloads
-        return sub_agents.result_of((*values_of(payloads), None)[0])
+        return sub_agents.read_result((*values_of(payloads), None)[0])
     if event.event_type == event_types.CHILD_FAILED:
         failure = event.child_workflow_execution_failed_event_attributes.failure
         info = failure.application_failure_info
         # The SDK gives the workflow code this text where a failure has none.
-        return sub_agents.failed(info.type, failure.message or "Application error", values_of(info.details.payloads))
+        return sub_agents.read_failure(
+            info.type, failure.message or "Application error", values_of(info.details.payloads)
+        )
     return _CLOSED_BY_SERVER[event.event_type], Usage()

@@ -16,7 +16,7 @@ from temporalio.api.failure.v1 import Failure as FailureProto
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.api.update.v1 import Request as UpdateRequest
 
-from assent.core.compaction_steps import summary_of
+from assent.core.compaction_steps import read_summary
 from assent.core.events import (
     CancelRequested,
     CheckAnswered,
@@ -31,7 +31,7 @@ from assent.core.events import (
     ToolAnswered,
     ToolLost,
 )
-from assent.core.tool_calls import checked_of, outcome_of, turn_of
+from assent.core.tool_calls import read_check, read_outcome, read_turn
 from assent.history import child_workflows, event_types
 from assent.history.payloads import values_of
 from assent.history.workflow_tasks import RESULTS, WorkflowTask
@@ -135,14 +135,14 @@ class TaskReader:
         kind, activity_id = self._activities[scheduled]
         value = (*values_of(result), None)[0]  # The SDK, too, takes the first, and nothing for null.
         if kind == protocol.CALL_MODEL:
-            turn = turn_of(value)
+            turn = read_turn(value)
             return ModelFailed(at, turn) if isinstance(turn, Failure) else ModelAnswered(at, turn, nonces)
         if kind == protocol.SUMMARISE:
-            return Summarised(at, summary_of(value))
+            return Summarised(at, read_summary(value))
         if (number := activity_ids.check_number(activity_id)) is not None:
-            return CheckAnswered(at, number, checked_of(value))
+            return CheckAnswered(at, number, read_check(value))
         position = activity_ids.tool_position(activity_id)
-        return None if position is None else ToolAnswered(at, position, outcome_of(value), nonces)
+        return None if position is None else ToolAnswered(at, position, read_outcome(value), nonces)
 
     def _not_completed(
         self, scheduled: int, failure: FailureProto, at: datetime, nonces: dict[str, str]

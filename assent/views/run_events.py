@@ -33,7 +33,7 @@ from assent.core.events import (
     ToolAnswered,
     ToolLost,
 )
-from assent.core.model_routing import elsewhere
+from assent.core.model_routing import redirect_queue
 from assent.core.state_machine import Run, Step
 from assent.views.facts import facts_of, grant_words
 from assent.wire.conversation import text_of
@@ -102,7 +102,7 @@ def describe(event: Event, before: Run, step: Step) -> Iterator[RunEvent]:
     match event:
         case Started() if not before.id:
             yield RunEvent(kind="started", at=at, text=run.request.input if run.request else "")
-        case ModelAnswered() | Summarised() if elsewhere(before, event):
+        case ModelAnswered() | Summarised() if redirect_queue(before, event):
             pass  # No model was asked; that it is asked was told.
         case ModelAnswered():
             yield RunEvent(kind="model_answered", at=at, turn=before.turn, text=text_of(event.turn.items))
@@ -118,7 +118,7 @@ def describe(event: Event, before: Run, step: Step) -> Iterator[RunEvent]:
             pass
     yield from _handed_over(event, before, run)
     yield from _opened(before, run, at)
-    told = before.model_running and (isinstance(event, Started) or elsewhere(before, event) is not None)
+    told = before.model_running and (isinstance(event, Started) or redirect_queue(before, event) is not None)
     yield from _commands(step, at, again=told)
     if run.status == "idle" and before.status != "idle":
         yield RunEvent(kind="idle", at=at, turn=run.turn, text=run.content or "")
@@ -185,7 +185,7 @@ def _result(event: ToolAnswered | ToolLost, before: Run) -> str:
         return f"no result: {event.failure.message}"
     outcome = event.outcome
     if outcome.delegation is not None:
-        return f"not run: {sub_agents.objection(before, outcome.delegation) or 'the run had ended'}"
+        return f"not run: {sub_agents.delegation_objection(before, outcome.delegation) or 'the run had ended'}"
     if outcome.again_after is not None and outcome.gate is None:
         return f"not run yet, and tried again later: {outcome.refused}"
     if outcome.refused is not None:
@@ -224,11 +224,11 @@ def _agent_finished(event: AgentAnswered, before: Run) -> Iterator[RunEvent]:
 
 
 def _handed_over(event: Event, before: Run, run: Run) -> Iterator[RunEvent]:
-    to = handoffs.taken(before, event, run)
+    to = handoffs.effective_handoff(before, event, run)
     if to is None:
         return
-    ended = len(handoffs.ended(before, run))
-    text = f"{before.caller.agent} handed the conversation over to {to.agent}"
+    ended = len(handoffs.ended_grants(before, run))
+    text = f"{before.call_context.agent} handed the conversation over to {to.agent}"
     more = f", which ends {ended} remembered approval{'s' * (ended != 1)}" if ended else ""
     yield RunEvent(kind="handed_over", at=event.at, turn=before.turn, text=text + more, agent=to.agent)
 

@@ -140,7 +140,7 @@ def details(run: Run, at: datetime | None = None) -> str:
 
 
 def _headline(run: Run) -> str:
-    agent = _name(run.caller.agent) if run.request else "the agent"
+    agent = _name(run.call_context.agent) if run.request else "the agent"
     requester = f", requested by {_name(run.request.requested_by)}" if run.request and run.request.requested_by else ""
     if run.ended:
         turns = "1 turn" if run.turn == 1 else f"{run.turn} turns"
@@ -168,7 +168,7 @@ def _above(run: Run) -> list[str]:
     above = run.request.parents if run.request else []
     if not above:
         return []
-    path = markdown(path_words([*(each.agent for each in above), run.caller.agent]), DETAILS_NAME)
+    path = markdown(path_words([*(each.agent for each in above), run.call_context.agent]), DETAILS_NAME)
     commands = ", ".join(_show_command(each.run_id) for each in above)
     return [f"**Path:** {path}. Parent runs: {commands}"]
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from assent.wire.digest import canonical, extend
+from assent.wire.digest import extend, json_size
 from assent.wire.protocol import Item, Prefix
 
 EMPTY_DIGEST: Final = ""
@@ -62,7 +62,7 @@ def tool_output(call_id: str, output: str) -> Item:
 
 def fitted(outputs: Sequence[str], limit: int = TURN_LIMIT) -> list[str]:
     """*outputs*, cut where together they are over *limit* bytes: the longest first, each cut marked as one."""
-    sizes = [len(canonical(output)) for output in outputs]
+    sizes = [json_size(output) for output in outputs]
     if sum(sizes) <= limit:
         return list(outputs)
     share = _share(sorted(sizes), limit)
@@ -86,7 +86,7 @@ def _cut(output: str, size: int, share: int) -> str:
     data = output.encode("utf-8", "surrogatepass")
     keep = min(share, len(data))
     # What escapes to many bytes may lie at the beginning, so the cut is measured again until it fits.
-    while keep and (written := len(canonical(data[:keep].decode("utf-8", "ignore")))) > share:
+    while keep and (written := json_size(data[:keep].decode("utf-8", "ignore"))) > share:
         keep = keep * share // written
     return f"{data[:keep].decode('utf-8', 'ignore')}\n[cut here: {keep} of {len(data)} bytes]"
 

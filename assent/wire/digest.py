@@ -34,6 +34,11 @@ def canonical(value: object) -> bytes:
     return text.encode("utf-8", "surrogatepass")
 
 
+def json_size(value: object) -> int:
+    """Return the number of bytes of a JSON value in its canonical text."""
+    return len(canonical(value))
+
+
 def sha256_hex(data: bytes) -> str:
     """The SHA-256 of *data* as 64 hex digits."""
     return hashlib.sha256(data).hexdigest()

@@ -13,7 +13,7 @@ from typing import Final, TypeVar, cast
 
 from pydantic import ValidationError
 
-from assent.wire.digest import canonical
+from assent.wire.digest import json_size
 from assent.wire.errors import MessageError
 from assent.wire.inbound import (
     EVIDENCE_LIMIT,
@@ -128,7 +128,7 @@ def read_request(arguments: tuple[object, ...]) -> RunRequest:
     if request.policy is not None and (length := len(request.policy.model_dump_json().encode())) > limit:
         message = f"AgentRun: policy: it is {length} bytes long; it may be {limit}, as every call carries it"
         raise MessageError(message)
-    size = len(canonical(request.input))
+    size = json_size(request.input)
     if size > PROMPT_LIMIT:
         message = f"AgentRun: input: the prompt is {size} bytes long; it may be {PROMPT_LIMIT}"
         raise MessageError(message)
@@ -144,7 +144,7 @@ def _message(name: str, body: dict[str, object]) -> Message:
         message = f"{SUBMIT_RESULT}: an output or an error is missing: {_EXAMPLE[SUBMIT_RESULT]}"
         raise MessageError(message)
     read_as: Message = _parse(name, _KINDS[name], body)
-    if isinstance(read_as, SubmitResult) and len(canonical(read_as.evidence)) > EVIDENCE_LIMIT:
+    if isinstance(read_as, SubmitResult) and json_size(read_as.evidence) > EVIDENCE_LIMIT:
         problem = f"{name}: evidence: it is too long; send up to {EVIDENCE_LIMIT} bytes, such as a link to it"
         raise MessageError(problem)
     return read_as

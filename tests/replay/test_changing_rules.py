@@ -21,7 +21,7 @@ QUEUE: Final = "changing-rules"
 
 def offer_version_2(patch: pytest.MonkeyPatch, applies: Callable[[Run], bool]) -> None:
     """Let workers begin runs of version 2, by whose rules a rejected call ends its run, if the rule *applies* to it."""
-    by_version_1 = state_machine.__dict__["_decided"]
+    by_version_1 = state_machine.__dict__["_dispatch"]
 
     def by_version_2(run: Run, event: Event) -> Step:
         step: Step = by_version_1(run, event)
@@ -29,7 +29,7 @@ def offer_version_2(patch: pytest.MonkeyPatch, applies: Callable[[Run], bool]) -
             return step
         return turns.fail(step.run, Failure("Rejected", "a call was rejected"), event.at)
 
-    patch.setattr(state_machine, "_decided", by_version_2)
+    patch.setattr(state_machine, "_dispatch", by_version_2)
     patch.setattr("activities.call_model.RULES_VERSION", 2)
 
 

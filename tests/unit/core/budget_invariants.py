@@ -65,7 +65,9 @@ class BudgetPromises(Promises):
         for name in BOUNDS:
             found = [float(str(each[name])) for each in given if name in each]
             if found:
-                self.bounds[name] = self.first[name] = min(found)
+                least = min(found)  # A duration has whole microseconds.
+                least = timedelta(seconds=least).total_seconds() if name == "max_time" else least
+                self.bounds[name] = self.first[name] = least
         self.ends = any(each["on_reached"] == "end" for each in given)
 
     def spent(self, name: str) -> float:

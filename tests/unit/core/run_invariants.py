@@ -17,8 +17,7 @@ from assent.agents.authorization import refusal
 from assent.agents.gates import Gatekeeper
 from assent.agents.tool import ApprovalTerms
 from assent.core.approvals import fold_name
-from assent.core.attempts import KEPT
-from assent.core.deadlines import REMINDERS, later
+from assent.core.deadlines import REMINDERS, add_seconds
 from assent.core.events import (
     CallModel,
     CheckAnswered,
@@ -31,6 +30,7 @@ from assent.core.events import (
     RunTool,
     WakeAt,
 )
+from assent.core.ignored_messages import KEPT
 from assent.core.message_handling import CHECKS_AT_ONCE
 from assent.core.state_machine import MAX_TURNS, Run, Step, decide, state_of
 from assent.wire.digest import parse_arguments, requirement_id
@@ -329,7 +329,7 @@ class Promises(RuleBasedStateMachine):
             due += [step.at for step in each.escalations[each.escalated :]]
         if run.budget is not None and run.budget.max_time is not None and run.started_at is not None:
             asking = any(each.kind == "budget" for each in run.pending)
-            due += [] if asking else [later(run.started_at, run.budget.max_time.total_seconds())]
+            due += [] if asking else [add_seconds(run.started_at, run.budget.max_time.total_seconds())]
         assert run.wake_at == min(due, default=None) == self.timer
         if not (run.turn == 1 and isinstance(self.play.events[-1], ModelAnswered)):
             # With the first answer a run learns of its budget, whose time may be over by then.

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assent.core.approvals import SHORTEST_PREFIX, as_text, find, fold_name
+from assent.core.approvals import SHORTEST_PREFIX, as_text, find_requirement, fold_name
 from assent.wire.protocol import Gate
 from assent.wire.requirements import Requirement
 from tests.unit.strategies import ASK, EXTERNAL, NOW, PEOPLE, Play, json_values, playing, unhurried
@@ -319,7 +319,7 @@ def test_an_id_may_be_a_prefix_in_any_case(write: Callable[[str], str]) -> None:
     ],
 )
 def test_an_id_that_names_nothing_says_why(wanted: str, problem: str) -> None:
-    found = find([requirement("a" * 63 + "0"), requirement("a" * 63 + "1")], wanted)
+    found = find_requirement([requirement("a" * 63 + "0"), requirement("a" * 63 + "1")], wanted)
     assert isinstance(found, str)
     assert problem in found
 
@@ -329,7 +329,7 @@ def test_an_id_that_names_nothing_says_why(wanted: str, problem: str) -> None:
 def test_a_unique_prefix_names_one_requirement(ids: list[str], data: st.DataObject) -> None:
     wanted = data.draw(st.sampled_from(ids))
     prefix = wanted[: data.draw(st.integers(SHORTEST_PREFIX, 64))]
-    found = find([requirement(identity) for identity in ids], prefix)
+    found = find_requirement([requirement(identity) for identity in ids], prefix)
     unique = sum(identity.startswith(prefix) for identity in ids) == 1
     assert (isinstance(found, Requirement) and found.id == wanted) == unique
 

@@ -21,11 +21,11 @@ from assent.core.compaction import (
     SummariseInput,
     Summary,
     boundaries,
-    compacted,
-    part,
+    part_to_replace,
     transcript,
+    with_summary,
 )
-from assent.core.compaction_steps import summary_of
+from assent.core.compaction_steps import read_summary
 from assent.core.continue_as_new import carry, restore
 from assent.core.events import CallModel, CancelRequested, Failure, RunTool, Summarise, Summarised
 from assent.core.state_machine import state_of
@@ -71,7 +71,7 @@ def size_of(items: tuple[Item, ...] | list[Item]) -> int:
 
 def wanted(items: list[Item], compaction: Compaction, added: list[Item] | None = None) -> SummariseInput | None:
     """The summary that would be asked for."""
-    found = part(compaction, 10, items, added or [])
+    found = part_to_replace(compaction, 10, items, added or [])
     prefix = Conversation().append(items).prefix
     if found is None or prefix is None:
         return None
@@ -99,7 +99,7 @@ def test_no_call_is_parted_from_its_output_and_no_reasoning_from_its_call(
     asked = wanted(items, compaction)
     if asked is None:
         return
-    after = list(compacted(Conversation().append(items), asked, text).items)
+    after = list(with_summary(Conversation().append(items), asked, text).items)
     kept = after[asked.pinned + 1 :]
     assert calls_in(kept, "function_call_output") <= calls_in(kept, "function_call")
     waiting = calls_in(items, "function_call") - calls_in(items, "function_call_output")
@@ -116,7 +116,7 @@ def test_the_task_and_the_newest_turn_stay_as_they_are(items: list[Item], compac
     asked = wanted(items, compaction)
     if asked is None:
         return
-    after = compacted(Conversation().append(items), asked, text)
+    after = with_summary(Conversation().append(items), asked, text)
     if items[0].get("role") == "user":
         assert after.items[0] == items[0]
     last = [*boundaries(items)][-1]
@@ -131,7 +131,7 @@ def test_a_summary_always_makes_a_conversation_shorter_whatever_it_says(
 ) -> None:
     conversation, times = Conversation().append(items), 0
     while (asked := wanted(list(conversation.items), compaction)) is not None:
-        shorter = compacted(conversation, asked, text)
+        shorter = with_summary(conversation, asked, text)
         assert size_of(shorter.items) < size_of(conversation.items)
         assert len(shorter) == asked.pinned + 1 + asked.keep
         conversation, times = shorter, times + 1
@@ -142,7 +142,7 @@ def test_a_summary_that_is_too_long_is_cut_and_marked() -> None:
     items = [user_message("go"), *(user_message("x" * 1_000) for _ in range(10)), said("so")]
     asked = wanted(items, Compaction(LEAST, 5_000))
     assert asked is not None
-    summary = str(compacted(Conversation().append(items), asked, "fact " * 10_000).items[1]["content"])
+    summary = str(with_summary(Conversation().append(items), asked, "fact " * 10_000).items[1]["content"])
     assert summary.startswith(f"[This is a summary, made by the model, of {asked.replaced} earlier items")
     assert summary.endswith(" of 49999 bytes]")
     assert len(summary) < asked.limit + 200
@@ -157,15 +157,15 @@ def test_it_is_due_when_the_newest_turn_and_what_comes_next_are_over_the_limit(
     tokens: int, added: int, *, expected: bool
 ) -> None:
     items = [user_message("go"), *(user_message("x" * 1_000) for _ in range(10)), said("so")]
-    found = part(Compaction(LEAST, tokens), 3, items, [user_message("y" * added)])
+    found = part_to_replace(Compaction(LEAST, tokens), 3, items, [user_message("y" * added)])
     assert (found is not None) == expected
 
 
 def test_nothing_is_replaced_where_hardly_anything_is_old() -> None:
     long_task = [user_message("x" * 50_000), said("a"), user_message("go on"), said("b" * 1_000), user_message("c")]
-    assert part(Compaction(LEAST, 15_000), 3, long_task, []) is None
-    assert part(Compaction(LEAST, 15_000), 3, [user_message("x"), said("y" * 50_000)], []) is None
-    assert part(Compaction(LEAST, 15_000, again=4), 3, long_task * 5, []) is None
+    assert part_to_replace(Compaction(LEAST, 15_000), 3, long_task, []) is None
+    assert part_to_replace(Compaction(LEAST, 15_000), 3, [user_message("x"), said("y" * 50_000)], []) is None
+    assert part_to_replace(Compaction(LEAST, 15_000, again=4), 3, long_task * 5, []) is None
 
 
 def test_a_transcript_has_a_line_for_each_item_that_nothing_said_can_imitate() -> None:
@@ -271,9 +271,9 @@ def test_a_summary_that_fails_is_tried_again_some_turns_later_and_given_up_in_th
 
 
 def test_what_is_put_in_by_hand_for_a_summary_is_a_failure() -> None:
-    assert isinstance(summary_of({"content": "approved"}), Failure)
-    assert isinstance(summary_of(None), Failure)
-    assert summary_of({"summary": "x", "more": 1}) == Summary(summary="x")
+    assert isinstance(read_summary({"content": "approved"}), Failure)
+    assert isinstance(read_summary(None), Failure)
+    assert read_summary({"summary": "x", "more": 1}) == Summary(summary="x")
 
 
 def test_a_summary_that_nobody_asked_for_changes_nothing() -> None:

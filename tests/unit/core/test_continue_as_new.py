@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import invariant
 
 from activities import Activities
-from assent.core.continue_as_new import LIMIT, Carried, carry, fits, restore, size_of, unsent
+from assent.core.continue_as_new import LIMIT, Carried, carry, fits, restore, size_of, unsent_notices
 from assent.core.events import CallModel, Event, Fail, SendNotices, Started, WakeAt
 from assent.core.notices import Notice, NoticesInput
 from assent.core.state_machine import Run, Step, decide, state_of
@@ -133,8 +133,8 @@ def test_notices_that_were_not_sent_are_sent_by_the_new_execution_and_nothing_is
     play = playing(ASK, notices=True)
     assert goes_on(play.run).commands == ()
     assert goes_on(play.run, (NOTICE,)).commands == (SendNotices(NOTICE),)
-    assert unsent(sent(carry(play.run, [NOTICE]))) == [NOTICE]
-    assert unsent(sent(carry(play.run))) == []
+    assert unsent_notices(sent(carry(play.run, [NOTICE]))) == [NOTICE]
+    assert unsent_notices(sent(carry(play.run))) == []
 
 
 def failure(event: Event) -> str:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assent.core.deadlines import LONGEST, REMINDERS, advance, later, next_due
+from assent.core.deadlines import LONGEST, REMINDERS, add_seconds, advance, next_due
 from assent.core.events import Event, MessageReceived, TimeReached, WakeAt
 from assent.core.state_machine import decide
 from assent.wire.protocol import Escalation, Gate
@@ -200,7 +200,7 @@ def test_reminders_are_bounded_and_the_run_still_waits() -> None:
 
 
 @unhurried
-@given(st.floats(1e-6, 1e9), st.floats(0, 1e9), st.integers(0, REMINDERS))
+@given(st.floats(1e-6, 3e8), st.floats(0, 1e9), st.integers(0, REMINDERS))
 def test_the_next_reminder_is_always_in_the_future(every: float, passed: float, reminders: int) -> None:
     moment = NOW + timedelta(seconds=passed)
     found = advance(waiting(remind_every=every, remind_at=NOW, reminders=reminders), moment)
@@ -235,7 +235,7 @@ def test_nothing_is_due_of_nothing() -> None:
 @pytest.mark.parametrize("seconds", [0.0, 1.5, 1e-7, 86_400.0, 1e12, float("inf"), 1e308])
 def test_a_time_in_the_far_future_is_a_date_all_the_same(seconds: float) -> None:
     moment = datetime(2026, 1, 1, tzinfo=UTC)
-    assert moment <= later(moment, seconds) <= moment + LONGEST
+    assert moment <= add_seconds(moment, seconds) <= moment + LONGEST
 
 
 def test_a_requirement_that_is_decided_is_left_alone_by_time() -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assent.core.grants import GRANTS_LIMIT, covering, grant_of, used
+from assent.core.grants import GRANTS_LIMIT, find_grant, make_grant, spend
 from assent.wire.digest import requirement_id
 from assent.wire.errors import MessageError
 from assent.wire.inbound import USES_LIMIT, Remember
@@ -58,7 +58,7 @@ def revoke(play: Play, **fields: object) -> DecisionResult:
     ("remember", "found"),
     [
         ({}, "give a limit: uses, or expires_after in seconds"),
-        ({"arguments": {"to": "A"}}, "say for how many uses"),
+        ({"arguments": {"to": "A"}}, "give a limit"),
         ({"uses": 0}, "remember.uses"),
         ({"uses": USES_LIMIT + 1}, "remember.uses"),
         ({"uses": True}, "remember.uses"),
@@ -289,7 +289,7 @@ def test_a_grant_is_never_used_beyond_its_bounds(
         return
     approved = playing(ASK).requirement.model_copy(update={"resolved_by": "bob"})
     grants: tuple[Grant, ...] = (
-        grant_of(
+        make_grant(
             approved, Remember(uses=uses, expires_after=None if seconds is None else timedelta(seconds=seconds)), NOW
         ),
     )
@@ -298,11 +298,11 @@ def test_a_grant_is_never_used_beyond_its_bounds(
         at = NOW + timedelta(seconds=passed)
         if number == revoked:
             grants = (grants[0].model_copy(update={"revoked_at": at, "revoked_by": "x"}),)
-        found = covering(
+        found = find_grant(
             grants, tool="pay", arguments="{}", read_as=None, policy_version="p1", at=at, may_decide=anybody
         )
         if found is not None:
-            grants = used(grants, found)
+            grants = spend(grants, found)
             let_through.append(at)
     assert len(let_through) == grants[0].used <= (uses or len(times))
     assert revoked is None or len(let_through) <= revoked
@@ -314,7 +314,7 @@ def test_the_first_grant_that_fits_is_used() -> None:
         return Grant(id=f"{number}" * 64, tool=tool, by="bob", at=NOW, requirement_id="r", uses=1)
 
     grants = (grant(1, "look"), grant(2, "pay"), grant(3, "pay"))
-    found = covering(grants, tool="pay", arguments="{}", read_as=None, policy_version="", at=NOW, may_decide=anybody)
+    found = find_grant(grants, tool="pay", arguments="{}", read_as=None, policy_version="", at=NOW, may_decide=anybody)
     assert found is not None
     assert found == grants[1]
-    assert [each.used for each in used(grants, found)] == [0, 1, 0]
+    assert [each.used for each in spend(grants, found)] == [0, 1, 0]

@@ -10,7 +10,7 @@ from assent.core.compaction import LEAST, Summary
 from assent.core.continue_as_new import carry, restore
 from assent.core.events import CallModel, Command, Event, Failure, ModelAnswered, Started, Summarise, Summarised
 from assent.core.state_machine import Run, decide
-from assent.core.tool_calls import turn_of as read_turn
+from assent.core.tool_calls import read_turn
 from assent.runtime.worker import asked_elsewhere
 from assent.views.run_events import describe
 from assent.wire.errors import ConfigurationError

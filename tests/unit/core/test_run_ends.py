@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from assent.core.attempts import KEPT, QUEUE_LIMIT
 from assent.core.events import Cancel, CancelRequested, MessageReceived
+from assent.core.ignored_messages import KEPT, QUEUE_LIMIT
 from assent.core.state_machine import Run, decide, state_of
 from assent.wire.digest import canonical
 from assent.wire.protocol import Gate

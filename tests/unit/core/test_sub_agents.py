@@ -18,7 +18,7 @@ from assent.core.continue_as_new import carry, restore
 from assent.core.events import AgentAnswered, AgentStarted, Fail, Failure, StartAgent, Started
 from assent.core.state_machine import Run, state_of
 from assent.core.sub_agents import ANSWER_LIMIT, MAX_DEPTH, child_run_id
-from assent.core.tool_calls import outcome_of
+from assent.core.tool_calls import read_outcome
 from assent.wire.budget import Budget
 from assent.wire.policy import Decision, PermissionPolicy, Rule, combined, strictest
 from assent.wire.protocol import Execution, ParentRun, RunResult, Usage
@@ -215,7 +215,7 @@ def test_a_run_with_a_run_below_is_carried_whole() -> None:
     ],
 )
 def test_what_somebody_put_in_by_hand_begins_and_hands_over_nothing(result: object) -> None:
-    outcome = outcome_of(result)
+    outcome = read_outcome(result)
     assert (outcome.delegation, outcome.handoff) == (None, None)
     assert outcome.error is not None
 
@@ -253,10 +253,10 @@ def test_a_gate_names_the_agent_that_a_call_is_for() -> None:
 def test_a_handoff_counts_from_the_next_turn() -> None:
     play = playing(TO_B, ASK)
     play.comes(0, {"output": "over", "handoff": {"agent": "b", "policy": POLICY}})
-    assert play.run.caller.agent == "a"
+    assert play.run.call_context.agent == "a"
     play.approve()
     play.tool(1, "done")
-    assert (play.run.caller.agent, play.run.caller.policy, play.run.handoff) == ("b", POLICY, None)
+    assert (play.run.call_context.agent, play.run.call_context.policy, play.run.handoff) == ("b", POLICY, None)
     assert [command.input.agent for command in play.ran] == ["a", "a"]
     last = play.asked[-1].input
     assert (last.agent, last.policy) == ("b", POLICY)
@@ -268,13 +268,13 @@ def test_the_first_of_two_handoffs_counts() -> None:
     play = playing(*(TO_B.model_copy(update={"agent": each}) for each in ("one", "two")))
     play.comes(1, {"output": "two", "handoff": {"agent": "two"}})
     play.comes(0, {"output": "one", "handoff": {"agent": "one"}})
-    assert play.run.caller.agent == "two"
+    assert play.run.call_context.agent == "two"
 
 
 def test_a_handoff_without_a_policy_ends_no_ceiling_that_there_was_none_of() -> None:
     play = playing(TO_B)
     play.comes(0, {"output": "over", "handoff": {"agent": "b"}})
-    assert play.run.caller.policy is None
+    assert play.run.call_context.policy is None
 
 
 def test_grants_end_with_a_handoff() -> None:

@@ -189,7 +189,7 @@ def granting(**remember: object) -> Play:
 
 
 def test_active_grants_are_shown_with_what_they_let_through_and_how_to_end_them() -> None:
-    play = granting(uses=3, seconds=3600)
+    play = granting(uses=3, expires_after=3600)
     (grant,) = play.run.grants
     assert grant.expires_at is not None
     shown = details(play.run)

@@ -9,7 +9,7 @@ from typing import Final
 
 from assent.core.events import MessageReceived
 from assent.wire import messages
-from assent.wire.digest import canonical
+from assent.wire.digest import json_size
 from assent.wire.protocol import DecisionResult, Item
 from assent.wire.requirements import Attempt
 
@@ -49,7 +49,7 @@ def unreadable(event: MessageReceived, problem: str) -> Attempt:
 
 def queue_objection(waiting: int, item: Item) -> str | None:
     """Why *item* may not wait behind the messages that wait already; None when it may."""
-    size = waiting + len(canonical(item))
+    size = waiting + json_size(item)
     if size <= QUEUE_LIMIT:
         return None
     return f"too long: {size} bytes of messages would wait for the model, and {QUEUE_LIMIT} may"
