@@ -68,7 +68,7 @@ def commands(page: str) -> set[tuple[str, str]]:
             if program == "worker.py":
                 command = "worker"
             else:
-                while words[0].startswith("--"):  # options before the command, each with its value
+                while words and words[0].startswith("--"):  # options before the command, each with its value
                     options.remove(words[0])
                     found.add(("", words[0]))
                     words = words[2:]
