@@ -16,7 +16,7 @@ from assent.wire.errors import AssentError, RequirementNotFoundError, RunNotFoun
 from assent.wire.protocol import DecisionOutcome
 from assent.wire.requirements import Requirement, RunState
 
-AT_ONCE: Final = 16
+MAX_FOLLOWED: Final = 16
 """Runs that are read, and decisions that are waited for, at the same time."""
 Named = tuple[RunHandle, Requirement]
 _T = TypeVar("_T")
@@ -29,7 +29,7 @@ async def all_located(client: AgentClient, calls: Sequence[tuple[str, str]], sig
         RequirementNotFoundError: one is not there, or its id is not unique; it says which.
         ServerUnreachableError: the server does not answer.
     """
-    gate = asyncio.Semaphore(AT_ONCE)
+    gate = asyncio.Semaphore(MAX_FOLLOWED)
     run_ids = list(dict.fromkeys(run_id for run_id, _ in calls))
     read = [_within(gate, _state(client.get_run(run_id))) for run_id in run_ids]
     states = dict(zip(run_ids, await asyncio.gather(*read), strict=True))
@@ -55,7 +55,7 @@ async def decided(
     named: Sequence[Named], signal: Signal, body: Mapping[str, JsonValue]
 ) -> AsyncGenerator[tuple[RunHandle, Requirement, DecisionOutcome | AssentError | RPCError], None]:
     """What each decision came to, in the order in which the calls were named. All are sent, whatever one comes to."""
-    gate = asyncio.Semaphore(AT_ONCE)
+    gate = asyncio.Semaphore(MAX_FOLLOWED)
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(_within(gate, _outcome(*each, signal, body))) for each in named]
         for (run, requirement), task in zip(named, tasks, strict=True):

@@ -30,7 +30,7 @@ from assent.cli.console import (
 )
 from assent.client.filters import Change
 from assent.client.paging import Page
-from assent.client.progress import Progress, told
+from assent.client.progress import Progress, describe_progress
 from assent.client.run_tree import RunTree
 from assent.core.state_machine import Run
 from assent.views.facts import model_words, path_text, ran_before
@@ -186,7 +186,7 @@ def print_state(
     """
     _print_head(console, state, progress)
     tree_output.print_above(console, state, program)
-    for text in told(progress) if progress else ():
+    for text in describe_progress(progress) if progress else ():
         field(console, "now", text, style="yellow")
     if state.is_idle:
         print_talking(console, state.id, program)
@@ -224,7 +224,7 @@ def _bounds(budget: Budget) -> str:
 def state_document(state: RunState, progress: Progress | None, below: Sequence[RunTree] = ()) -> dict[str, JsonValue]:
     """One run as JSON: its state, under `progress` what holds it up while it has not ended, and the runs `below`."""
     held = None if progress is None else progress.model_dump(mode="json")
-    return {**state.model_dump(mode="json"), "progress": held, "below": tree_output.documents(below)}
+    return {**state.model_dump(mode="json"), "progress": held, "child_runs": tree_output.documents(below)}
 
 
 def _print_head(console: Console, state: RunState, progress: Progress | None) -> None:

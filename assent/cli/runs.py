@@ -156,9 +156,9 @@ def show(context: typer.Context, run: RunId, *, as_json: AsJson = False) -> int:
         state = tree.state
         progress = None if state.is_finished else await progress_of(handle)
         if as_json:
-            emit(output.state_document(state, progress, tree.below))
+            emit(output.state_document(state, progress, tree.children))
         else:
-            output.print_state(make_console(), state, progress, place.program, await handle.fold(), tree.below)
+            output.print_state(make_console(), state, progress, place.program, await handle.fold(), tree.children)
         return exit_codes.DONE
 
     return with_client(place, work)
@@ -177,7 +177,7 @@ def cancel(context: typer.Context, run: RunId, *, as_json: AsJson = False) -> in
         await handle.cancel()
         below = [each.state.id for each in tree.runs()][1:]
         if as_json:
-            emit({"run_id": run, "status": "requested", "below": below})
+            emit({"run_id": run, "status": "requested", "child_runs": below})
         else:
             console = make_console()
             field(console, "requested", "its worker cancels it, as soon as one runs")

@@ -23,7 +23,7 @@ from rich.text import Text
 from assent.cli.console import field as field_line
 from assent.cli.console import growing, make_console, named, print_event, print_requirement, print_talking, quoted
 from assent.cli.prompts import LINE_LIMIT, decide_at_terminal
-from assent.client.progress import progress_of, told
+from assent.client.progress import describe_progress, progress_of
 from assent.client.run_handle import RunHandle
 from assent.client.watch_tree import TreeWatcher
 from assent.core.approvals import fold_name
@@ -362,7 +362,7 @@ class Desk:
 async def _held_up(line: Line) -> list[str]:
     """What holds one run up, behind the path to it."""
     try:
-        found = list(told(await progress_of(line.run), moving=False))
+        found = list(describe_progress(await progress_of(line.run), moving=False))
     except RunNotFoundError:
         return []
     lead = f"{path_text(line.path)}: " if line.path else ""

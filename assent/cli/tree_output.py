@@ -51,7 +51,7 @@ def documents(below: Sequence[RunTree]) -> list[JsonValue]:
             "status": each.state.status,
             "unreadable": each.error,
             "requirements": [one.model_dump(mode="json") for one in each.state.active_requirements],
-            "below": documents(each.below),
+            "child_runs": documents(each.children),
         }
         for each in below
     ]

@@ -18,7 +18,7 @@ from assent.cli.console import event_row, fit, make_console
 from assent.cli.terminal import can_ask, follow
 from assent.client.client import AgentClient
 from assent.client.run_handle import RunHandle
-from assent.client.watch_all import AT_ONCE, Told
+from assent.client.watch_all import MAX_FOLLOWED, RunAndEvent
 from assent.client.watch_tree import TreeWatcher
 from assent.views.run_events import RunEvent
 from assent.wire.errors import MessageError
@@ -36,7 +36,7 @@ def watch(
     all_runs: Annotated[bool, typer.Option("--all", help="All runs, from now on; Ctrl-C ends it.")] = False,
     agent: Annotated[str | None, typer.Option(help="With --all: only runs of this agent.")] = None,
     from_start: Annotated[bool, typer.Option("--from-start", help="With --all: from their beginning.")] = False,
-    at_once: Annotated[int, typer.Option(min=1, metavar="N", help="With --all: follow so many at once.")] = AT_ONCE,
+    at_once: Annotated[int, typer.Option(min=1, metavar="N", help="With --all: follow N at once.")] = MAX_FOLLOWED,
     as_json: AsJson = False,
 ) -> int:
     """What happens in a run, from its beginning to its end, as it happens; or, with --all, in all runs.
@@ -78,7 +78,7 @@ async def watch_run(
     return _end_of(await run.state())
 
 
-async def _all(told: AsyncGenerator[Told], *, as_json: bool) -> int:
+async def _all(told: AsyncGenerator[RunAndEvent], *, as_json: bool) -> int:
     console = make_console()
     async with aclosing(told):
         async for run_id, event in told:

@@ -1,7 +1,4 @@
-"""Approvals across runs: the records of decided ones from history, and the run that an approval is of.
-
-I/O; not in workflow code.
-"""
+"""Searches approvals across runs: reads the records of decided ones, and finds the run of an approval."""
 
 from __future__ import annotations
 
@@ -25,15 +22,15 @@ from assent.wire.requirements import RequirementStatus
 SIDE_BY_SIDE: Final = 8
 """Histories that are read at the same time."""
 KEPT: Final = 20_000
-"""Approvals of ended runs that are kept in memory: these runs change no more, and are read once."""
+"""Approvals of ended runs that are kept in memory: such runs do not change, and are read once."""
 SEARCHED: Final = 1_000
-"""Runs whose histories are searched for an approval that waits nowhere."""
+"""Runs whose histories are searched for an approval that is not pending."""
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """Which approvals are asked for; None is any."""
+class ApprovalFilter:
+    """Which approvals a query selects; None is any."""
 
     status: RequirementStatus | None = None
     approval_type: ApprovalType | None = None
@@ -43,7 +40,7 @@ class Asked:
     requested_by: str | None = None
 
     def check(self) -> None:
-        """Refuse words that no approval has: nothing would be found, and nobody told why.
+        """Refuse words that no approval has: the answer would be empty without a reason.
 
         Raises:
             MessageError: there is no such status or type.
@@ -57,7 +54,7 @@ class Asked:
                 raise MessageError(message)
 
     def fits(self, record: Approval) -> bool:
-        """Whether a record is one of them. One of type `audit` is a record only once it is decided."""
+        """Return whether a record is selected. One of type `audit` is a record only once it is decided."""
         return (
             is_recorded(record)
             and self.status in {None, record.status}
@@ -73,12 +70,12 @@ class Histories:
     """Reads the approvals of many runs, a few at a time, and those of an ended run only once."""
 
     def __init__(self, approvals: Callable[[str], Awaitable[Sequence[Approval]]]) -> None:
-        """*approvals* reads those of one run, by its id."""
+        """*approvals* reads the approvals of one run, by its id."""
         self._approvals = approvals
         self._ended: LRUCache[str, Sequence[Approval]] = LRUCache(KEPT, getsizeof=lambda known: len(known) + 1)
 
     async def read(self, runs: Iterable[Listed]) -> list[Approval]:
-        """The approvals of these runs. A run that cannot be read is left out, with a warning."""
+        """Read the approvals of these runs. A run that cannot be read is left out, with a warning."""
         gate = asyncio.Semaphore(SIDE_BY_SIDE)
 
         async def one(run: Listed) -> Sequence[Approval]:
@@ -88,7 +85,7 @@ class Histories:
         return [record for records in await asyncio.gather(*map(one, runs)) for record in records]
 
     async def find(self, runs: Sequence[Listed], approval_id: str) -> str | None:
-        """The first of these runs that has an approval of this id, or of an id that begins so."""
+        """Return the first of these runs with an approval whose id begins with *approval_id*."""
         for begin in range(0, len(runs), SIDE_BY_SIDE):
             records = await self.read(runs[begin : begin + SIDE_BY_SIDE])
             found = _matching(((each.run_id, each.id) for each in records), approval_id)
@@ -110,8 +107,8 @@ class Histories:
         return records
 
 
-def as_wanted(approval_id: str) -> str:
-    """An id, or the beginning of one, as ids are written.
+def approval_prefix(approval_id: str) -> str:
+    """Return an id, or a prefix of one, as ids are written.
 
     Raises:
         MessageError: it is too short to name one.
@@ -123,8 +120,8 @@ def as_wanted(approval_id: str) -> str:
     return wanted
 
 
-def holder(pending: Iterable[Approval], approval_id: str) -> str | None:
-    """The run in which the approval waits.
+def run_of_approval(pending: Iterable[Approval], approval_id: str) -> str | None:
+    """Return the id of the run in which the approval waits.
 
     Raises:
         MessageError: *approval_id* is the beginning of ids of several runs.
@@ -132,9 +129,9 @@ def holder(pending: Iterable[Approval], approval_id: str) -> str | None:
     return _matching(((each.run_id, each.id) for each in pending), approval_id)
 
 
-def paged(records: Iterable[Approval], asked: Asked, limit: int, after: bytes) -> tuple[Page[Approval], int]:
-    """At most *limit* of those that are *asked* for, newest first, after the position *after*; and how many in all."""
-    wanted = sorted(filter(asked.fits, records), key=_order, reverse=True)
+def paged(records: Iterable[Approval], query: ApprovalFilter, limit: int, after: bytes) -> tuple[Page[Approval], int]:
+    """Return at most *limit* records that *query* selects, newest first, after *after*; and how many there are."""
+    wanted = sorted(filter(query.fits, records), key=_order, reverse=True)
     last = after.decode("utf-8", "replace").partition(" ")
     left = wanted
     if after:
@@ -144,7 +141,7 @@ def paged(records: Iterable[Approval], asked: Asked, limit: int, after: bytes) -
     if not page or len(left) <= limit:
         return Page(page), len(wanted)
     position = f"{page[-1].created_at.isoformat()} {page[-1].id}".encode()
-    return Page(page, token_of(asked, position)), len(wanted)
+    return Page(page, token_of(query, position)), len(wanted)
 
 
 def _order(record: Approval) -> tuple[datetime, str]:

@@ -1,7 +1,4 @@
-"""`AgentClient`: start runs, find what waits across them, decide, and read the records.
-
-I/O; not in workflow code.
-"""
+"""`AgentClient`: starts runs, finds what waits across them, decides, and reads the records."""
 
 from __future__ import annotations
 
@@ -23,7 +20,7 @@ from assent.audit.approval import Approval, is_recorded
 from assent.audit.decision_statistics import Statistics
 from assent.audit.records import Audit
 from assent.client import inbox
-from assent.client.approval_search import SEARCHED, Asked, Histories, as_wanted, holder, paged
+from assent.client.approval_search import SEARCHED, ApprovalFilter, Histories, approval_prefix, paged, run_of_approval
 from assent.client.filters import Filters, Sort, Wanted, in_order
 from assent.client.paging import Page, check_limit, position_of, token_of
 from assent.client.read_statistics import read_statistics
@@ -110,9 +107,9 @@ class AgentClient:
                 workflow has the *id*.
             ServerUnreachableError: the server does not answer.
         """
-        asked: dict[str, object] = {"requested_by": requested_by, "max_turns": max_turns, "policy": policy}
-        asked |= {"max_tool_calls": max_tool_calls, "conversation": conversation or None, "budget": budget}
-        given = {name: value for name, value in asked.items() if value is not None}
+        options: dict[str, object] = {"requested_by": requested_by, "max_turns": max_turns, "policy": policy}
+        options |= {"max_tool_calls": max_tool_calls, "conversation": conversation or None, "budget": budget}
+        given = {name: value for name, value in options.items() if value is not None}
         request = read_request(({"agent": agent, "input": input, **given},))
         run = self.get_run(id or f"{agent}-{uuid.uuid4().hex[:12]}")
         try:
@@ -120,7 +117,7 @@ class AgentClient:
         except WorkflowAlreadyStartedError:
             await check_own(run)
         except RPCError as error:
-            raise _not_answered(error) from error
+            raise _translated(error) from error
         return run
 
     async def send_message(
@@ -143,8 +140,8 @@ class AgentClient:
             await run.send_message(content, by=by)
             return run
         body = message_of(content, by)
-        asked = {"agent": agent, "input": "", "requested_by": requested_by or by.strip(), "conversation": True}
-        request = read_request((asked,))
+        query = {"agent": agent, "input": "", "requested_by": requested_by or by.strip(), "conversation": True}
+        request = read_request((query,))
         # The server signals whatever has the id, so what that is is asked first.
         if await exists(run):
             await check_own(run)
@@ -154,7 +151,7 @@ class AgentClient:
             message = f"the conversation {run_id!r} has ended; begin another, under another id"
             raise RunNotFoundError(message) from None
         except RPCError as error:
-            raise _not_answered(error) from error
+            raise _translated(error) from error
         return run
 
     def get_run(self, run_id: str) -> RunHandle:
@@ -213,7 +210,7 @@ class AgentClient:
                 inbox.total(self.temporal, wanted, registered=registered),
             )
         except RPCError as error:
-            raise _not_answered(error) from error
+            raise _translated(error) from error
         return Page(in_order(chain.from_iterable(runs), sort), token_of(wanted, after) if after else None, total)
 
     async def get_approvals(
@@ -242,11 +239,11 @@ class AgentClient:
             RunNotFoundError: there is no run *run_id*.
             ServerUnreachableError: the server does not answer.
         """
-        asked = Asked(status, approval_type, agent, tool, run_id, requested_by)
-        asked.check()
+        query = ApprovalFilter(status, approval_type, agent, tool, run_id, requested_by)
+        query.check()
         check_limit(limit)
-        after = position_of(asked, page_token)
-        return paged(await self._records(asked), asked, limit, after)
+        after = position_of(query, page_token)
+        return paged(await self._records(query), query, limit, after)
 
     async def get_pending_approval_count(self) -> int:
         """How many approvals are pending, over all runs; `audit` ones are none yet. Reads what `pending` reads.
@@ -283,8 +280,8 @@ class AgentClient:
         if status not in {"approved", "rejected"} or expected_status != "pending":
             message = f"an approval that is pending becomes 'approved' or 'rejected', not {status!r}"
             raise MessageError(message)
-        wanted = as_wanted(approval_id)
-        found = run_id if run_id is not None else await self._run_of(wanted)
+        wanted = approval_prefix(approval_id)
+        found = run_id if run_id is not None else await self._find_run(wanted)
         if found is None:
             return None
         run = self.get_run(found)
@@ -322,7 +319,7 @@ class AgentClient:
             given = inbox.decided(self.temporal, agent, None, registered=await self._registered(), open_since=since)
             return await read_statistics(given, self._approvals, agent=agent, tool=tool, since=since)
         except RPCError as error:
-            raise _not_answered(error) from error
+            raise _translated(error) from error
 
     def watch_all(self, agent: str | None = None, **options: Unpack[Options]) -> AsyncGenerator[tuple[str, RunEvent]]:
         """What happens in all runs of *agent*, or of all agents, as it happens, with the run's id; it does not end.
@@ -363,12 +360,12 @@ class AgentClient:
     async def _approvals(self, run_id: str) -> Sequence[Approval]:
         return await self.get_run(run_id).approvals()
 
-    async def _records(self, asked: Asked) -> Sequence[Approval]:
-        if asked.run_id is not None:
-            return await self._approvals(asked.run_id)
-        if asked.status == "pending":
-            return await self.pending(agent=asked.agent, tool=asked.tool, requested_by=asked.requested_by)
-        return await self._histories.read(await self._decided(asked.agent, asked.requested_by))
+    async def _records(self, query: ApprovalFilter) -> Sequence[Approval]:
+        if query.run_id is not None:
+            return await self._approvals(query.run_id)
+        if query.status == "pending":
+            return await self.pending(agent=query.agent, tool=query.tool, requested_by=query.requested_by)
+        return await self._histories.read(await self._decided(query.agent, query.requested_by))
 
     async def _decided(
         self, agent: str | None = None, requested_by: str | None = None, *, most: int | None = None
@@ -381,14 +378,14 @@ class AgentClient:
                 if len(found) == most:
                     break
         except RPCError as error:
-            raise _not_answered(error) from error
+            raise _translated(error) from error
         return found
 
-    async def _run_of(self, approval_id: str) -> str | None:
+    async def _find_run(self, approval_id: str) -> str | None:
         # Visibility follows the runs by some milliseconds, on a busy server by more.
         end = time.monotonic() + LOOK_FOR
         while True:
-            found = holder(await self.pending(), approval_id)
+            found = run_of_approval(await self.pending(), approval_id)
             if found is None:
                 found = await self._histories.find(await self._decided(most=SEARCHED), approval_id)
             if found is not None or time.monotonic() > end:
@@ -396,7 +393,7 @@ class AgentClient:
             await asyncio.sleep(LOOK_AGAIN)
 
 
-def _not_answered(error: RPCError) -> Exception:
-    if (told := refused(error)) is not None:
-        return told
+def _translated(error: RPCError) -> Exception:
+    if (translated := refused(error)) is not None:
+        return translated
     return MessageError(f"the Temporal server refused: {error.message}")

@@ -1,7 +1,4 @@
-"""Filters and sort orders of the inbox.
-
-Pure; safe in workflow code.
-"""
+"""Filters and sort orders of the inbox."""
 
 from __future__ import annotations
 
@@ -22,9 +19,9 @@ class Filters(TypedDict, total=False):
     """Filters of `AgentClient.pending`; what is None, or left out, filters nothing.
 
     *agent*, *tool*, *requested_by* and *kind* are compared exactly. *approver* leaves what this person may decide and
-    has not approved yet, names compared as the run compares them. *older_than* leaves what has waited at least so
-    long, *due_within* what has a deadline at most so far away, past ones included. *tree* is the id of a run: it, and
-    the runs below it, are left.
+    has not approved yet, names compared as the run compares them. *older_than* leaves what has waited at least this
+    long, *due_within* what has a deadline at most this far away, past ones included. *tree* is the id of a run: it
+    and its child runs are left.
     """
 
     agent: str | None
@@ -52,13 +49,13 @@ class Wanted:
 
     @property
     def by_server(self) -> bool:
-        """Whether the server can find them by search attributes alone."""
+        """Return whether the server can filter by search attributes alone."""
         others = (self.kind, self.approver, self.older_than, self.due_within, self.tree)
         return all(each is None for each in others)
 
 
 def is_wanted(each: Approval, wanted: Wanted, now: datetime) -> bool:
-    """Whether a pending approval passes the filters."""
+    """Return whether a pending approval passes the filters."""
     return (
         wanted.agent in {None, each.agent}
         and wanted.requested_by in {None, each.requested_by}
@@ -72,9 +69,9 @@ def is_wanted(each: Approval, wanted: Wanted, now: datetime) -> bool:
 
 
 def may_decide(each: Approval, name: str) -> bool:
-    """Whether it waits for this person, too: *name* may decide it, and has not approved it yet.
+    """Return whether *name* may decide it, and has not approved it yet.
 
-    Where nobody can approve, everybody may reject. Where the memo had no room for the names, it may be anybody.
+    Where no person can approve, every person may reject. Where the memo had no room for the names, any person may.
     """
     person = fold_name(name)
     if each.approvers and not any(fold_name(one) == person for one in each.approvers):
@@ -86,7 +83,7 @@ def may_decide(each: Approval, name: str) -> bool:
 
 
 def in_order(approvals: Iterable[Approval], sort: Sort = "age") -> list[Approval]:
-    """Sorted: the oldest first, or the soonest deadline first and those without one last."""
+    """Sort approvals: the oldest first, or the soonest deadline first and those without one last."""
     if sort == "age":
         return sorted(approvals, key=lambda each: each.created_at)
     return sorted(approvals, key=lambda each: each.expires_at or _NEVER)
@@ -96,17 +93,16 @@ Change = Literal["opened", "closed"]
 
 
 class Changes:
-    """What is new and what has gone from one look at the inbox to the next."""
+    """Compares two reads of the inbox: what is new, and what has gone."""
 
     def __init__(self) -> None:
         self._known: dict[tuple[str, str], Approval] = {}
         self._missed: set[tuple[str, str]] = set()
 
     def seen(self, approvals: Iterable[Approval]) -> list[tuple[Change, Approval]]:
-        """What has changed since the last look, now that these wait.
+        """Return the changes since the last read, given what waits now.
 
-        What is missing for the first time is only noted: a run that continues as new has neither of its two rows for
-        a moment.
+        An approval counts as closed when it is missing twice: a run that continues as new has no row for a moment.
         """
         now = {(each.run_id, each.id): each for each in in_order(approvals)}
         opened = [now[key] for key in now if key not in self._known]

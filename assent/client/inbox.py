@@ -1,7 +1,4 @@
-"""What waits across runs, and which runs have decided something: read from visibility, without a worker.
-
-I/O; not in workflow code.
-"""
+"""Reads from visibility what waits across runs, and which runs have decisions; needs no worker."""
 
 from __future__ import annotations
 
@@ -21,17 +18,17 @@ from temporalio.service import RPCError
 
 from assent.audit.approval import Approval, pending_approval
 from assent.client.filters import Wanted, is_wanted
-from assent.client.rpc import meant
+from assent.client.rpc import to_assent_error
 from assent.wire import protocol, visibility
 from assent.wire.errors import MessageError
 from assent.wire.requirements import PendingRequirement
 
 PAGE: Final = 1_000
-"""Executions that the server is asked for at once, and the most that it gives."""
+"""Executions of one request to the server: the most that it returns."""
 _RUNS: Final = f"WorkflowType = '{protocol.WORKFLOW}'"
 _RUNNING: Final = f"{_RUNS} AND ExecutionStatus = 'Running'"
 _UNMARKED: Final = f"{protocol.ATTRIBUTE_AGENT} IS NULL"
-"""A run begun before the attributes were registered, or by somebody else and a moment ago: its memo tells."""
+"""A run started before the attributes were registered, or by a foreign client a moment ago: its memo is read."""
 _MEMOS: Final[dict[str, type[Any]]] = {
     protocol.MEMO_PENDING: list[PendingRequirement],
     protocol.MEMO_REQUEST: dict[str, Any],
@@ -41,9 +38,9 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A run as visibility lists it: its id, the newest execution of it, whether that one has ended.
+    """A run as visibility lists it: its id, its newest execution, and whether that one has ended.
 
-    *is_marked* says whether a search attribute tells its agent.
+    *is_marked* says whether it has the search attribute with its agent.
     """
 
     run_id: str
@@ -54,13 +51,13 @@ class Listed:
 
 @dataclass(frozen=True, slots=True)
 class _Unreadable:
-    """What stands for a memo that could not be read."""
+    """Takes the place of a memo that could not be read."""
 
     error: Exception
 
 
 async def pending(client: Client, wanted: Wanted, *, registered: bool) -> AsyncIterator[list[Approval]]:
-    """The runs that wait, as the server orders them, each with what of *wanted* waits in it.
+    """Yield the runs that wait, in the server's order, each with its approvals that pass *wanted*.
 
     *registered* says that the namespace has the Assent search attributes; without them all running runs are read.
 
@@ -73,7 +70,7 @@ async def pending(client: Client, wanted: Wanted, *, registered: bool) -> AsyncI
     while True:
         executions, token = await _read(client, query, token, PAGE)
         for run in await _runs(client, executions):
-            # A run that goes on in a new execution may be listed twice for a moment; the newer comes first.
+            # A run that continues as new may be listed twice for a moment; the newer execution comes first.
             left = [each for each in run if each.run_id not in seen and is_wanted(each, wanted, now)]
             if left:
                 seen.add(left[0].run_id)
@@ -85,10 +82,10 @@ async def pending(client: Client, wanted: Wanted, *, registered: bool) -> AsyncI
 async def page(
     client: Client, wanted: Wanted, limit: int, position: bytes, *, registered: bool
 ) -> tuple[list[list[Approval]], bytes]:
-    """At most *limit* runs from *position* on, and the position of the next page, empty on the last one.
+    """Return at most *limit* runs from *position*, and the position of the next page, empty on the last one.
 
-    Where search attributes alone find them that is one page of the server's. Otherwise its pages are read until this
-    one is full; the server's position after just these runs is then asked for. Raises as `pending`.
+    If search attributes alone select them, that is one page of the server. Otherwise its pages are read until this one
+    is full, and the last is read again with the size that ends at the last run. Raises as `pending`.
     """
     now, found = datetime.now(UTC), dict[str, list[Approval]]()
     query = await _query(client, wanted, registered=registered)
@@ -110,7 +107,7 @@ async def page(
 
 
 async def total(client: Client, wanted: Wanted, *, registered: bool) -> int | None:
-    """How many runs wait, by counting alone; None where that takes reading them. Raises as `pending`."""
+    """Count the runs that wait; None where counting alone cannot tell. Raises as `pending`."""
     asker = wanted.requested_by
     if not registered or not wanted.by_server or (asker is not None and visibility.keyword(asker) != asker):
         return None
@@ -132,9 +129,9 @@ async def decided(
     registered: bool,
     open_since: datetime | None = None,
 ) -> AsyncIterator[Listed]:
-    """The runs that have, or may have, waited for somebody; running ones first, newest first. Raises as `pending`.
+    """Yield the runs that have waited, or may have; running ones first, newest first. Raises as `pending`.
 
-    With *open_since* those only that go on, or ended since then.
+    With *open_since* only those that still run, or ended since then.
     """
     query = f"{_RUNS} AND ExecutionStatus != 'ContinuedAsNew'"
     if open_since is not None:
@@ -149,14 +146,14 @@ async def decided(
 
 
 async def changed(
-    client: Client, agent: str | None, since: datetime, *, registered: bool, going_on: bool
+    client: Client, agent: str | None, since: datetime, *, registered: bool, running: bool
 ) -> AsyncIterator[Listed]:
-    """The runs that began or ended since, and with *going_on* all that go on, newest first. Raises as `pending`.
+    """Yield the runs that started or ended since, and with *running* all that run, newest first. Raises as `pending`.
 
-    Those that may be of *agent*: one begun before the search attributes were registered may be.
+    Only those that may be of *agent*: one started before the search attributes were registered may be.
     """
     which = [f"StartTime >= {_time(since)}", f"CloseTime >= {_time(since)}"]
-    which += ["ExecutionStatus = 'Running'"] if going_on else []
+    which += ["ExecutionStatus = 'Running'"] if running else []
     query = f"{_RUNS} AND ExecutionStatus != 'ContinuedAsNew' AND ({' OR '.join(which)})"
     if registered and agent is not None:
         query += f" AND ({' AND '.join(_names(agent, None))} OR {_UNMARKED})"
@@ -180,7 +177,7 @@ async def _listed(client: Client, query: str) -> AsyncIterator[Listed]:
 
 
 async def _read(client: Client, query: str, token: bytes, size: int) -> tuple[Sequence[WorkflowExecutionInfo], bytes]:
-    """As `Client.list_workflows`, which decodes every search attribute twice: 80 % of what it costs here."""
+    """List executions. `Client.list_workflows` decodes every search attribute twice: 80 % of its cost here."""
     request = ListWorkflowExecutionsRequest(
         namespace=client.namespace, page_size=size, query=query, next_page_token=token
     )
@@ -192,14 +189,14 @@ async def _read(client: Client, query: str, token: bytes, size: int) -> tuple[Se
 
 
 async def _runs(client: Client, executions: Sequence[WorkflowExecutionInfo]) -> list[list[Approval]]:
-    """What waits in each of the executions. All their memos are one batch for the codec, which may be far away."""
+    """Return what waits in each execution. All memos are one batch for the codec, which may be remote."""
     memos = [(number, name) for number, each in enumerate(executions) for name in _MEMOS if name in each.memo.fields]
     payloads = [executions[number].memo.fields[name] for number, name in memos]
     values = await _decoded(client, payloads, [_MEMOS[name] for _, name in memos])
     found: list[dict[str, object]] = [{} for _ in executions]
     for (number, name), value in zip(memos, values, strict=True):
         if isinstance(value, _Unreadable):
-            # Somebody else's memo under our name must not hide what all the other runs wait for.
+            # One unreadable memo must not hide what all the other runs wait for.
             run_id = executions[number].execution.workflow_id
             _log.warning("run %r is left out: its memo %s cannot be read: %s", run_id, name, value.error)
         found[number][name] = value
@@ -219,7 +216,7 @@ def _run(execution: WorkflowExecutionInfo, memo: dict[str, object]) -> list[Appr
 
 
 async def _decoded(client: Client, payloads: Sequence[Payload], kinds: Sequence[type[Any]]) -> list[object]:
-    """The values of the payloads, all at once; where one of them is unreadable, by halves until it is found."""
+    """Decode the payloads at once; if one is unreadable, by halves until it is found."""
     if not payloads:
         return []
     error: Exception
@@ -243,14 +240,14 @@ async def _decoded(client: Client, payloads: Sequence[Payload], kinds: Sequence[
 
 async def _query(client: Client, wanted: Wanted, *, registered: bool) -> str:
     running = _RUNNING
-    if wanted.tree is not None and (top := await _top(client, wanted.tree)) is not None:
-        # The server knows the topmost run of each, and the memo the ones between.
-        running = f"{running} AND RootWorkflowId = {_quoted(top)}"
+    if wanted.tree is not None and (root := await _root_of(client, wanted.tree)) is not None:
+        # The server knows the root run of each, and the memo the runs between.
+        running = f"{running} AND RootWorkflowId = {_quoted(root)}"
     return f"{running} AND ({_conditions(wanted)} OR {_UNMARKED})" if registered else running
 
 
-async def _top(client: Client, run_id: str) -> str | None:
-    """The topmost workflow above a run, or itself; None where the server does not say.
+async def _root_of(client: Client, run_id: str) -> str | None:
+    """Return the root workflow of a run, which may be itself; None where the server does not say.
 
     Raises:
         RunNotFoundError: there is no run of this id.
@@ -258,8 +255,8 @@ async def _top(client: Client, run_id: str) -> str | None:
     try:
         return (await client.get_workflow_handle(run_id).describe()).root_id
     except RPCError as error:
-        told = meant(error, run_id, client.namespace)
-        raise told from (None if told is error else error)
+        translated = to_assent_error(error, run_id, client.namespace)
+        raise translated from (None if translated is error else error)
 
 
 def _conditions(wanted: Wanted) -> str:

@@ -1,7 +1,4 @@
-"""The words of a model's answer while it is written, read from outside: from the pending activity's heartbeat details.
-
-I/O; not in workflow code.
-"""
+"""The text of a model's answer while the model writes it, read from the heartbeat details of the pending activity."""
 
 from __future__ import annotations
 
@@ -24,20 +21,20 @@ from assent.wire.errors import AssentError
 from assent.wire.live_text import LiveText
 
 EVERY: Final = 0.5
-"""Seconds between two looks at a model call under way."""
+"""Seconds between two polls of a model call under way."""
 _ENDS: Final = frozenset({"model_answered", "completed", "failed", "cancelled"})
 
 Describe = Callable[[], Awaitable[WorkflowExecutionDescription]]
-"""Asks the server what it knows of a run."""
+"""Asks the server for the description of a run."""
 
 
 async def live_text(info: PendingActivityInfo, converter: DataConverter) -> LiveText | None:
-    """The answer that the activity *info* is getting; None before it has begun, and of any other activity."""
+    """Return the answer so far of the activity *info*; None before it has begun, and for any other activity."""
     if info.activity_type.name != protocol.CALL_MODEL or not info.HasField("heartbeat_details"):
         return None
     try:
         [live] = await converter.decode(list(info.heartbeat_details.payloads), [LiveText])
-    except Exception:  # Whatever it is, it is no text to show: another version's, or a codec without its key
+    except Exception:  # Written by another version, or by a codec whose key is missing
         return None
     # The server keeps the words of an attempt that failed until the next one has some.
     running = info.state == PendingActivityState.PENDING_ACTIVITY_STATE_STARTED
@@ -45,10 +42,10 @@ async def live_text(info: PendingActivityInfo, converter: DataConverter) -> Live
 
 
 async def with_live_text(events: AsyncGenerator[RunEvent], describe: Describe) -> AsyncGenerator[RunEvent]:
-    """*events*, and between a `model_called` and its `model_answered` a `model_text` whenever there is more of it.
+    """Add to *events* a `model_text` between `model_called` and `model_answered`, whenever there is more text.
 
-    Only while a model call is under way, and nothing else happens, the server is asked with *describe* what the worker
-    told it: no load on the run, and no event added to it.
+    While a model call is under way and nothing else happens, *describe* asks the server for the worker's heartbeat: no
+    load on the run, and no event added to it.
     """
     looker: _Looker | None = None
     async with aclosing(events):
@@ -74,14 +71,14 @@ async def with_live_text(events: AsyncGenerator[RunEvent], describe: Describe) -
 
 @dataclass
 class _Looker:
-    """Looks at one model call while it is under way."""
+    """Polls one model call while it is under way."""
 
     turn: int
     describe: Describe
     last: LiveText | None = None
 
     async def until(self, following: asyncio.Future[RunEvent | None]) -> AsyncIterator[RunEvent]:
-        """The answer as it grows; nothing once *following* is done, so that no text comes behind its answer."""
+        """Yield the answer as it grows, until *following* is done: no text may follow the whole answer."""
         while True:
             await asyncio.wait({following}, timeout=EVERY)
             if following.done():

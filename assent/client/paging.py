@@ -1,8 +1,6 @@
-"""A page of a longer list, and the token that the next one is asked for with.
+"""Pages of a list, and the tokens that ask for the next page.
 
-A token carries a check of the question it belongs to: with other filters it would go on in the middle of another list.
-
-Pure; safe in workflow code.
+A token holds a hash of its query: with other filters it would continue in the middle of another list.
 """
 
 from __future__ import annotations
@@ -17,9 +15,9 @@ from assent.wire.errors import MessageError
 
 _T = TypeVar("_T")
 _CHECK: Final = 6
-"""Bytes of a token that tell its question."""
+"""Bytes of a token that identify its query."""
 _BEGIN: Final = "p"
-"""A token that began with a dash would look like an option to a command line."""
+"""A token that began with a dash would look like an option on a command line."""
 
 
 class Page(list[_T]):
@@ -34,16 +32,16 @@ class Page(list[_T]):
         self.total = total
 
 
-def token_of(question: object, position: bytes) -> str:
-    """The token that goes on at *position* of the list that *question*, by its `repr`, asks for."""
-    return _BEGIN + base64.urlsafe_b64encode(_check(question) + position).decode().rstrip("=")
+def token_of(query: object, position: bytes) -> str:
+    """Return the token for *position* in the list that *query* (by its `repr`) asks for."""
+    return _BEGIN + base64.urlsafe_b64encode(_check(query) + position).decode().rstrip("=")
 
 
-def position_of(question: object, token: str | None) -> bytes:
-    """The position that a token holds; empty without one.
+def position_of(query: object, token: str | None) -> bytes:
+    """Return the position that a token holds; empty without a token.
 
     Raises:
-        MessageError: it is no token, or one of another question.
+        MessageError: it is not a token, or one of another query.
     """
     if token is None:
         return b""
@@ -52,14 +50,14 @@ def position_of(question: object, token: str | None) -> bytes:
         raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
     except (binascii.Error, ValueError):
         raw = b""
-    if raw[:_CHECK] != _check(question) or len(raw) == _CHECK:
+    if raw[:_CHECK] != _check(query) or len(raw) == _CHECK:
         message = f"{token!r} is no page token of this list; give the same filters as for the page before"
         raise MessageError(message)
     return raw[_CHECK:]
 
 
 def check_limit(limit: int, *, least: int = 0) -> None:
-    """Refuse a page that is too small.
+    """Refuse a page size that is too small.
 
     Raises:
         MessageError: *limit* is less than *least*.
@@ -69,5 +67,5 @@ def check_limit(limit: int, *, least: int = 0) -> None:
         raise MessageError(message)
 
 
-def _check(question: object) -> bytes:
-    return hashlib.sha256(repr(question).encode("utf-8", "surrogatepass")).digest()[:_CHECK]
+def _check(query: object) -> bytes:
+    return hashlib.sha256(repr(query).encode("utf-8", "surrogatepass")).digest()[:_CHECK]

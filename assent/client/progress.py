@@ -1,7 +1,4 @@
-"""What holds a run up, as the server tells it: activities that fail and are retried, messages that no worker has read.
-
-I/O; not in workflow code.
-"""
+"""What holds a run up, by the server's account: activities that fail and are retried, messages that no worker read."""
 
 from __future__ import annotations
 
@@ -49,7 +46,7 @@ class ActivityProgress(Stored):
     live: LiveText | None = None
 
 
-class Unread(Stored):
+class UnreadMessage(Stored):
     """A message that no worker has read yet."""
 
     name: str
@@ -58,7 +55,7 @@ class Unread(Stored):
 
 
 class Progress(Stored):
-    """What the server says of a run that its history does not tell yet.
+    """What the server knows of a run and its history does not have yet.
 
     *waits_since* is set while the run waits for a worker on *task_queue*; *task_attempt* above 1 means that workers
     took it up and could not carry on. *agent* and *requested_by* are from the memo.
@@ -70,11 +67,11 @@ class Progress(Stored):
     waits_since: datetime | None = None
     task_attempt: int = 0
     activities: list[ActivityProgress] = Field(default_factory=list[ActivityProgress])
-    unread: list[Unread] = Field(default_factory=list[Unread])
+    unread: list[UnreadMessage] = Field(default_factory=list[UnreadMessage])
 
 
 async def progress_of(run: RunHandle) -> Progress:
-    """What holds *run* up now. Needs no worker.
+    """Return what holds *run* up now. Needs no worker.
 
     Raises:
         RunNotFoundError: there is no run of this id.
@@ -106,16 +103,16 @@ async def progress_of(run: RunHandle) -> Progress:
 async def _memo(description: WorkflowExecutionDescription) -> object:
     try:
         memo: object = await description.memo_value(protocol.MEMO_REQUEST, None)
-    except Exception:  # A codec may raise anything, and whoever starts a run may have put anything there
+    except Exception:  # A codec may raise anything, and the memo may hold anything
         return None
     return memo
 
 
-def told(progress: Progress, *, moving: bool = True) -> Iterator[str]:
-    """What holds the run up, one line each, and with *moving* what moves; nothing where it waits for people alone."""
+def describe_progress(progress: Progress, *, moving: bool = True) -> Iterator[str]:
+    """Yield a line for each thing that holds the run up, and with *moving* for what moves; none if only people can."""
     for each in progress.activities:
         if moving or each.failure is not None or not each.running:
-            yield _told(each, progress.task_queue)
+            yield _describe_activity(each, progress.task_queue)
     if progress.task_attempt > 1:
         yield f"its worker fails to carry on, attempt {progress.task_attempt}: see that worker's log"
     elif progress.waits_since is not None:
@@ -125,7 +122,7 @@ def told(progress: Progress, *, moving: bool = True) -> Iterator[str]:
         yield f"no worker has read {one_line(message.name)} yet: {one_line(message.text)}"
 
 
-def _told(activity: ActivityProgress, task_queue: str) -> str:
+def _describe_activity(activity: ActivityProgress, task_queue: str) -> str:
     name = one_line(activity.activity)
     if activity.running:
         again = f", attempt {activity.attempt} after: {activity.failure}" if activity.failure else ""
@@ -169,7 +166,7 @@ def _failure(failure: Failure) -> str:
     return bounded(text, SHOWN)
 
 
-def _unread(events: Iterable[HistoryEvent]) -> Iterator[Unread]:
+def _unread(events: Iterable[HistoryEvent]) -> Iterator[UnreadMessage]:
     found: list[HistoryEvent] = []
     for event in events:
         if event.event_type == EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED:
@@ -179,7 +176,7 @@ def _unread(events: Iterable[HistoryEvent]) -> Iterator[Unread]:
     for event in found:
         signal = event.workflow_execution_signaled_event_attributes
         arguments = decoded([RawValue(payload) for payload in signal.input.payloads])
-        yield Unread(name=signal.signal_name, text=shown(arguments), at=_time(event.event_time))
+        yield UnreadMessage(name=signal.signal_name, text=shown(arguments), at=_time(event.event_time))
 
 
 def _time(at: Timestamp) -> datetime:

@@ -1,7 +1,4 @@
-"""A run as its history tells it, and whether it has moved since.
-
-I/O; not in workflow code.
-"""
+"""Reads a run from its history, and whether the history has grown since."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ from typing import Final
 from temporalio.client import Client, WorkflowExecutionDescription
 from temporalio.service import RPCError
 
-from assent.client.rpc import meant
+from assent.client.rpc import to_assent_error
 from assent.core.approvals import close_requirement
 from assent.core.events import Failure
 from assent.core.state_machine import Run
@@ -24,11 +21,11 @@ from assent.history.pages import Page
 from assent.wire.errors import RunNotFoundError
 
 _LOOK_AGAIN: Final = 0.1
-"""Seconds until a run that is not there yet is looked for again."""
+"""Seconds between two looks for a run that does not exist yet."""
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class HistoryPosition:
     """How far the history of a run was read: to this event of this execution."""
 
     execution_id: str = ""
@@ -36,8 +33,8 @@ class Seen:
 
 
 @contextmanager
-def as_meant(client: Client, run_id: str) -> Generator[None]:
-    """Raise what the server's answers about a run mean.
+def translate_errors(client: Client, run_id: str) -> Generator[None]:
+    """Translate RPC errors about a run into Assent errors.
 
     Raises:
         RunNotFoundError: there is no run of this id.
@@ -46,43 +43,43 @@ def as_meant(client: Client, run_id: str) -> Generator[None]:
     try:
         yield
     except RPCError as error:
-        told = meant(error, run_id, client.namespace)
-        raise told from (None if told is error else error)
+        translated = to_assent_error(error, run_id, client.namespace)
+        raise translated from (None if translated is error else error)
 
 
 async def describe(client: Client, run_id: str, execution_id: str | None = None) -> WorkflowExecutionDescription:
-    """What the server itself says of a run, or of one execution of it. Raises as `as_meant`."""
-    with as_meant(client, run_id):
+    """Return the description of a run, or of one execution of it. Raises as `as_meant`."""
+    with translate_errors(client, run_id):
         return await client.get_workflow_handle(run_id, run_id=execution_id).describe()
 
 
-async def read(client: Client, run_id: str, description: WorkflowExecutionDescription) -> tuple[Run, Seen]:
-    """The run as its history and, should the server have ended it by itself, its *description* tell it.
+async def read(client: Client, run_id: str, description: WorkflowExecutionDescription) -> tuple[Run, HistoryPosition]:
+    """Read a run from its history and, if the server closed it (terminated, timed out), from its *description*.
 
     Raises:
         RunNotFoundError: there is no run of this id.
         HistoryError: the workflow of this id is not a run of Assent.
     """
     # After a workflow reset the history begins with the id of the execution that was reset.
-    follower, last = HistoryFold(run_id, description.run_id), 0
-    with as_meant(client, run_id):
+    fold, last = HistoryFold(run_id, description.run_id), 0
+    with translate_errors(client, run_id):
         async for page in pages.pages(client, run_id, description.run_id):
             last = page.events[-1].event_id
-            for _ in follower.feed(page.events):
+            for _ in fold.feed(page.events):
                 pass
-    return _closed(follower.run, description), Seen(description.run_id, last)
+    return _closed(fold.run, description), HistoryPosition(description.run_id, last)
 
 
 async def grow(client: Client, run_id: str, execution_id: str | None = None) -> AsyncGenerator[Page]:
-    """The history of a run as it grows, from *execution_id*, else the newest, until it has ended. Raises as `read`."""
+    """Yield a run's history as it grows, from *execution_id*, else the newest, to its end. Raises as `read`."""
     begin = execution_id or (await describe(client, run_id)).run_id
-    with as_meant(client, run_id):
+    with translate_errors(client, run_id):
         async for page in pages.following(client, run_id, begin, whole=False):
             yield page
 
 
-async def until_there(client: Client, run_id: str) -> None:
-    """Wait for the server to begin a run that another says it has begun."""
+async def wait_until_started(client: Client, run_id: str) -> None:
+    """Wait until the server has started a run of which another run says that it started it."""
     while True:
         try:
             await describe(client, run_id)
@@ -92,15 +89,15 @@ async def until_there(client: Client, run_id: str) -> None:
             return
 
 
-async def has_moved(client: Client, seen: Mapping[str, Seen]) -> bool:
-    """Whether the history of any of these runs has more than was *seen* of it; of one that is not there yet, nothing.
+async def has_changed(client: Client, seen: Mapping[str, HistoryPosition]) -> bool:
+    """Return whether the history of any of these runs has grown beyond its position.
 
-    Where none has, all of them were at one moment what they were seen to be.
+    If none has, all the runs were at one moment as they were read.
     """
-    return any(await asyncio.gather(*(_has_moved(client, run_id, each) for run_id, each in seen.items())))
+    return any(await asyncio.gather(*(_has_changed(client, run_id, each) for run_id, each in seen.items())))
 
 
-async def _has_moved(client: Client, run_id: str, seen: Seen) -> bool:
+async def _has_changed(client: Client, run_id: str, seen: HistoryPosition) -> bool:
     try:
         description = await describe(client, run_id)
     except RunNotFoundError:
@@ -108,13 +105,13 @@ async def _has_moved(client: Client, run_id: str, seen: Seen) -> bool:
     return description.run_id != seen.execution_id or description.history_length > seen.event_id
 
 
-def follower_of(follower: HistoryFold, page: Page) -> HistoryFold:
-    """Whoever folds this page: another for each execution, which begins with what the one before carried over."""
-    return follower if follower.execution_id == page.execution_id else HistoryFold(follower.run_id, page.execution_id)
+def fold_for(fold: HistoryFold, page: Page) -> HistoryFold:
+    """Return the fold for this page: each execution has its own, which begins with the state carried into it."""
+    return fold if fold.execution_id == page.execution_id else HistoryFold(fold.run_id, page.execution_id)
 
 
 def _closed(run: Run, description: WorkflowExecutionDescription) -> Run:
-    """*run*, read after *description*: failed where the server closed it by itself (terminated, timed out)."""
+    """Return *run*, as failed if the server closed it (terminated, timed out); it was read after *description*."""
     named = run if run.id else replace(run, id=description.id)
     at = description.close_time
     if run.ended or at is None or description.status is None:
@@ -125,6 +122,6 @@ def _closed(run: Run, description: WorkflowExecutionDescription) -> Run:
 
 
 def how_it_closed(description: WorkflowExecutionDescription) -> str:
-    """What is said of a run that the server closed by itself: terminated, timed out."""
-    how = description.status.name.replace("_", " ").lower() if description.status else "nobody knows how"
+    """Say how the server closed a run: terminated, timed out."""
+    how = description.status.name.replace("_", " ").lower() if description.status else "for an unknown reason"
     return f"the server closed the run: {how}"

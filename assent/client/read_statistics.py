@@ -1,7 +1,4 @@
-"""The statistics of many runs: their histories are read side by side, counted, and forgotten.
-
-I/O; not in workflow code.
-"""
+"""Reads the histories of many runs, a few at a time, and counts their decisions."""
 
 from __future__ import annotations
 
@@ -26,7 +23,7 @@ Read = Callable[[str], Awaitable[Sequence[Approval]]]
 async def read_statistics(
     runs: AsyncIterator[Listed], read: Read, *, agent: str | None, tool: str | None, since: datetime | None
 ) -> Statistics:
-    """The statistics of *runs*, of what is of *agent* and *tool* and was opened since *since*.
+    """Return the statistics of *runs*: of requirements of *agent* and *tool* that were opened since *since*.
 
     A run that cannot be read is counted as such, with a warning.
 
@@ -44,7 +41,7 @@ async def read_statistics(
 
 
 async def _side_by_side(runs: AsyncIterator[Listed], read: Read) -> AsyncGenerator[Sequence[Approval] | None]:
-    """The records of each run as they come; at most so many histories are under way, or read and not yet counted."""
+    """Yield the records of each run as they are read; at most `SIDE_BY_SIDE` histories are in memory."""
     reading: set[asyncio.Task[Sequence[Approval] | None]] = set()
     try:
         async for run in runs:

@@ -1,7 +1,4 @@
-"""What goes to the server, and what its answers mean: bounds, and the errors of `assent.wire.errors`.
-
-I/O free; not in workflow code.
-"""
+"""What goes to the server, and what its answers mean: bounds, and the errors of `assent.wire.errors`."""
 
 from __future__ import annotations
 
@@ -28,7 +25,7 @@ _JSON: Final[TypeAdapter[object]] = TypeAdapter(object)
 
 
 def as_json(value: object) -> JsonValue:
-    """*value* as JSON.
+    """Return *value* as JSON.
 
     Raises:
         MessageError: JSON cannot carry it.
@@ -42,7 +39,7 @@ def as_json(value: object) -> JsonValue:
 
 
 def sendable(body: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
-    """*body*, unless it is too large: an update of over 2 MiB is let in by the server, and wedges the run for ever."""
+    """Return *body* if it can be sent. The server accepts an update of over 2 MiB, which blocks the run for ever."""
     try:
         size = len(canonical(dict(body)))
         to_json(body)
@@ -56,13 +53,13 @@ def sendable(body: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
 
 
 def has_ended(error: RPCError) -> bool:
-    """Whether the run had ended, or ended while it was asked: both are told as `NOT_FOUND`."""
+    """Return whether the run had ended, or ended meanwhile: the server answers both with `NOT_FOUND`."""
     ended = "already completed" in error.message or "aborted by closing workflow" in error.message
     return error.status == RPCStatusCode.NOT_FOUND and ended
 
 
-def meant(error: RPCError, run_id: str, namespace: str) -> Exception:
-    """The error that an answer of the server about a run means; one that means nothing of ours is itself."""
+def to_assent_error(error: RPCError, run_id: str, namespace: str) -> Exception:
+    """Return the Assent error for an RPC error about a run; the RPC error itself where there is none."""
     if (refused_at_all := connection_errors.refused(error)) is not None:
         return refused_at_all
     match error.status:
@@ -76,7 +73,7 @@ def meant(error: RPCError, run_id: str, namespace: str) -> Exception:
 
 
 def run_failed(run_id: str, cause: BaseException) -> RunFailedError:
-    """The error that a run without a result ended in."""
+    """Return the error for a run that ended without a result."""
     if isinstance(cause, ApplicationError):
         return RunFailedError(f"run {run_id!r} failed: {cause.message}", kind=cause.type or "Error")
     if isinstance(cause, CancelledError):

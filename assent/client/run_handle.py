@@ -1,7 +1,4 @@
-"""One run, from outside: its state, its decisions, its end. Each method is one call on the wire.
-
-I/O; not in workflow code.
-"""
+"""`RunHandle`: reads one run, and decides in it, from outside."""
 
 from __future__ import annotations
 
@@ -20,10 +17,9 @@ from assent.audit.observer import AuditObserver
 from assent.audit.records import Audit
 from assent.audit.verifier import Verifier
 from assent.client import signals
-from assent.client.asking import Asked
 from assent.client.live_text import with_live_text
-from assent.client.pauses import Resting
-from assent.client.read import as_meant, follower_of, how_it_closed, read
+from assent.client.pauses import MessageReply, PauseWatcher
+from assent.client.read import fold_for, how_it_closed, read, translate_errors
 from assent.client.rpc import as_json, run_failed
 from assent.client.run_tree import RunTree, read_tree
 from assent.client.signals import ANSWER_WAIT
@@ -39,7 +35,7 @@ from assent.wire.protocol import DecisionOutcome, RunResult
 from assent.wire.requirements import Grant, Requirement, RunState
 
 Target = Requirement | Approval | str
-_RESET: Final = "the run was reset: it goes on in another execution, from an earlier point; watch it anew"
+_RESET: Final = "the run was reset: it continues in another execution, from an earlier point; watch it again"
 
 
 class RunHandle:
@@ -58,7 +54,7 @@ class RunHandle:
     # -- reading ------------------------------------------------------------------------------------------------------
 
     async def state(self) -> RunState:
-        """The run as it is now, folded from its history; needs no worker. What no worker has handled yet is not in it.
+        """Return the run as it is now, folded from its history; needs no worker. Without messages not handled yet.
 
         Raises:
             RunNotFoundError: there is no run of this id.
@@ -67,11 +63,11 @@ class RunHandle:
         return state_of(await self._read())
 
     def other(self, run_id: str) -> RunHandle:
-        """Another run, over the same connection."""
+        """Return another run, over the same connection."""
         return RunHandle(self._client, run_id)
 
     async def approvals(self) -> list[Approval]:
-        """The record of each requirement of the run, pending ones included, from its newest execution.
+        """Return the record of each requirement of the run, pending ones included, from its newest execution.
 
         Raises:
             RunNotFoundError: there is no run of this id.
@@ -80,21 +76,20 @@ class RunHandle:
         return approvals_of(await self._read())
 
     async def fold(self) -> Run | None:
-        """The run as the core knows it, with what its model read and said; None until a worker has begun it.
+        """Return the run as the core knows it, with what its model read and wrote; None until a worker has begun it.
 
         Raises:
             RunNotFoundError: there is no run of this id.
         """
         folded = None
-        async for happening in self.happenings():
-            folded = happening.step.run
+        async for transition in self.transitions():
+            folded = transition.step.run
         return folded
 
     async def audit(self, observer: AuditObserver | None = None) -> Audit:
-        """The audit of the run: a record of each requirement, and all else there is to tell, from its whole history.
+        """Return the audit of the run: the record of each requirement, and everything else, from its whole history.
 
-        From its first execution to its last, without a worker. *observer* looks on, to check it
-        (`assent.audit.verifier`).
+        From its first execution to its last, without a worker. *observer* is told each step (`assent.audit.verifier`).
 
         Raises:
             RunNotFoundError: there is no run of this id.
@@ -106,7 +101,7 @@ class RunHandle:
         return auditor.audit()
 
     async def verify(self) -> Verification:
-        """What the checks of the run's audit come to: its history whole, the rules followed, nothing run undecided.
+        """Check the run's audit: its history is whole, the rules were followed, nothing ran without its decision.
 
         Raises as `audit`.
         """
@@ -114,26 +109,26 @@ class RunHandle:
         return verifier.verification(await self.audit(verifier))
 
     async def until_paused(self) -> RunState:
-        """The run's state once nothing of it moves until somebody decides, or says something to an idle conversation.
+        """Wait until the run waits for a person or for a message, or has ended; return its state then.
 
-        Or once it has ended. Where it waits for runs below it, of other agents, that is once none of those moves
-        either: its own status is `running` then, `children` names those runs, and `waiting` has what waits in them.
-        Waits on the history, which costs the run nothing.
+        The state says which: `status` is `waiting`, `idle` (a conversation), or one of the ended ones. A run that waits
+        for its child runs is paused once none of those moves either: its own status is `running` then, `children` names
+        them, and `pending()` returns what waits in them. Follows the history, which costs the run nothing.
 
         Raises:
             RunNotFoundError: there is no run of this id.
             HistoryError: the history of one of them cannot be read.
         """
-        resting = Resting(self._client, self.id, (await self.description()).run_id or "")
-        async with aclosing(resting.happenings()) as pages:
+        pauses = PauseWatcher(self._client, self.id, (await self.description()).run_id or "")
+        async with aclosing(pauses.transitions()) as pages:
             async for _ in pages:
-                # A decision that is sent and not handled yet will move it; what was read so far is the pause before.
-                if await resting.is_reached():
+                # A decision that was sent and not handled yet will move it: what was read so far is the pause before.
+                if await pauses.is_reached():
                     break
-        return await self._resting(resting.run)
+        return await self._state_after(pauses.run)
 
     async def pending(self) -> list[Approval]:
-        """What waits for a person in the run and in its child runs; each is decided in the run of its *run_id*.
+        """Return what waits for a person in the run and in its child runs; each is decided in the run of its *run_id*.
 
         The runs as they were at one moment, read from their histories; needs no worker.
 
@@ -149,7 +144,7 @@ class RunHandle:
         return found
 
     async def tree(self) -> RunTree:
-        """The run with the runs below it that it waits for, as they were at one moment; needs no worker.
+        """Return the run with the child runs that it waits for, as they were at one moment; needs no worker.
 
         Raises:
             RunNotFoundError: there is no run of this id.
@@ -158,11 +153,11 @@ class RunHandle:
         return await read_tree(self._client, self.id, self._handle.run_id)
 
     async def send_and_wait(self, content: str, *, by: str) -> RunState:
-        """Send a message, and wait for the answer to it: the first that the model gave once it had been told.
+        """Send a message and wait for its answer: the model's first answer after it read the message.
 
-        That is the state's `content`, also where others talk to the run at the same time. Where the run waits for a
-        person before there is an answer, it is the state that waits; where it ended, the state that it ended in.
-        To give up waiting takes nothing back.
+        The answer is the `content` of the state returned, also where others talk to the run at the same time. If the
+        run waits for a person, or ends, before there is an answer, that state is returned. Cancelling the wait does not
+        take the message back.
 
         Raises:
             MessageError: *content* or *by* is empty or too long; or the message did not count, since the conversation
@@ -172,24 +167,24 @@ class RunHandle:
         body = message_of(content, by)
         before = await self.description()
         await self.send(protocol.SEND_MESSAGE, body)
-        asked = Asked(body, before.run_id or "", before.history_length)
-        resting = Resting(self._client, self.id, asked.execution_id)
-        async with aclosing(resting.happenings()) as pages:
+        asked = MessageReply(body, before.run_id or "", before.history_length)
+        pauses = PauseWatcher(self._client, self.id, asked.execution_id)
+        async with aclosing(pauses.transitions()) as pages:
             async for page in pages:
-                for execution_id, happening in page:
-                    if (run := asked.answer(execution_id, happening)) is not None:
+                for execution_id, transition in page:
+                    if (run := asked.answer(execution_id, transition)) is not None:
                         return state_of(run)
-                if asked.handled and await resting.is_reached():
+                if asked.handled and await pauses.is_reached():
                     break
-        return await self._resting(resting.run)
+        return await self._state_after(pauses.run)
 
-    async def _resting(self, run: Run) -> RunState:
+    async def _state_after(self, run: Run) -> RunState:
         if run.ended or (await self.description()).close_time is None:
             return state_of(run)
         return await self.state()
 
     def watch(self) -> AsyncIterator[RunEvent]:
-        """What happens in the run, from its beginning to its end, as it happens; and a model's words as they come.
+        """Yield what happens in the run, from its beginning to its end, as it happens; and a model's text as it grows.
 
         A long poll on the history: no load on the run, and no event added to it.
 
@@ -199,38 +194,38 @@ class RunHandle:
         return with_live_text(self._events(), self.description)
 
     async def _events(self) -> AsyncGenerator[RunEvent]:
-        told = Run()
-        async for happening in self.happenings(wait=True):
-            for event in describe(happening.event, happening.before if happening.before.id else told, happening.step):
+        before = Run()
+        async for transition in self.transitions(wait=True):
+            for event in describe(
+                transition.event, transition.before if transition.before.id else before, transition.step
+            ):
                 yield event
-            told = happening.step.run
-        if not told.ended:
+            before = transition.step.run
+        if not before.ended:
             description = await self.description()
             if description.close_time is not None:
                 yield RunEvent(kind="failed", at=description.close_time, text=how_it_closed(description))
-            elif description.run_id != told.execution_id:
+            elif description.run_id != before.execution_id:
                 yield RunEvent(kind="failed", at=description.start_time, text=_RESET)
 
-    async def happenings(self, *, wait: bool = False) -> AsyncIterator[Transition]:
-        """What happened in the run, as the core that decides it saw it; with *wait* to its end, as it happens.
-
-        From the first execution of the run that there still is, on through those that it continued in as new.
+    async def transitions(self, *, wait: bool = False) -> AsyncIterator[Transition]:
+        """Yield the steps of the core, from the run's first execution that still exists; with *wait* on to its end.
 
         Raises:
             RunNotFoundError: there is no run of this id.
         """
-        follower = HistoryFold(self.id)
+        fold = HistoryFold(self.id)
         async for page in self._followed() if wait else self._chain():
             if isinstance(page, Missing):
                 continue
-            follower = follower_of(follower, page)
-            for happening in follower.feed(page.events):
-                yield happening
-            if follower.run.ended:
+            fold = fold_for(fold, page)
+            for transition in fold.feed(page.events):
+                yield transition
+            if fold.run.ended:
                 return
 
     async def result(self) -> RunResult:
-        """The run's result, once it has one.
+        """Wait for the run's result.
 
         Raises:
             RunNotFoundError: there is no run of this id.
@@ -238,7 +233,7 @@ class RunHandle:
         """
         handle = self._client.get_workflow_handle(self.id, run_id=self._handle.run_id, result_type=RunResult)
         try:
-            with as_meant(self._client, self.id):
+            with translate_errors(self._client, self.id):
                 result: RunResult = await handle.result()
         except WorkflowFailureError as error:
             raise run_failed(self.id, error.cause) from error
@@ -259,8 +254,8 @@ class RunHandle:
     ) -> DecisionOutcome:
         """Approve a call that waits. *requirement* is one, a record of one, an id, or a unique prefix of an id.
 
-        *arguments* run in the place of the model's, which is told so; *remember* lets further calls of the tool go
-        ahead, within its bounds. For a requirement of kind `outcome` it means: run the call again.
+        *arguments* replace the model's, and the model is told so; *remember* lets further calls of the tool run without
+        asking, within its limits. For a requirement of kind `outcome` it means: run the call again.
 
         The decision is durable as soon as it is sent. Its outcome is awaited for *wait*; without a worker the status
         is `sent`, and the decision counts once one runs. With `check=False` a decision that did not count is returned
@@ -330,7 +325,7 @@ class RunHandle:
         wait: timedelta = ANSWER_WAIT,
         check: bool = True,
     ) -> DecisionOutcome:
-        """End an approval that was remembered: further calls need an approval again. Otherwise as `approve`."""
+        """End a remembered approval: further calls need an approval again. Otherwise as `approve`."""
         return await self.decide(protocol.REVOKE, _body(grant, by, reason), wait=wait, check=check)
 
     async def decide(
@@ -345,7 +340,7 @@ class RunHandle:
         return outcome
 
     async def locate(self, wanted: str, signal: str, state: RunState | None = None) -> Requirement:
-        """The requirement of the run, whose *state* may be known, that an id or a unique prefix of one names.
+        """Return the requirement that an id, or a unique prefix of one, names. *state* spares reading the run again.
 
         Raises:
             RequirementNotFoundError: none, or more than one. If it is one of a child run, the message names the
@@ -392,27 +387,27 @@ class RunHandle:
         Raises:
             RunNotFoundError: there is no run of this id.
         """
-        with as_meant(self._client, self.id):
+        with translate_errors(self._client, self.id):
             await self._handle.cancel()
 
     # -- the server's own record ---------------------------------------------------------------------------------------
 
     async def history(self) -> WorkflowHistory:
-        """The run's history as Temporal keeps it: the record that everything else is read from.
+        """Return the run's history as Temporal keeps it: everything else is read from it.
 
         Raises:
             RunNotFoundError: there is no run of this id.
         """
-        with as_meant(self._client, self.id):
+        with translate_errors(self._client, self.id):
             return await self._handle.fetch_history()
 
     async def description(self) -> WorkflowExecutionDescription:
-        """What the server itself says of the run: status, memo, and the activities and workflow task under way.
+        """Return the server's description: status, memo, and the activities and workflow task under way.
 
         Raises:
             RunNotFoundError: there is no run of this id.
         """
-        with as_meant(self._client, self.id):
+        with translate_errors(self._client, self.id):
             return await self._handle.describe()
 
     # -- the history --------------------------------------------------------------------------------------------------
@@ -422,22 +417,22 @@ class RunHandle:
         return run
 
     async def _followed(self) -> AsyncIterator[Page]:
-        """The history as it grows, from the first execution."""
+        """Yield the history as it grows, from the first execution."""
         execution_id = (await self.description()).run_id
-        with as_meant(self._client, self.id):
+        with translate_errors(self._client, self.id):
             async for page in pages.following(self._client, self.id, execution_id, whole=True):
                 yield page
 
     async def _chain(self) -> AsyncIterator[Page | Missing]:
-        """The whole history as it is now."""
+        """Yield the whole history as it is now."""
         execution_id = (await self.description()).run_id
-        with as_meant(self._client, self.id):
+        with translate_errors(self._client, self.id):
             async for page in pages.chain(self._client, self.id, execution_id):
                 yield page
 
 
 def message_of(content: str, by: str) -> dict[str, JsonValue]:
-    """The input of the signal `send_message`.
+    """Return the input of the signal `send_message`.
 
     Raises:
         MessageError: *content* or *by* is empty or too long.
@@ -455,7 +450,7 @@ def _body(target: Target | Grant, by: str, reason: str | None = None) -> dict[st
 async def decide_all(
     run: RunHandle, state: RunState, *, approved: bool, by: str, reason: str | None = None
 ) -> RunHandle:
-    """Decide everything that *state* of *run* shows as waiting for a confirmation; see `AgentClient.resume`."""
+    """Decide every confirmation that waits in *state* of *run*; see `AgentClient.resume`."""
     wrong: list[str] = []
     for requirement in state.active_requirements:
         try:

@@ -1,7 +1,4 @@
-"""A run and the runs below it: other agents at work for it, for those, and so on; and what waits in any of them.
-
-I/O; not in workflow code.
-"""
+"""Reads a run with its child runs, their child runs, and so on; and what waits in any of them."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ from typing import Final
 from temporalio.client import Client
 
 from assent.audit.approval import Approval, pending_of
-from assent.client.read import Seen, describe, has_moved, read
+from assent.client.read import HistoryPosition, describe, has_changed, read
 from assent.core.approvals import find_requirement
 from assent.core.state_machine import Run, state_of
 from assent.views.commands import shell_quoted
@@ -23,74 +20,74 @@ from assent.wire.protocol import ChildRun
 from assent.wire.requirements import RunState
 
 ROUNDS: Final = 10
-"""How often a tree is read again that grew while it was read."""
+"""How often a tree that grew while it was read is read again."""
 
 
 @dataclass(frozen=True)
 class RunTree:
-    """A run as it is now, and those *below* it that it waits for.
+    """A run as it is now, with the *children* that it waits for.
 
-    *path* are the agents from the outermost one down to this run's. *error* is why its history cannot be read.
+    *path* has the agents from the outermost run to this one. *error* is why its history cannot be read.
     """
 
     state: RunState
     path: tuple[str, ...]
-    seen: Seen
-    below: tuple[RunTree, ...] = ()
+    seen: HistoryPosition
+    children: tuple[RunTree, ...] = ()
     pending: tuple[Approval, ...] = ()
     error: str | None = None
 
     def runs(self) -> Iterator[RunTree]:
-        """This run, and all below it."""
+        """Yield this run and all its descendants."""
         yield self
-        for each in self.below:
+        for each in self.children:
             yield from each.runs()
 
 
 async def read_tree(client: Client, run_id: str, execution_id: str | None = None) -> RunTree:
-    """The run and those below it, as they were at one moment; of a tree that grows without end, at almost one.
+    """Read a run and its descendants, as they were at one moment (of a tree that never stops growing: almost one).
 
     Raises:
         RunNotFoundError: there is no run of this id.
         HistoryError: the workflow of this id is not a run of Assent.
     """
-    tree = await _branch(client, run_id, execution_id)
+    tree = await _read_tree(client, run_id, execution_id)
     for _ in range(ROUNDS):
-        if not tree.below or not await has_moved(client, {each.state.id: each.seen for each in tree.runs()}):
+        if not tree.children or not await has_changed(client, {each.state.id: each.seen for each in tree.runs()}):
             break
-        tree = await _branch(client, run_id, execution_id)
+        tree = await _read_tree(client, run_id, execution_id)
     return tree
 
 
-async def _branch(client: Client, run_id: str, execution_id: str | None) -> RunTree:
+async def _read_tree(client: Client, run_id: str, execution_id: str | None) -> RunTree:
     run, seen = await read(client, run_id, await describe(client, run_id, execution_id))
     state = state_of(run)
     path = (*(each.agent for each in state.parents), state.agent)
-    return RunTree(state, path, seen, await _below(client, run, path, {run_id}), pending_of(run))
+    return RunTree(state, path, seen, await _read_children(client, run, path, {run_id}), pending_of(run))
 
 
-async def _below(client: Client, run: Run, path: tuple[str, ...], above: set[str]) -> tuple[RunTree, ...]:
-    # A history that somebody forged may name a run above as one below.
+async def _read_children(client: Client, run: Run, path: tuple[str, ...], above: set[str]) -> tuple[RunTree, ...]:
+    # A forged history may name a parent run as a child run.
     wanted = [each for each in children_of(run) if each.run_id not in above]
     return tuple(await asyncio.gather(*(_child(client, each, path, above) for each in wanted)))
 
 
 async def _child(client: Client, child: ChildRun, path: tuple[str, ...], above: set[str]) -> RunTree:
     path = (*path, child.agent)
-    unread = RunTree(RunState(id=child.run_id, agent=child.agent), path, Seen())
+    unread = RunTree(RunState(id=child.run_id, agent=child.agent), path, HistoryPosition())
     try:
         run, seen = await read(client, child.run_id, await describe(client, child.run_id))
     except RunNotFoundError:
-        return unread  # The server is about to begin it
+        return unread  # The server is about to start it
     except HistoryError as error:
-        return RunTree(unread.state, path, Seen(), error=str(error))
-    below = await _below(client, run, path, above | {child.run_id})
-    return RunTree(state_of(run), (*path[:-1], state_of(run).agent or child.agent), seen, below, pending_of(run))
+        return RunTree(unread.state, path, HistoryPosition(), error=str(error))
+    children = await _read_children(client, run, path, above | {child.run_id})
+    return RunTree(state_of(run), (*path[:-1], state_of(run).agent or child.agent), seen, children, pending_of(run))
 
 
-def elsewhere(tree: RunTree, wanted: str, verb: str) -> str | None:
-    """Where below the run the requirement is decided that an id, or a unique prefix of one, names; None: nowhere."""
-    below = [branch for each in tree.below for branch in each.runs()]
+def find_in_children(tree: RunTree, wanted: str, verb: str) -> str | None:
+    """Say where the requirement of this id, or unique prefix of one, is decided if it is a child run's; None if not."""
+    below = [branch for each in tree.children for branch in each.runs()]
     found = [(branch.state.id, find_requirement(branch.state.requirements, wanted)) for branch in below]
     matches = [(run_id, one) for run_id, one in found if not isinstance(one, str)]
     if len(matches) != 1:

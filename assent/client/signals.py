@@ -18,9 +18,9 @@ from typing import Final, Literal
 from pydantic import JsonValue
 from temporalio.client import Client
 
-from assent.client.read import as_meant, describe, follower_of, grow
+from assent.client.read import describe, fold_for, grow, translate_errors
 from assent.client.rpc import sendable
-from assent.client.run_tree import elsewhere, read_tree
+from assent.client.run_tree import find_in_children, read_tree
 from assent.core.approvals import SHORTEST_PREFIX, find_requirement
 from assent.core.events import CheckAnswered, MessageReceived
 from assent.core.run_state import Run, state_of
@@ -40,7 +40,7 @@ Signal = Literal["approve", "reject", "submit_result", "submit_input"]
 
 
 def locate(state: RunState, wanted: str) -> Requirement:
-    """The requirement that an id, or a unique prefix of one, names.
+    """Return the requirement that an id, or a unique prefix of one, names.
 
     Raises:
         RequirementNotFoundError: none, or more than one.
@@ -53,7 +53,7 @@ def locate(state: RunState, wanted: str) -> Requirement:
 
 
 def locate_grant(state: RunState, wanted: str) -> Grant:
-    """The grant that an id, or a unique prefix of one, names.
+    """Return the grant that an id, or a unique prefix of one, names.
 
     Raises:
         RequirementNotFoundError: none, or more than one.
@@ -75,7 +75,7 @@ def _not_one(grants: Sequence[Grant], wanted: str, found: int) -> str:
 
 
 def as_read(signal: Signal, body: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
-    """The arguments or values of a decision as the run reads them: what is shown is what runs.
+    """Return the arguments or values of a decision as the run reads them: what is shown is what runs.
 
     Raises:
         MessageError: the body does not fit.
@@ -94,7 +94,7 @@ async def send(client: Client, run_id: str, signal: str, body: Mapping[str, Json
         RunNotFoundError: there is no run of this id, or it has ended.
         ServerUnreachableError: the server does not answer.
     """
-    with as_meant(client, run_id):
+    with translate_errors(client, run_id):
         await client.get_workflow_handle(run_id).signal(signal, sendable(body))
 
 
@@ -118,13 +118,13 @@ async def decide(
     async with aclosing(grow(client, run_id, description.run_id)) as pages:
         fold = HistoryFold(run_id, description.run_id or "")
         async for page in pages:
-            fold = follower_of(fold, page)
+            fold = fold_for(fold, page)
             deque(fold.feed(page.events), maxlen=0)
             if page.execution_id != description.run_id or page.events[-1].event_id >= description.history_length:
                 break
         target = await _target(client, state_of(fold.run), signal, body)
         outcome = DecisionOutcome(run_id=run_id, by=by, status="sent", detail=SENT).model_copy(update=target)
-        # Two senders may send equal messages: the reference tells each which outcome is its own.
+        # Two senders may send equal messages: by the reference each knows which outcome is its own.
         sent = {**body, "ref": uuid.uuid4().hex}
         if target:
             sent["id"] = outcome.grant or outcome.requirement_id
@@ -146,7 +146,7 @@ async def decide(
 
 
 async def _target(client: Client, state: RunState, signal: str, body: Mapping[str, JsonValue]) -> dict[str, str]:
-    """The fields of an outcome that say what the message is about; none for a message to the run itself."""
+    """Return the fields of an outcome that name the message's subject; none for a message to the run itself."""
     if "id" not in body:
         return {}
     wanted = str(body["id"])
@@ -158,7 +158,7 @@ async def _target(client: Client, state: RunState, signal: str, body: Mapping[st
 
 
 async def located(client: Client, state: RunState, wanted: str, signal: str) -> Requirement:
-    """The requirement of a run that an id, or a unique prefix of one, names.
+    """Return the requirement of a run that an id, or a unique prefix of one, names.
 
     Raises:
         RequirementNotFoundError: none, or more than one. If it is one of a child run, the message names the command.
@@ -166,7 +166,7 @@ async def located(client: Client, state: RunState, wanted: str, signal: str) -> 
     try:
         return locate(state, wanted)
     except RequirementNotFoundError:
-        found = elsewhere(await read_tree(client, state.id), wanted, signal) if state.children else None
+        found = find_in_children(await read_tree(client, state.id), wanted, signal) if state.children else None
         if found is None:
             raise
         raise RequirementNotFoundError(found) from None
@@ -175,14 +175,14 @@ async def located(client: Client, state: RunState, wanted: str, signal: str) -> 
 async def _result(
     pages: AsyncGenerator[Page], fold: HistoryFold, signal: str, sent: Mapping[str, JsonValue], wait: timedelta
 ) -> DecisionResult | None:
-    """The run's answer to exactly this message; None if it has none within *wait*."""
+    """Return the run's answer to exactly this message; None if there is none within *wait*."""
     checked: int | None = None
     try:
         async with asyncio.timeout(wait.total_seconds()):
             async for page in pages:
-                fold = follower_of(fold, page)
-                for happening in fold.feed(page.events):
-                    event, step = happening.event, happening.step
+                fold = fold_for(fold, page)
+                for transition in fold.feed(page.events):
+                    event, step = transition.event, transition.step
                     mine = isinstance(event, MessageReceived) and event.name == signal and event.arguments == (sent,)
                     if mine and step.check is not None:  # A worker checks it first
                         checked = step.check
@@ -195,7 +195,7 @@ async def _result(
 
 
 def _ended(run: Run, outcome: DecisionOutcome) -> str:
-    """Why a decision that was sent to a run that has ended is late."""
+    """Say why a decision for a run that has ended is late."""
     if outcome.grant is not None:
         return "the run has ended; its grants ended with it"
     requirement = run.requirement(outcome.requirement_id)

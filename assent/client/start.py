@@ -1,7 +1,4 @@
-"""Starting a run, and what Temporal shows and finds of it from then on, before the run itself has said anything.
-
-I/O; not in workflow code.
-"""
+"""Starts a run, with the search attributes, memo and details that it has before a worker begins it."""
 
 from __future__ import annotations
 
@@ -41,7 +38,7 @@ async def begin(
     priority: Priority,
     message: Mapping[str, JsonValue] | None = None,
 ) -> None:
-    """Start a run; with a *message*, start it with that, or send it to the run that has the id and goes on.
+    """Start a run; with a *message*, start it with that, or send it to the running run of this id.
 
     Raises:
         WorkflowAlreadyStartedError: a workflow has, or had, the id; with a *message*, one that has ended.
@@ -79,7 +76,7 @@ async def check_own(run: RunHandle) -> None:
 
 
 async def exists(run: RunHandle) -> bool:
-    """Whether any workflow has the run's id."""
+    """Return whether any workflow has the run's id."""
     try:
         await run.description()
     except RunNotFoundError:
@@ -88,7 +85,7 @@ async def exists(run: RunHandle) -> bool:
 
 
 def attributes_of(request: RunRequest, message: Mapping[str, JsonValue] | None = None) -> TypedSearchAttributes:
-    """The search attributes that are known already; *message* is what the run is told as it begins, besides."""
+    """Return the search attributes known at the start; *message* is the first message of a conversation."""
     status: RunStatus = "running" if request.input.strip() or message else "idle"
     pairs: list[SearchAttributePair[str]] = [
         SearchAttributePair(SearchAttributeKey.for_keyword(protocol.ATTRIBUTE_AGENT), request.agent),
@@ -101,10 +98,10 @@ def attributes_of(request: RunRequest, message: Mapping[str, JsonValue] | None =
 
 
 def priority_of(request: RunRequest, key: int | None) -> Priority:
-    """The order in which the run's tasks are given to workers that are behind: by *key*, then by turns of requesters.
+    """Return the order of the run's tasks where workers are behind: by *key*, then requesters by turns.
 
-    Temporal keeps it for the whole run, and gives it to its activities: each model call and tool call. Servers without
-    fairness do without the second.
+    Temporal keeps it for the whole run and its activities: each model call and tool call. Servers without fairness
+    ignore the second.
 
     Raises:
         MessageError: *key* is not 1, 2, 3, 4 or 5.

@@ -15,7 +15,7 @@ import pytest
 
 from assent import RunHandle
 from assent.client.client import AgentClient
-from assent.client.progress import progress_of, told
+from assent.client.progress import describe_progress, progress_of
 from assent.runtime.deployments import deployment_config
 from assent.runtime.embedded_server import temporal_binary
 from assent.runtime.settings import Settings
@@ -105,7 +105,7 @@ async def test_no_run_starts_before_a_current_version_is_set_and_the_worker_says
         run = await deployment.client.start("payer", "Pay.")
         await asyncio.sleep(1)
         assert len((await run.history()).events) == 2
-        assert any("waits for a worker on task queue" in line for line in told(await progress_of(run)))
+        assert any("waits for a worker on task queue" in line for line in describe_progress(await progress_of(run)))
         await deployment.make_current("b1")
         assert await approved(run) == "told: build b1 paid bob"
         async with deployment.build("b1", "-m", "assent.cli", "worker") as second:

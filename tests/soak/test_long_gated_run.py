@@ -32,8 +32,8 @@ def writes(seen: Conversation) -> Reply:
 async def approving(run: RunHandle, at: list[float], halfway: asyncio.Event) -> None:
     """Approve whatever waits, as soon as it does, and note when."""
     decided = set[str]()
-    async for happening in run.happenings(wait=True):
-        for requirement in happening.step.run.pending:
+    async for transition in run.transitions(wait=True):
+        for requirement in transition.step.run.pending:
             if requirement.id not in decided:
                 decided.add(requirement.id)
                 at.append(monotonic())

@@ -155,7 +155,7 @@ async def test_watch_of_a_cancelled_run_exits_1_and_ctrl_c_exits_130(assent_envi
         _, err = await asyncio.wait_for(watching.communicate(), 60)
         assert (watching.returncode, err) == (130, b"")
         cancelled = (await at.assent("cancel", run_id, "--json")).json
-        assert cancelled == {"run_id": run_id, "status": "requested", "below": []}
+        assert cancelled == {"run_id": run_id, "status": "requested", "child_runs": []}
         ended = await at.assent("watch", run_id)
         assert (ended.code, ended.err) == (1, f"assent: run '{run_id}' cancelled\n")
         again = await at.assent("cancel", run_id)

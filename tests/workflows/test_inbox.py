@@ -22,7 +22,7 @@ from temporalio.converter import PayloadCodec
 from typing_extensions import override
 
 from assent import Agent, AgentClient, MessageError, RunHandle, data_converter, tool
-from assent.cli.batch import AT_ONCE
+from assent.cli.batch import MAX_FOLLOWED
 from assent.testing import Environment, call, calls, environment, says
 from tests.support.cli_operator import HERE, Operator, deploy, operating
 from tests.support.memo_only_runs import requirement, rows
@@ -276,7 +276,7 @@ async def test_several_calls_are_sent_with_every_worker_stopped(assent_environme
 async def test_all_decisions_are_sent_though_nobody_reads_what_came_of_them(assent_environment: Environment) -> None:
     """More calls than are decided at a time, and a reader that goes after the first line: `| head -1`."""
     agent = name()
-    many = calls(*(call("fetch", page=number) for number in range(3 * AT_ONCE)))
+    many = calls(*(call("fetch", page=number) for number in range(3 * MAX_FOLLOWED)))
     model = assent_environment.responses(many, says("Done."))
     async with assent_environment.serve(Agent(name=agent, model=model, tools=[fetch])) as client:
         run = await client.start(agent, "Do it.")

@@ -17,7 +17,7 @@ from temporalio.converter import PayloadCodec
 from assent import Agent, AgentClient, RunHandle, tool
 from assent.cli.terminal import follow
 from assent.client.live_text import live_text
-from assent.client.progress import progress_of, told
+from assent.client.progress import describe_progress, progress_of
 from assent.runtime.converter import data_converter
 from assent.runtime.settings import Settings
 from assent.runtime.worker import serving
@@ -214,7 +214,7 @@ async def test_what_is_told_of_an_answer_is_one_line(assent_environment: Environ
     async with assent_environment.serve(Agent(name="ops", model=model)) as client:
         run = await client.start("ops", "Go.")
         await grown(run)
-        [line] = told(await progress_of(run))
+        [line] = describe_progress(await progress_of(run))
         assert "\x1b" not in line
         assert "\n" not in line
         await run.result()

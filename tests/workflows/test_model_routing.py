@@ -10,7 +10,7 @@ from temporalio.api.enums.v1 import EventType
 
 from assent import Agent, RunHandle
 from assent.client.client import AgentClient
-from assent.client.progress import progress_of, told
+from assent.client.progress import describe_progress, progress_of
 from assent.testing import Conversation, Environment, Reply, call, calls, fails, says
 from tests.support import tools
 from tests.support.visibility import soon
@@ -230,7 +230,7 @@ async def test_a_run_says_which_task_queue_nobody_serves_and_goes_on_once_somebo
 
 async def lines(run: RunHandle) -> list[str]:
     """What holds a run up, as `assent show` says it."""
-    return list(told(await progress_of(run)))
+    return list(describe_progress(await progress_of(run)))
 
 
 async def test_an_operator_sends_a_waiting_model_call_to_a_task_queue_that_is_served(

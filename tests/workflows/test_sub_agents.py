@@ -48,9 +48,9 @@ def boss(running: Environment, below: Agent, *steps: Step, policy: PermissionPol
 
 async def child_of(client: AgentClient, run: RunHandle, number: int = 0) -> RunHandle:
     """The run below, once it has begun; with *number*, another of a turn's calls."""
-    async for happening in run.happenings(wait=True):
+    async for transition in run.transitions(wait=True):
         # Calls made side by side begin in any order: which is which goes by their order in the turn.
-        children = [each.child for each in happening.step.run.calls if each.child or each.call.tool[:4] == "ask_"]
+        children = [each.child for each in transition.step.run.calls if each.child or each.call.tool[:4] == "ask_"]
         if len(children) > number and (begun := children[number]) is not None:
             child = client.get_run(begun.run_id)
             while True:
@@ -297,7 +297,7 @@ async def test_agents_that_ask_each_other_in_a_circle_come_to_an_end(assent_envi
         assert (await run.result()).content == "enough"
         runs = [run]
         while runs[-1].id:
-            state = [each.step.run async for each in runs[-1].happenings()]
+            state = [each.step.run async for each in runs[-1].transitions()]
             below = [call.child for each in state for call in each.calls if call.child is not None]
             if not below:
                 break

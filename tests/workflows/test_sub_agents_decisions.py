@@ -312,8 +312,9 @@ async def test_an_operator_sees_from_above_what_waits_below_and_decides_it_there
         assert "status     running: 1 agent is at work for it" in shown
         assert "below      boss > writer: waiting: 1 call waits for a person" in shown
         assert f"approve    assent approve {child.id} {requirement.short_id} --by YOUR_NAME" in shown
-        [below] = (await at.assent("show", run.id, "--json")).json["below"]
-        assert (below["run_id"], below["agent"], below["status"], below["below"]) == (child.id, "writer", "waiting", [])
+        [below] = (await at.assent("show", run.id, "--json")).json["child_runs"]
+        assert (below["run_id"], below["agent"]) == (child.id, "writer")
+        assert (below["status"], below["child_runs"]) == ("waiting", [])
         assert [each["id"] for each in below["requirements"]] == [requirement.id]
         shown = (await at.assent("show", child.id, columns=140)).out
         assert f"path       boss > writer\nabove      boss calls ask_writer: assent show {run.id}\n" in shown
@@ -365,7 +366,7 @@ async def test_to_cancel_a_run_says_that_those_below_are_cancelled_with_it(assen
         state = await paused(other)
         ran = await at.assent("cancel", other.id, "--json")
         below = [each.run_id for each in state.children]
-        assert ran.json == {"run_id": other.id, "status": "requested", "below": below}
+        assert ran.json == {"run_id": other.id, "status": "requested", "child_runs": below}
 
 
 async def test_a_terminal_asks_about_what_waits_below_and_decides_it_there(assent_environment: Environment) -> None:

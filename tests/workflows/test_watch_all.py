@@ -14,7 +14,7 @@ import pytest
 
 from assent import Agent, AgentClient, PermissionPolicy, tool
 from assent.client import watch_all
-from assent.client.watch_all import Options, Told
+from assent.client.watch_all import Options, RunAndEvent
 from assent.testing import Environment, call, calls, says
 from assent.views.run_events import RunEvent
 from tests.support import tools
@@ -26,7 +26,7 @@ class Listener:
     """Collects what is told of all runs."""
 
     def __init__(self) -> None:
-        self.told: list[Told] = []
+        self.told: list[RunAndEvent] = []
         self.said: list[str] = []
         self._more = asyncio.Event()
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from assent.audit.approval import Approval, is_recorded
 from assent.cli.parsing import calls_of
-from assent.client.approval_search import Asked, as_wanted, holder, paged
+from assent.client.approval_search import ApprovalFilter, approval_prefix, paged, run_of_approval
 from assent.client.filters import Changes, Wanted, in_order, is_wanted, may_decide
 from assent.client.paging import Page, check_limit, position_of, token_of
 from assent.wire.errors import MessageError
@@ -134,7 +134,7 @@ def records_of(ages: Sequence[int]) -> list[Approval]:
 
 @given(st.lists(st.integers(0, 3), max_size=12), st.integers(1, 5))
 def test_pages_are_the_list_from_the_newest_on_each_record_once(ages: list[int], limit: int) -> None:
-    records, asked, seen = records_of(ages), Asked(), list[Approval]()
+    records, asked, seen = records_of(ages), ApprovalFilter(), list[Approval]()
     after = b""
     while True:
         page, total = paged(records, asked, limit, after)
@@ -150,16 +150,16 @@ def test_pages_are_the_list_from_the_newest_on_each_record_once(ages: list[int],
 
 def test_records_that_are_opened_meanwhile_do_not_move_the_pages() -> None:
     records = records_of([0, 1, 2, 3])
-    page, _ = paged(records[:3], Asked(), 2, b"")
-    after = position_of(Asked(), page.next_page_token)
-    rest, total = paged(records, Asked(), 2, after)
+    page, _ = paged(records[:3], ApprovalFilter(), 2, b"")
+    after = position_of(ApprovalFilter(), page.next_page_token)
+    rest, total = paged(records, ApprovalFilter(), 2, after)
     assert ([each.context.call_id for each in [*page, *rest]], total) == (["2", "1", "0"], 4)
 
 
 @pytest.mark.parametrize("after", [b"\xff", b"now 1", b"2026-01-01 1"])
 def test_a_position_that_is_no_time_is_refused(after: bytes) -> None:
     with pytest.raises(MessageError, match="page token"):
-        paged([], Asked(), 1, after)
+        paged([], ApprovalFilter(), 1, after)
 
 
 def test_a_page_is_a_list() -> None:
@@ -174,13 +174,13 @@ def test_a_page_is_a_list() -> None:
 def test_an_approval_that_waits_is_found_by_a_unique_prefix() -> None:
     runs = [*approvals_in(requirement("a"), run_id="one"), *approvals_in(requirement("b"), run_id="two")]
     wanted = runs[1].id
-    assert holder(runs, wanted[:8]) == holder(runs, wanted) == "two"
-    assert holder(runs, "f" * 64) is None
+    assert run_of_approval(runs, wanted[:8]) == run_of_approval(runs, wanted) == "two"
+    assert run_of_approval(runs, "f" * 64) is None
     with pytest.raises(MessageError, match="matches in 2 runs"):
-        holder([*runs, *approvals_in(requirement("b"), run_id="three")], wanted)
-    assert as_wanted(f" {wanted[:8].upper()}") == wanted[:8]
+        run_of_approval([*runs, *approvals_in(requirement("b"), run_id="three")], wanted)
+    assert approval_prefix(f" {wanted[:8].upper()}") == wanted[:8]
     with pytest.raises(MessageError, match="too short"):
-        as_wanted("")
+        approval_prefix("")
 
 
 def test_what_waits_with_an_audit_type_is_no_record_yet() -> None:

@@ -14,10 +14,10 @@ from rich.console import Console
 
 from assent.audit.approval import pending_approval
 from assent.cli import output, tree_output
-from assent.client.asking import stands
 from assent.client.filters import Wanted, is_wanted
-from assent.client.read import Seen
-from assent.client.run_tree import RunTree, elsewhere
+from assent.client.pauses import only_children_move
+from assent.client.read import HistoryPosition
+from assent.client.run_tree import RunTree, find_in_children
 from assent.core.events import AgentAnswered, AgentStarted, Failure
 from assent.core.state_machine import Run, state_of
 from assent.history.fold import HistoryFold
@@ -59,7 +59,7 @@ def below(agent: str = "b", run_id: str = "top", tool: str = "ask_b") -> Play:
 
 
 def branch(run_id: str, *waiting: Requirement, below: tuple[RunTree, ...] = ()) -> RunTree:
-    return RunTree(RunState(id=run_id, agent="a", requirements=list(waiting)), ("boss", "a"), Seen(), below)
+    return RunTree(RunState(id=run_id, agent="a", requirements=list(waiting)), ("boss", "a"), HistoryPosition(), below)
 
 
 # -- the memo ---------------------------------------------------------------------------------------------------------
@@ -181,27 +181,27 @@ def test_what_ran_last_is_the_end_of_what_ran(turns: list[tuple[int, int]], coun
 def test_a_run_waits_for_others_while_nothing_else_of_it_moves() -> None:
     play = asking(number=2)
     follower = HistoryFold(run=play.run)
-    assert stands(follower)
+    assert only_children_move(follower)
     assert [each.run_id for each in children_of(play.run)] == ["run-1.b-0", "run-1.b-01"]
     play.tell(AgentAnswered(play.at, "run-1.b-0", Failure("Cancelled", "it was"), Usage()))
     follower.run = play.run
-    assert stands(follower), "the other is still at work"
+    assert only_children_move(follower), "the other is still at work"
     play.tell(AgentAnswered(play.at, "run-1.b-01", RunResult(content="x"), Usage()))
     follower.run = play.run
-    assert not stands(follower), "the model has its turn"
+    assert not only_children_move(follower), "the model has its turn"
 
 
 def test_a_run_that_is_about_to_ask_another_moves() -> None:
     play = playing(TO_B, TO_B)
     play.comes(0, {"delegation": {"agent": "b", "input": "do it"}})
-    assert not stands(HistoryFold(run=play.run)), "the other call runs"
+    assert not only_children_move(HistoryFold(run=play.run)), "the other call runs"
     play.comes(1, {"delegation": {"agent": "b", "input": "do it"}})
     play.tell(AgentStarted(play.at, "c0", "run-1.b-0"))
-    assert not stands(HistoryFold(run=play.run)), "the second run has not begun"
+    assert not only_children_move(HistoryFold(run=play.run)), "the second run has not begun"
     play.tell(AgentStarted(play.at, "c1", "run-1.b-1"))
-    assert stands(HistoryFold(run=play.run))
-    assert not stands(HistoryFold(run=replace(play.run, status="cancelled")))
-    assert not stands(HistoryFold(run=Run()))
+    assert only_children_move(HistoryFold(run=play.run))
+    assert not only_children_move(HistoryFold(run=replace(play.run, status="cancelled")))
+    assert not only_children_move(HistoryFold(run=Run()))
 
 
 # -- where a call is decided ------------------------------------------------------------------------------------------
@@ -211,29 +211,31 @@ def test_where_a_call_below_is_decided_is_said_and_nothing_is_guessed() -> None:
     play = playing(ASK)
     one = play.requirement
     other = one.model_copy(update={"id": one.id[:10] + "f" * 54})
-    assert elsewhere(branch("top", one), one.id, "approve") is None, "it is its own"
+    assert find_in_children(branch("top", one), one.id, "approve") is None, "it is its own"
     tree = branch("top", below=(branch("top.b", below=(branch("it's below", one),)),))
-    told = elsewhere(tree, one.short_id, "submit_result")
+    told = find_in_children(tree, one.short_id, "submit_result")
     assert (
         told
         == f"""call {one.short_id} waits in run 'it'"'"'s below': assent submit-result \
 'it'"'"'s below' {one.short_id} --by YOUR_NAME --output JSON"""
     )
-    assert elsewhere(tree, "0" * 8, "approve") is None
-    assert elsewhere(tree, "", "approve") is None
+    assert find_in_children(tree, "0" * 8, "approve") is None
+    assert find_in_children(tree, "", "approve") is None
     twice = branch("top", below=(branch("top.b", one), branch("top.c", other)))
-    assert elsewhere(twice, one.short_id, "approve") is None
-    assert (elsewhere(twice, one.id, "approve") or "").endswith(f"assent approve top.b {one.short_id} --by YOUR_NAME")
+    assert find_in_children(twice, one.short_id, "approve") is None
+    assert (find_in_children(twice, one.id, "approve") or "").endswith(
+        f"assent approve top.b {one.short_id} --by YOUR_NAME"
+    )
 
 
 def test_what_waits_below_is_shown_with_the_commands_that_decide_it_there() -> None:
     play = playing(ASK)
     tree = branch("top", below=(branch("top.b", play.requirement), replace(branch("top.c"), error="cut\n off")))
-    shown = printed(100, lambda console: tree_output.print_below(console, tree.below, "assent --namespace x"))
+    shown = printed(100, lambda console: tree_output.print_below(console, tree.children, "assent --namespace x"))
     short = play.requirement.short_id
     assert f"assent --namespace x approve top.b {short} --by YOUR_NAME" in shown
     assert "unreadable cut\\n off" in shown
-    first, second = tree_output.documents(tree.below)
+    first, second = tree_output.documents(tree.children)
     assert isinstance(first, dict)
     assert isinstance(second, dict)
     assert (first["run_id"], second["unreadable"]) == ("top.b", "cut\n off")
