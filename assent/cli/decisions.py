@@ -156,7 +156,7 @@ def revoke_grant(
     require_answer: RequireAnswer = False,
     as_json: AsJson = False,
 ) -> int:
-    """End an approval that was remembered: further calls need an approval again."""
+    """End a remembered approval: further calls need an approval again."""
     body: dict[str, JsonValue] = {"by": by} if reason is None else {"by": by, "reason": reason}
     _check(body)
     place = place_of(context)

@@ -73,7 +73,7 @@ COMMANDS: Final = {
         "worker:worker",
         "Serve agents until SIGTERM or Ctrl-C. Also from ASSENT_AGENTS=module,module and ASSENT_WEBHOOKS.",
     ),
-    "revoke": ("decisions:revoke_grant", "End an approval that was remembered: further calls are asked about again."),
+    "revoke": ("decisions:revoke_grant", "End a remembered approval: further calls need an approval again."),
     "audit": (
         "audit:app",
         "The audit of a run, from its history alone: who asked, who decided, what ran. Needs no worker.",

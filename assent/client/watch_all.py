@@ -253,7 +253,9 @@ class Watcher:
 
     def _is_selected(self, run: Run) -> bool:
         """Return whether a run is of the agent: started with it, or handed over to it, whatever its attributes say."""
-        return self.agent is None or (run.request is not None and self.agent in {run.request.agent, run.call_context.agent})
+        return self.agent is None or (
+            run.request is not None and self.agent in {run.request.agent, run.call_context.agent}
+        )
 
 
 @dataclass(slots=True)

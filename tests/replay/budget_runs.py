@@ -26,7 +26,7 @@ async def tell_of_budgets(running: Environment, written: Write) -> None:
             await run.send_message("Hurry up.", by="alice")
             await run.until_paused()
             if name == "budget-extended":
-                await run.approve(asked, by="alice")
+                await run.approve(asked, by="alice", check=False)
                 await run.approve(asked, by="bob", reason="worth it")
                 await run.result()
             await written(run, name)

@@ -43,6 +43,7 @@ from tests.replay import (
 )
 from tests.replay import tools as decided
 from tests.support import tools
+from tests.support.updates import by_update
 
 Story = Callable[[AgentClient, RunHandle], Awaitable[None]]
 
@@ -98,11 +99,11 @@ async def expires(_: AgentClient, run: RunHandle) -> None:
 async def escalates(_: AgentClient, run: RunHandle) -> None:
     """Reminders, more people, an edit half way, and two votes that changed nothing before."""
     waiting = one(await until(run, lambda state: any(each.escalated for each in state.requirements)), "wire_money")
-    await run.approve(waiting, by="mallory")
-    await run.approve(waiting, by="ann")
-    await run.approve(waiting, by="Ann ")
-    edited = await run.approve(waiting, by="bob", arguments={"to": "shop", "amount": 3})
-    await run.approve(edited.requirement_id or "", by="ann")
+    await by_update(run, waiting.id, "mallory")
+    await by_update(run, waiting.id, "ann")
+    await by_update(run, waiting.id, "Ann ")
+    edited = await by_update(run, waiting.id, "bob", arguments={"to": "shop", "amount": 3})
+    await by_update(run, edited.requirement_id or "", "ann")
     await run.result()
 
 
@@ -120,11 +121,11 @@ async def grants(_: AgentClient, run: RunHandle) -> None:
 async def fills_in(client: AgentClient, run: RunHandle) -> None:
     state = await run.until_paused()
     handle = client.temporal.get_workflow_handle(run.id)
-    await run.submit_result(one(state, "weigh"), by="bob", output="heavy")
+    await by_update(run, one(state, "weigh").id, "bob", output="heavy")
     weighed = {"id": one(state, "weigh").id, "by": "bob", "output": 2.5, "evidence": {"photo": 17}}
     await handle.signal("submit_result", weighed)
-    await run.submit_input(one(state, "book"), by="alice", values={"seat": 12})
-    await run.submit_input(one(state, "book"), by="alice", values={"seat": "12A"})
+    await by_update(run, one(state, "book").id, "alice", values={"seat": 12})
+    await by_update(run, one(state, "book").id, "alice", values={"seat": "12A"})
     await run.submit_input(one(state, "ask_user"), by="alice", values={"answer": "no"})
     await run.result()
 
@@ -133,7 +134,7 @@ async def runs_again(_: AgentClient, run: RunHandle) -> None:
     """The outcome is unknown twice; then somebody says what happened."""
     await run.approve((await run.until_paused()).active_requirements[0], by="bob")
     lost = await until(run, lambda state: any(each.needs_outcome for each in state.requirements))
-    await run.approve(lost.active_requirements[0], by="bob", reason="once more")
+    await by_update(run, lost.active_requirements[0].id, "bob", reason="once more")
     lost = await until(run, lambda state: len(state.requirements) > len(lost.requirements))
     await run.submit_result(lost.active_requirements[0], by="bob", output="it lay in the tray")
     await run.result()

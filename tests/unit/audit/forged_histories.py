@@ -86,6 +86,11 @@ def _payload(event: Event) -> dict[str, Any]:
     return cast("dict[str, Any]", carried["payloads"][0])
 
 
+def _named(event: Event) -> dict[str, str]:
+    name = attributes(event).get("signalName")
+    return {} if name is None else {"verdict": name}
+
+
 @dataclass
 class Forged:
     """A history while it is forged."""
@@ -116,13 +121,13 @@ class Forged:
         return self.about(self.scheduled(activity, which))[-1]
 
     def sent(self, **fields: object) -> list[Event]:
-        """The signals and updates whose message has these fields."""
+        """The signals and updates whose message has these fields; the verdict of a signal is its name."""
         found = [*self.of("WORKFLOW_EXECUTION_SIGNALED"), *self.of("WORKFLOW_EXECUTION_UPDATE_ACCEPTED")]
         found = [each for each in found if (attributes(each).get("input") or "acceptedRequest" in attributes(each))]
-        return [each for each in found if fields.items() <= dict(said(_payload(each))).items()]
+        return [each for each in found if fields.items() <= {**_named(each), **said(_payload(each))}.items()]
 
     def answer_to(self, update: Event) -> list[Event]:
-        """An update's acceptance, and its answer."""
+        """A message, and the answer to an update."""
         found = self.of("WORKFLOW_EXECUTION_UPDATE_COMPLETED")
         return [update, *(each for each in found if attributes(each)["acceptedEventId"] == update["eventId"])]
 

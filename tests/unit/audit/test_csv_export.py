@@ -46,7 +46,7 @@ async def test_each_approval_record_is_one_row() -> None:
         "unverified",
     )
     assert (second["outcome"], second["attempts"], second["result"]) == ("executed", "1", "sent 3 to shop")
-    assert (second["opened_event"], second["resolved_event"]) == ("59", "71")
+    assert (second["opened_event"], second["resolved_event"]) == ("54", "66")
 
 
 async def test_what_silence_decided_names_nobody() -> None:

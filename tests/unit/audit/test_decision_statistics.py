@@ -29,8 +29,8 @@ def record(number: int, **given: Any) -> Approval:
         "approval_type": "required",
         "kind": "confirmation",
         "run_id": "run",
-        "source": "ops",
-        "tool_name": "pay",
+        "agent": "ops",
+        "tool": "pay",
         "arguments": "{}",
         "arguments_size": 2,
         "context": ApprovalContext(turn=1, call_id=f"call-{number}"),
@@ -61,7 +61,7 @@ def test_each_tool_is_counted_by_what_became_of_its_requirements() -> None:
         decided(1, vote("bob", 10)),
         decided(2, vote("bob", 20, "reject"), status="rejected"),
         *(record(number, status=status) for number, status in enumerate(statuses, 3)),
-        decided(7, vote("bob", 60), tool_name="deploy"),
+        decided(7, vote("bob", 60), tool="deploy"),
     ])  # fmt: skip
     pay = found.tools["pay"]
     assert (pay.asked, pay.pending, pay.approved, pay.rejected, pay.expired, pay.cancelled, pay.superseded) == (
@@ -158,11 +158,11 @@ def test_only_one_tool_and_what_was_opened_since_are_counted_if_asked_for() -> N
     records = [
         decided(1, vote("bob", 5)),
         decided(2, vote("bob", 105), created_at=after(100)),
-        decided(3, vote("bob", 105), created_at=after(100), tool_name="deploy"),
+        decided(3, vote("bob", 105), created_at=after(100), tool="deploy"),
     ]
     tally = Tally("pay", after(100))
     tally.add(records)
-    tally.add([record(4, run_id="other", tool_name="deploy")])
+    tally.add([record(4, run_id="other", tool="deploy")])
     found = tally.statistics()
     assert (found.since, found.runs, found.total.asked, list(found.tools)) == (after(100), 1, 1, ["pay"])
     assert found.total.median_seconds == 5
@@ -171,7 +171,7 @@ def test_only_one_tool_and_what_was_opened_since_are_counted_if_asked_for() -> N
 @given(st.lists(st.tuples(st.sampled_from(["pay", "ship"]), st.sampled_from(["pending", "approved", "expired"]))))
 def test_the_statuses_of_the_tools_sum_up_to_what_was_asked(each: list[tuple[str, str]]) -> None:
     found = statistics_of(
-        record(number, tool_name=tool, status=status, run_id=f"run-{number % 3}")
+        record(number, tool=tool, status=status, run_id=f"run-{number % 3}")
         for number, (tool, status) in enumerate(each)
     )
     for figures in (found.total, *found.tools.values()):

@@ -55,7 +55,7 @@ def an_approval_is_taken_out(it: Forged) -> None:
     it.take_out(*it.answer_to(it.sent(verdict="approve")[0]))
 
 
-@attack("mistyped", "activities")
+@attack("approved", "activities")
 def an_approval_is_blamed_on_another_requirement(it: Forged) -> None:
     it.change(it.sent(verdict="approve")[0], set_to(id="f" * 64))
 
@@ -63,7 +63,7 @@ def an_approval_is_blamed_on_another_requirement(it: Forged) -> None:
 @attack("rejected", "activities")
 def a_rejection_is_told_as_an_approval(it: Forged) -> None:
     for sent in it.sent(verdict="reject"):
-        it.change(sent, set_to(verdict="approve"))
+        attributes(sent)["signalName"] = "approve"
 
 
 @attack("approved", "activities")

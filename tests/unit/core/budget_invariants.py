@@ -37,7 +37,7 @@ _BOUNDS: Final = st.fixed_dictionaries(
         "max_tokens": st.sampled_from([1, 100, 2_000]),
         "max_model_calls": st.integers(1, 3),
         "max_cost": st.sampled_from([0.1, 0.3, 2.0]),
-        "max_time": st.sampled_from([0.001, 1.0, 60.1, 1 / 3, 3_600.0, 86_400.0]),
+        "max_time": st.sampled_from([0.001, 1.0, 60.1, 0.333_333, 3_600.0, 86_400.0]),
     },
 ).filter(bool)
 BUDGETS: Final = st.builds(

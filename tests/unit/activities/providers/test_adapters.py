@@ -296,7 +296,7 @@ async def test_a_trickling_server_is_a_timeout_too(providers: Providers) -> None
 
     app = web.Application()
     app.router.add_post("/v1/chat/completions", trickle)
-    runner = web.AppRunner(app, shutdown_timeout=timedelta(seconds=0.1), handler_cancellation=True)
+    runner = web.AppRunner(app, shutdown_timeout=0.1, handler_cancellation=True)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
