@@ -20,7 +20,7 @@ from assent.agents.authorization import Refusal, asked_again, refusal
 from assent.agents.tool import Target, Tool, ToolContext
 from assent.runtime.converter import decoded
 from assent.wire.errors import ArgumentsError
-from assent.wire.messages import POLICIES_LIMIT
+from assent.wire.limits import POLICIES_LIMIT
 from assent.wire.policy import combined
 from assent.wire.protocol import Delegation, Handoff, ToolCallInput, ToolOutcome
 from assent.wire.text import bounded

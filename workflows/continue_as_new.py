@@ -11,10 +11,11 @@ from typing import Final, NoReturn
 
 from temporalio import workflow
 
-from assent.core.continue_as_new import LIMIT, Carried, size_of
+from assent.core.continue_as_new import Carried, size_of
 from assent.core.events import CallModel, Event, MessageReceived, Started
 from assent.core.run_state import Run
 from assent.runtime.converter import Undecodable
+from assent.wire.limits import CARRIED_LIMIT
 
 from .task_size import size_in_json
 
@@ -100,13 +101,13 @@ class Continuing:
         if workflow.unsafe.is_replaying():
             large = workflow.patched(_TOO_LARGE)
         else:
-            large = size >= LIMIT and workflow.patched(_TOO_LARGE)
+            large = size >= CARRIED_LIMIT and workflow.patched(_TOO_LARGE)
         self.is_settled = False
         if large:
             why = "The build of this run is not the current one" if is_outdated() else "The history of this run is long"
             self.stays = (
                 f"**{why}, and the run cannot continue in a new one:** it would carry {size:,} bytes, of at most "
-                f"{LIMIT:,}. The server stops it at 51,200 events or 10,000 signals."
+                f"{CARRIED_LIMIT:,}. The server stops it at 51,200 events or 10,000 signals."
             )
         return not large
 

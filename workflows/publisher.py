@@ -16,6 +16,7 @@ from assent.core.state_machine import Run
 from assent.views.facts import children_of
 from assent.views.web_ui import details, pending_memo
 from assent.wire import protocol, visibility
+from assent.wire.limits import KEYWORD_LIMIT
 from assent.wire.requirements import Requirement
 
 _AGENT: Final = SearchAttributeKey.for_keyword(protocol.ATTRIBUTE_AGENT)
@@ -126,6 +127,6 @@ def _request(request: protocol.RunRequest, agent: str) -> list[SearchAttributeUp
 
 def _waiting(pending: Sequence[Requirement]) -> list[SearchAttributeUpdate[Any]]:
     tools = sorted({requirement.tool for requirement in pending})
-    if sum(len(name) + 3 for name in tools) > visibility.KEYWORDS:
+    if sum(len(name) + 3 for name in tools) > KEYWORD_LIMIT:
         tools = [visibility.ANY_TOOL]
     return [_PENDING.value_set(len(pending)), _WAITING_ON.value_set(tools)]

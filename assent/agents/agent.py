@@ -1,7 +1,4 @@
-"""An agent, which a platform team writes and a worker serves, and an agent as a tool of other agents.
-
-Pure; safe in workflow code.
-"""
+"""An agent, which a platform team writes and a worker serves, and an agent as a tool of other agents."""
 
 from __future__ import annotations
 
@@ -53,8 +50,6 @@ class Agent:
             letters, digits, `_`, `.`, `-`; two tools share a name; a tool is not one; the output type has no JSON
             schema; *max_turns* is below 1, or *max_tool_calls* below 0; *groups* is neither a mapping nor a function;
             *budget* has no limit; *model_task_queue* is no task queue's name. One line: where, what, what to do.
-
-    Pure; safe in workflow code.
     """
 
     name: str
@@ -145,8 +140,6 @@ class Agent:
 
         Raises:
             ConfigurationError: the name is no tool's.
-
-        Pure; safe in workflow code.
         """
         target = Target(agent=self.name, served=None if task_queue else self, task_queue=task_queue)
         return agent_tool(
@@ -322,8 +315,6 @@ def with_their_agents(agents: Iterable[Agent]) -> list[Agent]:
 
     Raises:
         ConfigurationError: a handoff names an agent that is not among them.
-
-    Pure; safe in workflow code.
     """
     found: list[Agent] = []
     left = list(agents)

@@ -1,7 +1,4 @@
-"""`@approval`: what marks a tool's calls as approvals, and says who approves them and until when.
-
-Pure; safe in workflow code.
-"""
+"""`@approval`: what marks a tool's calls as approvals, and says who approves them and until when."""
 
 from __future__ import annotations
 
@@ -74,8 +71,6 @@ def approval(
     Raises:
         ConfigurationError: an option is unknown or of the wrong kind, the target is marked already or is no function
             or tool, or `audit` is asked of a tool that does not pause.
-
-    Pure; safe in workflow code.
     """
     wrong = unknown_options(unknown, [each.name for each in fields(ApprovalOptions) if each.name != "wrong"])
     given = ApprovalOptions(type, approvals, approvers, expires_after, remind_every, escalate, self_approval, wrong)

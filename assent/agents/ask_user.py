@@ -1,7 +1,4 @@
-"""`ask_user`: the tool by which a model asks a person something itself.
-
-Pure; safe in workflow code.
-"""
+"""`ask_user`: the tool by which a model asks a person something itself."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from typing import Final
 
 from assent.agents.gates import Gatekeeper
 from assent.agents.tool import GateContext, Tool
-from assent.core.approvals import fold_name, may_decide
+from assent.core.approvals import fold_names, may_approve
 from assent.wire.digest import requirement_id
 from assent.wire.protocol import Authorization, Gate, ToolCallInput
 
@@ -94,13 +94,23 @@ def _stricter(gate: Gate, call: ToolCallInput, authorization: Authorization | No
         return "the tool now needs an approval"
     # An escalation may have let further people decide, so they may today.
     further = [name for step in gate.escalations for name in step.approvers]
-    who = gate if gate.approvers is None else gate.model_copy(update={"approvers": [*gate.approvers, *further]})
-    may = [name for name in authorization.approved_by if may_decide(who, call.requested_by, name)]
-    people = len({fold_name(name) for name in may})
+    approvers = None if gate.approvers is None else [*gate.approvers, *further]
+    valid = [
+        name
+        for name in authorization.approved_by
+        if may_approve(
+            name,
+            kind="confirmation",
+            approvers=approvers,
+            self_approval=gate.self_approval,
+            requested_by=call.requested_by,
+        )
+    ]
+    people = len(fold_names(valid))
     if people >= gate.needed:
         return None
     return f"the tool now needs {gate.needed} approval{'s' * (gate.needed > 1)}, and {people} of those it has count"
 
 
 def _people(authorization: Authorization) -> int:
-    return len({fold_name(name) for name in authorization.approved_by})
+    return len(fold_names(authorization.approved_by))

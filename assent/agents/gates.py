@@ -18,15 +18,12 @@ from pydantic_core import to_jsonable_python
 from assent.agents.tool import GateContext, Tool, takes
 from assent.wire.digest import json_size, parse_arguments
 from assent.wire.errors import ArgumentsError
+from assent.wire.limits import READ_AS_LIMIT, REASON_LIMIT
 from assent.wire.policy import Judgement, PermissionPolicy, strictest
 from assent.wire.protocol import Escalation, Gate, Verdict
 from assent.wire.text import bounded, one_line
 
-REASON: Final = 2_000
-"""Characters of a gate's reason that are kept."""
 FROM_ABOVE: Final = "by the policy of the run's request or of a parent agent"
-READ_AS: Final = 16_384
-"""Bytes (as JSON) of the arguments as the tool reads them, that a gate carries."""
 _MEMBERS: Final = TypeAdapter(list[Annotated[str, Field(max_length=200)]])
 APPROVERS: Final = 50
 """The most people who may decide one call, by name."""
@@ -58,7 +55,7 @@ class Gatekeeper:
         tool gives the model no detail about its arguments.
         """
         if tool is None:
-            return Gate(verdict="deny", reason=f"there is no tool named {bounded(repr(call.tool), REASON)}")
+            return Gate(verdict="deny", reason=f"there is no tool named {bounded(repr(call.tool), REASON_LIMIT)}")
         try:
             values: dict[str, object] | None = tool.named_values(tool.validate(arguments))
             problem = ""
@@ -68,7 +65,7 @@ class Gatekeeper:
         if judged.decision == "deny":
             return Gate(verdict="deny", reason=_denial(call.tool, judged))
         if values is None:
-            return Gate(verdict="invalid", reason=bounded(problem, REASON))
+            return Gate(verdict="invalid", reason=bounded(problem, REASON_LIMIT))
         return self._waiting_or_not(tool, call, arguments, values, judged)
 
     def _judge(self, tool: Tool, values: Mapping[str, object] | None) -> Judgement:
@@ -163,17 +160,17 @@ def _reading(tool: Tool, arguments: str) -> dict[str, object]:
         return {"failed": True}
     if read_as == parse_arguments(arguments):
         return {}
-    return {"read_as": read_as} if size <= READ_AS else {"failed": True}
+    return {"read_as": read_as} if size <= READ_AS_LIMIT else {"failed": True}
 
 
 def _denial(name: str, judged: Judgement) -> str:
     why = f": {judged.reason}" if judged.reason else ""
-    return f"the policy does not permit the tool {bounded(repr(name), REASON)}{why}"
+    return f"the policy does not permit the tool {bounded(repr(name), REASON_LIMIT)}{why}"
 
 
 def _words(error: BaseException) -> str:
     try:
-        return bounded(one_line(f"{type(error).__name__}: {error}"), REASON)
+        return bounded(one_line(f"{type(error).__name__}: {error}"), REASON_LIMIT)
     except Exception:  # an error whose own words raise
         return type(error).__name__
 
@@ -213,7 +210,7 @@ class _Terms:
         if verdict == "external" and self.tool.checks_result:
             found["checked"] = True
         if self.people.notes:
-            found["reason"] = bounded("; ".join(self.people.notes), REASON)
+            found["reason"] = bounded("; ".join(self.people.notes), REASON_LIMIT)
         return found
 
 

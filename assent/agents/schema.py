@@ -2,8 +2,6 @@
 
 A function's annotations, defaults and Google-style docstring are the only source. Everything that would make a schema
 wrong, or empty where the author meant something, is refused when the module is imported, in one line.
-
-Pure; safe in workflow code.
 """
 
 from __future__ import annotations
@@ -90,8 +88,6 @@ class ArgumentSchema:
         Raises:
             ArgumentsError: *raw* is not a strict JSON object, or does not fit the schema. The message is for the
                 model: one line for each wrong field.
-
-        Pure; safe in workflow code.
         """
         given = parse_arguments(raw)
         try:
@@ -125,8 +121,6 @@ def read_signature(function: Callable[..., object], *, where: str, known: Mappin
     Raises:
         ConfigurationError: a parameter has no annotation, cannot be passed by name, starts with an underscore, has a
             `Field(...)` for its default, or its annotation does not resolve.
-
-    Pure; safe in workflow code.
     """
     origin = inspect.unwrap(function)
     names: dict[str, object] = {**known, **getattr(origin, "__globals__", {})}
@@ -136,10 +130,7 @@ def read_signature(function: Callable[..., object], *, where: str, known: Mappin
 
 
 def read_docstring(docstring: str | None) -> Docs:
-    """What a Google-style docstring says; one that cannot be parsed is all description.
-
-    Pure; safe in workflow code.
-    """
+    """What a Google-style docstring says; one that cannot be parsed is all description."""
     text = inspect.cleandoc(docstring or "")
     try:
         parsed = parse(text, style=DocstringStyle.GOOGLE)
@@ -155,8 +146,6 @@ def argument_schema(parameters: Sequence[Parameter], docs: Mapping[str, str], *,
 
     Raises:
         ConfigurationError: a parameter has a type that JSON cannot carry or that pydantic cannot check.
-
-    Pure; safe in workflow code.
     """
     try:
         return _build(parameters, docs)

@@ -1,7 +1,4 @@
-"""What is wrong with arguments, values or results, in words that a model or a person can act on.
-
-Pure; safe in workflow code.
-"""
+"""What is wrong with arguments, values or results, in words that a model or a person can act on."""
 
 from __future__ import annotations
 

@@ -1,8 +1,6 @@
 """What an agent can do: the `Tool` that `@tool` and `@approval` make of a function, and everything decided about it.
 
 A tool is a plain function with annotations and a Google-style docstring; calling a `Tool` calls the function.
-
-Pure; safe in workflow code.
 """
 
 from __future__ import annotations
@@ -181,8 +179,6 @@ class Tool(Generic[P, R]):
 
         Raises:
             ArgumentsError: as there. The message is for the model: one line for each wrong field.
-
-        Pure; safe in workflow code.
         """
         return self.schema.validate(raw)
 
@@ -224,8 +220,6 @@ class Tool(Generic[P, R]):
 
         Raises:
             ArgumentsError: a value is missing, is of the wrong type, or is not among the choices.
-
-        Pure; safe in workflow code.
         """
         if self.input_schema is None:
             message = "this tool takes nothing from a person"
@@ -260,8 +254,6 @@ class Tool(Generic[P, R]):
         """What is wrong with a result from outside by the return annotation, one line for each field; None if nothing.
 
         Checked in pydantic's strict JSON mode, as arguments are.
-
-        Pure; safe in workflow code.
         """
         if self._result is None:
             return None
@@ -278,8 +270,6 @@ class Tool(Generic[P, R]):
 
         Models, dataclasses, dates and decimals become JSON as pydantic writes it; what JSON cannot carry becomes its
         `repr`, alone where the rest can be JSON.
-
-        Pure; safe in workflow code.
         """
         # A lone surrogate cannot be encoded, so it would be lost on its way into history: it is escaped instead.
         return _text(value).encode("utf-8", "backslashreplace").decode("utf-8")

@@ -1,8 +1,6 @@
 """`@tool`: how a plain function becomes a `Tool`.
 
 What is wrong with a tool is said when its module is imported, in one line: where, which tool, what, and what to do.
-
-Pure; safe in workflow code.
 """
 
 from __future__ import annotations
@@ -94,8 +92,6 @@ def tool(
     Raises:
         ConfigurationError: the function cannot be a tool, an option is unknown or of the wrong type, or two of these
             contradict each other. One line: where, which tool, what is wrong, what to do.
-
-    Pure; safe in workflow code.
     """
     settings = _Settings(
         name=name,
@@ -122,8 +118,6 @@ def tool_from(target: Callable[..., object]) -> Tool:
 
     Raises:
         ConfigurationError: as `tool`.
-
-    Pure; safe in workflow code.
     """
     return cast("Tool", target) if isinstance(target, Tool) else _make(_Settings(), None, target)
 

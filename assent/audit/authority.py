@@ -1,6 +1,7 @@
 """Checks that each call that ran had the decisions that it needed, from people who may decide.
 
-It repeats what `assent.core.approvals` decided, and shares no code with it on purpose: an error there must show here.
+It repeats what `assent.core.approvals` decided. On purpose it does not use `may_approve`, the one rule of who may
+approve: it checks the others, so an error there must show here.
 """
 
 from __future__ import annotations

@@ -19,7 +19,6 @@ from rich.console import Console
 from rich.text import Text
 
 from assent.audit.approval import Approval
-from assent.core.approvals import RESULT_SHOWN
 from assent.views.commands import (
     assent_command,
     choices,
@@ -30,9 +29,9 @@ from assent.views.commands import (
     watch_command,
 )
 from assent.views.facts import Fact, edit_of, facts_of, grant_words, more_to_approve
-from assent.views.run_events import RESULT_SHOWN as EVENT_SHOWN
 from assent.views.run_events import RunEvent, RunEventKind
 from assent.wire.conversation import ToolCall
+from assent.wire.limits import EVENT_TEXT_SHOWN, RESULT_SHOWN
 from assent.wire.protocol import InputField, RequirementKind
 from assent.wire.requirements import Attempt, Grant, Requirement, RunState, Vote
 from assent.wire.text import Said, bounded, one_line, plain, visible
@@ -347,7 +346,7 @@ def _to_type(event: RunEvent, run_id: str, program: str, *, whole: bool) -> Iter
 
 def _meaning(event: RunEvent) -> str:
     call = f"{event.requirement_id[:8]} {event.tool}" if event.requirement_id else f"{event.tool}"
-    more = " …" if len(event.text) >= EVENT_SHOWN else ""
+    more = " …" if len(event.text) >= EVENT_TEXT_SHOWN else ""
     grant = f"grant {event.grant[:8]}" if event.grant else "a grant"
     meanings: dict[RunEventKind, str] = {
         "model_called": f"turn {event.turn}",

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final, Literal, TypedDict
 
 from assent.audit.approval import Approval
-from assent.core.approvals import fold_name
+from assent.core.approvals import is_approver, may_approve
 from assent.wire.protocol import RequirementKind
 
 Sort = Literal["age", "deadline"]
@@ -73,13 +73,13 @@ def may_decide(each: Approval, name: str) -> bool:
 
     Where no person can approve, every person may reject. Where the memo had no room for the names, any person may.
     """
-    person = fold_name(name)
-    if each.approvers and not any(fold_name(one) == person for one in each.approvers):
-        return False
-    if any(fold_name(one) == person for one in each.approved_by):
-        return False
-    own = each.requested_by is not None and fold_name(each.requested_by) == person
-    return not own or each.self_approval or each.kind == "external"
+    return not is_approver(name, each.approved_by) and may_approve(
+        name,
+        kind=each.kind,
+        approvers=each.approvers or None,
+        self_approval=each.self_approval,
+        requested_by=each.requested_by,
+    )
 
 
 def in_order(approvals: Iterable[Approval], sort: Sort = "age") -> list[Approval]:

@@ -1,34 +1,26 @@
-"""The state machine of one requirement: pending -> approved | rejected | expired | cancelled | superseded.
+"""The rules of one requirement: who may decide it, what a decision must look like, and the outcome of the decision.
 
-A terminal state is never left, and the first decision handled wins. Whatever does not count is answered with the
-reason it did not, and kept.
-
-Pure; safe in workflow code.
+The first decision that is handled wins. A message without effect gets the reason as its answer, and the run keeps it.
 """
 
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from typing import Final, Literal
 
+from assent.core.transitions import REQUIREMENT, RequirementEvent
 from assent.wire.digest import canonical, json_size
 from assent.wire.inbound import Approve, Reject, SubmitInput, SubmitResult
-from assent.wire.protocol import CheckInput, DecisionResult, DecisionStatus, Gate
+from assent.wire.limits import NAME_LIMIT, OUTPUT_LIMIT, RESULT_SHOWN
+from assent.wire.protocol import CheckInput, DecisionResult, DecisionStatus, RequirementKind
 from assent.wire.requirements import Grant, Requirement, Vote
 from assent.wire.text import bounded, hidden
 
 SHORTEST_PREFIX: Final = 6
-RESULT_SHOWN: Final = 4_000
-"""Characters of a result that a requirement keeps; the whole is in the history, with the activity or the signal."""
-
-NAME_LIMIT: Final = 256
-"""Bytes (as JSON) of the name of somebody who decides."""
-OUTPUT_LIMIT: Final = 1_000_000
-"""Bytes (as JSON) of a result from outside, of values or of edited arguments."""
 
 Decision = Approve | Reject | SubmitResult | SubmitInput
 Checkable = Literal["arguments", "values", "output"]
@@ -36,9 +28,9 @@ Checkable = Literal["arguments", "values", "output"]
 
 @dataclass(frozen=True, slots=True)
 class Ruling:
-    """What a decision came to: the answer, and the requirement as it is now. *answer* is for the model, if final.
+    """The outcome of a decision: the sender's answer, the changed requirement, and the model's *answer* if it is final.
 
-    *check* says what of the decision a worker has to check first: then it has come to nothing yet.
+    *check* names the part of the decision that a worker checks first; until then the decision has no effect.
     """
 
     result: DecisionResult
@@ -49,74 +41,110 @@ class Ruling:
 
 @dataclass(frozen=True, slots=True)
 class DecisionContext:
-    """What a decision is judged against: the time, the channel it came by, and who asked for the run."""
+    """The facts around a decision: its time and channel, and the requester of the run."""
 
     at: datetime
     channel: str
     requested_by: str | None
 
 
+# -- who may decide ---------------------------------------------------------------------------------------------------
+
+
 @lru_cache(maxsize=4_096)
 def fold_name(name: str) -> str:
-    """A name reduced to what makes it the same person: NFKC, case folded, without white space or invisible marks."""
+    """Return what identifies a person in a name: NFKC, case folded, without white space or invisible marks."""
     before = None
     while name != before:  # What is left out may let its neighbours compose, and what composes may fold again.
-        before, name = name, _folded_once(name)
+        seen = "".join(mark for mark in name if not mark.isspace() and not hidden(mark))
+        before, name = name, unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", seen).casefold())
     return name
 
 
-def _folded_once(name: str) -> str:
-    seen = "".join(mark for mark in name if not mark.isspace() and not hidden(mark))
-    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", seen).casefold())
+def fold_names(names: Collection[str]) -> set[str]:
+    """Return the different people among *names*."""
+    return {fold_name(name) for name in names}
 
 
-def find_requirement(requirements: Sequence[Requirement], wanted: str) -> Requirement | str:
-    """The requirement that *wanted* (an id, or a unique prefix of at least 6 digits) names, or why there is none."""
-    prefix = wanted.strip().lower()
+def is_approver(name: str, approvers: Collection[str] | None) -> bool:
+    """Return whether *name* is among the *approvers* (None: anyone)."""
+    return approvers is None or fold_name(name) in fold_names(approvers)
+
+
+def excludes_requester(kind: RequirementKind, *, self_approval: bool) -> bool:
+    """Return whether the requester of a run may not approve a requirement. A result from outside may be anyone's."""
+    return kind != "external" and not self_approval
+
+
+def may_approve(
+    name: str,
+    *,
+    kind: RequirementKind,
+    approvers: Collection[str] | None,
+    self_approval: bool,
+    requested_by: str | None,
+) -> bool:
+    """Return whether *name* may approve a requirement, or send its result or input.
+
+    The one rule for decisions, grants, facts about a requirement, the inbox and the check before a tool runs.
+    """
+    own = requested_by is not None and fold_name(requested_by) == fold_name(name)
+    return is_approver(name, approvers) and not (own and excludes_requester(kind, self_approval=self_approval))
+
+
+# -- a decision -------------------------------------------------------------------------------------------------------
+
+
+def find_requirement(requirements: Sequence[Requirement], identity: str) -> Requirement | str:
+    """Return the requirement that *identity* (an id, or a unique prefix of 6 digits or more) names, or why none."""
+    prefix = identity.strip().lower()
     if len(prefix) < SHORTEST_PREFIX:
-        return f"the id {wanted!r} is too short; give at least {SHORTEST_PREFIX} digits"
-    # Programs send whole ids, and mean one of the newest: of thousands, the others need not be looked at.
+        return f"the id {identity!r} is too short; give at least {SHORTEST_PREFIX} digits"
+    # Programs send whole ids of new requirements: look there first, there may be thousands.
     whole = next((each for each in reversed(requirements) if each.id == prefix), None)
     matches = [each for each in requirements if each.id.startswith(prefix)] if whole is None else [whole]
     if len(matches) == 1:
         return matches[0]
     if not matches:
-        return f"no requirement of this run has the id {wanted!r}"
-    return f"the id {wanted!r} matches {len(matches)} requirements; give more digits"
+        return f"no requirement of this run has the id {identity!r}"
+    return f"the id {identity!r} matches {len(matches)} requirements; give more digits"
 
 
 def rule(
     requirements: Sequence[Requirement], decision: Decision, context: DecisionContext, *, checked: bool = False
 ) -> Ruling:
-    """What *decision* comes to, given the requirements of the run; *checked* once a worker found nothing wrong with it.
-
-    Pure; safe in workflow code.
-    """
+    """Return the outcome of *decision*; *checked*: a worker has checked it and found no problem."""
     found = find_requirement(requirements, decision.id)
     if isinstance(found, str):
         return Ruling(DecisionResult(status="unknown", detail=found))
     if found.status != "pending":
         return _too_late(found, decision)
-    objection = _objection(found, decision, context)
-    if objection:
-        return _answer(found, "refused", objection)
+    if (objection := _objection(found, decision, context)) is not None:
+        return refuse(found, objection)
     check = None if checked else check_kind(found, decision)
     if check is not None:
         return Ruling(_result(found, "recorded", "a worker checks it"), check=check)
-    vote = _vote(decision, context)
+    vote = Vote(
+        verdict=_VERDICTS[type(decision)],
+        by=decision.by,
+        at=context.at,
+        reason=None if isinstance(decision, SubmitResult | SubmitInput) else decision.reason,
+        channel=context.channel,
+    )
     match decision:
         case Reject():
-            return _rejected(found, vote)
+            return _reject(found, vote)
         case SubmitResult():
-            return _delivered(found, decision, vote)
+            return _submit_result(found, decision, vote)
         case SubmitInput():
-            return _filled_in(found, decision, vote)
+            changed = _resolve(found, "submit_input", vote, execution="running", values=decision.values)
+            return Ruling(_result(changed, "approved", f"filled in by {vote.by}"), changed)
         case _:
-            return _approved(found, vote)
+            return _approve(found, vote)
 
 
 def check_kind(found: Requirement, decision: Decision) -> Checkable | None:
-    """What of a decision has to be checked where the tool is known; None where nothing has."""
+    """Return the part of a decision that needs a check by a worker, which knows the tool; None if no part does."""
     match decision:
         case Approve() if decision.arguments is not None:
             return "arguments"
@@ -131,7 +159,7 @@ def check_kind(found: Requirement, decision: Decision) -> Checkable | None:
 def check_input(
     found: Requirement, decision: Decision, what: Checkable, *, agent: str, requested_by: str | None
 ) -> CheckInput:
-    """What the worker is given to check; an edit's arguments as the text that would run."""
+    """Return what a worker checks; an edit's arguments are the text that would run."""
     fields: dict[str, object] = {
         "what": what,
         "agent": agent,
@@ -151,66 +179,64 @@ def check_input(
 
 
 def edited_text(arguments: object) -> str:
-    """The one text that edited arguments are shown, hashed and run as."""
+    """Return the one text in which edited arguments are shown, hashed and run."""
     return canonical(arguments).decode("utf-8", "surrogatepass")
 
 
-def close_requirement(requirement: Requirement, at: datetime, *, started: bool = True) -> Requirement:
-    """The requirement after its run has ended: cancelled if it was pending, of unknown outcome if it was under way.
-
-    *started* False says that its call was to run and never began.
-    """
-    if requirement.execution == "running" and not started:
-        return requirement.model_copy(update={"execution": "refused", "result": "Not run: the run ended first"})
-    if requirement.execution == "running":
-        return requirement.model_copy(update={"execution": "unknown"})
-    if requirement.status != "pending":
-        return requirement
-    return requirement.model_copy(update={"status": "cancelled", "resolved_at": at})
-
-
 def refuse(found: Requirement, detail: str) -> Ruling:
-    """The ruling on a decision that a worker found something wrong with: nothing is consumed."""
-    return _answer(found, "refused", detail)
+    """Return the ruling that refuses a decision: the requirement stays pending."""
+    return Ruling(_result(found, "refused", detail))
+
+
+# -- why a decision has no effect -------------------------------------------------------------------------------------
 
 
 def _too_late(found: Requirement, decision: Decision) -> Ruling:
-    resolved = f"already {found.status}" + (f" by {found.resolved_by}" if found.resolved_by else "")
     if found.status == "superseded":
-        return _answer(found, "superseded", f"an edit by {found.resolved_by} replaced it")
+        return Ruling(_result(found, "superseded", f"an edit by {found.resolved_by} replaced it"))
     edit = isinstance(decision, Approve) and decision.arguments is not None
     same = not edit and bool(found.votes) and found.votes[-1].verdict == _VERDICTS[type(decision)]
-    same = same and found.status in {"approved", "rejected"}
-    return _answer(found, "duplicate" if same else "late", resolved)
+    status: DecisionStatus = "duplicate" if same and found.status in {"approved", "rejected"} else "late"
+    by = f" by {found.resolved_by}" if found.resolved_by else ""
+    return Ruling(_result(found, status, f"already {found.status}{by}"))
 
 
 def _objection(found: Requirement, decision: Decision, context: DecisionContext) -> str | None:
-    """Why the decision may not be taken, whatever the votes; None when it may."""
-    named = {fold_name(name) for name in found.approvers} if found.approvers is not None else None
-    if json_size(decision.by) > NAME_LIMIT:
-        return f"the name is too long; it may have {NAME_LIMIT} bytes"
-    if not fold_name(decision.by):
-        return f"{decision.by!r} is no name that anybody could see"
-    if named is not None and fold_name(decision.by) not in named and (named or not isinstance(decision, Reject)):
-        who = f"it takes one of: {', '.join(found.approvers or [])}" if named else "nobody may; it can be rejected"
-        return f"{decision.by!r} may not decide this; {who}"
+    """Return why a decision has no effect, whatever the votes; None if it has one."""
+    by, may_reject = decision.by, isinstance(decision, Reject) and not found.approvers
+    if json_size(by) > NAME_LIMIT:
+        return f"the name is too long; the limit is {NAME_LIMIT} bytes"
+    if not fold_name(by):
+        return f"the name {by!r} is empty or invisible"
+    if not may_reject and not is_approver(by, found.approvers):
+        who = f"these may: {', '.join(found.approvers)}" if found.approvers else "no one may, but anyone can reject it"
+        return f"{by!r} may not decide this; {who}"
     match decision:
         case Reject():
             return None
         case SubmitResult():
-            return _delivery_objection(found, decision, context)
+            problem = _result_problem(found, decision)
         case SubmitInput():
-            return _input_objection(found, decision, context)
+            problem = _input_problem(found, decision)
         case _:
-            return _approval_objection(found, decision, context)
+            problem = _approval_problem(found, decision)
+    if problem is None and not may_approve(
+        by,
+        kind=found.kind,
+        approvers=found.approvers,
+        self_approval=found.self_approval,
+        requested_by=context.requested_by,
+    ):
+        return f"{by!r} asked for this run and may not approve in it"
+    return problem
 
 
-def _approval_objection(found: Requirement, decision: Approve, context: DecisionContext) -> str | None:
+def _approval_problem(found: Requirement, decision: Approve) -> str | None:
     if found.kind not in {"confirmation", "outcome", "budget"}:
         return "this call waits for a result or for values: use submit_result or submit_input, or reject it"
     special = decision.arguments is not None or decision.remember is not None
     if special and found.kind == "outcome":
-        return "this asks what came of a call: approve it as it is to run it again, or submit_result what came of it"
+        return "this call has an unknown outcome: approve it without changes to run it again, or submit_result"
     if special and found.kind == "budget":
         return "this asks for more budget: approve it as it is, or reject it"
     if decision.arguments is not None and decision.remember is not None:
@@ -218,43 +244,29 @@ def _approval_objection(found: Requirement, decision: Approve, context: Decision
     if decision.remember is not None and found.needed > 1:
         return f"it takes {found.needed} people, and a grant would let one decide for all of them"
     if decision.arguments is not None and json_size(decision.arguments) > OUTPUT_LIMIT:
-        return f"the arguments are too long; they may have {OUTPUT_LIMIT} bytes"
-    return _self_approval_objection(found, decision.by, context)
-
-
-def may_decide(gate: Gate, requested_by: str | None, by: str) -> bool:
-    """Whether *by* may approve a call with this gate in a run that *requested_by* asked for."""
-    named = gate.approvers is None or fold_name(by) in {fold_name(name) for name in gate.approvers}
-    own = requested_by is not None and fold_name(requested_by) == fold_name(by)
-    return named and (gate.self_approval or not own)
-
-
-def _self_approval_objection(found: Requirement, by: str, context: DecisionContext) -> str | None:
-    asker = context.requested_by
-    if asker is not None and not found.self_approval and fold_name(asker) == fold_name(by):
-        return f"{by!r} asked for this run and may not approve in it"
+        return f"the arguments are too long; the limit is {OUTPUT_LIMIT} bytes"
     return None
 
 
-def _delivery_objection(found: Requirement, decision: SubmitResult, context: DecisionContext) -> str | None:
+def _result_problem(found: Requirement, decision: SubmitResult) -> str | None:
     if found.kind not in {"external", "outcome"}:
         return "this call runs here and takes no result from outside: approve or reject it"
-    if found.kind == "outcome" and (own := _self_approval_objection(found, decision.by, context)) is not None:
-        return own
     if decision.error is not None and decision.output is not None:
         return "give an output or an error, not both"
     if json_size(decision.output) > OUTPUT_LIMIT:
-        return f"the output is too long; it may have {OUTPUT_LIMIT} bytes"
+        return f"the output is too long; the limit is {OUTPUT_LIMIT} bytes"
     return None
 
 
-def _input_objection(found: Requirement, decision: SubmitInput, context: DecisionContext) -> str | None:
+def _input_problem(found: Requirement, decision: SubmitInput) -> str | None:
     if found.kind != "input":
-        return "this call asks nobody for values: approve it, reject it, or submit_result"
+        return "this call takes no values: approve it, reject it, or submit_result"
     if json_size(decision.values) > OUTPUT_LIMIT:
-        return f"the values are too long; they may have {OUTPUT_LIMIT} bytes"
-    return _self_approval_objection(found, decision.by, context)
+        return f"the values are too long; the limit is {OUTPUT_LIMIT} bytes"
+    return None
 
+
+# -- what a decision changes ------------------------------------------------------------------------------------------
 
 _VERDICTS: Final[dict[type[Decision], Literal["approve", "reject", "submit"]]] = {
     Approve: "approve",
@@ -264,84 +276,79 @@ _VERDICTS: Final[dict[type[Decision], Literal["approve", "reject", "submit"]]] =
 }
 
 
-def _vote(decision: Decision, context: DecisionContext) -> Vote:
-    return Vote.model_validate(
-        {
-            "verdict": _VERDICTS[type(decision)],
-            "by": decision.by,
-            "at": context.at,
-            "reason": getattr(decision, "reason", None),
-            "channel": context.channel,
+def _resolve(found: Requirement, event: RequirementEvent, vote: Vote, **update: object) -> Requirement:
+    return found.model_copy(
+        update={
+            "status": REQUIREMENT.next(found.status, event),
+            "votes": [*found.votes, vote],
+            "resolved_by": vote.by,
+            "resolved_at": vote.at,
+            "reason": vote.reason,
+            **update,
         }
     )
 
 
-def _resolve(found: Requirement, vote: Vote, **update: object) -> Requirement:
-    resolved = {
-        "votes": [*found.votes, vote],
-        "resolved_by": vote.by,
-        "resolved_at": vote.at,
-        "reason": vote.reason,
-        **update,
-    }
-    return found.model_copy(update=resolved)
-
-
-def _rejected(found: Requirement, vote: Vote) -> Ruling:
-    resolved = _resolve(found, vote, status="rejected")
-    # A model that is told "rejected" takes the call for one that was not run, which of a lost one nobody knows.
-    lost = "Outcome unknown: the call may or may not have taken effect, and was given up"
-    told = lost if found.kind == "outcome" else "Rejected"
-    return Ruling(_result(resolved, "rejected", f"rejected by {vote.by}"), resolved, f"{told}: {vote.reason}")
-
-
-def _delivered(found: Requirement, decision: SubmitResult, vote: Vote) -> Ruling:
-    text = decision.error if decision.error is not None else as_text(decision.output)
-    status: DecisionStatus = "failed" if decision.error is not None else "executed"
-    resolved = _resolve(
-        found,
-        vote,
-        status="approved",
-        execution=status,
-        result=bounded(text, RESULT_SHOWN),
-        evidence=decision.evidence,
-    )
-    answer = f"Error: {text}" if status == "failed" else text
-    return Ruling(_result(resolved, status, f"result handed in by {vote.by}"), resolved, answer)
-
-
-def _filled_in(found: Requirement, decision: SubmitInput, vote: Vote) -> Ruling:
-    resolved = _resolve(found, vote, status="approved", execution="running", values=decision.values)
-    return Ruling(_result(resolved, "approved", f"filled in by {vote.by}"), resolved)
-
-
-def supersede(found: Requirement, decision: Approve, context: DecisionContext) -> Requirement:
-    """The requirement once an edit has replaced it."""
-    update = {"status": "superseded", "resolved_by": decision.by, "resolved_at": context.at, "reason": decision.reason}
-    return found.model_copy(update=update)
-
-
-def approve_by_grant(found: Requirement, grant: Grant, at: datetime) -> Requirement:
-    """The requirement of a call that a grant lets through: approved by whoever gave it, without having waited."""
-    vote = Vote(verdict="approve", by=grant.by, at=at, reason=grant.reason, channel="grant")
-    return _resolve(found, vote, status="approved", execution="running", grant=grant.id)
-
-
-def _approved(found: Requirement, vote: Vote) -> Ruling:
-    voters = {fold_name(earlier.by) for earlier in found.votes}
+def _approve(found: Requirement, vote: Vote) -> Ruling:
+    voters = fold_names([earlier.by for earlier in found.votes])
     if fold_name(vote.by) in voters:
-        return _answer(found, "duplicate", f"{vote.by!r} has approved it already; it takes {found.needed} people")
+        detail = f"{vote.by!r} has approved it already; it takes {found.needed} people"
+        return Ruling(_result(found, "duplicate", detail))
     missing = found.needed - len(voters) - 1
     if missing > 0:
         counted = found.model_copy(update={"votes": [*found.votes, vote]})
         return Ruling(_result(counted, "recorded", f"counted; {missing} more needed"), counted)
-    execution = None if found.kind == "budget" else "running"
-    resolved = _resolve(found, vote, status="approved", execution=execution)
-    return Ruling(_result(resolved, "approved", f"approved by {vote.by}"), resolved)
+    changed = _resolve(found, "approve", vote, execution=None if found.kind == "budget" else "running")
+    return Ruling(_result(changed, "approved", f"approved by {vote.by}"), changed)
 
 
-def _answer(found: Requirement, status: DecisionStatus, detail: str) -> Ruling:
-    return Ruling(_result(found, status, detail))
+def _reject(found: Requirement, vote: Vote) -> Ruling:
+    changed = _resolve(found, "reject", vote)
+    # "Rejected" would say to the model that the call did not run, which is unknown of a lost one.
+    unknown = "Outcome unknown: the call may or may not have taken effect, and was given up"
+    answer = unknown if found.kind == "outcome" else "Rejected"
+    return Ruling(_result(changed, "rejected", f"rejected by {vote.by}"), changed, f"{answer}: {vote.reason}")
+
+
+def _submit_result(found: Requirement, decision: SubmitResult, vote: Vote) -> Ruling:
+    text = decision.error if decision.error is not None else as_text(decision.output)
+    status: DecisionStatus = "failed" if decision.error is not None else "executed"
+    shown = bounded(text, RESULT_SHOWN)
+    changed = _resolve(found, "submit_result", vote, execution=status, result=shown, evidence=decision.evidence)
+    answer = f"Error: {text}" if status == "failed" else text
+    return Ruling(_result(changed, status, f"result handed in by {vote.by}"), changed, answer)
+
+
+def supersede(found: Requirement, decision: Approve, context: DecisionContext) -> Requirement:
+    """Return the requirement after an edit has replaced it."""
+    return found.model_copy(
+        update={
+            "status": REQUIREMENT.next(found.status, "edit"),
+            "resolved_by": decision.by,
+            "resolved_at": context.at,
+            "reason": decision.reason,
+        }
+    )
+
+
+def approve_by_grant(found: Requirement, grant: Grant, at: datetime) -> Requirement:
+    """Return the requirement of a call that a grant lets through: approved by the grant's giver, never pending."""
+    vote = Vote(verdict="approve", by=grant.by, at=at, reason=grant.reason, channel="grant")
+    return _resolve(found, "grant", vote, execution="running", grant=grant.id)
+
+
+def close_requirement(found: Requirement, at: datetime, *, started: bool = True) -> Requirement:
+    """Return the requirement after the end of its run: cancelled if it was pending, of unknown outcome if it ran.
+
+    *started* False: its call was due to run and never started.
+    """
+    if found.execution == "running" and not started:
+        return found.model_copy(update={"execution": "refused", "result": "Not run: the run ended first"})
+    if found.execution == "running":
+        return found.model_copy(update={"execution": "unknown"})
+    if found.status != "pending":
+        return found
+    return found.model_copy(update={"status": REQUIREMENT.next(found.status, "end_run"), "resolved_at": at})
 
 
 def _result(found: Requirement, status: DecisionStatus, detail: str) -> DecisionResult:
@@ -349,5 +356,5 @@ def _result(found: Requirement, status: DecisionStatus, detail: str) -> Decision
 
 
 def as_text(value: object) -> str:
-    """A JSON value as the model reads it: text as it is, everything else as JSON."""
+    """Return a JSON value as the model reads it: a text as it is, everything else as JSON."""
     return value if isinstance(value, str) else canonical(value).decode("utf-8", "replace")

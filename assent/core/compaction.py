@@ -1,9 +1,7 @@
-"""Which part of a long conversation is replaced by a summary, when, and by what words.
+"""Which part of a long conversation a summary replaces, and when.
 
-What is replaced stays in the history; only what the model is told gets shorter. The first message, which is the task,
-stays; and so do the newest turns, so that no call is parted from its output, and no reasoning from its call.
-
-Pure; safe in workflow code.
+The history keeps what is replaced; only the model's input gets shorter. The first message, which is the task, and the
+newest turns stay, so that no call loses its output and no reasoning its call.
 """
 
 from __future__ import annotations
@@ -16,35 +14,30 @@ from pydantic import Field
 
 from assent.wire.conversation import Conversation, fitted, text_of, user_message
 from assent.wire.digest import canonical, json_size
+from assent.wire.limits import REPLACED_LEAST, SUMMARY_LIMIT, TRANSCRIPT_LIMIT
 from assent.wire.protocol import Item, ModelTurn, Prefix, Stored, Usage
 
-SUMMARY_LIMIT: Final = 64_000
-"""Bytes (as JSON) of a summary, at the most."""
-TRANSCRIPT_LIMIT: Final = 4_000_000
-"""Bytes (as JSON) of what is given to the model to summarise, at the most."""
 TRIES: Final = 3
-"""Summaries that may fail in a row; then what they were of is left out, and the model is told so."""
+"""Summaries that may fail in a row; after that the part is left out, and the conversation says so."""
 AGAIN: Final = 5
-"""Turns after which it is tried again to make a summary that failed."""
+"""Turns from a failed summary to the next try."""
 _BYTES: Final = 4
-"""Bytes of a token, where nobody says how many tokens something has."""
+"""Bytes of a token, if the number of tokens is not known."""
 _KEPT: Final = 4
 """The newest turns that stay are together a fourth of what a conversation may be."""
 _WORTH: Final = 8
-"""What is replaced is an eighth of the conversation, and of its limit, at least: not a turn or two, again and again."""
+"""The replaced part is at least an eighth of the conversation, and of its limit: not a turn or two, again and again."""
 LEAST: Final = 1_000
-"""Tokens that a conversation may have, at least: a limit that no conversation keeps makes summaries of summaries."""
-_LEAST: Final = 2_000
-"""Bytes of what is replaced, at least: with the words around it, no summary of less would be shorter."""
+"""The lowest limit of a conversation, in tokens: a lower one would cause summaries of summaries."""
 _PEOPLE: Final = frozenset({"user", "system", "developer"})
 
 
 class SummariseInput(Stored):
-    """The input of the activity `summarise_conversation`: of the conversation *prefix*, which part, and how short.
+    """The input of the activity `summarise_conversation`: the conversation *prefix*, and the part to summarise.
 
-    *pinned* items at the beginning stay, and *keep* at the end. *limit* is the bytes (as JSON) of the summary, and
-    *max_context_tokens* what the conversation may have. *number* counts the summaries of a run, the failed included.
-    *routed* is as of `ModelCallInput`.
+    *pinned* items at the beginning stay, and *keep* at the end. *limit* is the size of the summary in bytes (as JSON),
+    *max_context_tokens* that of the conversation. *number* counts the summaries of a run, failed ones included.
+    *routed* is as in `ModelCallInput`.
     """
 
     agent: str
@@ -58,17 +51,17 @@ class SummariseInput(Stored):
 
     @property
     def replaced(self) -> int:
-        """How many items are replaced."""
+        """Return the number of items that the summary replaces."""
         return self.prefix.length - self.pinned - self.keep
 
 
 class Summary(Stored):
-    """What `summarise_conversation` returns. *model* is the one that made it.
+    """The result of `summarise_conversation`. *model* is the one that made it.
 
-    With a *task_queue* no model was asked: it is to be asked there.
+    With a *task_queue* no model was called: the run must repeat the call there.
     """
 
-    summary: str  # Required, so that no answer of another activity is taken for one.
+    summary: str  # Required, so that no result of another activity passes for one.
     usage: Usage = Usage()
     model: str = ""
     task_queue: str | None = Field(default=None, max_length=200)
@@ -76,11 +69,10 @@ class Summary(Stored):
 
 @dataclass(frozen=True, slots=True)
 class Compaction:
-    """What a run that replaces old turns knows of that.
+    """The state of a run that replaces old turns by summaries.
 
-    *tokens* are those of the newest turn, what it was asked and what it answered. *made* counts the summaries asked
-    for, *failures* those that failed in a row; before turn *again* there is no other. *under_way* is the one that is
-    being made.
+    *tokens* are those of the newest turn, input and output. *made* counts the requested summaries, *failures* those
+    that failed in a row; before turn *again* there is no other. *under_way* is the one that is being made.
     """
 
     limit: int
@@ -101,7 +93,7 @@ class Part:
 
 
 def after_turn(compaction: Compaction | None, number: int, turn: ModelTurn) -> Compaction | None:
-    """What is known once turn *number* was answered. The limit comes with the first turn; without one, nothing is."""
+    """Return the state after turn *number*. The first turn brings the limit; without a limit there are no summaries."""
     if number == 1:
         compaction = None if turn.max_context_tokens is None else Compaction(turn.max_context_tokens)
     if compaction is None:
@@ -112,9 +104,9 @@ def after_turn(compaction: Compaction | None, number: int, turn: ModelTurn) -> C
 def part_to_replace(
     compaction: Compaction | None, turn: int, items: Sequence[Item], added: Sequence[Item]
 ) -> Part | None:
-    """What of *items* a summary should replace before the model is asked about *added*, after *turn* turns.
+    """Return the part of *items* to replace before a model call with the new items *added*, after *turn* turns.
 
-    None where the conversation is not too long, or nothing in it is old enough.
+    None if the conversation is not too long, or nothing in it is old enough.
     """
     if compaction is None or compaction.under_way is not None or turn < compaction.again or not items:
         return None
@@ -125,11 +117,11 @@ def part_to_replace(
     tokens = compaction.tokens or sum(sizes) // _BYTES
     if tokens + more <= compaction.limit:
         return None
-    return _chosen(items, sizes, sum(sizes) * compaction.limit // (_KEPT * tokens), compaction.limit)
+    return _choose(items, sizes, sum(sizes) * compaction.limit // (_KEPT * tokens), compaction.limit)
 
 
-def _chosen(items: Sequence[Item], sizes: Sequence[int], share: int, limit: int) -> Part | None:
-    """What to replace, so that what stays of the newest turns has no more than *share* bytes, if it can be."""
+def _choose(items: Sequence[Item], sizes: Sequence[int], share: int, limit: int) -> Part | None:
+    """Return the part to replace, so that the newest turns which stay have at most *share* bytes, if possible."""
     pinned = 1 if items[0].get("role") == "user" else 0
     cuts = [index for index in boundaries(items) if index > pinned]
     if not cuts:
@@ -141,15 +133,15 @@ def _chosen(items: Sequence[Item], sizes: Sequence[int], share: int, limit: int)
             break
         cut = earlier
     size = sum(sizes[pinned:cut])
-    if size < max(_LEAST, sum(sizes) // _WORTH, limit * _BYTES // _WORTH):
+    if size < max(REPLACED_LEAST, sum(sizes) // _WORTH, limit * _BYTES // _WORTH):
         return None
-    return Part(pinned, len(items) - cut, min(SUMMARY_LIMIT, size // 2, max(limit, _LEAST // 2)))
+    return Part(pinned, len(items) - cut, min(SUMMARY_LIMIT, size // 2, max(limit, REPLACED_LEAST // 2)))
 
 
 def boundaries(items: Sequence[Item]) -> Iterator[int]:
-    """Where a conversation may be cut: before what a person said, and before what the model answered in one turn.
+    """Yield where a conversation may be cut: before a person's message, and before the model's items of one turn.
 
-    Never while a call has no output yet.
+    Never between a call and its output.
     """
     unanswered: set[str] = set()
     for index, item in enumerate(items):
@@ -175,48 +167,45 @@ def _size(items: Sequence[Item]) -> int:
     return sum(json_size(item) for item in items)
 
 
-# -- the words --------------------------------------------------------------------------------------------------------
+# -- the texts --------------------------------------------------------------------------------------------------------
 
 
-def with_summary(conversation: Conversation, wanted: SummariseInput, summary: str | None) -> Conversation:
-    """The conversation with a part of it replaced by its summary; by the word that it was left out where that is None.
+def with_summary(conversation: Conversation, request: SummariseInput, summary: str | None) -> Conversation:
+    """Return the conversation with a part replaced by its *summary*, or by a note that it was left out.
 
     A summary that is too long is cut, and marked as cut.
     """
-    number, end = wanted.replaced, len(conversation) - wanted.keep
+    number, end = request.replaced, len(conversation) - request.keep
     if summary is None:
         text = f"[{number} earlier items of this conversation were left out here: no summary of them could be made.]"
     else:
-        [words] = fitted([summary.strip()], wanted.limit)
+        [words] = fitted([summary.strip()], request.limit)
         text = f"[This is a summary, made by the model, of {number} earlier items of this conversation.]\n\n{words}"
     items = conversation.items
-    return Conversation().append([*items[: wanted.pinned], user_message(text), *items[end:]])
+    return Conversation().append([*items[: request.pinned], user_message(text), *items[end:]])
 
 
 def transcript(items: Sequence[Item], limit: int) -> str:
-    """What was said and done, a JSON object in each line, so that nothing said can pass for another line.
+    """Return *items* as text, one JSON object a line, so that no text can pass for another line.
 
-    Where it is over *limit* bytes (as JSON), the longest texts are cut, each marked as cut.
+    If it is over *limit* bytes (as JSON), the longest texts are cut, each marked as cut.
     """
-    told = [line for item in items if (line := _told(item)) is not None]
-    texts = fitted([text for _, text in told], min(limit, TRANSCRIPT_LIMIT))
-    lines = [canonical({**head, "text": text}) for (head, _), text in zip(told, texts, strict=True)]
+    entries = [entry for item in items if (entry := _entry(item)) is not None]
+    texts = fitted([text for _, text in entries], min(limit, TRANSCRIPT_LIMIT))
+    lines = [canonical({**head, "text": text}) for (head, _), text in zip(entries, texts, strict=True)]
     return b"\n".join(lines).decode("utf-8", "replace")
 
 
-def _told(item: Item) -> tuple[dict[str, str], str] | None:
-    """Who said an item, or which tool is called, and the words; None for what says nothing."""
+def _entry(item: Item) -> tuple[dict[str, str], str] | None:
+    """Return the author of an item, or the tool that it calls, and its text; None if it has no text."""
     match item.get("type"):
         case "function_call":
             return {"by": "assistant", "calls": str(item.get("name"))}, str(item.get("arguments", ""))
         case "function_call_output":
-            return {"by": "tool"}, _words(item.get("output"))
+            output = item.get("output")
+            return {"by": "tool"}, output if isinstance(output, str) else canonical(output).decode("utf-8", "replace")
         case "reasoning":
             return None
         case _:
-            said = text_of([{**item, "role": "assistant"}])
-            return ({"by": str(item.get("role"))}, said) if said else None
-
-
-def _words(value: object) -> str:
-    return value if isinstance(value, str) else canonical(value).decode("utf-8", "replace")
+            text = text_of([{**item, "role": "assistant"}])
+            return ({"by": str(item.get("role"))}, text) if text else None

@@ -1,8 +1,6 @@
-"""A run that replaces the old turns of its conversation by a summary: the step that asks for it, and what it becomes.
+"""The steps of a summary: its request, its redirection to another task queue, and its result.
 
-The question that the model would have been asked waits among what is queued for it.
-
-Pure; safe in workflow code.
+The items of the model call that was due wait among the queued ones.
 """
 
 from __future__ import annotations
@@ -21,12 +19,12 @@ from assent.wire.protocol import Item
 
 
 def start_summary(run: Run, delta: Sequence[Item]) -> Step | None:
-    """Ask for a summary before the model is told *delta*, where the conversation is too long; None where it is not."""
+    """Request a summary before a model call with *delta*, if the conversation is too long; None if it is not."""
     state, prefix = run.compaction, run.conversation.prefix
     part = compaction.part_to_replace(state, run.turn, run.conversation.items, [*delta, *run.queued])
     if state is None or prefix is None or part is None:
         return None
-    wanted = SummariseInput(
+    request = SummariseInput(
         agent=run.call_context.agent,
         number=state.made + 1,
         prefix=prefix,
@@ -35,53 +33,53 @@ def start_summary(run: Run, delta: Sequence[Item]) -> Step | None:
         limit=part.limit,
         max_context_tokens=state.limit,
     )
-    wanted = _on(run, wanted)
+    request = _routed(run, request)
     after = replace(
         run,
-        compaction=replace(state, made=wanted.number, under_way=wanted),
+        compaction=replace(state, made=request.number, under_way=request),
         model_running=True,
         queued=(*delta, *run.queued),
         calls=(),
     )
-    return Step(after, (Summarise(wanted, run.model_task_queue),))
+    return Step(after, (Summarise(request, run.model_task_queue),))
 
 
 def redirect_summary(run: Run, event: Summarised) -> Step | None:
-    """Ask for the same summary where the agent's model is asked; None where the model was asked."""
+    """Repeat the request on the task queue of the agent's model calls; None if the model was called."""
     state, queue = run.compaction, model_routing.redirect_queue(run, event)
     if state is None or state.under_way is None or queue is None:
         return None
     routed = replace(run, model_task_queue=queue)
-    wanted = _on(routed, state.under_way)
-    return Step(replace(routed, compaction=replace(state, under_way=wanted)), (Summarise(wanted, queue),))
+    request = _routed(routed, state.under_way)
+    return Step(replace(routed, compaction=replace(state, under_way=request)), (Summarise(request, queue),))
 
 
-def _on(run: Run, wanted: SummariseInput) -> SummariseInput:
-    return wanted if run.model_task_queue is None else wanted.model_copy(update={"routed": True})
+def _routed(run: Run, request: SummariseInput) -> SummariseInput:
+    return request if run.model_task_queue is None else request.model_copy(update={"routed": True})
 
 
 def finish_summary(run: Run, event: Summarised) -> Run | None:
-    """The run once a summary was made, or was not; None where it waits for none.
+    """Return the run after the result of a summary; None if the run waits for no summary.
 
-    A summary that fails does not fail the run. It is tried again some turns later; the last time that it fails, what
+    A failed summary does not fail the run. It is tried again some turns later; after the last failure, the part that
     it was to replace is left out.
     """
     state = run.compaction
-    if state is None or (wanted := state.under_way) is None:
+    if state is None or (request := state.under_way) is None:
         return None
-    found = event.summary
-    spent = run.usage if isinstance(found, Failure) else run.usage + found.usage
-    idle = replace(run, usage=spent, model_running=False)
-    text = None if isinstance(found, Failure) else found.summary.strip() or None
+    summary = event.summary
+    usage = run.usage if isinstance(summary, Failure) else run.usage + summary.usage
+    idle = replace(run, usage=usage, model_running=False)
+    text = None if isinstance(summary, Failure) else summary.summary.strip() or None
     if text is None and state.failures + 1 < compaction.TRIES:
         waits = replace(state, failures=state.failures + 1, again=run.turn + compaction.AGAIN, under_way=None)
         return replace(idle, compaction=waits)
     done = replace(state, failures=0, tokens=0, again=run.turn + 1, under_way=None)
-    return replace(idle, compaction=done, conversation=compaction.with_summary(run.conversation, wanted, text))
+    return replace(idle, compaction=done, conversation=compaction.with_summary(run.conversation, request, text))
 
 
 def is_left_out(event: Summarised, before: Run, after: Run) -> bool:
-    """Whether what was to be summarised is left out now, because it failed too often."""
+    """Return whether this event leaves out the part to summarise, because its summary failed too often."""
     if before.compaction is None or after.compaction is None or after.compaction.under_way is not None:
         return False
     made = isinstance(event.summary, Summary) and event.summary.summary.strip()
@@ -89,8 +87,8 @@ def is_left_out(event: Summarised, before: Run, after: Run) -> bool:
 
 
 def read_summary(result: object) -> Summary | Failure:
-    """What `summarise_conversation` answered; a result that somebody put in by hand may be anything at all."""
+    """Return the result of `summarise_conversation`. An operator may have completed the activity with any value."""
     try:
         return Summary.model_validate(result)
     except ValidationError:
-        return Failure("InvalidSummary", f"its result was put in by hand, and is no summary: {shown([result])}")
+        return Failure("InvalidSummary", f"an operator set its result, which is no summary: {shown([result])}")

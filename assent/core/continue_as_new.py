@@ -1,9 +1,7 @@
-"""A run on its way into a new execution: Temporal's continue-as-new, with everything that the run knows.
+"""Carries a run into a new execution (Temporal's continue-as-new).
 
-The one input of an execution that goes on from another is the run, compressed. What was left at its default is left
-out, so that what a newer version adds costs the runs without it nothing.
-
-Pure; safe in workflow code.
+The one input of a continued execution is the run as compressed JSON. Fields with their default value are left out, so
+that the new fields of a later version cost nothing in runs that do not use them.
 """
 
 from __future__ import annotations
@@ -25,21 +23,18 @@ from assent.core.run_state import PendingCheck, Run
 from assent.wire import messages
 from assent.wire.digest import json_size
 from assent.wire.errors import MessageError
+from assent.wire.limits import CARRIED_LIMIT, STATE_LIMIT
 from assent.wire.protocol import Stored
 
-LIMIT: Final = 1_900_000
-"""Bytes of what is carried, as JSON: over 2 MiB the server takes no input, and stops the run for good."""
-STATE_LIMIT: Final = 64_000_000
-"""Bytes of a run's state before it is compressed: the text of what no server's 2 MiB could hold is not unpacked."""
 _FORMAT: Final = 1
 _WITHOUT_DEFAULTS: Final = frozenset({"requirements", "attempts", "usage", "failure", "prefix"})
-"""The fields that are written without what is the default in them; nothing of these goes on as it was written."""
+"""The fields that are written without the defaults in them; no activity gets these as they were written."""
 
 
 class Carried(Stored):
-    """The input of an execution that goes on from another. *carried* is the version of the format.
+    """The input of a continued execution. *carried* is the version of the format.
 
-    *state* is the run: base64 of zlib of its JSON. *notices* were not sent yet, or nobody knows whether they were.
+    *state* is the run: base64 of zlib of its JSON. *notices* were not sent yet, or it is unknown whether they were.
     """
 
     carried: Literal[1] = _FORMAT
@@ -48,7 +43,7 @@ class Carried(Stored):
 
 
 class _StoredCheck(Stored):
-    """A `PendingCheck`, as it is carried: its message is read anew from what was sent."""
+    """A `PendingCheck`, as it is carried: its message is read again from the arguments."""
 
     number: int
     at: datetime
@@ -58,10 +53,7 @@ class _StoredCheck(Stored):
 
 
 def carry(run: Run, notices: Sequence[NoticesInput] = ()) -> Carried:
-    """What a new execution needs to go on with *run*, and to send *notices*.
-
-    Pure; safe in workflow code.
-    """
+    """Return what a new execution needs to continue *run*, and to send *notices*."""
     given: dict[str, object] = {"carried": _FORMAT, "state": base64.b64encode(zlib.compress(_dumped(run))).decode()}
     if notices:
         given["notices"] = list(notices)
@@ -69,30 +61,23 @@ def carry(run: Run, notices: Sequence[NoticesInput] = ()) -> Carried:
 
 
 def size_of(carried: Carried) -> int:
-    """The bytes of what is carried, as the server counts them.
-
-    Pure; safe in workflow code.
-    """
+    """Return the size in bytes as the server counts it."""
     return json_size(carried.model_dump(mode="json", exclude_unset=True))
 
 
 def fits(carried: Carried) -> bool:
-    """Whether the server takes it as an input.
-
-    Pure; safe in workflow code.
-    """
-    return size_of(carried) < LIMIT
+    """Return whether the server takes it as an input."""
+    return size_of(carried) < CARRIED_LIMIT
 
 
 def restore(arguments: Sequence[object]) -> Run | None:
-    """The run that the decoded inputs of an execution carry; None where they are no `Carried` at all.
+    """Return the run that the decoded inputs of an execution carry; None if they are no `Carried` at all.
 
-    Only for what Temporal itself says was carried over: whoever starts a run could say here that all was approved.
+    Only for executions that Temporal itself says continue another: in any other, a client could claim here that every
+    call was approved.
 
     Raises:
-        MessageError: they are one that cannot be read. One line.
-
-    Pure; safe in workflow code.
+        MessageError: the `Carried` cannot be read. One line.
     """
     carried = _read(arguments)
     if carried is None:
@@ -100,15 +85,12 @@ def restore(arguments: Sequence[object]) -> Run | None:
     try:
         return _loaded(_unpacked(carried.state))
     except (ValueError, TypeError, KeyError, RecursionError, zlib.error, binascii.Error, MessageError):
-        message = "AgentRun: what was carried over from the execution before cannot be read"
+        message = "AgentRun: the state that the execution before carried cannot be read"
         raise MessageError(message) from None
 
 
 def unsent_notices(arguments: Sequence[object]) -> list[NoticesInput]:
-    """The notices that the execution before could not send any more.
-
-    Pure; safe in workflow code.
-    """
+    """Return the notices that the execution before could not send."""
     carried = _read(arguments)
     return carried.notices if carried else []
 
@@ -119,7 +101,7 @@ def _read(arguments: Sequence[object]) -> Carried | None:
     try:
         return Carried.model_validate(arguments[0])
     except ValidationError as error:
-        message = f"AgentRun: {messages.problems(error)}: what was carried over cannot be read by this version"
+        message = f"AgentRun: {messages.problems(error)}: this version cannot read the carried state"
         raise MessageError(message) from None
 
 
@@ -128,39 +110,36 @@ def _read(arguments: Sequence[object]) -> Carried | None:
 
 @cache
 def _adapters() -> dict[str, TypeAdapter[Any]]:
-    """What writes and reads each field of a run; built when the first run is carried."""
+    """Return what writes and reads each field of a run; built when the first run is carried."""
     found: dict[str, TypeAdapter[Any]] = {name: TypeAdapter(kind) for name, kind in get_type_hints(Run).items()}
     return found | {"checks": TypeAdapter(list[_StoredCheck])}
 
 
 def _dumped(run: Run) -> bytes:
-    plain = Run()
-    given = {name: getattr(run, name) for name in _adapters() if getattr(run, name) != getattr(plain, name)}
-    if run.checks:
-        given["checks"] = [_checking(check) for check in run.checks]
-    state = {name: _written(name, value) for name, value in given.items()}
-    # Not sorted: what people sent is shown as they wrote it, and a model call is made with the very same bytes.
+    plain, state = Run(), dict[str, object]()
+    for name, adapter in _adapters().items():
+        value = getattr(run, name)
+        if value == getattr(plain, name):
+            continue
+        if name == "checks":
+            value = [_stored(check) for check in run.checks]
+        # Activities get the other fields as they were written: `equals: null` differs from a condition left out.
+        defaults = name in _WITHOUT_DEFAULTS
+        state[name] = adapter.dump_python(value, mode="json", exclude_defaults=defaults, exclude_unset=not defaults)
+    # Not sorted: messages are shown as people wrote them, and a repeated model call has the same bytes.
     return json.dumps(state, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode(
         "utf-8", "surrogatepass"
     )
 
 
-def _written(name: str, value: object) -> object:
-    adapter = _adapters()[name]
-    if name in _WITHOUT_DEFAULTS:
-        return adapter.dump_python(value, mode="json", exclude_defaults=True)
-    # What goes on to activities is kept as it was written: a condition `equals: null` is not one that was left out.
-    return adapter.dump_python(value, mode="json", exclude_unset=True)
-
-
-def _checking(check: PendingCheck) -> _StoredCheck:
+def _stored(check: PendingCheck) -> _StoredCheck:
     event = check.event
     return _StoredCheck(
         number=check.number, at=event.at, name=event.name, arguments=list(event.arguments), channel=event.channel
     )
 
 
-def _checked(found: _StoredCheck) -> PendingCheck:
+def _pending(found: _StoredCheck) -> PendingCheck:
     event = MessageReceived(found.at, found.name, tuple(found.arguments), found.channel)
     return PendingCheck(found.number, messages.read(event.name, event.arguments), event)
 
@@ -180,5 +159,5 @@ def _loaded(state: dict[str, object]) -> Run:
     adapters = _adapters()
     given = {name: adapters[name].validate_python(value) for name, value in state.items() if name in adapters}
     if "checks" in given:
-        given["checks"] = tuple(map(_checked, given["checks"]))
+        given["checks"] = tuple(map(_pending, given["checks"]))
     return Run(**given)

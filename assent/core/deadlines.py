@@ -1,10 +1,8 @@
-"""What time does to a requirement: it expires, more people may decide it, people are reminded of it.
+"""What time does to a requirement: its deadline, escalations and reminders.
 
-A run has one timer, set to the earliest time at which anything of it is due; without deadlines it has none. Time is
-looked at with every event, before the event itself: so what is due at a moment is done first, whether the timer or a
-decision is handed to the run first, live, on replay and in the audit.
-
-Pure; safe in workflow code.
+A run has one timer, for the earliest time at which something is due. A run without deadlines has no timer. Before each
+event the core applies everything that is due, so a deadline wins against a decision of the same moment: live, on replay
+and in the audit.
 """
 
 from __future__ import annotations
@@ -13,22 +11,23 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from typing import Final
 
+from assent.core.transitions import REQUIREMENT
 from assent.wire.requirements import Requirement
 
 LONGEST: Final = timedelta(days=36_500)
-"""A longer time than this is this: a date has no room for more."""
+"""The longest time span that is added; a longer one counts as this one, because dates end."""
 
 REMINDERS: Final = 100
-"""The most reminders of one requirement: each costs some ten events, and a run must be able to wait for years."""
+"""The reminders of one requirement, at most: each costs about ten events, and a run may wait for years."""
 
 
 def add_seconds(at: datetime, seconds: float) -> datetime:
-    """The time *seconds* after *at*, in whole microseconds."""
+    """Return the time *seconds* after *at*, in whole microseconds."""
     return at + min(timedelta(seconds=seconds), LONGEST) if seconds < LONGEST.total_seconds() else at + LONGEST
 
 
 def next_due(requirements: Iterable[Requirement]) -> datetime | None:
-    """The earliest time at which something is due; None where nothing ever is."""
+    """Return the earliest time at which something is due; None if nothing is."""
     return min(_times(requirements), default=None)
 
 
@@ -44,25 +43,25 @@ def _times(requirements: Iterable[Requirement]) -> Iterator[datetime]:
 
 
 def is_expired(requirement: Requirement, at: datetime) -> bool:
-    """Whether it waits, and its deadline has come."""
+    """Return whether the deadline of a pending requirement has passed."""
     return requirement.status == "pending" and requirement.expires_at is not None and at >= requirement.expires_at
 
 
 def expire(requirement: Requirement, at: datetime) -> Requirement:
-    """The requirement once nobody decided in time: silence is a rejection."""
-    return requirement.model_copy(update={"status": "expired", "resolved_at": at})
+    """Return the requirement after its deadline: silence is a rejection."""
+    return requirement.model_copy(update={"status": REQUIREMENT.next(requirement.status, "expire"), "resolved_at": at})
 
 
 def expired_answer(requirement: Requirement) -> str:
-    """What the model is told of silence."""
+    """Return the model's answer for a call whose requirement has expired."""
     by = f"{requirement.expires_at:%Y-%m-%d %H:%M:%SZ}" if requirement.expires_at else "its deadline"
-    return f"Expired: nobody decided about this call by {by}, so it was not run. Silence counts as a rejection."
+    return f"Expired: no one decided about this call by {by}, so it was not run. Silence counts as a rejection."
 
 
 def advance(requirement: Requirement, at: datetime) -> Requirement:
-    """The requirement with every reminder and escalation that is due by *at*; the same object where none is.
+    """Return the requirement with every reminder and escalation that is due by *at*; the same object if none is.
 
-    Several reminders that were missed while no worker ran are one.
+    Several reminders that were missed while no worker ran count as one.
     """
     if requirement.status != "pending":
         return requirement

@@ -1,8 +1,6 @@
-"""What can happen to a run, and what a run can ask for: the vocabulary of `assent.core.state_machine.decide`.
+"""The events that change a run and the commands that a run gives: the vocabulary of `assent.core.state_machine`.
 
-The workflow makes these values from what it lives through, the audit makes the same ones from a recorded history.
-
-Pure; safe in workflow code.
+The workflow makes events from live results and messages; readers of a history make the same ones from its events.
 """
 
 from __future__ import annotations
@@ -33,7 +31,7 @@ Channel = Literal["signal", "update"]
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why an activity gave no result: the failure's type name, and its message."""
+    """The failure of an activity: its type name and message."""
 
     kind: str
     message: str
@@ -41,10 +39,10 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """The run began, or goes on in a new execution. *arguments* are the workflow's inputs as decoded JSON.
+    """An execution of the run started. *arguments* are the workflow's inputs as decoded JSON.
 
-    The one input should be a `RunRequest`; of an execution that goes on from another (*continued*), it is what that one
-    carried over. *parent* is the workflow that began it, as Temporal says.
+    The one input should be a `RunRequest`; an execution that is *continued* takes the state that the execution before
+    carried. *parent* is the workflow that started it, according to Temporal.
     """
 
     at: datetime
@@ -59,7 +57,7 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class ModelAnswered:
-    """A model call came back. *nonces* holds one for each call that waits, by `call_id`."""
+    """A model call returned. *nonces* has one for each call that waits, by `call_id`."""
 
     at: datetime
     turn: ModelTurn
@@ -76,7 +74,7 @@ class ModelFailed:
 
 @dataclass(frozen=True, slots=True)
 class Summarised:
-    """A summary of old turns was made, or could not be."""
+    """The summary of old turns was made, or failed."""
 
     at: datetime
     summary: Summary | Failure
@@ -84,7 +82,7 @@ class Summarised:
 
 @dataclass(frozen=True, slots=True)
 class ToolAnswered:
-    """A tool's activity came back. *position* is the call's place in its turn, *nonces* as in `ModelAnswered`."""
+    """A tool's activity returned. *position* is that of the call in its turn, *nonces* as in `ModelAnswered`."""
 
     at: datetime
     position: int
@@ -104,7 +102,7 @@ class ToolLost:
 
 @dataclass(frozen=True, slots=True)
 class AgentStarted:
-    """The run *run_id* of another agent was begun, to answer the call *call_id*."""
+    """The child run *run_id* started, to answer the call *call_id*."""
 
     at: datetime
     call_id: str
@@ -113,7 +111,7 @@ class AgentStarted:
 
 @dataclass(frozen=True, slots=True)
 class AgentAnswered:
-    """The run of another agent, *run_id*, that answers a call is over. *usage* is what it used, as far as is known."""
+    """The child run *run_id*, which answers a call, ended. *usage* is what it used, as far as that is known."""
 
     at: datetime
     run_id: str
@@ -123,7 +121,7 @@ class AgentAnswered:
 
 @dataclass(frozen=True, slots=True)
 class CheckAnswered:
-    """What a person sent was checked on a worker, or could not be."""
+    """A worker checked a message, or could not."""
 
     at: datetime
     number: int
@@ -149,7 +147,7 @@ class MessageReceived:
 
 @dataclass(frozen=True, slots=True)
 class BudgetReached:
-    """The run asks for more than its budget. *nonces* as in `ModelAnswered`."""
+    """The run has used its budget. *nonces* as in `ModelAnswered`."""
 
     at: datetime
     nonces: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -157,7 +155,7 @@ class BudgetReached:
 
 @dataclass(frozen=True, slots=True)
 class CancelRequested:
-    """Somebody asked for the run to be cancelled."""
+    """A person requested the cancellation of the run."""
 
     at: datetime
 
@@ -181,7 +179,7 @@ Event = (
 
 @dataclass(frozen=True, slots=True)
 class CallModel:
-    """Schedule `call_model`, on *task_queue* or that of this run."""
+    """Schedule `call_model` on *task_queue*, or on that of this run."""
 
     input: ModelCallInput
     task_queue: str | None = None
@@ -189,7 +187,7 @@ class CallModel:
 
 @dataclass(frozen=True, slots=True)
 class Summarise:
-    """Schedule `summarise_conversation`, on *task_queue* or that of this run."""
+    """Schedule `summarise_conversation` on *task_queue*, or on that of this run."""
 
     input: SummariseInput
     task_queue: str | None = None
@@ -197,7 +195,7 @@ class Summarise:
 
 @dataclass(frozen=True, slots=True)
 class RunTool:
-    """Schedule the tool's activity, whose type is *tool*. *attempts* bounds how often it may be started."""
+    """Schedule the tool's activity, whose type is *tool*. *attempts* limits its starts."""
 
     position: int
     turn: int
@@ -209,9 +207,9 @@ class RunTool:
 
 @dataclass(frozen=True, slots=True)
 class StartAgent:
-    """Begin a run of another agent, to answer the call that *request* names; tell the run of it with `AgentStarted`.
+    """Start a child run, to answer the call that *request* names, and report it with `AgentStarted`.
 
-    On *task_queue*, or that of this run; *attributes* says whether the Assent search attributes may be set.
+    It starts on *task_queue*, or on that of this run. *attributes*: the Assent search attributes may be set.
     """
 
     request: RunRequest
@@ -229,21 +227,21 @@ class CheckCall:
 
 @dataclass(frozen=True, slots=True)
 class AskBudget:
-    """Draw a nonce for this call id, and tell the run with `BudgetReached`, at once."""
+    """Draw a nonce for this call id, and report it at once with `BudgetReached`."""
 
     call_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class SendNotices:
-    """Schedule `send_notices`; nothing waits for it."""
+    """Schedule `send_notices`, and do not wait for it."""
 
     input: NoticesInput
 
 
 @dataclass(frozen=True, slots=True)
 class WakeAt:
-    """Set the run's timer, in the place of the one that it has; None: it needs none."""
+    """Set the run's timer, which replaces the one before; None: it needs none."""
 
     at: datetime | None
 

@@ -1,9 +1,6 @@
-"""Approvals that are remembered: further calls of one tool of the same run go ahead, within bounds.
+"""Remembered approvals: further calls of one tool of the same run need no decision, within limits.
 
-A grant is never a boolean: it has a number of uses, or an end, or both. It holds under one version of the policy, and
-ends with its run.
-
-Pure; safe in workflow code.
+A grant has a number of uses, an end, or both. It holds under one version of the policy, and ends with its run.
 """
 
 from __future__ import annotations
@@ -24,11 +21,11 @@ from assent.wire.protocol import DecisionResult
 from assent.wire.requirements import Grant, Requirement
 
 GRANTS_LIMIT: Final = 100
-"""The most grants of one run."""
+"""The grants of one run, at most."""
 
 
 def make_grant(approved: Requirement, remember: Remember, at: datetime) -> Grant:
-    """The grant that goes with an approval."""
+    """Return the grant that an approval gives."""
     return Grant(
         id=sha256_hex(f"assent.grant.v1:{approved.id}".encode()),
         tool=approved.tool,
@@ -51,16 +48,16 @@ def find_grant(
     read_as: Mapping[str, JsonValue] | None,
     policy_version: str,
     at: datetime,
-    may_decide: Callable[[str], bool],
+    may_approve: Callable[[str], bool],
 ) -> Grant | None:
-    """The first grant that lets a call through; None where a person must be asked.
+    """Return the first grant that lets a call through; None if a person must decide.
 
-    *read_as* is how the tool reads the *arguments*, where that differs. *may_decide* says whether somebody may decide
-    this very call: a grant of somebody who may not lets nothing through.
+    *read_as* is how the tool reads the *arguments*, if that differs. *may_approve* returns whether a person may
+    approve this very call: the grant of a person who may not lets nothing through.
     """
     for grant in grants:
         fits = grant.tool == tool and grant.policy_version == policy_version and grant.is_active(at)
-        if fits and may_decide(grant.by) and _covers(grant, arguments, read_as):
+        if fits and may_approve(grant.by) and _covers(grant, arguments, read_as):
             return grant
     return None
 
@@ -70,24 +67,24 @@ def _covers(grant: Grant, arguments: str, read_as: Mapping[str, JsonValue] | Non
         return True
     try:
         return conditions_hold(grant.arguments, parse_arguments(arguments) if read_as is None else read_as)
-    except (TypeError, ArgumentsError):  # what cannot be told is asked
+    except (TypeError, ArgumentsError):  # If this is unclear, a person decides.
         return False
 
 
 def spend(grants: Sequence[Grant], grant: Grant) -> tuple[Grant, ...]:
-    """The grants after one use of *grant*."""
+    """Return the grants after one use of *grant*."""
     spent = grant.model_copy(update={"used": grant.used + 1})
     return tuple(spent if each.id == grant.id else each for each in grants)
 
 
 def revoke(grants: Sequence[Grant], message: Revoke, at: datetime) -> tuple[tuple[Grant, ...], DecisionResult]:
-    """The grants once one of them is revoked, and the answer to whoever did that. Anybody may: it only tightens."""
+    """Return the grants without a revoked one, and the answer to the sender. Anyone may revoke: it only tightens."""
     prefix = message.id.strip().lower()
-    found = [grant for grant in grants if grant.id.startswith(prefix)] if len(prefix) >= SHORTEST_PREFIX else []
-    if len(found) != 1:
-        matches = f"matches {len(found)} grants; give more digits" if found else "names no grant of this run"
-        return tuple(grants), DecisionResult(status="unknown", detail=f"the id {message.id!r} {matches}")
-    [grant] = found
+    matches = [grant for grant in grants if grant.id.startswith(prefix)] if len(prefix) >= SHORTEST_PREFIX else []
+    if len(matches) != 1:
+        detail = f"matches {len(matches)} grants; give more digits" if matches else "names no grant of this run"
+        return tuple(grants), DecisionResult(status="unknown", detail=f"the id {message.id!r} {detail}")
+    [grant] = matches
     if grant.revoked_at is not None:
         detail = f"already revoked by {grant.revoked_by}"
         return tuple(grants), DecisionResult(status="duplicate", tool=grant.tool, detail=detail)

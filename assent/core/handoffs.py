@@ -1,7 +1,4 @@
-"""When a conversation is handed over: which call says so, and the event with which it takes effect.
-
-Pure; safe in workflow code.
-"""
+"""Handoffs of a conversation: the call that requests one, and the event with which it takes effect."""
 
 from __future__ import annotations
 
@@ -12,10 +9,7 @@ from assent.wire.requirements import Grant
 
 
 def handoff_of(before: Run, event: Event) -> Handoff | None:
-    """The handoff that *event* brings: the first of a turn is the one that counts, at the end of that turn.
-
-    Pure; safe in workflow code.
-    """
+    """Return the handoff that *event* requests. The first of a turn counts, at the end of that turn."""
     if not isinstance(event, ToolAnswered) or before.ended or event.position >= len(before.calls):
         return None
     call, outcome = before.calls[event.position], event.outcome
@@ -24,22 +18,16 @@ def handoff_of(before: Run, event: Event) -> Handoff | None:
 
 
 def effective_handoff(before: Run, event: Event, run: Run) -> Handoff | None:
-    """The handoff that took effect with *event*.
-
-    Pure; safe in workflow code.
-    """
+    """Return the handoff that took effect with *event*."""
     to = before.handoff or handoff_of(before, event)
-    is_taken = to is not None and run is not before and run.handoff is None and run.agent == to.agent
-    return to if is_taken else None
+    is_effective = to is not None and run is not before and run.handoff is None and run.agent == to.agent
+    return to if is_effective else None
 
 
 def ended_grants(before: Run, run: Run) -> list[Grant]:
-    """The approvals that were remembered, and ended because the conversation was handed over: by nobody.
-
-    Pure; safe in workflow code.
-    """
-    return [now for was, now in zip(before.grants, run.grants, strict=False) if _ended(was, now)]
-
-
-def _ended(was: Grant, now: Grant) -> bool:
-    return was.revoked_at != now.revoked_at and now.revoked_by is None
+    """Return the grants that the handoff ended, and no person."""
+    return [
+        now
+        for was, now in zip(before.grants, run.grants, strict=False)
+        if was.revoked_at != now.revoked_at and now.revoked_by is None
+    ]

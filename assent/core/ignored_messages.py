@@ -1,26 +1,17 @@
-"""What was sent to a run and did not count: kept, bounded, and shown, so that nothing vanishes and noise fills nothing.
-
-Pure; safe in workflow code.
-"""
+"""Messages that had no effect: a run keeps and shows a limited number of them."""
 
 from __future__ import annotations
-
-from typing import Final
 
 from assent.core.events import MessageReceived
 from assent.wire import messages
 from assent.wire.digest import json_size
+from assent.wire.limits import QUEUE_LIMIT
 from assent.wire.protocol import DecisionResult, Item
 from assent.wire.requirements import Attempt
 
-KEPT: Final = 50
-"""How many a run keeps; older ones are counted, and are in the history all the same."""
-QUEUE_LIMIT: Final = 200_000
-"""Bytes of messages that may wait for the model's next turn."""
 
-
-def attempt_of(event: MessageReceived, result: DecisionResult, by: str) -> Attempt:
-    """A message that was read, and did not count."""
+def ignored(event: MessageReceived, result: DecisionResult, by: str) -> Attempt:
+    """Return the record of a message that was read and had no effect."""
     return Attempt.model_validate(
         {
             "status": result.status,
@@ -36,7 +27,7 @@ def attempt_of(event: MessageReceived, result: DecisionResult, by: str) -> Attem
 
 
 def unreadable(event: MessageReceived, problem: str) -> Attempt:
-    """A message that could not be read."""
+    """Return the record of a message that could not be read."""
     return Attempt(
         status="unreadable",
         name=event.name,
@@ -47,9 +38,9 @@ def unreadable(event: MessageReceived, problem: str) -> Attempt:
     )
 
 
-def queue_objection(waiting: int, item: Item) -> str | None:
-    """Why *item* may not wait behind the messages that wait already; None when it may."""
-    size = waiting + json_size(item)
+def queue_objection(queued_size: int, item: Item) -> str | None:
+    """Return why *item* may not join the queued messages, which have *queued_size* bytes; None if it may."""
+    size = queued_size + json_size(item)
     if size <= QUEUE_LIMIT:
         return None
-    return f"too long: {size} bytes of messages would wait for the model, and {QUEUE_LIMIT} may"
+    return f"too long: {size} bytes of messages would wait for the model; the limit is {QUEUE_LIMIT}"

@@ -1,10 +1,7 @@
-"""The task queue on which an agent's model is asked, so that a rate limit of that queue bounds model calls alone.
+"""The task queue of an agent's model calls, so that a rate limit of that queue limits model calls alone.
 
-Whoever starts a run knows no agents, and the run does not either. So its first model call goes to its own task queue.
-The worker there answers it with the name of the agent's task queue, without having asked the model; the run asks
-again there, and from then on at once.
-
-Pure; safe in workflow code.
+A run knows no agents, so its first model call goes to its own task queue. The worker there does not call the model: it
+answers with the name of the agent's task queue. The run repeats the call there, and sends all later calls there.
 """
 
 from __future__ import annotations
@@ -16,10 +13,7 @@ from assent.wire.protocol import ModelTurn
 
 
 def redirect_queue(run: Run, event: Event) -> str | None:
-    """The task queue on which the very same is to be asked again; None where the model was asked.
-
-    Pure; safe in workflow code.
-    """
+    """Return the task queue on which the run must repeat the call; None if the model was called."""
     if run.model_task_queue is not None:
         return None
     match event:
@@ -32,8 +26,5 @@ def redirect_queue(run: Run, event: Event) -> str | None:
 
 
 def queue_after(run: Run, turn: ModelTurn) -> str | None:
-    """The task queue of the model calls that follow *turn*; None: the run's own, whose worker may know another.
-
-    Pure; safe in workflow code.
-    """
+    """Return the task queue of the model calls after *turn*; None: the run's own, whose worker may know another."""
     return run.model_task_queue if turn.task_queue is None else turn.task_queue or None

@@ -1,7 +1,4 @@
-"""Which notices a change of a run makes: what approvers may want to hear of, as ids, names and times.
-
-Pure; safe in workflow code.
-"""
+"""The notices for approvers that a change of a run causes: ids, names and times."""
 
 from __future__ import annotations
 
@@ -11,14 +8,13 @@ from typing import Final, Literal
 
 from pydantic import Field
 
+from assent.wire.limits import NOTICE_NAMES_LIMIT
 from assent.wire.protocol import RequirementKind, Stored
 from assent.wire.requirements import Requirement
 from assent.wire.visibility import RunAbove
 
-NAMES: Final = 500
-"""Characters of the names of approvers that a notice carries; where there are more, none."""
 BATCH: Final = 100
-"""Notices that go into one activity."""
+"""The notices that one activity sends, at most."""
 
 NoticeType = Literal[
     "requirement.opened", "requirement.reminder", "requirement.escalated", "requirement.decided", "requirement.executed"
@@ -26,9 +22,9 @@ NoticeType = Literal[
 
 
 class Notice(Stored):
-    """One thing that approvers may want to hear of: ids, names and times; never arguments, results or reasons.
+    """One change of a requirement, as approvers get it: ids, names and times; never arguments, results or reasons.
 
-    *status* is the requirement's, *execution* what came of the call. *approvers* are those who may decide.
+    *status* and *execution* are the requirement's. *approvers* are those who may decide.
     """
 
     type: NoticeType
@@ -44,7 +40,7 @@ class Notice(Stored):
 
 
 class NoticesInput(Stored):
-    """The input of the activity `send_notices`. *parents* are the runs above, the outermost first."""
+    """The input of the activity `send_notices`. *parents* are the parent runs, the outermost first."""
 
     agent: str
     notices: list[Notice]
@@ -53,19 +49,16 @@ class NoticesInput(Stored):
 
 
 def notices_of(before: Sequence[Requirement], after: Sequence[Requirement], at: datetime) -> list[Notice]:
-    """The notices of what changed between two states of a run's requirements, in order.
-
-    Pure; safe in workflow code.
-    """
+    """Return the notices of the changes between two states of a run's requirements, in order."""
     if before is after:
         return []
     known = {requirement.id: requirement for requirement in before}
-    found: list[Notice] = []
+    notices: list[Notice] = []
     for requirement in after:
         earlier = known.get(requirement.id)
         if earlier is not requirement:
-            found += [_notice(kind, requirement, at) for kind in _kinds(earlier, requirement)]
-    return found
+            notices += [_notice(kind, requirement, at) for kind in _kinds(earlier, requirement)]
+    return notices
 
 
 def _kinds(before: Requirement | None, after: Requirement) -> Iterator[NoticeType]:
@@ -73,7 +66,7 @@ def _kinds(before: Requirement | None, after: Requirement) -> Iterator[NoticeTyp
         if after.status == "pending":
             yield "requirement.opened"
         elif after.grant is None:
-            # An edit that was approved as it was made. What a grant let through never waited, and nobody decided.
+            # An edit that was approved at once. A call with a grant was never pending, and no person decided.
             yield "requirement.decided"
         return
     if after.status == "pending":
@@ -99,8 +92,9 @@ def _notice(kind: NoticeType, requirement: Requirement, at: datetime) -> Notice:
     }
     if requirement.execution is not None:
         fields["execution"] = requirement.execution
-    if requirement.status == "pending" and requirement.approvers and len("".join(requirement.approvers)) <= NAMES:
-        fields["approvers"] = requirement.approvers
+    names = requirement.approvers
+    if requirement.status == "pending" and names and sum(map(len, names)) <= NOTICE_NAMES_LIMIT:
+        fields["approvers"] = names
     if requirement.status == "pending" and requirement.expires_at is not None:
         fields["expires_at"] = requirement.expires_at
     if requirement.resolved_by is not None:

@@ -1,11 +1,7 @@
-"""A run at one moment, and what an event came to: the values that `assent.core.state_machine.decide` takes and gives.
-
-Pure; safe in workflow code.
-"""
+"""A run at one moment, and the step that an event causes: the values that `assent.core.state_machine.decide` uses."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import takewhile
@@ -13,10 +9,10 @@ from typing import Final
 
 from pydantic import JsonValue
 
-from assent.core import ignored_messages
 from assent.core.compaction import Compaction
 from assent.core.events import Command, Failure, MessageReceived
 from assent.core.tool_calls import Call, CallContext
+from assent.core.transitions import RUN, RunEvent
 from assent.wire.budget import Budget
 from assent.wire.conversation import Conversation
 from assent.wire.messages import Message
@@ -25,11 +21,13 @@ from assent.wire.protocol import DecisionResult, Execution, Handoff, Item, Prefi
 from assent.wire.requirements import Attempt, Grant, Requirement, RunState
 
 MAX_TURNS: Final = 50
+KEPT_MESSAGES: Final = 50
+"""The ignored messages that a run keeps. It counts older ones, and the history has them all."""
 
 
 @dataclass(frozen=True, slots=True)
 class PendingCheck:
-    """Something that a person sent, while a worker checks it: the message as it was read, and as it came."""
+    """A message that a worker checks now: as it was read, and as it was received."""
 
     number: int
     message: Message
@@ -38,17 +36,19 @@ class PendingCheck:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Everything there is to know about a run, at one moment.
+    """Everything that is known about a run at one moment.
 
-    *turns_before* and *tool_calls_before* are those of earlier answers of a conversation, which the limits do not
-    count; *closing* says that it ends with the answer under way. *budget* is what it may use by now, *allowance*
-    what it was given at first; *held* is what the next model call will carry once the budget is extended. *prefix*
-    names what the newest model call did not carry. *rules_version* says which rules the run follows: those of its
-    first turn (docs/changing-rules.md). *parent* is the run that it works for. *agent* goes on with the conversation
-    in the place of the one that was asked, bounded by *policy*, once that was handed over; *handoff* is to be, with
-    the next turn. *model_task_queue* is where its model is asked, where that is known and not the run's own task
-    queue. *continue_after* is after how many events of its history the run goes on in a new execution (0: when the
-    server suggests it; None: the first turn has not said so yet). *wake_at* is when its timer fires, if it has one.
+    A tuple whose items stay the same is never rebuilt: code that asks whether requirements, calls or queued messages
+    have changed compares the tuples by identity (`is`).
+
+    *turns_before* and *tool_calls_before* count those of earlier answers of a conversation, which the limits leave
+    out. *closing*: the run ends with its next answer. *budget* is what it may use now, *allowance* what it got first.
+    *held* is what the next model call carries once the budget is extended. *prefix* names the items that the newest
+    model call did not carry. *rules_version* is that of its first turn (docs/changing-rules.md). *parent* is the
+    parent run. After a handoff, *agent* continues the run, limited by *policy*; *handoff* takes effect with the next
+    turn. *model_task_queue* is where model calls go, if known and not the run's own queue. *continue_after* is the
+    number of history events after which the run continues as new (0: when the server suggests it; None: the first
+    turn has not said it yet). *wake_at* is when its timer fires.
     """
 
     id: str = ""
@@ -98,29 +98,29 @@ class Run:
 
     @property
     def ended(self) -> bool:
-        """Whether the run is over; nothing changes a run that is, except that late messages are kept."""
+        """Return whether the run has ended. An ended run changes no more; it only keeps late messages."""
         return self.status in {"completed", "failed", "cancelled"}
 
     @property
     def pending(self) -> list[Requirement]:
-        """The requirements that wait."""
-        # A turn ends when nothing waits any more, so that only those of the newest can: the others may be thousands.
+        """Return the pending requirements."""
+        # A turn ends when nothing is pending, so only the newest turn can have some; the others may be thousands.
         newest = takewhile(lambda each: each.turn >= self.turn, reversed(self.requirements))
         return [each for each in newest if each.status == "pending"][::-1]
 
     @property
     def is_conversation(self) -> bool:
-        """Whether it stays open after an answer."""
+        """Return whether the run stays open after an answer."""
         return self.request is not None and self.request.conversation
 
     @property
     def requested_by(self) -> str | None:
-        """Who asked for the run, as a claim."""
+        """Return the claimed name of the requester."""
         return self.request.requested_by if self.request else None
 
     @property
     def call_context(self) -> CallContext:
-        """Whose calls its tool calls are."""
+        """Return what all tool calls of the turn have in common."""
         request = self.request
         return CallContext(
             run_id=self.id,
@@ -134,34 +134,44 @@ class Run:
             handed_over=self.agent is not None,
         )
 
+    def on(self, event: RunEvent) -> Run:
+        """Return the run with the status that follows *event*."""
+        return replace(self, status=RUN.next(self.status, event))
+
     def requirement(self, identity: str | None) -> Requirement | None:
-        """The requirement of exactly this id."""
+        """Return the requirement of exactly this id."""
         return next((each for each in reversed(self.requirements) if each.id == identity), None)
 
+    def position(self, identity: str) -> int:
+        """Return the position of the call that a requirement of the turn is for."""
+        return next(index for index, call in enumerate(self.calls) if call.requirement_id == identity)
+
     def with_call(self, position: int, call: Call) -> Run:
-        """The run with another call at *position* of its turn."""
+        """Return the run with another call at *position* of its turn."""
         return replace(self, calls=(*self.calls[:position], call, *self.calls[position + 1 :]))
 
-    def with_requirement(self, identity: str, change: Callable[[Requirement], Requirement]) -> Run:
-        """The run with one requirement changed."""
-        for index in range(len(self.requirements) - 1, -1, -1):
-            if (found := self.requirements[index]).id == identity:
-                changed = (*self.requirements[:index], change(found), *self.requirements[index + 1 :])
-                return replace(self, requirements=changed)
-        return self
+    def with_requirement(self, changed: Requirement) -> Run:
+        """Return the run with *changed* in the place of the requirement of the same id."""
+        index = next(i for i in range(len(self.requirements) - 1, -1, -1) if self.requirements[i].id == changed.id)
+        return replace(self, requirements=(*self.requirements[:index], changed, *self.requirements[index + 1 :]))
 
-    def with_ignored(self, attempt: Attempt) -> Run:
-        """The run with something kept that did not count; the oldest gives way."""
-        kept = (*self.attempts, attempt)[-ignored_messages.KEPT :]
+    def update_requirement(self, identity: str | None, **update: object) -> Run:
+        """Return the run with some fields of one requirement changed; without an id, the same run."""
+        found = None if identity is None else self.requirement(identity)
+        return self if found is None else self.with_requirement(found.model_copy(update=update))
+
+    def with_ignored(self, message: Attempt) -> Run:
+        """Return the run with one more ignored message; the oldest is dropped when there are too many."""
+        kept = (*self.attempts, message)[-KEPT_MESSAGES:]
         dropped = self.attempts_dropped + len(self.attempts) + 1 - len(kept)
         return replace(self, attempts=kept, attempts_dropped=dropped)
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What an event came to: the run as it is now, the commands to carry out, the answer to whoever sent it.
+    """What an event causes: the run after it, the commands to carry out, and the answer to the sender of a message.
 
-    *check* is the number of the check that a message waits for; its answer comes with the event that ends that.
+    *check* is the number of the check that the message needs first; its answer comes with the end of that check.
     """
 
     run: Run
@@ -169,9 +179,13 @@ class Step:
     result: DecisionResult | None = None
     check: int | None = None
 
+    def then(self, following: Step) -> Step:
+        """Return the *following* step with the commands of this one first."""
+        return replace(following, commands=(*self.commands, *following.commands))
+
 
 def state_of(run: Run) -> RunState:
-    """The run as the query `state` answers it."""
+    """Return the run as the query `state` answers it."""
     request = run.request
     return RunState(
         id=run.id,

@@ -1,12 +1,9 @@
-"""The tool calls of a turn: which wait, what is opened for those, and how the others are run.
-
-Pure; safe in workflow code.
-"""
+"""The tool calls of a turn: which of them wait, the requirements that they open, and how the others run."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -14,6 +11,7 @@ from pydantic import ValidationError
 
 from assent.core.deadlines import add_seconds
 from assent.core.events import Failure, RunTool
+from assent.core.transitions import CALL, CallEvent, CallStatus
 from assent.wire.conversation import ToolCall, text_of, tool_calls
 from assent.wire.digest import idempotency_key, requirement_id
 from assent.wire.messages import shown
@@ -34,7 +32,7 @@ from assent.wire.protocol import (
 from assent.wire.requirements import EscalationStep, Requirement
 
 WORKER_LOSSES: Final = 5
-"""How often an ungated tool is started again after its worker was lost, before the model is told."""
+"""The starts of an ungated tool whose worker is lost each time, before the model gets an error."""
 
 _DEFAULT_OPTIONS: Final = ToolOptions()
 _NO_GATE: Final = Gate(verdict="deny", reason="the worker gave no gate for this call")
@@ -43,9 +41,9 @@ _KINDS: Final[dict[Verdict, RequirementKind]] = {"ask": "confirmation", "externa
 
 @dataclass(frozen=True, slots=True)
 class CallContext:
-    """Whose call it is: the run's ids, its agent, who asked for it, the turn, and the request's own policy.
+    """What all calls of a turn have in common: the run, its agent and requester, the turn, the request's policy.
 
-    *parent* is the run that this one works for, where it does. *handed_over*: the agent took the conversation over.
+    *parent* is the parent run. *handed_over*: the agent took the conversation over from another one.
     """
 
     run_id: str
@@ -60,18 +58,18 @@ class CallContext:
 
     @property
     def scope(self) -> str:
-        """Within what call ids are unique: once old turns are no longer shown, a provider may name a call as in one."""
+        """Return the scope in which call ids are unique: a provider may use an id again once its turn is summarised."""
         return f"{self.first_execution_id}/{self.turn}" if self.compacted else self.first_execution_id
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One tool call of the current turn. *answer* is what the model is told; None while it runs or waits.
+    """One tool call of the current turn. *answer* is the model's answer; None while the call runs or waits.
 
     *call* has the arguments that run: a person's, where they were *edited*. *policy_version* is that of the turn.
-    *started_at* is when its activity was scheduled. *executed* says that the tool gave a result,
-    *again_at* when a call that no worker serves is tried again, *tries* how often it was. *delegated* is the
-    agent that answers it, and *child* the run in which it does, from when that began.
+    *started_at* is when its activity was scheduled. *executed*: the tool gave a result. *again_at* is when a call
+    that no worker serves is retried, *tries* how often it was. *delegated* is the agent that answers it in the run
+    *child*.
     """
 
     call: ToolCall
@@ -89,8 +87,23 @@ class Call:
     child: ChildRun | None = None
 
     @property
-    def told(self) -> str:
-        """What the model is told, with what a person changed."""
+    def status(self) -> CallStatus:
+        """Return what the call does now, in a run that has not ended."""
+        if self.answer is not None:
+            return "answered"
+        if self.running:
+            return "running" if self.delegated is None else "delegated"
+        if self.again_at is not None:
+            return "retrying"
+        return "new" if self.requirement_id is None else "waiting"
+
+    def on(self, event: CallEvent) -> Call:
+        """Return the call after *event*; the caller adds what else its new status needs."""
+        return replace(self, running=CALL.next(self.status, event) in {"running", "delegated"})
+
+    @property
+    def output(self) -> str:
+        """Return the answer as the model gets it, with a person's edit."""
         answer = self.answer or ""
         if not self.edited:
             return answer
@@ -98,54 +111,49 @@ class Call:
 
 
 def read_turn(result: object) -> ModelTurn | Failure:
-    """What `call_model` answered; a result that somebody put in by hand may be anything at all."""
+    """Return the result of `call_model`. An operator may have completed the activity with any value."""
     try:
         turn = ModelTurn.model_validate(result)
-        if all(call.tool for call in tool_calls(turn.items)) and _is_readable(turn):
+        if turn.structured:
+            json.loads(text_of(turn.items))
+        if all(call.tool for call in tool_calls(turn.items)):
             return turn
     except (ValidationError, KeyError, TypeError, ValueError):
         pass
-    return Failure("InvalidModelTurn", f"its result was put in by hand, and is not a turn: {shown([result])}")
-
-
-def _is_readable(turn: ModelTurn) -> bool:
-    """Whether the text of a structured answer is JSON, as it says."""
-    if turn.structured:
-        json.loads(text_of(turn.items))
-    return True
+    return Failure("InvalidModelTurn", f"an operator set its result, which is no turn: {shown([result])}")
 
 
 def read_outcome(result: object) -> ToolOutcome:
-    """What a tool's activity answered; a result that somebody put in by hand may be anything at all."""
+    """Return the result of a tool's activity. An operator may have completed the activity with any value."""
     try:
         outcome = ToolOutcome.model_validate(result)
     except ValidationError:
         outcome = ToolOutcome()
     if [outcome.output, outcome.error, outcome.refused, outcome.delegation].count(None) == 3:
         return outcome
-    return ToolOutcome(error=f"its result was put in by hand, and is not a tool's: {shown([result])}")
+    return ToolOutcome(error=f"an operator set its result, which is no tool's: {shown([result])}")
 
 
 def read_check(result: object) -> Checked | Failure:
-    """What `check_call` answered; a result that somebody put in by hand may be anything at all."""
+    """Return the result of `check_call`. An operator may have completed the activity with any value."""
     try:
         return Checked.model_validate(result)
     except ValidationError:
-        return Failure("InvalidCheck", f"its result is not a check's: {shown([result])}")
+        return Failure("InvalidCheck", f"its result is no check's: {shown([result])}")
 
 
 def gate_of(turn: ModelTurn, call: ToolCall) -> Gate:
-    """The gate of a call; one that the worker gave no gate for is denied."""
+    """Return the gate of a call; a call without a gate from the worker is denied."""
     return turn.gates.get(call.call_id, _NO_GATE)
 
 
 def gated_calls(turn: ModelTurn) -> list[ToolCall]:
-    """The calls of a turn that wait for somebody, in the model's order: those that need a nonce."""
+    """Return the calls of a turn that open a requirement, and so need a nonce, in the model's order."""
     return [call for call in tool_calls(turn.items) if gate_of(turn, call).verdict in _KINDS]
 
 
 def immediate_answer(gate: Gate) -> str | None:
-    """What the model is told at once about a call that neither runs nor waits; None for the others."""
+    """Return the answer to a call that neither runs nor waits; None for the others."""
     if gate.verdict == "deny":
         return f"Denied: {gate.reason or 'the policy does not permit it'}"
     if gate.verdict == "invalid":
@@ -163,7 +171,7 @@ def open_requirement(
     at: datetime,
     latest: datetime | None = None,
 ) -> Requirement:
-    """Return the requirement of a call that waits; its deadline is the gate's own or *latest*, whichever is earlier."""
+    """Return the requirement of a call that waits. Its deadline is the gate's own or *latest*, if that is earlier."""
     own = None if gate.expires_after is None else add_seconds(at, gate.expires_after)
     expires_at = min((each for each in (own, latest) if each is not None), default=None)
     identity = requirement_id(
@@ -206,9 +214,9 @@ def open_requirement(
 def open_outcome(
     context: CallContext, lost: Requirement, call: Call, failure: Failure, nonce: str, at: datetime
 ) -> Requirement:
-    """The requirement that asks a person what came of a call whose worker was lost.
+    """Return the requirement that asks for the outcome of a call whose worker was lost.
 
-    Those who could decide the call decide this; it has no deadline, because nothing can be taken for an answer.
+    The call's approvers decide it. It has no deadline, because silence says nothing about the outcome.
     """
     gate = Gate(
         verdict="ask",
@@ -224,31 +232,27 @@ def open_outcome(
 
 
 def run_tool(context: CallContext, position: int, call: ToolCall, gate: Gate, approved: Requirement | None) -> RunTool:
-    """The command that runs a call, with what its activity checks again where somebody approved it."""
+    """Return the command that runs a call. The activity of an approved call checks its authorization again."""
     # Only what is not the default is set: these inputs are stored for every call of a history.
     fields: dict[str, object] = {
         "agent": context.agent,
         "call_id": call.call_id,
         "arguments": call.arguments,
         "key": idempotency_key(context.run_id, context.scope, call.call_id),
+        "requested_by": context.requested_by,
+        "authorization": None if approved is None else _authorization(context, approved),
+        "values": None if approved is None else approved.values,
+        "policy": context.policy,
+        "output_limit": gate.output_limit,
     }
-    if context.requested_by is not None:
-        fields["requested_by"] = context.requested_by
-    if approved is not None:
-        fields["authorization"] = _authorization(context, approved)
-        if approved.values is not None:
-            fields["values"] = approved.values
-    if context.policy is not None:
-        fields["policy"] = context.policy
-    if gate.output_limit is not None:
-        fields["output_limit"] = gate.output_limit
+    attempts = gate.options.attempts if gate.options else None
     return RunTool(
         position=position,
         turn=context.turn,
         tool=call.tool,
-        input=ToolCallInput.model_validate(fields),
+        input=ToolCallInput.model_validate({name: each for name, each in fields.items() if each is not None}),
         options=gate.options or _DEFAULT_OPTIONS,
-        attempts=_attempts(gate),
+        attempts=1 if gate.at_most_once else attempts or WORKER_LOSSES,
     )
 
 
@@ -268,10 +272,3 @@ def _authorization(context: CallContext, approved: Requirement) -> Authorization
     if context.parent is not None:
         fields["parent"] = context.parent
     return Authorization.model_validate(fields)
-
-
-def _attempts(gate: Gate) -> int:
-    if gate.at_most_once:
-        return 1
-    wanted = gate.options.attempts if gate.options else None
-    return wanted or WORKER_LOSSES

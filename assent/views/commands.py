@@ -1,7 +1,4 @@
-"""What can be sent to decide something, and the commands that send it: the `temporal` CLI's and Assent's own.
-
-Pure; safe in workflow code.
-"""
+"""What can be sent to decide something, and the commands that send it: the `temporal` CLI's and Assent's own."""
 
 from __future__ import annotations
 
@@ -34,10 +31,7 @@ class Choice:
 
 
 def choices(kind: RequirementKind, fields: Sequence[InputField] = ()) -> list[Choice]:
-    """The ways to decide a requirement of this kind. None of them is the one that is meant by saying nothing.
-
-    Pure; safe in workflow code.
-    """
+    """The ways to decide a requirement of this kind. None of them is the one that is meant by saying nothing."""
     reject = Choice("reject", REJECT, {"reason": WHY})
     if kind == "external":
         return [Choice("result", SUBMIT_RESULT, {"output": RESULT}), reject]

@@ -1,8 +1,6 @@
 """What people are told about a call that waits: who may decide, by when, why, and what else it turns on.
 
 One list of facts for the terminal, the Temporal Web UI and notices: each lays them out its own way, none has its own.
-
-Pure; safe in workflow code.
 """
 
 from __future__ import annotations
@@ -14,7 +12,7 @@ from typing import Final
 
 from pydantic import JsonValue
 
-from assent.core.approvals import fold_name
+from assent.core.approvals import excludes_requester, fold_names, may_approve
 from assent.core.run_state import Run
 from assent.views.commands import choices, typed
 from assent.wire.conversation import ToolCall, text_of, tool_calls
@@ -37,10 +35,7 @@ class Fact:
 
 
 def facts_of(requirement: Requirement, requirements: Sequence[Requirement], requested_by: str | None) -> Iterator[Fact]:
-    """The facts about a requirement that waits; *requirements* are all of its run.
-
-    Pure; safe in workflow code.
-    """
+    """The facts about a requirement that waits; *requirements* are all of its run."""
     yield Fact("decides", "May decide: ", _who(requirement, requested_by))
     yield from _requester(requirement, requested_by)
     yield from _votes(requirement)
@@ -75,9 +70,19 @@ def _who(requirement: Requirement, requested_by: str | None) -> Words:
     if not names:
         return ("no one; anyone can reject it",)
     said: Words = (Said(", ".join(names)),)
-    able = {fold_name(name) for name in names} - {""}
-    if requested_by is not None and _excludes_the_requester(requirement):
-        able.discard(fold_name(requested_by))
+    able = fold_names(
+        [
+            name
+            for name in names
+            if may_approve(
+                name,
+                kind=requirement.kind,
+                approvers=names,
+                self_approval=requirement.self_approval,
+                requested_by=requested_by,
+            )
+        ]
+    ) - {""}
     if len(able) >= requirement.needed or requirement.escalated < len(requirement.escalations):
         return said
     if requirement.kind in {"external", "outcome"}:  # they may hand a result in
@@ -89,17 +94,13 @@ it can only be rejected",
     )
 
 
-def _excludes_the_requester(requirement: Requirement) -> bool:
-    return requirement.kind != "external" and not requirement.self_approval
-
-
 _NOT_BY_THE_REQUESTER: Final = {
     "confirmation": "approve it", "input": "fill it in", "outcome": "have it run again", "budget": "extend it",
 }  # fmt: skip
 
 
 def _requester(requirement: Requirement, requested_by: str | None) -> Iterator[Fact]:
-    if not _excludes_the_requester(requirement):
+    if not excludes_requester(requirement.kind, self_approval=requirement.self_approval):
         return
     if requested_by is None:
         yield Fact("requester", "", ("This run has no named requester, so no one is excluded from approving it",))
@@ -134,10 +135,7 @@ def span(seconds: float) -> str:
 
 
 def more_to_approve(requirement: Requirement) -> list[str]:
-    """What an approval may add: other arguments, a grant for further calls. Empty if it may not.
-
-    Pure; safe in workflow code.
-    """
+    """What an approval may add: other arguments, a grant for further calls. Empty if it may not."""
     if requirement.kind != "confirmation":
         return []
     edit = '`"arguments": {…}`, all of them, which run instead'

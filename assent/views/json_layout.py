@@ -1,7 +1,4 @@
-"""Laying arguments out for people: over lines, within a width, without a token changed.
-
-Pure; safe in workflow code.
-"""
+"""Laying arguments out for people: over lines, within a width, without a token changed."""
 
 from __future__ import annotations
 

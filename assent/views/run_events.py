@@ -1,13 +1,10 @@
-"""What happened to a run, for people who watch it: one line of meaning from each event of `assent.core.state_machine`.
-
-Pure; safe in workflow code.
-"""
+"""What happened to a run, for people who watch it: one line for each event of `assent.core.state_machine`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Final, Literal, cast
+from typing import Literal, cast
 
 from pydantic import Field
 
@@ -37,13 +34,10 @@ from assent.core.model_routing import redirect_queue
 from assent.core.state_machine import Run, Step
 from assent.views.facts import facts_of, grant_words
 from assent.wire.conversation import text_of
+from assent.wire.limits import EVENT_TEXT_SHOWN, TERM_SHOWN
 from assent.wire.protocol import ChildRun, DecisionStatus, InputField, RunResult, Stored
 from assent.wire.requirements import Grant, Requirement
 from assent.wire.text import plain
-
-RESULT_SHOWN: Final = 2_000
-TERM_SHOWN: Final = 500
-"""The limit of other people's text in one term of a pending call, in characters."""
 
 RunEventKind = Literal[
     "started", "model_called", "model_text", "model_answered", "tool_started", "tool_finished", "waiting", "decided",
@@ -175,7 +169,7 @@ def _tool_finished(event: ToolAnswered | ToolLost, before: Run, step: Step) -> I
         at=event.at,
         turn=before.turn,
         tool=call.call.tool,
-        text=(f"outcome unknown: {_result(event, before)}" if lost else _result(event, before))[:RESULT_SHOWN],
+        text=(f"outcome unknown: {_result(event, before)}" if lost else _result(event, before))[:EVENT_TEXT_SHOWN],
         requirement_id=call.requirement_id,
     )
 
@@ -216,7 +210,7 @@ def _agent_finished(event: AgentAnswered, before: Run) -> Iterator[RunEvent]:
                 kind="agent_finished",
                 at=event.at,
                 turn=before.turn,
-                text=text[:RESULT_SHOWN],
+                text=text[:EVENT_TEXT_SHOWN],
                 tool=call.call.tool,
                 requirement_id=call.requirement_id,
                 child=call.child,
@@ -238,7 +232,7 @@ def _summarised(event: Summarised, before: Run, run: Run) -> str:
     wanted = before.compaction.under_way if before.compaction else None
     old = f"{wanted.replaced if wanted else 0} older items of the conversation"
     if isinstance(event.summary, Summary) and event.summary.summary.strip():
-        return f"{old}: {event.summary.summary[:RESULT_SHOWN]}"
+        return f"{old}: {event.summary.summary[:EVENT_TEXT_SHOWN]}"
     why = event.summary.message if isinstance(event.summary, Failure) else "the model said nothing"
     left = "are left out" if is_left_out(event, before, run) else "stay"
     return f"{old} {left}, because no summary was made: {why[:TERM_SHOWN]}"

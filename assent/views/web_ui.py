@@ -1,7 +1,4 @@
-"""What operators see of a run without opening its history: the inbox memo, and the details in the Temporal Web UI.
-
-Pure; safe in workflow code.
-"""
+"""What operators see of a run without opening its history: the inbox memo, and the details in the Temporal Web UI."""
 
 from __future__ import annotations
 
@@ -26,32 +23,28 @@ from assent.views.facts import (
     ran_last,
 )
 from assent.views.json_layout import BROKEN, laid_out, wrapped
+from assent.wire.limits import (
+    DETAILS_ARGUMENTS,
+    DETAILS_NAME,
+    DETAILS_TOTAL,
+    DETAILS_WORDS,
+    MEMO_APPROVERS,
+    MEMO_ARGUMENTS,
+    MEMO_TOTAL,
+    SUMMARY_SHOWN,
+)
 from assent.wire.protocol import REVOKE, ChildRun, RequirementKind, RunRequest
 from assent.wire.requirements import Attempt, Grant, PendingRequirement, Requirement
 from assent.wire.text import bounded, code, fenced, markdown, one_line
 
 __all__ = ["call_summary", "details", "pending_memo", "signal_command"]
 
-MEMO_ARGUMENTS: Final = 2_048
-"""Bytes of arguments that one requirement may put into the memo; longer ones are one command away."""
-MEMO_TOTAL: Final = 32_768
-"""Bytes of arguments that all requirements of a run may put into the memo together."""
-MEMO_APPROVERS: Final = 4_096
-"""Bytes of the names of approvers that all requirements of a run may put into the memo together."""
-DETAILS_ARGUMENTS: Final = 16_384
-"""Characters of one requirement's arguments in the details."""
-DETAILS_TOTAL: Final = 65_536
-"""Characters of all arguments in the details: the Web UI fetches the rendered details by a URL of at most 1 MiB."""
 DETAILS_REQUIREMENTS: Final = 20
-DETAILS_WORDS: Final = 2_000
-DETAILS_NAME: Final = 300
 DETAILS_ATTEMPTS: Final = 10
 DETAILS_DECIDED: Final = 10
 DETAILS_BEFORE: Final = 5
 DETAILS_GRANTS: Final = 10
 DETAILS_CHILDREN: Final = 20
-SUMMARY: Final = 80
-"""Characters of a timeline label; a longer one runs over the edge of the timeline at its beginning."""
 
 
 MEMO_VOTERS: Final = 10
@@ -106,9 +99,9 @@ def _entry(requirement: Requirement, size: int, *, fits: bool, named: bool) -> P
 
 def call_summary(arguments: str) -> str:
     """One line for the timeline, which names the tool itself: the beginning of the arguments."""
-    text = one_line(arguments[:SUMMARY])
-    whole = len(arguments) <= SUMMARY and len(text) <= SUMMARY
-    return text if whole else f"{text[: SUMMARY - 1]}…"
+    text = one_line(arguments[:SUMMARY_SHOWN])
+    whole = len(arguments) <= SUMMARY_SHOWN and len(text) <= SUMMARY_SHOWN
+    return text if whole else f"{text[: SUMMARY_SHOWN - 1]}…"
 
 
 # -- the details ------------------------------------------------------------------------------------------------------
@@ -120,8 +113,6 @@ def details(run: Run, at: datetime | None = None) -> str:
     """The run's current details, in Markdown: what waits and how to decide it, what was decided, what did not count.
 
     The time *at* leaves out the grants that have expired by then.
-
-    Pure; safe in workflow code.
     """
     pending = run.pending
     room = min(DETAILS_ARGUMENTS, DETAILS_TOTAL // max(1, min(len(pending), DETAILS_REQUIREMENTS)))

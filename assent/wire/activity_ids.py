@@ -1,8 +1,6 @@
 """The ids under which a run schedules its activities: unlike each other, and readable in a timeline.
 
 Pinned as every wire name is: readers of old histories go by them.
-
-Pure; safe in workflow code.
 """
 
 from __future__ import annotations

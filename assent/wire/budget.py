@@ -1,7 +1,4 @@
-"""What a run may use: tokens, model calls, money, time. And what model calls cost, by a table of prices.
-
-Pure; safe in workflow code.
-"""
+"""What a run may use: tokens, model calls, money, time. And what model calls cost, by a table of prices."""
 
 from __future__ import annotations
 
@@ -44,8 +41,6 @@ class Budget(BaseModel):
 
     Raises:
         ConfigurationError: a field is unknown, of the wrong type, or not above 0.
-
-    Pure; safe in workflow code.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)

@@ -2,8 +2,6 @@
 
 An item has the shape of an input item of the OpenAI Responses API; the Chat Completions adapter translates. A
 conversation is named by its length and digest, so that a model call can carry what is new and *name* the rest.
-
-Pure; safe in workflow code.
 """
 
 from __future__ import annotations
@@ -13,11 +11,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from assent.wire.digest import extend, json_size
+from assent.wire.limits import TURN_LIMIT
 from assent.wire.protocol import Item, Prefix
 
 EMPTY_DIGEST: Final = ""
-TURN_LIMIT: Final = 1_000_000
-"""Bytes (as JSON) of tool outputs that one model call carries together; an input of over 2 MiB would wedge the run."""
 
 
 @dataclass(frozen=True, slots=True)

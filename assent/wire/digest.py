@@ -2,8 +2,6 @@
 
 A digest is taken over a JSON array, so that no field can be shifted into its neighbour: `["ab", "c"]` and
 `["a", "bc"]` are different bytes. Every digest starts with a domain of its own.
-
-Pure; safe in workflow code.
 """
 
 from __future__ import annotations
@@ -64,8 +62,6 @@ def requirement_id(
 
     *arguments* are the raw text that the model produced; *nonce* is unique to the requirement, so that equal calls,
     and a call before and after a workflow reset, are different requirements.
-
-    Pure; safe in workflow code.
     """
     deadline = None if expires_at is None else expires_at.isoformat()
     parts = [_REQUIREMENT, run_id, nonce, call_id, tool, text_digest(arguments), policy_version, needed, deadline]

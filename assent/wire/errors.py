@@ -1,20 +1,18 @@
 """Every error that Assent raises on purpose.
 
-    AssentError                  all of them
-    ├── ConfigurationError       a setting, a module, an agent or a tool is wrong: what, where, what to do
-    │   └── DatabaseInUseError   another embedded server has the database file open
-    ├── ArgumentsError           a model's tool arguments do not parse or do not fit the tool's schema
-    ├── MessageError             an inbound signal, update or API argument that cannot be read
-    ├── RunNotFoundError         no run has this id
-    ├── RequirementNotFoundError no requirement of the run, or more than one, matches an id
-    ├── ServerUnreachableError   no Temporal server answers at the address
-    ├── NoWorkerError            the server answers, but no worker that could
-    ├── DecisionError            a decision did not count
-    ├── RunFailedError           a run ended without a result: failed, cancelled or terminated
-    ├── HistoryError             a recorded history cannot be read as a run
-    └── BundleError              an audit bundle cannot be written or read, or is not what it claims to be
-
-Pure; safe in workflow code.
+AssentError                  all of them
+├── ConfigurationError       a setting, a module, an agent or a tool is wrong: what, where, what to do
+│   └── DatabaseInUseError   another embedded server has the database file open
+├── ArgumentsError           a model's tool arguments do not parse or do not fit the tool's schema
+├── MessageError             an inbound signal, update or API argument that cannot be read
+├── RunNotFoundError         no run has this id
+├── RequirementNotFoundError no requirement of the run, or more than one, matches an id
+├── ServerUnreachableError   no Temporal server answers at the address
+├── NoWorkerError            the server answers, but no worker that could
+├── DecisionError            a decision did not count
+├── RunFailedError           a run ended without a result: failed, cancelled or terminated
+├── HistoryError             a recorded history cannot be read as a run
+└── BundleError              an audit bundle cannot be written or read, or is not what it claims to be
 """
 
 from __future__ import annotations

@@ -1,8 +1,6 @@
 """What people and services send to a run: the input of each signal and update.
 
 They forbid unknown fields and say which field is wrong. Nothing here may be renamed.
-
-Pure; safe in workflow code.
 """
 
 from __future__ import annotations
@@ -13,12 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints,
 from pydantic_core import to_json
 
 from assent.wire.duration import Duration
+from assent.wire.limits import CONDITIONS_LIMIT
 from assent.wire.policy import Condition
 
-EVIDENCE_LIMIT: Final = 16_384
-"""Bytes (as JSON) of the evidence that may come with a result."""
-CONDITIONS_LIMIT: Final = 4_096
-"""Bytes (as JSON) of the conditions of one grant: they are asked of every call."""
 USES_LIMIT: Final = 1_000
 """The most uses of one grant."""
 

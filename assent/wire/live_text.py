@@ -2,8 +2,6 @@
 
 Heartbeats are not in the history. What is told is the model's own words and the names of the tools that it begins to
 call; never the prompt, never arguments.
-
-Pure; safe in workflow code.
 """
 
 from __future__ import annotations
@@ -13,14 +11,11 @@ from typing import Final
 
 from pydantic import Field
 
+from assent.wire.limits import LIVE_NAME_SHOWN, LIVE_TEXT_SHOWN
 from assent.wire.protocol import Stored
 
-SHOWN: Final = 4_000
-"""Characters of an answer that are told, its newest: heartbeats go over the wire every half second."""
 CALLS_SHOWN: Final = 32
 """Names of tools that are told."""
-NAME_SHOWN: Final = 200
-"""Characters of each of them: a name is the model's own too, and a heartbeat over 2 MiB ends its activity."""
 
 
 class LiveText(Stored):
@@ -28,8 +23,6 @@ class LiveText(Stored):
 
     *calls* are the tools that it has begun to call, the newest last. *attempt* is the activity's: the words of an
     attempt that failed are none of the answer.
-
-    Pure; safe in workflow code.
     """
 
     turn: int
@@ -61,20 +54,20 @@ class TextSoFar:
 
     def call(self, tool: str) -> None:
         """A call of *tool* has begun."""
-        self._calls.append(tool if len(tool) <= NAME_SHOWN else f"{tool[:NAME_SHOWN]}…")
+        self._calls.append(tool if len(tool) <= LIVE_NAME_SHOWN else f"{tool[:LIVE_NAME_SHOWN]}…")
 
     def told(self, turn: int, attempt: int) -> LiveText | None:
         """What there is to tell of it; None before it has begun."""
         if not self.characters and not self._calls:
             return None
-        self._parts = ["".join(self._parts)[-SHOWN:]]
+        self._parts = ["".join(self._parts)[-LIVE_TEXT_SHOWN:]]
         # Half of a character, whose other half is still to come, could not be written into a heartbeat.
         text = self._parts[0].encode("utf-16", "surrogatepass").decode("utf-16", "replace")
         return LiveText(
             turn=turn,
             attempt=attempt,
             text=text,
-            left_out=max(0, self.characters - SHOWN),
+            left_out=max(0, self.characters - LIVE_TEXT_SHOWN),
             characters=self.characters,
             calls=self._calls[-CALLS_SHOWN:],
         )

@@ -2,8 +2,6 @@
 
 Whatever arrives is read or refused with one line that names the field; nothing raises anything else, because an
 exception in a signal handler wedges a run for ever.
-
-Pure; safe in workflow code.
 """
 
 from __future__ import annotations
@@ -16,7 +14,6 @@ from pydantic import ValidationError
 from assent.wire.digest import json_size
 from assent.wire.errors import MessageError
 from assent.wire.inbound import (
-    EVIDENCE_LIMIT,
     Approve,
     Close,
     Decide,
@@ -27,6 +24,7 @@ from assent.wire.inbound import (
     SubmitInput,
     SubmitResult,
 )
+from assent.wire.limits import EVIDENCE_LIMIT, FIELD_SHOWN, MESSAGE_SHOWN, POLICIES_LIMIT, POLICY_LIMIT, PROMPT_LIMIT
 from assent.wire.protocol import (
     APPROVE,
     CLOSE,
@@ -66,15 +64,6 @@ _EXAMPLE: Final = {
 }
 _PLACEHOLDERS: Final = ("NAME", "YOUR NAME")
 """What the commands to copy have in the place of a name."""
-PROMPT_LIMIT: Final = 1_000_000
-"""Bytes (as JSON) of a run's input."""
-POLICY_LIMIT: Final = 4_000
-"""Bytes (as JSON) of the policy that a run's request may carry."""
-POLICIES_LIMIT: Final = 16_000
-"""Bytes (as JSON) of the policies that bound an agent which works for others, together."""
-FIELD_SHOWN: Final = 60
-SHOWN: Final = 300
-"""Characters of an unreadable message that are kept and shown; the whole stays in the history, with its event."""
 
 
 def read(name: str, arguments: Sequence[object]) -> Message:
@@ -188,4 +177,4 @@ def _place(location: tuple[int | str, ...]) -> str:
 
 def shown(arguments: Sequence[object]) -> str:
     """Show what arrived, cut to a limit, for people who look at the run."""
-    return bounded(", ".join(repr(argument) for argument in arguments), SHOWN)
+    return bounded(", ".join(repr(argument) for argument in arguments), MESSAGE_SHOWN)

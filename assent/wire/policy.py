@@ -2,8 +2,6 @@
 
 A rule matches the tool's name, its arguments and its declared effects. The gate that a call gets of a policy and of
 the tool's own flags is worked out in `assent.agents.gates`.
-
-Pure; safe in workflow code.
 """
 
 from __future__ import annotations
@@ -30,6 +28,7 @@ from pydantic import (
 from assent.wire.declarations import declared, refuse, shown, source_of
 from assent.wire.digest import canonical, policy_digest
 from assent.wire.errors import ConfigurationError
+from assent.wire.limits import VALUE_SHOWN
 from assent.wire.text import bounded, one_line
 
 Decision = Literal["allow", "ask", "deny"]
@@ -39,7 +38,6 @@ _STRICTNESS: Final[dict[Decision, int]] = {"allow": 0, "ask": 1, "deny": 2}
 DEPTH: Final = 10
 """How deep policies may be nested in others."""
 _ABSENT: Final = object()
-_SHOWN: Final = 200
 
 
 class _Data(BaseModel):
@@ -120,8 +118,6 @@ def conditions_hold(conditions: Conditions, arguments: Mapping[str, object]) -> 
 
     Raises:
         TypeError: as `Condition.holds`.
-
-    Pure; safe in workflow code.
     """
     return all(_holds(path, condition, arguments) for path, condition in conditions.items())
 
@@ -160,14 +156,14 @@ def _same(value: object, other: object) -> bool:
 
 def _text(value: object) -> str:
     if not isinstance(value, str):
-        message = f"it is compared with a glob, and is no text: {bounded(repr(value), _SHOWN)}"
+        message = f"it is compared with a glob, and is no text: {bounded(repr(value), VALUE_SHOWN)}"
         raise TypeError(message)
     return value
 
 
 def _number(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        message = f"it is compared with a number, and is none: {bounded(repr(value), _SHOWN)}"
+        message = f"it is compared with a number, and is none: {bounded(repr(value), VALUE_SHOWN)}"
         raise TypeError(message)
     return value
 
@@ -225,8 +221,6 @@ class PermissionPolicy(_Data):
     Example:
         `PermissionPolicy(rules=[Rule(decision="allow", tool="get_*"), Rule(decision="deny", tool="drop_*")])`, or the
         same with `PermissionPolicy.of(allow=["get_*"], deny=["drop_*"])`, or `PermissionPolicy.from_file(path)`.
-
-    Pure; safe in workflow code.
     """
 
     rules: tuple[Rule, ...] = ()
@@ -340,10 +334,7 @@ def strictest(*judgements: Judgement) -> Judgement:
 
 
 def combined(*policies: PermissionPolicy | None) -> PermissionPolicy | None:
-    """One policy that asks all of *policies*, each once, the strictest holding; None where there is none to ask.
-
-    Pure; safe in workflow code.
-    """
+    """One policy that asks all of *policies*, each once, the strictest holding; None where there is none to ask."""
     found: dict[str, PermissionPolicy] = {}
     for policy in policies:
         for each in _single(policy):

@@ -2,8 +2,6 @@
 
 Nothing here may be renamed: runs that wait for months carry these names. What is stored in histories ignores unknown
 fields, so that old histories replay on new code. The messages that people send are in `assent.wire.inbound`.
-
-Pure; safe in workflow code.
 """
 
 from __future__ import annotations

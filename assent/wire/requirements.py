@@ -1,7 +1,4 @@
-"""A requirement, what was decided about it, and the state of a run: what queries, memos and audits are made of.
-
-Pure; safe in workflow code.
-"""
+"""A requirement, what was decided about it, and the state of a run: what queries, memos and audits are made of."""
 
 from __future__ import annotations
 

@@ -2,8 +2,6 @@
 
 One renderer for the terminal, the Temporal Web UI and notices. (Trojan Source, Boucher and Anderson 2021, is why bidi
 and zero-width characters are shown as escapes.)
-
-Pure; safe in workflow code.
 """
 
 from __future__ import annotations

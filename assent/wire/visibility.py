@@ -1,7 +1,4 @@
-"""What visibility holds of a run, within its bounds: search attributes, and the memo for where there are none.
-
-Pure; safe in workflow code.
-"""
+"""What visibility holds of a run, within its bounds: search attributes, and the memo for where there are none."""
 
 from __future__ import annotations
 
@@ -10,6 +7,7 @@ from typing import Final, cast
 
 from pydantic import Field, ValidationError
 
+from assent.wire.limits import KEYWORD_LIMIT
 from assent.wire.protocol import RunRequest, Stored
 
 ABOVE: Final = 20
@@ -62,14 +60,12 @@ def read_request_memo(memo: object, parent: str | None = None) -> RequestMemo:
     return read if genuine else read.model_copy(update={"parents": []})
 
 
-KEYWORDS: Final = 2_000
-"""Bytes (as ASCII JSON) of a search attribute; over 2 KiB the server terminates the run."""
 ANY_TOOL: Final = "*"
 """Stands in `AssentWaitingOn` for more tools than fit."""
 
 
 def keyword(text: str) -> str:
     """The beginning of *text* that fits into a search attribute."""
-    while len(json.dumps(text)) > KEYWORDS:
+    while len(json.dumps(text)) > KEYWORD_LIMIT:
         text = text[:-1]
     return text

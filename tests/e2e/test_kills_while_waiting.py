@@ -237,7 +237,7 @@ async def test_a_deadline_that_was_set_before_the_kill_fires_after_the_restart(t
         assert still == requirement
         async with it.worker():
             content = await it.content("deadline")
-        assert content.startswith("told: Expired: nobody decided about this call by ")
+        assert content.startswith("told: Expired: no one decided about this call by ")
         [record] = await it.client.get_run("deadline").audit()
         assert (record.status, record.execution) == ("expired", None)
         assert record.resolved_at is not None

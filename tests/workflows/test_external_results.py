@@ -18,7 +18,7 @@ from assent import Agent, MessageError, Requirement, RunFailedError, RunHandle, 
 from assent.client.client import AgentClient
 from assent.testing import Conversation, Environment, Reply, call, calls, check_replay, hangs, says
 from assent.testing.model_server import Call
-from assent.wire.inbound import EVIDENCE_LIMIT
+from assent.wire.limits import EVIDENCE_LIMIT
 from tests.support import tools
 
 

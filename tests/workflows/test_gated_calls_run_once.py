@@ -185,7 +185,7 @@ async def test_silence_at_the_deadline_is_a_rejection(assent_environment: Enviro
         assert (await run.approve(expired, by="bob", check=False)).status == "late"
         await run.reject(pay, by="bob", reason="no")
         answers = json.loads(await content(run))
-        assert answers[0].startswith("Expired: nobody decided about this call by ")
+        assert answers[0].startswith("Expired: no one decided about this call by ")
         assert tools.ran(run.id) == []
         record = (await run.audit())[0]
         assert (record.status, record.resolved_by, record.votes) == ("expired", None, [])

@@ -114,7 +114,7 @@ async def test_a_result_put_in_by_hand_does_not_wedge_the_run(assent_environment
             assent_environment, "activity", "complete", "--workflow-id", run.id, "--activity-id", "1.0",
             "--result", result,
         )  # fmt: skip
-        assert "put in by hand" in (await run.result()).content
+        assert "an operator set its result" in (await run.result()).content
         await agree(client, run)
 
 

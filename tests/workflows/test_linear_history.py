@@ -188,7 +188,7 @@ async def test_a_deadline_that_passes_while_the_worker_is_stopped_is_kept(assent
     [expired] = state.requirements
     assert (expired.status, expired.resolved_by, expired.execution) == ("expired", None, None)
     assert [(each.status, each.by) for each in state.attempts] == [("late", "ann")]
-    assert told[0].startswith("Expired: nobody decided")
+    assert told[0].startswith("Expired: no one decided")
     assert tools.ran(run.id) == []
 
 

@@ -32,8 +32,8 @@ async def test_an_activity_failed_by_hand_is_a_lost_call_and_a_person_is_asked(
     [
         ('{"output": "arrived"}', "arrived", "executed"),
         ('{"error": "fell"}', "Error: fell", "failed"),
-        ('"arrived"', "Error: its result was put in by hand", "failed"),
-        ('{"output": "arrived", "error": "fell"}', "Error: its result was put in by hand", "failed"),
+        ('"arrived"', "Error: an operator set its result", "failed"),
+        ('{"output": "arrived", "error": "fell"}', "Error: an operator set its result", "failed"),
     ],
 )
 async def test_an_activity_completed_by_hand_is_what_the_hand_says(

@@ -37,8 +37,8 @@ from assent.client.rpc import MESSAGE_LIMIT
 from assent.runtime.connection import connect
 from assent.runtime.payload_codec import VARIABLE
 from assent.testing import Conversation, Environment, Reply, call, calls, check_replay, says
-from assent.wire.conversation import TURN_LIMIT
 from assent.wire.digest import text_digest
+from assent.wire.limits import TURN_LIMIT
 from tests.support import tools
 from tests.support.cli_operator import Operator
 

@@ -269,7 +269,7 @@ async def test_a_run_cannot_claim_to_work_for_another(assent_environment: Enviro
         request = RunRequest(agent="writer", input="Go.", parents=[claim])
         name = f"claims-{client.task_queue}"
         await client.temporal.start_workflow("AgentRun", request, id=name, task_queue=client.task_queue)
-        with pytest.raises(RunFailedError, match="run 'payroll' did not begin this one"):
+        with pytest.raises(RunFailedError, match="run 'payroll' did not start this one"):
             await client.get_run(name).result()
 
 

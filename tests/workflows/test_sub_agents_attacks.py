@@ -189,13 +189,16 @@ async def test_the_ceiling_holds_through_a_handoff_below_and_the_agents_that_are
 @pytest.mark.parametrize(
     ("by_hand", "answer"),
     [
-        ({"delegation": {"agent": "", "input": "Go."}}, "Error: its result was put in by hand"),
+        ({"delegation": {"agent": "", "input": "Go."}}, "Error: an operator set its result"),
         (
             {"delegation": {"agent": "top", "input": "Go."}},
-            "Not run: the call was for no agent, and leads to agent 'top'",
+            "Not run: the call was for no agent, and now leads to agent 'top'",
         ),
-        ({"output": "x", "handoff": {"agent": "w" * 5_000}}, "Error: its result was put in by hand"),
-        ({"output": "x", "handoff": {"agent": "top"}}, "Not run: the call was for no agent, and leads to agent 'top'"),
+        ({"output": "x", "handoff": {"agent": "w" * 5_000}}, "Error: an operator set its result"),
+        (
+            {"output": "x", "handoff": {"agent": "top"}},
+            "Not run: the call was for no agent, and now leads to agent 'top'",
+        ),
     ],
     ids=["nobody", "asked", "too long", "handed over"],
 )

@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from assent.agents.approval_decorator import approval
-from assent.agents.gates import APPROVERS, REASON, Groups
+from assent.agents.gates import APPROVERS, Groups
 from assent.agents.tool import Confirmation, GateContext, Tool
 from assent.agents.tool_decorator import tool
+from assent.wire.limits import REASON_LIMIT
 from assent.wire.policy import Condition, Decision, PermissionPolicy, Rule
 from assent.wire.protocol import Gate
 from tests.unit.strategies import HOSTILE, TOOLS, deploy, gate_of, look, pay, transfer, unhurried, written_arguments
@@ -122,7 +123,7 @@ def test_a_function_that_raises_means_ask_and_its_error_is_shown_on_one_line(tex
     assert gate.verdict == "ask"
     assert (gate.reason or "").startswith("requires_confirmation raised KeyError: ")
     assert (gate.reason or "").isprintable()
-    assert len(gate.reason or "") < 2 * REASON
+    assert len(gate.reason or "") < 2 * REASON_LIMIT
 
 
 def test_an_error_whose_own_words_raise_means_ask() -> None:

@@ -314,7 +314,7 @@ def carried(it: Forged, change: Callable[[Run], Run]) -> None:
 def voted(run: Run) -> Run:
     [waiting] = run.requirements
     vote = Vote(verdict="approve", by="bob", at=waiting.created_at)
-    return run.with_requirement(waiting.id, lambda each: each.model_copy(update={"votes": [vote]}))
+    return run.update_requirement(waiting.id, votes=[vote])
 
 
 def more_turns(run: Run) -> Run:

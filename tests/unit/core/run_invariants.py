@@ -30,13 +30,14 @@ from assent.core.events import (
     RunTool,
     WakeAt,
 )
-from assent.core.ignored_messages import KEPT
 from assent.core.message_handling import CHECKS_AT_ONCE
+from assent.core.run_state import KEPT_MESSAGES
 from assent.core.state_machine import MAX_TURNS, Run, Step, decide, state_of
 from assent.wire.digest import parse_arguments, requirement_id
 from assent.wire.policy import conditions_hold
 from assent.wire.protocol import DecisionResult, Gate, Item, ModelCallInput, ToolCallInput
 from assent.wire.requirements import Grant, Requirement, RunState
+from tests.unit.core.transition_rows import changes, explains, recorded
 from tests.unit.strategies import PEOPLE, RUN_ID, TOOLS, Play
 
 PERSON = {spelling: person for person, known in PEOPLE.items() for spelling in known}
@@ -58,6 +59,14 @@ class Witness(Play):
         assert repr(decide(run_before, event_before)) == repr(step), "the same events come to the same"
         assert repr(run) == repr(run_before), "the run it is given is left alone"
         assert repr(event) == repr(event_before), "the event it is given is left alone"
+        return step
+
+    def _decided(self, event: Event) -> Step:
+        before = self.run
+        with recorded() as rows:
+            step = super()._decided(event)
+        for change in changes(before, self.run):
+            assert explains(rows, *change), f"{change} has no row in the tables"
         return step
 
 
@@ -350,7 +359,7 @@ class Promises(RuleBasedStateMachine):
     @invariant()
     def nothing_that_was_sent_vanishes(self) -> None:
         """What did not count is kept, bounded, and what the bound pushed out is counted."""
-        assert len(self.run_now.attempts) <= KEPT
+        assert len(self.run_now.attempts) <= KEPT_MESSAGES
         assert len(self.run_now.attempts) + self.run_now.attempts_dropped == self.not_counted
         assert len(self.run_now.checks) <= CHECKS_AT_ONCE
 

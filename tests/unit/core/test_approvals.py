@@ -135,7 +135,7 @@ def test_only_approvers_may_decide(way: str) -> None:
     play = playing(Gate(verdict="ask", approvers=["Bob", "carol"]))
     decide = play.approve if way == "approve" else play.reject
     refused = decide(by="mallory")
-    assert (refused.status, "'mallory' may not decide this; it takes one of: Bob, carol") == (
+    assert (refused.status, "'mallory' may not decide this; these may: Bob, carol") == (
         "refused",
         refused.detail,
     )

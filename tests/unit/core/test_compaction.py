@@ -15,7 +15,6 @@ from assent.agents.models import OpenAIChat
 from assent.core.compaction import (
     AGAIN,
     LEAST,
-    SUMMARY_LIMIT,
     TRIES,
     Compaction,
     SummariseInput,
@@ -33,6 +32,7 @@ from assent.views.run_events import describe
 from assent.wire.conversation import Conversation, tool_output, user_message
 from assent.wire.digest import canonical
 from assent.wire.errors import ConfigurationError
+from assent.wire.limits import SUMMARY_LIMIT
 from assent.wire.protocol import Item, ModelTurn, Usage
 from tests.unit.strategies import ALLOW, ASK, Play, function_call, said, turn_of, unhurried
 

@@ -13,12 +13,13 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import invariant
 
 from activities import Activities
-from assent.core.continue_as_new import LIMIT, Carried, carry, fits, restore, size_of, unsent_notices
+from assent.core.continue_as_new import Carried, carry, fits, restore, size_of, unsent_notices
 from assent.core.events import CallModel, Event, Fail, SendNotices, Started, WakeAt
 from assent.core.notices import Notice, NoticesInput
 from assent.core.state_machine import Run, Step, decide, state_of
 from assent.runtime.settings import Settings
 from assent.wire.errors import ConfigurationError, MessageError
+from assent.wire.limits import CARRIED_LIMIT
 from assent.wire.protocol import Gate, ModelTurn
 from tests.unit.core.test_random_runs import Lives
 from tests.unit.strategies import ASK, NOW, RUN_ID, Play, playing, said, turn_of
@@ -202,7 +203,7 @@ def test_what_is_carried_is_compressed_and_says_whether_it_fits() -> None:
     words = [said(f"{number} {'the same words again ' * 20}") for number in range(2_000)]
     assert size_of(carry(replace(play.run, conversation=play.run.conversation.append(words)))) < 100_000
     whole = "".join(chr(33 + (number * number * 7919 + number // 89) % 90) for number in range(2_400_000))
-    assert not fits(Carried(state=whole[:LIMIT]))
+    assert not fits(Carried(state=whole[:CARRIED_LIMIT]))
 
 
 def test_fields_of_a_newer_version_are_left_out() -> None:

@@ -123,7 +123,7 @@ def test_closing_an_idle_conversation_completes_it_with_its_last_answer() -> Non
 
 def test_closing_in_mid_turn_lets_the_answer_come_first() -> None:
     play = conversing()
-    assert "under way" in play.send("close", {"by": "alice"}).detail
+    assert "with its next answer" in play.send("close", {"by": "alice"}).detail
     late = says(play, "Wait!")
     assert (late.status, late.detail) == ("late", "the conversation is being closed")
     assert play.send("close", {"by": "bob"}).status == "late"

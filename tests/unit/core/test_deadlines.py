@@ -59,7 +59,7 @@ def test_silence_is_a_rejection_and_the_model_is_told() -> None:
     at(play, deadline).wait()
     assert (play.requirement.status, play.requirement.resolved_at) == ("expired", deadline)
     (told,) = play.told
-    assert told.startswith("Expired: nobody decided about this call by 2026-03-01 13:00:01Z, so it was not run. ")
+    assert told.startswith("Expired: no one decided about this call by 2026-03-01 13:00:01Z, so it was not run. ")
     assert told.endswith("Silence counts as a rejection.")
     assert not play.ran
 
@@ -159,7 +159,7 @@ def test_a_call_that_anybody_may_decide_stays_so() -> None:
 
 def test_a_call_that_nobody_may_decide_can_only_be_rejected_until_it_escalates() -> None:
     play = playing(ESCALATES.model_copy(update={"approvers": []}))
-    assert play.approve(by="bob").detail == "'bob' may not decide this; nobody may; it can be rejected"
+    assert play.approve(by="bob").detail == "'bob' may not decide this; no one may, but anyone can reject it"
     play.wait(hours=1)
     assert play.approve(by="bob").status == "refused"
     assert play.approve(by="carol").status == "approved"

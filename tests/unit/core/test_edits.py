@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import JsonValue
 
-from assent.core.approvals import OUTPUT_LIMIT
 from assent.wire.digest import parse_arguments, requirement_id
+from assent.wire.limits import OUTPUT_LIMIT
 from assent.wire.protocol import Escalation, Gate
 from tests.unit.strategies import ALLOW, ASK, EXTERNAL, INPUT, ONCE, RUN_ID, playing, unhurried
 
@@ -205,7 +205,7 @@ def test_arguments_that_are_too_long_are_refused_before_a_worker_is_asked() -> N
     refused = play.approve(arguments={"to": "x" * OUTPUT_LIMIT})
     assert (refused.status, refused.detail) == (
         "refused",
-        f"the arguments are too long; they may have {OUTPUT_LIMIT} bytes",
+        f"the arguments are too long; the limit is {OUTPUT_LIMIT} bytes",
     )
     assert not play.checks
 

@@ -299,7 +299,7 @@ def test_a_grant_is_never_used_beyond_its_bounds(
         if number == revoked:
             grants = (grants[0].model_copy(update={"revoked_at": at, "revoked_by": "x"}),)
         found = find_grant(
-            grants, tool="pay", arguments="{}", read_as=None, policy_version="p1", at=at, may_decide=anybody
+            grants, tool="pay", arguments="{}", read_as=None, policy_version="p1", at=at, may_approve=anybody
         )
         if found is not None:
             grants = spend(grants, found)
@@ -314,7 +314,7 @@ def test_the_first_grant_that_fits_is_used() -> None:
         return Grant(id=f"{number}" * 64, tool=tool, by="bob", at=NOW, requirement_id="r", uses=1)
 
     grants = (grant(1, "look"), grant(2, "pay"), grant(3, "pay"))
-    found = find_grant(grants, tool="pay", arguments="{}", read_as=None, policy_version="", at=NOW, may_decide=anybody)
+    found = find_grant(grants, tool="pay", arguments="{}", read_as=None, policy_version="", at=NOW, may_approve=anybody)
     assert found is not None
     assert found == grants[1]
     assert [each.used for each in spend(grants, found)] == [0, 1, 0]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from assent.core.events import SendNotices
-from assent.core.notices import BATCH, NAMES, Notice, notices_of
+from assent.core.notices import BATCH, Notice, notices_of
+from assent.wire.limits import NOTICE_NAMES_LIMIT
 from assent.wire.protocol import Escalation, Gate
 from tests.unit.strategies import ALLOW, ASK, EXTERNAL, INPUT, NOW, ONCE, Play, playing, turn_of
 
@@ -133,7 +134,7 @@ def test_notices_say_whose_run_it_is_and_no_more_than_differs_from_the_default()
     assert set(notice.model_dump(exclude_unset=True)) == {"type", "at", "requirement_id", "kind", "tool", "status"}
 
 
-@pytest.mark.parametrize(("names", "shown"), [(["ann"], True), (["x" * (NAMES + 1)], False), ([], False)])
+@pytest.mark.parametrize(("names", "shown"), [(["ann"], True), (["x" * (NOTICE_NAMES_LIMIT + 1)], False), ([], False)])
 def test_a_long_list_of_approvers_is_left_out(names: list[str], shown: bool) -> None:
     play = playing(Gate(verdict="ask", approvers=names), notices=True)
     assert notices(play)[0].approvers == (names if shown else None)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from assent.core.events import Cancel, Complete, Fail, WakeAt
-from assent.core.message_handling import AGAIN_LONGEST
+from assent.core.reopening import LONGEST_RETRY
 from assent.core.state_machine import asks_outcome
 from assent.wire.protocol import Gate, ModelTurn
 from assent.wire.requirements import Requirement
@@ -211,7 +211,7 @@ def test_each_try_waits_twice_as_long_up_to_a_bound(first: float, tries: int) ->
         play.tool(0, refused="not here", again_after=first)
         wait = play.run.wake_at
         assert wait is not None
-        expected = min(max(first, 1.0) * 2.0 ** min(number, 30), AGAIN_LONGEST)
+        expected = min(max(first, 1.0) * 2.0 ** min(number, 30), LONGEST_RETRY)
         assert abs((wait - moment).total_seconds() - expected) < 1e-5
         play.at = wait
         play.wait()

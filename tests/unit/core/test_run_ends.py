@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from assent.core.events import Cancel, CancelRequested, MessageReceived
-from assent.core.ignored_messages import KEPT, QUEUE_LIMIT
+from assent.core.run_state import KEPT_MESSAGES
 from assent.core.state_machine import Run, decide, state_of
 from assent.wire.digest import canonical
+from assent.wire.limits import QUEUE_LIMIT
 from assent.wire.protocol import Gate
 from assent.wire.requirements import RunState
 from tests.unit.core.test_state_machine import DENY, failure_of, started
@@ -97,11 +98,11 @@ def test_unreadable_messages_are_kept_and_change_nothing() -> None:
 
 def test_attempts_are_bounded_and_those_dropped_are_counted() -> None:
     play = playing(ASK)
-    for number in range(KEPT + 7):
+    for number in range(KEPT_MESSAGES + 7):
         play.send(f"nonsense {number}")
-    assert len(play.run.attempts) == KEPT
+    assert len(play.run.attempts) == KEPT_MESSAGES
     assert play.run.attempts_dropped == 7
-    assert play.run.attempts[-1].name == f"nonsense {KEPT + 6}"
+    assert play.run.attempts[-1].name == f"nonsense {KEPT_MESSAGES + 6}"
 
 
 def test_fifty_people_approving_at_once_run_the_tool_once() -> None:

@@ -17,9 +17,10 @@ from assent.agents.tool_decorator import tool
 from assent.core.continue_as_new import carry, restore
 from assent.core.events import AgentAnswered, AgentStarted, Fail, Failure, StartAgent, Started
 from assent.core.state_machine import Run, state_of
-from assent.core.sub_agents import ANSWER_LIMIT, MAX_DEPTH, child_run_id
+from assent.core.sub_agents import MAX_DEPTH, child_run_id
 from assent.core.tool_calls import read_outcome
 from assent.wire.budget import Budget
+from assent.wire.limits import ANSWER_LIMIT
 from assent.wire.policy import Decision, PermissionPolicy, Rule, combined, strictest
 from assent.wire.protocol import Execution, ParentRun, RunResult, Usage
 from tests.unit.agents.test_gates_by_policy import decisions, rules
@@ -150,7 +151,7 @@ def test_agents_work_for_each_other_only_so_deep() -> None:
     play.comes(0, {"delegation": {"agent": "b", "input": "go"}})
     assert not starts(play)
     assert play.told == [
-        f"Not run: agents may work for each other {MAX_DEPTH} deep, and this one is the last; answer with what you have"
+        f"Not run: agents may call each other {MAX_DEPTH} deep, and this one is the last; answer with what you have"
     ]
 
 
@@ -167,7 +168,7 @@ def test_a_claim_to_work_for_a_run_that_did_not_begin_it_fails(parent: Execution
     play.tell(Started(NOW, RUN_ID, "r1", "r1", ({"agent": "a", "input": "go", "parents": [claim]},), parent=parent))
     (last,) = play.commands
     assert isinstance(last, Fail)
-    assert last.failure.message == "AgentRun: parents: run 'r9' did not begin this one; leave parents out"
+    assert last.failure.message == "AgentRun: parents: run 'r9' did not start this one; leave parents out"
 
 
 def test_a_run_that_another_workflow_began_need_not_say_so() -> None:
@@ -234,7 +235,7 @@ def test_what_was_approved_of_one_agent_is_not_done_by_another(outcome: dict[str
         assert (play.requirement.execution == "refused") == refused
         assert (play.run.handoff is None and not starts(play)) or not refused
         if refused:
-            assert play.told == ["Not run: the call was for agent 'c', and leads to agent 'b' by now"]
+            assert play.told == ["Not run: the call was for agent 'c', and now leads to agent 'b'"]
 
 
 def test_a_gate_names_the_agent_that_a_call_is_for() -> None:

@@ -15,7 +15,8 @@ from assent.audit.approval import approvals_of, pending_approval
 from assent.core.events import CheckAnswered, MessageReceived, TimeReached
 from assent.core.state_machine import Run, Step
 from assent.views.run_events import RunEvent, describe
-from assent.views.web_ui import MEMO_APPROVERS, details, pending_memo
+from assent.views.web_ui import details, pending_memo
+from assent.wire.limits import MEMO_APPROVERS
 from assent.wire.protocol import Checked, Escalation, Gate, InputField
 from assent.wire.requirements import EscalationStep
 from assent.wire.text import visible

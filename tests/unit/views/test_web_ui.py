@@ -16,14 +16,13 @@ from assent.views.json_layout import BROKEN
 from assent.views.web_ui import (
     DETAILS_ATTEMPTS,
     DETAILS_REQUIREMENTS,
-    MEMO_ARGUMENTS,
-    MEMO_TOTAL,
     call_summary,
     details,
     pending_memo,
     signal_command,
 )
 from assent.wire.digest import requirement_id
+from assent.wire.limits import MEMO_ARGUMENTS, MEMO_TOTAL
 from assent.wire.protocol import Gate, ModelTurn
 from assent.wire.text import one_line, visible
 from tests.unit.strategies import (

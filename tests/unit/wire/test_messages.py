@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from assent.runtime.converter import Undecodable
 from assent.wire.errors import MessageError
 from assent.wire.inbound import Approve, Reject, Remember, Revoke, SendMessage, SubmitInput, SubmitResult
-from assent.wire.messages import SHOWN, Message, read, read_request, shown
+from assent.wire.limits import MESSAGE_SHOWN
+from assent.wire.messages import Message, read, read_request, shown
 from assent.wire.protocol import RunRequest
 from tests.unit.strategies import HOSTILE, MEBIBYTE, json_values, message_names, texts, unhurried
 
@@ -190,5 +191,5 @@ def test_a_request_that_does_not_fit_yields_one_line(arguments: tuple[object, ..
 def test_what_arrived_is_shown_bounded_and_the_rest_is_counted() -> None:
     assert shown([{"a": 1}, "x"]) == "{'a': 1}, 'x'"
     long = shown(["x" * 1_000])
-    assert len(long) < SHOWN + 40
+    assert len(long) < MESSAGE_SHOWN + 40
     assert long.endswith("… (+702 characters)")

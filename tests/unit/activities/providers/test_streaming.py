@@ -20,7 +20,8 @@ from activities.providers.chat_stream import Chunks
 from assent.agents.models import Model, OpenAIChat, OpenAIResponses
 from assent.testing import ModelServer, Step, breaks_off, call, calls, fails, garbles, says, thinks
 from assent.wire.conversation import tool_calls, user_message
-from assent.wire.live_text import CALLS_SHOWN, NAME_SHOWN, SHOWN, TextSoFar
+from assent.wire.limits import LIVE_NAME_SHOWN, LIVE_TEXT_SHOWN
+from assent.wire.live_text import CALLS_SHOWN, TextSoFar
 
 Api = Literal["responses", "chat"]
 both = pytest.mark.parametrize("api", ["responses", "chat"])
@@ -110,14 +111,14 @@ async def test_what_is_told_is_the_models_words_and_no_argument(
 def test_of_a_long_answer_the_end_is_told() -> None:
     so_far = TextSoFar()
     assert so_far.told(1, 1) is None
-    for number in range(SHOWN):
+    for number in range(LIVE_TEXT_SHOWN):
         so_far.say(f"{number:04d} ")
         if number % 100 == 0:
             so_far.told(1, 1)
     told = so_far.told(7, 2)
     assert told is not None
-    assert told.text == "".join(f"{number:04d} " for number in range(SHOWN))[-SHOWN:]
-    assert (told.turn, told.attempt, told.characters, told.left_out) == (7, 2, 5 * SHOWN, 4 * SHOWN)
+    assert told.text == "".join(f"{number:04d} " for number in range(LIVE_TEXT_SHOWN))[-LIVE_TEXT_SHOWN:]
+    assert (told.turn, told.attempt, told.characters, told.left_out) == (7, 2, 5 * LIVE_TEXT_SHOWN, 4 * LIVE_TEXT_SHOWN)
 
 
 def test_of_a_long_name_the_beginning_is_told() -> None:
@@ -127,7 +128,7 @@ def test_of_a_long_name_the_beginning_is_told() -> None:
         so_far.call("x" * 1_000_000)
     told = so_far.told(1, 1)
     assert told is not None
-    assert told.calls == [f"{'x' * NAME_SHOWN}…"] * CALLS_SHOWN
+    assert told.calls == [f"{'x' * LIVE_NAME_SHOWN}…"] * CALLS_SHOWN
 
 
 # -- half an answer is none -------------------------------------------------------------------------------------------
