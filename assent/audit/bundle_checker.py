@@ -65,7 +65,7 @@ def verify_bundle(path: Path, *, public_key: Path | None = None, rebuild: Rebuil
 
     Raises:
         BundleError: *path* cannot be read.
-        ConfigurationError: *public_key* cannot be used, or the extra `assent[signing]` is not installed.
+        ConfigurationError: *public_key* cannot be used, or the extra `signing` is not installed.
     """
     try:
         file = path.open("rb")

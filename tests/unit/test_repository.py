@@ -169,3 +169,17 @@ def test_locks_pin_with_hashes_and_name_no_index(lock: str) -> None:
     pins = re.findall(r"^[a-z0-9_.\-\[\]]+==\S+.*\\$", text, flags=re.MULTILINE)
     assert len(pins) > 20
     assert text.count("--hash=sha256:") >= len(pins)
+
+
+def test_no_line_names_the_package_assent_of_another_project() -> None:
+    # Until our distribution has a name of its own on PyPI, `pip install assent` brings another project's code.
+    places = [ROOT / name for name in ("assent", "activities", "workflows", "examples", "bench", "docs", "docker")]
+    paths = [path for place in places for path in place.rglob("*") if path.suffix in {".py", ".md", ".sh", ".yml"}]
+    text = {path: path.read_text() for path in [*paths, *ROOT.glob("*.md"), *ROOT.glob("*.py"), ROOT / "Dockerfile"]}
+    assert len(text) > 100
+    text[ROOT / "README.md"] = text[ROOT / "README.md"].replace("**Do not `pip install assent`**", "")
+    text[ROOT / "CHANGELOG.md"] = text[ROOT / "CHANGELOG.md"].replace("`pip install 'assent[…]'`", "")
+    wrong = re.compile(r"\bassent\[(?=[a-z\u2026])|\b(?:pip|uv|pipx|poetry) (?:install|add) [^\n`]*\bassent\b(?!\.)")
+    for path, content in text.items():
+        found = wrong.search(content)
+        assert not found, f"{path.relative_to(ROOT)}: {found and found[0]}"

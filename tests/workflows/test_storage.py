@@ -306,7 +306,7 @@ async def test_s3_keeps_payloads_by_the_driver_of_the_sdk(
     assent_environment: Environment, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     threaded = pytest.importorskip("moto.server", reason="a server that speaks S3 is not installed").ThreadedMotoServer
-    pytest.importorskip("aioboto3", reason="the extra assent[s3] is not installed")
+    pytest.importorskip("aioboto3", reason="the extra s3 is not installed")
     server = threaded(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     address = "http://{}:{}".format(*server.get_host_and_port())
