@@ -1,4 +1,4 @@
-"""Start a run and follow it, as a service would: `python starter.py AGENT "PROMPT" [--by NAME] [--id ID]`.
+"""Start a run and follow it, as a service would: `python starter.py AGENT "PROMPT" [--requested-by NAME] [--id ID]`.
 
 At a terminal it asks about each call that waits; elsewhere it prints the commands that decide. Ctrl-C or SIGTERM ends
 the following, not the run.
@@ -25,19 +25,19 @@ async def main(
     agent: str,
     prompt: str,
     *,
-    by: str | None = None,
+    requested_by: str | None = None,
     run_id: str | None = None,
-    approver: str = "",
+    by: str = "",
     client: AgentClient | None = None,
 ) -> int:
     """Start *agent*, follow the run to its end, and answer with an exit code: 0 completed, 1 not, 130 stopped."""
     client = client or await AgentClient.connect(task_queue=Settings.read().task_queue)
-    run = await client.start(agent, prompt, requested_by=by, id=run_id)
-    console, ask = make_console(), can_ask() and bool(approver)
-    console.print(f"run {run.id}, requested by {by or 'an unnamed person (--by)'}", soft_wrap=True)
+    run = await client.start(agent, prompt, requested_by=requested_by, id=run_id)
+    console, ask = make_console(), can_ask() and bool(by)
+    console.print(f"run {run.id}, requested by {requested_by or 'an unnamed person (--requested-by)'}", soft_wrap=True)
     if ask:
-        console.print(f"you decide as {approver} (--approver); who asks for a run may not approve in it")
-    following = asyncio.ensure_future(follow(run, approver=approver, console=console, ask=ask))
+        console.print(f"you decide as {by} (--by); who asks for a run may not approve in it")
+    following = asyncio.ensure_future(follow(run, approver=by, console=console, ask=ask))
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, following.cancel)
     try:
@@ -51,14 +51,14 @@ async def main(
 def command(
     agent: str,
     prompt: str,
-    by: Annotated[str | None, typer.Option(help="Who asks for the run.")] = None,
+    requested_by: Annotated[str | None, typer.Option(help="Who requests the run, and may not approve in it.")] = None,
     run_id: Annotated[str | None, typer.Option("--id", help="The run's id.")] = None,
-    approver: Annotated[str | None, typer.Option(help="Who decides at this terminal; default: the OS user.")] = None,
+    by: Annotated[str | None, typer.Option(help="Who decides at this terminal; default: the OS user.")] = None,
 ) -> None:
     """Start AGENT with PROMPT and follow it; TEMPORAL_ADDRESS says where."""
     exit_cleanly()
     try:
-        sys.exit(asyncio.run(main(agent, prompt, by=by, run_id=run_id, approver=approver or os_user() or "")))
+        sys.exit(asyncio.run(main(agent, prompt, requested_by=requested_by, run_id=run_id, by=by or os_user() or "")))
     except AssentError as error:
         print(f"starter: {error}", file=sys.stderr)
         sys.exit(exit_code(error))

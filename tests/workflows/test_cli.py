@@ -37,7 +37,7 @@ async def test_an_operator_starts_finds_approves_and_audits_a_run(assent_environ
     agent = f"deployer-{uuid.uuid4().hex[:6]}"
     async with operating(assent_environment, agent=agent) as at:
         run_id = f"cli-{uuid.uuid4().hex[:6]}"
-        started = await at.assent("start", agent, "Deploy it.", "--by", "alice", "--id", run_id, "--json")
+        started = await at.assent("start", agent, "Deploy it.", "--requested-by", "alice", "--id", run_id, "--json")
         assert started.json == {"run_id": run_id, "started": True}
         await at.client.get_run(run_id).until_paused()
 
@@ -117,7 +117,7 @@ async def test_a_run_is_started_with_a_budget_of_its_own(assent_environment: Env
         assert (await run.state()).budget == given
         shown = await at.assent("show", run_id)
         assert "model calls 2 of 2" in shown.out
-        assert "tokens 90,000, model calls 2, cost 2.5, seconds 7,200; then the run asks for more" in shown.out
+        assert "tokens 90,000, model calls 2, cost 2.5, time 7,200 s; then the run asks for more" in shown.out
         refused = await at.assent("approve", run_id, waiting.short_id, "--by", "carol")
         assert (refused.code, "these may: bob" in refused.err) == (1, True)
         assert (await at.assent("approve", run_id, waiting.short_id, "--by", "bob")).code == 0

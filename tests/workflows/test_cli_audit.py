@@ -283,12 +283,12 @@ async def test_a_run_that_continued_as_new_is_audited_as_one_wherever_it_is_read
 
 
 def forged(text: str) -> Iterator[str]:
-    """A history without one of its events, one in which other arguments ran, and one in which the vote was another."""
+    """A history without one of its events, one in which other arguments ran, and one in which another person voted."""
     history = json.loads(text)
     yield json.dumps({"events": [each for each in history["events"] if each["eventId"] != "9"]})
     for kind, was, now in (
         ("EVENT_TYPE_ACTIVITY_TASK_SCHEDULED", b'\\"amount\\": 5', b'\\"amount\\": 6'),
-        ("EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_ACCEPTED", b'"approve"', b'"reject","reason":"no"'),
+        ("EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED", b'"bob"', b'"eve"'),
     ):
         changed = copy.deepcopy(history)
         replaced = [_replace(event, was, now) for event in changed["events"] if event["eventType"] == kind]

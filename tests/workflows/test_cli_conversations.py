@@ -36,7 +36,7 @@ async def test_a_conversation_is_begun_had_and_closed_with_the_command(assent_en
     async with talking(assent_environment) as (at, agent):
         empty = await at.assent("start", agent)
         assert (empty.code, "the prompt is empty" in empty.err) == (2, True)
-        begun = await at.assent("start", agent, "--conversation", "--by", "alice", "--id", agent, "--json")
+        begun = await at.assent("start", agent, "--conversation", "--requested-by", "alice", "--id", agent, "--json")
         assert begun.json == {"run_id": agent, "started": True}
         run = at.client.get_run(agent)
         assert (await run.until_paused()).is_idle
@@ -44,6 +44,7 @@ async def test_a_conversation_is_begun_had_and_closed_with_the_command(assent_en
         said = await at.assent("send-message", agent, "Hello.", "--by", "alice", "--json")
         assert (said.code, said.json) == (0, {
             "run_id": agent, "status": "recorded", "detail": "the model reads it with its next turn", "by": "alice",
+            "requirement_id": None, "tool": None, "grant": None,
         })  # fmt: skip
         await run.until_paused()
         shown = await at.assent("show", agent)
@@ -85,7 +86,7 @@ async def test_what_no_worker_has_read_is_sent_all_the_same(assent_environment: 
 
 async def test_a_person_talks_at_a_terminal_and_leaves_the_conversation_open(assent_environment: Environment) -> None:
     async with talking(assent_environment) as (at, agent):
-        arguments = ("start", agent, "--conversation", "--follow", "--by", "alice", "--id", agent)
+        arguments = ("start", agent, "--conversation", "--follow", "--requested-by", "alice", "--id", agent)
         async with terminal(at, *arguments) as screen:
             await said(screen, "Hello.")
             assert "│ Hello." in await said(screen, "And then?")

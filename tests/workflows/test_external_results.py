@@ -178,7 +178,7 @@ async def test_a_result_after_a_rejection_is_recorded_and_not_used(assent_enviro
     async with outside(assent_environment, call("parcel", order="17"), call("ship", order="18")) as it:
         rejected, other = it.waiting
         await it.run.reject(rejected, by="bob", reason="out of stock")
-        late = await it.run.submit_result(rejected, by="warehouse", output={"tracking": "ab", "weight": 1})
+        late = await it.run.submit_result(rejected, by="warehouse", output={"tracking": "ab", "weight": 1}, check=False)
         assert (late.status, late.detail) == ("late", "already rejected by bob")
         await it.run.send("submit_result", sent(rejected, "shipped"))
         await it.run.submit_result(other, by="warehouse", output="shipped")
@@ -204,7 +204,7 @@ async def test_a_result_of_the_wrong_type_does_not_consume_the_requirement(
     async with outside(assent_environment, call(name, order="17")) as it:
         [requirement] = it.waiting
         for output in wrong:
-            refused = await it.run.submit_result(requirement, by="warehouse", output=output)
+            refused = await it.run.submit_result(requirement, by="warehouse", output=output, check=False)
             assert refused.status == "refused", (output, refused)
             assert refused.detail
             await it.run.send("submit_result", sent(requirement, output))
@@ -221,7 +221,7 @@ async def test_of_two_results_at_once_for_a_typed_tool_one_counts(assent_environ
     async with outside(assent_environment, call("stock", order="17")) as it:
         [requirement] = it.waiting
         both = await asyncio.gather(
-            *(it.run.submit_result(requirement, by=f"w{each}", output={"screws": each}) for each in (1, 2))
+            *(it.run.submit_result(requirement, by=f"w{each}", output={"screws": each}, check=False) for each in (1, 2))
         )
         assert sorted(each.status for each in both)[1:] == ["executed"]
         assert {each.status for each in both} <= {"executed", "duplicate", "late"}

@@ -90,7 +90,7 @@ async def test_who_asked_cannot_approve(assent_environment: Environment) -> None
     async with assent_environment.serve(Agent(name="ops", model=model, tools=tools.ALL)) as client:
         run = await client.start("ops", "Go.", requested_by="Alice")
         [requirement] = (await run.until_paused()).active_requirements
-        result = await run.approve(requirement, by="\uff21\uff2c\uff29\uff23\uff25 ")
+        result = await run.approve(requirement, by="\uff21\uff2c\uff29\uff23\uff25 ", check=False)
         assert result.status == "refused"
         [attempt] = (await run.state()).attempts
         assert (attempt.status, attempt.by) == ("refused", "\uff21\uff2c\uff29\uff23\uff25")

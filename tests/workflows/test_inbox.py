@@ -148,7 +148,7 @@ async def test_the_command_filters_sorts_and_pages(alone: Environment) -> None:
     async def shown(*options: str) -> list[str]:
         ran = await at.assent("pending", "--agent", agent, "--json", *options)
         assert (ran.code, ran.err) == (0, "")
-        return [each["call_id"] for each in ran.json]
+        return [each["context"]["call_id"] for each in ran.json]
 
     async with rows(temporal, agent, waiting):
         assert await shown() == ["never", "soon", "late"]
@@ -159,7 +159,7 @@ async def test_the_command_filters_sorts_and_pages(alone: Environment) -> None:
         assert await shown("--due-within", "1h") == ["soon"]
         assert await shown("--requested-by", "somebody") == []
         paged = (await at.assent("pending", "--agent", agent, "--json", "--limit", "2")).json
-        assert ([each["call_id"] for each in paged["calls"]], paged["total"]) == (["never", "soon"], 3)
+        assert ([each["context"]["call_id"] for each in paged["calls"]], paged["total"]) == (["never", "soon"], 3)
         page = await at.assent("pending", "--agent", agent, "--limit", "2")
         assert "shown      2 of 3 runs that wait" in page.out
         [command] = [line for line in page.out.splitlines() if line.startswith("next page")]

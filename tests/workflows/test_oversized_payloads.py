@@ -41,6 +41,7 @@ from assent.wire.digest import text_digest
 from assent.wire.limits import TURN_LIMIT
 from tests.support import tools
 from tests.support.cli_operator import Operator
+from tests.support.updates import by_update
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -311,7 +312,7 @@ async def test_ten_results_of_900_kb_that_one_service_delivers_at_once_all_count
     async with assent_environment.serve(Agent(name="j", model=model, tools=TOOLS)) as client:
         run = await client.start("j", "Go.")
         waiting = (await run.until_paused()).active_requirements
-        delivered = [run.submit_result(each, by="shop", output="z" * 900_000) for each in waiting]
+        delivered = [by_update(run, each.id, "shop", output="z" * 900_000) for each in waiting]
         assert {each.status for each in await asyncio.gather(*delivered)} == {"executed"}
         assert (await ended(client, run))["outputs"] == 10
 

@@ -72,7 +72,7 @@ async def terminal(at: Operator, *arguments: str) -> AsyncGenerator[Terminal]:
 
 async def test_the_starter_asks_until_it_is_answered_and_approves(assent_environment: Environment) -> None:
     async with operating(assent_environment) as at:
-        async with terminal(at, "deployer", "Deploy it.", "--by", "alice", "--approver", "bob") as screen:
+        async with terminal(at, "deployer", "Deploy it.", "--requested-by", "alice", "--by", "bob") as screen:
             assert "you decide as bob" in await screen.until("arguments")
             await screen.until("Approve it? [y/n]")
             screen.type("")
@@ -85,8 +85,8 @@ async def test_the_starter_asks_until_it_is_answered_and_approves(assent_environ
 async def test_the_starter_asks_why_not_and_takes_results_from_outside(assent_environment: Environment) -> None:
     async with operating(assent_environment) as at:
         async with (
-            terminal(at, "deployer", "Deploy it.", "--approver", "bob", "--id", f"no-{at.client.task_queue}") as no,
-            terminal(at, "shipper", "Ship it.", "--approver", "bob", "--id", f"out-{at.client.task_queue}") as out,
+            terminal(at, "deployer", "Deploy it.", "--by", "bob", "--id", f"no-{at.client.task_queue}") as no,
+            terminal(at, "shipper", "Ship it.", "--by", "bob", "--id", f"out-{at.client.task_queue}") as out,
         ):
             await no.until("Approve it? [y/n]")
             no.type("n")
@@ -107,8 +107,8 @@ async def test_a_question_is_withdrawn_and_ctrl_c_leaves_the_run_alone(assent_en
     async with operating(assent_environment) as at:
         first, second = f"w1-{at.client.task_queue}", f"w2-{at.client.task_queue}"
         async with (
-            terminal(at, "deployer", "Deploy it.", "--approver", "bob", "--id", first) as answered,
-            terminal(at, "deployer", "Deploy it.", "--approver", "bob", "--id", second) as stopped,
+            terminal(at, "deployer", "Deploy it.", "--by", "bob", "--id", first) as answered,
+            terminal(at, "deployer", "Deploy it.", "--by", "bob", "--id", second) as stopped,
         ):
             await answered.until("Approve it? [y/n]")
             state = await at.client.get_run(first).state()

@@ -117,7 +117,7 @@ async def test_whoever_decides_meanwhile_a_run_is_never_left_waiting_and_nothing
                 waiting = await pending_with_runs(run)
                 assert waiting or not alone
                 for each in chance.sample(waiting, chance.randint(0, len(waiting))):
-                    await each[0].approve(each[1], by=f"person {rounds}")
+                    await each[0].approve(each[1], by=f"person {rounds}", check=False)
                 rounds += 1
             assert state.status == "completed"
             return rounds
@@ -204,7 +204,7 @@ async def test_nothing_sent_to_a_run_decides_for_one_below_it(assent_environment
         assert [(each.status, each.name) for each in state.attempts] == [("unknown", "approve"), ("unknown", "reject")]
         assert state == await live(client, run)
         assert [each.id for each in (await child.state()).active_requirements] == [requirement.id]
-        refused = await child.approve(requirement, by="Alice")
+        refused = await child.approve(requirement, by="Alice", check=False)
         assert (refused.status, refused.detail) == ("refused", "'Alice' asked for this run and may not approve in it")
         assert tools.ran(child.id) == []
 

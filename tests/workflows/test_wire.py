@@ -256,7 +256,7 @@ async def test_a_rejected_external_run_goes_on(assent_environment: Environment) 
         run = await client.start("shop", "Ship it.")
         [requirement] = (await run.until_paused()).active_requirements
         await run.reject(requirement, by="x", reason="out of stock")
-        late = await run.submit_result(requirement, by="warehouse", output="shipped")
+        late = await run.submit_result(requirement, by="warehouse", output="shipped", check=False)
         assert late.status == "late"
         assert (await run.result()).content == "Rejected: out of stock"
 
