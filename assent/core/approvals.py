@@ -113,17 +113,17 @@ def find_requirement(requirements: Sequence[Requirement], identity: str) -> Requ
 def rule(
     requirements: Sequence[Requirement], decision: Decision, context: DecisionContext, *, checked: bool = False
 ) -> Ruling:
-    """Return the outcome of *decision*; *checked*: a worker has checked it and found no problem."""
-    found = find_requirement(requirements, decision.id)
-    if isinstance(found, str):
-        return Ruling(DecisionResult(status="unknown", detail=found))
-    if found.status != "pending":
-        return _too_late(found, decision)
-    if (objection := _objection(found, decision, context)) is not None:
-        return refuse(found, objection)
-    check = None if checked else check_kind(found, decision)
+    """Return the outcome of *decision*; *checked*: a worker has checked it and saw no problem."""
+    requirement = find_requirement(requirements, decision.id)
+    if isinstance(requirement, str):
+        return Ruling(DecisionResult(status="unknown", detail=requirement))
+    if requirement.status != "pending":
+        return _too_late(requirement, decision)
+    if (objection := _objection(requirement, decision, context)) is not None:
+        return refuse(requirement, objection)
+    check = None if checked else check_kind(requirement, decision)
     if check is not None:
-        return Ruling(_result(found, "recorded", "a worker checks it"), check=check)
+        return Ruling(_result(requirement, "recorded", "a worker checks it"), check=check)
     vote = Vote(
         verdict=_VERDICTS[type(decision)],
         by=decision.by,
@@ -133,39 +133,39 @@ def rule(
     )
     match decision:
         case Reject():
-            return _reject(found, vote)
+            return _reject(requirement, vote)
         case SubmitResult():
-            return _submit_result(found, decision, vote)
+            return _submit_result(requirement, decision, vote)
         case SubmitInput():
-            changed = _resolve(found, "submit_input", vote, execution="running", values=decision.values)
+            changed = _resolve(requirement, "submit_input", vote, execution="running", values=decision.values)
             return Ruling(_result(changed, "approved", f"filled in by {vote.by}"), changed)
         case _:
-            return _approve(found, vote)
+            return _approve(requirement, vote)
 
 
-def check_kind(found: Requirement, decision: Decision) -> Checkable | None:
+def check_kind(requirement: Requirement, decision: Decision) -> Checkable | None:
     """Return the part of a decision that needs a check by a worker, which knows the tool; None if no part does."""
     match decision:
         case Approve() if decision.arguments is not None:
             return "arguments"
         case SubmitInput():
             return "values"
-        case SubmitResult() if found.checked and found.kind == "external" and decision.error is None:
+        case SubmitResult() if requirement.checked and requirement.kind == "external" and decision.error is None:
             return "output"
         case _:
             return None
 
 
 def check_input(
-    found: Requirement, decision: Decision, what: Checkable, *, agent: str, requested_by: str | None
+    requirement: Requirement, decision: Decision, what: Checkable, *, agent: str, requested_by: str | None
 ) -> CheckInput:
     """Return what a worker checks; an edit's arguments are the text that would run."""
     fields: dict[str, object] = {
         "what": what,
         "agent": agent,
-        "tool": found.tool,
-        "call_id": found.call_id,
-        "arguments": found.arguments,
+        "tool": requirement.tool,
+        "call_id": requirement.call_id,
+        "arguments": requirement.arguments,
     }
     if isinstance(decision, Approve) and decision.arguments is not None:
         fields["arguments"] = edited_text(decision.arguments)
@@ -183,73 +183,77 @@ def edited_text(arguments: object) -> str:
     return canonical(arguments).decode("utf-8", "surrogatepass")
 
 
-def refuse(found: Requirement, detail: str) -> Ruling:
+def refuse(requirement: Requirement, detail: str) -> Ruling:
     """Return the ruling that refuses a decision: the requirement stays pending."""
-    return Ruling(_result(found, "refused", detail))
+    return Ruling(_result(requirement, "refused", detail))
 
 
 # -- why a decision has no effect -------------------------------------------------------------------------------------
 
 
-def _too_late(found: Requirement, decision: Decision) -> Ruling:
-    if found.status == "superseded":
-        return Ruling(_result(found, "superseded", f"an edit by {found.resolved_by} replaced it"))
+def _too_late(requirement: Requirement, decision: Decision) -> Ruling:
+    if requirement.status == "superseded":
+        return Ruling(_result(requirement, "superseded", f"an edit by {requirement.resolved_by} replaced it"))
     edit = isinstance(decision, Approve) and decision.arguments is not None
-    same = not edit and bool(found.votes) and found.votes[-1].verdict == _VERDICTS[type(decision)]
-    status: DecisionStatus = "duplicate" if same and found.status in {"approved", "rejected"} else "late"
-    by = f" by {found.resolved_by}" if found.resolved_by else ""
-    return Ruling(_result(found, status, f"already {found.status}{by}"))
+    same = not edit and bool(requirement.votes) and requirement.votes[-1].verdict == _VERDICTS[type(decision)]
+    status: DecisionStatus = "duplicate" if same and requirement.status in {"approved", "rejected"} else "late"
+    by = f" by {requirement.resolved_by}" if requirement.resolved_by else ""
+    return Ruling(_result(requirement, status, f"already {requirement.status}{by}"))
 
 
-def _objection(found: Requirement, decision: Decision, context: DecisionContext) -> str | None:
+def _objection(requirement: Requirement, decision: Decision, context: DecisionContext) -> str | None:
     """Return why a decision has no effect, whatever the votes; None if it has one."""
-    by, may_reject = decision.by, isinstance(decision, Reject) and not found.approvers
+    by, may_reject = decision.by, isinstance(decision, Reject) and not requirement.approvers
     if json_size(by) > NAME_LIMIT:
         return f"the name is too long; the limit is {NAME_LIMIT} bytes"
     if not fold_name(by):
         return f"the name {by!r} is empty or invisible"
-    if not may_reject and not is_approver(by, found.approvers):
-        who = f"these may: {', '.join(found.approvers)}" if found.approvers else "no one may, but anyone can reject it"
+    if not may_reject and not is_approver(by, requirement.approvers):
+        who = (
+            f"these may: {', '.join(requirement.approvers)}"
+            if requirement.approvers
+            else "no one may, but anyone can reject it"
+        )
         return f"{by!r} may not decide this; {who}"
     match decision:
         case Reject():
             return None
         case SubmitResult():
-            problem = _result_problem(found, decision)
+            problem = _result_problem(requirement, decision)
         case SubmitInput():
-            problem = _input_problem(found, decision)
+            problem = _input_problem(requirement, decision)
         case _:
-            problem = _approval_problem(found, decision)
+            problem = _approval_problem(requirement, decision)
     if problem is None and not may_approve(
         by,
-        kind=found.kind,
-        approvers=found.approvers,
-        self_approval=found.self_approval,
+        kind=requirement.kind,
+        approvers=requirement.approvers,
+        self_approval=requirement.self_approval,
         requested_by=context.requested_by,
     ):
         return f"{by!r} asked for this run and may not approve in it"
     return problem
 
 
-def _approval_problem(found: Requirement, decision: Approve) -> str | None:
-    if found.kind not in {"confirmation", "outcome", "budget"}:
+def _approval_problem(requirement: Requirement, decision: Approve) -> str | None:
+    if requirement.kind not in {"confirmation", "outcome", "budget"}:
         return "this call waits for a result or for values: use submit_result or submit_input, or reject it"
     special = decision.arguments is not None or decision.remember is not None
-    if special and found.kind == "outcome":
+    if special and requirement.kind == "outcome":
         return "this call has an unknown outcome: approve it without changes to run it again, or submit_result"
-    if special and found.kind == "budget":
+    if special and requirement.kind == "budget":
         return "this asks for more budget: approve it as it is, or reject it"
     if decision.arguments is not None and decision.remember is not None:
         return "an approval is edited or remembered, not both: edit this call, and remember a later one"
-    if decision.remember is not None and found.needed > 1:
-        return f"it takes {found.needed} people, and a grant would let one decide for all of them"
+    if decision.remember is not None and requirement.needed > 1:
+        return f"it takes {requirement.needed} people, and a grant would let one decide for all of them"
     if decision.arguments is not None and json_size(decision.arguments) > OUTPUT_LIMIT:
         return f"the arguments are too long; the limit is {OUTPUT_LIMIT} bytes"
     return None
 
 
-def _result_problem(found: Requirement, decision: SubmitResult) -> str | None:
-    if found.kind not in {"external", "outcome"}:
+def _result_problem(requirement: Requirement, decision: SubmitResult) -> str | None:
+    if requirement.kind not in {"external", "outcome"}:
         return "this call runs here and takes no result from outside: approve or reject it"
     if decision.error is not None and decision.output is not None:
         return "give an output or an error, not both"
@@ -258,8 +262,8 @@ def _result_problem(found: Requirement, decision: SubmitResult) -> str | None:
     return None
 
 
-def _input_problem(found: Requirement, decision: SubmitInput) -> str | None:
-    if found.kind != "input":
+def _input_problem(requirement: Requirement, decision: SubmitInput) -> str | None:
+    if requirement.kind != "input":
         return "this call takes no values: approve it, reject it, or submit_result"
     if json_size(decision.values) > OUTPUT_LIMIT:
         return f"the values are too long; the limit is {OUTPUT_LIMIT} bytes"
@@ -276,11 +280,11 @@ _VERDICTS: Final[dict[type[Decision], Literal["approve", "reject", "submit"]]] =
 }
 
 
-def _resolve(found: Requirement, event: RequirementEvent, vote: Vote, **update: object) -> Requirement:
-    return found.model_copy(
+def _resolve(requirement: Requirement, event: RequirementEvent, vote: Vote, **update: object) -> Requirement:
+    return requirement.model_copy(
         update={
-            "status": REQUIREMENT.next(found.status, event),
-            "votes": [*found.votes, vote],
+            "status": REQUIREMENT.next(requirement.status, event),
+            "votes": [*requirement.votes, vote],
             "resolved_by": vote.by,
             "resolved_at": vote.at,
             "reason": vote.reason,
@@ -289,41 +293,41 @@ def _resolve(found: Requirement, event: RequirementEvent, vote: Vote, **update: 
     )
 
 
-def _approve(found: Requirement, vote: Vote) -> Ruling:
-    voters = fold_names([earlier.by for earlier in found.votes])
+def _approve(requirement: Requirement, vote: Vote) -> Ruling:
+    voters = fold_names([earlier.by for earlier in requirement.votes])
     if fold_name(vote.by) in voters:
-        detail = f"{vote.by!r} has approved it already; it takes {found.needed} people"
-        return Ruling(_result(found, "duplicate", detail))
-    missing = found.needed - len(voters) - 1
+        detail = f"{vote.by!r} has approved it already; it takes {requirement.needed} people"
+        return Ruling(_result(requirement, "duplicate", detail))
+    missing = requirement.needed - len(voters) - 1
     if missing > 0:
-        counted = found.model_copy(update={"votes": [*found.votes, vote]})
+        counted = requirement.model_copy(update={"votes": [*requirement.votes, vote]})
         return Ruling(_result(counted, "recorded", f"counted; {missing} more needed"), counted)
-    changed = _resolve(found, "approve", vote, execution=None if found.kind == "budget" else "running")
+    changed = _resolve(requirement, "approve", vote, execution=None if requirement.kind == "budget" else "running")
     return Ruling(_result(changed, "approved", f"approved by {vote.by}"), changed)
 
 
-def _reject(found: Requirement, vote: Vote) -> Ruling:
-    changed = _resolve(found, "reject", vote)
+def _reject(requirement: Requirement, vote: Vote) -> Ruling:
+    changed = _resolve(requirement, "reject", vote)
     # "Rejected" would say to the model that the call did not run, which is unknown of a lost one.
     unknown = "Outcome unknown: the call may or may not have taken effect, and was given up"
-    answer = unknown if found.kind == "outcome" else "Rejected"
+    answer = unknown if requirement.kind == "outcome" else "Rejected"
     return Ruling(_result(changed, "rejected", f"rejected by {vote.by}"), changed, f"{answer}: {vote.reason}")
 
 
-def _submit_result(found: Requirement, decision: SubmitResult, vote: Vote) -> Ruling:
+def _submit_result(requirement: Requirement, decision: SubmitResult, vote: Vote) -> Ruling:
     text = decision.error if decision.error is not None else as_text(decision.output)
     status: DecisionStatus = "failed" if decision.error is not None else "executed"
     shown = bounded(text, RESULT_SHOWN)
-    changed = _resolve(found, "submit_result", vote, execution=status, result=shown, evidence=decision.evidence)
+    changed = _resolve(requirement, "submit_result", vote, execution=status, result=shown, evidence=decision.evidence)
     answer = f"Error: {text}" if status == "failed" else text
     return Ruling(_result(changed, status, f"result handed in by {vote.by}"), changed, answer)
 
 
-def supersede(found: Requirement, decision: Approve, context: DecisionContext) -> Requirement:
+def supersede(requirement: Requirement, decision: Approve, context: DecisionContext) -> Requirement:
     """Return the requirement after an edit has replaced it."""
-    return found.model_copy(
+    return requirement.model_copy(
         update={
-            "status": REQUIREMENT.next(found.status, "edit"),
+            "status": REQUIREMENT.next(requirement.status, "edit"),
             "resolved_by": decision.by,
             "resolved_at": context.at,
             "reason": decision.reason,
@@ -331,28 +335,28 @@ def supersede(found: Requirement, decision: Approve, context: DecisionContext) -
     )
 
 
-def approve_by_grant(found: Requirement, grant: Grant, at: datetime) -> Requirement:
+def approve_by_grant(requirement: Requirement, grant: Grant, at: datetime) -> Requirement:
     """Return the requirement of a call that a grant lets through: approved by the grant's giver, never pending."""
     vote = Vote(verdict="approve", by=grant.by, at=at, reason=grant.reason, channel="grant")
-    return _resolve(found, "grant", vote, execution="running", grant=grant.id)
+    return _resolve(requirement, "grant", vote, execution="running", grant=grant.id)
 
 
-def close_requirement(found: Requirement, at: datetime, *, started: bool = True) -> Requirement:
+def close_requirement(requirement: Requirement, at: datetime, *, started: bool = True) -> Requirement:
     """Return the requirement after the end of its run: cancelled if it was pending, of unknown outcome if it ran.
 
     *started* False: its call was due to run and never started.
     """
-    if found.execution == "running" and not started:
-        return found.model_copy(update={"execution": "refused", "result": "Not run: the run ended first"})
-    if found.execution == "running":
-        return found.model_copy(update={"execution": "unknown"})
-    if found.status != "pending":
-        return found
-    return found.model_copy(update={"status": REQUIREMENT.next(found.status, "end_run"), "resolved_at": at})
+    if requirement.execution == "running" and not started:
+        return requirement.model_copy(update={"execution": "refused", "result": "Not run: the run ended first"})
+    if requirement.execution == "running":
+        return requirement.model_copy(update={"execution": "unknown"})
+    if requirement.status != "pending":
+        return requirement
+    return requirement.model_copy(update={"status": REQUIREMENT.next(requirement.status, "end_run"), "resolved_at": at})
 
 
-def _result(found: Requirement, status: DecisionStatus, detail: str) -> DecisionResult:
-    return DecisionResult(status=status, requirement_id=found.id, tool=found.tool, detail=detail)
+def _result(requirement: Requirement, status: DecisionStatus, detail: str) -> DecisionResult:
+    return DecisionResult(status=status, requirement_id=requirement.id, tool=requirement.tool, detail=detail)
 
 
 def as_text(value: object) -> str:

@@ -54,10 +54,8 @@ class _StoredCheck(Stored):
 
 def carry(run: Run, notices: Sequence[NoticesInput] = ()) -> Carried:
     """Return what a new execution needs to continue *run*, and to send *notices*."""
-    given: dict[str, object] = {"carried": _FORMAT, "state": base64.b64encode(zlib.compress(_dumped(run))).decode()}
-    if notices:
-        given["notices"] = list(notices)
-    return Carried.model_validate(given)
+    state = base64.b64encode(zlib.compress(_dumped(run))).decode()
+    return Carried(carried=_FORMAT, state=state, **({"notices": list(notices)} if notices else {}))
 
 
 def size_of(carried: Carried) -> int:
@@ -111,8 +109,8 @@ def _read(arguments: Sequence[object]) -> Carried | None:
 @cache
 def _adapters() -> dict[str, TypeAdapter[Any]]:
     """Return what writes and reads each field of a run; built when the first run is carried."""
-    found: dict[str, TypeAdapter[Any]] = {name: TypeAdapter(kind) for name, kind in get_type_hints(Run).items()}
-    return found | {"checks": TypeAdapter(list[_StoredCheck])}
+    adapters: dict[str, TypeAdapter[Any]] = {name: TypeAdapter(kind) for name, kind in get_type_hints(Run).items()}
+    return adapters | {"checks": TypeAdapter(list[_StoredCheck])}
 
 
 def _dumped(run: Run) -> bytes:
@@ -139,9 +137,9 @@ def _stored(check: PendingCheck) -> _StoredCheck:
     )
 
 
-def _pending(found: _StoredCheck) -> PendingCheck:
-    event = MessageReceived(found.at, found.name, tuple(found.arguments), found.channel)
-    return PendingCheck(found.number, messages.read(event.name, event.arguments), event)
+def _pending(stored: _StoredCheck) -> PendingCheck:
+    event = MessageReceived(stored.at, stored.name, tuple(stored.arguments), stored.channel)
+    return PendingCheck(stored.number, messages.read(event.name, event.arguments), event)
 
 
 def _unpacked(state: str) -> dict[str, object]:
@@ -149,15 +147,15 @@ def _unpacked(state: str) -> dict[str, object]:
     data = unpacking.decompress(base64.b64decode(state, validate=True), STATE_LIMIT)
     if not unpacking.eof:
         raise ValueError(len(data))
-    found: object = json.loads(data.decode("utf-8", "surrogatepass"))
-    if not isinstance(found, dict):
-        raise TypeError(type(found).__name__)
-    return cast("dict[str, object]", found)
+    fields: object = json.loads(data.decode("utf-8", "surrogatepass"))
+    if not isinstance(fields, dict):
+        raise TypeError(type(fields).__name__)
+    return cast("dict[str, object]", fields)
 
 
 def _loaded(state: dict[str, object]) -> Run:
     adapters = _adapters()
-    given = {name: adapters[name].validate_python(value) for name, value in state.items() if name in adapters}
-    if "checks" in given:
-        given["checks"] = tuple(map(_pending, given["checks"]))
-    return Run(**given)
+    fields = {name: adapters[name].validate_python(value) for name, value in state.items() if name in adapters}
+    if "checks" in fields:
+        fields["checks"] = tuple(map(_pending, fields["checks"]))
+    return Run(**fields)

@@ -49,8 +49,8 @@ def unknown_target(run: Run, message: Message, at: datetime) -> str | None:
     if isinstance(message, Revoke):
         _, result = grants.revoke(run.grants, message, at)
         return result.detail if result.status == "unknown" else None
-    found = approvals.find_requirement(run.requirements, getattr(message, "id", ""))
-    return found if isinstance(found, str) else None
+    requirement = approvals.find_requirement(run.requirements, getattr(message, "id", ""))
+    return requirement if isinstance(requirement, str) else None
 
 
 def _ignore(run: Run, event: MessageReceived, by: str, result: DecisionResult) -> Step:
@@ -145,14 +145,14 @@ def _continue_call(run: Run, decided: Requirement, decision: Decision, answer: s
 
 
 def _start_check(run: Run, decision: Decision, what: Checkable, event: MessageReceived) -> Step:
-    found = approvals.find_requirement(run.requirements, decision.id)
-    if isinstance(found, str):
+    requirement = approvals.find_requirement(run.requirements, decision.id)
+    if isinstance(requirement, str):
         return Step(run)
     if (detail := _check_objection(run, decision)) is not None:
-        return _ignore(run, event, decision.by, approvals.refuse(found, detail).result)
+        return _ignore(run, event, decision.by, approvals.refuse(requirement, detail).result)
     number, context = run.checks_made + 1, run.call_context
     checking = replace(run, checks_made=number, checks=(*run.checks, PendingCheck(number, decision, event)))
-    check = approvals.check_input(found, decision, what, agent=context.agent, requested_by=context.requested_by)
+    check = approvals.check_input(requirement, decision, what, agent=context.agent, requested_by=context.requested_by)
     if context.policy is not None:
         check = check.model_copy(update={"policy": context.policy})
     return Step(checking, (CheckCall(number, check),), check=number)
@@ -185,25 +185,25 @@ def check_answered(run: Run, event: CheckAnswered) -> Step:
     left = replace(run, checks=tuple(each for each in run.checks if each is not check))
     decision, checked = check.message, event.checked
     ruling = approvals.rule(left.requirements, decision, _context(left, check.event, event.at), checked=True)
-    found = approvals.find_requirement(left.requirements, decision.id)
-    if ruling.requirement is not None and not isinstance(found, str):
+    requirement = approvals.find_requirement(left.requirements, decision.id)
+    if ruling.requirement is not None and not isinstance(requirement, str):
         problem = f"it could not be checked: {checked.message}" if isinstance(checked, Failure) else checked.problem
         if problem is not None:
-            ruling = approvals.refuse(found, problem)
+            ruling = approvals.refuse(requirement, problem)
         elif isinstance(decision, Approve) and isinstance(checked, Checked):
-            return _edit(left, found, decision, checked, check.event, event.at)
+            return _edit(left, requirement, decision, checked, check.event, event.at)
     return _apply(left, ruling, decision, check.event, event.at)
 
 
 def _edit(
-    run: Run, found: Requirement, decision: Approve, checked: Checked, event: MessageReceived, at: datetime
+    run: Run, requirement: Requirement, decision: Approve, checked: Checked, event: MessageReceived, at: datetime
 ) -> Step:
     """Replace a requirement by one for the edited arguments, with their own gate; the editor's vote counts once."""
     gate = checked.gate or Gate(verdict="deny")
     if gate.verdict not in {"ask", "allow"}:
         detail = gate.reason or "the tool with these arguments does not wait for an approval"
-        return _apply(run, approvals.refuse(found, detail), decision, event, at)
-    position = run.position(found.id)
+        return _apply(run, approvals.refuse(requirement, detail), decision, event, at)
+    position = run.position(requirement.id)
     call = run.calls[position]
     edited = replace(call.call, arguments=approvals.edited_text(decision.arguments))
     opened = tool_calls.open_requirement(
@@ -211,25 +211,25 @@ def _edit(
         edited,
         gate.model_copy(update={"verdict": "ask"}),
         # No memo holds the nonce of what is approved at once: it is derived, and as unique as the one it comes from.
-        nonce=text_digest(f"{found.nonce}:{edited.arguments}")[:32],
+        nonce=text_digest(f"{requirement.nonce}:{edited.arguments}")[:32],
         policy_version=checked.policy_version,
         at=at,
-        latest=found.expires_at,  # An edit does not restart the clock.
+        latest=requirement.expires_at,  # An edit does not restart the clock.
     )
     opened = opened.model_copy(
         update={
-            "follows": found.id,
-            "approval_type": found.approval_type,
+            "follows": requirement.id,
+            "approval_type": requirement.approval_type,
             "edited_by": decision.by,
-            "edited_from": found.edited_from or found.id,
+            "edited_from": requirement.edited_from or requirement.id,
         }
     )
     context = _context(run, event, at)
     plain = decision.model_copy(update={"id": opened.id, "arguments": None})
     ruling = approvals.rule([opened], plain, context)
     if ruling.requirement is None:
-        return _apply(run, approvals.refuse(found, ruling.result.detail), decision, event, at)
-    after = run.with_requirement(approvals.supersede(found, decision, context))
+        return _apply(run, approvals.refuse(requirement, ruling.result.detail), decision, event, at)
+    after = run.with_requirement(approvals.supersede(requirement, decision, context))
     after = replace(after, requirements=(*after.requirements, opened))
     # A call runs at most once, and ends the run, if it did so before the edit.
     kept = {"at_most_once": gate.at_most_once or call.gate.at_most_once, "stop": call.gate.stop}

@@ -157,8 +157,8 @@ class Run:
 
     def update_requirement(self, identity: str | None, **update: object) -> Run:
         """Return the run with some fields of one requirement changed; without an id, the same run."""
-        found = None if identity is None else self.requirement(identity)
-        return self if found is None else self.with_requirement(found.model_copy(update=update))
+        known = None if identity is None else self.requirement(identity)
+        return self if known is None else self.with_requirement(known.model_copy(update=update))
 
     def with_ignored(self, message: Attempt) -> Run:
         """Return the run with one more ignored message; the oldest is dropped when there are too many."""

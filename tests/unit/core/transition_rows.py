@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import pytest
 
@@ -18,13 +18,13 @@ ALL: Final[set[Row]] = {(name, *row) for name, table in TABLES.items() for row i
 
 
 @contextmanager
-def recorded() -> Iterator[set[Row]]:
+def recorded() -> Generator[set[Row]]:
     """Record the rows that are used from now on."""
     rows: set[Row] = set()
-    following = Table.next
+    following = cast("Callable[[Table[Any, Any], str, str], str]", Table.__dict__["next"])
 
     def record(table: Table[Any, Any], status: str, event: str) -> str:
-        after: str = following(table, status, event)
+        after = following(table, status, event)
         rows.update((name, status, event) for name, each in TABLES.items() if each is table)
         return after
 
