@@ -28,8 +28,8 @@ from assent.cli.common import AsJson, complain, emit, place_of
 from assent.cli.connect import with_client
 from assent.cli.console import field, make_console
 from assent.history.files import named_run
-from assent.runtime.payload_codec import HINT, configured_codec, hinted
-from assent.wire.errors import BundleError, HistoryError
+from assent.runtime.payload_codec import HINT, configured_codec
+from assent.wire.errors import BundleError
 from assent.wire.text import one_line
 
 if TYPE_CHECKING:  # Typer's own classes of these are not public.
@@ -212,13 +212,10 @@ def _with_history(
     """Do *work* on the history that *files* hold, else on the server's."""
     if not files and not run:
         raise typer.BadParameter("name a RUN, or files with --file")
-    try:
-        if not files:
-            return with_client(place_of(context), lambda client: work(client.get_run(run).audit, run))
-        run_id = named_run(files, run)
-        return asyncio.run(_on_files(files, run_id, work))
-    except HistoryError as error:
-        raise HistoryError(hinted(str(error), configured_codec())) from error
+    if not files:
+        return with_client(place_of(context), lambda client: work(client.get_run(run).audit, run))
+    run_id = named_run(files, run)
+    return asyncio.run(_on_files(files, run_id, work))
 
 
 def _of_tree(
@@ -226,10 +223,7 @@ def _of_tree(
 ) -> int:
     if not files and not run:
         raise typer.BadParameter("name a RUN, or files with --file")
-    try:
-        return audit_tree.records_of_tree(context, run, files, verify=verify, written=written)
-    except HistoryError as error:
-        raise HistoryError(hinted(str(error), configured_codec())) from error
+    return audit_tree.records_of_tree(context, run, files, verify=verify, written=written)
 
 
 def _export_tree(
@@ -246,10 +240,7 @@ def _export_tree(
         runs = await export_tree(read, run_id, folder, signer=signer)
         return bundle_trees.told_of_export(folder, runs, signer.keyid if signer else None, as_json=as_json)
 
-    try:
-        return audit_tree.with_histories(context, run, files, work)
-    except HistoryError as error:
-        raise HistoryError(hinted(str(error), configured_codec())) from error
+    return audit_tree.with_histories(context, run, files, work)
 
 
 async def _on_files(files: Sequence[Path], run_id: str, work: Callable[[_Read, str], Awaitable[int]]) -> int:

@@ -19,7 +19,10 @@ TABLE: Final = (
     (DONE, "done"),
     (NOT_TAKEN, f"the run failed or was cancelled, {_NOT_COUNTED}, or a check of an audit or a bundle failed"),
     (USAGE, "wrong usage or settings, or the server refused"),
-    (NOT_FOUND, "no such run, call or grant, an id that is not unique, or a history that cannot be read"),
+    (
+        NOT_FOUND,
+        "no such run, call or grant, an id that is not unique, or a run that cannot be read",
+    ),
     (NO_SERVER, "no Temporal server answers, or it cannot be used: wrong namespace, credentials, certificate or port"),
     (NO_WORKER, "sent, but no worker has read it (only with --require-answer)"),
     (BUG, "an error in Assent itself"),

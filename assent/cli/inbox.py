@@ -10,19 +10,24 @@ from typing import Annotated, Final, get_args
 
 import typer
 
+from assent.audit.approval import Approval
 from assent.cli import exit_codes, output
 from assent.cli.common import AsJson, complain, emit, place_of
 from assent.cli.connect import with_client
-from assent.cli.console import make_console
+from assent.cli.console import fit, make_console
 from assent.cli.parsing import seconds_of
 from assent.client.client import AgentClient
 from assent.client.filters import Changes, Filters, Sort
+from assent.client.paging import Page
 from assent.wire.errors import MessageError, ServerUnreachableError
 from assent.wire.protocol import RequirementKind
+from assent.wire.text import one_line
 
 INTERVAL: Final = 1.0
 """Seconds between two looks; longer where a look itself takes longer."""
 PAGE: Final = 100
+NAMES: Final = 500
+"""Columns of the ids of runs that could not be read."""
 _TIME: Final = "TIME"
 _KINDS: Final = f"Only calls of this kind: {', '.join(get_args(RequirementKind))}."
 
@@ -96,7 +101,7 @@ async def _all(client: AgentClient, filters: Filters, sort: Sort, program: str, 
         emit([each.model_dump(mode="json") for each in waiting])
     else:
         output.print_pending(make_console(), waiting, program)
-    return exit_codes.DONE
+    return _end_of(waiting)
 
 
 async def _page(
@@ -113,13 +118,30 @@ async def _page(
     page = await client.pending(sort=sort, limit=limit, page_token=token, **filters)
     if as_json:
         calls = [each.model_dump(mode="json") for each in page]
-        emit({"calls": calls, "next_page_token": page.next_page_token, "total": page.total})
+        emit(
+            {
+                "calls": calls,
+                "next_page_token": page.next_page_token,
+                "total": page.total,
+                "unreadable": page.unreadable,
+            }
+        )
     else:
         console = make_console()
         if page or token is None:
             output.print_pending(console, page, program)
         output.print_page(console, page, command)
-    return exit_codes.DONE
+    return _end_of(page)
+
+
+def _end_of(page: Page[Approval]) -> int:
+    """Name the runs that could not be read, and return the exit code."""
+    if not page.unreadable:
+        return exit_codes.DONE
+    names = fit(", ".join(map(one_line, page.unreadable)), NAMES)
+    number = len(page.unreadable)
+    complain(f"{number} run{'s' * (number != 1)} could not be read, and may wait: {names}")
+    return exit_codes.NOT_FOUND
 
 
 async def _follow(client: AgentClient, filters: Filters, sort: Sort, program: str, *, as_json: bool) -> int:

@@ -51,7 +51,7 @@ def stats(
             print_statistics(make_console(), found, top)
         if found.unreadable:
             complain(f"{found.unreadable} runs could not be read, and are not counted")
-        return exit_codes.DONE
+        return exit_codes.NOT_FOUND if found.unreadable else exit_codes.DONE
 
     return with_client(place_of(context), work)
 

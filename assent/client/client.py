@@ -200,18 +200,20 @@ class AgentClient:
         most = 100 if limit is None else limit
         check_limit(most, least=1)
         position = position_of(wanted, page_token)
+        lost = set[str]()
         try:
             registered = await self._registered()
             if not paging:
-                runs = [run async for run in inbox.pending(self.temporal, wanted, registered=registered)]
-                return Page(in_order(chain.from_iterable(runs), sort))
+                runs = [run async for run in inbox.pending(self.temporal, wanted, lost, registered=registered)]
+                return Page(in_order(chain.from_iterable(runs), sort), unreadable=lost)
             (runs, after), total = await asyncio.gather(
-                inbox.page(self.temporal, wanted, most, position, registered=registered),
+                inbox.page(self.temporal, wanted, most, position, lost, registered=registered),
                 inbox.total(self.temporal, wanted, registered=registered),
             )
         except RPCError as error:
             raise _translated(error) from error
-        return Page(in_order(chain.from_iterable(runs), sort), token_of(wanted, after) if after else None, total)
+        token = token_of(wanted, after) if after else None
+        return Page(in_order(chain.from_iterable(runs), sort), token, total, lost)
 
     async def get_approvals(
         self,

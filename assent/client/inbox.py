@@ -19,9 +19,11 @@ from temporalio.service import RPCError
 from assent.audit.approval import Approval, pending_approval
 from assent.client.filters import Wanted, is_wanted
 from assent.client.rpc import to_assent_error
+from assent.runtime.payload_codec import encoding_problem
 from assent.wire import protocol, visibility
 from assent.wire.errors import MessageError
 from assent.wire.requirements import PendingRequirement
+from assent.wire.text import bounded, one_line
 
 PAGE: Final = 1_000
 """Executions of one request to the server: the most that it returns."""
@@ -33,6 +35,8 @@ _MEMOS: Final[dict[str, type[Any]]] = {
     protocol.MEMO_PENDING: list[PendingRequirement],
     protocol.MEMO_REQUEST: dict[str, Any],
 }
+_ERROR: Final = 300
+"""Characters of an error that the log gets: a foreign memo can make it as long as it likes."""
 _log = logging.getLogger(__name__)
 
 
@@ -56,7 +60,9 @@ class _Unreadable:
     error: Exception
 
 
-async def pending(client: Client, wanted: Wanted, *, registered: bool) -> AsyncIterator[list[Approval]]:
+async def pending(
+    client: Client, wanted: Wanted, unreadable: set[str], *, registered: bool
+) -> AsyncIterator[list[Approval]]:
     """Yield the runs that wait, in the server's order, each with its approvals that pass *wanted*.
 
     *registered* says that the namespace has the Assent search attributes; without them all running runs are read.
@@ -69,7 +75,7 @@ async def pending(client: Client, wanted: Wanted, *, registered: bool) -> AsyncI
     query = await _query(client, wanted, registered=registered)
     while True:
         executions, token = await _read(client, query, token, PAGE)
-        for run in await _runs(client, executions):
+        for run in await _runs(client, executions, unreadable):
             # A run that continues as new may be listed twice for a moment; the newer execution comes first.
             left = [each for each in run if each.run_id not in seen and is_wanted(each, wanted, now)]
             if left:
@@ -80,7 +86,7 @@ async def pending(client: Client, wanted: Wanted, *, registered: bool) -> AsyncI
 
 
 async def page(
-    client: Client, wanted: Wanted, limit: int, position: bytes, *, registered: bool
+    client: Client, wanted: Wanted, limit: int, position: bytes, unreadable: set[str], *, registered: bool
 ) -> tuple[list[list[Approval]], bytes]:
     """Return at most *limit* runs from *position*, and the position of the next page, empty on the last one.
 
@@ -92,7 +98,7 @@ async def page(
     size = min(limit, PAGE) if registered and wanted.by_server else PAGE
     while True:
         executions, after = await _read(client, query, position, size)
-        runs = await _runs(client, executions)
+        runs = await _runs(client, executions, unreadable)
         kept = [(index, [each for each in run if is_wanted(each, wanted, now)]) for index, run in enumerate(runs)]
         left = [(index, run) for index, run in kept if run]
         room = limit - len(found)
@@ -188,8 +194,11 @@ async def _read(client: Client, query: str, token: bytes, size: int) -> tuple[Se
 # -- memos ------------------------------------------------------------------------------------------------------------
 
 
-async def _runs(client: Client, executions: Sequence[WorkflowExecutionInfo]) -> list[list[Approval]]:
-    """Return what waits in each execution. All memos are one batch for the codec, which may be remote."""
+async def _runs(
+    client: Client, executions: Sequence[WorkflowExecutionInfo], unreadable: set[str]
+) -> list[list[Approval]]:
+    """Return what waits in each execution; add the ids of runs that cannot be read to *unreadable*."""
+    # All memos are one batch for the codec, which may be remote.
     memos = [(number, name) for number, each in enumerate(executions) for name in _MEMOS if name in each.memo.fields]
     payloads = [executions[number].memo.fields[name] for number, name in memos]
     values = await _decoded(client, payloads, [_MEMOS[name] for _, name in memos])
@@ -198,7 +207,9 @@ async def _runs(client: Client, executions: Sequence[WorkflowExecutionInfo]) -> 
         if isinstance(value, _Unreadable):
             # One unreadable memo must not hide what all the other runs wait for.
             run_id = executions[number].execution.workflow_id
-            _log.warning("run %r is left out: its memo %s cannot be read: %s", run_id, name, value.error)
+            why = encoding_problem(value.error) or bounded(one_line(str(value.error)), _ERROR)
+            _log.warning("run %r is left out: its memo %s cannot be read: %s", run_id, name, why)
+            unreadable.add(run_id)
         found[number][name] = value
     return [_run(each, memo) for each, memo in zip(executions, found, strict=True)]
 

@@ -24,12 +24,20 @@ class Page(list[_T]):
     """A list that knows where it continues: *next_page_token* is None on the last page.
 
     *total* is how many there are in all, where the server counts them without reading them (of the inbox: runs).
+    *unreadable* are the runs that could not be read and are missing from the list.
     """
 
-    def __init__(self, items: Iterable[_T] = (), next_page_token: str | None = None, total: int | None = None) -> None:
+    def __init__(
+        self,
+        items: Iterable[_T] = (),
+        next_page_token: str | None = None,
+        total: int | None = None,
+        unreadable: Iterable[str] = (),
+    ) -> None:
         super().__init__(items)
         self.next_page_token = next_page_token
         self.total = total
+        self.unreadable = sorted(unreadable)
 
 
 def token_of(query: object, position: bytes) -> str:

@@ -14,6 +14,7 @@ from assent.history import event_types
 from assent.history.event_types import time_of
 from assent.history.reader import SourcedEvent, TaskReader, is_continued, nonces_of
 from assent.history.workflow_tasks import TaskGrouper, WorkflowTask
+from assent.runtime.payload_codec import encoding_problem
 from assent.wire.errors import HistoryError
 
 _UNREADABLE: Final = (KeyError, IndexError, ValueError, TypeError, AttributeError, StopIteration)
@@ -101,6 +102,8 @@ def _decided(run: Run, sourced: SourcedEvent) -> Step:
 
 def _unreadable(event: HistoryEvent, error: Exception) -> HistoryError:
     """Return the error for a history that no run can have made: the core never refuses an event by raising."""
+    if (problem := encoding_problem(error)) is not None:
+        return HistoryError(f"the history cannot be read at event {event.event_id}: its payloads are {problem}")
     what = f"{type(error).__name__}: {error}".splitlines()[0]  # More lines would quote what was sent.
     return HistoryError(f"the history cannot be read at event {event.event_id}: it is cut, or was changed ({what})")
 

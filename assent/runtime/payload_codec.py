@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 from collections.abc import Callable
 from typing import Final, cast
 
@@ -19,7 +20,7 @@ from assent.wire.errors import ConfigurationError
 
 VARIABLE: Final = "ASSENT_PAYLOAD_CODEC"
 HINT: Final = f"if its payloads are encoded, name their codec in {VARIABLE}"
-_UNKNOWN: Final = "Unknown payload encoding"
+_UNKNOWN: Final = re.compile(r"Unknown payload encoding ([^\s'\"]{1,100})")
 """What the SDK says of a payload that it cannot read."""
 
 
@@ -67,9 +68,10 @@ def load_codec(name: str) -> PayloadCodec:
     return made
 
 
-def hinted(text: str, codec: PayloadCodec | None) -> str:
-    """What to say of a history that cannot be read: *text*, and what to try where there is no *codec*."""
-    return f"{text}; {HINT}" if codec is None and _UNKNOWN in text else text
+def encoding_problem(error: Exception) -> str | None:
+    """Return what to say of an *error* of the SDK about a payload that only a codec can decode; None for others."""
+    match = _UNKNOWN.search(str(error))
+    return match and f"encoded by {match[1]!r}; name their codec in {VARIABLE}=module:NAME"
 
 
 def _made(name: str, found: object) -> object:

@@ -95,6 +95,11 @@ async def test_an_encrypted_run_is_decided_watched_and_audited_and_nothing_of_it
         [listed, _] = (await at.assent("pending", "--agent", queue, "--json")).json
         assert WORD in listed["arguments"]
         assert WORD in (await at.assent("show", run.id)).out
+        for words in ((), ("--json",), ("--limit", "5")):
+            unread = await Operator(assent_environment, client).assent("pending", "--agent", queue, *words)
+            assert (unread.code, WORD in unread.out) == (3, False)
+            assert f"1 run could not be read, and may wait: {run.id}\n" in unread.err
+            assert "encoded by 'binary/encrypted'; name their codec in ASSENT_PAYLOAD_CODEC" in unread.err
         # Whoever signals with the plain `temporal` CLI encrypts nothing, and still counts.
         plain = json.dumps({"id": pay.id, "by": "carol"})
         await temporal(
@@ -140,11 +145,15 @@ async def without_the_key(offline: Keyed, plain: Operator, history: Path, bundle
     ran = await wrong.assent("audit", "--file", str(history))
     assert (ran.code, ran.out, ran.err.count("\n")) == (3, "", 1)
     assert "the payload codec cannot decode event 1: InvalidTag" in ran.err
-    for words in (("audit", "--file", str(history), "--verify"), ("audit", run_id, "--json"), ("show", run_id)):
+    for words in (
+        ("audit", "--file", str(history), "--verify"), ("audit", run_id, "--json"), ("show", run_id), ("watch", run_id),
+        ("stats",),
+    ):  # fmt: skip
         ran = await plain.assent(*words)
         assert WORD not in ran.out
-        if words[0] == "audit":
-            assert "if its payloads are encoded, name their codec in ASSENT_PAYLOAD_CODEC" in ran.err
+        assert ran.code == 3
+        assert "encoded by 'binary/encrypted'; name their codec in ASSENT_PAYLOAD_CODEC=module:NAME" in ran.err
+        assert "cut, or was changed" not in ran.err
     ran = await plain.assent("audit", "verify", bundle)
     assert (ran.code, "name their codec in ASSENT_PAYLOAD_CODEC" in " ".join(ran.out.split())) == (1, True)
 

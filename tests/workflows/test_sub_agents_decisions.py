@@ -254,7 +254,9 @@ async def test_the_inbox_has_the_path_of_what_waits_and_can_be_narrowed_to_one_t
         # Without search attributes the memo alone tells, and the server's own attributes still narrow what is read.
         wanted = Wanted(tree=lead_run.run_id)
         assert [
-            each.run_id async for found in inbox.pending(client.temporal, wanted, registered=False) for each in found
+            each.run_id
+            async for found in inbox.pending(client.temporal, wanted, set(), registered=False)
+            for each in found
         ] == [deep.id]
         await another.cancel()
         await run.cancel()
