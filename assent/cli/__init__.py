@@ -1,7 +1,4 @@
-"""The `assent` command: `assent --help`, and `docs/cli.md`.
-
-I/O; not in workflow code.
-"""
+"""The `assent` command: `assent --help`, and `docs/cli.md`."""
 
 from assent.cli.main import main
 

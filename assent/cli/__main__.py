@@ -1,4 +1,4 @@
-"""`python -m assent.cli`, for where the `assent` command is not on the path."""
+"""Runs `python -m assent.cli`, where the `assent` command is not on the path."""
 
 import sys
 

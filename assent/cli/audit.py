@@ -1,42 +1,41 @@
-"""`assent audit RUN`, `assent audit export` and `assent audit verify`."""
+"""The command `audit`: prints the audit of a run, and exports and verifies bundles."""
 
 from __future__ import annotations
 
 import asyncio
 import csv
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from typer.core import TyperGroup
 
 from assent.audit.approval import is_recorded
-from assent.audit.audit_tree import AuditReader
-from assent.audit.bundle_trees import export_tree
+from assent.audit.audit_tree import AuditedRun, AuditReader, audits
+from assent.audit.bundle_trees import check_tree, export_tree
 from assent.audit.bundles import check, export, recorded
-from assent.audit.checks import Verification
-from assent.audit.csv_export import rows
+from assent.audit.csv_export import COLUMNS, rows
 from assent.audit.observer import AuditObserver
 from assent.audit.offline import audit_files
 from assent.audit.records import Audit
-from assent.audit.signing import load_signer
+from assent.audit.signing import Signer, load_signer
 from assent.audit.verifier import Verifier
-from assent.cli import audit_output, audit_tree, bundle_trees, exit_codes, verify_output
+from assent.cli import audit_output, exit_codes, verify_output
 from assent.cli.common import AsJson, complain, emit, place_of
 from assent.cli.connect import with_client
-from assent.cli.console import field, make_console
-from assent.history.files import named_run
+from assent.cli.console import make_console
+from assent.client.client import AgentClient
+from assent.history.files import by_run, named_run
 from assent.runtime.payload_codec import HINT, configured_codec
-from assent.wire.errors import BundleError
-from assent.wire.text import one_line
+from assent.wire.errors import BundleError, RunNotFoundError
 
 if TYPE_CHECKING:  # Typer's own classes of these are not public.
     from typer._click import Context, HelpFormatter
 
 RECORDS: Final = "records"
-_Read = Callable[[AuditObserver | None], Awaitable[Audit]]
 
 _MaybeRun = Annotated[
     str,
@@ -44,22 +43,20 @@ _MaybeRun = Annotated[
 ]
 _Files = Annotated[
     list[Path] | None,
-    typer.Option(
-        "--file", metavar="FILE.json", help="Read a history from a file, without a server. Once for each execution."
-    ),
+    typer.Option("--file", metavar="FILE.json", help="Read an execution's history from a file (repeatable)."),
 ]
 
 
 class RunOrCommand(TyperGroup):
-    """A group in which a first word that is none of its commands is a run to audit."""
+    """A group in which a first word that is not one of its commands is a run to audit."""
 
     def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
-        """Put the command in front that is meant by naming none."""
+        """Insert the command `records` if no command is named."""
         named = args and (args[0] in self.commands or args[0] in ctx.help_option_names)
         return super().parse_args(ctx, args if named else [RECORDS, *args])
 
     def format_help(self, ctx: Context, formatter: HelpFormatter) -> None:
-        """Its own help, and that of each command: whoever asks about `audit` wants the options of all."""
+        """Print the help of the group and of each of its commands, so that one page has all options."""
         super().format_help(ctx, formatter)
         for name, command in self.commands.items():
             command.format_help(typer.Context(command, info_name=name, parent=ctx), formatter)
@@ -73,10 +70,13 @@ app: Final = typer.Typer(
 
 @app.callback()
 def audit() -> None:
-    """The audit of a run, from its history alone: who asked, who decided, what ran. Needs no worker.
+    """Audit a run from its history alone: who asked, who decided, what ran. Needs no worker.
 
     `assent audit RUN` is short for `assent audit records RUN`.
     """
+
+
+# -- records ----------------------------------------------------------------------------------------------------------
 
 
 @app.command(RECORDS)
@@ -86,36 +86,99 @@ def records(
     *,
     files: _Files = None,
     verify: Annotated[
-        bool, typer.Option("--verify", help="Check the history against the rules too; 1 where a check fails.")
+        bool, typer.Option("--verify", help="Check the history against the decision rules; exit with 1 if one fails.")
     ] = False,
     as_json: AsJson = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="The approvals as a table, a row each.")] = False,
-    tree: Annotated[
-        bool,
-        typer.Option("--tree", help="The runs below it too, of agents that it asked; --json is one document then."),
-    ] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print the approvals as a table, one row each.")] = False,
+    tree: Annotated[bool, typer.Option("--tree", help="Include the child runs; --json is then one document.")] = False,
 ) -> int:
-    """The records of a run: whole, as --json (one a line), or its approvals as --csv."""
+    """Print the records of a run; with --json one per line, with --csv only its approvals."""
     if as_json and as_csv:
-        raise typer.BadParameter("--json and --csv are two ways to write it; give one")
+        raise typer.BadParameter("--json and --csv are two formats; give one")
+    program = place_of(context).program
+
+    async def work(read: AuditReader, run_id: str) -> int:
+        code, document = exit_codes.DONE, list[dict[str, object]]()
+        async for each in audits(read, run_id, verify=verify) if tree else _alone(read, run_id, verify=verify):
+            is_root = each.run_id == run_id
+            if as_csv:
+                _write_csv(each.audit, headings=is_root)
+            elif as_json and tree:
+                document.append(_document(each))
+            elif as_json:
+                for line in _lines(each):
+                    emit(line)
+            else:
+                _print(each, program, tree=tree, is_root=is_root)
+            code = max(code, _judge(each, quiet=not (as_json or as_csv or tree)))
+        if as_json and tree:
+            emit({"record": "tree", "run_id": run_id, "runs": document})
+        return code
+
+    return _with_histories(context, run, files, work, tree=tree)
+
+
+async def _alone(read: AuditReader, run_id: str, *, verify: bool) -> AsyncIterator[AuditedRun]:
+    verifier = Verifier(run_id) if verify else None
+    found = await read(run_id, verifier)
+    if not found.run.agent and configured_codec() is None:
+        complain(f"the prompt of run {run_id!r} cannot be read; {HINT}")
+    yield AuditedRun(run_id, (), found, verifier.verification(found) if verifier is not None else None)
+
+
+def _print(each: AuditedRun, program: str, *, tree: bool, is_root: bool) -> None:
+    console = make_console()
+    if not is_root:
+        console.print()
+        audit_output.print_separator(console)
     if tree:
-        return _of_tree(context, run, files, verify=verify, written="json" if as_json else "csv" if as_csv else "page")
+        audit_output.print_path(console, each, "there is no history of run")
+    if each.audit is not None:
+        audit_output.print_audit(console, each.audit, program)
+        if each.verification is not None:
+            executions = each.audit.run.executions
+            verify_output.print_verification(console, each.verification, executions, again=not is_root)
 
-    async def work(read: _Read, run_id: str) -> int:
-        verifier = Verifier(run_id) if verify else None
-        found = await read(verifier)
-        if not found.run.agent and configured_codec() is None:
-            complain(f"what run {run_id!r} was asked cannot be read; {HINT}")
-        verification = verifier.verification(found) if verifier is not None else None
-        if as_csv:
-            _write_csv(found)
-        elif as_json:
-            _write_json(found, verification)
-        else:
-            _print(found, verification, place_of(context).program)
-        return _judged(found, verification, quiet=not (as_json or as_csv))
 
-    return _with_history(context, run, files, work)
+def _write_csv(found: Audit | None, *, headings: bool) -> None:
+    table = csv.writer(sys.stdout, lineterminator="\n")
+    if headings:
+        table.writerow(COLUMNS)
+    if found is not None:
+        _, *approvals = rows(record for record in found if is_recorded(record))
+        table.writerows(approvals)
+
+
+def _lines(each: AuditedRun) -> Iterator[dict[str, object]]:
+    for record in recorded(each.audit) if each.audit is not None else ():
+        yield record.model_dump(mode="json")
+    if each.verification is not None:
+        yield {"record": "verification", **each.verification.model_dump(mode="json")}
+
+
+def _document(each: AuditedRun) -> dict[str, object]:
+    return {
+        "run_id": each.run_id,
+        "path": list(each.path),
+        "missing": each.audit is None,
+        "records": list(_lines(replace(each, verification=None))),
+        "verification": None if each.verification is None else each.verification.model_dump(mode="json"),
+    }
+
+
+def _judge(each: AuditedRun, *, quiet: bool) -> int:
+    """Return the exit code of one run, and print to standard error what must not be missed, unless *quiet*."""
+    if each.audit is None:
+        verify_output.complain_missing(each.run_id, each.path, "in no file that was given")
+        return exit_codes.DONE
+    if each.verification is not None:
+        return verify_output.judge(each.verification)
+    if each.audit.run.missing and not quiet:
+        complain(f"INCOMPLETE: {len(each.audit.run.missing)} executions of run {each.run_id!r} are gone")
+    return exit_codes.DONE
+
+
+# -- bundles ----------------------------------------------------------------------------------------------------------
 
 
 @app.command("export")
@@ -124,160 +187,101 @@ def export_bundle(
     run: _MaybeRun = "",
     *,
     bundle: Annotated[
-        Path, typer.Option(metavar="FILE", help="Where to write it; with --tree, a new folder.", show_default=False)
+        Path, typer.Option(metavar="FILE", help="The file to write; with --tree, a new folder.", show_default=False)
     ],
-    key: Annotated[Path | None, typer.Option(metavar="PRIVATE.pem", help="Sign it: Ed25519, in PEM.")] = None,
+    key: Annotated[Path | None, typer.Option(metavar="PRIVATE.pem", help="Sign with this Ed25519 key.")] = None,
     files: _Files = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
-    tree: Annotated[bool, typer.Option("--tree", help="A bundle of each run below it too.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
+    tree: Annotated[bool, typer.Option("--tree", help="Write a bundle of each child run too.")] = False,
     as_json: AsJson = False,
 ) -> int:
-    """Write a run's events, records and findings as one file that can be checked where no server is."""
-    if tree:
-        return _export_tree(context, run, files, bundle, key, force=force, as_json=as_json)
-    if bundle.exists() and not force:
+    """Write a run's events, records and findings to one file that can be verified without a server."""
+    if tree and force:
+        raise typer.BadParameter("--force replaces a file; with --tree, name a new folder")
+    if bundle.exists() and not (force or tree):
         message = f"{bundle} exists already: name another file, or give --force"
         raise BundleError(message)
-    signer = load_signer(key) if key is not None else None
+    signer: Signer | None = None
 
-    async def work(read: _Read, run_id: str) -> int:
-        made = await export(run_id, read, bundle, signer=signer, overwrite=force)
-        told = made.predicate
+    async def one(read: AuditReader, run_id: str) -> int:
+        exported = await export(run_id, lambda observer: read(run_id, observer), bundle, signer=signer, overwrite=force)
+        keyid = signer.keyid if signer else None
         if as_json:
-            emit(
-                {
-                    "bundle": str(bundle),
-                    "keyid": signer.keyid if signer else None,
-                    **told.model_dump(mode="json", by_alias=True),
-                }
-            )
+            predicate = exported.predicate.model_dump(mode="json", by_alias=True)
+            emit({"bundle": str(bundle), "keyid": keyid, **predicate})
         else:
-            console = make_console()
-            field(console, "bundle", one_line(str(bundle)), style="bold")
-            executions = len(told.executions)
-            of = f"{executions:,} execution{'s' * (executions != 1)}"
-            field(console, "run", f"{one_line(run_id)}: {told.events:,} events of {of}")
-            field(console, "chain head", told.chain_head)
-            signed = f"by the key {signer.keyid}" if signer else "no; to sign it, give --key PRIVATE.pem"
-            field(console, "signed", signed)
-        return verify_output.judged(made.verification)
+            verify_output.print_export(make_console(), bundle, run_id, exported, keyid)
+        return verify_output.judge(exported.verification)
 
-    return _with_history(context, run, files, work)
+    async def all_runs(read: AuditReader, run_id: str) -> int:
+        runs = await export_tree(read, run_id, bundle, signer=signer)
+        keyid = signer.keyid if signer else None
+        if as_json:
+            emit(verify_output.export_document(bundle, runs, keyid))
+        else:
+            verify_output.print_tree_export(make_console(), bundle, runs, keyid)
+        return max(verify_output.judge_export(each) for each in runs)
+
+    if files or run:  # Otherwise, say that first.
+        signer = load_signer(key) if key is not None else None
+    return _with_histories(context, run, files, all_runs if tree else one, tree=tree)
 
 
 @app.command("verify")
 def verify_bundle(
     bundle: Annotated[
-        Path,
-        typer.Argument(metavar="BUNDLE", help="A file that export wrote, or the folder of a tree.", show_default=False),
+        Path, typer.Argument(metavar="BUNDLE", help="An exported file, or the folder of a tree.", show_default=False)
     ],
     *,
-    key: Annotated[Path | None, typer.Option(metavar="PUBLIC.pem", help="It must be signed by this key.")] = None,
+    key: Annotated[Path | None, typer.Option(metavar="PUBLIC.pem", help="Require a signature by this key.")] = None,
     as_json: AsJson = False,
 ) -> int:
-    """Check a bundle without a server: each byte, the chain, the signature, and its records by auditing it again."""
+    """Check a bundle without a server: its bytes, chain and signature, and its records by a new audit."""
     if bundle.is_dir():
-        return bundle_trees.verify_folder(bundle, key, as_json=as_json)
-    found = check(bundle, public_key=key, codec=configured_codec())
-    report, verification = found.report, found.verification
+        folder = check_tree(bundle, public_key=key, codec=configured_codec())
+        if as_json:
+            emit(verify_output.tree_document(folder))
+        else:
+            verify_output.print_tree(make_console(), folder)
+        return verify_output.judge_tree(folder)
+    result = check(bundle, public_key=key, codec=configured_codec())
     if as_json:
-        emit(
-            {
-                "ok": found.ok,
-                "checks": [{"name": each.name, "ok": each.ok, "detail": each.detail} for each in report.checks],
-                "keyid": report.keyid,
-                "predicate": report.predicate.model_dump(mode="json", by_alias=True) if report.predicate else None,
-                "verification": verification.model_dump(mode="json") if verification else None,
-            }
-        )
+        emit(verify_output.bundle_document(result))
     else:
-        console = make_console()
-        verify_output.print_bundle(console, report.checks)
-        if verification is not None and report.ok and report.predicate is not None:
-            executions = [each.execution_id for each in report.predicate.executions if not each.missing]
-            verify_output.print_verification(console, verification, executions)
-    if not report.ok:
-        complain(f"{bundle}: NOT VERIFIED: it is not a bundle as it was exported")
-    elif verification is not None:
-        verify_output.judged(verification)
-    return exit_codes.DONE if found.ok else exit_codes.NOT_TAKEN
+        verify_output.print_bundle(make_console(), result)
+    return verify_output.judge_bundle(bundle, result)
 
 
-# -- where the history is ---------------------------------------------------------------------------------------------
+# -- histories --------------------------------------------------------------------------------------------------------
 
 
-def _with_history(
-    context: typer.Context, run: str, files: Sequence[Path] | None, work: Callable[[_Read, str], Awaitable[int]]
+def _with_histories(
+    context: typer.Context,
+    run: str,
+    files: Sequence[Path] | None,
+    work: Callable[[AuditReader, str], Coroutine[Any, Any, int]],
+    *,
+    tree: bool,
 ) -> int:
-    """Do *work* on the history that *files* hold, else on the server's."""
+    """Do *work* with a reader of the histories in *files*, or on the server, and the id of the run or tree root."""
     if not files and not run:
         raise typer.BadParameter("name a RUN, or files with --file")
     if not files:
-        return with_client(place_of(context), lambda client: work(client.get_run(run).audit, run))
-    run_id = named_run(files, run)
-    return asyncio.run(_on_files(files, run_id, work))
+        return with_client(place_of(context), lambda client: work(_reader_of(client), run))
+    run_id, files_of = by_run(files, run) if tree else (named_run(files, run), None)
+
+    async def read(run_id: str, observer: AuditObserver | None) -> Audit:
+        if files_of is not None and run_id not in files_of:
+            message = f"no file is of run {run_id!r}"
+            raise RunNotFoundError(message)
+        own = files if files_of is None else files_of[run_id]
+        return await audit_files(own, run_id, observer=observer, codec=configured_codec())
+
+    return asyncio.run(work(read, run_id))
 
 
-def _of_tree(
-    context: typer.Context, run: str, files: Sequence[Path] | None, *, verify: bool, written: audit_tree.Written
-) -> int:
-    if not files and not run:
-        raise typer.BadParameter("name a RUN, or files with --file")
-    return audit_tree.records_of_tree(context, run, files, verify=verify, written=written)
+def _reader_of(client: AgentClient) -> AuditReader:
+    async def read(run_id: str, observer: AuditObserver | None) -> Audit:
+        return await client.get_run(run_id).audit(observer)
 
-
-def _export_tree(
-    context: typer.Context, run: str, files: Sequence[Path] | None, folder: Path, key: Path | None, *,
-    force: bool, as_json: bool,
-) -> int:  # fmt: skip
-    if force:
-        raise typer.BadParameter("--force replaces a file; with --tree, name a new folder")
-    if not files and not run:
-        raise typer.BadParameter("name a RUN, or files with --file")
-    signer = load_signer(key) if key is not None else None
-
-    async def work(read: AuditReader, run_id: str) -> int:
-        runs = await export_tree(read, run_id, folder, signer=signer)
-        return bundle_trees.told_of_export(folder, runs, signer.keyid if signer else None, as_json=as_json)
-
-    return audit_tree.with_histories(context, run, files, work)
-
-
-async def _on_files(files: Sequence[Path], run_id: str, work: Callable[[_Read, str], Awaitable[int]]) -> int:
-    codec = configured_codec()
-
-    async def read(observer: AuditObserver | None) -> Audit:
-        return await audit_files(files, run_id, observer=observer, codec=codec)
-
-    return await work(read, run_id)
-
-
-# -- what is written --------------------------------------------------------------------------------------------------
-
-
-def _write_csv(found: Audit) -> None:
-    written = csv.writer(sys.stdout, lineterminator="\n")
-    written.writerows(rows(record for record in found if is_recorded(record)))
-
-
-def _write_json(found: Audit, verification: Verification | None) -> None:
-    for record in recorded(found):
-        emit(record.model_dump(mode="json"))
-    if verification is not None:
-        emit({"record": "verification", **verification.model_dump(mode="json")})
-
-
-def _print(found: Audit, verification: Verification | None, program: str) -> None:
-    console = make_console()
-    audit_output.print_audit(console, found, program)
-    if verification is not None:
-        verify_output.print_verification(console, verification, found.run.executions)
-
-
-def _judged(found: Audit, verification: Verification | None, *, quiet: bool) -> int:
-    """The exit code, and on standard error what nobody may miss; *quiet* where the page has said it already."""
-    if verification is None:
-        if found.run.missing and not quiet:
-            complain(f"INCOMPLETE: {len(found.run.missing)} executions of run {found.run.run_id!r} are gone")
-        return exit_codes.DONE
-    return verify_output.judged(verification)
+    return read

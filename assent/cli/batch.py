@@ -1,4 +1,4 @@
-"""Several decisions in one command: all calls are looked up before anything is sent, and each gets its own answer."""
+"""Sends several decisions: all calls are looked up before anything is sent, and each decision has its own outcome."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from assent.wire.errors import AssentError, RequirementNotFoundError, RunNotFoun
 from assent.wire.protocol import DecisionOutcome
 from assent.wire.requirements import Requirement, RunState
 
-MAX_FOLLOWED: Final = 16
-"""Runs that are read, and decisions that are waited for, at the same time."""
-Named = tuple[RunHandle, Requirement]
+AT_ONCE: Final = 16
+"""Runs that are read, and decisions that are sent, at the same time."""
+Call = tuple[RunHandle, Requirement]
 _T = TypeVar("_T")
 
 
-async def all_located(client: AgentClient, calls: Sequence[tuple[str, str]], signal: Signal) -> list[Named]:
-    """The calls that are named, each once.
+async def locate_all(client: AgentClient, calls: Sequence[tuple[str, str]], signal: Signal) -> list[Call]:
+    """Find the calls of these run ids and call ids, each once.
 
     Raises:
-        RequirementNotFoundError: one is not there, or its id is not unique; it says which.
+        RequirementNotFoundError: a call is not found, or its id is ambiguous; the message names all such calls.
         ServerUnreachableError: the server does not answer.
     """
-    gate = asyncio.Semaphore(MAX_FOLLOWED)
+    gate = asyncio.Semaphore(AT_ONCE)
     run_ids = list(dict.fromkeys(run_id for run_id, _ in calls))
     read = [_within(gate, _state(client.get_run(run_id))) for run_id in run_ids]
     states = dict(zip(run_ids, await asyncio.gather(*read), strict=True))
-    found: dict[tuple[str, str], Named] = {}
-    wrong: dict[str, None] = {}
+    located: dict[tuple[str, str], Call] = {}
+    errors: dict[str, None] = {}
     for run_id, call in calls:
         run, state = client.get_run(run_id), states[run_id]
         try:
@@ -42,33 +42,31 @@ async def all_located(client: AgentClient, calls: Sequence[tuple[str, str]], sig
                 raise state
             requirement = await run.locate(call, signal, state)
         except (RunNotFoundError, RequirementNotFoundError) as error:
-            wrong[str(error)] = None
+            errors[str(error)] = None
         else:
-            found[run_id, requirement.id] = (run, requirement)
-    if wrong:
-        message = f"nothing was sent: {'; '.join(wrong)}"
+            located[run_id, requirement.id] = (run, requirement)
+    if errors:
+        message = f"nothing was sent: {'; '.join(errors)}"
         raise RequirementNotFoundError(message)
-    return list(found.values())
+    return list(located.values())
 
 
-async def decided(
-    named: Sequence[Named], signal: Signal, body: Mapping[str, JsonValue]
+async def decide_each(
+    calls: Sequence[Call], signal: Signal, body: Mapping[str, JsonValue]
 ) -> AsyncGenerator[tuple[RunHandle, Requirement, DecisionOutcome | AssentError | RPCError], None]:
-    """What each decision came to, in the order in which the calls were named. All are sent, whatever one comes to."""
-    gate = asyncio.Semaphore(MAX_FOLLOWED)
+    """Send all decisions, and yield the outcome of each in the order of *calls*. An error does not stop the others."""
+    gate = asyncio.Semaphore(AT_ONCE)
+
+    async def decide(run: RunHandle, requirement: Requirement) -> DecisionOutcome | AssentError | RPCError:
+        try:
+            return await run.decide(signal, {"id": requirement.id, **body}, check=False)
+        except (AssentError, RPCError) as error:
+            return error
+
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(_within(gate, _outcome(*each, signal, body))) for each in named]
-        for (run, requirement), task in zip(named, tasks, strict=True):
+        tasks = [group.create_task(_within(gate, decide(*call))) for call in calls]
+        for (run, requirement), task in zip(calls, tasks, strict=True):
             yield run, requirement, await task
-
-
-async def _outcome(
-    run: RunHandle, requirement: Requirement, signal: Signal, body: Mapping[str, JsonValue]
-) -> DecisionOutcome | AssentError | RPCError:
-    try:
-        return await run.decide(signal, {"id": requirement.id, **body}, check=False)
-    except (AssentError, RPCError) as error:
-        return error
 
 
 async def _state(run: RunHandle) -> RunState | RunNotFoundError:

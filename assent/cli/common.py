@@ -1,4 +1,7 @@
-"""What every command starts from: where Temporal is, and how output is written. Imports little: see `main`."""
+"""Shared by all commands: their common arguments, the global options, and how output is written.
+
+`main` imports this module for the help, so it imports little itself.
+"""
 
 from __future__ import annotations
 
@@ -14,26 +17,24 @@ from assent.wire.text import one_line
 
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="The run's id.", show_default=False)]
 CallId = Annotated[
-    str, typer.Argument(metavar="ID", help="The call's id, or 6 or more of its first digits.", show_default=False)
+    str, typer.Argument(metavar="ID", help="The call's id, or at least 6 of its first digits.", show_default=False)
 ]
 Calls = Annotated[
     list[str],
     typer.Argument(
         metavar="RUN ID | RUN/ID",
-        help="The run's id and those of its calls; or RUN/ID for each call, of any run.",
+        help="The id of a run and of its calls; or RUN/ID for each call, of any run.",
         show_default=False,
     ),
 ]
-By = Annotated[str, typer.Option("--by", metavar="NAME", help="Who decides: a name the audit keeps.")]
-RequireAnswer = Annotated[
-    bool, typer.Option("--require-answer", help="Exit with 5 where it was sent and no worker has read it.")
-]
-AsJson = Annotated[bool, typer.Option("--json", help="JSON on standard output, and nothing else there.")]
+By = Annotated[str, typer.Option("--by", metavar="NAME", help="Who decides: a name for the audit.")]
+RequireAnswer = Annotated[bool, typer.Option("--require-answer", help="Exit with 5 if no worker has read it yet.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on standard output.")]
 
 
 @dataclass(frozen=True)
 class Place:
-    """The global options. None is left to `TEMPORAL_*` and the profile file."""
+    """The global options. None means: as `TEMPORAL_*` or the profile says."""
 
     address: str | None
     namespace: str | None
@@ -42,13 +43,13 @@ class Place:
 
     @property
     def program(self) -> str:
-        """How a command that is shown to be copied begins, so that it reaches the same server."""
+        """The beginning of a command to copy, with the options that reach the same server."""
         given = (("--address", self.address), ("--namespace", self.namespace), ("--profile", self.profile))
         return " ".join(["assent", *(f"{name} {shlex.quote(value)}" for name, value in given if value is not None)])
 
 
 def place_of(context: typer.Context) -> Place:
-    """The global options of the command line that *context* belongs to."""
+    """Return the global options of a command line."""
     place: Place = context.obj
     return place
 
@@ -59,6 +60,6 @@ def emit(value: object) -> None:
     sys.stdout.flush()
 
 
-def complain(what: str) -> None:
+def complain(text: str) -> None:
     """Write one line to standard error."""
-    sys.stderr.write(f"assent: {one_line(what)}\n")
+    sys.stderr.write(f"assent: {one_line(text)}\n")

@@ -1,4 +1,4 @@
-"""The connection to Temporal that a command works with."""
+"""Connects a command to Temporal."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from assent.runtime.connection import exit_cleanly
 
 
 def with_client(place: Place, work: Callable[[AgentClient], Awaitable[int]]) -> int:
-    """Connect, do *work*, and answer with its exit code."""
+    """Connect, do *work*, and return its exit code."""
     exit_cleanly()
 
     async def connected() -> int:

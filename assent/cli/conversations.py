@@ -1,4 +1,4 @@
-"""`assent send-message` and `close`: talking to a run."""
+"""The commands `send-message` and `close`, which talk to a run."""
 
 from __future__ import annotations
 
@@ -8,30 +8,30 @@ from typing import Annotated
 import typer
 from pydantic import JsonValue
 
-from assent.cli import exit_codes
-from assent.cli.common import AsJson, Place, RequireAnswer, RunId, complain, emit, place_of
+from assent.cli.common import AsJson, RequireAnswer, RunId, place_of
 from assent.cli.connect import with_client
 from assent.cli.console import field, make_console
+from assent.cli.decisions import Report
 from assent.client.client import AgentClient
 from assent.views.commands import show_command
 from assent.wire import protocol
 from assent.wire.text import one_line
 
-Sender = Annotated[str, typer.Option("--by", metavar="NAME", help="Who says it: a name the audit keeps.")]
+Sender = Annotated[str, typer.Option("--by", metavar="NAME", help="The sender: a name for the audit.")]
 
 
 def send_message(
     context: typer.Context,
     run: RunId,
-    text: Annotated[str, typer.Argument(metavar="TEXT", help="What the model is told.", show_default=False)],
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="The message to the model.", show_default=False)],
     *,
     by: Sender,
     require_answer: RequireAnswer = False,
     as_json: AsJson = False,
 ) -> int:
-    """Tell the model something more: it reads it with its next turn; an idle conversation goes on with it at once."""
-    body: dict[str, JsonValue] = {"content": text, "by": by}
-    return _send(place_of(context), run, protocol.SEND_MESSAGE, body, as_json=as_json, require_answer=require_answer)
+    """Send the model a message. It reads it on its next turn; an idle conversation continues at once."""
+    report = Report(place_of(context), as_json, require_answer)
+    return _send(report, run, protocol.SEND_MESSAGE, {"content": text, "by": by})
 
 
 def close(
@@ -39,29 +39,22 @@ def close(
     run: RunId,
     *,
     by: Sender,
-    reason: Annotated[str | None, typer.Option(help="Why; the history keeps it.")] = None,
+    reason: Annotated[str | None, typer.Option(help="Why; kept in the history.")] = None,
     require_answer: RequireAnswer = False,
     as_json: AsJson = False,
 ) -> int:
-    """End a conversation with its last answer: at once where it is idle, else once it has answered."""
+    """End a conversation with its last answer: at once if it is idle, otherwise after the next answer."""
     body: dict[str, JsonValue] = {"by": by} if reason is None else {"by": by, "reason": reason}
-    return _send(place_of(context), run, protocol.CLOSE, body, as_json=as_json, require_answer=require_answer)
+    return _send(Report(place_of(context), as_json, require_answer), run, protocol.CLOSE, body)
 
 
-def _send(
-    place: Place, run_id: str, signal: str, body: Mapping[str, JsonValue], *, as_json: bool, require_answer: bool
-) -> int:
+def _send(report: Report, run_id: str, signal: str, body: Mapping[str, JsonValue]) -> int:
     async def work(client: AgentClient) -> int:
         outcome = await client.get_run(run_id).decide(signal, body, check=False)
-        if as_json:
-            emit(outcome.model_dump(mode="json"))
-        if not outcome.counted:
-            complain(f"not taken: {outcome.status}: {outcome.detail}; see: {show_command(place.program, run_id)}")
-            return exit_codes.NOT_TAKEN
-        if not as_json:
+        if report.print(outcome):
             console = make_console()
             field(console, outcome.status, one_line(outcome.detail), style="bold")
-            field(console, "see", show_command(place.program, run_id))
-        return exit_codes.NO_WORKER if outcome.status == "sent" and require_answer else exit_codes.DONE
+            field(console, "details", show_command(report.place.program, run_id))
+        return report.code(outcome)
 
-    return with_client(place, work)
+    return with_client(report.place, work)

@@ -1,28 +1,17 @@
-"""`assent approve`, `reject`, `submit-result`, `submit-input` and `revoke`: what an operator does."""
+"""The commands that decide: `approve`, `reject`, `submit-result`, `submit-input` and `revoke`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Annotated
 
 import typer
 from pydantic import JsonValue
-from temporalio.service import RPCError
 
 from assent.cli import errors, exit_codes
-from assent.cli.batch import all_located, decided
-from assent.cli.common import (
-    AsJson,
-    By,
-    CallId,
-    Calls,
-    Place,
-    RequireAnswer,
-    RunId,
-    complain,
-    emit,
-    place_of,
-)
+from assent.cli.batch import decide_each, locate_all
+from assent.cli.common import AsJson, By, CallId, Calls, Place, RequireAnswer, RunId, complain, emit, place_of
 from assent.cli.connect import with_client
 from assent.cli.console import field, make_console, quoted
 from assent.cli.parsing import calls_of, json_object, json_value, seconds_of
@@ -32,10 +21,51 @@ from assent.core.approvals import edited_text
 from assent.views.commands import show_command, typed
 from assent.views.facts import grant_words
 from assent.wire import protocol
-from assent.wire.errors import AssentError, MessageError
+from assent.wire.errors import MessageError
 from assent.wire.protocol import DecisionOutcome
 from assent.wire.requirements import Requirement
 from assent.wire.text import one_line, plain
+
+
+@dataclass(frozen=True)
+class Report:
+    """How a command reports the outcome of a decision or a message."""
+
+    place: Place
+    as_json: bool
+    require_answer: bool
+
+    def print(self, outcome: DecisionOutcome, call: str = "") -> bool:
+        """Print JSON, and to standard error why there was no effect; return whether to print the outcome for people."""
+        if self.as_json:
+            emit(
+                outcome.model_dump(
+                    mode="json", exclude={"grant"} if outcome.requirement_id and not outcome.grant else None
+                )
+            )
+        if not outcome.counted:
+            see = show_command(self.place.program, outcome.run_id)
+            complain(f"{call}no effect: {outcome.status}: {outcome.detail}; see: {see}")
+        return outcome.counted and not self.as_json
+
+    def code(self, outcome: DecisionOutcome) -> int:
+        """Return the exit code of an outcome."""
+        if outcome.status == "sent" and self.require_answer:
+            return exit_codes.NO_WORKER
+        return exit_codes.DONE if outcome.counted else exit_codes.NO_EFFECT
+
+
+def body_of(**texts: str | None) -> dict[str, JsonValue]:
+    """Return the options that were given, as fields of a message.
+
+    Raises:
+        MessageError: one is empty.
+    """
+    for name, text in texts.items():
+        if text is not None and not text.strip():
+            message = f"--{name} must not be empty"
+            raise MessageError(message)
+    return {name: text for name, text in texts.items() if text is not None}
 
 
 def approve(
@@ -43,37 +73,37 @@ def approve(
     calls: Calls,
     *,
     by: By,
-    reason: Annotated[str | None, typer.Option(help="Why; the record keeps it.")] = None,
+    reason: Annotated[str | None, typer.Option(help="Why; kept in the record.")] = None,
     arguments: Annotated[
-        str | None, typer.Option(metavar="JSON", help="Run these instead of the model's: all of them, as an object.")
+        str | None, typer.Option(metavar="JSON", help="Arguments that replace the model's: all of them, as an object.")
     ] = None,
     remember_uses: Annotated[
-        int | None, typer.Option(metavar="N", help="Let as many further calls of the tool in this run through.")
+        int | None, typer.Option(metavar="N", help="Approve N further calls of the tool in this run too.")
     ] = None,
     remember_for: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Let further calls through for so long: 30m, 2h, 7d.")
+        str | None, typer.Option(metavar="TIME", help="Approve further calls for this long: 30m, 2h, 7d.")
     ] = None,
     remember_if: Annotated[
-        str | None, typer.Option(metavar="JSON", help='Only with such arguments: {"amount": {"below": 100}}.')
+        str | None, typer.Option(metavar="JSON", help='Only calls with such arguments: {"amount": {"below": 100}}.')
     ] = None,
     require_answer: RequireAnswer = False,
     as_json: AsJson = False,
 ) -> int:
-    """Approve a call that waits: exactly that call, with exactly those arguments, or with --arguments those.
+    """Approve a pending call with exactly its arguments, or with --arguments.
 
-    Of a call whose outcome is unknown it says: run it again.
+    A call whose outcome is unknown runs again.
 
-    Several calls are each named, and all looked up before anything is sent.
+    With several calls, all are looked up before anything is sent.
     """
     named = calls_of(calls)
-    body: dict[str, JsonValue] = {"by": by} if reason is None else {"by": by, "reason": reason}
+    body = body_of(by=by, reason=reason)
     if arguments is not None:
         body["arguments"] = json_object("--arguments", arguments)
     body |= _remember(remember_uses, remember_for, remember_if)
     if len(named) > 1 and body.keys() & {"arguments", "remember"}:
         message = "--arguments and --remember-... go with one call; name one"
         raise MessageError(message)
-    return _decide(place_of(context), named, protocol.APPROVE, body, as_json=as_json, require_answer=require_answer)
+    return _decide(Report(place_of(context), as_json, require_answer), named, protocol.APPROVE, body)
 
 
 def reject(
@@ -81,20 +111,18 @@ def reject(
     calls: Calls,
     *,
     by: By,
-    reason: Annotated[str, typer.Option(help="Why; the model is told, and the record keeps it.")],
+    reason: Annotated[str, typer.Option(help="Why; the model gets it, and the record keeps it.")],
     require_answer: RequireAnswer = False,
     as_json: AsJson = False,
 ) -> int:
-    """Reject a call that waits; the model is told why, and the run goes on.
+    """Reject a pending call. The model gets the reason; the run continues.
 
-    Of a call whose outcome is unknown it says: give up.
+    A call whose outcome is unknown is given up.
 
-    Several calls are each named, and all looked up before anything is sent.
+    With several calls, all are looked up before anything is sent.
     """
-    body: dict[str, JsonValue] = {"by": by, "reason": reason}
-    return _decide(
-        place_of(context), calls_of(calls), protocol.REJECT, body, as_json=as_json, require_answer=require_answer
-    )
+    report = Report(place_of(context), as_json, require_answer)
+    return _decide(report, calls_of(calls), protocol.REJECT, body_of(by=by, reason=reason))
 
 
 def submit_result(
@@ -104,27 +132,26 @@ def submit_result(
     *,
     by: By,
     output: Annotated[str | None, typer.Option(metavar="JSON", help="The result, as JSON.")] = None,
-    error: Annotated[str | None, typer.Option(metavar="TEXT", help="How it failed.")] = None,
+    error: Annotated[str | None, typer.Option(metavar="TEXT", help="How the call failed.")] = None,
     evidence: Annotated[
-        str | None, typer.Option(metavar="JSON", help="What shows it: a link, a ticket; the record keeps it.")
+        str | None, typer.Option(metavar="JSON", help="Evidence for the record: a link, a ticket.")
     ] = None,
     require_answer: RequireAnswer = False,
     as_json: AsJson = False,
 ) -> int:
-    """Hand in the result of a call that was carried out elsewhere, or how it failed.
+    """Submit the result, or the error, of a call that was made elsewhere.
 
-    Of a call whose outcome is unknown it says: it happened, and this came of it.
+    For a call whose outcome is unknown: it happened, with this result.
     """
     if (output is None) == (error is None):
-        message = "give --output JSON or --error TEXT, one of them"
+        message = "give either --output JSON or --error TEXT"
         raise typer.BadParameter(message, ctx=context)
-    body: dict[str, JsonValue] = {"by": by}
-    body |= {"error": error} if output is None else {"output": json_value("--output", output)}
+    body = body_of(by=by, error=error)
+    if output is not None:
+        body["output"] = json_value("--output", output)
     if evidence is not None:
         body["evidence"] = json_value("--evidence", evidence)
-    return _decide(
-        place_of(context), [(run, call)], protocol.SUBMIT_RESULT, body, as_json=as_json, require_answer=require_answer
-    )
+    return _decide(Report(place_of(context), as_json, require_answer), [(run, call)], protocol.SUBMIT_RESULT, body)
 
 
 def submit_input(
@@ -137,11 +164,9 @@ def submit_input(
     require_answer: RequireAnswer = False,
     as_json: AsJson = False,
 ) -> int:
-    """Fill in what a tool asks of a person."""
-    body: dict[str, JsonValue] = {"by": by, "values": json_object("--values", values)}
-    return _decide(
-        place_of(context), [(run, call)], protocol.SUBMIT_INPUT, body, as_json=as_json, require_answer=require_answer
-    )
+    """Submit the values that a tool asks a person for."""
+    body = {**body_of(by=by), "values": json_object("--values", values)}
+    return _decide(Report(place_of(context), as_json, require_answer), [(run, call)], protocol.SUBMIT_INPUT, body)
 
 
 def revoke_grant(
@@ -152,34 +177,32 @@ def revoke_grant(
     ],
     *,
     by: By,
-    reason: Annotated[str | None, typer.Option(help="Why; the history keeps it.")] = None,
+    reason: Annotated[str | None, typer.Option(help="Why; kept in the history.")] = None,
     require_answer: RequireAnswer = False,
     as_json: AsJson = False,
 ) -> int:
     """End a remembered approval: further calls need an approval again."""
-    body: dict[str, JsonValue] = {"by": by} if reason is None else {"by": by, "reason": reason}
-    _check(body)
-    place = place_of(context)
+    body = body_of(by=by, reason=reason)
+    report = Report(place_of(context), as_json, require_answer)
 
     async def work(client: AgentClient) -> int:
         handle = client.get_run(run)
-        found = locate_grant(await handle.state(), grant)
-        outcome = await handle.decide(protocol.REVOKE, {"id": found.id, **body}, check=False)
-        _answer(outcome, place, as_json=as_json)
-        if outcome.counted and not as_json:
+        located = locate_grant(await handle.state(), grant)
+        outcome = await handle.decide(protocol.REVOKE, {"id": located.id, **body}, check=False)
+        if report.print(outcome):
             console = make_console()
             field(console, "revoked" if outcome.status != "sent" else "sent", one_line(outcome.detail), style="bold")
-            field(console, found.short_id, plain(grant_words(found)))
-        return _code(outcome, require_answer=require_answer)
+            field(console, located.short_id, plain(grant_words(located)))
+        return report.code(outcome)
 
-    return with_client(place, work)
+    return with_client(report.place, work)
 
 
 def _remember(uses: int | None, time: str | None, conditions: str | None) -> dict[str, JsonValue]:
     if uses is None and time is None:
         if conditions is None:
             return {}
-        message = "--remember-if needs a bound: --remember-uses N, --remember-for TIME, or both"
+        message = "--remember-if needs a limit: --remember-uses N, --remember-for TIME, or both"
         raise MessageError(message)
     remember: dict[str, JsonValue] = {}
     if uses is not None:
@@ -191,115 +214,73 @@ def _remember(uses: int | None, time: str | None, conditions: str | None) -> dic
     return {"remember": remember}
 
 
-def _decide(
-    place: Place,
+def _decide(report: Report, calls: Sequence[tuple[str, str]], signal: Signal, body: Mapping[str, JsonValue]) -> int:
+    if len(calls) > 1:
+        return with_client(report.place, lambda client: _decide_several(client, report, calls, signal, body))
+    return with_client(report.place, lambda client: _decide_one(client, report, *calls[0], signal, body))
+
+
+async def _decide_one(
+    client: AgentClient, report: Report, run_id: str, call: str, signal: Signal, body: Mapping[str, JsonValue]
+) -> int:
+    run = client.get_run(run_id)
+    requirement = await run.locate(call, signal)
+    outcome = await run.decide(signal, {"id": requirement.id, **body}, check=False)
+    if report.print(outcome):
+        console = make_console()
+        field(console, outcome.status, one_line(outcome.detail), style="bold")
+        short_id = (outcome.requirement_id or requirement.id)[:8]
+        field(console, short_id, f"{one_line(requirement.tool)} in run {one_line(outcome.run_id)}")
+        edited = "arguments" in body
+        quoted(console, "before" if edited else "arguments", requirement.arguments)
+        if edited:
+            quoted(console, "now", edited_text(as_read(signal, body)))
+        if "values" in body:
+            quoted(console, "values", typed(as_read(signal, body), ", "))
+    return report.code(outcome)
+
+
+async def _decide_several(
+    client: AgentClient,
+    report: Report,
     calls: Sequence[tuple[str, str]],
     signal: Signal,
     body: Mapping[str, JsonValue],
-    *,
-    as_json: bool,
-    require_answer: bool,
 ) -> int:
-    _check(body)
-
-    async def one(client: AgentClient) -> int:
-        [(run_id, call)] = calls
-        run = client.get_run(run_id)
-        requirement = await run.locate(call, signal)
-        outcome = await run.decide(signal, {"id": requirement.id, **body}, check=False)
-        _answer(outcome, place, as_json=as_json)
-        if outcome.counted and not as_json:
-            _tell(outcome, requirement, signal, body)
-        return _code(outcome, require_answer=require_answer)
-
-    async def several(client: AgentClient) -> int:
-        as_read(signal, body)  # What cannot be sent to one can be sent to none.
-        named = await all_located(client, calls, signal)
-        if not as_json:
-            for run, requirement in named:
-                _show(run.id, requirement)
-        codes: list[int] = []
-        unread: OSError | SystemExit | None = None
-        async for run, requirement, outcome in decided(named, signal, body):
-            try:
-                codes.append(_line(run.id, requirement, outcome, place, as_json=as_json, require_answer=require_answer))
-            except (OSError, SystemExit) as error:
-                # Whoever read this has gone (`| head -1`). The others were named too, and are sent all the same.
-                unread = error
-        if unread is not None:
-            raise unread
-        return max(codes)
-
-    return with_client(place, one if len(calls) == 1 else several)
+    as_read(signal, body)  # A body that is invalid for one call is invalid for all.
+    located = await locate_all(client, calls, signal)
+    if not report.as_json:
+        console = make_console()
+        for run, requirement in located:
+            field(console, requirement.short_id, f"{one_line(requirement.tool)} in run {one_line(run.id)}")
+            quoted(console, "arguments", requirement.arguments)
+    codes: list[int] = []
+    unwritten: OSError | SystemExit | None = None
+    async for run, requirement, outcome in decide_each(located, signal, body):
+        try:
+            if isinstance(outcome, DecisionOutcome):
+                _report_one(report, run.id, requirement, outcome)
+                codes.append(report.code(outcome))
+            else:
+                _report_error(report, run.id, requirement, errors.describe_error(outcome))
+                codes.append(errors.exit_code(outcome))
+        except (OSError, SystemExit) as error:
+            # The reader of the output has gone (`| head -1`). The other decisions are sent all the same.
+            unwritten = error
+    if unwritten is not None:
+        raise unwritten
+    return max(codes)
 
 
-def _show(run_id: str, requirement: Requirement) -> None:
-    console = make_console()
-    field(console, requirement.short_id, f"{one_line(requirement.tool)} in run {one_line(run_id)}")
-    quoted(console, "arguments", requirement.arguments)
+def _report_one(report: Report, run_id: str, requirement: Requirement, outcome: DecisionOutcome) -> None:
+    """Print the outcome of one of several decisions in one line."""
+    call = f"{one_line(run_id)}/{requirement.short_id}: "
+    if report.print(outcome, call):
+        field(make_console(), outcome.status, call + one_line(outcome.detail), style="bold")
 
 
-def _line(
-    run_id: str,
-    requirement: Requirement,
-    outcome: DecisionOutcome | AssentError | RPCError,
-    place: Place,
-    *,
-    as_json: bool,
-    require_answer: bool,
-) -> int:
-    """Say what came of one of several, in one line, and answer with its exit code."""
-    call = f"{one_line(run_id)}/{requirement.short_id}"
-    if not isinstance(outcome, DecisionOutcome):
-        detail = errors.describe_error(outcome)
-        if as_json:
-            emit({
-                "run_id": run_id, "requirement_id": requirement.id, "tool": requirement.tool, "status": "error",
-                "detail": detail,
-            })  # fmt: skip
-        complain(f"{call}: {detail}")
-        return errors.exit_code(outcome)
-    if as_json or not outcome.counted:
-        _answer(outcome, place, as_json=as_json, call=f"{call}: ")
-    else:
-        field(make_console(), outcome.status, f"{call}: {one_line(outcome.detail)}", style="bold")
-    return _code(outcome, require_answer=require_answer)
-
-
-def _answer(outcome: DecisionOutcome, place: Place, *, as_json: bool, call: str = "") -> None:
-    if as_json:
-        emit(outcome.model_dump(mode="json", exclude=None if outcome.grant else {"grant"}))
-    if not outcome.counted:
-        see = show_command(place.program, outcome.run_id)
-        complain(f"{call}not taken: {outcome.status}: {outcome.detail}; see: {see}")
-
-
-def _code(outcome: DecisionOutcome, *, require_answer: bool) -> int:
-    if outcome.status == "sent" and require_answer:
-        return exit_codes.NO_WORKER
-    return exit_codes.DONE if outcome.counted else exit_codes.NOT_TAKEN
-
-
-def _tell(outcome: DecisionOutcome, requirement: Requirement, signal: Signal, body: Mapping[str, JsonValue]) -> None:
-    console = make_console()
-    field(console, outcome.status, one_line(outcome.detail), style="bold")
-    field(
-        console,
-        (outcome.requirement_id or requirement.id)[:8],
-        f"{one_line(requirement.tool)} in run {one_line(outcome.run_id)}",
-    )
-    if "arguments" in body:
-        quoted(console, "before", requirement.arguments)
-        quoted(console, "now", edited_text(as_read(signal, body)))
-    else:
-        quoted(console, "arguments", requirement.arguments)
-    if "values" in body:
-        quoted(console, "values", typed(as_read(signal, body), ", "))
-
-
-def _check(body: Mapping[str, JsonValue]) -> None:
-    for name in ("by", "reason", "error"):
-        value = body.get(name)
-        if isinstance(value, str) and not value.strip():
-            message = f"--{name} is empty; say it"
-            raise MessageError(message)
+def _report_error(report: Report, run_id: str, requirement: Requirement, error: str) -> None:
+    if report.as_json:
+        call = {"run_id": run_id, "requirement_id": requirement.id, "tool": requirement.tool}
+        emit({**call, "status": "error", "detail": error})
+    complain(f"{one_line(run_id)}/{requirement.short_id}: {error}")

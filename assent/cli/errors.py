@@ -1,4 +1,4 @@
-"""What an error means on the command line: one line, and an exit code."""
+"""Turns an error into one line and an exit code."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from assent.wire.errors import (
 
 
 def exit_code(error: AssentError | RPCError) -> int:
-    """The exit code that says what kind of error it was."""
+    """Return the exit code of an error."""
     match error:
         case RPCError():
             return exit_codes.USAGE if refused(error) is None else exit_codes.NO_SERVER
         case RunFailedError() | DecisionError():
-            return exit_codes.NOT_TAKEN
+            return exit_codes.NO_EFFECT
         case RunNotFoundError() | RequirementNotFoundError() | HistoryError():
             return exit_codes.NOT_FOUND
         case ServerUnreachableError():
@@ -36,7 +36,7 @@ def exit_code(error: AssentError | RPCError) -> int:
 
 
 def describe_error(error: AssentError | RPCError) -> str:
-    """What happened and what to do, in one line."""
+    """Say in one line what happened and what to do."""
     if isinstance(error, RPCError):
         return str(refused(error) or f"the Temporal server refused: {error.message}; see --namespace and --profile")
     if isinstance(error, RunNotFoundError):

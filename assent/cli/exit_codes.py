@@ -1,11 +1,11 @@
-"""Exit codes: what scripts go by."""
+"""The exit codes of the command, for scripts."""
 
 from __future__ import annotations
 
 from typing import Final
 
 DONE: Final = 0
-NOT_TAKEN: Final = 1
+NO_EFFECT: Final = 1
 USAGE: Final = 2
 NOT_FOUND: Final = 3
 NO_SERVER: Final = 4
@@ -14,15 +14,12 @@ BUG: Final = 70
 INTERRUPTED: Final = 130
 BROKEN_PIPE: Final = 141
 
-_NOT_COUNTED: Final = "the decision was not taken (late, duplicate, refused, superseded)"
+_IGNORED: Final = "the decision had no effect (late, duplicate, refused, superseded)"
 TABLE: Final = (
     (DONE, "done"),
-    (NOT_TAKEN, f"the run failed or was cancelled, {_NOT_COUNTED}, or a check of an audit or a bundle failed"),
+    (NO_EFFECT, f"the run failed or was cancelled, {_IGNORED}, or a check of an audit or a bundle failed"),
     (USAGE, "wrong usage or settings, or the server refused"),
-    (
-        NOT_FOUND,
-        "no such run, call or grant, an id that is not unique, or a run that cannot be read",
-    ),
+    (NOT_FOUND, "no such run, call or grant, an ambiguous id, or a run that cannot be read"),
     (NO_SERVER, "no Temporal server answers, or it cannot be used: wrong namespace, credentials, certificate or port"),
     (NO_WORKER, "sent, but no worker has read it (only with --require-answer)"),
     (BUG, "an error in Assent itself"),

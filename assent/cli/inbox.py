@@ -1,4 +1,4 @@
-"""`assent pending`: what waits for a person, over all runs, once or as it changes."""
+"""The command `pending`: lists the pending calls of all runs, once or as they change."""
 
 from __future__ import annotations
 
@@ -24,8 +24,9 @@ from assent.wire.protocol import RequirementKind
 from assent.wire.text import one_line
 
 INTERVAL: Final = 1.0
-"""Seconds between two looks; longer where a look itself takes longer."""
+"""Seconds from one query to the next, or as long as the query takes."""
 PAGE: Final = 100
+"""Runs of a page where `--limit` is not given."""
 NAMES: Final = 500
 """Columns of the ids of runs that could not be read."""
 _TIME: Final = "TIME"
@@ -38,103 +39,88 @@ def pending(
     agent: Annotated[str | None, typer.Option(help="Only runs of this agent.")] = None,
     tool: Annotated[str | None, typer.Option(help="Only calls of this tool.")] = None,
     requested_by: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Only runs that this person requested.")
+        str | None, typer.Option(metavar="NAME", help="Only runs of this requester.")
     ] = None,
     kind: Annotated[RequirementKind | None, typer.Option(metavar="KIND", help=_KINDS)] = None,
     approver: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Only what this person may decide, and has not approved yet.")
+        str | None, typer.Option(metavar="NAME", help="Only calls that this person may decide, and has not approved.")
     ] = None,
     older_than: Annotated[
-        str | None, typer.Option(metavar=_TIME, help="Only what has waited so long: 30m, 2h, 7d.")
+        str | None, typer.Option(metavar=_TIME, help="Only calls that have waited at least this long: 30m, 2h, 7d.")
     ] = None,
     due_within: Annotated[
-        str | None, typer.Option(metavar=_TIME, help="Only what has a deadline so near, or past.")
+        str | None, typer.Option(metavar=_TIME, help="Only calls with a deadline within this time, or past.")
     ] = None,
     tree: Annotated[
-        str | None, typer.Option(metavar="RUN", help="Only what waits in this run, and in the runs below it.")
+        str | None, typer.Option(metavar="RUN", help="Only calls of this run and its child runs.")
     ] = None,
-    sort: Annotated[Sort, typer.Option(help="Oldest first, or soonest deadline first.")] = "age",
+    sort: Annotated[Sort, typer.Option(help="Oldest first, or nearest deadline first.")] = "age",
     limit: Annotated[
         int | None,
         typer.Option(
-            min=1, metavar="N", help="One page of so many runs: newest runs first, sorted within the page. "
-            "Without it all is read, and sorted as a whole.",
+            min=1, metavar="N", help="One page of N runs, newest runs first; --sort sorts within it.",
         ),
     ] = None,
     page_token: Annotated[
-        str | None, typer.Option(metavar="TOKEN", help="The next page; the page before says which.")
+        str | None, typer.Option(metavar="TOKEN", help="The next page; the previous page prints its token.")
     ] = None,
-    follow: Annotated[bool, typer.Option("--follow", help="Go on to show what is new and what has gone.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", help="Keep watching for changes.")] = False,
     as_json: AsJson = False,
 ) -> int:  # fmt: skip
-    """What waits for a person, over all runs. Works with every worker stopped."""
-    filters: Filters = {"agent": agent, "tool": tool, "requested_by": requested_by, "kind": kind, "approver": approver}
-    filters["tree"] = tree
-    filters["older_than"] = _length("--older-than", older_than)
-    filters["due_within"] = _length("--due-within", due_within)
-    paged = limit is not None or page_token is not None
-    if follow and paged:
-        message = "--follow shows all that waits: it goes without --limit and --page-token"
-        raise MessageError(message)
+    """List the calls of all runs that wait for a person. Needs no worker."""
+    filters: Filters = {
+        "agent": agent,
+        "tool": tool,
+        "requested_by": requested_by,
+        "kind": kind,
+        "approver": approver,
+        "tree": tree,
+        "older_than": _duration("--older-than", older_than),
+        "due_within": _duration("--due-within", due_within),
+    }
     place = place_of(context)
-    if paged:
-        options = {
-            "--agent": agent, "--tool": tool, "--requested-by": requested_by, "--kind": kind, "--approver": approver,
-            "--older-than": older_than, "--due-within": due_within, "--tree": tree,
-            "--sort": None if sort == "age" else sort,
-        }  # fmt: skip
-        command = f"{place.program} pending {_typed(options)}--limit {limit or PAGE} --page-token"
-        return with_client(
-            place,
-            lambda client: _page(
-                client, filters, sort, limit or PAGE, page_token, command, place.program, as_json=as_json
-            ),
-        )
+    program = place.program
+    if limit is None and page_token is None:
+        show = _follow if follow else _all
+        return with_client(place, lambda client: show(client, filters, sort, program, as_json=as_json))
     if follow:
-        return with_client(place, lambda client: _follow(client, filters, sort, place.program, as_json=as_json))
-    return with_client(place, lambda client: _all(client, filters, sort, place.program, as_json=as_json))
+        message = "--follow shows all pending calls; leave out --limit and --page-token"
+        raise MessageError(message)
+    limit = limit or PAGE
+    options = {
+        "--agent": agent, "--tool": tool, "--requested-by": requested_by, "--kind": kind, "--approver": approver,
+        "--older-than": older_than, "--due-within": due_within, "--tree": tree,
+        "--sort": None if sort == "age" else sort,
+    }  # fmt: skip
+    typed = "".join(f"{name} {shlex.quote(value)} " for name, value in options.items() if value is not None)
+    next_page = f"{program} pending {typed}--limit {limit} --page-token"
+
+    async def page(client: AgentClient) -> int:
+        page = await client.pending(sort=sort, limit=limit, page_token=page_token, **filters)
+        if as_json:
+            calls = [each.model_dump(mode="json") for each in page]
+            document = {"calls": calls, "next_page_token": page.next_page_token, "total": page.total}
+            emit({**document, "unreadable": page.unreadable})
+        else:
+            console = make_console()
+            if page or page_token is None:
+                output.print_pending(console, page, program)
+            output.print_page(console, page, next_page)
+        return _judge(page)
+
+    return with_client(place, page)
 
 
 async def _all(client: AgentClient, filters: Filters, sort: Sort, program: str, *, as_json: bool) -> int:
-    waiting = await client.pending(sort=sort, **filters)
+    approvals = await client.pending(sort=sort, **filters)
     if as_json:
-        emit([each.model_dump(mode="json") for each in waiting])
+        emit([each.model_dump(mode="json") for each in approvals])
     else:
-        output.print_pending(make_console(), waiting, program)
-    return _end_of(waiting)
+        output.print_pending(make_console(), approvals, program)
+    return _judge(approvals)
 
 
-async def _page(
-    client: AgentClient,
-    filters: Filters,
-    sort: Sort,
-    limit: int,
-    token: str | None,
-    command: str,
-    program: str,
-    *,
-    as_json: bool,
-) -> int:
-    page = await client.pending(sort=sort, limit=limit, page_token=token, **filters)
-    if as_json:
-        calls = [each.model_dump(mode="json") for each in page]
-        emit(
-            {
-                "calls": calls,
-                "next_page_token": page.next_page_token,
-                "total": page.total,
-                "unreadable": page.unreadable,
-            }
-        )
-    else:
-        console = make_console()
-        if page or token is None:
-            output.print_pending(console, page, program)
-        output.print_page(console, page, command)
-    return _end_of(page)
-
-
-def _end_of(page: Page[Approval]) -> int:
+def _judge(page: Page[Approval]) -> int:
     """Name the runs that could not be read, and return the exit code."""
     if not page.unreadable:
         return exit_codes.DONE
@@ -145,22 +131,23 @@ def _end_of(page: Page[Approval]) -> int:
 
 
 async def _follow(client: AgentClient, filters: Filters, sort: Sort, program: str, *, as_json: bool) -> int:
-    changes, console, told = Changes(), make_console(), False
+    changes, console, unreachable = Changes(), make_console(), False
     if not as_json:
-        waiting = await client.pending(sort=sort, **filters)
-        changes.seen(waiting)
-        output.print_pending(console, waiting, program)
+        approvals = await client.pending(sort=sort, **filters)
+        changes.seen(approvals)
+        output.print_pending(console, approvals, program)
         console.print()
     while True:
         begun = time.monotonic()
         try:
-            waiting, told = await client.pending(**filters), False
+            approvals = await client.pending(**filters)
         except ServerUnreachableError as error:
-            if not told:
+            if not unreachable:
                 complain(f"{error}; still trying")
-            told = True
+            unreachable = True
         else:
-            for change, each in changes.seen(waiting):
+            unreachable = False
+            for change, each in changes.seen(approvals):
                 at = datetime.now(UTC)
                 if as_json:
                     emit({"change": change, "at": at.isoformat(), **each.model_dump(mode="json")})
@@ -169,9 +156,5 @@ async def _follow(client: AgentClient, filters: Filters, sort: Sort, program: st
         await asyncio.sleep(max(INTERVAL, time.monotonic() - begun))
 
 
-def _length(option: str, text: str | None) -> timedelta | None:
+def _duration(option: str, text: str | None) -> timedelta | None:
     return None if text is None else timedelta(seconds=seconds_of(option, text))
-
-
-def _typed(options: dict[str, str | None]) -> str:
-    return "".join(f"{name} {shlex.quote(value)} " for name, value in options.items() if value is not None)

@@ -1,4 +1,4 @@
-"""The entry point: the global options, the commands, and every error as one line and an exit code.
+"""The entry point: the global options, the table of commands, and each error as one line and an exit code.
 
 A command's module is imported when the command runs. So `assent --help` needs neither Temporal nor a model.
 """
@@ -10,7 +10,8 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from typing import TYPE_CHECKING, Annotated, Final, TextIO, cast
+from io import TextIOWrapper
+from typing import TYPE_CHECKING, Annotated, Final, cast
 
 import typer
 from typer.core import TyperGroup
@@ -26,60 +27,64 @@ if TYPE_CHECKING:  # Typer's own classes of these are not public.
     from typer._click import Command, Context
 
 COMMANDS: Final = {
-    "start": (
-        "runs:start",
-        "Start a run of an agent. With an id that a run has already, nothing is started and that run is meant.",
-    ),
-    "pending": ("inbox:pending", "What waits for a person, over all runs. Works with every worker stopped."),
+    "start": ("Runs", "runs:start", "Start a run of an agent. If a run with this --id exists, nothing is started."),
     "show": (
+        "Runs",
         "runs:show",
-        "Everything about one run: what waits, what was decided, what did not count. Needs no worker.",
+        "Show one run: pending calls, decisions, ignored messages, the answer. Needs no worker.",
     ),
-    "watch": (
-        "watching:watch",
-        "What happens in a run, from its beginning to its end, as it happens; or, with --all, in all runs.",
-    ),
-    "stats": (
-        "stats:stats",
-        "How people decide: by tool and by person, how much, how fast, and how often too fast to have read it.",
-    ),
-    "approve": (
-        "decisions:approve",
-        "Approve a call that waits: exactly that call, with exactly those arguments, or with --arguments those.",
-    ),
-    "reject": ("decisions:reject", "Reject a call that waits; the model is told why, and the run goes on."),
-    "submit-result": (
-        "decisions:submit_result",
-        "Hand in the result of a call that was carried out elsewhere, or how it failed.",
-    ),
-    "submit-input": ("decisions:submit_input", "Fill in what a tool asks of a person."),
+    "watch": ("Runs", "watching:watch", "Print the events of a run until it ends; with --all, of all runs."),
     "send-message": (
+        "Runs",
         "conversations:send_message",
-        "Tell the model something more: it reads it with its next turn; an idle conversation goes on with it at once.",
+        "Send the model a message. It reads it on its next turn; an idle conversation continues at once.",
     ),
     "close": (
+        "Runs",
         "conversations:close",
-        "End a conversation with its last answer: at once where it is idle, else once it has answered.",
+        "End a conversation with its last answer: at once if it is idle, otherwise after the next answer.",
     ),
-    "cancel": (
-        "runs:cancel",
-        "Cancel a run, and the runs below it: what waits is cancelled, and nothing starts after.",
+    "cancel": ("Runs", "runs:cancel", "Cancel a run and its child runs: pending calls are cancelled, no tool starts."),
+    "pending": ("Decisions", "inbox:pending", "List the calls of all runs that wait for a person. Needs no worker."),
+    "approve": (
+        "Decisions",
+        "decisions:approve",
+        "Approve a pending call with exactly its arguments, or with --arguments.",
     ),
-    "setup": (
-        "runs:setup",
-        "Register the search attributes that the inbox uses. Once for each namespace; again does no harm.",
+    "reject": ("Decisions", "decisions:reject", "Reject a pending call. The model gets the reason; the run continues."),
+    "submit-result": (
+        "Decisions",
+        "decisions:submit_result",
+        "Submit the result, or the error, of a call that was made elsewhere.",
+    ),
+    "submit-input": ("Decisions", "decisions:submit_input", "Submit the values that a tool asks a person for."),
+    "revoke": (
+        "Decisions",
+        "decisions:revoke_grant",
+        "End a remembered approval: further calls need an approval again.",
+    ),
+    "audit": (
+        "Audit",
+        "audit:app",
+        "Audit a run from its history alone: who asked, who decided, what ran. Needs no worker.",
+    ),
+    "stats": (
+        "Audit",
+        "stats:stats",
+        "Show how people decide, by tool and by person: how many, how fast, how many too fast to have read the call.",
     ),
     "worker": (
+        "Worker",
         "worker:worker",
-        "Serve agents until SIGTERM or Ctrl-C. Also from ASSENT_AGENTS=module,module and ASSENT_WEBHOOKS.",
+        "Serve agents until SIGTERM or Ctrl-C. Reads ASSENT_AGENTS=module,module and ASSENT_WEBHOOKS too.",
     ),
-    "revoke": ("decisions:revoke_grant", "End a remembered approval: further calls need an approval again."),
-    "audit": (
-        "audit:app",
-        "The audit of a run, from its history alone: who asked, who decided, what ran. Needs no worker.",
+    "setup": (
+        "Worker",
+        "runs:setup",
+        "Register the search attributes of the inbox. Needed once in each namespace; safe to repeat.",
     ),
 }
-"""Each command: where its function or `Typer` is, and the first paragraph of its help, which the list of all shows."""
+"""Each command: its panel in the list, the place of its function or `Typer`, and the first paragraph of its help."""
 _EPILOG: Final = "\n\n".join(["Exit codes:", *(f"{code} {meaning}" for code, meaning in exit_codes.TABLE)])
 
 
@@ -98,8 +103,8 @@ app: Final = typer.Typer(
 )  # fmt: skip
 
 
-def _show_version(wanted: bool) -> None:  # noqa: FBT001 - typer's own signature
-    if wanted:
+def _show_version(requested: bool) -> None:  # noqa: FBT001 - typer's own signature
+    if requested:
         sys.stdout.write(f"assent {__version__}\n")
         raise typer.Exit
 
@@ -110,43 +115,39 @@ def place(
     *,
     address: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Default: TEMPORAL_ADDRESS.")] = None,
     namespace: Annotated[str | None, typer.Option(help="Default: TEMPORAL_NAMESPACE.")] = None,
-    profile: Annotated[str | None, typer.Option(help="A profile of the `temporal` CLI's file.")] = None,
-    task_queue: Annotated[str, typer.Option(envvar="ASSENT_TASK_QUEUE", help="Where runs start.")] = TASK_QUEUE,
+    profile: Annotated[str | None, typer.Option(help="A profile in the `temporal` CLI's file.")] = None,
+    task_queue: Annotated[
+        str, typer.Option(envvar="ASSENT_TASK_QUEUE", help="The task queue of new runs.")
+    ] = TASK_QUEUE,
     version: Annotated[
         bool, typer.Option("--version", help="Show the version.", is_eager=True, callback=_show_version)
     ] = False,
 ) -> None:
-    """Start agents, see what waits for a person, decide it, and read the records."""
-    del version  # Its callback has answered.
+    """Start agents, see which calls wait for a person, decide them, and read the records."""
+    del version  # Its callback has printed it.
     context.obj = Place(address=address, namespace=namespace, profile=profile, task_queue=task_queue)
 
 
 def imported(name: str) -> Command:
-    """Import the module of a command, and give the command."""
-    module, _, attribute = COMMANDS[name][0].partition(":")
-    found: object = getattr(import_module(f"{__package__}.{module}"), attribute)
-    if isinstance(found, typer.Typer):
-        return get_command(found)
+    """Import the module of a command, and return the command."""
+    module, _, attribute = COMMANDS[name][1].partition(":")
+    command: object = getattr(import_module(f"{__package__}.{module}"), attribute)
+    if isinstance(command, typer.Typer):
+        return get_command(command)
     single = typer.Typer(add_completion=False, rich_markup_mode="rich")
-    single.command(name)(cast("Callable[..., int]", found))
+    single.command(name)(cast("Callable[..., int]", command))
     return get_command(single)
 
 
-def _listed() -> None:
-    """Stand for a command until it is imported."""
-
-
-for _name, (_, _help) in COMMANDS.items():
-    app.command(_name, help=_help)(_listed)
+for _name, (_panel, _, _help) in COMMANDS.items():
+    app.command(_name, help=_help, rich_help_panel=_panel)(lambda: None)  # Stands for it until it is imported.
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line, `sys.argv` unless *arguments* are given, and answer with the exit code.
-
-    I/O; not in workflow code.
-    """
+    """Run the command line, `sys.argv` unless *arguments* are given, and return the exit code."""
     for stream in (sys.stdout, sys.stderr):
-        _never_fail(stream)
+        if isinstance(stream, TextIOWrapper):  # Escape what the stream's encoding lacks, instead of failing.
+            stream.reconfigure(errors="backslashreplace")
     try:
         code: object = app(args=arguments, prog_name="assent", standalone_mode=False)
     except typer.TyperException as error:
@@ -156,7 +157,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return exit_codes.BROKEN_PIPE
-    except Exception as error:  # a traceback helps nobody at a terminal; ASSENT_DEBUG shows it
+    except Exception as error:  # One line is more use at a terminal than a traceback, which ASSENT_DEBUG=1 prints.
         return _failed(error)
     return code if isinstance(code, int) else exit_codes.DONE
 
@@ -166,8 +167,8 @@ def _misused(error: typer.TyperException) -> int:
         return exit_codes.USAGE
     context = getattr(error, "ctx", None)
     path = getattr(context, "command_path", "assent")
-    told = error.format_message().rstrip(".").removeprefix("Invalid value: ").replace(": Value error, ", ": ")
-    complain(f"{told}; see: {path} --help")
+    text = error.format_message().rstrip(".").removeprefix("Invalid value: ").replace(": Value error, ", ": ")
+    complain(f"{text}; see: {path} --help")
     return exit_codes.USAGE
 
 
@@ -185,10 +186,3 @@ def _failed(error: Exception) -> int:
         f"an error in Assent itself: {type(error).__name__}: {error}; ASSENT_DEBUG=1 shows where; please report it"
     )
     return exit_codes.BUG
-
-
-def _never_fail(stream: TextIO) -> None:
-    """Escape what the stream's encoding does not have, instead of failing."""
-    reconfigure = getattr(stream, "reconfigure", None)
-    if callable(reconfigure):
-        reconfigure(errors="backslashreplace")

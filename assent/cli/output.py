@@ -1,4 +1,4 @@
-"""What the commands print: the inbox, one run; and the same as JSON documents."""
+"""Prints the inbox and single runs, and makes the same as JSON documents."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Final
 from pydantic import JsonValue
 from rich.cells import cell_len
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
 from assent.audit.approval import Approval
-from assent.cli import tree_output
 from assent.cli.console import (
     LABEL,
     age,
@@ -20,8 +20,8 @@ from assent.cli.console import (
     fit,
     moment,
     named,
-    print_attempts,
     print_grants,
+    print_ignored,
     print_past,
     print_requirement,
     print_talking,
@@ -33,22 +33,24 @@ from assent.client.paging import Page
 from assent.client.progress import Progress, describe_progress
 from assent.client.run_tree import RunTree
 from assent.core.state_machine import Run
-from assent.views.facts import model_words, path_text, ran_before
+from assent.views.commands import show_command
+from assent.views.facts import model_words, path_text, ran_before, span
 from assent.wire.budget import Budget
 from assent.wire.protocol import RequirementKind
 from assent.wire.requirements import RunState
 from assent.wire.text import one_line
 
-HEADINGS: Final = ("ID", "AGE", "RUN", "AGENT", "TOOL", "KIND", "REQUESTED BY", "ARGUMENTS")
-GAP: Final = 2
+HEADINGS: Final = ("ID", "AGE", "RUN", "AGENT", "TOOL", "KIND", "REQUESTED BY")
+UNTIL: Final = "UNTIL"
+DECIDES: Final = "MAY DECIDE"
 ARGUMENTS: Final = 24
-"""Columns that arguments must at least have in the table; else each call gets a few lines of its own."""
-_CHANGES: Final[dict[Change, str]] = {"opened": "bold yellow", "closed": "green"}
+"""Columns that the arguments must have in the table; if there are fewer, each call gets a few lines of its own."""
 NAMES: Final = 24
-"""Columns of the names of those who may decide, in the table."""
+"""Columns of the approvers' names in the table."""
+_CHANGES: Final[dict[Change, str]] = {"opened": "bold yellow", "closed": "green"}
 _HINTS: Final[tuple[tuple[str, frozenset[RequirementKind], str], ...]] = (
     ("approve", frozenset({"confirmation", "outcome", "budget"}), "approve RUN ID --by YOUR_NAME"),
-    ("hand in", frozenset({"external", "outcome"}), "submit-result RUN ID --by YOUR_NAME --output JSON"),
+    ("result", frozenset({"external", "outcome"}), "submit-result RUN ID --by YOUR_NAME --output JSON"),
     ("fill in", frozenset({"input"}), "submit-input RUN ID --by YOUR_NAME --values JSON"),
 )
 
@@ -56,114 +58,91 @@ _HINTS: Final[tuple[tuple[str, frozenset[RequirementKind], str], ...]] = (
 # -- the inbox --------------------------------------------------------------------------------------------------------
 
 
-def print_pending(console: Console, waiting: Sequence[Approval], program: str) -> None:
-    """Print what waits: a table where there is room for one, else a few lines for each."""
-    if not waiting:
+def print_pending(console: Console, approvals: Sequence[Approval], program: str) -> None:
+    """Print the pending calls: as a table if it fits the console, otherwise in a few lines for each."""
+    if not approvals:
         console.print("nothing waits")
         return
-    terms = _terms(waiting)
-    rows = [[*_cells(each), *(cell for _, cell in _told(each, terms))] for each in waiting]
-    headings = [*HEADINGS[:-1], *terms, HEADINGS[-1]]
-    widths = [max(cell_len(row[column]) for row in [headings, *rows]) for column in range(len(headings) - 1)]
-    room = console.width - sum(widths) - GAP * len(widths)
+    terms = _terms(approvals)
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for heading in (*HEADINGS, *terms):
+        table.add_column(heading, no_wrap=True, style="bold yellow" if heading == "ID" else "")
+    rows = [[*_cells(each), *(cell for _, cell in _term_cells(each, terms))] for each in approvals]
+    widths = [max(map(cell_len, column)) for column in zip((*HEADINGS, *terms), *rows, strict=True)]
+    room = console.width - sum(widths) - 2 * len(widths)
+    table.add_column("ARGUMENTS", no_wrap=True)
+    for each, row in zip(approvals, rows, strict=True):
+        table.add_row(*map(Text, row), Text(_arguments(each, room, program)))
     if room >= ARGUMENTS:
-        last = [_arguments(each, room, program) for each in waiting]
-        _print_table(console, headings, rows, widths, last)
+        console.print(table)
         console.print()
     else:
-        for each in waiting:
+        for each in approvals:
             _print_card(console, each, program)
-    kinds = {each.kind for each in waiting}
+    kinds = {each.kind for each in approvals}
     for label, these, command in _HINTS:
         if kinds & these:
             field(console, label, f"{program} {command}")
-    field(console, "see all", f"{program} show RUN")
+    field(console, "details", f"{program} show RUN")
 
 
-UNTIL: Final = "UNTIL"
-DECIDES: Final = "MAY DECIDE"
+def _terms(approvals: Sequence[Approval]) -> list[str]:
+    """Return the columns that are not empty: the deadline, and the approvers."""
+    due = any(each.expires_at is not None for each in approvals)
+    limited = any(each.approvers is not None or each.approvers_left_out or each.needed > 1 for each in approvals)
+    return [*([UNTIL] if due else []), *([DECIDES] if limited else [])]
 
 
-def _terms(waiting: Sequence[Approval]) -> list[str]:
-    """The columns that are not empty: by when something must be decided, and by whom."""
-    due = any(each.expires_at is not None for each in waiting)
-    return [*([UNTIL] if due else []), *([DECIDES] if any(map(_is_bound, waiting)) else [])]
-
-
-def _is_bound(each: Approval) -> bool:
-    return each.approvers is not None or bool(each.approvers_left_out) or each.needed > 1
-
-
-def _told(each: Approval, terms: Sequence[str]) -> Iterator[tuple[str, str]]:
+def _term_cells(each: Approval, terms: Sequence[str]) -> Iterator[tuple[str, str]]:
     if UNTIL in terms:
         yield "until", "-" if each.expires_at is None else moment(each.expires_at)
     if DECIDES in terms:
-        yield "decides", _who(each)
-
-
-def _who(each: Approval) -> str:
-    names = "anybody" if each.approvers is None else ", ".join(map(one_line, each.approvers)) or "nobody"
-    if each.approvers_left_out:
-        names = f"({each.approvers_left_out} people: show)"
-    votes = f" ({len(each.approved_by)} of {each.needed})" if each.needed > 1 else ""
-    return fit(names, NAMES) + votes
+        names = "anyone" if each.approvers is None else ", ".join(map(one_line, each.approvers)) or "no one"
+        if each.approvers_left_out:
+            names = f"({each.approvers_left_out} people: show)"
+        votes = f" ({len(each.approved_by)} of {each.needed})" if each.needed > 1 else ""
+        yield "decides", fit(names, NAMES) + votes
 
 
 def print_page(console: Console, page: Page[Approval], command: str) -> None:
-    """How much of the inbox a page was, and the *command* that shows the next."""
+    """Print how much of the inbox a page was, and the *command* that shows the next."""
     of = "" if page.total is None else f" of {page.total:,}"
     runs = len({each.run_id for each in page})
-    field(console, "shown", f"{runs:,}{of} runs that wait" if page else "no more runs that wait")
+    field(console, "shown", f"{runs:,}{of} runs with pending calls" if page else "no more runs with pending calls")
     if page.next_page_token is not None:
         field(console, "next page", f"{command} {page.next_page_token}")
 
 
 def print_change(console: Console, change: Change, at: datetime, each: Approval) -> None:
-    """One line: what is new, or has gone."""
+    """Print in one line that a call began to wait, or stopped waiting."""
     _, _, run_id, agent, tool, kind, requester = _cells(each)
     row = Text.assemble((f"{at.astimezone(UTC):%H:%M:%SZ}  ", "dim"), (f"{change}  ", _CHANGES[change]))
     row.append(each.id[:8], style="bold").append(f"  {tool} in run {run_id}")
     if change == "opened":
         row.append(f": {kind}, {agent}, requested by {requester}, ")
-        given = f"({each.arguments_size} bytes)" if each.arguments is None else one_line(each.arguments)
-        row.append(fit(given, max(console.width - cell_len(row.plain), ARGUMENTS)))
+        arguments = f"({each.arguments_size} bytes)" if each.arguments is None else one_line(each.arguments)
+        row.append(fit(arguments, max(console.width - cell_len(row.plain), ARGUMENTS)))
     console.print(row, soft_wrap=True)
 
 
 def _cells(each: Approval) -> tuple[str, ...]:
     requester = named(each.requested_by) if each.requested_by else "-"
     parts = (each.id[:8], age(each.created_at), each.run_id, path_text(each.path), each.tool, each.kind, requester)
-    return tuple(one_line(part) for part in parts)
+    return tuple(map(one_line, parts))
 
 
 def _arguments(each: Approval, room: int, program: str) -> str:
     if each.arguments is None:
-        return f"({each.arguments_size} bytes: {program} show {one_line(each.run_id)})"
+        return f"({each.arguments_size} bytes: {show_command(program, each.run_id)})"
     return fit(one_line(each.arguments), room)
 
 
-def _print_table(
-    console: Console,
-    headings: Sequence[str],
-    rows: Sequence[Sequence[str]],
-    widths: Sequence[int],
-    last: Sequence[str],
-) -> None:
-    for number, (row, text) in enumerate(zip([headings[:-1], *rows], [headings[-1], *last], strict=True)):
-        cells = [cell + " " * (width - cell_len(cell) + GAP) for cell, width in zip(row, widths, strict=False)]
-        line = Text("".join(cells) + text, style="" if number else "dim")
-        if number:
-            line.stylize("bold yellow", 0, len(row[0]))
-        console.print(line, soft_wrap=True)
-
-
 def _print_card(console: Console, each: Approval, program: str) -> None:
-    _, since, run_id, agent, tool, kind, requester = _cells(each)
-    field(
-        console, each.id[:8], Text.assemble((tool, "bold"), f": {kind}, for {since}; {agent}, requested by {requester}")
-    )
+    short_id, since, run_id, agent, tool, kind, requester = _cells(each)
+    title = Text.assemble((tool, "bold"), f": {kind}, for {since}; {agent}, requested by {requester}")
+    field(console, short_id, title)
     field(console, "run", run_id)
-    for label, text in _told(each, _terms([each])):
+    for label, text in _term_cells(each, _terms([each])):
         field(console, label, text)
     field(console, "arguments", _arguments(each, console.width - LABEL, program))
     console.print()
@@ -178,14 +157,14 @@ def print_state(
     progress: Progress | None,
     program: str,
     run: Run | None = None,
-    below: Sequence[RunTree] = (),
+    children: Sequence[RunTree] = (),
 ) -> None:
-    """One run, whole, with what waits in those *below*.
+    """Print one run in full, with the pending calls of its child runs, *children*.
 
-    With *run*, also what ran before what waits, and last the model's own words.
+    With *run*, also its earlier calls, and last the model's own words.
     """
     _print_head(console, state, progress)
-    tree_output.print_above(console, state, program)
+    print_parents(console, state, program)
     for text in describe_progress(progress) if progress else ():
         field(console, "now", text, style="yellow")
     if state.is_idle:
@@ -193,13 +172,13 @@ def print_state(
     for requirement in state.requirements:
         console.print()
         print_requirement(console, state, requirement, program if not state.is_finished else None)
-    tree_output.print_below(console, below, program)
+    print_children(console, children, program)
     if state.grants:
         console.print()
         print_grants(console, state, program)
     if state.attempts or state.attempts_dropped:
         console.print()
-        print_attempts(console, state.attempts, state.attempts_dropped)
+        print_ignored(console, state.attempts, state.attempts_dropped)
     if run is not None and state.active_requirements:
         console.print()
         print_past(console, ran_before(run), state.id, program)
@@ -212,31 +191,88 @@ def print_state(
         quoted(console, "error", state.error)
 
 
-def _bounds(budget: Budget) -> str:
-    bounds = [
-        f"{name.removeprefix('max_').replace('_', ' ')} {value:,.6f}".rstrip("0").rstrip(".")
-        for name, value in budget.bounds.items()
-    ]
-    then = "asks for more" if budget.on_reached == "ask" else "ends"
-    return f"{', '.join(bounds)}; then the run {then}"
-
-
-def state_document(state: RunState, progress: Progress | None, below: Sequence[RunTree] = ()) -> dict[str, JsonValue]:
-    """One run as JSON: its state, under `progress` what holds it up while it has not ended, and the runs `below`."""
-    held = None if progress is None else progress.model_dump(mode="json")
-    return {**state.model_dump(mode="json"), "progress": held, "child_runs": tree_output.documents(below)}
-
-
 def _print_head(console: Console, state: RunState, progress: Progress | None) -> None:
-    field(console, "run", one_line(state.id) or "", style="bold")
-    field(console, "status", tree_output.status(state))
+    field(console, "run", one_line(state.id), style="bold")
+    field(console, "status", status(state))
     agent = state.agent or (progress.agent if progress else None)
-    asker = state.requested_by or (progress.requested_by if progress else None)
-    field(console, "agent", f"{named(agent) if agent else 'unknown'}, asked by {named(asker)}")
+    requester = state.requested_by or (progress.requested_by if progress else None)
+    field(console, "agent", named(agent) if agent else "not known yet: no worker has begun the run")
+    field(console, "requester", named(requester) if requester else "none named")
     if state.input:
         quoted(console, "prompt", state.input)
     usage = state.usage
-    asked = f"{state.turns} turn{'s' * (state.turns != 1)}, {usage.requests} request{'s' * (usage.requests != 1)}"
-    field(console, "usage", f"{asked}, {usage.input_tokens} tokens in, {usage.output_tokens} out")
+    counts = f"{state.turns} turn{'s' * (state.turns != 1)}, {usage.requests} request{'s' * (usage.requests != 1)}"
+    field(console, "usage", f"{counts}, {usage.input_tokens} tokens in, {usage.output_tokens} out")
     if state.budget is not None:
-        field(console, "budget", _bounds(state.budget))
+        field(console, "budget", _limits(state.budget))
+
+
+def _limits(budget: Budget) -> str:
+    limits = [
+        f"time {span(value)}"
+        if name == "max_time"
+        else f"{name.removeprefix('max_').replace('_', ' ')} {value:,.6f}".rstrip("0").rstrip(".")
+        for name, value in budget.bounds.items()
+    ]
+    then = "asks for more" if budget.on_reached == "ask" else "ends"
+    return f"{', '.join(limits)}; then the run {then}"
+
+
+def status(state: RunState) -> str:
+    """Return the status of a run, with what it waits for."""
+    if state.is_idle:
+        return "idle: waits for the next message"
+    pending, children = len(state.active_requirements), len(state.children)
+    if state.is_finished or not (pending or children):
+        return state.status
+    active = state.running - children
+    parts = [
+        *(["1 call waits for a person" if pending == 1 else f"{pending} calls wait for a person"] if pending else []),
+        *([f"{children} child run{'s are' if children != 1 else ' is'} active"] if children else []),
+        *([f"{active} other call{'s run' if active != 1 else ' runs'}"] if active > 0 else []),
+    ]
+    return f"{state.status}: {', '.join(parts)}"
+
+
+def print_parents(console: Console, state: RunState, program: str) -> None:
+    """Print the path to a child run, and its parent runs."""
+    if state.parents:
+        field(console, "path", path_text([*(each.agent for each in state.parents), state.agent]))
+    for each in state.parents:
+        call = f"{one_line(each.agent)} calls {one_line(each.tool)}"
+        field(console, "parent run", f"{call}: {show_command(program, each.run_id)}")
+
+
+def print_children(console: Console, children: Sequence[RunTree], program: str) -> None:
+    """Print the pending calls of each child run, with the commands that decide them there."""
+    for child in (each for tree in children for each in tree.runs()):
+        console.print()
+        field(console, "child run", Text.assemble((path_text(child.path), "bold"), f": {status(child.state)}"))
+        field(console, "details", show_command(program, child.state.id))
+        if child.error is not None:
+            field(console, "unreadable", one_line(child.error), style="red")
+        for requirement in child.state.active_requirements:
+            print_requirement(console, child.state, requirement, program)
+
+
+def state_document(
+    state: RunState, progress: Progress | None, children: Sequence[RunTree] = ()
+) -> dict[str, JsonValue]:
+    """Return one run as JSON: its state, under `progress` what holds it up until it ends, and its child runs."""
+    held = None if progress is None else progress.model_dump(mode="json")
+    return {**state.model_dump(mode="json"), "progress": held, "child_runs": child_documents(children)}
+
+
+def child_documents(children: Sequence[RunTree]) -> list[JsonValue]:
+    """Return the child runs as JSON: the pending calls of each, and its own child runs."""
+    return [
+        {
+            "run_id": each.state.id,
+            "agent": each.state.agent,
+            "status": each.state.status,
+            "unreadable": each.error,
+            "requirements": [one.model_dump(mode="json") for one in each.state.active_requirements],
+            "child_runs": child_documents(each.children),
+        }
+        for each in children
+    ]

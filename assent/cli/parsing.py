@@ -1,7 +1,4 @@
-"""Arguments and options that are more than text: the calls that are meant, JSON, and lengths of time.
-
-Pure; not in workflow code.
-"""
+"""Reads arguments and options that are more than text: ids of calls, JSON, and durations."""
 
 from __future__ import annotations
 
@@ -20,15 +17,15 @@ _SECONDS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 
 def calls_of(arguments: Sequence[str]) -> list[tuple[str, str]]:
-    """The run and the id of each call that is named: `RUN ID [ID...]`, or `RUN/ID [RUN/ID...]`.
+    """Return the run id and the call id of each call in `RUN ID [ID...]` or `RUN/ID [RUN/ID...]`.
 
     Raises:
-        MessageError: it is neither.
+        MessageError: the arguments are in neither form.
     """
     first, *more = arguments
     if more and not any("/" in each for each in more):
         return [(first, each) for each in more]
-    pairs = [each.rpartition("/") for each in arguments]  # A run's id may have slashes, a call's has none.
+    pairs = [each.rpartition("/") for each in arguments]  # A run's id may contain slashes.
     if not all(run and call for run, _, call in pairs):
         message = "name each call: RUN ID [ID...], or RUN/ID [RUN/ID...] for calls of several runs"
         raise MessageError(message)
@@ -36,10 +33,10 @@ def calls_of(arguments: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def json_value(option: str, text: str) -> JsonValue:
-    """The JSON value of an option.
+    """Read the JSON value of an option.
 
     Raises:
-        MessageError: it is none.
+        MessageError: it is not JSON.
     """
     try:
         return read_json(text)
@@ -49,13 +46,13 @@ def json_value(option: str, text: str) -> JsonValue:
 
 
 def json_object(option: str, text: str) -> dict[str, JsonValue]:
-    """The JSON object of an option, read as strictly as a model's arguments: no key twice.
+    """Read the JSON object of an option, as strictly as a model's arguments: no duplicate keys.
 
     Raises:
-        MessageError: it is none.
+        MessageError: it is not a JSON object.
     """
     if not text.strip():
-        message = f"{option} is empty; give a JSON object, {{}} if need be"
+        message = f"{option} is empty; give a JSON object, or {{}}"
         raise MessageError(message)
     try:
         return parse_arguments(text)
@@ -66,13 +63,13 @@ def json_object(option: str, text: str) -> dict[str, JsonValue]:
 
 
 def seconds_of(option: str, text: str) -> int:
-    """A length of time as `30m`, `2h` or `7d`, in seconds.
+    """Read a duration, as `30m`, `2h` or `7d`, in seconds.
 
     Raises:
-        MessageError: it is none.
+        MessageError: it is not a duration.
     """
-    found = _TIME.fullmatch(text.strip().lower())
-    if found is None or int(found[1]) == 0:
-        message = f"{option} {text!r} is no length of time; give e.g. 90s, 30m, 2h or 7d"
+    match = _TIME.fullmatch(text.strip().lower())
+    if match is None or int(match[1]) == 0:
+        message = f"{option} {text!r} is not a duration; give e.g. 90s, 30m, 2h or 7d"
         raise MessageError(message)
-    return int(found[1]) * _SECONDS[found[2]]
+    return int(match[1]) * _SECONDS[match[2]]

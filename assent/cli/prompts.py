@@ -1,8 +1,6 @@
-"""Asking a person at a terminal about one call that waits: what exactly, what they say to it, and whether it counted.
+"""Asks a person at a terminal about one pending call, and sends the decision.
 
-There is no default: an empty answer decides nothing, and an answer that is refused is asked for again.
-
-I/O; not in workflow code.
+There is no default: an empty answer decides nothing, and a refused answer is asked for again.
 """
 
 from __future__ import annotations
@@ -24,21 +22,22 @@ from assent.views.commands import typed
 from assent.views.facts import choices_of, field_words, model_words, more_to_approve, ran_before
 from assent.wire.digest import parse_arguments
 from assent.wire.errors import ArgumentsError, AssentError, MessageError
-from assent.wire.protocol import DecisionOutcome, InputField, RequirementKind
+from assent.wire.protocol import InputField, RequirementKind
 from assent.wire.requirements import Requirement, RunState
 from assent.wire.text import one_line, plain
 
 LINE_LIMIT: Final = 4_095
-"""Bytes that a terminal takes in one line; the rest of a longer one is lost without a word."""
+"""Bytes that a terminal accepts in one line; it drops the rest of a longer one silently."""
 
 Read = Callable[[str], Awaitable[str | None]]
-"""Shows a prompt and reads a line; None at the end of the input."""
+"""Prints a prompt and reads a line; None at the end of the input."""
 
-Said = tuple[Signal, dict[str, JsonValue]]
+Decision = tuple[Signal, dict[str, JsonValue]]
+"""A signal, and its body without the call's id."""
 
 _QUESTIONS: Final[dict[RequirementKind, tuple[str, str]]] = {
     "confirmation": ("Approve it? [y/n] or e, to edit its arguments: ", "yne"),
-    "external": ("y: hand in its result, e: it failed, n: reject it [y/e/n] ", "yen"),
+    "external": ("y: submit its result, e: it failed, n: reject it [y/e/n] ", "yen"),
     "input": ("y: fill it in, n: reject it [y/n] ", "yn"),
     "outcome": ("h: it happened, a: run it again, g: give up [h/a/g] ", "hag"),
     "budget": ("Extend the budget? n ends the run. [y/n] ", "yn"),
@@ -47,7 +46,7 @@ _WORDS: Final = {"yes": "y", "no": "n", "edit": "e", "happened": "h", "again": "
 
 
 class _EndOfInputError(Exception):
-    """Nobody is there any more."""
+    """The input has ended."""
 
 
 async def decide_at_terminal(
@@ -60,10 +59,10 @@ async def decide_at_terminal(
     read: Read,
     program: str = "assent",
 ) -> None:
-    """Ask about one call that waits, and send what *approver* says, until that counts or somebody else decided.
+    """Ask *approver* about one pending call and send the decision, until one takes effect or another person decides.
 
-    An answer that is none is asked for again, as is one that is refused; there is no default. At the end of the input
-    nothing is decided, and the commands to decide are printed.
+    An invalid or refused answer is asked for again. At the end of the input nothing is decided, and the commands that
+    decide are printed.
 
     Raises:
         RunNotFoundError: there is no run of this id.
@@ -78,29 +77,25 @@ async def decide_at_terminal(
     refused = False
     while True:
         try:
-            said = await dialogue.decision(refused=refused)
-            if said is None:
+            decision = await dialogue.decision(refused=refused)
+            if decision is None:
                 console.print()
                 print_commands(console, run.id, requirement, program)
                 return
-            signal, body = said
+            signal, body = decision
             outcome = await run.decide(signal, {"id": requirement.id, **body}, check=False)
         except AssentError as error:
             line(console, "", one_line(str(error)), style="red")
             if isinstance(error, MessageError):
                 continue  # Nothing was sent.
             return
-        _tell(console, outcome)
+        if outcome.status == "sent":
+            line(console, "sent", one_line(outcome.detail), style="bold")
+        elif not outcome.counted:
+            line(console, outcome.status, one_line(outcome.detail), style="red")
         if outcome.status != "refused":
             return
         refused = True
-
-
-def _tell(console: Console, outcome: DecisionOutcome) -> None:
-    if outcome.status == "sent":
-        line(console, "sent", one_line(outcome.detail), style="bold")
-    elif not outcome.counted:
-        line(console, outcome.status, one_line(outcome.detail), style="red")
 
 
 @dataclass(frozen=True)
@@ -112,51 +107,49 @@ class Dialogue:
     approver: str
     read: Read
 
-    async def decision(self, *, refused: bool = False) -> Said | None:
-        """What the approver says: a signal, and what goes with it; None at the end of the input.
-
-        *refused* says that what they said before was.
-        """
+    async def decision(self, *, refused: bool = False) -> Decision | None:
+        """Return the approver's decision, after a *refused* one or not; None at the end of the input."""
         try:
             while True:
-                said = await self._said(refused=refused)
-                if said is not None:
-                    signal, body = said
+                decision = await self._ask_for_decision(refused=refused)
+                if decision is not None:
+                    signal, body = decision
                     return signal, {"by": self.approver, **body}
         except _EndOfInputError:
             return None
 
-    async def _said(self, *, refused: bool) -> Said | None:
-        """What the approver says; None where they went back to the question."""
+    async def _ask_for_decision(self, *, refused: bool) -> Decision | None:
+        """Ask the question once; None if the approver went back to it."""
         kind = self.requirement.kind
         question, letters = _QUESTIONS[kind]
         if kind == "confirmation" and not more_to_approve(self.requirement):
             question, letters = "Approve it? [y/n] ", "yn"
-        # Whatever is printed meanwhile about other calls, also of other runs: the question says which one it is about.
-        about = f"{self.requirement.short_id} {one_line(self.requirement.tool)}"
-        answer = await self._choice(f"{named(self.approver)}, {about}: {question}", letters)
-        if answer in {"n", "g"}:
-            told = "The run ends with it: " if kind == "budget" else "The model is told: "
-            return "reject", {"reason": await self._text(f"Why not? {told}")}
-        if kind == "confirmation":
-            return ("approve", {}) if answer == "y" else await self._edited()
-        if kind == "input":
-            return await self._filled_in()
-        if answer == "a" or kind == "budget":
-            return "approve", {}
-        if answer == "e":
-            return "submit_result", {"error": await self._text("How did it fail? ")}
-        return "submit_result", {"output": await self._result(refused=refused)}
+        # Events of other calls and runs are printed meanwhile, so the question names its call.
+        call = f"{self.requirement.short_id} {one_line(self.requirement.tool)}"
+        match kind, await self._choice(f"{named(self.approver)}, {call}: {question}", letters):
+            case _, "n" | "g":
+                effect = "The run ends with this reason: " if kind == "budget" else "The model gets this reason: "
+                return "reject", {"reason": await self._text(f"Why not? {effect}")}
+            case "confirmation", "e":
+                return await self._edit()
+            case "input", _:
+                return await self._fill_in()
+            case "external", "e":
+                return "submit_result", {"error": await self._text("How did it fail? ")}
+            case (("external" | "outcome"), ("y" | "h")):
+                return "submit_result", {"output": await self._result(refused=refused)}
+            case _:
+                return "approve", {}
 
-    async def _edited(self) -> Said | None:
+    async def _edit(self) -> Decision | None:
         while True:
-            text = await self._ask("New arguments, all of them, as JSON (nothing: back): ")
+            text = await self._ask("New arguments, all of them, as JSON (empty: back): ")
             if not text.strip():
                 return None
             try:
                 arguments = parse_arguments(text)
             except ArgumentsError as error:
-                self._object(str(error))
+                self._complain(str(error))
                 continue
             quoted(self.console, "before", self.requirement.arguments)
             quoted(self.console, "now", edited_text(as_read("approve", {"by": self.approver, "arguments": arguments})))
@@ -165,35 +158,40 @@ class Dialogue:
             return None
 
     async def _result(self, *, refused: bool) -> JsonValue:
-        """The result of a call made elsewhere: text as it is, and JSON where only that can be meant.
+        """Read the result of a call that was made elsewhere: JSON if it is an object or a list, otherwise text.
 
-        Nobody here knows the tool's return type; its worker does, and refuses what does not fit.
+        Only the worker knows the tool's return type. After it *refused* a result, the answer must be JSON.
         """
-        if not (self.requirement.checked and refused):
-            text = await self._text("Its result: ")
-            return _structured(text) if self.requirement.checked else text
+        checked = self.requirement.checked
         while True:
+            text = await self._text(
+                "Its result, as JSON (text in double quotes): " if checked and refused else "Its result: "
+            )
             try:
-                return read_json(await self._text("Its result, as JSON (text in double quotes): "))
+                if checked and (refused or text.startswith(("{", "["))):
+                    return read_json(text)
             except ValueError as error:
-                self._object(f"that is not JSON: {error}")
+                if refused:
+                    self._complain(f"that is not JSON: {error}")
+                    continue
+            return text
 
-    async def _filled_in(self) -> Said | None:
+    async def _fill_in(self) -> Decision | None:
         values: dict[str, JsonValue] = {}
         for field in self.requirement.fields:
             await self._fill(field, values)
         body: dict[str, JsonValue] = {"by": self.approver, "values": values}
         quoted(self.console, "values", typed(as_read("submit_input", body), ", "))
-        if not values and await self._choice("Nothing is filled in. Send it so? [y/n] ", "yn") == "n":
+        if not values and await self._choice("No field is filled in. Send it anyway? [y/n] ", "yn") == "n":
             return None
         return "submit_input", {"values": values}
 
     async def _fill(self, field: InputField, values: dict[str, JsonValue]) -> None:
-        """Ask for one field until what is typed may be a value of it; nothing skips one that is optional."""
+        """Ask for one field until the text may be a value of it; an empty line skips an optional field."""
         line(self.console, "field", plain(field_words(field)))
-        skipping = "" if field.required else " (nothing: skip it)"
+        hint = "" if field.required else " (empty: skip it)"
         while True:
-            text = await self._ask(f"{one_line(field.name)}{skipping}: ")
+            text = await self._ask(f"{one_line(field.name)}{hint}: ")
             if not text.strip():
                 if field.required:
                     continue
@@ -201,12 +199,12 @@ class Dialogue:
             try:
                 values[field.name] = value_of(field, text)
             except ValueError as error:
-                self._object(str(error))
+                self._complain(str(error))
             else:
                 return
 
-    def _object(self, what: str) -> None:
-        line(self.console, "", one_line(what), style="red")
+    def _complain(self, text: str) -> None:
+        line(self.console, "", one_line(text), style="red")
 
     async def _choice(self, prompt: str, letters: str) -> str:
         while True:
@@ -228,32 +226,23 @@ class Dialogue:
                 raise _EndOfInputError
             if len(text.encode("utf-8", "surrogatepass")) < LINE_LIMIT:
                 return text
-            self._object(f"a terminal takes {LINE_LIMIT} bytes in a line, so this may be cut: use the `assent` command")
-
-
-def _structured(text: str) -> JsonValue:
-    if not text.startswith(("{", "[")):
-        return text
-    try:
-        return read_json(text)
-    except ValueError:
-        return text
+            self._complain(f"a terminal accepts {LINE_LIMIT} bytes per line; use the `assent` commands for more")
 
 
 def value_of(field: InputField, text: str) -> JsonValue:
-    """What *text*, as somebody typed it, is as a value of *field*: a choice, text as it is, or JSON.
+    """Read a typed text as a value of *field*: one of its choices, text as it is, or JSON.
 
     Raises:
-        ValueError: it is none of the choices, or no JSON.
+        ValueError: it is not one of the choices, or not JSON.
     """
     listed = choices_of(field.type)
     if listed:
         for each in listed:
-            # What cannot be typed, or does not show, may be typed as it is shown.
+            # Characters that cannot be typed, or that are invisible, may be typed as they are shown.
             spellings = (each, one_line(each)) if isinstance(each, str) else ()
             if text.strip() in (*spellings, typed(each, ", ")):
                 return each
-        message = f"it is one of {', '.join(typed(each, ', ') for each in listed)}"
+        message = f"choose one of {', '.join(typed(each, ', ') for each in listed)}"
         raise ValueError(message)
     if field.type.get("type") == "string":
         return text
@@ -265,10 +254,10 @@ def value_of(field: InputField, text: str) -> JsonValue:
 
 
 def read_json(text: str) -> JsonValue:
-    """A JSON value, without the numbers that JSON does not have.
+    """Read a JSON value; NaN and Infinity, which JSON does not have, are refused.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is not JSON.
     """
     try:
         value: JsonValue = json.loads(text, parse_constant=_no_constant)

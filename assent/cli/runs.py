@@ -1,7 +1,8 @@
-"""`assent start`, `show`, `cancel` and `setup`."""
+"""The commands `start`, `show`, `cancel` and `setup`."""
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from typing import Annotated, Final, Literal
 
@@ -17,6 +18,7 @@ from assent.cli.watching import watch_run
 from assent.client.client import AgentClient
 from assent.client.progress import progress_of
 from assent.client.start import exists
+from assent.views.commands import tree_command, watch_command
 from assent.wire import protocol
 from assent.wire.budget import BOUNDS, Budget
 from assent.wire.errors import MessageError
@@ -43,55 +45,56 @@ _OPTIONS: Final = {
 def start(
     context: typer.Context,
     agent: Annotated[str, typer.Argument(metavar="AGENT", help="The agent's name.", show_default=False)],
-    prompt: Annotated[str, typer.Argument(metavar="[PROMPT]", help="What it is to do.", show_default=False)] = "",
+    prompt: Annotated[str, typer.Argument(metavar="[PROMPT]", help="The task.", show_default=False)] = "",
     *,
     requested_by: Annotated[
         str | None, typer.Option(metavar="NAME", help="Name of the requester, who may not approve in the run.")
     ] = None,
-    run_id: Annotated[str | None, typer.Option("--id", metavar="ID", help="The run's id; once for each id.")] = None,
-    max_turns: Annotated[int | None, typer.Option(metavar="N", min=1, help="At most so many turns.")] = None,
-    max_tool_calls: Annotated[int | None, typer.Option(metavar="N", min=0, help="At most so many tool calls.")] = None,
-    max_tokens: Annotated[int | None, typer.Option(metavar="N", help="Ask for more, or end, after so many.")] = None,
-    max_model_calls: Annotated[int | None, typer.Option(metavar="N", help="The same, in model calls.")] = None,
-    max_cost: Annotated[
-        float | None, typer.Option(metavar="X", help="The same, in money: the worker's prices.")
-    ] = None,
-    max_time: Annotated[str | None, typer.Option(metavar="TIME", help="The same, as in 30m, 2h or 7d.")] = None,
+    run_id: Annotated[str | None, typer.Option("--id", metavar="ID", help="The run's id, used only once.")] = None,
+    max_turns: Annotated[int | None, typer.Option(metavar="N", min=1, help="Limit of turns.")] = None,
+    max_tool_calls: Annotated[int | None, typer.Option(metavar="N", min=0, help="Limit of tool calls.")] = None,
+    max_tokens: Annotated[int | None, typer.Option(metavar="N", help="Budget of tokens.")] = None,
+    max_model_calls: Annotated[int | None, typer.Option(metavar="N", help="Budget of model calls.")] = None,
+    max_cost: Annotated[float | None, typer.Option(metavar="X", help="Budget of cost, using worker prices.")] = None,
+    max_time: Annotated[str | None, typer.Option(metavar="TIME", help="Budget of time: 90s, 30m, 2h, 7d.")] = None,
     on_budget: Annotated[
-        Literal["ask", "end"] | None, typer.Option(help="What it does once one of these four is reached; ask.")
+        Literal["ask", "end"] | None, typer.Option(help="When the budget is used up: ask (default) or end.")
     ] = None,
     budget_approver: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Who may give more; again for each.", show_default=False)
+        list[str] | None, typer.Option(metavar="NAME", help="May extend the budget (repeatable).", show_default=False)
     ] = None,
     policy: Annotated[
-        str | None, typer.Option(metavar="FILE.toml", help="Rules besides the agent's own; the stricter hold.")
+        str | None, typer.Option(metavar="FILE.toml", help="Additional rules; the stricter rule applies.")
     ] = None,
     priority: Annotated[
-        int | None, typer.Option(metavar="N", min=1, max=5, help="1 comes first where workers are behind, 5 last.")
+        int | None, typer.Option(metavar="N", min=1, max=5, help="1 (first) to 5 (last), when workers are busy.")
     ] = None,
     conversation: Annotated[
-        bool, typer.Option("--conversation", help="Stay open after an answer; may begin without a PROMPT.")
+        bool, typer.Option("--conversation", help="Stay open after an answer; PROMPT may be left out.")
     ] = False,
-    follow_it: Annotated[bool, typer.Option("--follow", help="Watch it to its end.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", help="Watch the run until it ends.")] = False,
     approver: Annotated[
-        str | None, typer.Option(metavar="NAME", help="With --follow, at a terminal: who is asked about what waits.")
+        str | None, typer.Option(metavar="NAME", help="With --follow: ask this person, at this terminal, to decide.")
     ] = None,
     as_json: AsJson = False,
 ) -> int:
-    """Start a run of an agent. With an id that a run has already, nothing is started and that run is meant.
+    """Start a run of an agent. If a run with this --id exists, nothing is started.
 
-    Each --max and --policy can only tighten what the agent has of its own. A --conversation goes on with
-    `assent send-message`, and ends with `assent close`.
+    Each limit and --policy can only tighten the agent's own. `assent send-message` continues a --conversation,
+    `assent close` ends it.
     """
+    if not (prompt.strip() or conversation):
+        message = f"the PROMPT is empty; say what {agent} should do: assent start {shlex.quote(agent)} 'PROMPT'"
+        raise MessageError(message)
     place = place_of(context)
-    seconds = None if max_time is None else seconds_of("--max-time", max_time)
-    bounds = {
+    budget = _budget({
         "max_tokens": max_tokens,
         "max_model_calls": max_model_calls,
         "max_cost": max_cost,
-        "max_time": seconds,
-    }
-    budget = _budget({**bounds, "on_reached": on_budget, "approvers": budget_approver or None})
+        "max_time": None if max_time is None else seconds_of("--max-time", max_time),
+        "on_reached": on_budget,
+        "approvers": budget_approver or None,
+    })  # fmt: skip
     rules = None if policy is None else PermissionPolicy.from_file(policy)
 
     async def work(client: AgentClient) -> int:
@@ -114,8 +117,11 @@ def start(
             console = make_console()
             field(console, "run", run.id, style="bold")
             if known:
-                field(console, "", "a run of this id was there already; nothing was started", style="yellow")
-        if not follow_it:
+                field(console, "", "a run with this id exists already; nothing was started", style="yellow")
+            if not follow:
+                field(console, "watch", watch_command(place.program, run.id))
+                field(console, "pending", tree_command(place.program, run.id))
+        if not follow:
             return exit_codes.DONE
         return await watch_run(run, place.program, as_json=as_json, approver=approver, speaker=requested_by or approver)
 
@@ -123,10 +129,10 @@ def start(
 
 
 def _budget(fields: Mapping[str, object]) -> Budget | None:
-    """The budget of a run; None where no option gives one.
+    """Return the budget of a run; None if no option gives one.
 
     Raises:
-        MessageError: an option does not fit, or there is nothing to ask about.
+        MessageError: an option is invalid, or no option sets a limit.
     """
     given = {name: value for name, value in fields.items() if value is not None}
     if not given:
@@ -138,7 +144,7 @@ def _budget(fields: Mapping[str, object]) -> Budget | None:
         raise MessageError(message) from None
     if not budget.bounds:
         needed = ", ".join(_OPTIONS[each] for each in BOUNDS)
-        message = f"{_OPTIONS[next(iter(given))]} is about a budget; give one of {needed}"
+        message = f"{_OPTIONS[next(iter(given))]} needs a budget; give one of {needed}"
         raise MessageError(message)
     if not all(map(str.strip, budget.approvers or ())):
         message = "--budget-approver: the name is empty"
@@ -147,7 +153,7 @@ def _budget(fields: Mapping[str, object]) -> Budget | None:
 
 
 def show(context: typer.Context, run: RunId, *, as_json: AsJson = False) -> int:
-    """Everything about one run: what waits, what was decided, what did not count. Needs no worker."""
+    """Show one run: pending calls, decisions, ignored messages, the answer. Needs no worker."""
     place = place_of(context)
 
     async def work(client: AgentClient) -> int:
@@ -165,41 +171,41 @@ def show(context: typer.Context, run: RunId, *, as_json: AsJson = False) -> int:
 
 
 def cancel(context: typer.Context, run: RunId, *, as_json: AsJson = False) -> int:
-    """Cancel a run, and the runs below it: what waits is cancelled, and nothing starts after."""
+    """Cancel a run and its child runs: pending calls are cancelled, no tool starts."""
 
     async def work(client: AgentClient) -> int:
         handle = client.get_run(run)
         tree = await handle.tree()
         state = tree.state
-        if state.is_finished:  # the server takes a cancellation of a run that has ended, and does nothing
-            complain(f"run {run!r} has ended already: {state.status}; there is nothing to cancel")
-            return exit_codes.NOT_TAKEN
+        if state.is_finished:  # The server accepts a cancellation of a run that has ended, and does nothing.
+            complain(f"run {run!r} has already ended: {state.status}; there is nothing to cancel")
+            return exit_codes.NO_EFFECT
         await handle.cancel()
-        below = [each.state.id for each in tree.runs()][1:]
+        children = [each.state.id for each in tree.runs()][1:]
         if as_json:
-            emit({"run_id": run, "status": "requested", "child_runs": below})
+            emit({"run_id": run, "status": "requested", "child_runs": children})
         else:
             console = make_console()
-            field(console, "requested", "its worker cancels it, as soon as one runs")
-            for each in below:
-                field(console, "with it", f"run {one_line(each)}, which is below it")
+            field(console, "requested", "a worker cancels the run, as soon as one is there")
+            for each in children:
+                field(console, "child run", f"{one_line(each)} is cancelled too")
         return exit_codes.DONE
 
     return with_client(place_of(context), work)
 
 
 def setup(context: typer.Context, *, as_json: AsJson = False) -> int:
-    """Register the search attributes that the inbox uses. Once for each namespace; again does no harm."""
+    """Register the search attributes of the inbox. Needed once in each namespace; safe to repeat."""
 
     async def work(client: AgentClient) -> int:
         added = await client.setup()
-        there = [name for name in _ATTRIBUTES if name not in added]
+        present = [name for name in _ATTRIBUTES if name not in added]
         if as_json:
-            emit({"added": added, "present": there})
+            emit({"added": added, "present": present})
         else:
             console = make_console()
             field(console, "added", ", ".join(added) or "none")
-            field(console, "there", ", ".join(there) or "none")
+            field(console, "present", ", ".join(present) or "none")
         return exit_codes.DONE
 
     return with_client(place_of(context), work)

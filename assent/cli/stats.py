@@ -1,8 +1,8 @@
-"""`assent stats`: how people decide, in numbers."""
+"""The command `stats`: shows how people decide, in numbers."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Final
 
@@ -23,7 +23,7 @@ from assent.wire.errors import MessageError
 from assent.wire.text import one_line
 
 NAME: Final = 24
-"""Columns of a tool's or a person's name."""
+"""Columns of the name of a tool or a person."""
 ALL: Final = "all"
 _NONE: Final = "-"
 _UNDER: Final = f"<{RUBBER_STAMP:g} s"
@@ -35,67 +35,72 @@ def stats(
     agent: Annotated[str | None, typer.Option(help="Only runs of this agent.")] = None,
     tool: Annotated[str | None, typer.Option(help="Only calls of this tool.")] = None,
     since: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Only what was asked since: 7d, 12h, or 2026-11-01T00:00Z.")
+        str | None,
+        typer.Option(metavar="TIME", help="Only calls that began to wait since: 7d, 12h, or 2026-11-01T00:00Z."),
     ] = None,
-    top: Annotated[int, typer.Option(min=1, metavar="N", help="So many people, those who decided most.")] = 10,
+    top: Annotated[int, typer.Option(min=1, metavar="N", help="Show the N people with the most decisions.")] = 10,
     as_json: AsJson = False,
 ) -> int:
-    """How people decide: by tool and by person, how much, how fast, and how often too fast to have read it."""
+    """Show how people decide, by tool and by person: how many, how fast, how many too fast to have read the call."""
     begin = None if since is None else _moment("--since", since)
 
     async def work(client: AgentClient) -> int:
-        found = await client.statistics(agent=agent, tool=tool, since=begin)
+        figures = await client.statistics(agent=agent, tool=tool, since=begin)
         if as_json:
-            emit(found.model_copy(update={"deciders": found.deciders[:top]}).model_dump(mode="json"))
+            emit(figures.model_copy(update={"deciders": figures.deciders[:top]}).model_dump(mode="json"))
         else:
-            print_statistics(make_console(), found, top)
-        if found.unreadable:
-            complain(f"{found.unreadable} runs could not be read, and are not counted")
-        return exit_codes.NOT_FOUND if found.unreadable else exit_codes.DONE
+            print_statistics(make_console(), figures, top)
+        if figures.unreadable:
+            complain(f"{figures.unreadable} runs could not be read, and are not counted")
+        return exit_codes.NOT_FOUND if figures.unreadable else exit_codes.DONE
 
     return with_client(place_of(context), work)
 
 
-def print_statistics(console: Console, found: Statistics, top: int) -> None:
-    """The tables: a row for each tool and for all, and a row for each person."""
-    since = f", asked since {moment(found.since)}" if found.since else ""
-    total = found.total
-    field(console, "runs", f"{found.runs:,} with {total.asked:,} call{'s' * (total.asked != 1)} to decide{since}")
-    if not found.tools:
+def print_statistics(console: Console, figures: Statistics, top: int) -> None:
+    """Print a table with a row for each tool and for all, and one with a row for each person."""
+    since = f" since {moment(figures.since)}" if figures.since else ""
+    total = figures.total
+    field(console, "runs", f"{figures.runs:,} with {total.asked:,} call{'s' * (total.asked != 1)} to decide{since}")
+    if not figures.tools:
         return
-    rows = [*found.tools.items(), *([(ALL, total)] if len(found.tools) > 1 else [])]
-    _print(console, _BY_TOOL, [_cells(name, each) for name, each in rows])
-    if found.deciders:
-        _print(console, _BY_PERSON, [_person(each) for each in found.deciders[:top]])
-        if len(found.deciders) > top:
-            field(console, "", f"{len(found.deciders) - top} more people: --top {len(found.deciders)}")
+    tools = [*figures.tools.items(), *([(ALL, total)] if len(figures.tools) > 1 else [])]
+    _print(console, [_of_tool(name, each) for name, each in tools])
+    if figures.deciders:
+        _print(console, list(map(_of_person, figures.deciders[:top])))
+        if len(figures.deciders) > top:
+            field(console, "", f"{len(figures.deciders) - top} more people: --top {len(figures.deciders)}")
 
 
-_BY_TOOL: Final = (
-    "TOOL", "ASKED", "WAIT", "YES", "NO", "EXPIRED", "GONE", "RATE", "MEDIAN", "P90", _UNDER, "GRANTED", "NO EFFECT",
-)  # fmt: skip
-_BY_PERSON: Final = ("PERSON", "DECIDED", "YES", "NO", "RESULTS", "MEDIAN", _UNDER, "NO EFFECT")
+def _of_tool(name: str, each: Figures) -> dict[str, str]:
+    return {
+        "TOOL": name,
+        "ASKED": _count(each.asked),
+        "WAIT": _count(each.pending),
+        "YES": _count(each.approved),
+        "NO": _count(each.rejected),
+        "EXPIRED": _count(each.expired),
+        "GONE": _count(each.cancelled + each.superseded),
+        "RATE": _NONE if each.approval_rate is None else f"{each.approval_rate:.0%}",
+        "MEDIAN": _length(each.median_seconds),
+        "P90": _length(each.p90_seconds),
+        _UNDER: _stamps(each.rubber_stamps, each.decisions),
+        "GRANTED": _count(each.granted),
+        "NO EFFECT": _count(each.not_counted),
+    }
 
 
-def _cells(name: str, each: Figures) -> list[str]:
-    gone = each.cancelled + each.superseded
-    counts = (each.asked, each.pending, each.approved, each.rejected, each.expired, gone)
-    return [
-        name,
-        *map(_count, counts),
-        _NONE if each.approval_rate is None else f"{each.approval_rate:.0%}",
-        _length(each.median_seconds),
-        _length(each.p90_seconds),
-        _stamps(each.rubber_stamps, each.decisions),
-        _count(each.granted),
-        _count(each.not_counted),
-    ]
-
-
-def _person(each: Decider) -> list[str]:
-    counts = (each.decisions, each.approved, each.rejected, each.submitted)
-    stamps = _stamps(each.rubber_stamps, each.decisions)
-    return [each.name, *map(_count, counts), _length(each.median_seconds), stamps, _count(each.not_counted)]
+def _of_person(each: Decider) -> dict[str, str]:
+    return {
+        "PERSON": each.name,
+        "DECIDED": _count(each.decisions),
+        "YES": _count(each.approved),
+        "NO": _count(each.rejected),
+        "RESULTS": _count(each.submitted),
+        "MEDIAN": _length(each.median_seconds),
+        _UNDER: _stamps(each.rubber_stamps, each.decisions),
+        "NO EFFECT": _count(each.not_counted),
+    }
 
 
 def _stamps(stamps: int, decisions: int) -> str:
@@ -115,33 +120,34 @@ def _length(seconds: float | None) -> str:
     return f"{seconds:.1f} s"
 
 
-def _print(console: Console, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """The columns that say anything, in one table, or in several below each other where the terminal is narrow."""
-    left = [column for column in range(1, len(headings)) if any(row[column] != _NONE for row in rows)]
-    while left:
-        tables = [_table(headings, rows, left[:number]) for number in range(len(left), 0, -1)]
-        fits = (number for number, table in enumerate(tables) if _width(console, table) <= console.width)
-        number = next(fits, len(tables) - 1)
+def _print(console: Console, rows: Sequence[Mapping[str, str]]) -> None:
+    """Print the columns that have values: in one table, or in several where the console is narrow."""
+    first, *others = rows[0]
+    columns = [each for each in others if any(row[each] != _NONE for row in rows)]
+    while columns:
+        number = len(columns)
+        while number > 1 and _width(console, _table(rows, [first, *columns[:number]])) > console.width:
+            number -= 1
         console.print()
-        console.print(tables[number])
-        left = left[len(tables) - number :]
+        console.print(_table(rows, [first, *columns[:number]]))
+        columns = columns[number:]
 
 
 def _width(console: Console, table: Table) -> int:
     return console.measure(table, options=console.options.update_width(PIPE_WIDTH)).maximum
 
 
-def _table(headings: Sequence[str], rows: Sequence[Sequence[str]], columns: Sequence[int]) -> Table:
+def _table(rows: Sequence[Mapping[str, str]], columns: Sequence[str]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
-    for column in (0, *columns):
-        table.add_column(headings[column], justify="right" if column else "left", no_wrap=True)
+    for number, heading in enumerate(columns):
+        table.add_column(heading, justify="right" if number else "left", no_wrap=True)
     for row in rows:
-        table.add_row(Text(fit(one_line(row[0]), NAME)), *(Text(row[column]) for column in columns))
+        table.add_row(*(Text(fit(one_line(row[each]), NAME)) for each in columns))
     return table
 
 
 def _moment(option: str, text: str) -> datetime:
-    """The time that is meant by a length of time before now, or by itself; without an offset it is UTC."""
+    """Read a time, in UTC without an offset, or a duration before now."""
     try:
         at = datetime.fromisoformat(text)
     except ValueError:
@@ -151,5 +157,5 @@ def _moment(option: str, text: str) -> datetime:
     try:
         return datetime.now(UTC) - timedelta(seconds=seconds_of(option, text))
     except (MessageError, OverflowError):
-        message = f"{option} {text!r} is no time; give e.g. 12h or 7d, or 2026-11-01T00:00Z"
+        message = f"{option} {text!r} is not a time; give e.g. 12h or 7d, or 2026-11-01T00:00Z"
         raise MessageError(message) from None

@@ -1,9 +1,7 @@
-"""Following a run at a terminal: its events as they happen, and a question for each call that waits for a person.
+"""Follows a run at a terminal: prints its events, and asks about each pending call.
 
-POSIX terminals. Questions are read without a thread, so that a question can be withdrawn when somebody else decides,
-and so that Ctrl-C ends the program at once.
-
-I/O; not in workflow code.
+Needs a POSIX terminal. Answers are read without a thread, so that a question can be withdrawn when another person
+decides, and so that Ctrl-C ends the program at once.
 """
 
 from __future__ import annotations
@@ -34,16 +32,16 @@ from assent.wire.requirements import RunState
 from assent.wire.text import one_line
 
 IDLE: Final = 3.0
-"""Seconds without an event after which it is said what holds the run up."""
+"""Seconds without an event after which the terminal says what holds the run up."""
 
 
 def can_ask() -> bool:
-    """Whether somebody sits at this process's terminal."""
+    """Return whether standard input and output are a terminal at which a person can be asked."""
     return os.name == "posix" and sys.stdin.isatty() and sys.stdout.isatty()
 
 
 def os_user() -> str | None:
-    """The name of the user who runs this process; None where the system does not know it."""
+    """Return the name of the user who runs this process; None if the system does not know it."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):
@@ -59,18 +57,19 @@ async def follow(
     speaker: str | None = None,
     program: str = "assent",
 ) -> RunState:
-    """Print what happens in *run*, and in the runs below it, until it ends, and answer with its state then.
+    """Print the events of *run* and its child runs until it ends, and return its state then.
 
-    With *ask*, *approver* is asked about each call that waits (see `assent.cli.prompts`). Without, the commands that
-    decide are printed, beginning with *program*. Where a conversation is idle, *speaker* is asked for the next message;
-    saying nothing ends the following, and leaves the conversation open.
+    With *ask*, *approver* is asked about each pending call (see `assent.cli.prompts`). Without it, the commands that
+    decide are printed, beginning with *program*. When a conversation is idle, *speaker* is asked for the next message;
+    an empty one stops following, and leaves the conversation open.
 
     Raises:
         RunNotFoundError: there is no run of this id.
         ServerUnreachableError: the server does not answer any more.
     """
-    desk = Desk(run, approver, console or make_console(), ask=ask, speaker=speaker, program=program)
-    tasks = [asyncio.ensure_future(work) for work in (desk.watch(), desk.ask_in_turn(), desk.say_what_holds_it_up())]
+    session = TerminalSession(run, approver, console or make_console(), ask=ask, speaker=speaker, program=program)
+    works = (session.watch(), session.ask_in_turn(), session.report_obstacles())
+    tasks = [asyncio.ensure_future(work) for work in works]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
@@ -80,27 +79,27 @@ async def follow(
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
     state = await run.state()
-    if state.error is not None and not desk.ended:
-        quoted(desk.console, "error", state.error)
+    if state.error is not None and not session.ended:
+        quoted(session.console, "error", state.error)
     return state
 
 
 @dataclass
 class Keyboard:
-    """Lines from a terminal, read without a thread. What was typed before a question was asked does not answer it."""
+    """Reads lines from a terminal without a thread. Keys typed before a question appears do not answer it."""
 
     descriptor: int
     _typed: bytes = b""
 
     def discard(self) -> None:
-        """Forget what was typed so far."""
-        import termios  # noqa: PLC0415 - POSIX only, and nobody is asked elsewhere
+        """Drop the keys typed so far."""
+        import termios  # noqa: PLC0415 - POSIX only, as are questions
 
         self._typed = b""
         termios.tcflush(self.descriptor, termios.TCIFLUSH)
 
     async def line(self) -> str | None:
-        """The next line; None at the end of the input."""
+        """Read the next line; None at the end of the input."""
         while b"\n" not in self._typed:
             await self._readable()
             more = os.read(self.descriptor, 4_096)
@@ -121,25 +120,25 @@ class Keyboard:
 
 
 @dataclass(frozen=True)
-class Line:
-    """A run that goes over the desk: that which is followed, or one below it, with the agents from there to it."""
+class FollowedRun:
+    """The run itself, or a child run with the *path* of agents to it."""
 
     run: RunHandle
     path: tuple[str, ...] = ()
 
     @property
     def lead(self) -> Text | None:
-        """What stands before its events."""
+        """The text in front of its events."""
         return Text(f"{path_text(self.path)}  ", style="bold") if self.path else None
 
 
-About = tuple[Line, str | int]
-"""A call by its id, or the turn after which a conversation was idle."""
+Topic = tuple[FollowedRun, str | int]
+"""What a question is about: a pending call, by its id, or the turn after which a conversation became idle."""
 
 
 @dataclass
-class Desk:
-    """What happens in a run, and in those below it, goes over it; one question at a time lies on it."""
+class TerminalSession:
+    """Prints the events of a run and its child runs, and asks one question at a time."""
 
     run: RunHandle
     approver: str
@@ -148,122 +147,117 @@ class Desk:
     speaker: str | None
     program: str
     ended: bool = False
-    _lines: dict[str, Line] = field(default_factory=dict[str, Line])
-    _waiting: asyncio.Queue[About] = field(default_factory=asyncio.Queue[About])
-    _asked: str | int | None = None
+    _runs: dict[str, FollowedRun] = field(default_factory=dict[str, FollowedRun])
+    _topics: asyncio.Queue[Topic] = field(default_factory=asyncio.Queue[Topic])
+    _topic: str | int | None = None
     _left: bool = False
     _question: asyncio.Task[None] | None = None
     _prompt: str = ""
-    _settled: set[str] = field(default_factory=set[str])
-    _eventful: asyncio.Event = field(default_factory=asyncio.Event)
+    _decided: set[str] = field(default_factory=set[str])
+    _activity: asyncio.Event = field(default_factory=asyncio.Event)
     _growing: Live | None = None
 
     async def watch(self) -> None:
-        """Print each event, note the calls that wait, and withdraw the question that somebody else answered."""
-        self._lines[self.run.id] = Line(self.run)
+        """Print each event, queue the pending calls, and withdraw a question that another person has answered."""
+        self._runs[self.run.id] = FollowedRun(self.run)
         try:
-            async with aclosing(TreeWatcher(self.run, self.run.other, self._say).events()) as told_of:
-                async for path, run_id, event in told_of:
-                    self._take(path, run_id, event)
+            async with aclosing(TreeWatcher(self.run, self.run.other, self._complain).events()) as events:
+                async for path, run_id, event in events:
+                    self._handle(path, run_id, event)
         finally:
             self._clear_text()
 
-    def _take(self, path: tuple[str, ...], run_id: str, event: RunEvent) -> None:
-        mine = run_id == self.run.id
+    def _handle(self, path: tuple[str, ...], run_id: str, event: RunEvent) -> None:
+        is_root = run_id == self.run.id
         if event.kind == "model_text":
-            if mine:
-                self._eventful.set()
+            if is_root:
+                self._activity.set()
                 self._show_text(event)
             return
-        self._over(self._lines.get(run_id) or Line(self.run.other(run_id), path), event)
+        self._show(self._runs.get(run_id) or FollowedRun(self.run.other(run_id), path), event)
         if event.child is not None:
             if event.kind == "agent_started":
-                below = Line(self.run.other(event.child.run_id), (*path, event.child.agent))
-                self._lines[event.child.run_id] = below
+                child = FollowedRun(self.run.other(event.child.run_id), (*path, event.child.agent))
+                self._runs[event.child.run_id] = child
             else:
-                self._lines.pop(event.child.run_id, None)
-        if mine:
+                self._runs.pop(event.child.run_id, None)
+        if is_root:
             self.ended = self.ended or event.kind in {"completed", "failed", "cancelled"}
-            if event.kind == "model_called" and isinstance(self._asked, int):
-                self._take_back()
+            if event.kind == "model_called" and isinstance(self._topic, int):
+                self._cancel_question()
                 self._show_prompt()
 
-    def _say(self, what: str) -> None:
-        """Say in one line what is not followed."""
+    def _show(self, followed: FollowedRun, event: RunEvent) -> None:
+        """Print an event, and queue or withdraw its question."""
+        self._activity.set()
+        asks = self.ask and event.kind == "waiting"
+        talks = event.kind == "idle" and self.speaker is not None and not followed.path
         self._clear()
-        field_line(self.console, "", one_line(what), style="red")
-        self._show_prompt()
-
-    def _over(self, line: Line, event: RunEvent) -> None:
-        """Print an event, and note or withdraw the question that it makes or answers."""
-        self._eventful.set()
-        asked = self.ask and event.kind == "waiting"
-        self._clear()
-        talks = event.kind == "idle" and self.speaker is not None and not line.path
-        program = None if asked or talks else self.program
-        print_event(self.console, event, line.run.id, program, line.lead)
-        if asked and event.requirement_id is not None:
-            self._waiting.put_nowait((line, event.requirement_id))
+        program = None if asks or talks else self.program
+        print_event(self.console, event, followed.run.id, program, followed.lead)
+        if asks and event.requirement_id is not None:
+            self._topics.put_nowait((followed, event.requirement_id))
         elif talks:
-            self._waiting.put_nowait((line, event.turn))
+            self._topics.put_nowait((followed, event.turn))
         elif event.kind in {"decided", "expired", "superseded"}:
             self._withdraw(event)
         self._show_prompt()
 
+    def _complain(self, text: str) -> None:
+        self._notice([one_line(text)], "red")
+
+    def _notice(self, lines: list[str], style: str) -> None:
+        self._clear()
+        for line in lines:
+            field_line(self.console, "", line, style=style)
+        self._show_prompt()
+
     async def ask_in_turn(self) -> None:
-        """Ask about the calls that wait, and for the next message, one after the other, until nobody says more."""
+        """Ask about the pending calls and for the next message, one after the other, until the speaker stops."""
         keyboard = Keyboard(sys.stdin.fileno()) if self.ask or self.speaker is not None else None
         while not self._left:
-            line, self._asked = await self._waiting.get()
+            followed, self._topic = await self._topics.get()
             if keyboard is None:
                 continue
-            self._question = asyncio.create_task(self._put(line, self._asked, keyboard))
+            topic = self._topic
+            ask = self._decide(followed, topic, keyboard) if isinstance(topic, str) else self._converse(topic, keyboard)
+            self._question = asyncio.create_task(ask)
             try:
                 await asyncio.wait({self._question})
             finally:
                 self._question.cancel()
             if not self._question.cancelled():
                 self._question.result()
-            self._asked, self._prompt = None, ""
+            self._topic, self._prompt = None, ""
 
-    async def say_what_holds_it_up(self) -> None:
-        """Say so when nothing happens and the run does not wait for people: retries, no worker."""
+    async def report_obstacles(self) -> None:
+        """Print what holds the run up when nothing happens and no person is waited for: retries, no worker."""
         last: list[str] = []
         while True:
-            self._eventful.clear()
+            self._activity.clear()
             try:
                 async with asyncio.timeout(IDLE):
-                    await self._eventful.wait()
+                    await self._activity.wait()
             except TimeoutError:
-                lines = await self._holds_it_up()
+                lines = await self._obstacles()
                 if lines and lines != last:
-                    self._clear()
-                    for each in lines:
-                        field_line(self.console, "", each, style="yellow")
-                    self._show_prompt()
+                    self._notice(lines, "yellow")
                 last = lines
 
-    async def _holds_it_up(self) -> list[str]:
+    async def _obstacles(self) -> list[str]:
         try:
-            async with asyncio.timeout(IDLE):  # The SDK tries for longer before it gives up
-                return [text for line in [*self._lines.values()] for text in await _held_up(line)]
+            async with asyncio.timeout(IDLE):  # The SDK itself tries for longer.
+                return [text for followed in [*self._runs.values()] for text in await _obstacles_of(followed)]
         except (TimeoutError, ServerUnreachableError):
-            return ["the Temporal server does not answer; it is waited for"]
+            return ["the Temporal server does not answer; waiting for it"]
 
     async def _state(self, run: RunHandle) -> RunState:
-        """The run, once the server answers: that it does not is said by whoever says what holds the run up."""
+        """Read the run once the server answers; `report_obstacles` says meanwhile that it does not."""
         while True:
             try:
                 return await run.state()
             except ServerUnreachableError:
                 await asyncio.sleep(IDLE)
-
-    async def _put(self, line: Line, about: str | int, keyboard: Keyboard) -> None:
-        """Ask about a call, by its id, or for the message that goes on with a conversation after a turn."""
-        if isinstance(about, str):
-            await self._decide(line, about, keyboard)
-        else:
-            await self._converse(about, keyboard)
 
     async def _converse(self, turn: int, keyboard: Keyboard) -> None:
         state, speaker = await self._state(self.run), self.speaker or ""
@@ -273,7 +267,7 @@ class Desk:
         while (text := await self._read(f"{named(speaker)}> ", keyboard)) is not None and text.strip():
             try:
                 if len(text.encode()) >= LINE_LIMIT:
-                    message = f"a terminal takes {LINE_LIMIT} bytes in a line, so this may be cut: use send-message"
+                    message = f"a terminal accepts {LINE_LIMIT} bytes per line; use `assent send-message` for more"
                     raise MessageError(message)
                 await self.run.send_message(text, by=speaker)
             except AssentError as error:
@@ -294,76 +288,73 @@ class Desk:
         self._prompt = ""
         return answer
 
-    async def _decide(self, line: Line, identity: str, keyboard: Keyboard) -> None:
-        state = await self._state(line.run)
-        found = next((each for each in state.active_requirements if each.id == identity), None)
-        if found is None:
+    async def _decide(self, followed: FollowedRun, requirement_id: str, keyboard: Keyboard) -> None:
+        run, state = followed.run, await self._state(followed.run)
+        requirement = next((each for each in state.active_requirements if each.id == requirement_id), None)
+        if requirement is None:
             return
-        if fold_name(self.approver) in map(fold_name, found.approved_by):
-            # They edited it, which is their vote for what they made of it: the others are not here.
+        if fold_name(self.approver) in map(fold_name, requirement.approved_by):
+            # Their edit was their vote for it. The votes that it still needs are not theirs.
             self.console.print()
-            print_requirement(self.console, state, found, self.program)
+            print_requirement(self.console, state, requirement, self.program)
             return
 
         async def read(prompt: str) -> str | None:
-            if identity in self._settled:
-                return None
-            return await self._read(prompt, keyboard)
+            return None if requirement_id in self._decided else await self._read(prompt, keyboard)
 
-        if line.path:
+        if followed.path:
             self.console.print()
-            field_line(self.console, "below", f"{path_text(line.path)}, run {one_line(line.run.id)}", style="bold")
+            field_line(self.console, "child run", f"{path_text(followed.path)}: {one_line(run.id)}", style="bold")
         await decide_at_terminal(
-            line.run, state, found, approver=self.approver, console=self.console, read=read, program=self.program
+            run, state, requirement, approver=self.approver, console=self.console, read=read, program=self.program
         )
 
     def _withdraw(self, event: RunEvent) -> None:
-        """Take back the question that somebody else has answered, unless more votes are wanted."""
+        """Withdraw the question that another person has answered, unless it needs more votes."""
         if event.requirement_id is None or event.status == "recorded":
             return
-        self._settled.add(event.requirement_id)
-        if event.requirement_id == self._asked:
-            self._take_back()
+        self._decided.add(event.requirement_id)
+        if event.requirement_id == self._topic:
+            self._cancel_question()
 
-    def _take_back(self) -> None:
-        """Take back the question that stands there."""
+    def _cancel_question(self) -> None:
         if self._prompt and self._question is not None:
             self._prompt = ""
             self._question.cancel()
 
     def _show_text(self, event: RunEvent) -> None:
-        """Draw the answer that is being written over what was drawn of it before, where a terminal can do that."""
+        """Draw the answer that the model is writing over its previous version, if the terminal can do that."""
         if self._prompt or not self.console.is_terminal or self.console.is_dumb_terminal:
             return
         if self._growing is None:
-            # No thread of its own, and nothing of it stays: the answer is printed as an event once it is there.
+            # Transient and without a thread: the finished answer is printed as an event.
             self._growing = Live(console=self.console, auto_refresh=False, transient=True)
             self._growing.start()
         self._growing.update(growing(self.console, event), refresh=True)
 
     def _clear_text(self) -> None:
-        """Take away the answer that was being written."""
+        """Remove the live answer."""
         if self._growing is not None:
             self._growing.stop()
             self._growing = None
 
     def _clear(self) -> None:
-        """Leave the line on which a question stands, and take away what will be drawn again."""
+        """Leave the line of a question, and remove the live answer, before other output."""
         self._clear_text()
         if self._prompt:
             self.console.print()
 
     def _show_prompt(self) -> None:
-        """Put the question again, below what was printed meanwhile."""
+        """Print the question again, after other output."""
         if self._prompt:
             self.console.print(Text(self._prompt, style="bold"), end="", soft_wrap=True)
 
 
-async def _held_up(line: Line) -> list[str]:
-    """What holds one run up, behind the path to it."""
+async def _obstacles_of(followed: FollowedRun) -> list[str]:
+    """Return what holds one run up, behind the path to it."""
     try:
-        found = list(describe_progress(await progress_of(line.run), moving=False))
+        lines = list(describe_progress(await progress_of(followed.run), moving=False))
     except RunNotFoundError:
         return []
-    lead = f"{path_text(line.path)}: " if line.path else ""
-    return [f"{lead}{each}" for each in found]
+    lead = f"{path_text(followed.path)}: " if followed.path else ""
+    return [lead + line for line in lines]

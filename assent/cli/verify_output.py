@@ -1,70 +1,224 @@
-"""What `assent audit --verify` prints: the checks, what they found, and what no check can show."""
+"""Prints verifications and bundles: the checks, their problems, and what no check can show."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from rich.console import Console
 from rich.text import Text
 
-from assent.audit.bundle_checker import BundleCheck
-from assent.audit.checks import Check, Verification
+from assent.audit.bundle_checker import BundleReport
+from assent.audit.bundle_trees import BundleTreeResult, RunExport
+from assent.audit.bundles import BundleExport, BundleResult
+from assent.audit.checks import Verification
 from assent.cli import exit_codes
-from assent.cli.audit_output import STYLES, Page
+from assent.cli.audit_output import STYLES, Page, print_path, print_separator
 from assent.cli.common import complain
-from assent.cli.console import LABEL
+from assent.cli.console import LABEL, field
+from assent.views.facts import path_text
 from assent.wire.text import one_line
+
+_VERDICTS = {True: ("ok", "green"), False: ("FAILED", "bold red"), None: ("unchecked", "yellow")}
+
+
+# -- one verification -------------------------------------------------------------------------------------------------
 
 
 def print_verification(
     console: Console, found: Verification, executions: Sequence[str], *, again: bool = False
 ) -> None:
-    """Each check, what it found, the head of the chain, and what no check can show, if that was not said before."""
+    """Print each check with its problems, the chain head, and what no check can show unless printed *again*."""
     page = Page(console, executions)
     console.print()
     for check in found.checks:
-        _print_check(page, check)
+        known = check.verdict in {"ok", "unverified"}
+        style = "bold red" if check.verdict == "failed" else STYLES.get(check.verdict, "")
+        label = check.verdict if known else check.verdict.upper()
+        page.say(label, f"{check.name}: {check.text} ({check.looked_at:,})", label_style=style)
+        for problem in check.problems:
+            events = f" ({page.cited(problem.events)})" if problem.events else ""
+            page.quote("", f"{problem.text}{events}")
+        if check.more:
+            page.say("", f"and {check.more:,} more")
     page.say("chain head", found.head, f"over {found.events:,} events")
-    for number, words in enumerate(() if again else found.not_proven):
-        page.prose("not proven" if not number else "", f"- {words}")
+    for number, text in enumerate(() if again else found.not_proven):
+        page.say("" if number else "not proven", f"- {text}")
     verdict, style = verdict_of(found)
-    page.prose("verdict", verdict, style=style)
+    page.say("verdict", verdict, style=style)
 
 
 def verdict_of(found: Verification) -> tuple[str, str]:
-    """What all checks came to, in one line, and how it is printed."""
+    """Return the verdict over all checks in one line, and its style."""
     failed = [check.name for check in found.checks if check.verdict in {"failed", "differs"}]
-    lack = "" if found.complete else "INCOMPLETE: a part of the history is missing, so what happened there is not known"
+    gap = (
+        "" if found.complete else "INCOMPLETE: a part of the history is missing, so it is not known what happened there"
+    )
     if not found.ok:
-        return f"NOT VERIFIED: {', '.join(failed)}{f'; {lack}' if lack else ''}", "bold red"
-    if lack:
-        return f"{lack}; what is left passes the checks", "bold red"
+        return f"NOT VERIFIED: {', '.join(failed)}{f'; {gap}' if gap else ''}", "bold red"
+    if gap:
+        return f"{gap}; the rest passes the checks", "bold red"
     return "every check passed, as far as a history can show", "bold green"
 
 
-def _print_check(page: Page, check: Check) -> None:
-    said = check.verdict if check.verdict in {"ok", "unverified"} else check.verdict.upper()
-    style = STYLES.get(check.verdict, "") if check.verdict != "failed" else "bold red"
-    page.prose(said, f"{check.name}: {check.text} ({check.looked_at:,})", label_style=style)
-    for problem in check.problems:
-        events = f" ({page.cited(problem.events)})" if problem.events else ""
-        page.quote("", f"{problem.text}{events}")
-    if check.more:
-        page.say("", f"and {check.more:,} more")
-
-
-def print_bundle(console: Console, checks: Sequence[BundleCheck]) -> None:
-    """The checks of a bundle, one line each."""
-    words = {True: ("ok", "green"), False: ("FAILED", "bold red"), None: ("unchecked", "yellow")}
-    for check in checks:
-        said, style = words[check.ok]
-        console.print(
-            Text.assemble((f"{said:<{LABEL}}", style), one_line(f"{check.name}: {check.detail}")), soft_wrap=True
-        )
-
-
-def judged(verification: Verification) -> int:
-    """The exit code, and on standard error what nobody may miss."""
+def judge(verification: Verification) -> int:
+    """Return the exit code, and print to standard error what must not be missed."""
     if not (verification.ok and verification.complete):
         complain(f"run {verification.run_id!r}: {verdict_of(verification)[0]}")
-    return exit_codes.DONE if verification.ok else exit_codes.NOT_TAKEN
+    return exit_codes.DONE if verification.ok else exit_codes.NO_EFFECT
+
+
+def complain_missing(run_id: str, path: Sequence[str], where: str) -> None:
+    """Print to standard error that a run of a tree has no history."""
+    complain(f"INCOMPLETE: run {run_id!r} ({path_text(path)}) is missing: its history is gone, or {where}")
+
+
+# -- exported bundles -------------------------------------------------------------------------------------------------
+
+
+def print_export(console: Console, bundle: Path, run_id: str, exported: BundleExport, keyid: str | None) -> None:
+    """Print what was written to a bundle."""
+    field(console, "bundle", one_line(str(bundle)), style="bold")
+    _print_predicate(console, run_id, exported)
+    field(console, "signed", f"by the key {keyid}" if keyid else "no; to sign it, give --key PRIVATE.pem")
+
+
+def _print_predicate(console: Console, run_id: str, exported: BundleExport) -> None:
+    predicate = exported.predicate
+    executions = len(predicate.executions)
+    of = f"{executions:,} execution{'s' * (executions != 1)}"
+    field(console, "run", f"{one_line(run_id)}: {predicate.events:,} events of {of}")
+    field(console, "chain head", predicate.chain_head)
+
+
+def print_tree_export(console: Console, folder: Path, runs: Sequence[RunExport], keyid: str | None) -> None:
+    """Print what was written to a folder of bundles."""
+    field(console, "folder", one_line(str(folder)), style="bold")
+    for each in runs:
+        console.print()
+        field(console, "path", path_text(each.path), style="bold")
+        if each.exported is None or each.bundle is None:
+            field(console, "MISSING", f"the history of run {one_line(each.run_id)} is gone")
+        else:
+            field(console, "bundle", each.bundle)
+            _print_predicate(console, each.run_id, each.exported)
+    console.print()
+    field(console, "signed", f"by the key {keyid}" if keyid else "no; to sign them, give --key PRIVATE.pem")
+
+
+def export_document(folder: Path, runs: Sequence[RunExport], keyid: str | None) -> Mapping[str, object]:
+    """Return the same as JSON."""
+    documents = [
+        {
+            "run_id": each.run_id,
+            "path": list(each.path),
+            "bundle": each.bundle,
+            "predicate": each.exported and each.exported.predicate.model_dump(mode="json", by_alias=True),
+        }
+        for each in runs
+    ]
+    return {"folder": str(folder), "keyid": keyid, "runs": documents}
+
+
+def judge_export(run: RunExport) -> int:
+    """Return the exit code of one run of a folder, and print to standard error what must not be missed."""
+    if run.exported is not None:
+        return judge(run.exported.verification)
+    complain_missing(run.run_id, run.path, "in no bundle here")
+    return exit_codes.DONE
+
+
+# -- checked bundles --------------------------------------------------------------------------------------------------
+
+
+def print_bundle(console: Console, result: BundleResult) -> None:
+    """Print the checks of a bundle, and the verification of its records."""
+    report = result.report
+    _print_checks(console, report)
+    if result.verification is not None and report.ok and report.predicate is not None:
+        executions = [each.execution_id for each in report.predicate.executions if not each.missing]
+        print_verification(console, result.verification, executions)
+
+
+def _print_checks(console: Console, report: BundleReport) -> None:
+    for check in report.checks:
+        label, style = _VERDICTS[check.ok]
+        text = one_line(f"{check.name}: {check.detail}")
+        console.print(Text.assemble((f"{label:<{LABEL}}", style), text), soft_wrap=True)
+
+
+def bundle_document(result: BundleResult) -> Mapping[str, object]:
+    """Return the same as JSON."""
+    report, verification = result.report, result.verification
+    return {
+        "ok": result.ok,
+        "checks": [{"name": each.name, "ok": each.ok, "detail": each.detail} for each in report.checks],
+        "keyid": report.keyid,
+        "predicate": report.predicate.model_dump(mode="json", by_alias=True) if report.predicate else None,
+        "verification": verification.model_dump(mode="json") if verification else None,
+    }
+
+
+def judge_bundle(bundle: Path, result: BundleResult) -> int:
+    """Return the exit code, and print to standard error what must not be missed."""
+    if not result.report.ok:
+        complain(f"{bundle}: NOT VERIFIED: its bytes are not as they were exported")
+    elif result.verification is not None:
+        judge(result.verification)
+    return exit_codes.DONE if result.ok else exit_codes.NO_EFFECT
+
+
+def print_tree(console: Console, result: BundleTreeResult) -> None:
+    """Print the checks of each bundle of a folder, and the verification of each run."""
+    for path, bundle in result.bundles.items():
+        field(console, "bundle", one_line(path.name), style="bold")
+        _print_checks(console, bundle.report)
+        console.print()
+    for each in result.runs:
+        print_separator(console)
+        print_path(console, each, "no bundle is of run")
+        if each.audit is not None and each.verification is not None:
+            field(console, "run", one_line(each.run_id))
+            executions = each.audit.run.executions
+            print_verification(console, each.verification, executions, again=each is not result.runs[0])
+
+
+def tree_document(result: BundleTreeResult) -> Mapping[str, object]:
+    """Return the same as JSON."""
+    bundles = [
+        {
+            "bundle": path.name,
+            "run_id": bundle.report.predicate.run_id if bundle.report.predicate else None,
+            "ok": bundle.ok,
+            "checks": [{"name": each.name, "ok": each.ok, "detail": each.detail} for each in bundle.report.checks],
+            "keyid": bundle.report.keyid,
+        }
+        for path, bundle in result.bundles.items()
+    ]
+    runs = [
+        {
+            "run_id": each.run_id,
+            "path": list(each.path),
+            "missing": each.audit is None,
+            "verification": each.verification.model_dump(mode="json") if each.verification else None,
+        }
+        for each in result.runs
+    ]
+    return {"ok": result.ok, "bundles": bundles, "runs": runs, "strays": result.strays, "detached": result.detached}
+
+
+def judge_tree(result: BundleTreeResult) -> int:
+    """Return the exit code, and print to standard error what must not be missed."""
+    for path, bundle in result.bundles.items():
+        if not bundle.report.ok:
+            complain(f"{path}: NOT VERIFIED: its bytes are not as they were exported")
+    for run_id in result.strays:
+        complain(f"run {run_id!r}: NOT VERIFIED: its parent run never started it")
+    for run_id in result.detached:
+        complain(f"INCOMPLETE: the parent run of {run_id!r} has no bundle here, so it is not compared")
+    for each in result.runs:
+        if each.verification is None:
+            complain_missing(each.run_id, each.path, "in no bundle here")
+        else:
+            judge(each.verification)
+    return exit_codes.DONE if result.ok else exit_codes.NO_EFFECT

@@ -1,4 +1,4 @@
-"""`assent worker`: what `worker.py` does in a checkout, for users of the installed package."""
+"""The command `worker`: serves agents, as `worker.py` does in a checkout."""
 
 from __future__ import annotations
 
@@ -19,20 +19,25 @@ from assent.runtime.worker import installed, run_worker
 def worker(
     context: typer.Context,
     *,
-    agents: Annotated[list[str] | None, typer.Option(help="A module that defines agents; may be repeated.")] = None,
-    task_queue: Annotated[str | None, typer.Option(help="Where runs are served; also before the command.")] = None,
-    deployment: Annotated[str | None, typer.Option(metavar="NAME", help="The Temporal deployment it is of.")] = None,
-    build_id: Annotated[str | None, typer.Option(metavar="ID", help="Its build in that deployment.")] = None,
+    agents: Annotated[list[str] | None, typer.Option(help="A module that defines agents (repeatable).")] = None,
+    task_queue: Annotated[str | None, typer.Option(help="The task queue to serve.")] = None,
+    deployment: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The Temporal deployment of this worker.")
+    ] = None,
+    build_id: Annotated[
+        str | None, typer.Option(metavar="ID", help="The build of this worker in the deployment.")
+    ] = None,
     versioning: Annotated[
         Literal["auto-upgrade", "pinned"] | None,
-        typer.Option(help="What runs under way do when another build becomes the current one."),
+        typer.Option(help="What active runs do when another build becomes current."),
     ] = None,
     max_activities_per_second: Annotated[
-        float | None, typer.Option(metavar="N", help="Model and tool calls a second on the task queue, of all workers.")
+        float | None,
+        typer.Option(metavar="N", help="Limit of model and tool calls per second, for all workers of the task queue."),
     ] = None,
     embedded: Annotated[bool, typer.Option("--embedded", help="Start a Temporal server too, with its Web UI.")] = False,
 ) -> int:
-    """Serve agents until SIGTERM or Ctrl-C. Also from ASSENT_AGENTS=module,module and ASSENT_WEBHOOKS."""
+    """Serve agents until SIGTERM or Ctrl-C. Reads ASSENT_AGENTS=module,module and ASSENT_WEBHOOKS too."""
     place = place_of(context)
     exit_cleanly()
     configure_logs()
@@ -44,7 +49,13 @@ def worker(
         max_activities_per_second=max_activities_per_second,
     )
     reach = partial(connect, place.address, namespace=place.namespace, profile=place.profile)
-    say = partial(print, flush=True)
-    found = load_agents(agents or settings.agents)
-    asyncio.run(run_worker(found, settings, halves=installed(), with_server=embedded, say=say, reach=reach))
+    serve = run_worker(
+        load_agents(agents or settings.agents),
+        settings,
+        halves=installed(),
+        with_server=embedded,
+        say=partial(print, flush=True),
+        reach=reach,
+    )
+    asyncio.run(serve)
     return exit_codes.DONE

@@ -106,6 +106,11 @@ def watch_command(program: str, run_id: str) -> str:
     return f"{program} watch {shell_quoted(run_id)}"
 
 
+def tree_command(program: str, run_id: str) -> str:
+    """The `assent` command that lists the pending calls of a run and its child runs."""
+    return f"{program} pending --tree {shell_quoted(run_id)}"
+
+
 def audit_command(program: str, run_id: str) -> str:
     """The `assent` command that audits a run."""
     return f"{program} audit {shell_quoted(run_id)}"

@@ -51,7 +51,8 @@ class RunEvent(Stored):
     """Something that happened to a run. *text* is for people, as the model or the sender wrote it: render it safely.
 
     *tool*, *arguments* and *requirement_id* are set where the event is about a tool call, *by* where a person acted,
-    *status* its outcome, and *grant* (its id) where the event is about an approval that was remembered.
+    *reason* where they gave one, *status* its outcome, and *grant* (its id) where the event is about an approval that
+    was remembered.
 
     A call that begins to wait is `waiting`: *text* is its kind, *terms* say who may decide it, by when and what else
     it turns on, *fields* are what a person fills in. One that did not wait, because of a grant, is `granted`.
@@ -77,6 +78,7 @@ class RunEvent(Stored):
     arguments: str | None = None
     requirement_id: str | None = None
     by: str | None = None
+    reason: str | None = None
     status: DecisionStatus | None = None
     grant: str | None = None
     left_out: int = 0
@@ -259,7 +261,8 @@ def _message(event: MessageReceived, before: Run, step: Step, at: datetime) -> I
         text=_text(event, step, decided=decided),
         tool=result.tool if result else None,
         requirement_id=result.requirement_id if result else None,
-        by=_sender(event),
+        by=_text_field(event, "by"),
+        reason=_text_field(event, "reason"),
         status=result.status if result else None,
     )
     for grant in run.grants[len(before.grants) :]:
@@ -296,10 +299,11 @@ def _text(event: MessageReceived, step: Step, *, decided: bool) -> str:
     return result.detail if decided else f"{event.name}: {result.status}: {result.detail}"
 
 
-def _sender(event: MessageReceived) -> str | None:
+def _text_field(event: MessageReceived, name: str) -> str | None:
+    """The text that a message has in a field, if it has any."""
     body = event.arguments[0] if event.arguments else None
-    by = cast("dict[str, object]", body).get("by") if isinstance(body, dict) else None
-    return by if isinstance(by, str) else None
+    value = cast("dict[str, object]", body).get(name) if isinstance(body, dict) else None
+    return value if isinstance(value, str) else None
 
 
 # -- calls that wait, and what runs -----------------------------------------------------------------------------------

@@ -219,7 +219,7 @@ async def test_the_commands_export_sign_and_check_a_tree(assent_environment: Env
         lacking = await offline.assent("audit", "verify", signed)
         assert lacking.code == 0
         assert f"INCOMPLETE: run '{made.runs[1].run_id}' (boss > editor) is missing" in lacking.err
-        assert f"INCOMPLETE: the run above run '{made.runs[2].run_id}' has no bundle here" in lacking.err
+        assert f"INCOMPLETE: the parent run of '{made.runs[2].run_id}' has no bundle here" in lacking.err
         remove(tmp_path / "plain" / str(made.runs[2].bundle))
         lacking = await offline.assent("audit", "verify", folder)
         assert lacking.code == 0

@@ -64,7 +64,7 @@ async def test_an_operator_starts_finds_approves_and_audits_a_run(assent_environ
         shown = await at.assent("show", run_id, columns=80)
         for part in (
             "completed",
-            "asked by alice",
+            "requester  alice",
             '│ {"target": "prod"}',
             "approve by bob",
             "│ [red]fine[/red]",
@@ -117,11 +117,26 @@ async def test_a_run_is_started_with_a_budget_of_its_own(assent_environment: Env
         assert (await run.state()).budget == given
         shown = await at.assent("show", run_id)
         assert "model calls 2 of 2" in shown.out
-        assert "tokens 90,000, model calls 2, cost 2.5, time 7,200 s; then the run asks for more" in shown.out
+        assert "tokens 90,000, model calls 2, cost 2.5, time 2 h; then the run asks for more" in shown.out
         refused = await at.assent("approve", run_id, waiting.short_id, "--by", "carol")
         assert (refused.code, "these may: bob" in refused.err) == (1, True)
         assert (await at.assent("approve", run_id, waiting.short_id, "--by", "bob")).code == 0
         assert (await run.result()).content == "done"
+
+
+async def test_start_prints_the_next_commands_and_show_that_no_requester_is_named(
+    assent_environment: Environment,
+) -> None:
+    at = Operator(assent_environment, assent_environment.client(f"idle-{uuid.uuid4().hex[:6]}"))
+    run_id = f"cli-{uuid.uuid4().hex[:6]}"
+    started = await at.assent("start", "deployer", "Deploy it.", "--id", run_id)
+    commands = [f"watch      assent watch {run_id}", f"pending    assent pending --tree {run_id}"]
+    assert started.out.splitlines() == [f"run        {run_id}", *commands]
+    again = await at.assent("start", "deployer", "Deploy it.", "--id", run_id)
+    assert "a run with this id exists already; nothing was started" in again.out
+    shown = (await at.assent("show", run_id)).out
+    assert "agent      deployer\nrequester  none named\n" in shown
+    await at.client.get_run(run_id).cancel()
 
 
 # -- following --------------------------------------------------------------------------------------------------------
@@ -138,10 +153,12 @@ async def test_follow_tells_how_to_decide_and_ends_with_the_run(assent_environme
         assert following.returncode == 0, err
         assert f"assent approve {run_id} {short} --by YOUR_NAME" in out.decode()
         assert "rejected by bob" in out.decode()
+        assert "reason     │ not now" in out.decode()
         watched = await at.assent("watch", run_id, "--json")
         kinds = [json.loads(line)["kind"] for line in watched.out.splitlines()]
         assert kinds[0] == "started"
         assert kinds[-1] == "completed"
+        assert [json.loads(line)["reason"] for line in watched.out.splitlines() if '"decided"' in line] == ["not now"]
 
 
 async def test_watch_of_a_cancelled_run_exits_1_and_ctrl_c_exits_130(assent_environment: Environment) -> None:
@@ -159,7 +176,7 @@ async def test_watch_of_a_cancelled_run_exits_1_and_ctrl_c_exits_130(assent_envi
         ended = await at.assent("watch", run_id)
         assert (ended.code, ended.err) == (1, f"assent: run '{run_id}' cancelled\n")
         again = await at.assent("cancel", run_id)
-        assert (again.code, "has ended already: cancelled" in again.err) == (1, True)
+        assert (again.code, "has already ended: cancelled" in again.err) == (1, True)
 
 
 async def test_a_model_that_refuses_the_key_is_visible(assent_environment: Environment) -> None:
@@ -276,10 +293,14 @@ def test_an_id_that_is_not_unique_is_refused() -> None:
     [
         (["approve", "r", "abcdef"], "Missing option '--by'"),
         (["reject", "r", "abcdef", "--by", "bob"], "Missing option '--reason'"),
-        (["approve", "r", "abcdef", "--by", " "], "--by is empty"),
-        (["submit-result", "r", "abcdef", "--by", "bob"], "give --output JSON or --error TEXT"),
+        (["approve", "r", "abcdef", "--by", " "], "--by must not be empty"),
+        (["submit-result", "r", "abcdef", "--by", "bob"], "give either --output JSON or --error TEXT"),
         (["submit-result", "r", "abcdef", "--by", "bob", "--output", "done"], "--output is not JSON"),
         (["submit-result", "r", "abcdef", "--by", "bob", "--output", "NaN"], "--output is not JSON"),
+        (
+            ["start", "deployer", " "],
+            "the PROMPT is empty; say what deployer should do: assent start deployer 'PROMPT'",
+        ),
         (["start", "a", "Go.", "--max-tokens", "0"], "--max-tokens: Input should be greater than or equal to 1"),
         (["start", "a", "Go.", "--max-model-calls", "some"], "Invalid value for '--max-model-calls'"),
         (["start", "a", "Go.", "--max-cost", "nan"], "--max-cost: Input should be a finite number"),
@@ -287,14 +308,14 @@ def test_an_id_that_is_not_unique_is_refused() -> None:
             ["start", "a", "Go.", "--max-cost", "0", "--max-tokens", "-1"],
             "; --max-cost: Input should be greater than 0",
         ),
-        (["start", "a", "Go.", "--max-time", "2"], "--max-time '2' is no length of time; give e.g. 90s, 30m, 2h or 7d"),
+        (["start", "a", "Go.", "--max-time", "2"], "--max-time '2' is not a duration; give e.g. 90s, 30m, 2h or 7d"),
         (["start", "a", "Go.", "--max-time", "999999999d"], "--max-time: Input should be less than"),
         (["start", "a", "Go.", "--max-tokens", "9", "--on-budget", "stop"], "Invalid value for '--on-budget'"),
         (
             ["start", "a", "Go.", "--on-budget", "end"],
-            "--on-budget is about a budget; give one of --max-tokens, --max-",
+            "--on-budget needs a budget; give one of --max-tokens, --max-",
         ),
-        (["start", "a", "Go.", "--budget-approver", "bob"], "--budget-approver is about a budget; give one of"),
+        (["start", "a", "Go.", "--budget-approver", "bob"], "--budget-approver needs a budget; give one of"),
         (["start", "a", "Go.", "--max-tokens", "9", "--budget-approver", " "], "--budget-approver: the name is empty"),
         (["show"], "Missing argument"),
         (["frobnicate"], "No such command"),

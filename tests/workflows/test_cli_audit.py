@@ -166,28 +166,28 @@ async def test_an_auditor_sees_who_sent_what_what_ran_and_where_it_is_written(
         f"run {it.run.id}",
         "status completed",
         f"model {records[0]['models'][0]}",
-        "asked by alice, identity ",
+        "requester alice, identity ",
         "3 turns, 3 tool calls",
         f"{first['id'][:8]} pay: confirmation, superseded",
         f"id {first['id']}",
         'arguments │ {"to": "bob", "amount": 5}',
         f"sha256 {first['arguments_sha256']}",
         f"gate ask, policy {first['context']['policy_version']}, agent version",
-        "sent approve by alice, no effect: refused",
+        "sent approve by alice, ignored: refused",
         "'alice' asked for this run and may not approve",
         "why │ fine",
         'before │ {"to": "bob", "amount": 5}',
-        f"edited by ann; before, it was {first['id'][:8]}",
+        f"edited by ann; it follows {first['id'][:8]}",
         "executed │ paid 3 to bob",
         f"13 bytes sha256 {edited['runs'][0]['result']['sha256']}",
         "executed, attempt 1, took",
         f"on worker {edited['runs'][0]['worker']}",
         f"events opened by event {edited['opened']['event_id']}, resolved by event {edited['resolved']['event_id']}",
         f"{shipped['id'][:8]} ship: external, approved",
-        "sent approve, no effect: unreadable",
+        "sent approve, ignored: unreadable",
         r'sent aprove by mal=HYPERLINK("http://x") \u{202e}',
         "sent send_message by alice, recorded",
-        "nobody was asked about these calls (--json has them whole):",
+        "calls that needed no approval (--json has them whole):",
         'look_up({"',
         "→ executed",
         "ok decisions: each call had the decisions that its gate needed, about the bytes that ran",
@@ -208,7 +208,7 @@ async def test_a_call_of_type_audit_has_no_record_until_it_is_decided(assent_env
         [waiting] = (await it.run.until_paused()).active_requirements
         shown = await it.online.assent("audit", it.run.id, "--verify")
         assert (shown.code, waiting.short_id in shown.out) == (0, False)
-        assert "no records: no call in it was decided or waits" in shown.out
+        assert "no records: no call of the run was decided or is pending" in shown.out
         assert [each["record"] for each in lines(await it.online.assent("audit", it.run.id, "--json"))] == [
             "run",
             "turn",

@@ -35,7 +35,7 @@ async def talking(running: Environment) -> AsyncGenerator[tuple[Operator, str]]:
 async def test_a_conversation_is_begun_had_and_closed_with_the_command(assent_environment: Environment) -> None:
     async with talking(assent_environment) as (at, agent):
         empty = await at.assent("start", agent)
-        assert (empty.code, "the prompt is empty" in empty.err) == (2, True)
+        assert (empty.code, "the PROMPT is empty" in empty.err) == (2, True)
         begun = await at.assent("start", agent, "--conversation", "--requested-by", "alice", "--id", agent, "--json")
         assert begun.json == {"run_id": agent, "started": True}
         run = at.client.get_run(agent)

@@ -96,7 +96,7 @@ async def test_an_edit_is_taken_shown_before_and_after_and_waits_for_the_others(
         short = await the_call(run)
         wrong = await at.assent("approve", run.id, short, "--by", "ann", "--arguments", '{"to": "bob", "amount": "x"}')
         assert (wrong.code, wrong.out) == (1, "")
-        assert "not taken: refused: amount: input should be a valid integer" in wrong.err
+        assert "no effect: refused: amount: input should be a valid integer" in wrong.err
         edit = ("approve", run.id, short, "--by", "ann", "--arguments", '{"to": "bob", "amount": 3}')
         edited = await at.assent(*edit)
         assert (edited.code, edited.err) == (0, "")
@@ -126,7 +126,7 @@ async def test_an_edit_is_taken_shown_before_and_after_and_waits_for_the_others(
         first, second = await at.records(run.id)
         assert (first["status"], second["edited_by"], second["follows"]) == ("superseded", "ann", first["id"])
         assert second["approvers"] == ["ann", "bob", "dana"]
-        assert "edited     by ann; before, it was" in (await at.assent("audit", run.id)).out
+        assert "edited     by ann; it follows" in (await at.assent("audit", run.id)).out
 
 
 # -- input ------------------------------------------------------------------------------------------------------------
@@ -147,7 +147,7 @@ async def test_fields_are_shown_with_a_command_to_paste_and_filled_in(assent_env
             assert part in shown
         blank = ("submit-input", run.id, transfer_id, "--by", "bob", "--values", '{"amount":"INTEGER"}')
         unfilled = await at.assent(*blank)
-        assert (unfilled.code, "not taken: refused: amount" in unfilled.err) == (1, True)
+        assert (unfilled.code, "no effect: refused: amount" in unfilled.err) == (1, True)
         filled = await at.assent(*blank[:-1], '{"amount": 7, "memo": "rent"}')
         assert (filled.code, "filled in by bob" in filled.out) == (0, True)
         assert 'values     │ {"amount":7, "memo":"rent"}' in filled.out
@@ -194,7 +194,7 @@ async def test_a_grant_is_given_shown_used_and_revoked(assent_environment: Envir
         state = await run.until_paused()
         [grant] = state.grants
         shown = (await at.assent("show", run.id)).out
-        assert f"let through by grant {grant.short_id}: it did not wait" in shown
+        assert f"allowed by grant {grant.short_id}: it did not wait" in shown
         assert f"{grant.short_id}   grant fetch: 2 more of 3 calls, until " in shown
         assert 'if {"page":{"at_most":2.0}}; by bob' in shown
         assert f"assent revoke {run.id} {grant.short_id} --by YOUR_NAME" in shown
@@ -238,7 +238,7 @@ async def test_a_decision_after_the_deadline_says_that_nobody_decided_in_time(as
             await run.until_paused()
         late = await at.assent("approve", run.id, late_id, "--by", "bob")
         assert (late.code, late.out) == (1, "")
-        assert "not taken: late: already expired" in late.err
+        assert "no effect: late: already expired" in late.err
         kinds = await _kinds(at, run)
         assert "expired" in kinds
 
@@ -274,7 +274,7 @@ async def test_what_ran_before_and_the_models_own_words_come_last(assent_environ
     assert 'before     │ look({"at": "the logs"}) → saw the logs' in shown
     assert shown.index("before     │ look") > shown.index("assent approve")
     assert shown.rstrip().endswith("│ It is safe.")
-    assert "untrusted  what the model itself said:" in shown
+    assert "untrusted  the model's own words:" in shown
 
 
 # -- starting ---------------------------------------------------------------------------------------------------------
@@ -303,15 +303,15 @@ async def test_a_run_is_started_within_tighter_bounds(assent_environment: Enviro
     [
         (["approve", "r", "abcdef", "--by", "bob", "--arguments", "[1]"], "--arguments: must be a JSON object"),
         (["approve", "r", "abcdef", "--by", "bob", "--arguments", '{"a": 1, "a": 2}'], "--arguments"),
-        (["approve", "r", "abcdef", "--by", "bob", "--remember-for", "soon"], "is no length of time"),
-        (["approve", "r", "abcdef", "--by", "bob", "--remember-for", "0m"], "is no length of time"),
-        (["approve", "r", "abcdef", "--by", "bob", "--remember-if", "{}"], "--remember-if needs a bound"),
+        (["approve", "r", "abcdef", "--by", "bob", "--remember-for", "soon"], "is not a duration"),
+        (["approve", "r", "abcdef", "--by", "bob", "--remember-for", "0m"], "is not a duration"),
+        (["approve", "r", "abcdef", "--by", "bob", "--remember-if", "{}"], "--remember-if needs a limit"),
         (["submit-input", "r", "abcdef", "--by", "bob"], "Missing option '--values'"),
         (["submit-input", "r", "abcdef", "--by", "bob", "--values", ""], "--values is empty"),
         (["submit-input", "r", "abcdef", "--by", "bob", "--values", '{"a": NaN}'], "--values"),
         (["submit-result", "r", "a", "--by", "b", "--output", "1", "--evidence", "x"], "--evidence is not JSON"),
         (["revoke", "r", "abcdef"], "Missing option '--by'"),
-        (["revoke", "r", "abcdef", "--by", ""], "--by is empty"),
+        (["revoke", "r", "abcdef", "--by", ""], "--by must not be empty"),
         (["start", "a", "p", "--max-turns", "0"], "--max-turns"),
     ],
 )

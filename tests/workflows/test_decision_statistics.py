@@ -124,6 +124,6 @@ async def test_a_time_that_is_none_is_refused(assent_environment: Environment) -
         for since in ("yesterday", "7", "999999999d"):
             ran = await at.assent("stats", "--since", since)
             assert (ran.code, ran.out) == (2, "")
-            assert "is no time" in ran.err
+            assert "is not a time" in ran.err
         none = await at.assent("stats", "--agent", "nobody", "--since", "2026-11-01T00:00Z")
         assert none.out.startswith("runs       0 with 0 calls to decide")

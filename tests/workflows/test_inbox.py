@@ -22,7 +22,7 @@ from temporalio.converter import PayloadCodec
 from typing_extensions import override
 
 from assent import Agent, AgentClient, MessageError, RunHandle, data_converter, tool
-from assent.cli.batch import MAX_FOLLOWED
+from assent.cli.batch import AT_ONCE
 from assent.testing import Environment, call, calls, environment, says
 from tests.support.cli_operator import HERE, Operator, deploy, operating
 from tests.support.memo_only_runs import requirement, rows
@@ -161,14 +161,14 @@ async def test_the_command_filters_sorts_and_pages(alone: Environment) -> None:
         paged = (await at.assent("pending", "--agent", agent, "--json", "--limit", "2")).json
         assert ([each["context"]["call_id"] for each in paged["calls"]], paged["total"]) == (["never", "soon"], 3)
         page = await at.assent("pending", "--agent", agent, "--limit", "2")
-        assert "shown      2 of 3 runs that wait" in page.out
+        assert "shown      2 of 3 runs with pending calls" in page.out
         [command] = [line for line in page.out.splitlines() if line.startswith("next page")]
         assert command.split() == [
             "next", "page", "assent", "pending", "--agent", agent, "--limit", "2", "--page-token",
             paged["next_page_token"],
         ]  # fmt: skip
         rest = await at.assent(*command.split()[3:])
-        assert "shown      1 of 3 runs that wait" in rest.out
+        assert "shown      1 of 3 runs with pending calls" in rest.out
         assert "next page" not in rest.out
         wrong = await at.assent("pending", "--page-token", "xyz")
         assert (wrong.code, "no page token" in wrong.err) == (2, True)
@@ -251,7 +251,7 @@ async def test_several_calls_are_decided_by_one_command_and_each_has_its_own_out
         assert mixed.code == 1
         told = [json.loads(line) for line in mixed.out.splitlines()]
         assert [(each["run_id"], each["status"]) for each in told] == [(one.id, "late"), (two.id, "rejected")]
-        assert f"{one.id}/{second}: not taken: late" in mixed.err
+        assert f"{one.id}/{second}: no effect: late" in mixed.err
 
         refused = await at.assent("approve", two.id, *others, "--by", "alice")
         assert (refused.code, refused.err.count("may not approve in it")) == (1, 2)
@@ -276,7 +276,7 @@ async def test_several_calls_are_sent_with_every_worker_stopped(assent_environme
 async def test_all_decisions_are_sent_though_nobody_reads_what_came_of_them(assent_environment: Environment) -> None:
     """More calls than are decided at a time, and a reader that goes after the first line: `| head -1`."""
     agent = name()
-    many = calls(*(call("fetch", page=number) for number in range(3 * MAX_FOLLOWED)))
+    many = calls(*(call("fetch", page=number) for number in range(3 * AT_ONCE)))
     model = assent_environment.responses(many, says("Done."))
     async with assent_environment.serve(Agent(name=agent, model=model, tools=[fetch])) as client:
         run = await client.start(agent, "Do it.")

@@ -251,7 +251,7 @@ async def test_a_tree_of_encrypted_runs_is_audited_and_verified(
 
 def below(out: str) -> list[str]:
     """The commands that audit the runs below, as they were printed."""
-    return [line.split("assent audit ")[1] for line in out.splitlines() if line.startswith("below ")]
+    return [line.split("assent audit ")[1] for line in out.splitlines() if line.startswith("child run ")]
 
 
 async def test_the_command_audits_the_tree_live_and_from_files(assent_environment: Environment, tmp_path: Path) -> None:

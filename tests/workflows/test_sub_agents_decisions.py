@@ -311,15 +311,15 @@ async def test_an_operator_sees_from_above_what_waits_below_and_decides_it_there
             assert "boss > writer" in (await at.assent("pending", "--tree", run.id, columns=columns)).out
 
         shown = (await at.assent("show", run.id, columns=140)).out
-        assert "status     running: 1 agent is at work for it" in shown
-        assert "below      boss > writer: waiting: 1 call waits for a person" in shown
+        assert "status     running: 1 child run is active" in shown
+        assert "child run  boss > writer: waiting: 1 call waits for a person" in shown
         assert f"approve    assent approve {child.id} {requirement.short_id} --by YOUR_NAME" in shown
         [below] = (await at.assent("show", run.id, "--json")).json["child_runs"]
         assert (below["run_id"], below["agent"]) == (child.id, "writer")
         assert (below["status"], below["child_runs"]) == ("waiting", [])
         assert [each["id"] for each in below["requirements"]] == [requirement.id]
         shown = (await at.assent("show", child.id, columns=140)).out
-        assert f"path       boss > writer\nabove      boss calls ask_writer: assent show {run.id}\n" in shown
+        assert f"path       boss > writer\nparent run boss calls ask_writer: assent show {run.id}\n" in shown
 
         wrong = await at.assent("approve", run.id, requirement.short_id, "--by", "bob")
         where = f"in run {child.id}: assent approve {child.id} {requirement.short_id} --by YOUR_NAME\n"
@@ -360,7 +360,7 @@ async def test_to_cancel_a_run_says_that_those_below_are_cancelled_with_it(assen
         await paused(run)
         [(child, _, _)] = await pending_with_runs(run)
         assert (await at.assent("cancel", run.id)).out == (
-            f"requested  its worker cancels it, as soon as one runs\nwith it    run {child.id}, which is below it\n"
+            f"requested  a worker cancels the run, as soon as one is there\nchild run  {child.id} is cancelled too\n"
         )
         assert (await paused(run)).status == "cancelled"
         assert (await paused(child)).status == "cancelled"

@@ -107,7 +107,7 @@ async def test_nothing_and_anything_else_than_an_answer_decides_nothing(assent_e
     wanted = calls(call("pay", to="zoe", amount=5))
     async with sitting(assent_environment, wanted) as (at, screen, run_id):
         await answer(screen, "Approve it? [y/n]", "", " ", "yn", "ok", "1", "e")
-        await answer(screen, "as JSON (nothing: back):", "")
+        await answer(screen, "as JSON (empty: back):", "")
         await screen.until("Approve it? [y/n]")
         assert (await at.client.get_run(run_id).state()).active_requirements[0].votes == []
         await asyncio.sleep(0.2)
@@ -123,7 +123,7 @@ async def test_an_edit_is_shown_and_confirmed_and_the_editor_is_not_asked_again(
     wanted = calls(call("pay", to="zoe", amount=5), text="It is safe.")
     async with sitting(assent_environment, wanted) as (at, screen, run_id):
         shown = await answer(screen, "Approve it? [y/n] or e", "e")
-        assert shown.index("decides") < shown.index("untrusted  what the model itself said:")
+        assert shown.index("decides") < shown.index("untrusted  the model's own words:")
         assert "│ It is safe." in shown.splitlines()[-2]
         assert "2 people must approve; so far: no one" in shown
         await answer(screen, "as JSON", "{", '{"to": "zoe", "amount": "much"}')
@@ -148,7 +148,7 @@ async def test_each_field_is_asked_for_and_nothing_skips_only_what_is_optional(
     async with sitting(assent_environment, calls(call("transfer", to="zoe")), asked) as (at, screen, run_id):
         assert "field      amount, a whole number" in await answer(screen, "fill it in, n: reject it [y/n]", "", "y")
         await answer(screen, "amount:", "", "many", "7")
-        await answer(screen, "memo (nothing: skip it):", "")
+        await answer(screen, "memo (empty: skip it):", "")
         await screen.until("7 to zoe: none")
         shown = await answer(screen, "fill it in, n: reject it [y/n]", "y")
         assert r'one of "red", "blu\u{200b}e"' in shown

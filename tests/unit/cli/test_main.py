@@ -6,10 +6,18 @@ from inspect import cleandoc
 
 import pytest
 
-from assent.cli.main import COMMANDS, imported
+from assent.cli.main import COMMANDS, imported, main
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_the_list_of_commands_says_what_each_command_says_of_itself(name: str) -> None:
     described = cleandoc(imported(name).help or "").split("\n\n")[0]
-    assert COMMANDS[name][1] == " ".join(described.splitlines())
+    assert COMMANDS[name][2] == " ".join(described.splitlines())
+
+
+def test_the_help_groups_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    printed = capsys.readouterr().out
+    panels = [printed.index(f" {panel} ─") for panel in ("Runs", "Decisions", "Audit", "Worker")]
+    assert panels == sorted(panels)
+    assert printed.index("│ start ") < panels[1] < printed.index("│ pending ") < panels[2] < printed.index("│ stats ")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from assent.audit.approval import pending_approval
-from assent.cli import output, tree_output
+from assent.cli import output
 from assent.client.filters import Wanted, is_wanted
 from assent.client.pauses import only_children_move
 from assent.client.read import HistoryPosition
@@ -231,14 +231,14 @@ def test_where_a_call_below_is_decided_is_said_and_nothing_is_guessed() -> None:
 def test_what_waits_below_is_shown_with_the_commands_that_decide_it_there() -> None:
     play = playing(ASK)
     tree = branch("top", below=(branch("top.b", play.requirement), replace(branch("top.c"), error="cut\n off")))
-    shown = printed(100, lambda console: tree_output.print_below(console, tree.children, "assent --namespace x"))
+    shown = printed(100, lambda console: output.print_children(console, tree.children, "assent --namespace x"))
     short = play.requirement.short_id
     assert f"assent --namespace x approve top.b {short} --by YOUR_NAME" in shown
     assert "unreadable cut\\n off" in shown
-    first, second = tree_output.documents(tree.children)
+    first, second = output.child_documents(tree.children)
     assert isinstance(first, dict)
     assert isinstance(second, dict)
     assert (first["run_id"], second["unreadable"]) == ("top.b", "cut\n off")
     state = state_of(below().run)
-    above = printed(100, lambda console: tree_output.print_above(console, state, "assent"))
-    assert above == "path       b > a\nabove      b calls ask_b: assent show top\n"
+    above = printed(100, lambda console: output.print_parents(console, state, "assent"))
+    assert above == "path       b > a\nparent run b calls ask_b: assent show top\n"
