@@ -343,9 +343,10 @@ def _meaning(event: RunEvent) -> str:
     call = f"{event.requirement_id[:8]} {event.tool}" if event.requirement_id else f"{event.tool}"
     more = " …" if len(event.text) >= EVENT_TEXT_SHOWN else ""
     grant = f"grant {event.grant[:8]}" if event.grant else "a grant"
+    called = f"calls: {', '.join(event.calls)}" if event.calls else ""
     meanings: dict[RunEventKind, str] = {
         "model_called": f"turn {event.turn}",
-        "model_answered": event.text or "(tool calls only)",
+        "model_answered": "; ".join(filter(None, [called, event.text])) or "no words, no calls",
         "waiting": f"{call} ({event.text}) {event.arguments}",
         "granted": f"{call}, {event.text}: {event.arguments}",
         "remembered": f"{grant}: {event.text}",

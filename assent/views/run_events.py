@@ -32,12 +32,13 @@ from assent.core.events import (
 )
 from assent.core.model_routing import redirect_queue
 from assent.core.state_machine import Run, Step
+from assent.core.tool_calls import gate_of
 from assent.views.facts import facts_of, grant_words
-from assent.wire.conversation import text_of
+from assent.wire.conversation import text_of, tool_calls
 from assent.wire.limits import EVENT_TEXT_SHOWN, TERM_SHOWN
-from assent.wire.protocol import ChildRun, DecisionStatus, InputField, RunResult, Stored
+from assent.wire.protocol import ChildRun, DecisionStatus, InputField, ModelTurn, RunResult, Stored
 from assent.wire.requirements import Grant, Requirement
-from assent.wire.text import plain
+from assent.wire.text import bounded, plain
 
 RunEventKind = Literal[
     "started", "model_called", "model_text", "model_answered", "tool_started", "tool_finished", "waiting", "decided",
@@ -53,6 +54,8 @@ class RunEvent(Stored):
     *tool*, *arguments* and *requirement_id* are set where the event is about a tool call, *by* where a person acted,
     *reason* where they gave one, *status* its outcome, and *grant* (its id) where the event is about an approval that
     was remembered.
+
+    `model_answered`: *calls* are the tools that the model calls, with the reason where a call is denied or invalid.
 
     A call that begins to wait is `waiting`: *text* is its kind, *terms* say who may decide it, by when and what else
     it turns on, *fields* are what a person fills in. One that did not wait, because of a grant, is `granted`.
@@ -86,6 +89,7 @@ class RunEvent(Stored):
     agent: str | None = None
     terms: list[str] = Field(default_factory=list[str])
     fields: list[InputField] = Field(default_factory=list[InputField])
+    calls: list[str] = Field(default_factory=list[str])
 
 
 def describe(event: Event, before: Run, step: Step) -> Iterator[RunEvent]:
@@ -101,7 +105,8 @@ def describe(event: Event, before: Run, step: Step) -> Iterator[RunEvent]:
         case ModelAnswered() | Summarised() if redirect_queue(before, event):
             pass  # No model was asked; that it is asked was told.
         case ModelAnswered():
-            yield RunEvent(kind="model_answered", at=at, turn=before.turn, text=text_of(event.turn.items))
+            text, called = text_of(event.turn.items), _calls(event.turn)
+            yield RunEvent(kind="model_answered", at=at, turn=before.turn, text=text, calls=called)
         case Summarised() if before.compaction is not None and not before.ended:
             yield RunEvent(kind="summarised", at=at, turn=before.turn, text=_summarised(event, before, run))
         case ToolAnswered() | ToolLost() | AgentStarted() | AgentAnswered():
@@ -120,6 +125,17 @@ def describe(event: Event, before: Run, step: Step) -> Iterator[RunEvent]:
         yield RunEvent(kind="idle", at=at, turn=run.turn, text=run.content or "")
     if isinstance(event, CancelRequested) and run.status == "cancelled":
         yield RunEvent(kind="cancelled", at=at, turn=run.turn)
+
+
+def _calls(turn: ModelTurn) -> list[str]:
+    """Return the tools that a turn calls, each with why it does not run where its gate lets nothing happen."""
+    words = {"deny": "denied", "invalid": "invalid"}
+    called: list[str] = []
+    for call in tool_calls(turn.items):
+        gate = gate_of(turn, call)
+        why = f" ({words[gate.verdict]}: {gate.reason or 'no reason given'})" if gate.verdict in words else ""
+        called.append(bounded(f"{call.tool}{why}", TERM_SHOWN))
+    return called
 
 
 # -- time -------------------------------------------------------------------------------------------------------------
