@@ -33,7 +33,7 @@ from assent.client.paging import Page
 from assent.client.progress import Progress, describe_progress
 from assent.client.run_tree import RunTree
 from assent.core.state_machine import Run
-from assent.views.commands import show_command
+from assent.views.commands import assent_command, choices, show_command
 from assent.views.facts import model_words, path_text, ran_before, span
 from assent.wire.budget import Budget
 from assent.wire.protocol import RequirementKind
@@ -49,8 +49,8 @@ NAMES: Final = 24
 """Columns of the approvers' names in the table."""
 _CHANGES: Final[dict[Change, str]] = {"opened": "bold yellow", "closed": "green"}
 _HINTS: Final[tuple[tuple[str, frozenset[RequirementKind], str], ...]] = (
-    ("approve", frozenset({"confirmation", "outcome", "budget"}), "approve RUN ID --by YOUR_NAME"),
-    ("result", frozenset({"external", "outcome"}), "submit-result RUN ID --by YOUR_NAME --output JSON"),
+    ("approve", frozenset({"confirmation"}), "approve RUN ID --by YOUR_NAME"),
+    ("result", frozenset({"external"}), "submit-result RUN ID --by YOUR_NAME --output JSON"),
     ("fill in", frozenset({"input"}), "submit-input RUN ID --by YOUR_NAME --values JSON"),
 )
 
@@ -83,7 +83,17 @@ def print_pending(console: Console, approvals: Sequence[Approval], program: str)
     for label, these, command in _HINTS:
         if kinds & these:
             field(console, label, f"{program} {command}")
+    _print_verdicts(console, kinds, program)
     field(console, "details", f"{program} show RUN")
+
+
+def _print_verdicts(console: Console, kinds: set[RequirementKind], program: str) -> None:
+    """Print what each decision does, for the kinds where its name does not say it."""
+    for kind in sorted(kinds):
+        for choice in choices(kind):
+            if choice.means:
+                command = assent_command(program, "RUN", "ID", choice)
+                field(console, choice.label, f"{command}  # of kind {kind}: {choice.means}")
 
 
 def _terms(approvals: Sequence[Approval]) -> list[str]:

@@ -23,6 +23,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from assent.runtime.connection_errors import check_address, refused, unreachable
 from assent.runtime.converter import data_converter
 from assent.runtime.payload_codec import configured_codec, encoding
+from assent.runtime.settings import warn_of_unknown_variables
 from assent.runtime.storage import configured_storage
 from assent.wire import protocol
 from assent.wire.errors import ConfigurationError, ServerUnreachableError
@@ -65,6 +66,7 @@ async def connect(address: str | None = None, *, namespace: str | None = None, p
         ServerUnreachableError: nothing answers at the address within 10 seconds, or what answers cannot be used: its
             certificate, the credentials, the namespace or its protocol is wrong. One line: the cause, what to check.
     """
+    warn_of_unknown_variables()
     try:
         config = ClientConfig.load_client_connect_config(profile=profile)
     except (RuntimeError, ValueError, OSError) as error:

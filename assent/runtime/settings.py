@@ -6,10 +6,15 @@ How to reach Temporal is not here: that is `TEMPORAL_ADDRESS` and the profile fi
 from __future__ import annotations
 
 import importlib
+import logging
+import os
+import re
 import sys
 import sysconfig
 import traceback
 from collections.abc import Sequence
+from difflib import get_close_matches
+from functools import cache
 from pathlib import Path, PurePath
 from types import ModuleType
 from typing import Annotated, Final, Literal
@@ -31,6 +36,10 @@ _NOT_THE_USERS: Final = (
     str(Path(__file__).parents[1]),
 )
 """Where code lies that no user wrote: Python's own, installed packages, and Assent."""
+
+_OTHER_VARIABLES: Final = {"ASSENT_BIND", "ASSENT_DEBUG", "ASSENT_SCREENSHOTS", "ASSENT_SIGNING_PASSPHRASE"}
+_BY_KUBERNETES: Final = re.compile(r"_(?:SERVICE_HOST|SERVICE_PORT|PORT)(?:_|$)")
+_log = logging.getLogger(__name__)
 
 Versioning = Literal["auto-upgrade", "pinned"]
 
@@ -75,6 +84,7 @@ class Settings(BaseSettings):
         Raises:
             ConfigurationError: a variable cannot be read. One line, which does not repeat its value.
         """
+        warn_of_unknown_variables()
         try:
             settings = cls()
             for name, value in given.items():
@@ -92,6 +102,23 @@ class Settings(BaseSettings):
     @classmethod
     def _split(cls, value: object) -> object:
         return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+@cache
+def warn_of_unknown_variables() -> None:
+    """Log a warning for each variable `ASSENT_…` that Assent does not know: it has no effect.
+
+    It is not refused: Kubernetes sets `ASSENT_SERVICE_HOST` and the like, and a webhook's secret may have any name.
+    """
+    known = {f"ASSENT_{name.upper()}" for name in Settings.model_fields} | _OTHER_VARIABLES
+    for name in sorted(os.environ):
+        if not name.startswith("ASSENT_") or name in known or _BY_KUBERNETES.search(name):
+            continue
+        if name in os.environ.get("ASSENT_WEBHOOKS", ""):
+            continue
+        near = get_close_matches(name, known, 1, 0.8)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        _log.warning("the variable %s is not one of Assent's settings and has no effect%s", name, hint)
 
 
 def _variable(error: ValidationError) -> str:
