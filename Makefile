@@ -5,10 +5,11 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format bench test-ui soak histories lock clean
+.PHONY: help setup demo check test lint format bench test-ui soak histories lock clean
 
 help:
 	@echo "make demo     an agent asks, waits, is approved and finishes, on a real Temporal server"
+	@echo "make check    before a commit: lint, unit tests, replay, in about a minute"
 	@echo "make test     the tests          make lint     ruff, mypy strict, pyright strict"
 	@echo "make bench    the benchmarks     make test-ui  approve by clicking in the Temporal Web UI"
 	@echo "make soak     long runs"
@@ -29,6 +30,13 @@ demo: setup
 # Side by side, each with a server of its own: twice as fast on two cores, and no heavier than four servers anywhere.
 test: setup
 	$(BIN)/python -m pytest -n auto --maxprocesses 4
+
+# What a commit needs: quick, and without a server. The slow state machines and sandboxes are left to `make test`.
+check: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 -m "not slow and not ui and not soak" tests/unit tests/replay
 
 lint: setup
 	$(BIN)/ruff format --check .

@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from temporalio.api.enums.v1 import EventType
 from temporalio.client import WorkflowHistory
 from temporalio.workflow import NondeterminismError
 
+from assent.history.event_types import CLOSE_STATUSES
 from assent.history.fold import fold
 from assent.testing import check_replay
 from assent.wire.conversation import Conversation
+from assent.wire.protocol import RequirementKind, RunStatus
 from tests.replay import (
     FOLDER,
     HISTORIES,
@@ -21,12 +24,14 @@ from tests.replay import (
     continued_runs,
     conversation_runs,
     model_routing_runs,
+    outcome_runs,
     sub_agent_runs,
     summary_runs,
     waiting_runs,
 )
 from tests.replay.record import CONTINUED, DECIDED, DEPLOYED, STORIES
 from tests.replay.replayed_commands import given, written
+from tests.unit.audit.forged_histories import audited
 
 RECORDED = sorted(HISTORIES.glob("rules-*/*.json"))
 WAITING = (
@@ -61,6 +66,7 @@ ENDS = {
     "cancelled": "cancelled",
     "provider-refused": "failed",
     "upgraded": "completed",
+    **outcome_runs.ENDS,
 }
 TASK_COMPLETED = EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED
 GOES_ON = {name: names[1] for names in (CONTINUED, waiting_runs.UPGRADED, continued_runs.NAMES) for name in names}
@@ -80,7 +86,25 @@ def test_there_is_a_history_of_every_story() -> None:
         budget_runs.TIME,
         *model_routing_runs.NAMES,
         *continued_runs.NAMES,
+        *outcome_runs.NAMES,
     }
+
+
+def test_there_is_a_history_of_every_kind_of_wait_and_of_every_outcome() -> None:
+    outcomes = set[tuple[str, str]]()
+    runs = set[str]()
+    for path in RECORDED:
+        events = WorkflowHistory.from_json("", path.read_text()).events
+        audit, _ = audited(events)
+        outcomes |= {(each.kind, each.status) for each in audit}
+        runs.add(CLOSE_STATUSES.get(events[-1].event_type, audit.state.status))
+    everywhere = {"pending", "approved", "rejected", "cancelled"}
+    assert outcomes == {
+        *((kind, status) for kind in get_args(RequirementKind) for status in everywhere),
+        *((kind, "expired") for kind in ("confirmation", "input", "external")),  # no other kind has a deadline
+        ("confirmation", "superseded"),  # by an edit
+    }
+    assert runs == {*get_args(RunStatus), "terminated", "timed out"}
 
 
 @pytest.mark.parametrize("path", RECORDED, ids=lambda path: path.stem)

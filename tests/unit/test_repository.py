@@ -144,6 +144,7 @@ def test_the_wheel_has_one_top_level_name(wheel: Path) -> None:
     assert not [name for name in names if "test_" in name or name.endswith(".lock")]
 
 
+@pytest.mark.slow
 def test_a_worker_can_be_built_from_the_wheel_alone(wheel: Path, tmp_path: Path) -> None:
     zipfile.ZipFile(wheel).extractall(tmp_path)
     # `-I` and a path of our own: neither the checkout nor its packages can be found.

@@ -43,6 +43,8 @@ from tests.unit.audit.sample_bundles import (
     written,
 )
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def bundle(tmp_path: Path) -> Path:

@@ -13,6 +13,7 @@ from assent.audit.csv_export import COLUMNS, cell, rows
 from assent.audit.offline import audit_files
 from assent.wire.text import hidden, one_line
 from tests.replay import FOLDER
+from tests.unit.audit.forged_histories import Forged, read
 
 
 async def table(name: str) -> list[dict[str, str]]:
@@ -46,7 +47,12 @@ async def test_each_approval_record_is_one_row() -> None:
         "unverified",
     )
     assert (second["outcome"], second["attempts"], second["result"]) == ("executed", "1", "sent 3 to shop")
-    assert (second["opened_event"], second["resolved_event"]) == ("54", "66")
+    history = Forged(read("escalated-and-edited"))
+    edit, vote = history.sent(by="bob")[-1], history.sent(by="ann")[-1]
+    checked = next(
+        each for each in history.of("ACTIVITY_TASK_COMPLETED") if int(each["eventId"]) > int(edit["eventId"])
+    )
+    assert (second["opened_event"], second["resolved_event"]) == (checked["eventId"], vote["eventId"])
 
 
 async def test_what_silence_decided_names_nobody() -> None:

@@ -33,6 +33,8 @@ from assent.wire.digest import canonical
 from assent.wire.errors import BundleError, ConfigurationError
 from tests.unit.audit.sample_bundles import by_hand, changed, contents, events, failed, forged, found, rebuild, written
 
+pytestmark = pytest.mark.slow
+
 ENVELOPE: Final = Envelope(b"{}", "0" * 64, bytes(64))
 
 

@@ -24,6 +24,8 @@ from assent.wire.protocol import Gate, ModelTurn
 from tests.unit.core.test_random_runs import Lives
 from tests.unit.strategies import ASK, NOW, RUN_ID, Play, playing, said, turn_of
 
+pytestmark = pytest.mark.slow
+
 POLICY: Final = {"rules": [{"decision": "ask", "tool": "pay", "arguments": {"to": {"equals": None}}}]}
 NOTICE: Final = NoticesInput(
     agent="a",

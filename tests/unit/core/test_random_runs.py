@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 
+import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition, rule
@@ -27,6 +28,8 @@ from tests.unit.strategies import (
     timed_gates_of,
     written_arguments,
 )
+
+pytestmark = pytest.mark.slow
 
 TOOL_OF = {"allow": "look", "ask": "pay", "external": "deploy", "input": "transfer"}
 FOR_A_PERSON = '{"to": "A"}'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition, rule
 
@@ -9,6 +10,8 @@ from assent.wire.protocol import Gate, Usage
 from tests.unit.core import test_random_runs
 from tests.unit.core.budget_invariants import BUDGETS, USAGES
 from tests.unit.strategies import ALLOW, ASK, spellings
+
+pytestmark = pytest.mark.slow
 
 FIRST = st.lists(st.sampled_from([ALLOW, ALLOW, ASK, None]), min_size=1, max_size=2)
 

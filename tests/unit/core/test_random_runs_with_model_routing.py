@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import invariant, precondition, rule
 
@@ -15,6 +16,8 @@ from assent.wire.protocol import ModelTurn, Usage
 from tests.unit.core import test_random_runs
 from tests.unit.core.run_invariants import Witness
 from tests.unit.core.test_random_runs import Wanted
+
+pytestmark = pytest.mark.slow
 
 QUEUES = st.sampled_from(["openai", "azure"])
 

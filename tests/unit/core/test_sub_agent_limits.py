@@ -16,6 +16,8 @@ from assent.wire.policy import DEPTH, Decision, PermissionPolicy, Rule, combined
 from tests.unit.agents.test_gates_by_policy import decisions, rules
 from tests.unit.strategies import TO_B, Play, turn_of
 
+pytestmark = pytest.mark.slow
+
 UNREADABLE = PermissionPolicy(
     rules=(Rule.model_validate({"decision": "deny", "tool": "pay", "arguments": {"amount": {"above": 10}}}),),
     default="allow",
