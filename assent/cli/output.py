@@ -87,7 +87,7 @@ def print_pending(console: Console, approvals: Sequence[Approval], program: str)
     field(console, "details", f"{program} show RUN")
 
 
-def _print_verdicts(console: Console, kinds: Collection[str], program: str) -> None:
+def _print_verdicts(console: Console, kinds: set[RequirementKind], program: str) -> None:
     """Print what each decision does, for the kinds where its name does not say it."""
     for kind in sorted(kinds):
         for choice in choices(kind):
