@@ -43,6 +43,7 @@ from assent.history.event_types import time_of
 from assent.history.fold import HistoryFold, Transition
 from assent.history.pages import Missing, Page, goes_on_in
 from assent.history.payloads import values_of
+from assent.history.resets import Reset, resets_of
 from assent.wire.conversation import tool_calls
 from assent.wire.errors import HistoryError, MessageError
 from assent.wire.messages import read_request
@@ -60,6 +61,7 @@ class Auditor:
         self._executions: list[str] = []
         self._missing: list[str] = []
         self._builds: dict[str, None] = {}
+        self._resets: list[Reset] = []
         self._first: HistoryEvent | None = None
         self._last = HistoryEvent()
         self._events = 0
@@ -90,6 +92,7 @@ class Auditor:
             self._events += 1
             self._last = event
             self._ledger.note(event)
+            self._resets += resets_of([event])
             if event.event_type == event_types.TASK_COMPLETED and (build := event_fields.build_of(event)) is not None:
                 self._builds[build] = None
         for transition in self._ledger.fold.feed(page.events):
@@ -307,6 +310,7 @@ class Auditor:
             last=self._last,
             closed_as=status,
             events=self._events,
+            resets=self._resets,
         )
         return Audit(
             run=record,

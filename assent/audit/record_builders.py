@@ -31,6 +31,7 @@ from assent.core.state_machine import Run
 from assent.core.tool_calls import gate_of, immediate_answer
 from assent.history import event_types
 from assent.history.event_types import time_of
+from assent.history.resets import Reset
 from assent.wire.activity_ids import tool_activity_id
 from assent.wire.conversation import ToolCall, tool_calls
 from assent.wire.digest import text_digest
@@ -302,6 +303,7 @@ def run_record(
     last: HistoryEvent,
     closed_as: str | None,
     events: int,
+    resets: list[Reset],
 ) -> RunRecord:
     """Return the record of a run as a whole; *closed_as* is its close status, *events* the number of its events."""
     requester = request.requested_by if request else None
@@ -309,6 +311,7 @@ def run_record(
         run_id=run_id,
         executions=executions,
         missing=missing,
+        resets=resets,
         agent=request.agent if request else "",
         agent_versions=_distinct(turn.agent_version for turn in turns),
         policy_versions=_distinct(turn.policy_version for turn in turns),

@@ -13,6 +13,7 @@ from typing import Final, Literal, overload
 from pydantic import Field
 
 from assent.audit.approval import Approval
+from assent.history.resets import Reset
 from assent.wire.protocol import DecisionStatus, Gate, ParentRun, RunStatus, Stored, Usage
 from assent.wire.requirements import Grant, RunState
 
@@ -120,7 +121,7 @@ class RunRecord(Stored):
     *policy_versions* and *models* are in order of first use. *builds* are those of the workers of its workflow tasks.
     *started_identity* and *started_principal* name the sender of its start, as in `SentMessage`; *attribution* compares
     *requested_by*. *agent* is the first agent, also after a handoff. *parents* are its parent run and the parents of
-    that, the root of the run tree first.
+    that, the root of the run tree first. *resets* are the workflow resets that made its executions.
     """
 
     record: Literal["run"] = "run"
@@ -147,6 +148,7 @@ class RunRecord(Stored):
     usage: Usage
     history_events: int
     parents: list[ParentRun] = Field(default_factory=list[ParentRun])
+    resets: list[Reset] = Field(default_factory=list[Reset])
     events: list[Citation]
 
 

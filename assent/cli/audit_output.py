@@ -169,6 +169,8 @@ def _print_executions(page: Page, run: RunRecord) -> None:
     page.say("events", f"{run.history_events:,}{', cited as EXECUTION:EVENT' if several else ''}")
     for number, execution in enumerate(run.executions, 1):
         page.say("execution", f"{number}: {one_line(execution)}" if several else one_line(execution))
+    for reset in run.resets:
+        page.say("reset", f"{moment(reset.at)} {reset.text}", style="bold yellow")
     for execution in run.missing:
         page.say("MISSING", f"execution {one_line(execution)} is gone", "the records lack it", style="bold red")
 

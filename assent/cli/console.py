@@ -43,7 +43,7 @@ _STYLES: Final[dict[RunEventKind, str]] = {
     "waiting": "bold yellow", "decided": "bold", "not_counted": "yellow", "completed": "bold green",
     "idle": "green", "failed": "bold red", "cancelled": "bold red", "expired": "bold red", "lost": "bold red",
     "granted": "bold", "remembered": "bold", "revoked": "bold", "superseded": "bold", "escalated": "yellow",
-    "reminded": "yellow", "handed_over": "bold",
+    "reminded": "yellow", "handed_over": "bold", "reset": "bold yellow",
 }  # fmt: skip
 _WHOLE: Final[frozenset[RunEventKind]] = frozenset(
     {"decided", "not_counted", "remembered", "revoked", "expired", "escalated"}

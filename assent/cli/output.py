@@ -33,6 +33,7 @@ from assent.client.paging import Page
 from assent.client.progress import Progress, describe_progress
 from assent.client.run_tree import RunTree
 from assent.core.state_machine import Run
+from assent.history.resets import Reset
 from assent.views.commands import assent_command, choices, show_command
 from assent.views.facts import model_words, path_text, ran_before, span
 from assent.wire.budget import Budget
@@ -168,13 +169,16 @@ def print_state(
     program: str,
     run: Run | None = None,
     children: Sequence[RunTree] = (),
+    resets: Sequence[Reset] = (),
 ) -> None:
-    """Print one run in full, with the pending calls of its child runs, *children*.
+    """Print one run in full, with the pending calls of its child runs, *children*, and the *resets* that it had.
 
     With *run*, also its earlier calls, and last the model's own words.
     """
     _print_head(console, state, progress)
     print_parents(console, state, program)
+    for reset in resets:
+        field(console, "reset", f"{moment(reset.at)} {reset.text}", style="bold yellow")
     for text in describe_progress(progress) if progress else ():
         field(console, "now", text, style="yellow")
     if state.is_idle:
@@ -193,12 +197,11 @@ def print_state(
         console.print()
         print_past(console, ran_before(run), state.id, program)
         print_words(console, model_words(run))
-    if state.content is not None or state.error is not None:
+    ending = [(label, text) for label, text in (("answer", state.content), ("error", state.error)) if text is not None]
+    if ending:
         console.print()
-    if state.content is not None:
-        quoted(console, "answer", state.content)
-    if state.error is not None:
-        quoted(console, "error", state.error)
+    for label, text in ending:
+        quoted(console, label, text)
 
 
 def _print_head(console: Console, state: RunState, progress: Progress | None) -> None:
@@ -266,11 +269,15 @@ def print_children(console: Console, children: Sequence[RunTree], program: str) 
 
 
 def state_document(
-    state: RunState, progress: Progress | None, children: Sequence[RunTree] = ()
+    state: RunState, progress: Progress | None, children: Sequence[RunTree] = (), resets: Sequence[Reset] = ()
 ) -> dict[str, JsonValue]:
-    """Return one run as JSON: its state, under `progress` what holds it up until it ends, and its child runs."""
-    held = None if progress is None else progress.model_dump(mode="json")
-    return {**state.model_dump(mode="json"), "progress": held, "child_runs": child_documents(children)}
+    """Return one run as JSON: its state, under `progress` what holds it up until it ends, its child runs and resets."""
+    return {
+        **state.model_dump(mode="json"),
+        "progress": None if progress is None else progress.model_dump(mode="json"),
+        "child_runs": child_documents(children),
+        "resets": [each.model_dump(mode="json") for each in resets],
+    }
 
 
 def child_documents(children: Sequence[RunTree]) -> list[JsonValue]:

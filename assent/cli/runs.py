@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shlex
 from collections.abc import Mapping
 from typing import Annotated, Final, Literal
@@ -14,9 +15,10 @@ from assent.cli.common import AsJson, RunId, complain, emit, place_of
 from assent.cli.connect import with_client
 from assent.cli.console import field, make_console
 from assent.cli.parsing import seconds_of
-from assent.cli.watching import watch_run
+from assent.cli.watching import end_of, watch_run
 from assent.client.client import AgentClient
 from assent.client.progress import progress_of
+from assent.client.run_handle import RunHandle
 from assent.client.start import exists
 from assent.views.commands import tree_command, watch_command
 from assent.wire import protocol
@@ -25,6 +27,8 @@ from assent.wire.errors import MessageError
 from assent.wire.policy import PermissionPolicy
 from assent.wire.text import one_line
 
+FIRST_LOOK: Final = 1.0
+"""Seconds in which `assent start` sees that a run fails at once."""
 _ATTRIBUTES: Final = (
     protocol.ATTRIBUTE_AGENT,
     protocol.ATTRIBUTE_STATUS,
@@ -73,9 +77,7 @@ def start(
         bool, typer.Option("--conversation", help="Stay open after an answer; PROMPT may be left out.")
     ] = False,
     follow: Annotated[bool, typer.Option("--follow", help="Watch the run until it ends.")] = False,
-    approver: Annotated[
-        str | None, typer.Option(metavar="NAME", help="With --follow: ask this person, at this terminal, to decide.")
-    ] = None,
+    by: Annotated[str | None, typer.Option(metavar="NAME", help="With --follow: who decides at this terminal.")] = None,
     as_json: AsJson = False,
 ) -> int:
     """Start a run of an agent. If a run with this --id exists, nothing is started.
@@ -122,10 +124,19 @@ def start(
                 field(console, "watch", watch_command(place.program, run.id))
                 field(console, "pending", tree_command(place.program, run.id))
         if not follow:
-            return exit_codes.DONE
-        return await watch_run(run, place.program, as_json=as_json, approver=approver, speaker=requested_by or approver)
+            return exit_codes.DONE if known else await _ended_at_once(run)
+        return await watch_run(run, place.program, as_json=as_json, approver=by, speaker=requested_by or by)
 
     return with_client(place, work)
+
+
+async def _ended_at_once(run: RunHandle) -> int:
+    """Wait for a moment, and return the exit code of a run that has failed by then: no such agent, a wrong key."""
+    try:
+        state = await asyncio.wait_for(run.until_paused(), FIRST_LOOK)
+    except TimeoutError:
+        return exit_codes.DONE
+    return end_of(state) if state.is_finished else exit_codes.DONE
 
 
 def _budget(fields: Mapping[str, object]) -> Budget | None:
@@ -162,9 +173,12 @@ def show(context: typer.Context, run: RunId, *, as_json: AsJson = False) -> int:
         state = tree.state
         progress = None if state.is_finished else await progress_of(handle)
         if as_json:
-            emit(output.state_document(state, progress, tree.children))
+            emit(output.state_document(state, progress, tree.children, await handle.resets()))
         else:
-            output.print_state(make_console(), state, progress, place.program, await handle.fold(), tree.children)
+            console = make_console()
+            output.print_state(
+                console, state, progress, place.program, await handle.fold(), tree.children, await handle.resets()
+            )
         return exit_codes.DONE
 
     return with_client(place, work)

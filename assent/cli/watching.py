@@ -72,11 +72,11 @@ async def watch_run(
         # No name is guessed: without one, the commands that decide are printed.
         ask = approver is not None and bool(approver.strip()) and can_ask()
         says = speaker if speaker is not None and speaker.strip() and can_ask() else None
-        return _end_of(await follow(run, approver=approver or "", ask=ask, speaker=says, program=program))
+        return end_of(await follow(run, approver=approver or "", ask=ask, speaker=says, program=program))
     async with aclosing(TreeWatcher(run, run.other, complain).events()) as events:
         async for path, run_id, event in events:
             emit({"run_id": run_id, "path": list(path), **event.model_dump(mode="json")})
-    return _end_of(await run.state())
+    return end_of(await run.state())
 
 
 async def _watch_all(events: AsyncGenerator[RunAndEvent], *, as_json: bool) -> int:
@@ -91,7 +91,8 @@ async def _watch_all(events: AsyncGenerator[RunAndEvent], *, as_json: bool) -> i
     return exit_codes.DONE
 
 
-def _end_of(state: RunState) -> int:
+def end_of(state: RunState) -> int:
+    """Return the exit code for the state of a run that is followed no more, and say so where it failed."""
     if state.status == "completed" or state.is_idle:
         return exit_codes.DONE
     complain(f"run {state.id!r} {state.status}" + (f": {one_line(state.error)}" if state.error else ""))

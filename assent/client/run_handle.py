@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
 from datetime import timedelta
@@ -27,6 +28,7 @@ from assent.core.run_state import Run, state_of
 from assent.history import pages
 from assent.history.fold import HistoryFold, Transition
 from assent.history.pages import Missing, Page
+from assent.history.resets import Reset, resets_of
 from assent.views.run_events import RunEvent, describe
 from assent.wire import messages, protocol
 from assent.wire.errors import DecisionError, HistoryError, RequirementNotFoundError
@@ -74,6 +76,14 @@ class RunHandle:
             HistoryError: the workflow of this id is not a run of Assent.
         """
         return approvals_of(await self._read())
+
+    async def resets(self) -> list[Reset]:
+        """Return the workflow resets that made the run's executions: who, when, why and from where; needs no worker.
+
+        Raises:
+            RunNotFoundError: there is no run of this id.
+        """
+        return [each async for page in self._chain() if isinstance(page, Page) for each in resets_of(page.events)]
 
     async def fold(self) -> Run | None:
         """Return the run as the core knows it, with what its model read and wrote; None until a worker has begun it.
@@ -194,13 +204,20 @@ class RunHandle:
         return with_live_text(self._events(), self.description)
 
     async def _events(self) -> AsyncGenerator[RunEvent]:
-        before = Run()
-        async for transition in self.transitions(wait=True):
-            for event in describe(
-                transition.event, transition.before if transition.before.id else before, transition.step
-            ):
-                yield event
-            before = transition.step.run
+        before, fold = Run(), HistoryFold(self.id)
+        async for page in self._followed():
+            fold, resets = fold_for(fold, page), deque(resets_of(page.events))
+            for transition in fold.feed(page.events):
+                while resets and resets[0].event_id < transition.source.event_id:
+                    yield _reset_event(resets.popleft())
+                known = transition.before if transition.before.id else before
+                for event in describe(transition.event, known, transition.step):
+                    yield event
+                before = transition.step.run
+            for reset in resets:
+                yield _reset_event(reset)
+            if before.ended:
+                return
         if not before.ended:
             description = await self.description()
             if description.close_time is not None:
@@ -429,6 +446,10 @@ class RunHandle:
         with translate_errors(self._client, self.id):
             async for page in pages.chain(self._client, self.id, execution_id):
                 yield page
+
+
+def _reset_event(reset: Reset) -> RunEvent:
+    return RunEvent(kind="reset", at=reset.at, text=reset.text)
 
 
 def message_of(content: str, by: str) -> dict[str, JsonValue]:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 from google.protobuf.json_format import ParseError
-from temporalio.api.enums.v1 import WorkflowTaskFailedCause
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import WorkflowHistory
 from temporalio.converter import PayloadCodec
@@ -21,6 +20,7 @@ from temporalio.converter import PayloadCodec
 from assent.history import event_types
 from assent.history.pages import Missing, Page
 from assent.history.payloads import decoded_events
+from assent.history.resets import resets_of
 from assent.wire import protocol
 from assent.wire.errors import HistoryError
 
@@ -28,7 +28,6 @@ BATCH: Final = 500
 """Events of a page."""
 _PLAIN_ENCODINGS: Final = ("json/", "binary/")
 """How the names of payload encodings begin, if they are not in base64."""
-_RESET: Final = WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_RESET_WORKFLOW
 # Protobuf's reader passes on what Python raises for `1e999` as a number, or for half a surrogate pair in a name.
 _UNREADABLE: Final = (
     *(ParseError, ValueError, TypeError, KeyError, AttributeError),
@@ -113,9 +112,8 @@ def _scan(path: Path) -> _File:
     execution_id = begun.original_execution_run_id
     for each in found:
         if "workflowTaskFailedEventAttributes" in each:
-            failed = _events(path, [each])[0].workflow_task_failed_event_attributes
-            if failed.cause == _RESET:  # A workflow reset made this execution, and names it here.
-                execution_id = failed.new_run_id or execution_id
+            for reset in resets_of(_events(path, [each])):  # It made this execution, and names it here.
+                execution_id = reset.execution_id or execution_id
     parent = begun.parent_workflow_execution.workflow_id
     return _File(path, begun.workflow_id, execution_id, begun.continued_execution_run_id, parent)
 

@@ -44,7 +44,7 @@ RunEventKind = Literal[
     "started", "model_called", "model_text", "model_answered", "tool_started", "tool_finished", "waiting", "decided",
     "message", "not_counted", "completed", "failed", "cancelled",
     "granted", "remembered", "revoked", "superseded", "escalated", "reminded", "expired", "lost", "idle", "summarised",
-    "agent_started", "agent_finished", "handed_over",
+    "agent_started", "agent_finished", "handed_over", "reset",
 ]  # fmt: skip
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from assent import Agent, RunHandle, RunState
 from assent.client.client import AgentClient
+from assent.history.resets import Reset
 from assent.testing import Approved, Environment, call, calls, drive, says
 from tests.support import tools
+from tests.support.cli_operator import Operator
 from tests.workflows.test_wire import temporal
 
 
@@ -40,6 +42,37 @@ async def test_a_reset_to_before_the_approval_asks_again(assent_environment: Env
         assert folded == live
         assert tools.ran(run.id) == ["pay(a, 1)"]
         assert (await drive(run, lambda _: Approved(), by="bob")).status == "completed"
+
+
+async def test_a_reset_is_visible_in_show_audit_and_watch(assent_environment: Environment) -> None:
+    """Who, when, why and from where: an execution that a reset made says so."""
+    model = assent_environment.responses(calls(call("pay", to="a", amount=1)), says("done"))
+    async with assent_environment.serve(Agent(name="ops", model=model, tools=tools.ALL)) as client:
+        run = await client.start("ops", "Go.")
+        base = (await run.description()).run_id
+        await run.until_paused()
+        at = Operator(assent_environment, client)
+        assert (await at.assent("show", run.id, "--json")).json["resets"] == []
+        await reset(assent_environment, run, to="FirstWorkflowTask")
+        [requirement] = (await run.until_paused()).active_requirements
+        [found] = (await run.audit()).run.resets
+        made = (await run.description()).run_id
+        assert (found.execution_id, found.base_execution_id) == (made, base)
+        assert found.by
+        assert (found.reason or "").endswith("test")  # behind the name of the operating system's user
+        assert [found] == await run.resets()
+        for command in ("show", "audit"):
+            shown = await at.assent(command, run.id, columns=200)
+            assert f"reset      {found.at:%Y-%m-%d %H:%M:%SZ} by {found.by} to event {found.event_id} of" in shown.out
+            assert f"{base}: {found.reason}" in shown.out
+        assert [Reset.model_validate(each) for each in (await at.assent("show", run.id, "--json")).json["resets"]] == [
+            found
+        ]
+        await run.approve(requirement, by="bob")
+        await run.result()
+        events = [event async for event in run.watch()]
+        assert [each.text for each in events if each.kind == "reset"] == [found.text]
+        assert (await run.verify()).ok
 
 
 async def test_a_reset_after_the_approval_replays_cleanly(assent_environment: Environment) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import uuid
 from dataclasses import dataclass
 
-from assent import AgentClient
-from assent.testing import Environment
+from assent import Agent, AgentClient
+from assent.testing import Environment, says
 from tests.support.cli_operator import Operator
 from tests.support.memo_only_runs import requirement, rows
 
@@ -25,6 +25,15 @@ async def test_a_misspelt_variable_is_named_in_one_line(assent_environment: Envi
     ran = await at.assent("pending", "--agent", "none")
     said = "the variable ASSENT_TASKQUEUE is not one of Assent's settings and has no effect"
     assert (ran.code, ran.err) == (0, f"{said}; did you mean ASSENT_TASK_QUEUE?\n")
+
+
+async def test_a_run_of_an_agent_that_no_worker_serves_is_no_success(assent_environment: Environment) -> None:
+    model = assent_environment.responses(says("done"))
+    async with assent_environment.serve(Agent(name="deployer", model=model)) as client:
+        at = Operator(assent_environment, client)
+        ran = await at.assent("start", "deploier", "Deploy it.")
+        assert (ran.code, "deploier" in ran.err, "deployer" in ran.err) == (1, True, True)
+        assert (await at.assent("start", "deployer", "Deploy it.")).code == 0
 
 
 async def test_the_inbox_says_what_a_verdict_does_where_it_is_ambiguous(assent_environment: Environment) -> None:

@@ -374,7 +374,7 @@ async def test_to_cancel_a_run_says_that_those_below_are_cancelled_with_it(assen
 async def test_a_terminal_asks_about_what_waits_below_and_decides_it_there(assent_environment: Environment) -> None:
     async with assent_environment.serve(boss(assent_environment, writer(assent_environment))) as client:
         at = Operator(assent_environment, client)
-        async with terminal(at, "boss", "Go.", "--by", "alice", "--approver", "bob") as screen:
+        async with terminal(at, "boss", "Go.", "--requested-by", "alice", "--by", "bob") as screen:
             shown = await screen.until("Approve it? [y/n]")
             assert "boss > writer" in shown
             screen.type("y")

@@ -1,4 +1,4 @@
-"""Deciding at a terminal with `assent start --follow --approver`: a real process, at a real pseudo-terminal."""
+"""Deciding at a terminal with `assent start --follow --by`: a real process, at a real pseudo-terminal."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ async def sitting(environment: Environment, *steps: Reply) -> AsyncGenerator[tup
 async def _terminal(at: Operator, pair: tuple[int, int], name: str) -> AsyncGenerator[Terminal]:
     master, slave = pair
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
-    command = ("start", name, "Do it.", "--requested-by", "alice", "--id", name, "--follow", "--approver", "bob")
+    command = ("start", name, "Do it.", "--requested-by", "alice", "--id", name, "--follow", "--by", "bob")
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "assent.cli", *command, cwd=HERE, stdin=slave, stdout=slave, stderr=slave,
         env={**at.variables(None), "TERM": "dumb"},
