@@ -16,16 +16,34 @@ if TYPE_CHECKING:
     from assent.agents.tool import GateContext, Tool, ToolContext
     from assent.agents.tool_decorator import tool
     from assent.audit.approval import Approval, ApprovalContext
-    from assent.audit.checks import Verification
-    from assent.audit.records import ApprovalRecord, Audit
+    from assent.audit.checks import Check, Problem, Verification
+    from assent.audit.decision_statistics import Decider, Figures, Statistics
+    from assent.audit.records import (
+        ApprovalRecord,
+        Audit,
+        CallRecord,
+        ChildRecord,
+        Citation,
+        GrantRecord,
+        HandoffRecord,
+        MessageRecord,
+        RunRecord,
+        SentMessage,
+        SummaryPart,
+        TextDigest,
+        ToolRun,
+        TurnRecord,
+    )
     from assent.client.client import AgentClient
     from assent.client.filters import Filters, Sort
     from assent.client.paging import Page
     from assent.client.run_handle import RunHandle
     from assent.client.run_tree import RunTree
+    from assent.core.notices import Notice
+    from assent.history.resets import Reset
     from assent.runtime.converter import data_converter
     from assent.runtime.webhooks import Webhook
-    from assent.views.run_events import RunEvent
+    from assent.views.run_events import RunEvent, RunEventKind
     from assent.wire.budget import Budget
     from assent.wire.errors import (
         AssentError,
@@ -40,9 +58,25 @@ if TYPE_CHECKING:
         ServerUnreachableError,
     )
     from assent.wire.inbound import Remember
-    from assent.wire.policy import Condition, PermissionPolicy, Rule
-    from assent.wire.protocol import ChildRun, DecisionOutcome, DecisionResult, ParentRun, RunRequest, RunResult, Usage
-    from assent.wire.requirements import Grant, Requirement, RunState
+    from assent.wire.policy import Condition, Judgement, PermissionPolicy, Rule
+    from assent.wire.protocol import (
+        ApprovalType,
+        ChildRun,
+        DecisionOutcome,
+        DecisionResult,
+        DecisionStatus,
+        Escalation,
+        Gate,
+        InputField,
+        ParentRun,
+        RequirementKind,
+        RunRequest,
+        RunResult,
+        RunStatus,
+        Usage,
+    )
+    from assent.wire.requirements import Attempt, EscalationStep, Grant, Requirement, RequirementStatus, RunState, Vote
+    from assent.wire.visibility import RunAbove
 else:
     _NAMES = {
         "agents.agent": ("Agent",),
@@ -52,16 +86,34 @@ else:
         "agents.tool": ("GateContext", "Tool", "ToolContext"),
         "agents.tool_decorator": ("tool",),
         "audit.approval": ("Approval", "ApprovalContext"),
-        "audit.checks": ("Verification",),
-        "audit.records": ("ApprovalRecord", "Audit"),
+        "audit.checks": ("Check", "Problem", "Verification"),
+        "audit.decision_statistics": ("Decider", "Figures", "Statistics"),
+        "audit.records": (
+            "ApprovalRecord",
+            "Audit",
+            "CallRecord",
+            "ChildRecord",
+            "Citation",
+            "GrantRecord",
+            "HandoffRecord",
+            "MessageRecord",
+            "RunRecord",
+            "SentMessage",
+            "SummaryPart",
+            "TextDigest",
+            "ToolRun",
+            "TurnRecord",
+        ),
         "client.client": ("AgentClient",),
         "client.filters": ("Filters", "Sort"),
         "client.paging": ("Page",),
         "client.run_handle": ("RunHandle",),
         "client.run_tree": ("RunTree",),
+        "core.notices": ("Notice",),
+        "history.resets": ("Reset",),
         "runtime.converter": ("data_converter",),
         "runtime.webhooks": ("Webhook",),
-        "views.run_events": ("RunEvent",),
+        "views.run_events": ("RunEvent", "RunEventKind"),
         "wire.budget": ("Budget",),
         "wire.errors": (
             "AssentError",
@@ -76,17 +128,33 @@ else:
             "ServerUnreachableError",
         ),
         "wire.inbound": ("Remember",),
-        "wire.policy": ("Condition", "PermissionPolicy", "Rule"),
+        "wire.policy": ("Condition", "Judgement", "PermissionPolicy", "Rule"),
         "wire.protocol": (
+            "ApprovalType",
             "ChildRun",
             "DecisionOutcome",
             "DecisionResult",
+            "DecisionStatus",
+            "Escalation",
+            "Gate",
+            "InputField",
             "ParentRun",
+            "RequirementKind",
             "RunRequest",
             "RunResult",
+            "RunStatus",
             "Usage",
         ),
-        "wire.requirements": ("Grant", "Requirement", "RunState"),
+        "wire.requirements": (
+            "Attempt",
+            "EscalationStep",
+            "Grant",
+            "Requirement",
+            "RequirementStatus",
+            "RunState",
+            "Vote",
+        ),
+        "wire.visibility": ("RunAbove",),
     }
 
     def __getattr__(name: str) -> object:
@@ -108,44 +176,77 @@ __all__ = [
     "Approval",
     "ApprovalContext",
     "ApprovalRecord",
+    "ApprovalType",
     "AssentError",
+    "Attempt",
     "Audit",
     "Budget",
+    "CallRecord",
+    "Check",
+    "ChildRecord",
     "ChildRun",
+    "Citation",
     "Condition",
     "ConfigurationError",
+    "Decider",
     "DecisionError",
     "DecisionOutcome",
     "DecisionResult",
+    "DecisionStatus",
+    "Escalation",
+    "EscalationStep",
+    "Figures",
     "Filters",
+    "Gate",
     "GateContext",
     "Grant",
+    "GrantRecord",
+    "HandoffRecord",
     "HistoryError",
+    "InputField",
+    "Judgement",
     "MessageError",
+    "MessageRecord",
     "NoWorkerError",
+    "Notice",
     "OpenAIChat",
     "OpenAIResponses",
     "Page",
     "ParentRun",
     "PermissionPolicy",
+    "Problem",
     "Remember",
     "Requirement",
+    "RequirementKind",
     "RequirementNotFoundError",
+    "RequirementStatus",
+    "Reset",
     "Rule",
+    "RunAbove",
     "RunEvent",
+    "RunEventKind",
     "RunFailedError",
     "RunHandle",
     "RunNotFoundError",
+    "RunRecord",
     "RunRequest",
     "RunResult",
     "RunState",
+    "RunStatus",
     "RunTree",
+    "SentMessage",
     "ServerUnreachableError",
     "Sort",
+    "Statistics",
+    "SummaryPart",
+    "TextDigest",
     "Tool",
     "ToolContext",
+    "ToolRun",
+    "TurnRecord",
     "Usage",
     "Verification",
+    "Vote",
     "Webhook",
     "__version__",
     "approval",

@@ -9,6 +9,7 @@ import sys
 import zipfile
 from collections.abc import Iterator
 from importlib import import_module
+from inspect import isclass, isfunction
 from pathlib import Path
 from types import ModuleType
 from typing import get_origin
@@ -184,3 +185,38 @@ def test_no_line_names_the_package_assent_of_another_project() -> None:
     for path, content in text.items():
         found = wrong.search(content)
         assert not found, f"{path.relative_to(ROOT)}: {found and found[0]}"
+
+
+INSIDE = {
+    # Of the program's own parts: what the CLI, the audit and the worker read, which may change at any time.
+    "ApprovalTerms", "ArgumentSchema", "AuditObserver", "Confirmation", "Duration", "Gatekeeper", "Groups",
+    "HistoryPosition", "Model", "Options", "Record", "Run", "Target", "ToolOptions", "Transition",
+    # Words of a closed set, which a type checker shows as such.
+    "Attribution", "CheckName", "Decision", "Effect", "Execution", "NoticeType", "Seconds", "Verdict",
+    # Other packages' names.
+    "AbstractSet", "AsyncGenerator", "AsyncIterator", "Callable", "ClassVar", "DataConverter", "ExternalStorage",
+    "FailureConverter", "ForwardRef", "Iterator", "JsonValue", "Literal", "Mapping", "None", "Path", "PayloadCodec",
+    "PayloadConverter", "Sequence", "Unpack", "WorkflowExecutionDescription", "WorkflowHistory",
+}  # fmt: skip
+
+
+def names_of(annotation: object) -> set[str]:
+    """The capitalised names in an annotation."""
+    return set(re.findall(r"[A-Z]\w+", str(annotation)))
+
+
+def test_what_appears_in_a_public_signature_is_public() -> None:
+    found: dict[str, str] = {}
+    for name in assent.__all__:
+        value = getattr(assent, name)
+        members = {"": value} if isfunction(value) else dict(vars(value)) if isclass(value) else {}
+        for attribute, annotation in getattr(value, "__annotations__", {}).items():
+            found |= {} if attribute[0] == "_" else dict.fromkeys(names_of(annotation), f"{name}.{attribute}")
+        for attribute, member in members.items():
+            function = getattr(member, "__func__", getattr(member, "fget", member))
+            if attribute[:1] != "_" and isfunction(function):
+                for annotation in function.__annotations__.values():
+                    found |= dict.fromkeys(names_of(annotation), f"{name}.{attribute}")
+    strangers = {each: where for each, where in found.items() if each not in {*assent.__all__, *INSIDE}}
+    assert strangers == {}
+    assert found.keys() >= INSIDE, f"no longer needed: {INSIDE - found.keys()}"
