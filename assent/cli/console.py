@@ -26,7 +26,7 @@ from assent.views.commands import (
     typed,
     watch_command,
 )
-from assent.views.facts import Fact, edit_of, facts_of, grant_words, more_to_approve
+from assent.views.facts import Fact, changes, edit_of, facts_of, grant_words, more_to_approve
 from assent.views.run_events import RunEvent, RunEventKind
 from assent.wire.conversation import ToolCall
 from assent.wire.limits import EVENT_TEXT_SHOWN, RESULT_SHOWN
@@ -177,11 +177,21 @@ def print_facts(console: Console, facts: Iterable[Fact]) -> None:
             label, lead = (label, "") if len(label) < LABEL else ("", fact.lead)
             field(console, label, lead + plain(words))
         elif label == "edited":
-            editor, _, before, *_ = [part.text if isinstance(part, Said) else part for part in words]
+            editor, _, *changed, _, before = [part.text if isinstance(part, Said) else part for part in words]
             field(console, label, f"by {named(editor)}")
+            if changed:
+                quoted(console, "changed", "".join(changed).removesuffix("; "))
             quoted(console, "before", before)
         else:
             quoted(console, label, "".join(part.text if isinstance(part, Said) else part for part in words))
+
+
+def print_edit(console: Console, before: str, now: str) -> None:
+    """Print an edit of arguments: each field that it changes, and both wholes."""
+    for change in changes(before, now):
+        quoted(console, "changed", plain(change).removesuffix("; "))
+    quoted(console, "before", before)
+    quoted(console, "now", now)
 
 
 def _standing(requirement: Requirement) -> str:

@@ -13,7 +13,7 @@ from assent.cli import errors, exit_codes
 from assent.cli.batch import decide_each, locate_all
 from assent.cli.common import AsJson, By, CallId, Calls, Place, RequireAnswer, RunId, complain, emit, place_of
 from assent.cli.connect import with_client
-from assent.cli.console import field, make_console, quoted
+from assent.cli.console import field, make_console, print_edit, quoted
 from assent.cli.parsing import calls_of, json_object, json_value, seconds_of
 from assent.client.client import AgentClient
 from assent.client.signals import Signal, as_read, locate_grant
@@ -231,10 +231,10 @@ async def _decide_one(
         field(console, outcome.status, one_line(outcome.detail), style="bold")
         short_id = (outcome.requirement_id or requirement.id)[:8]
         field(console, short_id, f"{one_line(requirement.tool)} in run {one_line(outcome.run_id)}")
-        edited = "arguments" in body
-        quoted(console, "before" if edited else "arguments", requirement.arguments)
-        if edited:
-            quoted(console, "now", edited_text(as_read(signal, body)))
+        if "arguments" in body:
+            print_edit(console, requirement.arguments, edited_text(as_read(signal, body)))
+        else:
+            quoted(console, "arguments", requirement.arguments)
         if "values" in body:
             quoted(console, "values", typed(as_read(signal, body), ", "))
     return report.code(outcome)

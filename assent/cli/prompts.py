@@ -14,7 +14,7 @@ from pydantic import JsonValue
 from rich.console import Console
 
 from assent.cli.console import field as line
-from assent.cli.console import named, print_commands, print_past, print_requirement, print_words, quoted
+from assent.cli.console import named, print_commands, print_edit, print_past, print_requirement, print_words, quoted
 from assent.client.run_handle import RunHandle
 from assent.client.signals import Signal, as_read
 from assent.core.approvals import edited_text
@@ -151,8 +151,8 @@ class Dialogue:
             except ArgumentsError as error:
                 self._complain(str(error))
                 continue
-            quoted(self.console, "before", self.requirement.arguments)
-            quoted(self.console, "now", edited_text(as_read("approve", {"by": self.approver, "arguments": arguments})))
+            now = edited_text(as_read("approve", {"by": self.approver, "arguments": arguments}))
+            print_edit(self.console, self.requirement.arguments, now)
             if await self._choice("Approve it with these? [y/n] ", "yn") == "y":
                 return "approve", {"arguments": arguments}
             return None

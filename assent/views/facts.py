@@ -5,10 +5,11 @@ One list of facts for the terminal, the Temporal Web UI and notices: each lays t
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, cast
 
 from pydantic import JsonValue
 
@@ -180,9 +181,27 @@ def edit_of(requirement: Requirement, requirements: Sequence[Requirement]) -> Fa
     before = earlier(requirement, requirements)
     if requirement.edited_by is None or before is None:
         return None
-    words: Words = (Said(requirement.edited_by), "; before: ", Said(before.arguments), " → now: ",
-                    Said(requirement.arguments))  # fmt: skip
+    changed = [part for change in changes(before.arguments, requirement.arguments) for part in change]
+    words: Words = (Said(requirement.edited_by), "; ", *changed, "before: ", Said(before.arguments))
     return Fact("edited", "Edited by ", words, at_length=True)
+
+
+def changes(before: str, after: str) -> list[Words]:
+    """The fields in which two JSON objects differ, as `name: old → new; `; none if one of them is not an object."""
+    try:
+        old, new = json.loads(before), json.loads(after)
+    except ValueError:
+        return []
+    if not isinstance(old, dict) or not isinstance(new, dict):
+        return []
+    known = cast("dict[str, JsonValue]", old)
+    now = cast("dict[str, JsonValue]", new)
+    names = [name for name in {**known, **now} if name not in known or name not in now or known[name] != now[name]]
+    return [(Said(name), ": ", _value_of(known, name), " → ", _value_of(now, name), "; ") for name in names]
+
+
+def _value_of(fields: dict[str, JsonValue], name: str) -> Said | str:
+    return Said(json.dumps(fields[name], ensure_ascii=False)) if name in fields else "nothing"
 
 
 def _before(requirement: Requirement, requirements: Sequence[Requirement]) -> Iterator[Fact]:

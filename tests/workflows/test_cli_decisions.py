@@ -101,6 +101,7 @@ async def test_an_edit_is_taken_shown_before_and_after_and_waits_for_the_others(
         edited = await at.assent(*edit)
         assert (edited.code, edited.err) == (0, "")
         assert 'before     │ {"to": "bob", "amount": 5}' in edited.out
+        assert "changed    │ amount: 5 → 3" in edited.out
         assert 'now        │ {"amount":3,"to":"bob"}' in edited.out
         again = await at.assent(*edit)
         assert (again.code, "superseded: an edit by ann replaced it" in again.err) == (1, True)
@@ -111,6 +112,7 @@ async def test_an_edit_is_taken_shown_before_and_after_and_waits_for_the_others(
         waiting = shown[shown.index(f"{new}   pay") :]
         for part in (
             "edited     by ann",
+            "changed    │ amount: 5 → 3",
             'before     │ {"to": "bob", "amount": 5}',
             "decides    ann, bob, dana",
             "alice asked for this run and may not approve it",

@@ -14,12 +14,13 @@ from pydantic import JsonValue
 from assent.audit.approval import approvals_of, pending_approval
 from assent.core.events import CheckAnswered, MessageReceived, TimeReached
 from assent.core.state_machine import Run, Step
+from assent.views.facts import changes
 from assent.views.run_events import RunEvent, describe
 from assent.views.web_ui import details, pending_memo
 from assent.wire.limits import MEMO_APPROVERS
 from assent.wire.protocol import Checked, Escalation, Gate, InputField
 from assent.wire.requirements import EscalationStep
-from assent.wire.text import visible
+from assent.wire.text import plain, visible
 from tests.unit.strategies import ALLOW, ASK, EXTERNAL, HOSTILE, NOW, Play, turn_of, unhurried
 
 AMOUNT = InputField(name="amount", type={"type": "integer"}, description="how much")
@@ -164,7 +165,7 @@ def test_an_edit_is_shown_before_and_after_with_who_made_it() -> None:
     play = waiting(gate, arguments='{"to": "A", "amount": 5}')
     edit(play, "bob", {"to": "A", "amount": 3}, gate)
     shown = details(play.run)
-    changed = 'Edited by `bob`; before: `{"to": "A", "amount": 5}` → now: `{"amount":3,"to":"A"}`'
+    changed = 'Edited by `bob`; `amount`: `5` → `3`; before: `{"to": "A", "amount": 5}`'
     assert changed in shown
     assert "2 people must approve; so far: `bob`" in shown
     assert "**superseded** by `bob`" in shown
@@ -354,3 +355,21 @@ def test_the_events_of_a_plain_run_are_as_ever() -> None:
         "started", "model_called", "model_answered", "waiting", "waiting", "tool_started", "decided", "tool_started",
         "tool_finished",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "shown"),
+    [
+        ('{"to": "A", "amount": 5}', '{"amount":3,"to":"A"}', ["amount: 5 → 3; "]),
+        (
+            '{"a": {"b": 1}, "c": 1}',
+            '{"a":{"b":2},"d":"x"}',
+            ['a: {"b": 1} → {"b": 2}; ', "c: 1 → nothing; ", 'd: nothing → "x"; '],
+        ),
+        ('{"a": 1}', '{ "a" : 1 }', []),
+        ("{", "{}", []),
+        ("[1]", "{}", []),
+    ],
+)
+def test_the_changes_of_an_edit_are_told_by_field(before: str, after: str, shown: list[str]) -> None:
+    assert [plain(each) for each in changes(before, after)] == shown
