@@ -58,7 +58,7 @@ def add_activity(_logger: WrappedLogger, _method: str, event: EventDict) -> Even
     """Add the ids of the run and of the activity that a line is about, where it is about one."""
     if activity.in_activity():
         info = activity.info()
-        event.setdefault("run", info.workflow_id)
+        event.setdefault("run_id", info.workflow_id)
         event.setdefault("activity", f"{info.activity_type} {info.activity_id}")
         event.setdefault("attempt", info.attempt)
     return event

@@ -29,9 +29,10 @@ def test_the_columns_are_these_in_this_order() -> None:
         "arguments_sha256", "arguments_before", "edited_by", "follows", "kind", "approval_type", "gate",
         "policy_version", "note", "needed", "approvers", "created_at", "expires_at", "status", "resolved_at",
         "resolved_by", "reason", "grant", "decided_by_way_of", "decided_identity", "decided_principal", "attribution",
-        "sent", "not_counted", "votes", "execution", "runs", "outcome", "started_at", "finished_at", "attempts",
-        "worker", "result", "result_size", "result_sha256", "opened_in", "opened_event", "resolved_in",
-        "resolved_event", "child_run", "child_agent", "child_outcome", "handed_over_to",
+        "sent", "not_counted", "votes", "execution", "tool_runs", "outcome", "started_at", "finished_at", "attempts",
+        "worker", "result", "result_size", "result_sha256",
+        "opened_execution_id", "opened_event", "resolved_execution_id",
+        "resolved_event", "child_run_id", "child_agent", "child_outcome", "handed_over_to",
     ]  # fmt: skip
 
 
