@@ -169,7 +169,9 @@ def _check_objection(run: Run, decision: Decision) -> str | None:
     size = sum(len(each.arguments) for each in kept if each.edited_by)
     size += sum(json_size(each.values) for each in kept if each.values is not None)
     size += sum(json_size(_content(each)) for each in [*(check.message for check in run.checks), decision])
-    return None if size <= CHECKS_SIZE else f"too long: the messages to this turn may have {CHECKS_SIZE} bytes"
+    if size <= CHECKS_SIZE:
+        return None
+    return f"too long: messages that are checked together may have {CHECKS_SIZE:,} bytes; send it again"
 
 
 def _content(message: Message) -> object:

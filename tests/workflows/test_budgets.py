@@ -152,7 +152,7 @@ async def timers(run: RunHandle) -> int:
 async def test_a_run_that_ends_in_the_moment_in_which_its_time_is_over_can_be_read(
     assent_environment: Environment,
 ) -> None:
-    model = assent_environment.responses(LOOKS[0], hangs(2), says("done"))
+    model = assent_environment.responses(LOOKS[0], hangs(4), says("done"))
     agent = Agent(name="ops", model=model, tools=tools.ALL, budget=Budget(max_time=timedelta(seconds=1.5)))
     connection, settings = await connect(assent_environment.server.address), Settings(task_queue=f"{uuid.uuid4()}")
     run = assent_environment.client(settings.task_queue).get_run("both-at-once")

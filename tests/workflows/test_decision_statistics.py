@@ -111,7 +111,7 @@ async def test_the_command_prints_tables_that_fit(assent_environment: Environmen
             ran = await at.assent("stats", "--agent", agent, "--since", "1h", columns=columns)
             assert (ran.code, ran.err) == (0, "")
             assert all(cell_len(line) <= columns for line in ran.out.splitlines())
-            for part in ("1 with 1 call to decide, asked since", "deploy", "100%", "bob \\u{202e}"):
+            for part in ("1 with 1 call to decide since", "deploy", "100%", "bob \\u{202e}"):
                 assert part in ran.out
         machine = (await at.assent("stats", "--agent", agent, "--json")).json
         assert machine["tools"]["deploy"]["approved"] == machine["total"]["asked"] == 1
