@@ -206,7 +206,7 @@ async def test_a_run_that_no_search_attribute_tells_of_is_told_as_any_other(asse
 async def test_a_run_that_is_handed_over_to_the_agent_is_told_from_there_on(
     assent_environment: Environment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watch_all, "LOOK_BACK", timedelta(0))  # The run began long before.
+    monkeypatch.setattr(watch_all, "OVERLAP", timedelta(0))  # The run began long before.
     monkeypatch.setattr(watch_all, "EVERY", 2)
     first, second = named(), named()
     model = assent_environment.responses(calls(call("pay", to="bob")), calls(call(f"transfer_to_{second}")))
