@@ -9,6 +9,7 @@ from typing import Annotated, Final, Literal
 
 import typer
 from pydantic import ValidationError
+from temporalio.service import RPCError
 
 from assent.cli import exit_codes, output
 from assent.cli.common import AsJson, RunId, complain, emit, place_of
@@ -23,7 +24,7 @@ from assent.client.start import exists
 from assent.views.commands import tree_command, watch_command
 from assent.wire import protocol
 from assent.wire.budget import BOUNDS, Budget
-from assent.wire.errors import MessageError
+from assent.wire.errors import AssentError, MessageError
 from assent.wire.policy import PermissionPolicy
 from assent.wire.text import one_line
 
@@ -124,17 +125,17 @@ def start(
                 field(console, "watch", watch_command(place.program, run.id))
                 field(console, "pending", tree_command(place.program, run.id))
         if not follow:
-            return exit_codes.DONE if known else await _ended_at_once(run)
+            return exit_codes.DONE if known else await _first_look(run)
         return await watch_run(run, place.program, as_json=as_json, approver=by, speaker=requested_by or by)
 
     return with_client(place, work)
 
 
-async def _ended_at_once(run: RunHandle) -> int:
-    """Wait for a moment, and return the exit code of a run that has failed by then: no such agent, a wrong key."""
+async def _first_look(run: RunHandle) -> int:
+    """Return the exit code for a run that fails at once (no such agent, a wrong key); success for every other run."""
     try:
         state = await asyncio.wait_for(run.until_paused(), FIRST_LOOK)
-    except TimeoutError:
+    except (TimeoutError, AssentError, RPCError):  # The run is started, also where this command cannot read it.
         return exit_codes.DONE
     return end_of(state) if state.is_finished else exit_codes.DONE
 
