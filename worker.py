@@ -19,7 +19,7 @@ from assent.runtime.logs import configure_logs
 from assent.runtime.settings import Settings, Versioning, load_agents
 from assent.runtime.worker import Halves, run_worker
 from assent.wire.errors import AssentError
-from workflows import worker_for
+from workflows.serving import worker_for
 
 HALVES = Halves(activities=Activities, worker=worker_for)
 

@@ -12,7 +12,7 @@ from assent.runtime.converter import data_converter
 from bench.bare_workflow import BareRun
 from bench.sides import Side
 from bench.stage import Stage
-from workflows import AgentRun
+from workflows.agent_run import AgentRun
 from workflows.sandbox import runner_for
 
 

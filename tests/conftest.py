@@ -8,6 +8,7 @@ import functools
 import inspect
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable
@@ -21,6 +22,10 @@ _LAST_RESORT: Final = 3_000
 """Seconds; more than `session_timeout`, which pytest-timeout checks between tests only."""
 _CLEANUP: Final = 10
 """Seconds of a test's limit that are left for what its coroutine cleans up."""
+
+# Otherwise each of some hundred processes compiles all of Assent anew, and every run's sandbox its workflow's module.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # A script starts its background jobs with SIGINT ignored, and programs that tests stop by Ctrl-C would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -12,14 +12,17 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxR
 from temporalio.workflow import Info
 
 # `assent` is pure where the workflow uses it; loading it again for every run would cost a waiting run 1 MB of memory
-# instead of 86 KB. So are the four modules beside `agent_run`, which itself stays inside the sandbox. pydantic_core
+# instead of 86 KB. So are the modules beside `agent_run`, which itself stays inside the sandbox. pydantic_core
 # and annotated_types belong to pydantic, which the SDK lets through without them.
 _RESTRICTIONS: Final = SandboxRestrictions.default.with_passthrough_modules(
     "assent",
     "pydantic_core",
     "annotated_types",
     f"{__package__}.activity_options",
+    f"{__package__}.child_runs",
+    f"{__package__}.clock",
     f"{__package__}.continue_as_new",
+    f"{__package__}.descriptions",
     f"{__package__}.notice_queue",
     f"{__package__}.task_size",
     f"{__package__}.publisher",

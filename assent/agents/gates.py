@@ -18,7 +18,7 @@ from pydantic_core import to_jsonable_python
 from assent.agents.tool import GateContext, Tool, takes
 from assent.wire.digest import json_size, parse_arguments
 from assent.wire.errors import ArgumentsError
-from assent.wire.limits import READ_AS_LIMIT, REASON_LIMIT
+from assent.wire.limits import READ_AS_LIMIT, REASON_LIMIT, RESULT_SCHEMA_LIMIT
 from assent.wire.policy import Judgement, PermissionPolicy, strictest
 from assent.wire.protocol import Escalation, Gate, Verdict
 from assent.wire.text import bounded, one_line
@@ -208,10 +208,16 @@ class _Terms:
         if verdict == "input":
             found["fields"] = self.tool.input_fields(arguments)
         if verdict == "external" and self.tool.checks_result:
-            found["checked"] = True
+            found |= _result_terms(self.tool)
         if self.people.notes:
             found["reason"] = bounded("; ".join(self.people.notes), REASON_LIMIT)
         return found
+
+
+def _result_terms(tool: Tool) -> dict[str, object]:
+    output = tool.result_field()
+    shown = output is not None and json_size(output.type) <= RESULT_SCHEMA_LIMIT
+    return {"checked": True} | ({"fields": [output]} if shown else {})
 
 
 @dataclass(slots=True)

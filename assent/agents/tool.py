@@ -250,6 +250,15 @@ class Tool(Generic[P, R]):
         """Whether its return annotation says what a result from outside must be."""
         return self._result is not None
 
+    def result_field(self) -> InputField | None:
+        """Return the field `output` of a result from outside, by the return annotation; None if it says nothing."""
+        if self._result is None:
+            return None
+        try:
+            return InputField(name="output", type=self._result.json_schema())
+        except Exception:  # a type that pydantic checks but cannot describe, or whose own schema code raises
+            return None
+
     def result_problem(self, output: JsonValue) -> str | None:
         """What is wrong with a result from outside by the return annotation, one line for each field; None if nothing.
 

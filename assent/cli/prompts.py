@@ -160,8 +160,13 @@ class Dialogue:
     async def _result(self, *, refused: bool) -> JsonValue:
         """Read the result of a call that was made elsewhere: JSON if it is an object or a list, otherwise text.
 
-        Only the worker knows the tool's return type. After it *refused* a result, the answer must be JSON.
+        Where the run does not say what the tool returns, only the worker knows: after it *refused* a result, the answer
+        must be JSON.
         """
+        if self.requirement.fields:
+            values: dict[str, JsonValue] = {}
+            await self._fill(self.requirement.fields[0], values)
+            return values["output"]
         checked = self.requirement.checked
         while True:
             text = await self._text(

@@ -108,7 +108,7 @@ def part(name: str, attribute: str) -> object:
         try:
             module = import_module(candidate)
         except ModuleNotFoundError as error:
-            if error.name != candidate:
+            if not f"{candidate}.".startswith(f"{error.name}."):
                 raise
             continue
         if hasattr(module, attribute):
@@ -121,7 +121,7 @@ def installed() -> Halves:
     """The halves that are installed beside this module."""
     return Halves(
         activities=cast("MakeActivities", part("activities", "Activities")),
-        worker=cast("MakeWorker", part("workflows", "worker_for")),
+        worker=cast("MakeWorker", part("workflows.serving", "worker_for")),
     )
 
 

@@ -29,8 +29,8 @@ async def check_replay(history: WorkflowHistory | Path | str) -> None:
     if isinstance(history, str):
         history = _read(history)
     replayer = Replayer(
-        workflows=[cast("type", part("workflows", "AgentRun"))],
-        workflow_runner=cast("WorkflowRunner", part("workflows", "RUNNER")),
+        workflows=[cast("type", part("workflows.agent_run", "AgentRun"))],
+        workflow_runner=cast("WorkflowRunner", part("workflows.sandbox", "RUNNER")),
         data_converter=data_converter,
     )
     await replayer.replay_workflow(history)

@@ -34,7 +34,8 @@ def choices(kind: RequirementKind, fields: Sequence[InputField] = ()) -> list[Ch
     """The ways to decide a requirement of this kind. None of them is the one that is meant by saying nothing."""
     reject = Choice("reject", REJECT, {"reason": WHY})
     if kind == "external":
-        return [Choice("result", SUBMIT_RESULT, {"output": RESULT}), reject]
+        blank: dict[str, JsonValue] = blank_values(fields) if fields else {"output": RESULT}
+        return [Choice("result", SUBMIT_RESULT, blank), reject]
     if kind == "input":
         return [Choice("fill in", SUBMIT_INPUT, {"values": blank_values(fields)}), reject]
     if kind == "outcome":
@@ -56,16 +57,42 @@ _BLANKS: Final[dict[str, JsonValue]] = {
 """What stands for a value until a person has put one there; none of them passes for a number or a choice."""
 
 
+_BLANK_DEPTH: Final = 3
+"""How deep objects and lists are spelt out; deeper, a person sees that there is one."""
+
+
 def blank_values(fields: Sequence[InputField]) -> dict[str, JsonValue]:
     """What stands for the values: the required fields, or all of them where none is required."""
     wanted = [each for each in fields if each.required] or list(fields)
     return {each.name: _blank(each.type) for each in wanted} or {"FIELD": "VALUE"}
 
 
-def _blank(schema: dict[str, JsonValue]) -> JsonValue:
+def _blank(schema: dict[str, JsonValue], definitions: JsonValue = None, depth: int = 0) -> JsonValue:
+    definitions = schema.get("$defs", definitions)
+    schema = resolved(schema, definitions)
     if "enum" in schema or "const" in schema:
         return "ONE OF THE CHOICES"
-    return _BLANKS.get(str(schema.get("type")), "VALUE")
+    kind, properties, items = schema.get("type"), schema.get("properties"), schema.get("items")
+    if depth < _BLANK_DEPTH and kind == "object" and isinstance(properties, dict) and properties:
+        required = schema.get("required")
+        names = required if isinstance(required, list) and required else list(properties)
+        named = {str(name): properties[str(name)] for name in names if str(name) in properties}
+        return {
+            name: _blank(each, definitions, depth + 1) if isinstance(each, dict) else "VALUE"
+            for name, each in named.items()
+        }
+    if depth < _BLANK_DEPTH and kind == "array" and isinstance(items, dict):
+        return [_blank(items, definitions, depth + 1)]
+    return _BLANKS.get(str(kind), "VALUE")
+
+
+def resolved(schema: dict[str, JsonValue], definitions: JsonValue) -> dict[str, JsonValue]:
+    """Return what a reference (`$ref`) of a JSON schema refers to; a schema without one as it is."""
+    reference = schema.get("$ref")
+    if not isinstance(reference, str) or not isinstance(definitions, dict):
+        return schema
+    found = definitions.get(reference.rpartition("/")[2])
+    return found if isinstance(found, dict) else schema
 
 
 # -- the commands -----------------------------------------------------------------------------------------------------

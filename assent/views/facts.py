@@ -15,7 +15,7 @@ from pydantic import JsonValue
 
 from assent.core.approvals import excludes_requester, fold_names, may_approve
 from assent.core.run_state import Run
-from assent.views.commands import choices, typed
+from assent.views.commands import choices, resolved, typed
 from assent.wire.conversation import ToolCall, text_of, tool_calls
 from assent.wire.protocol import ChildRun, InputField, Item
 from assent.wire.requirements import Grant, Requirement
@@ -47,10 +47,11 @@ def facts_of(requirement: Requirement, requirements: Sequence[Requirement], requ
     if requirement.note:
         yield Fact("note", "Note: ", (Said(requirement.note),), at_length=True)
     yield from _before(requirement, requirements)
-    yield from (Fact("field", "To fill in: ", field_words(each)) for each in requirement.fields)
+    lead = "Result to send: " if requirement.kind == "external" else "To fill in: "
+    yield from (Fact("field", lead, field_words(each)) for each in requirement.fields)
     if requirement.values is not None:
         yield Fact("values", "Filled in before: ", (Said(typed(requirement.values, ", ")),), at_length=True)
-    for choice in choices(requirement.kind):
+    for choice in choices(requirement.kind, requirement.fields):
         if choice.means:
             yield Fact(choice.label, "", (Said(choice.signal), f": {choice.means}"))
 
@@ -286,7 +287,7 @@ _TYPES: Final = {
 def field_words(field: InputField) -> Words:
     """A field that a person fills in: its name, type, choices and description."""
     listed = choices_of(field.type)
-    kind: Words = (Said(type_words(field.type)),)
+    kind: Words = (Said(type_words(resolved(field.type, field.type.get("$defs")))),)
     if listed:
         kind = ("one of ", Said(", ".join(typed(each, ", ") for each in listed)))
     about: Words = (": ", Said(field.description)) if field.description else ()
@@ -310,6 +311,9 @@ def type_words(schema: dict[str, JsonValue]) -> str:
     items = schema.get("items")
     if kind == "array" and isinstance(items, dict):
         return f"a list, each {type_words(items)}"
+    properties = schema.get("properties")
+    if kind == "object" and isinstance(properties, dict) and properties:
+        return f"an object with {', '.join(one_line(name) for name in properties)}"
     return _TYPES.get(kind, "JSON")
 
 

@@ -49,6 +49,8 @@ REASON_LIMIT: Final = 2_000
 """Characters of the reason of a gate."""
 READ_AS_LIMIT: Final = 16_384
 """Bytes of the arguments as the tool reads them, in a gate."""
+RESULT_SCHEMA_LIMIT: Final = 4_096
+"""Bytes of the JSON schema of a result from outside, in a gate; a longer one is left out."""
 PARENT_ID_LIMIT: Final = 600
 """UTF-8 bytes of a run id with which the ids of its child runs begin; the server takes 1,000 for the whole id."""
 

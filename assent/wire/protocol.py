@@ -199,10 +199,11 @@ class Gate(Stored):
     raised (then the verdict is `ask`) to the approver. *needed* is how many distinct people must approve,
     *approvers* who they may be (None: anybody; groups are resolved). Times in seconds from when the call begins to
     wait: *expires_after* is a deadline, *remind_every* sends notices. *approval_type* is what `@approval` says.
-    *fields* are what a person fills in. *checked* says that the result from outside is checked against the tool's
-    return annotation, *failed* that something about the gate could not be worked out (no grant lets such a call
-    through), *stop* that the run ends once the call was executed. *read_as* is how the tool reads arguments that say
-    something else, *output_limit* how many bytes of its result are kept, *agent* who answers it. Defaults are left out.
+    *fields* are what a person fills in, or the `output` of a call that is made elsewhere. *checked* says that the
+    result from outside is checked against the tool's return annotation, *failed* that something about the gate could
+    not be worked out (no grant lets such a call through), *stop* that the run ends once the call was executed.
+    *read_as* is how the tool reads arguments that say something else, *output_limit* how many bytes of its result are
+    kept, *agent* who answers it. Defaults are left out.
     """
 
     verdict: Verdict

@@ -20,7 +20,8 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 from temporalio.workflow import Info
 
 from assent.runtime.converter import data_converter
-from workflows import RUNNER, AgentRun
+from workflows.agent_run import AgentRun
+from workflows.sandbox import RUNNER
 
 EVENTS: Final = {
     "schedule_activity": EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED,
