@@ -32,6 +32,7 @@ from assent.client.filters import Change
 from assent.client.paging import Page
 from assent.client.progress import Progress, describe_progress
 from assent.client.run_tree import RunTree
+from assent.core.approvals import EFFECTS
 from assent.core.state_machine import Run
 from assent.history.resets import Reset
 from assent.views.commands import assent_command, choices, show_command
@@ -133,6 +134,8 @@ def print_change(console: Console, change: Change, at: datetime, each: Approval)
         row.append(f": {kind}, {agent}, requested by {requester}, ")
         arguments = f"({each.arguments_size} bytes)" if each.arguments is None else one_line(each.arguments)
         row.append(fit(arguments, max(console.width - cell_len(row.plain), ARGUMENTS)))
+        for signal, effect in EFFECTS.get(each.kind, {}).items():
+            row.append(f"\n           {signal.replace('_', '-')}: {effect}", style="dim")
     console.print(row, soft_wrap=True)
 
 

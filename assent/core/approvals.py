@@ -16,7 +16,15 @@ from assent.core.transitions import REQUIREMENT, RequirementEvent
 from assent.wire.digest import canonical, json_size
 from assent.wire.inbound import Approve, Reject, SubmitInput, SubmitResult
 from assent.wire.limits import NAME_LIMIT, OUTPUT_LIMIT, RESULT_SHOWN
-from assent.wire.protocol import CheckInput, DecisionResult, DecisionStatus, RequirementKind
+from assent.wire.protocol import (
+    APPROVE,
+    REJECT,
+    SUBMIT_RESULT,
+    CheckInput,
+    DecisionResult,
+    DecisionStatus,
+    RequirementKind,
+)
 from assent.wire.requirements import Grant, Requirement, Vote
 from assent.wire.text import bounded, hidden
 
@@ -269,6 +277,19 @@ def _input_problem(requirement: Requirement, decision: SubmitInput) -> str | Non
         return f"the values are too long; the limit is {OUTPUT_LIMIT} bytes"
     return None
 
+
+EFFECTS: Final[dict[RequirementKind, dict[str, str]]] = {
+    "outcome": {
+        SUBMIT_RESULT: "it happened, with this result",
+        APPROVE: "run it again",
+        REJECT: "give up; the model is told why",
+    },
+    "budget": {
+        APPROVE: "add the original amount and continue",
+        REJECT: "use no more: the run ends",
+    },
+}
+"""What a decision does, by its signal, for the kinds where the signal's name does not say it."""
 
 # -- what a decision changes ------------------------------------------------------------------------------------------
 

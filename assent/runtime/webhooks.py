@@ -21,6 +21,7 @@ from urllib.parse import quote, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
 
+from assent.core.approvals import EFFECTS
 from assent.core.notices import Notice, NoticesInput, NoticeType
 from assent.wire.declarations import declared
 from assent.wire.digest import canonical, sha256_hex
@@ -179,6 +180,7 @@ def body(webhook: Webhook, run_id: str, batch: NoticesInput, notice: Notice, arg
         "requirement_id": notice.requirement_id,
         "short_id": notice.requirement_id[:8],
         "kind": notice.kind,
+        "effects": {**EFFECTS.get(notice.kind, {})} or None,
         "tool": one_line(notice.tool),
         "status": notice.status,
         "execution": notice.execution,

@@ -10,6 +10,7 @@ from typing import Final
 
 from pydantic import JsonValue
 
+from assent.core.approvals import EFFECTS
 from assent.wire.protocol import APPROVE, REJECT, REVOKE, SUBMIT_INPUT, SUBMIT_RESULT, InputField, RequirementKind
 from assent.wire.text import one_line
 
@@ -40,13 +41,13 @@ def choices(kind: RequirementKind, fields: Sequence[InputField] = ()) -> list[Ch
         return [Choice("fill in", SUBMIT_INPUT, {"values": blank_values(fields)}), reject]
     if kind == "outcome":
         return [
-            Choice("happened", SUBMIT_RESULT, {"output": RESULT}, "it happened, with this result"),
-            Choice("again", APPROVE, {}, "run it again"),
-            Choice("give up", REJECT, {"reason": WHY}, "give up; the model is told why"),
+            Choice("happened", SUBMIT_RESULT, {"output": RESULT}, EFFECTS[kind][SUBMIT_RESULT]),
+            Choice("again", APPROVE, {}, EFFECTS[kind][APPROVE]),
+            Choice("give up", REJECT, {"reason": WHY}, EFFECTS[kind][REJECT]),
         ]
     if kind == "budget":
-        end = Choice("end", REJECT, {"reason": WHY}, "use no more: the run ends")
-        return [Choice("extend", APPROVE, {}, "add the original amount and continue"), end]
+        end = Choice("end", REJECT, {"reason": WHY}, EFFECTS[kind][REJECT])
+        return [Choice("extend", APPROVE, {}, EFFECTS[kind][APPROVE]), end]
     return [Choice("approve", APPROVE), reject]
 
 

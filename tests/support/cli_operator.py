@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -15,6 +14,8 @@ from typing import Any
 
 from assent import Agent, AgentClient, approval, tool
 from assent.testing import Environment, call, calls, fails, says
+
+from .preloaded import assent_command
 
 HERE = Path(__file__).resolve().parents[2]
 
@@ -60,9 +61,7 @@ class Operator:
 
     async def start(self, *arguments: str, columns: int | None = None) -> Process:
         return await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "assent.cli",
+            *assent_command(),
             *arguments,
             cwd=HERE,
             env=self.variables(columns),

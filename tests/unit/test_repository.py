@@ -157,8 +157,8 @@ sys.path.insert(0, {str(tmp_path)!r})
 import assent, assent.testing
 from assent.runtime.worker import part
 assert assent.__file__.startswith({str(tmp_path)!r}), assent.__file__
-for name in ("activities", "workflows"):
-    assert part(name, "Activities" if name == "activities" else "AgentRun").__module__.startswith("assent.")
+for module, name in (("activities", "Activities"), ("workflows.serving", "worker_for")):
+    assert part(module, name).__module__.startswith("assent.")
 """
     done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -126,6 +126,7 @@ def test_a_notice_has_ids_names_times_and_a_link() -> None:
             "requirement_id": "ab" * 32,
             "short_id": "abababab",
             "kind": "confirmation",
+            "effects": None,
             "tool": "pay",
             "status": "pending",
             "execution": None,
@@ -134,6 +135,16 @@ def test_a_notice_has_ids_names_times_and_a_link() -> None:
             "by": None,
             "link": f"https://ui.test/w/a%2F%C3%BC%20b?r={'ab' * 32}",
         },
+    }
+
+
+def test_a_notice_says_what_each_decision_does_where_its_name_does_not() -> None:
+    notice = OPENED.model_copy(update={"kind": "outcome"})
+    said = json.loads(body(Webhook(url="https://a.test", secret_env="S"), "a", BATCH, notice))
+    assert said["data"]["effects"] == {
+        "submit_result": "it happened, with this result",
+        "approve": "run it again",
+        "reject": "give up; the model is told why",
     }
 
 
