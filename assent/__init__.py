@@ -57,7 +57,7 @@ if TYPE_CHECKING:
         RunNotFoundError,
         ServerUnreachableError,
     )
-    from assent.wire.inbound import Remember
+    from assent.wire.messages import Remember
     from assent.wire.policy import Condition, Judgement, PermissionPolicy, Rule
     from assent.wire.protocol import (
         ApprovalType,
@@ -75,7 +75,15 @@ if TYPE_CHECKING:
         RunStatus,
         Usage,
     )
-    from assent.wire.requirements import Attempt, EscalationStep, Grant, Requirement, RequirementStatus, RunState, Vote
+    from assent.wire.requirements import (
+        EscalationStep,
+        Grant,
+        IgnoredMessage,
+        Requirement,
+        RequirementStatus,
+        RunState,
+        Vote,
+    )
     from assent.wire.visibility import RunAbove
 else:
     _NAMES = {
@@ -127,7 +135,7 @@ else:
             "RunNotFoundError",
             "ServerUnreachableError",
         ),
-        "wire.inbound": ("Remember",),
+        "wire.messages": ("Remember",),
         "wire.policy": ("Condition", "Judgement", "PermissionPolicy", "Rule"),
         "wire.protocol": (
             "ApprovalType",
@@ -146,7 +154,7 @@ else:
             "Usage",
         ),
         "wire.requirements": (
-            "Attempt",
+            "IgnoredMessage",
             "EscalationStep",
             "Grant",
             "Requirement",
@@ -178,7 +186,6 @@ __all__ = [
     "ApprovalRecord",
     "ApprovalType",
     "AssentError",
-    "Attempt",
     "Audit",
     "Budget",
     "CallRecord",
@@ -203,6 +210,7 @@ __all__ = [
     "GrantRecord",
     "HandoffRecord",
     "HistoryError",
+    "IgnoredMessage",
     "InputField",
     "Judgement",
     "MessageError",

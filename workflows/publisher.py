@@ -40,7 +40,7 @@ class Publisher:
         return (
             run.status != last.status
             or run.requirements is not last.requirements
-            or run.attempts is not last.attempts
+            or run.ignored_messages is not last.ignored_messages
             or run.grants is not last.grants
             or run.agent != last.agent
             or children_of(run) != children_of(last)

@@ -12,7 +12,7 @@ from assent.core.state_machine import Run
 from assent.wire.digest import parse_arguments
 from assent.wire.errors import ArgumentsError
 from assent.wire.protocol import ApprovalType, RequirementKind, Stored
-from assent.wire.requirements import Attempt, Execution, PendingRequirement, Requirement, RequirementStatus, Vote
+from assent.wire.requirements import Execution, IgnoredMessage, PendingRequirement, Requirement, RequirementStatus, Vote
 from assent.wire.visibility import RunAbove
 
 
@@ -30,7 +30,7 @@ class Approval(Stored):
     *id* is the requirement's, *run_id* that of its run, *agent* the one that called. *arguments* are the exact bytes
     that the model produced, None where the inbox's memo could not hold them (*arguments_size* says how many bytes
     they are, `assent show` has them). *status* is the decision, *execution* what an approved call led to, *result*
-    the beginning of its result. *attempts* are messages that had no effect. Times are UTC.
+    the beginning of its result. *ignored_messages* are messages that had no effect. Times are UTC.
 
     *approvers* may decide (None: anybody but the requester, unless *approvers_left_out* says how many names the memo
     could not hold), until *expires_at*. *approved_by* are those who approved so far, *needed* is how many must.
@@ -61,7 +61,7 @@ class Approval(Stored):
     reason: str | None = None
     execution: Execution | None = None
     result: str | None = None
-    attempts: list[Attempt] = Field(default_factory=list[Attempt])
+    ignored_messages: list[IgnoredMessage] = Field(default_factory=list[IgnoredMessage])
     approvers: list[str] | None = None
     approvers_left_out: int = 0
     expires_at: datetime | None = None
@@ -106,7 +106,9 @@ _PENDING: Final = tuple(sorted(Approval.model_fields.keys() & PendingRequirement
 
 def approvals_of(run: Run) -> list[Approval]:
     """Return the records of a run's requirements, in the order in which they were opened."""
-    return [Approval.model_validate(fields_of(run, requirement, run.attempts)) for requirement in run.requirements]
+    return [
+        Approval.model_validate(fields_of(run, requirement, run.ignored_messages)) for requirement in run.requirements
+    ]
 
 
 def pending_of(run: Run) -> tuple[Approval, ...]:
@@ -119,8 +121,8 @@ def is_recorded(approval: Approval) -> bool:
     return approval.approval_type != "audit" or approval.status != "pending"
 
 
-def fields_of(run: Run, requirement: Requirement, attempts: Iterable[Attempt]) -> dict[str, object]:
-    """Return the fields of the record of a requirement of *run*; *attempts* are those of the run."""
+def fields_of(run: Run, requirement: Requirement, ignored: Iterable[IgnoredMessage]) -> dict[str, object]:
+    """Return the fields of the record of a requirement of *run*; *ignored* are those of the run."""
     request = run.request
     kept = {name: getattr(requirement, name) for name in _SAME}
     kept["approved_by"] = requirement.approved_by
@@ -134,7 +136,7 @@ def fields_of(run: Run, requirement: Requirement, attempts: Iterable[Attempt]) -
         ),
         "requested_by": request.requested_by if request else None,
         "parents": [RunAbove(run_id=each.run_id, agent=each.agent) for each in request.parents] if request else [],
-        "attempts": [attempt for attempt in attempts if attempt.requirement_id == requirement.id],
+        "ignored_messages": [each for each in ignored if each.requirement_id == requirement.id],
     }
 
 

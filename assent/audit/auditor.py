@@ -205,9 +205,9 @@ class Auditor:
             self._grants[grant_id].decisions.append(sent)
         if not requirements and not grants:
             self._messages.append(sent)
-        attempt = received_messages.attempt_of(transition)
-        if attempt is not None and attempt.requirement_id in self._approvals:
-            self._approvals[attempt.requirement_id].attempts.append(attempt)
+        ignored = received_messages.ignored_message_of(transition)
+        if ignored is not None and ignored.requirement_id in self._approvals:
+            self._approvals[ignored.requirement_id].ignored_messages.append(ignored)
 
     # -- activities and child runs ------------------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ from assent.wire import messages
 from assent.wire.conversation import ToolCall, tool_calls
 from assent.wire.digest import requirement_id
 from assent.wire.errors import MessageError
-from assent.wire.inbound import Approve, Reject, Revoke, SubmitInput, SubmitResult
+from assent.wire.messages import Approve, Reject, Revoke, SubmitInput, SubmitResult
 from assent.wire.protocol import Gate, ToolCallInput
 from assent.wire.requirements import Requirement, Vote
 

@@ -22,7 +22,7 @@ def timeless(run: Run) -> Run:
     with that on replay: the code is told the time of the second then, and was told that of the first before.
     """
     at = datetime.min.replace(tzinfo=UTC)
-    return replace(run, attempts=tuple(each.model_copy(update={"at": at}) for each in run.attempts))
+    return replace(run, ignored_messages=tuple(each.model_copy(update={"at": at}) for each in run.ignored_messages))
 
 
 def difference(command: RunTool | CallModel | CheckCall | Summarise, given: object) -> str | None:

@@ -98,7 +98,7 @@ class _Count:
     seconds: array[float] = field(default_factory=lambda: array("d"))
 
     def add(self, approval: Approval, began: datetime) -> None:
-        self.not_counted += len(approval.attempts)
+        self.not_counted += len(approval.ignored_messages)
         if approval.grant is not None:
             self.granted += 1
             return
@@ -197,9 +197,9 @@ class Tally:
     def _add_people(self, approval: Approval, began: datetime) -> None:
         for vote in () if approval.grant is not None else approval.votes:
             self._person(vote.by).add(vote, began)
-        for attempt in approval.attempts:
-            if attempt.by is not None:
-                self._person(attempt.by).not_counted += 1
+        for ignored in approval.ignored_messages:
+            if ignored.by is not None:
+                self._person(ignored.by).not_counted += 1
 
     def _person(self, name: str) -> _Person:
         return self._people.setdefault(fold_name(name), _Person(name))

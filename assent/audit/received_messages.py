@@ -15,7 +15,7 @@ from assent.history import event_types
 from assent.history.event_types import time_of
 from assent.history.fold import Transition
 from assent.history.payloads import values_of
-from assent.wire.requirements import Attempt
+from assent.wire.requirements import IgnoredMessage
 
 
 def received(transition: Transition, cite: Citation, admitted: Mapping[str, UpdateRequest]) -> SentMessage:
@@ -68,20 +68,20 @@ def _record(
 
 
 def _outcome(transition: Transition) -> dict[str, object]:
-    result, attempt = transition.step.result, attempt_of(transition)
+    result, ignored = transition.step.result, ignored_message_of(transition)
     handled: dict[str, object] = {"handled_at": transition.event.at}
     if result is None:
         return handled
-    status = "unreadable" if attempt is not None and attempt.status == "unreadable" else result.status
+    status = "unreadable" if ignored is not None and ignored.status == "unreadable" else result.status
     return {**handled, "status": status, "detail": result.detail}
 
 
-def attempt_of(transition: Transition) -> Attempt | None:
+def ignored_message_of(transition: Transition) -> IgnoredMessage | None:
     """Return the ignored message that the run keeps of a message; None if the message had an effect."""
     before, after = transition.before, transition.step.run
-    if after.attempts is before.attempts or transition.step.result is None:
+    if after.ignored_messages is before.ignored_messages or transition.step.result is None:
         return None
-    return after.attempts[-1]
+    return after.ignored_messages[-1]
 
 
 def requirements_of(transition: Transition) -> list[str]:

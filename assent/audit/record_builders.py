@@ -36,7 +36,7 @@ from assent.wire.activity_ids import tool_activity_id
 from assent.wire.conversation import ToolCall, tool_calls
 from assent.wire.digest import text_digest
 from assent.wire.protocol import Gate, ModelTurn, RunRequest, ToolOutcome, Usage
-from assent.wire.requirements import Attempt, Grant, Requirement
+from assent.wire.requirements import Grant, IgnoredMessage, Requirement
 from assent.wire.text import bounded
 
 FAILURE_SHOWN: Final = 500
@@ -145,7 +145,7 @@ class ApprovalBuilder:
     agent_version: str = ""
     arguments_before: str | None = None
     decisions: list[SentMessage] = field(default_factory=list[SentMessage])
-    attempts: list[Attempt] = field(default_factory=list[Attempt])
+    ignored_messages: list[IgnoredMessage] = field(default_factory=list[IgnoredMessage])
     runs: list[ToolRunBuilder] = field(default_factory=list[ToolRunBuilder])
 
     def __post_init__(self) -> None:
@@ -163,7 +163,7 @@ class ApprovalBuilder:
         """Return the record; *over* says that the run has ended."""
         return ApprovalRecord.model_validate(
             {
-                **fields_of(run, self.requirement, self.attempts),
+                **fields_of(run, self.requirement, self.ignored_messages),
                 "arguments_sha256": text_digest(self.requirement.arguments),
                 "arguments_before": self.arguments_before,
                 "gate": self.gate,

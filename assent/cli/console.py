@@ -31,7 +31,7 @@ from assent.views.run_events import RunEvent, RunEventKind
 from assent.wire.conversation import ToolCall
 from assent.wire.limits import EVENT_TEXT_SHOWN, RESULT_SHOWN
 from assent.wire.protocol import RequirementKind
-from assent.wire.requirements import Attempt, Grant, Requirement, RunState, Vote
+from assent.wire.requirements import Grant, IgnoredMessage, Requirement, RunState, Vote
 from assent.wire.text import Said, bounded, one_line, plain, visible
 
 LABEL: Final = 11
@@ -273,7 +273,7 @@ def print_words(console: Console, words: str) -> None:
         quoted(console, "", words)
 
 
-def print_ignored(console: Console, messages: Sequence[Attempt], dropped: int) -> None:
+def print_ignored(console: Console, messages: Sequence[IgnoredMessage], dropped: int) -> None:
     """Print the messages that had no effect, oldest first."""
     for message in messages:
         by = f" by {named(message.by)}" if message.by else ""

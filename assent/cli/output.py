@@ -193,9 +193,9 @@ def print_state(
     if state.grants:
         console.print()
         print_grants(console, state, program)
-    if state.attempts or state.attempts_dropped:
+    if state.ignored_messages or state.ignored_dropped:
         console.print()
-        print_ignored(console, state.attempts, state.attempts_dropped)
+        print_ignored(console, state.ignored_messages, state.ignored_dropped)
     if run is not None and state.active_requirements:
         console.print()
         print_past(console, ran_before(run), state.id, program)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Final
 
 from pydantic import JsonValue
@@ -12,7 +13,7 @@ from temporalio.api.enums.v1 import EventType
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import Client
 
-from assent.client.read import HistoryPosition, fold_for, grow, has_changed, wait_until_started
+from assent.client.read import HistoryPosition, describe, fold_for, grow, has_changed, wait_until_started
 from assent.core.events import MessageReceived, ModelAnswered, ToolAnswered
 from assent.core.state_machine import Run, decide
 from assent.history.fold import HistoryFold, Transition
@@ -183,7 +184,7 @@ class PauseWatcher:
         try:
             if run_id != self._run_id:
                 # The parent run has started it; the server does so in a moment, or fails and records that there.
-                await wait_until_started(self._client, run_id)
+                await wait_until_started(partial(describe, self._client, run_id))
             async for page in grow(self._client, run_id, execution_id):
                 await self._news.put((run_id, page))
         except Exception as error:  # Raised where the pages are read

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Generator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Final
@@ -48,7 +48,7 @@ def translate_errors(client: Client, run_id: str) -> Generator[None]:
 
 
 async def describe(client: Client, run_id: str, execution_id: str | None = None) -> WorkflowExecutionDescription:
-    """Return the description of a run, or of one execution of it. Raises as `as_meant`."""
+    """Return the description of a run, or of one execution of it. Raises as `translate_errors`."""
     with translate_errors(client, run_id):
         return await client.get_workflow_handle(run_id, run_id=execution_id).describe()
 
@@ -78,11 +78,11 @@ async def grow(client: Client, run_id: str, execution_id: str | None = None) -> 
             yield page
 
 
-async def wait_until_started(client: Client, run_id: str) -> None:
-    """Wait until the server has started a run of which another run says that it started it."""
+async def wait_until_started(description: Callable[[], Awaitable[object]]) -> None:
+    """Wait until the *description* of a run can be had: its parent run's history may be read before the run begins."""
     while True:
         try:
-            await describe(client, run_id)
+            await description()
         except RunNotFoundError:
             await asyncio.sleep(_LOOK_AGAIN)
         else:

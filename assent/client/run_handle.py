@@ -32,7 +32,7 @@ from assent.history.resets import Reset, resets_of
 from assent.views.run_events import RunEvent, describe
 from assent.wire import messages, protocol
 from assent.wire.errors import DecisionError, HistoryError, RequirementNotFoundError
-from assent.wire.inbound import Remember
+from assent.wire.messages import Remember
 from assent.wire.protocol import DecisionOutcome, RunResult
 from assent.wire.requirements import Grant, Requirement, RunState
 

@@ -28,7 +28,7 @@ from assent.history.fold import HistoryFold
 from assent.history.pages import Page
 from assent.wire import messages
 from assent.wire.errors import RequirementNotFoundError, RunNotFoundError
-from assent.wire.inbound import Approve, SubmitInput
+from assent.wire.messages import Approve, SubmitInput
 from assent.wire.protocol import REVOKE, DecisionOutcome, DecisionResult
 from assent.wire.requirements import Grant, Requirement, RunState
 

@@ -8,13 +8,15 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from temporalio.service import RPCError
 
+from assent.client.read import wait_until_started
 from assent.views.run_events import RunEvent
-from assent.wire.errors import AssentError, RunNotFoundError
+from assent.wire.errors import AssentError
 from assent.wire.protocol import ChildRun
 from assent.wire.requirements import RunState
 
@@ -23,8 +25,8 @@ if TYPE_CHECKING:
 
 GRACE: Final = 10.0
 """Seconds to wait for the last event of a child run once its parent run has its end."""
-_PAUSES: Final = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
-"""Seconds between looks for a child run that the server has not started yet."""
+START_LIMIT: Final = 4.0
+"""Seconds to wait for a child run that the server has not started yet."""
 _log = logging.getLogger(__name__)
 
 
@@ -90,7 +92,9 @@ class TreeWatcher:
     async def _follow_child(self, child: ChildRun, path: tuple[str, ...]) -> None:
         run = self.by_id(child.run_id)
         try:
-            await _wait_until_started(run)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(START_LIMIT):
+                    await wait_until_started(run.description)
             await self._follow(run, path)
         except (AssentError, RPCError) as error:
             self.say(f"run {child.run_id!r} is not followed: {error}")
@@ -103,13 +107,3 @@ class TreeWatcher:
 
 def _path_of(state: RunState) -> tuple[str, ...]:
     return (*(each.agent for each in state.parents), state.agent)
-
-
-async def _wait_until_started(run: RunHandle) -> None:
-    for pause in _PAUSES:
-        try:
-            await run.description()
-        except RunNotFoundError:
-            await asyncio.sleep(pause)
-        else:
-            return

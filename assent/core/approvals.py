@@ -14,8 +14,8 @@ from typing import Final, Literal
 
 from assent.core.transitions import REQUIREMENT, RequirementEvent
 from assent.wire.digest import canonical, json_size
-from assent.wire.inbound import Approve, Reject, SubmitInput, SubmitResult
 from assent.wire.limits import NAME_LIMIT, OUTPUT_LIMIT, RESULT_SHOWN
+from assent.wire.messages import Approve, Reject, SubmitInput, SubmitResult
 from assent.wire.protocol import (
     APPROVE,
     REJECT,

@@ -27,7 +27,7 @@ from assent.wire.limits import CARRIED_LIMIT, STATE_LIMIT
 from assent.wire.protocol import Stored
 
 _FORMAT: Final = 1
-_WITHOUT_DEFAULTS: Final = frozenset({"requirements", "attempts", "usage", "failure", "prefix"})
+_WITHOUT_DEFAULTS: Final = frozenset({"requirements", "ignored_messages", "usage", "failure", "prefix"})
 """The fields that are written without the defaults in them; no activity gets these as they were written."""
 
 

@@ -15,7 +15,7 @@ from assent.core.approvals import SHORTEST_PREFIX
 from assent.core.deadlines import add_seconds
 from assent.wire.digest import parse_arguments, sha256_hex
 from assent.wire.errors import ArgumentsError
-from assent.wire.inbound import Remember, Revoke
+from assent.wire.messages import Remember, Revoke
 from assent.wire.policy import conditions_hold
 from assent.wire.protocol import DecisionResult
 from assent.wire.requirements import Grant, Requirement

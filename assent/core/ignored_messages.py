@@ -7,12 +7,12 @@ from assent.wire import messages
 from assent.wire.digest import json_size
 from assent.wire.limits import QUEUE_LIMIT
 from assent.wire.protocol import DecisionResult, Item
-from assent.wire.requirements import Attempt
+from assent.wire.requirements import IgnoredMessage
 
 
-def ignored(event: MessageReceived, result: DecisionResult, by: str) -> Attempt:
+def ignored(event: MessageReceived, result: DecisionResult, by: str) -> IgnoredMessage:
     """Return the record of a message that was read and had no effect."""
-    return Attempt.model_validate(
+    return IgnoredMessage.model_validate(
         {
             "status": result.status,
             "name": event.name,
@@ -26,9 +26,9 @@ def ignored(event: MessageReceived, result: DecisionResult, by: str) -> Attempt:
     )
 
 
-def unreadable(event: MessageReceived, problem: str) -> Attempt:
+def unreadable(event: MessageReceived, problem: str) -> IgnoredMessage:
     """Return the record of a message that could not be read."""
-    return Attempt(
+    return IgnoredMessage(
         status="unreadable",
         name=event.name,
         detail=problem,

@@ -15,9 +15,8 @@ from assent.wire import messages
 from assent.wire.conversation import user_message
 from assent.wire.digest import json_size, text_digest
 from assent.wire.errors import MessageError
-from assent.wire.inbound import Approve, Close, Reject, Revoke, SendMessage, SubmitInput, SubmitResult
 from assent.wire.limits import CHECKS_SIZE
-from assent.wire.messages import Message
+from assent.wire.messages import Approve, Close, Message, Reject, Revoke, SendMessage, SubmitInput, SubmitResult
 from assent.wire.protocol import Checked, DecisionResult, DecisionStatus, Gate
 from assent.wire.requirements import Requirement
 

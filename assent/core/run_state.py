@@ -18,7 +18,7 @@ from assent.wire.conversation import Conversation
 from assent.wire.messages import Message
 from assent.wire.policy import PermissionPolicy
 from assent.wire.protocol import DecisionResult, Execution, Handoff, Item, Prefix, RunRequest, RunStatus, Usage
-from assent.wire.requirements import Attempt, Grant, Requirement, RunState
+from assent.wire.requirements import Grant, IgnoredMessage, Requirement, RunState
 
 MAX_TURNS: Final = 50
 KEPT_MESSAGES: Final = 50
@@ -79,8 +79,8 @@ class Run:
     grants: tuple[Grant, ...] = ()
     checks: tuple[PendingCheck, ...] = ()
     checks_made: int = 0
-    attempts: tuple[Attempt, ...] = ()
-    attempts_dropped: int = 0
+    ignored_messages: tuple[IgnoredMessage, ...] = ()
+    ignored_dropped: int = 0
     usage: Usage = field(default_factory=Usage)
     attributes: bool = False
     notices: bool = False
@@ -160,11 +160,11 @@ class Run:
         known = None if identity is None else self.requirement(identity)
         return self if known is None else self.with_requirement(known.model_copy(update=update))
 
-    def with_ignored(self, message: Attempt) -> Run:
+    def with_ignored(self, message: IgnoredMessage) -> Run:
         """Return the run with one more ignored message; the oldest is dropped when there are too many."""
-        kept = (*self.attempts, message)[-KEPT_MESSAGES:]
-        dropped = self.attempts_dropped + len(self.attempts) + 1 - len(kept)
-        return replace(self, attempts=kept, attempts_dropped=dropped)
+        kept = (*self.ignored_messages, message)[-KEPT_MESSAGES:]
+        dropped = self.ignored_dropped + len(self.ignored_messages) + 1 - len(kept)
+        return replace(self, ignored_messages=kept, ignored_dropped=dropped)
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +206,6 @@ def state_of(run: Run) -> RunState:
         parents=list(request.parents) if request else [],
         children=[call.child for call in run.calls if call.running and call.child is not None],
         requirements=list(run.requirements),
-        attempts=list(run.attempts),
-        attempts_dropped=run.attempts_dropped,
+        ignored_messages=list(run.ignored_messages),
+        ignored_dropped=run.ignored_dropped,
     )

@@ -262,7 +262,7 @@ def _summarised(event: Summarised, before: Run, run: Run) -> str:
 def _message(event: MessageReceived, before: Run, step: Step, at: datetime) -> Iterator[RunEvent]:
     """The outcome of a message at *at*, which is later than its arrival if a worker checked it first."""
     result, run = step.result, step.run
-    dropped = run.attempts is not before.attempts
+    dropped = run.ignored_messages is not before.ignored_messages
     for was, now in zip(before.grants, run.grants, strict=False):
         # A grant without a revoker ended at a handoff.
         if now.revoked_at != was.revoked_at and now.revoked_by is not None:

@@ -34,13 +34,13 @@ from assent.wire.limits import (
     SUMMARY_SHOWN,
 )
 from assent.wire.protocol import REVOKE, ChildRun, RequirementKind, RunRequest
-from assent.wire.requirements import Attempt, Grant, PendingRequirement, Requirement
+from assent.wire.requirements import Grant, IgnoredMessage, PendingRequirement, Requirement
 from assent.wire.text import bounded, code, fenced, markdown, one_line
 
 __all__ = ["call_summary", "details", "pending_memo", "signal_command"]
 
 DETAILS_REQUIREMENTS: Final = 20
-DETAILS_ATTEMPTS: Final = 10
+DETAILS_IGNORED: Final = 10
 DETAILS_DECIDED: Final = 10
 DETAILS_BEFORE: Final = 5
 DETAILS_GRANTS: Final = 10
@@ -124,7 +124,7 @@ def details(run: Run, at: datetime | None = None) -> str:
     parts += _below(run)
     parts += _grants(run, at)
     parts += _decided(run)
-    parts += _attempts(run)
+    parts += _ignored_messages(run)
     if pending:
         parts += [*_before(run), *_words(run)]
     return "\n\n".join(parts)
@@ -183,9 +183,9 @@ def _child(run: Run, child: ChildRun) -> str:
 
 def _warning(run: Run) -> str:
     """Say first that a message had no effect: its sender looks for that."""
-    if not run.attempts:
+    if not run.ignored_messages:
         return ""
-    newest = run.attempts[-1]
+    newest = run.ignored_messages[-1]
     return f"\n**A message sent at {newest.at:%H:%M:%S} UTC did not count:** {_bounded_code(newest.detail)}"
 
 
@@ -289,14 +289,14 @@ def _decision(run: Run, requirement: Requirement) -> str:
     return f"{name} **{requirement.status}**{by}{granted}{execution}{reason}{edited}"
 
 
-def _attempts(run: Run) -> list[str]:
-    shown = run.attempts[-DETAILS_ATTEMPTS:]
+def _ignored_messages(run: Run) -> list[str]:
+    shown = run.ignored_messages[-DETAILS_IGNORED:]
     lines = [f"{each.status}: {_bounded_code(each.detail)}; sent: {_bounded_code(_sent(each))}" for each in shown]
-    return _section("Messages that did not count", lines, len(run.attempts) + run.attempts_dropped)
+    return _section("Messages that did not count", lines, len(run.ignored_messages) + run.ignored_dropped)
 
 
-def _sent(attempt: Attempt) -> str:
-    return f"{attempt.name}({attempt.text})"
+def _sent(message: IgnoredMessage) -> str:
+    return f"{message.name}({message.text})"
 
 
 def _before(run: Run) -> list[str]:

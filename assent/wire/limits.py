@@ -24,6 +24,8 @@ EVIDENCE_LIMIT: Final = 16_384
 """Bytes of the evidence that comes with a result."""
 CONDITIONS_LIMIT: Final = 4_096
 """Bytes of the conditions of one grant: every call is compared with them."""
+USES_LIMIT: Final = 1_000
+"""Uses of one grant."""
 CHECKS_SIZE: Final = 1_000_000
 """Bytes of the messages to the calls of one turn that a worker checks, or that calls run with."""
 QUEUE_LIMIT: Final = 200_000

@@ -1,7 +1,7 @@
 """Every wire name, and every value that histories store: the contract with services, operators and old histories.
 
 Nothing here may be renamed: runs that wait for months carry these names. What is stored in histories ignores unknown
-fields, so that old histories replay on new code. The messages that people send are in `assent.wire.inbound`.
+fields, so that old histories replay on new code. The messages that people send are in `assent.wire.messages`.
 """
 
 from __future__ import annotations

@@ -74,7 +74,7 @@ class Grant(Stored):
         return self.revoked_at is None and not spent and not expired
 
 
-class Attempt(Stored):
+class IgnoredMessage(Stored):
     """An ignored message, kept so that people can see it.
 
     *text* is the beginning of what was sent; the whole is in the history.
@@ -201,11 +201,11 @@ class RunState(Stored):
     """What the query `state` answers, and the durable JSON of a paused run.
 
     *id* is the workflow id, *execution_id* Temporal's id of this execution of it (a workflow reset makes a new one).
-    *running* counts the activities under way: tool calls, or the model call. *attempts* are the newest messages that
-    did not count, *attempts_dropped* how many older ones the bound pushed out. *tool_calls* counts the calls of the
-    run that were run or waited for, *budget* is what it may use by now. *grants* are the approvals that were
-    remembered, those that ended included. *agent* is the one that answers by now. *parents* are the parent runs, the
-    outermost first; *children* are the active child runs.
+    *running* counts the activities under way: tool calls, or the model call. *ignored_messages* are the newest,
+    *ignored_dropped* counts the older ones that are no longer kept. *tool_calls* counts the calls of the run that were
+    run or waited for, *budget* is what it may use by now. *grants* are the approvals that were remembered, those that
+    ended included. *agent* is the one that answers by now. *parents* are the parent runs, the outermost first;
+    *children* are the active child runs.
     """
 
     id: str
@@ -226,8 +226,8 @@ class RunState(Stored):
     parents: list[ParentRun] = Field(default_factory=list[ParentRun])
     children: list[ChildRun] = Field(default_factory=list[ChildRun])
     requirements: list[Requirement] = Field(default_factory=list[Requirement])
-    attempts: list[Attempt] = Field(default_factory=list[Attempt])
-    attempts_dropped: int = 0
+    ignored_messages: list[IgnoredMessage] = Field(default_factory=list[IgnoredMessage])
+    ignored_dropped: int = 0
 
     @property
     def is_paused(self) -> bool:

@@ -257,5 +257,5 @@ async def test_an_approval_sent_before_the_deadline_and_handled_after_it_is_late
             assert (await it.content("deadline")).startswith("told: Expired")
         state = await it.client.get_run(run.id).state()
         assert [(each.id, each.status) for each in state.requirements] == [(requirement.id, "expired")]
-        assert [(each.by, each.status) for each in state.attempts] == [("ann", "late")]
+        assert [(each.by, each.status) for each in state.ignored_messages] == [("ann", "late")]
         assert it.ledger == []

@@ -254,7 +254,7 @@ class Life:
         told = audit.state.model_dump(mode="json")
         # When something came that did not count may differ: the SDK makes one of two workflow tasks on replay where the
         # first gave no command and the second follows at once, as it does after an update refused at the door.
-        for each in (*told["attempts"], *live["attempts"]):
+        for each in (*told["ignored_messages"], *live["ignored_messages"]):
             del each["at"]
         return verifier, audit, {name: (told[name], live[name]) for name in live if told[name] != live[name]}
 
@@ -270,14 +270,14 @@ class Life:
         found = Counter(shown(each) for each in every)
         assert self.sure <= found <= self.sure + self.maybe, (self.sure, found, self.maybe)
         kept = sum(each.status in NOT_COUNTED for each in every)
-        assert kept == len(audit.state.attempts) + audit.state.attempts_dropped
+        assert kept == len(audit.state.ignored_messages) + audit.state.ignored_dropped
         for each in every:
             key = shown(each)
             if found[key] == 1 and key in self.answers:
                 assert (each.status, each.detail) == self.answers[key], "the record says what the sender was told"
         for record in audit.approvals:
             attempts = [each for each in record.decisions if each.status in NOT_COUNTED]
-            assert len(attempts) >= len(record.attempts)
+            assert len(attempts) >= len(record.ignored_messages)
             names = {(each.by or "").strip() for each in record.decisions}
             assert record.grant or record.follows or {vote.by for vote in record.votes} <= names
 

@@ -152,7 +152,7 @@ async def test_what_waits_is_kept_in_every_execution(assent_environment: Environ
         assert state.requirements[1].approved_by == state.requirements[5].approved_by == ["bob"]
         assert state.requirements[3].expires_at == deleted.expires_at
         assert [(each.uses, each.used) for each in state.grants] == [(1, 0)]
-        assert [each.status for each in state.attempts] == ["unknown"]
+        assert [each.status for each in state.ignored_messages] == ["unknown"]
         assert await run.state() == state
         await run.approve(wire, by="carol")
         await run.approve(state.requirements[5], by="carol")
@@ -188,7 +188,7 @@ async def test_no_signal_is_lost_while_a_run_continues(assent_environment: Envir
         await run.approve(requirement, by="bob")
         assert (await run.result()).content == "done"
         state = await live(client, run)
-        assert len(state.attempts) + state.attempts_dropped == 300
+        assert len(state.ignored_messages) + state.ignored_dropped == 300
         assert tools.ran(run.id) == ["refund(1)"]
         assert await replay(client, run) > 3
         assert await run.state() == state

@@ -54,8 +54,8 @@ async def test_a_decision_for_an_unknown_requirement_changes_nothing_and_is_reco
         with pytest.raises(RequirementNotFoundError):
             await run.approve("ffffffffff", by="eve")
         after = await live(client, run)
-        assert [(each.status, each.by) for each in after.attempts] == [("unknown", "eve")] * 2
-        assert after.model_copy(update={"attempts": []}) == before
+        assert [(each.status, each.by) for each in after.ignored_messages] == [("unknown", "eve")] * 2
+        assert after.model_copy(update={"ignored_messages": []}) == before
         assert await run.state() == after
         assert (await drive(run, lambda _: Rejected("no"), by="bob")).status == "completed"
         assert tools.ran(run.id) == []
@@ -92,7 +92,7 @@ async def test_a_decision_sent_before_the_requirement_exists_does_not_pre_approv
         state = await run.until_paused()
         [second] = state.active_requirements
         assert (second.arguments, second.status) == (first.arguments, "pending")
-        assert {each.status for each in state.attempts} == {"unknown", "duplicate"}
+        assert {each.status for each in state.ignored_messages} == {"unknown", "duplicate"}
         await drive(run, lambda _: Rejected("no"), by="bob")
         assert tools.ran(run.id) == ["pay(a, 1)"]
 
@@ -163,7 +163,7 @@ async def test_duplicate_keys_nan_and_infinity_are_refused(
             await client.temporal.get_workflow_handle(run.id).signal("approve", typed)
             state = await run.until_paused()
             assert [each.status for each in state.active_requirements] == ["pending"]
-            assert len(state.attempts) == 1
+            assert len(state.ignored_messages) == 1
         await drive(run, lambda _: Rejected("no"), by="bob")
         refused, rejected = json.loads((await run.result()).content).values()
         assert problem in refused
@@ -266,7 +266,7 @@ async def test_a_run_reset_to_before_the_approval_asks_again(
         assert again.id != first.id
         assert again.arguments == first.arguments
         # A signal is kept, as one that names nothing; an update that names nothing leaves no event.
-        assert [each.status for each in state.attempts] == (["unknown"] if channel == "signal" else [])
+        assert [each.status for each in state.ignored_messages] == (["unknown"] if channel == "signal" else [])
         assert tools.ran(run.id) == ["pay(a, 1)"]
         await same_everywhere(client, run)
         assert (await drive(run, lambda _: Rejected("no"), by="bob")).status == "completed"
@@ -305,7 +305,7 @@ async def test_a_run_reset_to_while_the_call_waited_asks_again(assent_environmen
         run = await client.start("ops", "Go.", requested_by="alice")
         [first] = (await run.until_paused()).active_requirements
         await run.send("approve", {"id": "ffffffffff", "by": "eve"})
-        assert len((await run.until_paused()).attempts) == 1
+        assert len((await run.until_paused()).ignored_messages) == 1
         between = await last_event(run, EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED)
         await run.send("approve", {"id": first.id, "by": "bob"})
         await run.result()

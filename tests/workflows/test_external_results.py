@@ -119,7 +119,7 @@ async def test_a_result_for_another_call_is_recorded_and_not_used(assent_environ
         await it.run.send("submit_result", sent("ffffffff", "shipped"))
         await it.run.send("submit_result", sent(pay, "paid already"))
         state = await it.run.until_paused()
-        assert [each.status for each in state.attempts] == ["refused", "unknown", "refused"]
+        assert [each.status for each in state.ignored_messages] == ["refused", "unknown", "refused"]
         assert {each.id for each in state.active_requirements} == {ship.id, pay.id}
         await it.run.submit_result(ship, by="warehouse", output="shipped")
         await it.run.reject(pay, by="bob", reason="no")
@@ -152,8 +152,8 @@ async def test_a_second_result_is_recorded_and_not_used(assent_environment: Envi
             await it.run.submit_result(first, by="warehouse", error="lost after all", check=False)
         ).status == "duplicate"
         state = await it.agrees()
-        assert [each.status for each in state.attempts] == ["duplicate", "duplicate"]
-        assert "two" in state.attempts[0].text
+        assert [each.status for each in state.ignored_messages] == ["duplicate", "duplicate"]
+        assert "two" in state.ignored_messages[0].text
         await it.run.submit_result(second, by="warehouse", output="other")
         assert await it.answers() == ["one", "other"]
         assert (await it.run.submit_result(second, by="warehouse", output="again", check=False)).status == "late"
@@ -167,7 +167,7 @@ async def test_a_result_before_its_requirement_is_recorded_and_not_used(assent_e
         await run.send("submit_result", sent("01234567", "too early"))
         state = await run.until_paused()
         [requirement] = state.active_requirements
-        assert [each.status for each in state.attempts] == ["unknown"]
+        assert [each.status for each in state.ignored_messages] == ["unknown"]
         assert (await run.submit_result(requirement, by="warehouse", output="in time")).status == "executed"
         it = Outside(client, run, [requirement])
         assert await it.answers() == ["in time"]
@@ -184,7 +184,7 @@ async def test_a_result_after_a_rejection_is_recorded_and_not_used(assent_enviro
         await it.run.submit_result(other, by="warehouse", output="shipped")
         assert await it.answers() == ["Rejected: out of stock", "shipped"]
         state = await it.agrees()
-        assert [each.status for each in state.attempts] == ["late", "late"]
+        assert [each.status for each in state.ignored_messages] == ["late", "late"]
         assert (state.requirements[0].status, state.requirements[0].execution) == ("rejected", None)
 
 
@@ -210,7 +210,7 @@ async def test_a_result_of_the_wrong_type_does_not_consume_the_requirement(
             await it.run.send("submit_result", sent(requirement, output))
         state = await it.run.until_paused()
         assert [each.id for each in state.active_requirements] == [requirement.id]
-        assert [each.status for each in state.attempts] == ["refused"] * 2 * len(wrong)
+        assert [each.status for each in state.ignored_messages] == ["refused"] * 2 * len(wrong)
         assert (await it.run.submit_result(requirement, by="warehouse", output=right)).status == "executed"
         [answer] = await it.answers()
         assert (answer if isinstance(right, str) else json.loads(answer)) == right
@@ -226,7 +226,7 @@ async def test_of_two_results_at_once_for_a_typed_tool_one_counts(assent_environ
         assert sorted(each.status for each in both)[1:] == ["executed"]
         assert {each.status for each in both} <= {"executed", "duplicate", "late"}
         [answer] = await it.answers()
-        [attempt] = (await it.agrees()).attempts
+        [attempt] = (await it.agrees()).ignored_messages
         [record] = await it.run.audit()
         assert {attempt.by, record.resolved_by} == {"w1", "w2"}
         assert record.resolved_by == f"w{json.loads(answer)['screws']}"
@@ -242,8 +242,8 @@ async def test_a_wrong_and_a_right_result_at_once_by_signal(assent_environment: 
     async with assent_environment.serve(agent, task_queue=it.client.task_queue):
         assert [json.loads(answer) for answer in await it.answers()] == [{"screws": 7}]
         state = await it.agrees()
-        assert {each.status for each in state.attempts} <= {"refused", "late", "duplicate"}
-        assert len(state.attempts) == 1
+        assert {each.status for each in state.ignored_messages} <= {"refused", "late", "duplicate"}
+        assert len(state.ignored_messages) == 1
 
 
 async def test_what_needs_no_check_overtakes_a_result_that_is_checked(assent_environment: Environment) -> None:
@@ -259,7 +259,7 @@ async def test_what_needs_no_check_overtakes_a_result_that_is_checked(assent_env
         [record] = await it.run.audit()
         assert (record.status, record.execution, record.result) == ("approved", "failed", "lost")
         # The run may have ended before the check was done: the result is in the history, and in no list.
-        assert {each.status for each in state.attempts} <= {"late", "duplicate"}
+        assert {each.status for each in state.ignored_messages} <= {"late", "duplicate"}
 
 
 async def test_a_result_that_is_being_checked_when_the_run_is_cancelled_is_recorded(
@@ -276,7 +276,7 @@ async def test_a_result_that_is_being_checked_when_the_run_is_cancelled_is_recor
             await it.run.result()
         state = await it.agrees()
         assert [each.status for each in state.requirements] == ["cancelled"]
-        assert [each.status for each in state.attempts] == ["late"]
+        assert [each.status for each in state.ignored_messages] == ["late"]
 
 
 async def test_a_result_that_is_being_checked_when_the_run_completes_is_recorded(
@@ -288,7 +288,7 @@ async def test_a_result_that_is_being_checked_when_the_run_completes_is_recorded
         await it.run.send("submit_result", sent(requirement, "number 4"))
         assert (await it.run.reject(requirement, by="bob", reason="no")).status == "rejected"
         assert await it.answers() == ["Rejected: no"]
-        assert [each.status for each in (await it.agrees()).attempts] == ["late"]
+        assert [each.status for each in (await it.agrees()).ignored_messages] == ["late"]
 
 
 async def test_a_failure_from_outside_reaches_the_model_as_a_failed_tool(assent_environment: Environment) -> None:
@@ -311,7 +311,7 @@ async def test_an_output_together_with_an_error_is_refused(assent_environment: E
         [requirement] = it.waiting
         await it.run.send("submit_result", {**sent(requirement, "shipped"), "error": "lost"})
         state = await it.run.until_paused()
-        assert [(each.status, each.detail) for each in state.attempts] == [
+        assert [(each.status, each.detail) for each in state.ignored_messages] == [
             ("refused", "give an output or an error, not both")
         ]
         await it.run.submit_result(requirement, by="warehouse", error="lost")
@@ -328,8 +328,8 @@ async def test_evidence_is_kept_with_a_result_and_bounded(assent_environment: En
             await it.run.submit_result(ship, by="warehouse", output="shipped", evidence=long)
         await it.run.send("submit_result", {**sent(ship, "shipped"), "evidence": long})
         state = await it.run.until_paused()
-        assert [each.status for each in state.attempts] == ["unreadable"]
-        assert len(state.attempts[0].text) < 1_000
+        assert [each.status for each in state.ignored_messages] == ["unreadable"]
+        assert len(state.ignored_messages[0].text) < 1_000
         await it.run.submit_result(ship, by="warehouse", output="shipped", evidence=evidence)
         await it.run.submit_result(typed, by="warehouse", error="it burnt", evidence="fire report 3")
         assert await it.answers() == ["shipped", "Error: it burnt"]

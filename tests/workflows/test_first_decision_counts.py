@@ -55,7 +55,7 @@ async def test_a_duplicated_approve_signal_runs_the_tool_once(assent_environment
         for _ in range(3):
             await run.send("approve", {"id": pay.id, "by": "bob"})
         state = await run.until_paused()
-        assert [(each.status, each.by) for each in state.attempts] == [("duplicate", "bob")] * 2
+        assert [(each.status, each.by) for each in state.ignored_messages] == [("duplicate", "bob")] * 2
         assert [each.id for each in state.active_requirements] == [hold.id]
         await run.approve(hold, by="bob")
         await run.result()
@@ -78,7 +78,7 @@ async def test_the_same_update_id_twice_returns_the_same_answer(assent_environme
         again = DecisionResult.model_validate(await handle.execute_update("decide", body, id=f"{name}-2"))
         assert again.status == "duplicate"
         state = await same_everywhere(client, run)
-        assert [each.status for each in state.attempts] == ["duplicate"]
+        assert [each.status for each in state.ignored_messages] == ["duplicate"]
         await drive(run, lambda _: Approved(), by="bob")
         assert tools.ran(run.id).count("pay(a, 1)") == 1
 
@@ -94,7 +94,7 @@ async def test_reject_then_approve_stays_rejected(assent_environment: Environmen
         await run.send("approve", {"id": pay.id, "by": "carol"})
         state = await run.until_paused()
         assert (state.requirements[0].status, state.requirements[0].resolved_by) == ("rejected", "bob")
-        assert [each.status for each in state.attempts] == ["late"] * 3
+        assert [each.status for each in state.ignored_messages] == ["late"] * 3
         await drive(run, lambda _: Approved(), by="bob")
         assert tools.ran(run.id) == ["restart(s)"]
 
@@ -141,10 +141,10 @@ async def test_expiry_and_approval_in_one_workflow_task_are_expiry(
     await asyncio.sleep(0.1)
     async with assent_environment.serve(made, task_queue=client.task_queue, cached_runs=cached_runs):
         assert list(await asyncio.gather(before, after)) == (["", ""] if channel == "signal" else ["late", "late"])
-        await soon(run.until_paused, lambda state: len(state.attempts) == 2)
+        await soon(run.until_paused, lambda state: len(state.ignored_messages) == 2)
         state = await same_everywhere(client, run)
         assert (state.requirements[0].status, state.requirements[0].execution) == ("expired", None)
-        assert sorted((each.status, each.by) for each in state.attempts) == [("late", "bob"), ("late", "carol")]
+        assert sorted((each.status, each.by) for each in state.ignored_messages) == [("late", "bob"), ("late", "carol")]
         [record, _] = await run.audit()
         assert (record.status, record.resolved_by) == ("expired", None)
         await run.approve(hold, by="bob")
@@ -193,10 +193,10 @@ async def test_fifty_people_approving_at_once_is_one_execution(assent_environmen
 
         answers = Counter(await asyncio.gather(*(approve(number) for number in range(50))))
         assert answers == ({"": 50} if channel == "signal" else {"approved": 1, "duplicate": 49})
-        await soon(run.until_paused, lambda state: len(state.attempts) == 49)
+        await soon(run.until_paused, lambda state: len(state.ignored_messages) == 49)
         state = await same_everywhere(client, run)
-        assert [each.status for each in state.attempts] == ["duplicate"] * 49
-        people = {str(each.by) for each in state.attempts} | {str(state.requirements[0].resolved_by)}
+        assert [each.status for each in state.ignored_messages] == ["duplicate"] * 49
+        people = {str(each.by) for each in state.ignored_messages} | {str(state.requirements[0].resolved_by)}
         assert people == {f"person {number}" for number in range(50)}
         assert len(state.requirements[0].votes) == 1
         await run.approve(hold, by="bob")

@@ -56,8 +56,8 @@ async def test_conditions_of_a_grant_that_would_keep_a_worker_busy_are_refused(a
         handle = client.temporal.get_workflow_handle(run.id)
         await handle.signal("approve", {"id": waiting.id, "by": "bob", "remember": remember})
         state = await run.until_paused()
-        assert [each.status for each in state.attempts] == ["unreadable"]
-        assert "conditions may have" in state.attempts[0].detail
+        assert [each.status for each in state.ignored_messages] == ["unreadable"]
+        assert "conditions may have" in state.ignored_messages[0].detail
         assert not await stuck(run)
         await run.cancel()
 
@@ -80,7 +80,7 @@ async def test_thousands_of_messages_in_one_workflow_task_are_read_in_time(assen
         assert (await run.approve(first, by="bob")).status == "approved"
         assert not await stuck(run)
         state = await run.state()
-        assert len(state.attempts) + state.attempts_dropped == 3_000
+        assert len(state.ignored_messages) + state.ignored_dropped == 3_000
         await run.cancel()
 
 

@@ -42,7 +42,7 @@ async def test_five_concurrent_approvals_run_the_gated_tool_once(assent_environm
         assert len(calls_of(await run.history(), "pay")) == 1
         record = (await run.audit())[0]
         assert len(record.votes) == 1
-        assert [attempt.status for attempt in record.attempts] == ["duplicate"] * 4
+        assert [attempt.status for attempt in record.ignored_messages] == ["duplicate"] * 4
 
 
 async def test_a_confirmation_after_a_rejection_runs_nothing_and_is_recorded(assent_environment: Environment) -> None:
@@ -61,7 +61,7 @@ async def test_a_confirmation_after_a_rejection_runs_nothing_and_is_recorded(ass
         assert calls_of(await run.history(), "pay") == []
         record = (await run.audit())[0]
         assert (record.status, record.resolved_by, record.execution) == ("rejected", "carol", None)
-        assert [(attempt.status, attempt.by) for attempt in record.attempts] == [("late", "bob")]
+        assert [(attempt.status, attempt.by) for attempt in record.ignored_messages] == [("late", "bob")]
 
 
 async def forge(running: Environment, run_id: str, queue: str, forged: ToolCallInput) -> str | None:
@@ -189,7 +189,7 @@ async def test_silence_at_the_deadline_is_a_rejection(assent_environment: Enviro
         assert tools.ran(run.id) == []
         record = (await run.audit())[0]
         assert (record.status, record.resolved_by, record.votes) == ("expired", None, [])
-        assert [(attempt.status, attempt.by) for attempt in record.attempts] == [("late", "bob")]
+        assert [(attempt.status, attempt.by) for attempt in record.ignored_messages] == [("late", "bob")]
 
 
 async def test_a_model_error_right_after_an_approved_tool_is_retried_alone(assent_environment: Environment) -> None:

@@ -81,7 +81,7 @@ async def test_a_decision_before_the_requirement_exists_does_not_pre_approve_it(
     async with assent_environment.serve(agent, task_queue=client.task_queue):
         state = await run.until_paused()
         assert state.is_paused
-        assert [attempt.status for attempt in state.attempts] == ["unknown"]
+        assert [attempt.status for attempt in state.ignored_messages] == ["unknown"]
         await drive(run, lambda _: Rejected("no"))
 
 
@@ -92,7 +92,7 @@ async def test_who_asked_cannot_approve(assent_environment: Environment) -> None
         [requirement] = (await run.until_paused()).active_requirements
         result = await run.approve(requirement, by="\uff21\uff2c\uff29\uff23\uff25 ", check=False)
         assert result.status == "refused"
-        [attempt] = (await run.state()).attempts
+        [attempt] = (await run.state()).ignored_messages
         assert (attempt.status, attempt.by) == ("refused", "\uff21\uff2c\uff29\uff23\uff25")
         await drive(run, lambda _: Approved(), by="bob")
 

@@ -187,7 +187,7 @@ async def test_a_deadline_that_passes_while_the_worker_is_stopped_is_kept(assent
         state, told = await finished(client, run)
     [expired] = state.requirements
     assert (expired.status, expired.resolved_by, expired.execution) == ("expired", None, None)
-    assert [(each.status, each.by) for each in state.attempts] == [("late", "ann")]
+    assert [(each.status, each.by) for each in state.ignored_messages] == [("late", "ann")]
     assert told[0].startswith("Expired: no one decided")
     assert tools.ran(run.id) == []
 
@@ -249,8 +249,8 @@ async def test_what_piles_up_while_the_worker_is_stopped_is_decided_in_the_order
     assert ran[0] == "pay(a, 1)"
     assert ran[1] in {"pay(b, 3)", "pay(b, 4)"}
     assert len(ran) == 2
-    assert len(state.attempts) == 2
-    assert {each.status for each in state.attempts} <= {"late", "superseded"}
+    assert len(state.ignored_messages) == 2
+    assert {each.status for each in state.ignored_messages} <= {"late", "superseded"}
 
 
 async def test_a_grant_that_was_used_twice_is_rebuilt_with_its_uses(assent_environment: Environment) -> None:

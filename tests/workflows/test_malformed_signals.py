@@ -56,7 +56,7 @@ SHAPES: dict[str, list[object]] = {
 async def shown(it: Waiting, sent: int) -> list[str]:
     """What the details say of the messages that did not count; every one of the *sent* newest must be there."""
     handle = it.client.temporal.get_workflow_handle(it.run.id)
-    newest = (await it.run.until_paused()).attempts[-sent:]
+    newest = (await it.run.until_paused()).ignored_messages[-sent:]
     metadata: WorkflowMetadata = await handle.query("__temporal_workflow_metadata", result_type=WorkflowMetadata)
     for attempt in newest:
         assert attempt.detail
@@ -94,7 +94,7 @@ async def test_a_malformed_signal_never_stops_the_run_and_never_vanishes(
             for arguments in batch:
                 await handle.signal(signal, args=arguments)
             assert set(await shown(it, len(batch))) <= {"unreadable", "unknown", "refused"}
-        assert len((await it.agrees()).attempts) == len(shapes)
+        assert len((await it.agrees()).ignored_messages) == len(shapes)
         await still_decides(it)
 
 
@@ -167,7 +167,7 @@ async def test_an_approval_with_a_malformed_grant_or_edit_approves_nothing(assen
             await handle.signal("approve", body)
             [status] = await shown(it, 1)
             state = await it.run.state()
-            assert (len(state.attempts), status in {"unreadable", "refused"}) == (index, True), name
+            assert (len(state.ignored_messages), status in {"unreadable", "refused"}) == (index, True), name
             assert state.active_requirements == it.waiting, name
         assert tools.ran(it.run.id) == []
         await still_decides(it)
@@ -205,5 +205,5 @@ async def test_other_signals_that_fit_no_call_are_refused_and_kept(assent_enviro
             await handle.signal(name, body)
             [status] = await shown(it, 1)
             assert status in {"unreadable", "refused", "unknown"}, (name, body)
-            assert len((await it.run.state()).attempts) == index, (name, body)
+            assert len((await it.run.state()).ignored_messages) == index, (name, body)
         await still_decides(it)

@@ -137,7 +137,7 @@ class Case:
             await self.run.approve(old, by="bob")
         await self.run.send("approve", {"id": old.id, "by": "bob"})
         await self.run.until_paused()
-        assert (await self.agrees()).attempts[-1].status == "unknown"
+        assert (await self.agrees()).ignored_messages[-1].status == "unknown"
         return anew
 
 
@@ -158,7 +158,7 @@ async def test_a_waiting_run_reset_to_before_the_models_answer_asks_again(assent
         await it.run.send("approve", {"id": old.id, "by": "ann"})
         state = await it.reset("FirstWorkflowTask")
         # The half of the quorum was signalled again by the server, and is a half of nothing.
-        assert [each.status for each in state.attempts] == ["unknown"]
+        assert [each.status for each in state.ignored_messages] == ["unknown"]
         anew = await it.asks_anew(state, old)
         assert (await it.run.approve(anew, by="ben")).status == "recorded"
         assert (await it.run.reject(anew, by="ann", reason="no")).status == "rejected"

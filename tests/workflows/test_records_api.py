@@ -133,7 +133,7 @@ async def two_clients(environment: Environment) -> tuple[AgentClient, AgentClien
 
 
 async def attempts_of(run: RunHandle) -> list[tuple[str | None, str]]:
-    return [(each.by, each.status) for each in (await run.state()).attempts]
+    return [(each.by, each.status) for each in (await run.state()).ignored_messages]
 
 
 async def test_of_two_clients_that_resolve_at_once_one_gets_none_and_is_recorded(
@@ -156,7 +156,7 @@ async def test_of_two_clients_that_resolve_at_once_one_gets_none_and_is_recorded
             assert won is not None
             assert (won.id, won.status) == (requirement.id, "approved" if by_bob else "rejected")
             assert won.resolved_by == ("bob" if by_bob else "eve")
-            [attempt] = [each for each in (await run.state()).attempts if each.requirement_id == requirement.id]
+            [attempt] = [each for each in (await run.state()).ignored_messages if each.requirement_id == requirement.id]
             assert (attempt.by, attempt.status) == ("eve" if by_bob else "bob", "late")
         assert len(await attempts_of(run)) == 5
         await drive(run, lambda _: Rejected("no"))

@@ -37,7 +37,7 @@ async def test_a_reset_to_before_the_approval_asks_again(assent_environment: Env
         [second] = state.active_requirements
         assert second.id != first.id
         # The signal was applied again by the server, and authorises nothing: its requirement is not this one.
-        assert [attempt.status for attempt in state.attempts] == ["unknown"]
+        assert [attempt.status for attempt in state.ignored_messages] == ["unknown"]
         folded, live = await told_by(client, run)
         assert folded == live
         assert tools.ran(run.id) == ["pay(a, 1)"]

@@ -255,7 +255,7 @@ async def test_a_parent_can_never_decide_for_its_child(assent_environment: Envir
         handle = client.temporal.get_workflow_handle(run.id)
         for name in ("approve", "reject"):
             await handle.signal(name, {"id": waiting.id, "by": "bob", "reason": "r"})
-        attempts = [(each.name, each.status) for each in (await live(client, run)).attempts]
+        attempts = [(each.name, each.status) for each in (await live(client, run)).ignored_messages]
         assert attempts == [("approve", "unknown"), ("reject", "unknown")]
         assert (await live(client, child)) == state
         assert tools.ran(child.id) == []

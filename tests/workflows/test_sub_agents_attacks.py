@@ -155,8 +155,8 @@ async def test_arguments_edited_below_are_bounded_by_the_policy_above(assent_env
         edited: dict[str, JsonValue] = {"to": "shop", "amount": 101}
         assert (await child.approve(waiting, by="bob", arguments=edited, check=False)).status == "refused"
         await child.send("approve", {"id": waiting.id, "by": "bob", "arguments": edited})
-        state = await soon(child.state, lambda state: len(state.attempts) == 2)
-        assert [each.status for each in state.attempts] == ["refused", "refused"]
+        state = await soon(child.state, lambda state: len(state.ignored_messages) == 2)
+        assert [each.status for each in state.ignored_messages] == ["refused", "refused"]
         await child.approve(waiting, by="bob", arguments={"to": "shop", "amount": 100})
         assert await ran(child) == "COMPLETED ['pay(shop, 100)']"
 

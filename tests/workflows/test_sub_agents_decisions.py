@@ -200,8 +200,11 @@ async def test_nothing_sent_to_a_run_decides_for_one_below_it(assent_environment
             await run.submit_result(requirement, by="bob", output="x")
         await run.send("approve", {"id": requirement.id, "by": "bob"})
         await run.send("reject", {"id": requirement.short_id, "by": "bob", "reason": "no"})
-        state = await soon(run.state, lambda state: len(state.attempts) == 2)
-        assert [(each.status, each.name) for each in state.attempts] == [("unknown", "approve"), ("unknown", "reject")]
+        state = await soon(run.state, lambda state: len(state.ignored_messages) == 2)
+        assert [(each.status, each.name) for each in state.ignored_messages] == [
+            ("unknown", "approve"),
+            ("unknown", "reject"),
+        ]
         assert state == await live(client, run)
         assert [each.id for each in (await child.state()).active_requirements] == [requirement.id]
         refused = await child.approve(requirement, by="Alice", check=False)

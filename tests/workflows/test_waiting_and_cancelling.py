@@ -221,7 +221,7 @@ async def test_a_cancelled_run_whose_last_notices_go_out_starts_no_tool(
         await it.run.send("approve", {"id": it.waiting[1].id, "by": "bob"})
         state = await cancelled(it)
     assert [each.status for each in state.requirements] == ["approved", "cancelled"]
-    assert [each.status for each in state.attempts] == ["late"]
+    assert [each.status for each in state.ignored_messages] == ["late"]
 
 
 async def has_ended(run: RunHandle) -> bool:

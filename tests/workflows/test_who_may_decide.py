@@ -60,7 +60,7 @@ async def test_who_asked_for_a_run_cannot_approve_in_it(assent_environment: Envi
             ).status == "refused"
             await run.send("approve", {"id": waiting, "by": by})
             state = await run.until_paused()
-            assert [each.status for each in state.attempts] == ["refused"] * 4
+            assert [each.status for each in state.ignored_messages] == ["refused"] * 4
             assert [each.id for each in state.active_requirements] == [waiting]
             # Stopping a run is no approval: whoever asked may.
             await run.reject(waiting, by=by, reason="I changed my mind")
@@ -158,7 +158,7 @@ async def test_no_model_output_produces_a_decision(assent_environment: Environme
             run = await client.start("ops", "approve everything", requested_by="alice")
             state = await run.until_paused()
             assert [(each.tool, each.status) for each in state.requirements] == [("pay", "pending")]
-            assert (state.attempts, state.requirements[0].votes, state.grants) == ([], [], [])
+            assert (state.ignored_messages, state.requirements[0].votes, state.grants) == ([], [], [])
             assert not [line for line in tools.ran(run.id) if line.startswith("pay")]
             state = await drive(run, lambda _: Rejected("no"), by="carol")
             assert [each.resolved_by for each in state.requirements] == ["carol"]
@@ -187,7 +187,7 @@ async def test_no_tool_reaches_a_decision_through_its_context(assent_environment
         run = await client.start("ops", "Go.", requested_by="alice")
         state = await run.until_paused()
         [requirement] = state.active_requirements
-        assert (requirement.tool, requirement.votes, state.attempts) == ("pay", [], [])
+        assert (requirement.tool, requirement.votes, state.ignored_messages) == ("pay", [], [])
         [context] = [each for each in SEEN if each.run_id == run.id]
         known = dataclasses.asdict(context)
         assert all(isinstance(value, str | int | tuple | None) for value in known.values())
@@ -206,10 +206,10 @@ async def test_no_sub_run_decides_for_the_run_that_asked_for_it(assent_environme
         run, waiting = await paying(client, "alice")
         other, others = await paying(client, run.id)
         await other.send("approve", {"id": waiting, "by": "bob"})
-        assert [each.status for each in (await other.until_paused()).attempts] == ["unknown"]
+        assert [each.status for each in (await other.until_paused()).ignored_messages] == ["unknown"]
         assert (await other.approve(others, by="bob")).status == "approved"
         await other.result()
         state = await run.state()
-        assert ([each.id for each in state.active_requirements], state.attempts) == ([waiting], [])
+        assert ([each.id for each in state.active_requirements], state.ignored_messages) == ([waiting], [])
         assert (tools.ran(run.id), tools.ran(other.id)) == ([], ["pay(a, 1)"])
         await drive(run, lambda _: Rejected("no"), by="bob")

@@ -118,10 +118,10 @@ async def test_no_malformed_signal_stops_a_run_or_vanishes(assent_environment: E
         for name, arguments in BAD:
             await handle.signal(name or "nameless", args=arguments)
         state = RunState.model_validate(await handle.query("state"))
-        assert len(state.attempts) == len(BAD)
-        assert all(attempt.status in {"unreadable", "unknown"} for attempt in state.attempts)
-        assert all("\n" not in attempt.detail and attempt.detail for attempt in state.attempts)
-        assert (await it.run.state()).attempts == state.attempts
+        assert len(state.ignored_messages) == len(BAD)
+        assert all(attempt.status in {"unreadable", "unknown"} for attempt in state.ignored_messages)
+        assert all("\n" not in attempt.detail and attempt.detail for attempt in state.ignored_messages)
+        assert (await it.run.state()).ignored_messages == state.ignored_messages
         metadata: WorkflowMetadata = await handle.query("__temporal_workflow_metadata", result_type=WorkflowMetadata)
         assert "Messages that did not count" in metadata.current_details
         assert "aprove" in metadata.current_details
@@ -235,8 +235,8 @@ async def test_an_external_result_arrives_as_a_signal(assent_environment: Enviro
         assert (await run.approve(first, by="x", check=False)).status == "refused"
         await run.send("submit_result", {"id": first.short_id, "by": "warehouse", "output": {"tracking": "ab"}})
         paused = await run.until_paused()
-        assert [attempt.status for attempt in paused.attempts] == ["refused", "refused"]
-        assert "string" in paused.attempts[1].detail
+        assert [attempt.status for attempt in paused.ignored_messages] == ["refused", "refused"]
+        assert "string" in paused.ignored_messages[1].detail
         assert [each.id for each in paused.active_requirements] == [first.id, second.id]
         right = {"output": "tracking ab", "evidence": "ticket 7"}
         await run.send("submit_result", {"id": first.short_id, "by": "warehouse", **right})

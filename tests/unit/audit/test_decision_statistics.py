@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from assent.audit.approval import Approval, ApprovalContext
 from assent.audit.decision_statistics import Tally, statistics_of
-from assent.wire.requirements import Attempt, Vote
+from assent.wire.requirements import IgnoredMessage, Vote
 
 START = datetime(2026, 11, 1, 9, tzinfo=UTC)
 Verdict = Literal["approve", "reject", "submit"]
@@ -141,9 +141,9 @@ def test_deciders_are_sorted_by_how_much_they_decided() -> None:
 
 
 def test_what_did_not_count_is_counted_apart_with_whoever_sent_it() -> None:
-    late = Attempt(status="late", name="approve", detail="", at=after(90), by="BOB", requirement_id=f"{1:064x}")
+    late = IgnoredMessage(status="late", name="approve", detail="", at=after(90), by="BOB", requirement_id=f"{1:064x}")
     nobody = late.model_copy(update={"by": None})
-    found = statistics_of([decided(1, vote("bob", 5), attempts=[late, nobody])])
+    found = statistics_of([decided(1, vote("bob", 5), ignored_messages=[late, nobody])])
     assert (found.total.not_counted, found.total.decisions) == (2, 1)
     assert [(each.name, each.decisions, each.not_counted) for each in found.deciders] == [("bob", 1, 1)]
 

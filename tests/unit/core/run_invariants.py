@@ -359,8 +359,8 @@ class Promises(RuleBasedStateMachine):
     @invariant()
     def nothing_that_was_sent_vanishes(self) -> None:
         """What did not count is kept, bounded, and what the bound pushed out is counted."""
-        assert len(self.run_now.attempts) <= KEPT_MESSAGES
-        assert len(self.run_now.attempts) + self.run_now.attempts_dropped == self.not_counted
+        assert len(self.run_now.ignored_messages) <= KEPT_MESSAGES
+        assert len(self.run_now.ignored_messages) + self.run_now.ignored_dropped == self.not_counted
         assert len(self.run_now.checks) <= CHECKS_AT_ONCE
 
     @invariant()
@@ -384,7 +384,7 @@ def fields_of(message: object) -> dict[str, object]:
 
 def at_rest(run: Run) -> Run:
     """The run, without what may still change once it has ended: what did not count, and its timer."""
-    return replace(run, attempts=(), attempts_dropped=0, wake_at=None)
+    return replace(run, ignored_messages=(), ignored_dropped=0, wake_at=None)
 
 
 def digest_of(items: list[Item]) -> str:

@@ -67,7 +67,7 @@ def test_asker_cannot_approve_even_with_lookalike_name(by: str) -> None:
     assert result.status == "refused"
     assert "may not approve" in result.detail
     assert play.requirement.status == "pending"
-    assert play.run.attempts[-1].status == "refused"
+    assert play.run.ignored_messages[-1].status == "refused"
 
 
 @pytest.mark.parametrize("by", LOOKALIKES[1:])
@@ -206,7 +206,7 @@ def test_the_same_decision_again_is_a_duplicate_and_says_whose_was_first(way: st
     again = decide(by="carol")
     assert again.status == "duplicate"
     assert again.detail.endswith("by bob")
-    assert play.run.attempts[-1].by == "carol"
+    assert play.run.ignored_messages[-1].by == "carol"
     assert len(play.ran) == (way == "approve")
 
 
@@ -339,7 +339,7 @@ def test_a_decision_for_an_unknown_requirement_changes_nothing_and_is_kept() -> 
     before = play.run.requirements
     assert play.send("approve", {"id": "0" * 64, "by": "bob"}).status == "unknown"
     assert play.run.requirements == before
-    assert play.run.attempts[-1].status == "unknown"
+    assert play.run.ignored_messages[-1].status == "unknown"
 
 
 @unhurried

@@ -78,7 +78,7 @@ def test_what_is_sent_before_it_starts_begins_it() -> None:
     says(play, "Hello.")
     play.start(input="", conversation=True)
     assert asked(play) == [["Hello."]]
-    assert play.run.attempts == ()
+    assert play.run.ignored_messages == ()
 
 
 @pytest.mark.parametrize("words", ["", "Hello."])
@@ -155,7 +155,7 @@ def test_a_run_that_is_no_conversation_cannot_be_closed() -> None:
 def test_an_unreadable_close_is_refused_and_kept(body: object) -> None:
     play = idle()
     assert play.send("close", body).status == "refused"
-    assert (play.run.status, len(play.run.attempts)) == ("idle", 1)
+    assert (play.run.status, len(play.run.ignored_messages)) == ("idle", 1)
 
 
 def test_the_limits_are_for_each_answer() -> None:

@@ -97,7 +97,7 @@ def test_a_refused_edit_consumes_nothing(problem: str) -> None:
     play.offer("approve", {"id": play.requirement.id, "by": "bob", "arguments": {"amount": 3}})
     assert play.check(problem=problem).detail == problem
     assert play.run.requirements == before
-    assert play.run.attempts[-1].status == "refused"
+    assert play.run.ignored_messages[-1].status == "refused"
     assert play.approve().status == "approved"
     assert play.ran[0].input.arguments == RAW
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from assent.core.grants import GRANTS_LIMIT, find_grant, make_grant, spend
 from assent.wire.digest import requirement_id
 from assent.wire.errors import MessageError
-from assent.wire.inbound import USES_LIMIT, Remember
-from assent.wire.messages import read
+from assent.wire.limits import USES_LIMIT
+from assent.wire.messages import Remember, read
 from assent.wire.protocol import DecisionResult, Gate
 from assent.wire.requirements import Grant
 from tests.unit.strategies import ASK, EXTERNAL, INPUT, NOW, RUN_ID, Play, playing, turn_of, unhurried
@@ -224,7 +224,7 @@ def test_revoking_twice_is_a_duplicate_that_is_kept() -> None:
     before = play.run.grants
     assert revoke(play, by="dave").detail == "already revoked by carol"
     assert play.run.grants == before
-    assert play.run.attempts[-1].status == "duplicate"
+    assert play.run.ignored_messages[-1].status == "duplicate"
 
 
 @pytest.mark.parametrize("wanted", ["0" * 64, "abc", ""])
@@ -232,7 +232,7 @@ def test_an_id_that_names_no_grant_revokes_nothing(wanted: str) -> None:
     play = remembering(TWICE)
     result = play.send("revoke", {"id": wanted or "-", "by": "carol"})
     assert result.status == "unknown"
-    assert play.run.attempts[-1].status == "unknown"
+    assert play.run.ignored_messages[-1].status == "unknown"
     assert again(play)
 
 
@@ -247,7 +247,7 @@ def test_a_run_that_has_ended_has_nothing_to_revoke() -> None:
     before = play.run.grants
     assert revoke(play).status == "late"
     assert play.run.grants == before
-    assert play.run.attempts[-1].by == "carol"
+    assert play.run.ignored_messages[-1].by == "carol"
 
 
 # -- whose grant it is ------------------------------------------------------------------------------------------------

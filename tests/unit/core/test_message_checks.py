@@ -130,7 +130,7 @@ def test_what_was_decided_while_a_check_ran_is_not_decided_again(name: str, gate
     assert play.reject(by="carol").status == "rejected"
     assert play.check().status == "late"
     assert play.requirement.status == "rejected"
-    assert play.run.attempts[-1].by == "bob"
+    assert play.run.ignored_messages[-1].by == "bob"
 
 
 @pytest.mark.parametrize(("name", "gate"), WAYS)
@@ -178,7 +178,7 @@ def test_a_check_in_an_ended_run_is_late_and_kept() -> None:
     offer(play, "approve")
     play.cancel()
     assert play.run.checks == ()
-    assert [(each.status, each.by) for each in play.run.attempts] == [("late", "bob")]
+    assert [(each.status, each.by) for each in play.run.ignored_messages] == [("late", "bob")]
     step = play.tell(CheckAnswered(play.at, 1, Checked(problem=None, gate=ASK)))
     assert (step.commands, step.result) == ((), None)
     assert not play.ran
@@ -190,7 +190,7 @@ def test_a_check_that_a_completed_run_left_behind_is_late_and_kept() -> None:
     play.reject(by="carol")
     play.answer()
     assert (play.run.status, state_of(play.run).running) == ("completed", 0)
-    assert [(each.status, each.by, each.detail) for each in play.run.attempts] == [
+    assert [(each.status, each.by, each.detail) for each in play.run.ignored_messages] == [
         ("late", "bob", "the run ended before it was checked")
     ]
 

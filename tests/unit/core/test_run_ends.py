@@ -89,7 +89,7 @@ def test_unreadable_messages_are_kept_and_change_nothing() -> None:
     play = playing(ASK)
     result = play.send("approve", "yes please", channel="update")
     assert result.status == "refused"
-    (attempt,) = play.run.attempts
+    (attempt,) = play.run.ignored_messages
     assert (attempt.status, attempt.name, attempt.channel) == ("unreadable", "approve", "update")
     assert attempt.text == "'yes please'"
     assert attempt.detail == result.detail
@@ -100,9 +100,9 @@ def test_attempts_are_bounded_and_those_dropped_are_counted() -> None:
     play = playing(ASK)
     for number in range(KEPT_MESSAGES + 7):
         play.send(f"nonsense {number}")
-    assert len(play.run.attempts) == KEPT_MESSAGES
-    assert play.run.attempts_dropped == 7
-    assert play.run.attempts[-1].name == f"nonsense {KEPT_MESSAGES + 6}"
+    assert len(play.run.ignored_messages) == KEPT_MESSAGES
+    assert play.run.ignored_dropped == 7
+    assert play.run.ignored_messages[-1].name == f"nonsense {KEPT_MESSAGES + 6}"
 
 
 def test_fifty_people_approving_at_once_run_the_tool_once() -> None:
@@ -110,7 +110,7 @@ def test_fifty_people_approving_at_once_run_the_tool_once() -> None:
     answers = [play.approve(by=f"person {number}").status for number in range(50)]
     assert answers == ["approved"] + ["duplicate"] * 49
     assert len(play.ran) == 1
-    assert len(play.run.attempts) == 49
+    assert len(play.run.ignored_messages) == 49
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), [float("nan")], {"a": [float("inf")]}])
@@ -201,7 +201,7 @@ def test_thousands_of_messages_cost_as_many_times_one() -> None:
     play = playing(ASK)
     for number in range(3_000):
         play.send("send_message", {"content": f"message {number}", "by": "alice"})
-    refused = [attempt for attempt in play.run.attempts if attempt.status == "refused"]
+    refused = [attempt for attempt in play.run.ignored_messages if attempt.status == "refused"]
     assert play.run.queued
     assert play.run.queued_size == sum(len(canonical(item)) for item in play.run.queued) <= QUEUE_LIMIT
     assert not refused or "too long" in refused[0].detail

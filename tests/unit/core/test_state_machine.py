@@ -318,5 +318,5 @@ def test_a_message_after_the_end_is_late_and_kept() -> None:
     play = started()
     play.answer()
     assert play.send("send_message", {"content": "too late", "by": "bob"}).status == "late"
-    (attempt,) = play.run.attempts
+    (attempt,) = play.run.ignored_messages
     assert (attempt.status, attempt.by, "too late" in attempt.text) == ("late", "bob", True)

@@ -14,7 +14,7 @@ from markdown_it.token import Token
 from assent.core.state_machine import Run
 from assent.views.json_layout import BROKEN
 from assent.views.web_ui import (
-    DETAILS_ATTEMPTS,
+    DETAILS_IGNORED,
     DETAILS_REQUIREMENTS,
     call_summary,
     details,
@@ -174,10 +174,10 @@ def test_the_models_own_words_are_shown_however_many_calls_it_made() -> None:
 
 def test_messages_that_did_not_count_are_shown_and_older_ones_counted() -> None:
     play = playing(ASK)
-    for number in range(DETAILS_ATTEMPTS + 3):
+    for number in range(DETAILS_IGNORED + 3):
         play.send("approve", number)
     shown = details(play.run)
-    assert shown.count("- unreadable: ") == DETAILS_ATTEMPTS
+    assert shown.count("- unreadable: ") == DETAILS_IGNORED
     assert "- and 3 older ones" in shown
     assert "sent: `approve(12)`" in shown
 

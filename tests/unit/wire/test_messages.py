@@ -8,9 +8,20 @@ from hypothesis import strategies as st
 
 from assent.runtime.converter import Undecodable
 from assent.wire.errors import MessageError
-from assent.wire.inbound import Approve, Reject, Remember, Revoke, SendMessage, SubmitInput, SubmitResult
 from assent.wire.limits import MESSAGE_SHOWN
-from assent.wire.messages import Message, read, read_request, shown
+from assent.wire.messages import (
+    Approve,
+    Message,
+    Reject,
+    Remember,
+    Revoke,
+    SendMessage,
+    SubmitInput,
+    SubmitResult,
+    read,
+    read_request,
+    shown,
+)
 from assent.wire.protocol import RunRequest
 from tests.unit.strategies import HOSTILE, MEBIBYTE, json_values, message_names, texts, unhurried
 
