@@ -6,6 +6,7 @@ started as it is, too: see `tests/e2e` and `tests/workflows/test_terminal_decisi
 
 from __future__ import annotations
 
+import gc
 import marshal
 import os
 import select
@@ -52,6 +53,7 @@ def serve(path: str) -> None:
 
     for name in COMMANDS:
         imported(name)
+    gc.freeze()  # Otherwise each fork copies what its garbage collector looks at.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(path)
