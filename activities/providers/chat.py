@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from assent.wire.protocol import Item, Usage
 from .chat_stream import Chunks
 from .errors import unreadable
 from .exchange import Answer, JsonObject, Question, ToolSpec
+from .past_calls import permitted_arguments, permitted_name, raw_arguments
 from .responses import CUT_OFF, FILTERED
 from .sse import Refusable, ask_streamed
 from .strict_schema import strictest
@@ -32,7 +32,7 @@ class _Tokens(BaseModel):
 
 
 class _Function(BaseModel):
-    name: str = ""
+    name: str | None = None
     arguments: JsonValue = ""
 
 
@@ -169,7 +169,8 @@ def _said(item: Item) -> list[JsonObject]:
 
 
 def _call(item: Item) -> JsonObject:
-    function: JsonObject = {"name": item.get("name"), "arguments": item.get("arguments")}
+    name, arguments = permitted_name(item.get("name")), permitted_arguments(item.get("arguments"))
+    function: JsonObject = {"name": name, "arguments": arguments}
     return {"id": item.get("call_id"), "type": "function", "function": function}
 
 
@@ -211,10 +212,8 @@ def _usage(tokens: _Tokens | None) -> Usage:
 
 
 def _item(call: _ToolCall, function: _Function) -> Item:
-    # Some servers send the arguments as an object; there are no raw bytes to keep then.
-    arguments = function.arguments
-    raw = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
-    return {"type": "function_call", "call_id": call.id or "", "name": function.name, "arguments": raw}
+    named: Item = {"name": function.name or "", "arguments": raw_arguments(function.arguments)}
+    return {"type": "function_call", "call_id": call.id or "", **named}
 
 
 def _spoken(choice: _Choice, *, silent: bool) -> str | None:

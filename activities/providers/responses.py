@@ -18,6 +18,7 @@ from assent.wire.protocol import Item, Usage
 
 from .errors import CallError, Posture, in_stream, unreadable
 from .exchange import Answer, JsonObject, Question, ToolSpec
+from .past_calls import permitted_arguments, permitted_name, raw_arguments
 from .sse import Refusable, ask_streamed
 from .strict_schema import strictest
 
@@ -125,7 +126,10 @@ def _format(question: Question) -> JsonObject:
 
 
 def _sendable(item: Item) -> Item:
-    """*item* with what the API wants of a message of its own, and what need not be kept in histories."""
+    """*item* with what the API wants of it: of a message, what need not be kept in histories; calls that it reads."""
+    if item.get("type") == "function_call":
+        name, arguments = permitted_name(item.get("name")), permitted_arguments(item.get("arguments"))
+        return {**item, "name": name, "arguments": arguments}
     if item.get("type") != "message" or "id" not in item:
         return item
     content = item.get("content")
@@ -207,6 +211,10 @@ def _failed(failure: _Failure) -> CallError:
 def _kept(item: Item) -> Item:
     """*item* as small as it can be passed back: histories keep every byte of it."""
     kept: Item = {key: value for key, value in item.items() if value is not None and key != "status"}
+    if kept.get("type") == "function_call":
+        name = kept.get("name")
+        kept["name"] = name if isinstance(name, str) else ""
+        kept["arguments"] = raw_arguments(kept.get("arguments"))
     content = kept.get("content")
     if kept.get("type") == "message" and isinstance(content, list):
         kept["content"] = [_part(part) for part in content]

@@ -1,10 +1,18 @@
-"""What a request has to be: the checks of the real API that protect its users and cost little.
+"""What a request has to be: the checks of real providers that protect their users and cost little.
 
 Both APIs are read into one form, the items of a Responses input.
-"""
+
+| refused | by | reported in |
+|---|---|---|
+| a parameter, an item's field or type that the API does not have | OpenAI | its API reference |
+| a call without its output, an output without its call | OpenAI | its API reference |
+| the name of a tool, or of a call in the history, with other characters, empty or too long | OpenAI; Bedrock | NousResearch/hermes-agent#51944; mastra-ai/mastra#13632, anomalyco/opencode#48750 |
+| arguments of a call in the history that are not a JSON object | vLLM, SGLang, llama.cpp | vllm-project/vllm#43995, sgl-project/sglang#28035, ggml-org/llama.cpp#25583 |
+"""  # noqa: E501 - a table row is one line
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -188,8 +196,8 @@ def _check_item(item: Item, where: str) -> None:
             f"Unknown parameter: '{where}.{name}'.", param=f"{where}.{name}", code="unknown_parameter"
         )
     _need(item, _ITEM_NEEDS[kind], where)
-    if kind == "function_call" and not isinstance(item["arguments"], str):
-        raise BadRequestError(f"Invalid type for '{where}.arguments': expected a string.", param=f"{where}.arguments")
+    if kind == "function_call":
+        _check_past_call(item, where)
     content = item.get("content")
     if kind == "message" and isinstance(content, list):
         _check_parts(content, assistant=item["role"] == "assistant", where=where)
@@ -274,11 +282,34 @@ def _call(call: JsonObject, where: str) -> Item:
     _need(call, ("id", "type"), where)
     function = _function(call, where)
     _need(function, ("name", "arguments"), f"{where}.function")
-    if not isinstance(function["arguments"], str):
-        param = f"{where}.function.arguments"
-        raise BadRequestError(f"Invalid type for '{param}': expected a string.", param=param)
+    _check_past_call(function, f"{where}.function")
     named: Item = {"name": function["name"], "arguments": function["arguments"]}
     return {"type": "function_call", "call_id": call["id"], **named}
+
+
+def _check_past_call(function: JsonObject, where: str) -> None:
+    """The name and the arguments of a call in the history."""
+    _check_name(function["name"], where)
+    arguments, param = function["arguments"], f"{where}.arguments"
+    if not isinstance(arguments, str):
+        raise BadRequestError(f"Invalid type for '{param}': expected a string.", param=param)
+    try:
+        value: object = json.loads(arguments, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise BadRequestError(f"Failed to parse tool call arguments as JSON: {error}", param=param) from error
+    if not isinstance(value, dict):
+        raise BadRequestError("Tool call arguments must be a JSON object.", param=param)
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(name)
+
+
+def _check_name(name: JsonValue, where: str) -> str:
+    if isinstance(name, str) and _NAME.fullmatch(name):
+        return name
+    wanted = "Expected a string that matches the pattern '^[a-zA-Z0-9_-]{1,64}$'."
+    raise BadRequestError(f"Invalid '{where}.name': string does not match pattern. {wanted}", param=f"{where}.name")
 
 
 def _function(entry: JsonObject, where: str) -> JsonObject:
@@ -291,9 +322,7 @@ def _function(entry: JsonObject, where: str) -> JsonObject:
 
 def _tool_name(tool: JsonObject, where: str) -> str:
     _need(tool, ("name",), where)
-    name, parameters = tool["name"], tool.get("parameters")
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise BadRequestError(f"Invalid '{where}.name': string does not match pattern.", param=f"{where}.name")
+    name, parameters = _check_name(tool["name"], where), tool.get("parameters")
     if parameters is not None and (not isinstance(parameters, dict) or parameters.get("type") != "object"):
         message = f"Invalid schema for function '{name}': schema must be a JSON Schema of 'type: \"object\"'."
         raise BadRequestError(message, param=f"{where}.parameters", code="invalid_function_parameters")
@@ -311,9 +340,7 @@ def _check_format(given: JsonValue, where: str) -> None:
     if not isinstance(given, dict) or given.get("type") != "json_schema":
         return
     _need(given, ("name", "schema"), where)
-    name, schema = given["name"], given["schema"]
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise BadRequestError(f"Invalid '{where}.name': string does not match pattern.", param=f"{where}.name")
+    name, schema = _check_name(given["name"], where), given["schema"]
     if given.get("strict") is True and not is_strict(schema):
         message = f"Invalid schema for response_format '{name}': objects must be closed and require every property."
         raise BadRequestError(message, param=where, code="invalid_json_schema")

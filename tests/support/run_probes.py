@@ -17,7 +17,7 @@ from temporalio.client import WorkflowHistory
 
 from assent import Agent, OpenAIResponses, RunHandle, RunState, approval, tool
 from assent.testing import Approved, Conversation, Reply, drive, says
-from assent.wire.protocol import ToolCallInput
+from assent.wire.protocol import CALL_MODEL, ModelTurn, ToolCallInput
 from tests.support.visibility import soon
 
 PATIENCE = 60
@@ -60,6 +60,20 @@ def calls_of(history: WorkflowHistory, tool_name: str) -> list[ToolCallInput]:
     found = [event.activity_task_scheduled_event_attributes for event in events(history, "ACTIVITY_TASK_SCHEDULED")]
     inputs = [each.input.payloads[0].data for each in found if each.activity_type.name == tool_name]
     return [ToolCallInput.model_validate_json(data) for data in inputs]
+
+
+async def model_turns(run: RunHandle) -> list[ModelTurn]:
+    """What the model calls of a run returned, in order, as its history has it."""
+    history = await run.history()
+    asked = {
+        event.event_id
+        for event in events(history, "ACTIVITY_TASK_SCHEDULED")
+        if event.activity_task_scheduled_event_attributes.activity_type.name == CALL_MODEL
+    }
+    done = [event.activity_task_completed_event_attributes for event in events(history, "ACTIVITY_TASK_COMPLETED")]
+    return [
+        ModelTurn.model_validate_json(each.result.payloads[0].data) for each in done if each.scheduled_event_id in asked
+    ]
 
 
 def events(history: WorkflowHistory, kind: str) -> list[HistoryEvent]:

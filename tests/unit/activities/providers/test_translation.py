@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, JsonValue
 
 from activities.providers import (
     CallError,
@@ -17,7 +17,7 @@ from activities.providers import (
 from activities.providers.strict_schema import strictest
 from assent.agents.models import OpenAIResponses
 from assent.testing._requests import is_strict
-from assent.wire.conversation import text_of, tool_output, user_message
+from assent.wire.conversation import text_of, tool_calls, tool_output, user_message
 from assent.wire.protocol import Item
 
 
@@ -52,6 +52,13 @@ def test_arguments_that_a_server_sends_as_an_object_become_text() -> None:
     answer = chat.answer_of({"choices": [{"message": {"tool_calls": [call]}, "finish_reason": "tool_calls"}]})
     assert answer.items == [{"type": "function_call", "call_id": "a", "name": "add", "arguments": '{"x": "é"}'}]
     assert answer.usage.input_tokens == 0
+
+
+@pytest.mark.parametrize(("sent", "kept"), [(None, ""), ({"x": "é"}, '{"x": "é"}'), ([1], "[1]")])
+def test_arguments_of_a_response_that_are_no_text_become_text(sent: JsonValue, kept: str) -> None:
+    item: Item = {"type": "function_call", "id": "fc", "call_id": "a", "name": None, "arguments": sent}
+    answer = responses.answer_of({"output": [item]})
+    assert [(each.tool, each.arguments) for each in tool_calls(answer.items)] == [("", kept)]
 
 
 def test_arguments_that_are_cut_off_are_passed_on() -> None:
