@@ -20,6 +20,7 @@ from .providers import Providers, missing_key, warm_up
 from .run_tool import ToolCalls
 from .send_notices import Notices
 from .summarise import Summaries
+from .user_code import UserCode
 
 PREFIX_CACHE: Final = 64 * 1024 * 1024
 """Bytes of conversation that a worker's process keeps, so that a model call carries only what is new."""
@@ -65,19 +66,21 @@ class Activities:
         self._providers = Providers()
         Thread(target=warm_up, name="assent-warm-up", daemon=True).start()
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="assent-tool")
+        self._users = UserCode()
         prefixes = Prefixes(prefix_cache)
         self._models = ModelCalls(
             self.agents,
             self._providers,
             prefixes,
+            self._users,
             attributes=attributes,
             notices=bool(webhooks),
             continue_after=continue_after,
             prices=prices,
         )
         self._summaries = Summaries(self.agents, self._providers, prefixes, prices)
-        self._checks = Checks(self.agents)
-        self._calls = ToolCalls(self.agents, self._threads)
+        self._checks = Checks(self.agents, self._users)
+        self._calls = ToolCalls(self.agents, self._threads, self._users)
 
     @staticmethod
     def check(
@@ -112,6 +115,7 @@ class Activities:
         await self._providers.close()
         await self._notices.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
+        self._users.close()
 
 
 def _by_name(agents: Sequence[Agent]) -> Mapping[str, Agent]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Final
 
@@ -22,14 +22,17 @@ from assent.wire.budget import Budget, Price
 from assent.wire.conversation import Conversation, ToolCall, tool_calls
 from assent.wire.digest import json_size
 from assent.wire.errors import HistoryError
+from assent.wire.limits import REASON_LIMIT
 from assent.wire.live_text import TextSoFar
 from assent.wire.messages import problems
 from assent.wire.protocol import RULES_VERSION, Gate, ModelCallInput, ModelTurn
+from assent.wire.text import error_text
 
-from . import model_routing, payload_limits
+from . import model_routing, payload_limits, user_code
 from .conversation_cache import Prefixes
 from .heartbeats import heartbeats
 from .providers import Answer, Providers, Question, ToolSpec, as_application_error
+from .user_code import TooSlowError, UserCode, gate_or_ask
 
 ANSWER_LIMIT: Final = 1_000_000
 """Bytes of one answer of a model."""
@@ -42,6 +45,8 @@ OUTPUT_LIMIT: Final = 1_500_000
 OUTPUTS_LIMIT: Final = 16_000_000
 """Bytes of what the tools of one turn give, as the history keeps it: at 50 MiB the server stops the run for good."""
 _SLOW: Final = timedelta(minutes=1)
+_MARGIN: Final = timedelta(seconds=30)
+"""What is left of an attempt's time for its result to reach the server."""
 
 
 class ModelCalls:
@@ -52,6 +57,7 @@ class ModelCalls:
         agents: Mapping[str, Agent],
         providers: Providers,
         prefixes: Prefixes,
+        users: UserCode,
         *,
         attributes: bool,
         notices: bool,
@@ -66,6 +72,7 @@ class ModelCalls:
         self._agents = agents
         self._providers = providers
         self._prefixes = prefixes
+        self._users = users
         self._attributes = attributes
         self._notices = notices
         self._continue_after = continue_after
@@ -94,7 +101,8 @@ class ModelCalls:
                 output_name=getattr(agent.output_type, "__name__", "output"),
             )
             answer = await self._ask(question, so_far)
-        turn = await self._bounded(agent, call, answer)
+            # Users' gates may take a while: a lost heartbeat here would pay for another answer.
+            turn = await self._bounded(agent, call, answer)
         self._prefixes.keep(conversation.append(turn.items), call.prefix)
         return turn
 
@@ -144,7 +152,7 @@ class ModelCalls:
         if calls:
             fields |= await self._gates(agent, call, calls)
         elif agent.output_type is not None:
-            fields |= _output(agent.output_type, answer.text or "")
+            fields |= await self._output(agent.output_type, answer.text or "")
         return ModelTurn.model_validate(fields)
 
     async def _facts(self, agent: Agent, call: ModelCallInput, answer: Answer) -> dict[str, object]:
@@ -159,7 +167,7 @@ class ModelCalls:
             if agent.max_tool_calls is not None:
                 fields["max_tool_calls"] = agent.max_tool_calls
             if agent.budget is not None:
-                fields["budget"] = await _budget(agent, agent.budget, call)
+                fields["budget"] = await self._budget(agent, agent.budget, call)
             if agent.max_context_tokens is not None:
                 fields["max_context_tokens"] = agent.max_context_tokens
         if call.routed and (queue := model_routing.moved(agent)) is not None:
@@ -181,9 +189,11 @@ class ModelCalls:
 
     async def _gates(self, agent: Agent, call: ModelCallInput, calls: list[ToolCall]) -> dict[str, object]:
         """What the turn says of how its calls are gated: worked out here, once, and recorded with it."""
-        work = partial(_gates, agent, call, calls, activity.info().workflow_id or "")
-        # Functions of the user's own may block: they are given a thread.
-        gates = await asyncio.to_thread(work) if agent.gates_block else work()
+        keeper, gates = agent.gatekeeper(call.policy), dict[str, Gate]()
+        end = min(asyncio.get_running_loop().time() + user_code.TURN_LIMIT, _end())
+        for each in calls:
+            tool, context = agent.tool(each.tool), _context(agent, call, each.call_id, each.tool)
+            gates[each.call_id] = await gate_or_ask(self._users, keeper, tool, context, each.arguments, end=end)
         if (share := OUTPUTS_LIMIT // len(calls)) < payload_limits.OUTPUT_LIMIT:
             gates = {name: gate.model_copy(update={"output_limit": share}) for name, gate in gates.items()}
         if (size := sum(len(gate.model_dump_json()) for gate in gates.values())) > GATES_LIMIT:
@@ -194,44 +204,46 @@ class ModelCalls:
             fields["notices"] = True
         return fields
 
+    async def _budget(self, agent: Agent, budget: Budget, call: ModelCallInput) -> Budget:
+        """The agent's budget, with the people that its approvers are by now."""
+        if budget.approvers is None or agent.groups is None:
+            return budget
+        work = partial(budget_approvers, budget.approvers, agent.groups, _context(agent, call, "", EXTEND))
+        try:
+            people = await self._users.answer(work, _end())
+        except Exception:  # whatever a user's function raises: a group that cannot be looked up has no members
+            people = ()
+        return budget.model_copy(update={"approvers": people})
 
-async def _budget(agent: Agent, budget: Budget, call: ModelCallInput) -> Budget:
-    """The agent's budget, with the people that its approvers are by now."""
-    if budget.approvers is None or agent.groups is None:
-        return budget
-    context = GateContext(
+    async def _output(self, output_type: type[object], text: str) -> dict[str, object]:
+        try:
+            return await self._users.answer(partial(_output, output_type, text), _end())
+        except TooSlowError as error:
+            message = f"the output_type could not check the answer: {error}"
+            raise ApplicationError(message, type="OutputCheckTooSlow", non_retryable=True) from None
+
+
+def _context(agent: Agent, call: ModelCallInput, call_id: str, tool: str) -> GateContext:
+    return GateContext(
         run_id=activity.info().workflow_id or "",
-        call_id="",
-        tool=EXTEND,
+        call_id=call_id,
+        tool=tool,
         agent=agent.name,
         requested_by=call.requested_by,
     )
-    work = partial(budget_approvers, budget.approvers, agent.groups, context)
-    people = await asyncio.to_thread(work) if agent.gates_block else work()
-    return budget.model_copy(update={"approvers": people})
+
+
+def _end() -> float:
+    """When the attempt has to give its result, in the loop's time. Past that, its answer would be paid for again."""
+    info, now = activity.info(), asyncio.get_running_loop().time()
+    if info.start_to_close_timeout is None:
+        return now + user_code.TURN_LIMIT
+    return now + (info.started_time + info.start_to_close_timeout - _MARGIN - datetime.now(UTC)).total_seconds()
 
 
 def _size(answer: Answer) -> int:
     """Bytes of what the run takes from an answer. Ids of calls come back with what the calls are answered."""
     return json_size(answer.items) + sum(json_size(each.call_id) for each in tool_calls(answer.items))
-
-
-def _gates(agent: Agent, call: ModelCallInput, calls: list[ToolCall], run_id: str) -> dict[str, Gate]:
-    keeper = agent.gatekeeper(call.policy)
-    return {
-        each.call_id: keeper.gate(
-            agent.tool(each.tool),
-            GateContext(
-                run_id=run_id,
-                call_id=each.call_id,
-                tool=each.tool,
-                agent=agent.name,
-                requested_by=call.requested_by,
-            ),
-            each.arguments,
-        )
-        for each in calls
-    }
 
 
 def _output(output_type: type[object], text: str) -> dict[str, object]:
@@ -240,8 +252,8 @@ def _output(output_type: type[object], text: str) -> dict[str, object]:
         # The result of a run holds both, and the server lets no run end with more than 2 MiB.
         if json_size(from_json(text)) + json_size(text) > OUTPUT_LIMIT:
             return {"follow_up": "Your answer is too long. Answer again, shorter."}
-    except ValueError as error:
-        problem = problems(error) if isinstance(error, ValidationError) else str(error)
+    except Exception as error:  # a validator of the user's own types may raise anything
+        problem = problems(error) if isinstance(error, ValidationError) else error_text(error, REASON_LIMIT)
         return {"follow_up": f"Your answer does not fit the required output: {problem}. Answer again."}
     return {"structured": True}
 

@@ -5,7 +5,6 @@ It changes nothing, so it may run as often as it takes.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from functools import partial
 
@@ -19,6 +18,7 @@ from assent.wire.protocol import Checked, CheckInput
 from assent.wire.text import bounded
 
 from . import payload_limits
+from .user_code import TooSlowError, UserCode, gate_or_ask
 
 PROBLEM = 2_000
 """The limit of a problem's text for its sender, in characters."""
@@ -27,9 +27,10 @@ PROBLEM = 2_000
 class Checks:
     """The checks of a worker's agents."""
 
-    def __init__(self, agents: Mapping[str, Agent]) -> None:
+    def __init__(self, agents: Mapping[str, Agent], users: UserCode) -> None:
         """*agents* are those that the worker serves."""
         self._agents = agents
+        self._users = users
 
     @activity.defn(name=protocol.CHECK_CALL)
     async def check_call(self, check: CheckInput) -> Checked:
@@ -38,30 +39,32 @@ class Checks:
         tool = agent.tool(check.tool) if agent else None
         if agent is None or tool is None:
             return Checked(problem=f"agent {check.agent!r} has no tool named {check.tool!r} on the worker that looked")
-        # Types, gates and groups may be the user's own code, which may block.
-        found = await asyncio.to_thread(partial(_checked, agent, tool, check, activity.info().workflow_id or ""))
+        found = await self._checked(agent, tool, check)
         return found if await payload_limits.fits(found) else Checked(problem="its gate is too large to be kept")
 
-
-def _checked(agent: Agent, tool: Tool, check: CheckInput, run_id: str) -> Checked:
-    match check.what:
-        case "arguments":
+    async def _checked(self, agent: Agent, tool: Tool, check: CheckInput) -> Checked:
+        if check.what == "arguments":
             context = GateContext(
-                run_id=run_id,
+                run_id=activity.info().workflow_id or "",
                 call_id=check.call_id,
                 tool=tool.name,
                 agent=agent.name,
                 requested_by=check.requested_by,
             )
-            gate = agent.gatekeeper(check.policy).gate(tool, context, check.arguments)
+            gate = await gate_or_ask(self._users, agent.gatekeeper(check.policy), tool, context, check.arguments)
             if gate.verdict in {"deny", "invalid"}:
                 return Checked(problem=_told(gate.reason or "the policy does not permit it"))
             return Checked(problem=None, gate=gate, policy_version=agent.policy_version(check.policy))
-        case "values":
-            return Checked(problem=_values_problem(tool, check))
-        case _:
-            problem = tool.result_problem(check.output)
-            return Checked(problem=None if problem is None else _told(problem))
+        work = partial(_values_problem if check.what == "values" else _output_problem, tool, check)
+        try:
+            return Checked(problem=await self._users.answer(work))
+        except TooSlowError as error:
+            return Checked(problem=f"it could not be checked: {error}")
+
+
+def _output_problem(tool: Tool, check: CheckInput) -> str | None:
+    problem = tool.result_problem(check.output)
+    return None if problem is None else _told(problem)
 
 
 def _values_problem(tool: Tool, check: CheckInput) -> str | None:

@@ -29,6 +29,7 @@ from . import payload_limits
 from .heartbeats import heartbeats
 from .parent_check import cancel_own_run, orphaned
 from .reset_check import opened_before_a_reset
+from .user_code import UserCode
 
 AGAIN: Final = timedelta(minutes=1)
 """How long a call waits before it is tried again, that the worker which was asked does not serve."""
@@ -39,17 +40,20 @@ ERROR_LIMIT: Final = 2_000
 class ToolCalls:
     """The tool calls of a worker's agents. Async tools run in the loop, sync ones in *threads*."""
 
-    def __init__(self, agents: Mapping[str, Agent], threads: Executor) -> None:
+    def __init__(self, agents: Mapping[str, Agent], threads: Executor, users: UserCode) -> None:
         """The agents are asked again, at each call, whether it may run."""
         self._agents = agents
         self._threads = threads
+        self._users = users
 
     def activity_for(self, tool: Tool) -> Callable[[ToolCallInput], Coroutine[object, object, ToolOutcome]]:
         """The activity that runs *tool*, named as the tool is."""
 
         @activity.defn(name=tool.name)
         async def run(call: ToolCallInput) -> ToolOutcome:
-            return await self._run(tool.name, call)
+            # Before a tool, gates, groups and the server are asked: that may take a while too.
+            async with heartbeats():
+                return await self._run(tool.name, call)
 
         return run
 
@@ -85,23 +89,26 @@ class ToolCalls:
     async def _asking(
         self, agent: Agent, question: Callable[..., Refusal | None], tool: Tool, call: ToolCallInput
     ) -> ToolOutcome | None:
-        """Return the answer of *question*. Where groups are looked up by a function of the user's, it may block."""
+        """Return the answer of *question*, for which types, gates and groups of the user's may be asked."""
         work = functools.partial(_answer, agent, question, tool, call, activity.info().workflow_id or "")
-        in_thread = asyncio.get_running_loop().run_in_executor
-        return await in_thread(self._threads, work) if agent.gates_block else work()
+        try:
+            return await self._users.answer(work)
+        except Exception as error:  # whatever users' code raises: the call has not started, and does not
+            return ToolOutcome(refused=f"it could not be checked: {_words(error)}")
 
     async def _attempt(self, tool: Tool, call: ToolCallInput) -> ToolOutcome:
         try:
-            arguments = _arguments(tool, call)
+            arguments = await self._users.answer(functools.partial(_arguments, tool, call, activity.info()))
         except ArgumentsError as error:
             return ToolOutcome(refused=str(error))
+        except Exception as error:  # as above
+            return ToolOutcome(refused=f"its arguments could not be checked: {_words(error)}")
         # From here on the tool may have acted, whatever it raises: nothing below says that it was not run.
         try:
-            async with heartbeats():
-                value = await self._call(tool, arguments)
-                if tool.target is not None:
-                    return _directed(self._agents[call.agent], tool.target, call, tool.render(value))
-                return await payload_limits.of_output(tool.render(value), call.output_limit)
+            value = await self._call(tool, arguments)
+            if tool.target is not None:
+                return _directed(self._agents[call.agent], tool.target, call, tool.render(value))
+            return await payload_limits.of_output(tool.render(value), call.output_limit)
         except asyncio.CancelledError:
             if _is_stopped_by_hand() and _runs_once(tool, call):
                 raise _once() from None
@@ -176,17 +183,16 @@ def _answer(
     return ToolOutcome(refused=why.reason, gate=why.gate, policy_version=agent.policy_version(call.policy))
 
 
-def _arguments(tool: Tool, call: ToolCallInput) -> dict[str, object]:
+def _arguments(tool: Tool, call: ToolCallInput, info: activity.Info) -> dict[str, object]:
     arguments = tool.validate(call.arguments)
     if tool.input_schema is not None:
         arguments |= tool.validate_input(call.arguments, call.values or {})
     if tool.context_parameter is not None:
-        arguments[tool.context_parameter] = _context(tool, call)
+        arguments[tool.context_parameter] = _context(tool, call, info)
     return arguments
 
 
-def _context(tool: Tool, call: ToolCallInput) -> ToolContext:
-    info = activity.info()
+def _context(tool: Tool, call: ToolCallInput, info: activity.Info) -> ToolContext:
     authorization = call.authorization
     return ToolContext(
         run_id=info.workflow_id or "",

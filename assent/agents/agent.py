@@ -182,12 +182,6 @@ class Agent:
         return sha256_hex(canonical([_VERSION, *made, *bounds, [_declared(each) for each in self.all_tools]]))[:16]
 
     @cached_property
-    def gates_block(self) -> bool:
-        """Whether working out a gate calls functions of the user's, which may block."""
-        functions = any(callable(each.requires_confirmation) for each in self.all_tools)
-        return functions or (self.groups is not None and not isinstance(self.groups, Mapping))
-
-    @cached_property
     def output_schema(self) -> dict[str, JsonValue] | None:
         """The JSON schema of *output_type*; None without one."""
         if self.output_type is None:

@@ -21,7 +21,7 @@ from assent.wire.errors import ArgumentsError
 from assent.wire.limits import READ_AS_LIMIT, REASON_LIMIT, RESULT_SCHEMA_LIMIT
 from assent.wire.policy import Judgement, PermissionPolicy, strictest
 from assent.wire.protocol import Escalation, Gate, Verdict
-from assent.wire.text import bounded, one_line
+from assent.wire.text import bounded, error_text
 
 FROM_ABOVE: Final = "by the policy of the run's request or of a parent agent"
 _MEMBERS: Final = TypeAdapter(list[Annotated[str, Field(max_length=200)]])
@@ -74,7 +74,9 @@ class Gatekeeper:
         try:
             named = None if values is None else cast("dict[str, object]", to_jsonable_python(values, fallback=repr))
         except Exception as error:  # whatever a user's serializer raises: the rules cannot be asked
-            return Judgement("ask", f"the arguments cannot be shown to the policy: {_words(error)}", failed=True)
+            return Judgement(
+                "ask", f"the arguments cannot be shown to the policy: {error_text(error, REASON_LIMIT)}", failed=True
+            )
         own, *others = [
             None if policy is None else policy.judge(tool.name, named, tool.effects) for policy in self.policies
         ]
@@ -97,6 +99,44 @@ class Gatekeeper:
             notes += [note] if note else []
             failed = failed or note is not None
             verdict = "ask" if asks or confirms else "allow"
+        reading = {} if verdict == "allow" else _reading(tool, arguments)
+        return self._gate(tool, call, arguments, verdict, notes, asks=asks, failed=failed, reading=reading)
+
+    def fallback(self, tool: Tool | None, call: GateContext, arguments: str, error: Exception) -> Gate:
+        """Return the gate that asks, of a call whose own gate cannot be worked out: the approver sees *error*.
+
+        No function of the user's is called: a group that only a function knows has no members.
+        """
+        judged = None if tool is None else self._judge(tool, None)
+        if tool is None or judged is None or judged.decision == "deny":
+            reason = bounded(repr(call.tool), REASON_LIMIT)
+            return Gate(verdict="deny", reason=_denial(call.tool, judged) if judged else f"there is no tool {reason}")
+
+        def unknown(_name: str) -> None:
+            raise error
+
+        groups = unknown if callable(self.groups) else self.groups
+        verdict: Verdict = "ask"
+        if tool.external_execution or tool.requires_user_input:
+            verdict = "external" if tool.external_execution else "input"
+        notes = [f"its gate could not be worked out: {error_text(error, REASON_LIMIT)}"]
+        notes += [judged.reason] if judged.reason else []
+        keeper = Gatekeeper(self.policies, groups, functions=self.functions)
+        asks = judged.decision == "ask"
+        return keeper._gate(tool, call, arguments, verdict, notes, asks=asks, failed=True, reading={})
+
+    def _gate(
+        self,
+        tool: Tool,
+        call: GateContext,
+        arguments: str,
+        verdict: Verdict,
+        notes: list[str],
+        *,
+        asks: bool,
+        failed: bool,
+        reading: dict[str, object],
+    ) -> Gate:
         # Only what differs from the default is set: gates are stored in every turn of a history.
         fields: dict[str, object] = {"verdict": verdict}
         if tool.options is not None:
@@ -109,7 +149,7 @@ class Gatekeeper:
             people = _People(self.groups, call, notes)
             terms = _Terms(tool, people, self.functions)
             fields |= terms.fields(arguments, verdict, asks=asks)
-            fields |= _reading(tool, arguments)
+            fields |= reading
             if failed or people.failed:
                 fields["failed"] = True
         return Gate.model_validate(fields)
@@ -125,7 +165,7 @@ class Gatekeeper:
         try:
             answer = function(dict(values), call) if takes(function) > 1 else function(dict(values))
         except Exception as error:  # a gate that raises means ask, whatever it raises
-            return True, f"requires_confirmation raised {_words(error)}"
+            return True, f"requires_confirmation raised {error_text(error, REASON_LIMIT)}"
         if not isinstance(answer, bool):
             return True, f"requires_confirmation answered {bounded(repr(answer), 100)}, which is no boolean"
         return answer, None
@@ -166,13 +206,6 @@ def _reading(tool: Tool, arguments: str) -> dict[str, object]:
 def _denial(name: str, judged: Judgement) -> str:
     why = f": {judged.reason}" if judged.reason else ""
     return f"the policy does not permit the tool {bounded(repr(name), REASON_LIMIT)}{why}"
-
-
-def _words(error: BaseException) -> str:
-    try:
-        return bounded(one_line(f"{type(error).__name__}: {error}"), REASON_LIMIT)
-    except Exception:  # an error whose own words raise
-        return type(error).__name__
 
 
 @dataclass(slots=True)
@@ -243,7 +276,7 @@ class _People:
             members = self._group(name)
         except Exception as error:  # groups that cannot be looked up make no approvers
             self.failed = True
-            self.notes.append(f"the group {name!r} cannot be looked up: {_words(error)}")
+            self.notes.append(f"the group {name!r} cannot be looked up: {error_text(error, REASON_LIMIT)}")
             return
         yield from [name] if members is None else members
 

@@ -50,6 +50,14 @@ def bounded(text: str, limit: int) -> str:
     return f"{text[:limit]}… (+{len(text) - limit} characters)"
 
 
+def error_text(error: BaseException, limit: int) -> str:
+    """Return the type and the message of *error*, which may be a user's own, in one line of *limit* characters."""
+    try:
+        return bounded(one_line(f"{type(error).__name__}: {error}"), limit)
+    except Exception:  # an error whose own words raise
+        return type(error).__name__
+
+
 def fenced(text: str, language: str = "") -> str:
     """*text* as a Markdown code block that no run of backticks in it can close."""
     longest = max((len(run) for run in re.findall(r"`+", text)), default=0)

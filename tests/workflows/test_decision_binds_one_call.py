@@ -17,6 +17,7 @@ from temporalio.common import RawValue
 from temporalio.testing import ActivityEnvironment
 
 from activities.run_tool import ToolCalls
+from activities.user_code import UserCode
 from assent import Agent, RequirementNotFoundError, RunHandle, RunState
 from assent.client.client import AgentClient
 from assent.testing import Approved, Environment, Rejected, call, calls, check_replay, drive, says
@@ -122,7 +123,7 @@ async def test_one_changed_byte_of_the_arguments_is_refused_at_the_activity(asse
         await drive(run, lambda _: Approved())
         approved = await approved_call(client, run)
     with ThreadPoolExecutor(1) as threads:
-        activity = ToolCalls({"ops": agent}, threads).activity_for(tools.pay)
+        activity = ToolCalls({"ops": agent}, threads, UserCode()).activity_for(tools.pay)
         environment = ActivityEnvironment()
         execution = approved.authorization.execution_id if approved.authorization else None
         environment.info = dataclasses.replace(environment.info, workflow_id=run.id, workflow_run_id=execution)

@@ -13,6 +13,7 @@ from temporalio.testing import ActivityEnvironment
 from temporalio.worker import Worker
 
 from activities.run_tool import ToolCalls
+from activities.user_code import UserCode
 from assent import Agent, RunFailedError, ToolContext, approval, tool
 from assent.testing import Environment, call, calls, check_replay, fails, says
 from assent.wire.activity_ids import model_activity_id
@@ -91,7 +92,7 @@ async def test_arguments_swapped_after_the_approval_are_refused_at_the_activity(
     assert [(record.arguments, record.execution) for record in records] == [(approved.arguments, "executed")]
     assert tools.ran(run.id) == ["pay(A, 1)"]
     with ThreadPoolExecutor(1) as threads:
-        activity = ToolCalls({"ops": agent}, threads).activity_for(tools.pay)
+        activity = ToolCalls({"ops": agent}, threads, UserCode()).activity_for(tools.pay)
         environment = ActivityEnvironment()
         execution = approved.authorization.execution_id if approved.authorization else None
         environment.info = dataclasses.replace(environment.info, workflow_id=run.id, workflow_run_id=execution)

@@ -14,6 +14,7 @@ from temporalio.api.enums.v1 import EventType
 from temporalio.testing import ActivityEnvironment
 
 from activities.run_tool import ToolCalls
+from activities.user_code import UserCode
 from assent import (
     Agent,
     PermissionPolicy,
@@ -266,7 +267,7 @@ async def test_the_activity_refuses_what_was_not_approved(assent_environment: En
         )
     approved = ToolCallInput.model_validate_json(payload.data)
     with ThreadPoolExecutor(1) as threads:
-        activity = ToolCalls({"ops": agent}, threads).activity_for(tools.pay)
+        activity = ToolCalls({"ops": agent}, threads, UserCode()).activity_for(tools.pay)
         environment = ActivityEnvironment()
         execution = approved.authorization.execution_id if approved.authorization else None
         environment.info = dataclasses.replace(environment.info, workflow_id=run.id, workflow_run_id=execution)
