@@ -7,14 +7,16 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from pydantic import BaseModel, Field, JsonValue, ValidationError
+from pydantic import JsonValue
 
 from assent.wire.live_text import TextSoFar
-from assent.wire.protocol import Item, Usage
+from assent.wire.protocol import Item
+from assent.wire.text import bounded
 
 from .chat_stream import Chunks
-from .errors import unreadable
+from .errors import CallError, in_stream, unreadable
 from .exchange import Answer, JsonObject, Question, ToolSpec
+from .metadata import Ending, calls_in, ending, mapping, mappings, usage_of, words
 from .past_calls import permitted_arguments, permitted_name, raw_arguments
 from .responses import CUT_OFF, FILTERED
 from .sse import Refusable, ask_streamed
@@ -24,40 +26,8 @@ if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
 _PATH: Final = "/chat/completions"
-
-
-class _Tokens(BaseModel):
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-
-
-class _Function(BaseModel):
-    name: str | None = None
-    arguments: JsonValue = ""
-
-
-class _ToolCall(BaseModel):
-    id: str | None = None
-    function: _Function | None = None
-
-
-class _Message(BaseModel):
-    content: JsonValue = None
-    refusal: str | None = None
-    tool_calls: list[_ToolCall] | None = None
-
-
-class _Choice(BaseModel):
-    message: _Message
-    finish_reason: str | None = None
-
-
-class _Completion(BaseModel):
-    """As much of a completion as is read. The package's own type takes anything for one; this one does not."""
-
-    choices: list[_Choice] = Field(min_length=1)
-    model: str = ""
-    usage: _Tokens | None = None
+_SHOWN: Final = 500
+"""Characters of an answer that is none, in an error."""
 
 
 async def ask(
@@ -190,37 +160,43 @@ def answer_of(data: object) -> Answer:
     """The answer in a completion's JSON.
 
     Raises:
-        CallError: it is no completion.
+        CallError: it is no completion, or one that ended for another reason than that it was whole.
 
     Pure; safe in workflow code.
     """
-    try:
-        completion = _Completion.model_validate(data)
-    except ValidationError as error:
-        # Some gateways report their errors with status 200 and no choices: the text below then has them.
-        raise unreadable(f"The provider's answer is not a completion: {str(data)[:500]}") from error
-    choice = completion.choices[0]
-    calls = [_item(call, call.function) for call in choice.message.tool_calls or () if call.function]
-    text = _spoken(choice, silent=bool(calls))
-    said: list[Item] = [{"role": "assistant", "content": text}] if text else []
-    return Answer(items=[*said, *calls], usage=_usage(completion.usage), model=completion.model, text=text)
+    body = mapping(data)
+    choice = next(iter(mappings(body.get("choices"))), None)
+    if choice is None or not isinstance(choice.get("message"), dict):
+        raise _no_completion(body, data)
+    message, usage, reason = mapping(choice["message"]), usage_of(body.get("usage")), choice.get("finish_reason")
+    if ending(reason) == "unknown":
+        said = bounded(str(choice.get("error") or body.get("error") or ""), _SHOWN)
+        raise unreadable(f"The provider broke its answer off: finish_reason {str(reason)[:100]!r}. {said}", paid=usage)
+    calls = [_item(call, mapping(call.get("function"))) for call in calls_in(message.get("tool_calls"), usage)]
+    text = _spoken(message, ending(reason), silent=bool(calls))
+    said_items: list[Item] = [{"role": "assistant", "content": text}] if text else []
+    return Answer(items=[*said_items, *calls], usage=usage, model=words(body.get("model")), text=text)
 
 
-def _usage(tokens: _Tokens | None) -> Usage:
-    tokens = tokens or _Tokens()
-    return Usage(requests=1, input_tokens=tokens.prompt_tokens or 0, output_tokens=tokens.completion_tokens or 0)
+def _no_completion(body: JsonObject, data: object) -> CallError:
+    """What to raise for a body without an answer. Some gateways report their errors with status 200."""
+    if (error := mapping(body.get("error"))) and "choices" not in body:
+        return CallError(in_stream(error.get("code"), error.get("type"), words(error.get("message"))))
+    return unreadable(
+        f"The provider's answer is not a completion: {str(data)[:_SHOWN]}", paid=usage_of(body.get("usage"))
+    )
 
 
-def _item(call: _ToolCall, function: _Function) -> Item:
-    named: Item = {"name": function.name or "", "arguments": raw_arguments(function.arguments)}
-    return {"type": "function_call", "call_id": call.id or "", **named}
+def _item(call: JsonObject, function: JsonObject) -> Item:
+    named: Item = {"name": words(function.get("name")), "arguments": raw_arguments(function.get("arguments"))}
+    return {"type": "function_call", "call_id": words(call.get("id")), **named}
 
 
-def _spoken(choice: _Choice, *, silent: bool) -> str | None:
+def _spoken(message: JsonObject, ended: Ending | None, *, silent: bool) -> str | None:
     """The words of the answer; it is said when it stopped early, unless it is *silent* because it calls tools."""
-    text = _text(choice.message.content) or choice.message.refusal or ""
-    if choice.finish_reason == "content_filter":
+    text = _text(message.get("content")) or words(message.get("refusal"))
+    if ended == "filtered":
         return f"{text}\n\n{FILTERED}" if text else FILTERED
-    if choice.finish_reason == "length" and not text and not silent:
+    if ended == "cut" and not text and not silent:
         return CUT_OFF
     return text or None

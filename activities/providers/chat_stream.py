@@ -2,49 +2,32 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, JsonValue, ValidationError
+from dataclasses import dataclass
+
+from pydantic import JsonValue
 
 from assent.wire.live_text import TextSoFar
 
 from .errors import unreadable
 from .exchange import JsonObject
+from .metadata import calls_in, mapping, mappings, words
 
 
-class _Function(BaseModel):
-    name: str | None = None
-    arguments: JsonValue = None
+@dataclass
+class _Call:
+    """A call as far as it has come."""
 
-
-class _Call(BaseModel):
-    index: int | None = None
+    index: JsonValue = None
     id: str | None = None
-    function: _Function | None = None
-
-
-class _Delta(BaseModel):
-    content: JsonValue = None
-    refusal: str | None = None
-    tool_calls: list[_Call] | None = None
-
-
-class _Choice(BaseModel):
-    index: int = 0
-    delta: _Delta | None = None
-    finish_reason: str | None = None
-
-
-class _Chunk(BaseModel):
-    """As much of a chunk as is read."""
-
-    choices: list[_Choice] | None = None
-    model: str | None = None
-    usage: JsonValue = None
+    name: str = ""
+    arguments: JsonValue = None
 
 
 class Chunks:
     """The chunks of one stream.
 
-    The answer is complete once a chunk has a finish reason; after that the stream has the tokens used.
+    The answer is complete once a chunk has a finish reason; after that the stream has the tokens used. Some servers
+    give no reason: then it is complete if the stream has the tokens used, and says `[DONE]`.
     """
 
     def __init__(self, so_far: TextSoFar) -> None:
@@ -63,57 +46,57 @@ class Chunks:
         Raises:
             CallError: it is no chunk.
         """
-        try:
-            chunk = _Chunk.model_validate(event)
-        except ValidationError as error:
-            raise unreadable(f"A chunk of the provider's stream is none: {str(event)[:500]}") from error
-        self._model = chunk.model or self._model
-        self._usage = chunk.usage or self._usage
-        for choice in chunk.choices or ():
-            if choice.index == 0:
-                self._finish_reason = choice.finish_reason or self._finish_reason
-                self._add(choice.delta or _Delta())
+        chunk = mapping(event)
+        if not chunk:
+            raise unreadable(f"A chunk of the provider's stream is none: {str(event)[:500]}")
+        self._model = words(chunk.get("model")) or self._model
+        self._usage = chunk.get("usage") or self._usage
+        for choice in mappings(chunk.get("choices")):
+            if choice.get("index") in {0, None}:
+                self._finish_reason = words(choice.get("finish_reason")) or self._finish_reason
+                self._add(mapping(choice.get("delta")))
         return False
 
-    def whole(self) -> object | None:
-        """The completion, as it would be without a stream; None when no chunk said why it ends."""
-        if self._finish_reason is None:
+    def whole(self, *, done: bool) -> object | None:
+        """The completion, as it would be without a stream; None when it is not whole."""
+        if not self._finish_reason and not (done and self._usage):
             return None
+        calls: list[JsonValue] = [
+            {"id": call.id, "function": {"name": call.name, "arguments": call.arguments}} for call in self._calls
+        ]
         message: JsonObject = {
             "content": "".join(self._content),
             "refusal": "".join(self._refusal) or None,
-            "tool_calls": [call.model_dump(exclude_none=True) for call in self._calls],
+            "tool_calls": calls,
         }
         choice: JsonObject = {"message": message, "finish_reason": self._finish_reason}
         return {"choices": [choice], "model": self._model, "usage": self._usage}
 
-    def _add(self, delta: _Delta) -> None:
-        words = _words(delta.content)
-        self._content.append(words)
-        self._refusal.append(delta.refusal or "")
-        self._so_far.say(words or delta.refusal or "")
-        for call in delta.tool_calls or ():
-            self._add_call(call)
+    def _add(self, delta: JsonObject) -> None:
+        text, refusal = _words(delta.get("content")), words(delta.get("refusal"))
+        self._content.append(text)
+        self._refusal.append(refusal)
+        self._so_far.say(text or refusal)
+        for call in calls_in(delta.get("tool_calls")):
+            self._add_call(call, mapping(call.get("function")))
 
-    def _add_call(self, part: _Call) -> None:
-        call = self._call_of(part)
-        function, more = call.function or _Function(), part.function or _Function()
-        call.id = call.id or part.id
-        if more.name and more.name != function.name:
-            if not function.name:
-                self._so_far.call(more.name)
-            function.name = (function.name or "") + more.name
-        function.arguments = _joined(function.arguments, more.arguments)
-        call.function = function
+    def _add_call(self, part: JsonObject, function: JsonObject) -> None:
+        part_id, name = words(part.get("id")), words(function.get("name"))
+        call = self._call_of(part.get("index"), part_id, name)
+        call.id = call.id or part_id
+        if name and name != call.name:
+            if not call.name:
+                self._so_far.call(name)
+            call.name += name
+        call.arguments = _joined(call.arguments, function.get("arguments"))
 
-    def _call_of(self, part: _Call) -> _Call:
-        """The call that *part* continues, or a new one. Some servers give no index, or the same to every call."""
-        name = part.function.name if part.function else None
+    def _call_of(self, index: JsonValue, part_id: str, name: str) -> _Call:
+        """The call that a part continues, or a new one. Some servers give no index, or the same to every call."""
         for call in reversed(self._calls):
-            same_id = part.id is None or part.id in {"", call.id}
-            if same_id if part.index is None else (part.index == call.index and (same_id or not name)):
+            same_id = part_id in {"", call.id}
+            if same_id if index is None else (index == call.index and (same_id or not name)):
                 return call
-        self._calls.append(_Call(index=part.index))
+        self._calls.append(_Call(index=index))
         return self._calls[-1]
 
 

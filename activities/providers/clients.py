@@ -19,7 +19,7 @@ from assent.wire.live_text import TextSoFar
 
 from . import chat, responses
 from .call_ids import with_unique_call_ids
-from .errors import SLOW, CallError, Posture, unreadable
+from .errors import SLOW, CallError, Posture, not_json
 from .exchange import Answer, Question, writable
 from .sse import Refusable, refuses_stream
 
@@ -80,7 +80,7 @@ class Providers:
             async with asyncio.timeout(question.model.timeout.total_seconds()):
                 answer = writable(await self._asked(client, question, so_far or TextSoFar()))
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise unreadable(f"The provider's answer is not JSON: {error}") from error
+            raise not_json(error) from error
         return replace(answer, items=with_unique_call_ids(answer.items, question.items))
 
     async def close(self) -> None:

@@ -10,6 +10,7 @@ Pure; safe in workflow code.
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Mapping
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Final, cast
 from temporalio.exceptions import ApplicationError
 
 from assent.wire.errors import AssentError
+from assent.wire.protocol import Usage
 
 if TYPE_CHECKING:
     from openai import APIConnectionError, APIError, APIStatusError
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 MESSAGE_LIMIT: Final = 2000
 LONGEST_DELAY: Final = timedelta(minutes=10)
 SLOW: Final = timedelta(seconds=60)
+ONE_ANSWER: Final = Usage(requests=1)
+"""What an answer used at the least, where it does not say."""
 
 _SLOW_KINDS: Final = {401: "AuthenticationFailed", 403: "PermissionDenied", 404: "ModelNotFound"}
 _QUOTA_CODES: Final = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
@@ -41,6 +45,7 @@ class Posture:
     """What a failure means. *delay* None leaves the time of the next attempt to Temporal's backoff.
 
     *kind* is the failure's type name in history, *message* is bounded to `MESSAGE_LIMIT` and never holds a key.
+    *paid* is what the model's answer used, where there was one that could not be used; None where nothing was paid.
 
     Pure; safe in workflow code.
     """
@@ -49,6 +54,7 @@ class Posture:
     message: str
     retry: bool
     delay: timedelta | None = None
+    paid: Usage | None = None
 
 
 class CallError(AssentError):
@@ -60,12 +66,24 @@ class CallError(AssentError):
         self.posture = posture
 
 
-def unreadable(message: str) -> CallError:
+def unreadable(message: str, *, paid: Usage | None = ONE_ANSWER) -> CallError:
     """The error for an answer that cannot be read: not JSON, cut off, or without what an answer must have.
+
+    *paid* is what it used, as far as that is known; None where no model can have made it.
 
     Pure; safe in workflow code.
     """
-    return CallError(Posture("UnreadableAnswer", message[:MESSAGE_LIMIT], retry=True))
+    return CallError(Posture("UnreadableAnswer", message[:MESSAGE_LIMIT], retry=True, paid=paid))
+
+
+def not_json(error: ValueError) -> CallError:
+    """The error for a body that is not JSON: the first half of an answer, or another program's page.
+
+    Pure; safe in workflow code.
+    """
+    body = str(error.doc).lstrip() if isinstance(error, json.JSONDecodeError) else ""
+    paid = ONE_ANSWER if body.startswith("{") else None
+    return unreadable(f"The provider's answer is not JSON: {error}", paid=paid)
 
 
 def posture(error: Exception) -> Posture:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Final, cast
 
-from pydantic import BaseModel, JsonValue, ValidationError
+from pydantic import JsonValue
 
 from assent.agents.models import OpenAIResponses
 from assent.wire.conversation import text_of
@@ -18,6 +18,7 @@ from assent.wire.protocol import Item, Usage
 
 from .errors import CallError, Posture, in_stream, unreadable
 from .exchange import Answer, JsonObject, Question, ToolSpec
+from .metadata import Ending, calls_in, ending, mapping, usage_of, words
 from .past_calls import permitted_arguments, permitted_name, raw_arguments
 from .sse import Refusable, ask_streamed
 from .strict_schema import strictest
@@ -30,33 +31,10 @@ _ENCRYPTED: Final = "reasoning.encrypted_content"
 _PASSING_CODES: Final = frozenset({"server_error", "rate_limit_exceeded", "vector_store_timeout"})
 _WORDS: Final = frozenset({"response.output_text.delta", "response.refusal.delta"})
 _ENDS: Final = frozenset({"response.completed", "response.incomplete", "response.failed"})
+_STATUSES: Final = frozenset({"", "completed", "incomplete"})
 _FAILURE: Final[JsonObject] = {"error": {"code": "server_error", "message": "The provider gave no reason."}}
 CUT_OFF: Final = "[The answer was cut off at the limit of output tokens before anything was said.]"
 FILTERED: Final = "[The provider's content filter stopped this answer.]"
-
-
-class _Tokens(BaseModel):
-    input_tokens: int = 0
-    output_tokens: int = 0
-
-
-class _Failure(BaseModel):
-    code: str | None = None
-    message: str | None = None
-
-
-class _Incomplete(BaseModel):
-    reason: str | None = None
-
-
-class _Reply(BaseModel):
-    """As much of a response as is read. The package's own type takes anything for a response; this one does not."""
-
-    output: list[Item]
-    model: str = ""
-    error: _Failure | None = None
-    incomplete_details: _Incomplete | None = None
-    usage: _Tokens | None = None
 
 
 async def ask(
@@ -169,7 +147,8 @@ class _Stream:
             raise CallError(in_stream(told.get("code"), told.get("type"), str(told.get("message") or "")))
         return self._response is not None
 
-    def whole(self) -> object | None:
+    def whole(self, *, done: bool) -> object | None:
+        del done  # The last event has the whole answer.
         return self._response
 
 
@@ -185,27 +164,26 @@ def answer_of(data: object) -> Answer:
 
     Pure; safe in workflow code.
     """
-    try:
-        reply = _Reply.model_validate(data)
-    except ValidationError as error:
-        raise unreadable(f"The provider's answer is not a response: {str(data)[:500]}") from error
-    if reply.error:
-        raise _failed(reply.error)
-    items = _with_ending([_kept(item) for item in reply.output], reply.incomplete_details)
-    tokens = reply.usage or _Tokens()
-    return Answer(
-        items=items,
-        usage=Usage(requests=1, input_tokens=tokens.input_tokens, output_tokens=tokens.output_tokens),
-        model=reply.model,
-        text=text_of(items) or None,
-    )
+    body = mapping(data)
+    status, error, usage = words(body.get("status")), mapping(body.get("error")), usage_of(body.get("usage"))
+    if status == "failed" or error.get("code") or error.get("message"):
+        raise _failed(error, usage)
+    if not isinstance(body.get("output"), list):
+        raise unreadable(f"The provider's answer is not a response: {str(data)[:500]}", paid=usage)
+    stopped = ending(mapping(body.get("incomplete_details")).get("reason"))
+    if status not in _STATUSES or stopped == "unknown":
+        why = f"status {status[:100]!r}, {str(body.get('incomplete_details'))[:200]}"
+        raise unreadable(f"The provider broke its answer off: {why}", paid=usage)
+    items = _with_ending([_kept(item) for item in calls_in(body["output"], usage)], stopped)
+    return Answer(items=items, usage=usage, model=words(body.get("model")), text=text_of(items) or None)
 
 
-def _failed(failure: _Failure) -> CallError:
-    message = failure.message or failure.code or "The provider gave no reason."
-    if failure.code in _PASSING_CODES:
-        return CallError(Posture("ProviderUnavailable", message[:2000], retry=True))
-    return CallError(Posture("ProviderRejected", message[:2000], retry=False))
+def _failed(error: JsonObject, usage: Usage) -> CallError:
+    code = words(error.get("code"))
+    message = (words(error.get("message")) or code or "The provider gave no reason.")[:2000]
+    if not code or code in _PASSING_CODES:
+        return CallError(Posture("ProviderUnavailable", message, retry=True, paid=usage))
+    return CallError(Posture("ProviderRejected", message, retry=False, paid=usage))
 
 
 def _kept(item: Item) -> Item:
@@ -229,7 +207,7 @@ def _part(part: JsonValue) -> JsonValue:
     return {key: value for key, value in part.items() if value or key not in {"annotations", "logprobs"}}
 
 
-def _with_ending(items: list[Item], incomplete: _Incomplete | None) -> list[Item]:
+def _with_ending(items: list[Item], stopped: Ending | None) -> list[Item]:
     """*items* that say it when the answer stopped early.
 
     Reasoning that nothing follows is dropped: the API refuses it on the next turn ("without its required following
@@ -237,8 +215,8 @@ def _with_ending(items: list[Item], incomplete: _Incomplete | None) -> list[Item
     """
     while items and items[-1].get("type") == "reasoning":
         items = items[:-1]
-    if incomplete is None or any(item.get("type") == "function_call" for item in items):
+    if stopped in {None, "whole"} or any(item.get("type") == "function_call" for item in items):
         return items
-    if incomplete.reason == "content_filter":
+    if stopped == "filtered":
         return [*items, {"role": "assistant", "content": FILTERED}]
     return items if text_of(items) else [{"role": "assistant", "content": CUT_OFF}]

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
 from contextlib import suppress
+from functools import cache
 from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 from .errors import unreadable
@@ -16,12 +18,14 @@ from .exchange import JsonObject
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI, AsyncStream
+    from openai._streaming import ServerSentEvent
 
 Refusable = Literal["encrypted", "stream", "usage"]
 """What some providers refuse to be asked for: encrypted reasoning, a stream, the tokens used in a stream."""
 
 _NO_STREAM: Final = ("json", "html")
 """What is in the content type of a body that is no stream."""
+_DONE: Final = "assent_done"
 _REST: Final = 1.0
 """Seconds for what comes behind the answer. It is read so that the connection can be used again."""
 
@@ -37,8 +41,11 @@ class Assembler(Protocol):
         """
         ...
 
-    def whole(self) -> object | None:
-        """The answer as the call without a stream gives it; None when it is not whole."""
+    def whole(self, *, done: bool) -> object | None:
+        """The answer as the call without a stream gives it; None when it is not whole.
+
+        *done* is whether the stream said `[DONE]`.
+        """
         ...
 
 
@@ -52,10 +59,9 @@ async def ask_streamed(client: AsyncOpenAI, path: str, body: JsonObject, assembl
 
     I/O; not in workflow code.
     """
-    from openai import AsyncStream
-
     asked: JsonObject = {**body, "stream": True}
-    stream = await client.post(path, body=asked, cast_to=object, stream=True, stream_cls=AsyncStream[object])
+    kind = _stream_class()
+    stream = await client.post(path, body=asked, cast_to=object, stream=True, stream_cls=kind)
     async with stream:
         content_type = stream.response.headers.get("content-type", "")
         if any(each in content_type for each in _NO_STREAM):
@@ -64,10 +70,25 @@ async def ask_streamed(client: AsyncOpenAI, path: str, body: JsonObject, assembl
             if assembler.read(event):
                 await _finish(stream)
                 break
-    answer = assembler.whole()
+    answer = assembler.whole(done=getattr(stream, _DONE, False) is True)
     if answer is None:
         raise unreadable("The provider's stream ended before its answer was whole.")
     return answer
+
+
+@cache
+def _stream_class() -> type[AsyncStream[object]]:
+    """The package's stream, which notes whether it was told that it ends."""
+    from openai import AsyncStream
+
+    class NotingStream(AsyncStream[object]):
+        async def _iter_events(self) -> AsyncIterator[ServerSentEvent]:
+            async for event in super()._iter_events():
+                if event.data.startswith("[DONE]"):
+                    setattr(self, _DONE, True)
+                yield event
+
+    return NotingStream
 
 
 def refuses_stream(error: Exception) -> Refusable | None:

@@ -108,7 +108,15 @@ class Thought:
     summary: str
 
 
-PlainStep = Reply | Failure | Hang | BreakOff | Garble | Thought
+@dataclass(frozen=True)
+class Alteration:
+    """The answer that comes next, changed. Made by `alters`."""
+
+    change: Callable[[dict[str, JsonValue]], None]
+    times: int | None
+
+
+PlainStep = Reply | Failure | Hang | BreakOff | Garble | Thought | Alteration
 Step = PlainStep | Callable[[Conversation], "PlainStep | Sequence[PlainStep]"]
 """One step of a script. A function may answer a sequence: what goes before an answer, and the answer."""
 
@@ -189,6 +197,16 @@ def garbles(
     Pure; safe in workflow code.
     """
     return Garble(body, content_type, times)
+
+
+def alters(change: Callable[[dict[str, JsonValue]], None], *, times: int | None = None) -> Alteration:
+    """Let *change* alter the JSON of the answer that comes next, as a compatible server would have it.
+
+    The JSON is that of the API in use, without a stream; a stream is made of it then.
+
+    Pure; safe in workflow code.
+    """
+    return Alteration(change, times)
 
 
 def thinks(summary: str = "") -> Thought:

@@ -15,6 +15,7 @@ from pydantic import JsonValue
 JsonObject = dict[str, JsonValue]
 
 _WORDS: Final = re.compile(r"\s*\S+\s*|\s+")
+_IN_PIECES: Final[dict[str, type]] = {"content": str, "refusal": str, "tool_calls": list}
 _STREAMED: Final = {"Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-cache"}
 
 
@@ -84,29 +85,29 @@ def _part_events(part: JsonObject, place: JsonObject) -> Iterator[JsonObject]:
 def completion_events(body: JsonObject, *, usage: bool) -> list[bytes]:
     """The chunks of the completion *body*; with *usage* one more, which holds the tokens."""
     head: JsonObject = {"id": body["id"], "object": "chat.completion.chunk"}
-    head |= {"created": body["created"], "model": body["model"], **({"usage": None} if usage else {})}
+    head |= {"created": body["created"], "model": body.get("model"), **({"usage": None} if usage else {})}
     choice = _first(body["choices"])
     message = choice["message"]
     deltas = _deltas(message) if isinstance(message, dict) else iter(())
     chunks: list[JsonObject] = [{**head, "choices": [_choice(delta, None)]} for delta in deltas]
-    chunks.append({**head, "choices": [_choice({}, choice["finish_reason"])]})
-    if usage:
+    chunks.append({**head, "choices": [_choice({}, choice.get("finish_reason"))]})
+    if usage and "usage" in body:
         chunks.append({**head, "choices": [], "usage": body["usage"]})
     return [*map(_data, chunks), b"data: [DONE]\n\n"]
 
 
 def _deltas(message: JsonObject) -> Iterator[JsonObject]:
-    yield {"role": "assistant", "content": None if message["content"] is None else "", "refusal": None}
-    for field in ("content", "refusal"):
-        for piece in _pieces(message[field]):
-            yield {field: piece}
     calls = message.get("tool_calls")
+    more = {key: value for key, value in message.items() if not isinstance(value, _IN_PIECES.get(key, ()))}
+    yield {**more, "role": "assistant", "content": None if message.get("content") is None else ""}
+    for field in ("content", "refusal"):
+        for piece in _pieces(message.get(field)):
+            yield {field: piece}
     for index, call in enumerate(calls if isinstance(calls, list) else []):
         function = call.get("function") if isinstance(call, dict) else None
         if isinstance(call, dict) and isinstance(function, dict):
-            begun: JsonObject = {"index": index, "id": call["id"], "type": "function"}
-            yield {"tool_calls": [{**begun, "function": {"name": function["name"], "arguments": ""}}]}
-            for piece in _pieces(function["arguments"]):
+            yield {"tool_calls": [{**call, "index": index, "function": {**function, "arguments": ""}}]}
+            for piece in _pieces(function.get("arguments")):
                 yield {"tool_calls": [{"index": index, "function": {"arguments": piece}}]}
 
 

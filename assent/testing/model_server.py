@@ -6,15 +6,18 @@
 
 Each answer of a script is one turn. The server keeps no conversations: which answer comes is how many answers the
 request has already, so any number of runs may follow one script at once, and a retry is answered as the first try was.
-What goes before an answer (`fails`, `hangs`, `breaks_off`, `garbles`) happens a number of times for each input and
-then no more; runs with exactly the same input share that number. `thinks` adds reasoning to the answer behind it.
+What goes before an answer (`fails`, `hangs`, `breaks_off`, `garbles`, `alters`) happens a number of times for each
+input and then no more; runs with exactly the same input share that number. `thinks` adds reasoning to the answer
+behind it, `alters` makes it one of another server.
 
 A step may be a function of the `Conversation`. One that is the whole script answers every turn.
 
 Who asks with `stream: true` is answered word by word, by server-sent events; `says(..., delay=0.1)` takes its time.
 
-Requests that the real API refuses are refused, with its words where we know them: an output without its call, a call
-without its output, reasoning that is not passed back, unknown parameters, schemas that are not strict.
+Requests that real providers refuse are refused, with their words where we know them: an output without its call, a
+call without its output, names and arguments in the history that they do not take, reasoning that is not passed back,
+unknown parameters, schemas that are not strict. `assent.testing._requests` has the table: each rule, whose it is, and
+where it was reported.
 """
 
 from __future__ import annotations
@@ -39,6 +42,7 @@ from assent.testing._answers import Answered, completion, response
 from assent.testing._reasoning import MARK_LENGTH
 from assent.testing._requests import Asked, BadRequestError, JsonObject, read_chat, read_responses
 from assent.testing._script import (
+    Alteration,
     BreakOff,
     Call,
     Conversation,
@@ -50,6 +54,7 @@ from assent.testing._script import (
     Script,
     Step,
     Thought,
+    alters,
     breaks_off,
     call,
     calls,
@@ -69,6 +74,7 @@ __all__ = [
     "RecordedRequest",
     "Reply",
     "Step",
+    "alters",
     "breaks_off",
     "call",
     "calls",
@@ -111,6 +117,7 @@ class _Exchange:
     mark: str
     thought: Thought | None = None
     broken: bool = False
+    alterations: list[Alteration] = field(default_factory=list[Alteration])
     path: tuple[int, ...] = field(default=())
 
 
@@ -269,13 +276,15 @@ class ModelServer:
     async def _before_answer(self, exchange: _Exchange, step: PlainStep) -> web.StreamResponse | None:
         if isinstance(step, Thought):
             exchange.thought = step
-        elif isinstance(step, Failure | Hang | BreakOff | Garble) and self._is_due(exchange, step.times):
+        elif isinstance(step, Failure | Hang | BreakOff | Garble | Alteration) and self._is_due(exchange, step.times):
             if isinstance(step, Failure):
                 return _json({"error": step.error}, status=step.status, headers=step.headers)
             if isinstance(step, Garble):
                 return web.Response(text=step.body, content_type=step.content_type)
             if isinstance(step, Hang):
                 await asyncio.sleep(step.seconds)
+            if isinstance(step, Alteration):
+                exchange.alterations.append(step)
             exchange.broken |= isinstance(step, BreakOff)
         return None
 
@@ -287,6 +296,8 @@ class ModelServer:
     async def _reply(self, exchange: _Exchange, reply: Reply) -> web.StreamResponse:
         answered = Answered(exchange.asked.model, reply, exchange.thought, exchange.mark, exchange.size)
         rendered = _RENDERERS[exchange.api](answered)
+        for alteration in exchange.alterations:
+            alteration.change(rendered)
         if exchange.asked.stream:
             events = _events(rendered, exchange)
             return await send(exchange.request, events, reply.delay, broken=exchange.broken)

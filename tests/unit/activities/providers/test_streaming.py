@@ -286,7 +286,7 @@ def of_chunks(*deltas: JsonValue, finish: str = "stop") -> Answer:
         chunks.read({"choices": [{"index": 0, "delta": delta}]})
     last: JsonValue = {"choices": [{"index": 0, "delta": {}, "finish_reason": finish}]}
     chunks.read(last)
-    return answer_of(chunks.whole())
+    return answer_of(chunks.whole(done=False))
 
 
 def begun(name: str, arguments: JsonValue = "", **more: JsonValue) -> JsonValue:
