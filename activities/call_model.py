@@ -23,15 +23,15 @@ from assent.wire.conversation import Conversation, ToolCall, tool_calls
 from assent.wire.digest import json_size
 from assent.wire.errors import HistoryError
 from assent.wire.limits import REASON_LIMIT
-from assent.wire.live_text import TextSoFar
 from assent.wire.messages import problems
-from assent.wire.protocol import RULES_VERSION, Gate, ModelCallInput, ModelTurn
+from assent.wire.protocol import RULES_VERSION, Gate, ModelCallInput, ModelTurn, Usage
 from assent.wire.text import error_text
 
 from . import model_routing, payload_limits, user_code
 from .conversation_cache import Prefixes
 from .heartbeats import heartbeats
-from .providers import Answer, Providers, Question, ToolSpec, as_application_error
+from .model_attempts import GaveUpError, ModelAttempts
+from .providers import Answer, Providers, Question, ToolSpec
 from .user_code import TooSlowError, UserCode, gate_or_ask
 
 ANSWER_LIMIT: Final = 1_000_000
@@ -89,8 +89,8 @@ class ModelCalls:
         agent = self._agent(call)
         if (queue := model_routing.elsewhere(agent, routed=call.routed)) is not None:
             return ModelTurn(items=[], task_queue=queue)
-        so_far = TextSoFar()
-        async with heartbeats(partial(so_far.told, call.turn, activity.info().attempt)):
+        attempts = ModelAttempts(call.turn)
+        async with heartbeats(attempts.told):
             conversation = await self._conversation(call)
             question = Question(
                 model=agent.model,
@@ -100,9 +100,12 @@ class ModelCalls:
                 output_schema=agent.output_schema,
                 output_name=getattr(agent.output_type, "__name__", "output"),
             )
-            answer = await self._ask(question, so_far)
-            # Users' gates may take a while: a lost heartbeat here would pay for another answer.
-            turn = await self._bounded(agent, call, answer)
+            try:
+                answer = await attempts.ask(self._providers, question)
+                # Users' gates may take a while: a lost heartbeat here would pay for another answer.
+                turn = await self._kept(agent, call, answer, attempts)
+            except GaveUpError as error:
+                return await self._gave_up(agent, call, error)
         self._prefixes.keep(conversation.append(turn.items), call.prefix)
         return turn
 
@@ -124,11 +127,32 @@ class ModelCalls:
         except HistoryError as error:
             raise ApplicationError(str(error), type="HistoryError", non_retryable=True) from error
 
-    async def _ask(self, question: Question, so_far: TextSoFar) -> Answer:
+    async def _kept(self, agent: Agent, call: ModelCallInput, answer: Answer, attempts: ModelAttempts) -> ModelTurn:
         try:
-            return await self._providers.ask(question, so_far)
-        except Exception as error:
-            raise as_application_error(error) from None  # A chained error would be written to the history too.
+            turn = await self._bounded(agent, call, answer)
+        except ApplicationError as error:
+            raise attempts.not_kept(error, answer) from None
+        if not attempts.wasted.requests:
+            return turn
+        return turn.model_copy(update={"wasted": self._priced(agent, attempts.wasted)})
+
+    async def _gave_up(self, agent: Agent, call: ModelCallInput, error: GaveUpError) -> ModelTurn:
+        """The turn of a model call that gave no answer of use: what it used counts, and the run ends."""
+        nothing = Answer(items=[], usage=Usage(), model="", text=None)
+        fields = await self._facts(agent, call, nothing)
+        # A turn without items would be taken to the other task queue, and asked for again there.
+        fields.pop("task_queue", None)
+        fields |= {"wasted": self._priced(agent, error.wasted), "failure": error.failure}
+        if call.turn == 1:
+            fields["agent_version"] = agent.version
+        return ModelTurn.model_validate(fields)
+
+    def _priced(self, agent: Agent, usage: Usage) -> Usage:
+        """*usage* with what it costs, where the worker knows the price of the model."""
+        price = self._prices.get(agent.model.id)
+        if price is None:
+            return usage
+        return usage.model_copy(update={"cost": price.cost(usage.input_tokens, usage.output_tokens)})
 
     async def _bounded(self, agent: Agent, call: ModelCallInput, answer: Answer) -> ModelTurn:
         if (size := _size(answer)) > ANSWER_LIMIT:
@@ -157,9 +181,7 @@ class ModelCalls:
 
     async def _facts(self, agent: Agent, call: ModelCallInput, answer: Answer) -> dict[str, object]:
         # Only what is not the default is set: turns are stored, one by one, for as long as the history is.
-        usage, price = answer.usage, self._prices.get(agent.model.id)
-        if price is not None:
-            usage = usage.model_copy(update={"cost": price.cost(usage.input_tokens, usage.output_tokens)})
+        usage = self._priced(agent, answer.usage)
         fields: dict[str, object] = {"items": [], "usage": usage, "model": answer.model}
         if call.turn == 1:
             fields |= {"rules_version": RULES_VERSION, "max_turns": agent.max_turns, "attributes": self._attributes}

@@ -15,11 +15,13 @@ from assent.wire import protocol
 from assent.wire.budget import Price
 from assent.wire.conversation import Conversation, fitted, user_message
 from assent.wire.errors import HistoryError
+from assent.wire.protocol import Usage
 
 from . import model_routing
 from .conversation_cache import Prefixes
 from .heartbeats import heartbeats
-from .providers import Providers, Question, as_application_error
+from .model_attempts import GaveUpError, ModelAttempts
+from .providers import Providers, Question
 
 _BYTES: Final = 3
 """Bytes of the transcript for each token that a conversation may have: it has to fit where the conversation did."""
@@ -70,9 +72,10 @@ class Summaries:
         agent = self._agent(wanted)
         if (queue := model_routing.elsewhere(agent, routed=wanted.routed)) is not None:
             return Summary(summary="", task_queue=queue)
-        async with heartbeats():
+        attempts = ModelAttempts(wanted.number)
+        async with heartbeats(attempts.told):
             conversation = await self._conversation(wanted)
-            summary = await self._summary(agent, wanted, conversation)
+            summary = await self._summary(agent, wanted, conversation, attempts)
         if summary.summary:
             # The call that follows finds here what the run makes of the answer.
             self._prefixes.replace(with_summary(conversation, wanted, summary.summary), wanted.prefix)
@@ -92,7 +95,9 @@ class Summaries:
         except HistoryError as error:
             raise ApplicationError(str(error), type="HistoryError", non_retryable=True) from error
 
-    async def _summary(self, agent: Agent, wanted: SummariseInput, conversation: Conversation) -> Summary:
+    async def _summary(
+        self, agent: Agent, wanted: SummariseInput, conversation: Conversation, attempts: ModelAttempts
+    ) -> Summary:
         older = conversation.items[: len(conversation) - wanted.keep]
         question = Question(
             model=agent.model,
@@ -101,11 +106,14 @@ class Summaries:
             items=[user_message(transcript(older, wanted.max_context_tokens * _BYTES))],
         )
         try:
-            answer = await self._providers.ask(question)
-        except Exception as error:
-            raise as_application_error(error) from None  # A chained error would be written to the history too.
+            answer = await attempts.ask(self._providers, question)
+        except GaveUpError as error:
+            return Summary(summary="", usage=self._priced(agent, error.wasted))
         [text] = fitted([(answer.text or "").strip()], _ROOM * wanted.limit)
-        usage, price = answer.usage, self._prices.get(agent.model.id)
-        if price is not None:
-            usage = usage.model_copy(update={"cost": price.cost(usage.input_tokens, usage.output_tokens)})
-        return Summary(summary=text, usage=usage, model=answer.model)
+        return Summary(summary=text, usage=self._priced(agent, answer.usage + attempts.wasted), model=answer.model)
+
+    def _priced(self, agent: Agent, usage: Usage) -> Usage:
+        price = self._prices.get(agent.model.id)
+        if price is None:
+            return usage
+        return usage.model_copy(update={"cost": price.cost(usage.input_tokens, usage.output_tokens)})

@@ -2,10 +2,11 @@
 
 from .call_ids import with_unique_call_ids
 from .clients import Providers, missing_key, warm_up
-from .errors import CallError, Posture, as_application_error, posture
+from .errors import ONE_ANSWER, CallError, Posture, as_application_error, posture, to_application_error
 from .exchange import Answer, Question, ToolSpec
 
 __all__ = [
+    "ONE_ANSWER",
     "Answer",
     "CallError",
     "Posture",
@@ -15,6 +16,7 @@ __all__ = [
     "as_application_error",
     "missing_key",
     "posture",
+    "to_application_error",
     "warm_up",
     "with_unique_call_ids",
 ]

@@ -14,7 +14,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Final, cast
@@ -46,6 +46,7 @@ class Posture:
 
     *kind* is the failure's type name in history, *message* is bounded to `MESSAGE_LIMIT` and never holds a key.
     *paid* is what the model's answer used, where there was one that could not be used; None where nothing was paid.
+    *limited*: one that comes again and again in the same words is no outage, and ends.
 
     Pure; safe in workflow code.
     """
@@ -54,7 +55,8 @@ class Posture:
     message: str
     retry: bool
     delay: timedelta | None = None
-    paid: Usage | None = None
+    paid: Usage | None = field(default=None, compare=False)
+    limited: bool = field(default=False, compare=False)
 
 
 class CallError(AssentError):
@@ -73,7 +75,7 @@ def unreadable(message: str, *, paid: Usage | None = ONE_ANSWER) -> CallError:
 
     Pure; safe in workflow code.
     """
-    return CallError(Posture("UnreadableAnswer", message[:MESSAGE_LIMIT], retry=True, paid=paid))
+    return CallError(Posture("UnreadableAnswer", message[:MESSAGE_LIMIT], retry=True, paid=paid, limited=True))
 
 
 def not_json(error: ValueError) -> CallError:
@@ -97,15 +99,15 @@ def posture(error: Exception) -> Posture:
     from openai import APIConnectionError, APIError, APIStatusError, APITimeoutError
 
     if isinstance(error, TimeoutError | APITimeoutError):
-        return Posture("ProviderTimeout", "The provider did not answer in time.", retry=True)
+        return Posture("ProviderTimeout", "The provider did not answer in time.", retry=True, limited=True)
     if isinstance(error, APIStatusError):
         return _of_status(error)
     if isinstance(error, APIConnectionError):
         return Posture("ProviderUnavailable", _connection_message(error), retry=True)
     if isinstance(error, APIError):
         return in_stream(error.code, error.type, _bounded(error.message, secret=_key_of(error)))
-    # A bug of ours, or of the package: the run waits for a fixed worker rather than being lost.
-    return Posture("ModelCallFailed", _bounded(f"{type(error).__name__}: {error}"), retry=True)
+    # A bug of ours, or of the package: the run waits for a while for a fixed worker rather than being lost.
+    return Posture("ModelCallFailed", _bounded(f"{type(error).__name__}: {error}"), retry=True, limited=True)
 
 
 def in_stream(code: object, kind: object, message: str) -> Posture:
@@ -136,13 +138,20 @@ def _slow(kind: str | None) -> timedelta | None:
 
 
 def as_application_error(error: Exception) -> ApplicationError:
-    """*error* as Temporal wants it: with a type, whether to retry, and when.
+    """*error*, anything that `Providers.ask` raises, as Temporal wants it.
 
     Raise it `from None`: the message has all there is to say, and a chained error would be written to history too.
 
     Pure; safe in workflow code.
     """
-    found = posture(error)
+    return to_application_error(posture(error))
+
+
+def to_application_error(found: Posture) -> ApplicationError:
+    """What *found* is to Temporal: a type, whether to retry, and when.
+
+    Pure; safe in workflow code.
+    """
     return ApplicationError(
         found.message,
         type=found.kind,
@@ -159,7 +168,8 @@ def _of_status(error: APIStatusError) -> Posture:
     if status == 413 or (status == 400 and _CONTEXT.search(f"{error.code} {message}")):
         return Posture("ContextTooLong", message, retry=False)
     retry = _should_retry(status, headers)
-    return Posture(_kind(status), message, retry=retry, delay=delay if retry else None)
+    # Some servers answer 500 to what they do not understand, and to nothing else.
+    return Posture(_kind(status), message, retry=retry, delay=delay if retry else None, limited=status == 500)
 
 
 def _slow_kind(error: APIStatusError) -> str | None:

@@ -241,18 +241,19 @@ class TurnBuilder:
         )
         begun = started.activity_task_started_event_attributes
         turn = self.turn
+        failure = self.failure or (turn.failure if turn else None)
         return TurnRecord(
             turn=self.number,
             model=turn.model if turn else "",
             agent_version=turn.agent_version if turn else "",
             policy_version=turn.policy_version if turn else "",
-            usage=turn.usage if turn else Usage(),
+            usage=turn.usage + turn.wasted if turn else Usage(),
             calls=len(tool_calls(turn.items)) if turn else 0,
             attempts=begun.attempt,
             worker=begun.identity or None,
             scheduled_at=time_of(self.events[0]),
             finished_at=time_of(self.events[-1]),
-            failure=f"{self.failure.kind}: {self.failure.message}" if self.failure else None,
+            failure=f"{failure.kind}: {failure.message}" if failure else None,
             agent=self.agent,
             events=self.cites,
         )

@@ -38,7 +38,7 @@ async def live_text(info: PendingActivityInfo, converter: DataConverter) -> Live
         return None
     # The server keeps the words of an attempt that failed until the next one has some.
     running = info.state == PendingActivityState.PENDING_ACTIVITY_STATE_STARTED
-    return live if isinstance(live, LiveText) and running and live.attempt == info.attempt else None
+    return live if isinstance(live, LiveText) and running and live.begun and live.attempt == info.attempt else None
 
 
 async def with_live_text(events: AsyncGenerator[RunEvent], describe: Describe) -> AsyncGenerator[RunEvent]:

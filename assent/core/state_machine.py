@@ -260,7 +260,7 @@ def _model_answered(run: Run, event: ModelAnswered) -> Step:
         run,
         model_running=False,
         conversation=run.conversation.append(turn.items),
-        usage=run.usage + turn.usage,
+        usage=run.usage + turn.usage + turn.wasted,
         attributes=run.attributes or turn.attributes,
         compaction=compaction.after_turn(run.compaction, run.turn, turn),
         notices=turn.notices if turn.gates else run.notices,
@@ -277,6 +277,8 @@ def _model_answered(run: Run, event: ModelAnswered) -> Step:
             budget=budget,
             allowance=budget,
         )
+    if turn.failure is not None:
+        return turns.fail(after, Failure(turn.failure.kind, turn.failure.message), event.at)
     calls = conversation.tool_calls(turn.items)
     if len({call.call_id for call in calls}) != len(calls):
         failure = Failure("InvalidModelTurn", "the model gave two calls of one turn the same id")

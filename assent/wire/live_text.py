@@ -12,17 +12,29 @@ from typing import Final
 from pydantic import Field
 
 from assent.wire.limits import LIVE_NAME_SHOWN, LIVE_TEXT_SHOWN
-from assent.wire.protocol import Stored
+from assent.wire.protocol import Stored, Usage
 
 CALLS_SHOWN: Final = 32
 """Names of tools that are told."""
+
+
+class Wasted(Stored):
+    """Answers of the model's earlier attempts at one turn that could not be used: how many, and what they used.
+
+    *failure* is the newest failure, *times* how often it came in a row.
+    """
+
+    answers: int = 0
+    usage: Usage = Usage()
+    failure: str = ""
+    times: int = 0
 
 
 class LiveText(Stored):
     """An answer so far. *text* is its end, *left_out* the number of characters before that, *characters* all of them.
 
     *calls* are the tools that it has begun to call, the newest last. *attempt* is the activity's: the words of an
-    attempt that failed are none of the answer.
+    attempt that failed are none of the answer. *wasted* is for the next attempt, which counts on from there.
     """
 
     turn: int
@@ -31,6 +43,12 @@ class LiveText(Stored):
     left_out: int = 0
     characters: int = 0
     calls: list[str] = Field(default_factory=list[str])
+    wasted: Wasted = Wasted()
+
+    @property
+    def begun(self) -> bool:
+        """Whether the model has said anything."""
+        return bool(self.characters or self.calls)
 
 
 @dataclass
@@ -38,6 +56,7 @@ class TextSoFar:
     """Collects the words of an answer as they come. To add a few costs the same however many there are."""
 
     characters: int = 0
+    wasted: Wasted = field(default_factory=Wasted)
     _parts: list[str] = field(default_factory=list[str])
     _calls: list[str] = field(default_factory=list[str])
     _place: object = None
@@ -56,10 +75,21 @@ class TextSoFar:
         """A call of *tool* has begun."""
         self._calls.append(tool if len(tool) <= LIVE_NAME_SHOWN else f"{tool[:LIVE_NAME_SHOWN]}…")
 
+    @property
+    def begun(self) -> bool:
+        """Whether the model has said anything."""
+        return bool(self.characters or self._calls)
+
+    def fail(self, wasted: Wasted) -> None:
+        """Forget the words: they are none of an answer. *wasted* counts them."""
+        self.characters, self.wasted = 0, wasted
+        self._parts, self._calls = [], []
+
     def told(self, turn: int, attempt: int) -> LiveText | None:
         """What there is to tell of it; None before it has begun."""
-        if not self.characters and not self._calls:
-            return None
+        if not self.begun:
+            counts = bool(self.wasted.model_fields_set)
+            return LiveText(turn=turn, attempt=attempt, wasted=self.wasted) if counts else None
         self._parts = ["".join(self._parts)[-LIVE_TEXT_SHOWN:]]
         # Half of a character, whose other half is still to come, could not be written into a heartbeat.
         text = self._parts[0].encode("utf-16", "surrogatepass").decode("utf-16", "replace")
@@ -70,4 +100,5 @@ class TextSoFar:
             left_out=max(0, self.characters - LIVE_TEXT_SHOWN),
             characters=self.characters,
             calls=self._calls[-CALLS_SHOWN:],
+            wasted=self.wasted,
         )

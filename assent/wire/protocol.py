@@ -226,11 +226,19 @@ class Gate(Stored):
     agent: str | None = None
 
 
+class TurnFailure(Stored):
+    """Why no answer of the model could be used: the failure that the run ends with."""
+
+    kind: str
+    message: str
+
+
 class ModelTurn(Stored):
     """What `call_model` returns: the new items, and a gate for every tool call among them, by `call_id`.
 
     A call without a gate is denied. *agent_version* is `Agent.version`, given with the first turn and with each that
-    has calls. *follow_up* is what the model is told where its answer does not fit the output type.
+    has calls. *follow_up* is what the model is told where its answer does not fit the output type. *wasted* is what
+    answers used that could not be used; with *failure* no more are asked for, and the run ends.
 
     Facts of the worker come with the first turn only: *rules_version* (the rules that the run follows), *max_turns*,
     *max_tool_calls*, *budget*, *max_context_tokens*, *attributes* (whether the search attributes may be upserted) and
@@ -245,6 +253,8 @@ class ModelTurn(Stored):
     agent_version: str = ""
     rules_version: int = 1
     usage: Usage = Usage()
+    wasted: Usage = Usage()
+    failure: TurnFailure | None = None
     model: str = ""
     structured: bool = False
     follow_up: str | None = None

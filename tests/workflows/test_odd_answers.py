@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import replace
+
 import pytest
 from pydantic import JsonValue
 
-from assent import Agent
-from assent.testing import Environment, alters, call, calls, says
+from activities.model_attempts import ANSWERS_LIMIT
+from assent import Agent, Budget, RunFailedError
+from assent.testing import Environment, Step, alters, call, calls, says
 from tests.support import tools
 from tests.support.run_probes import content
+from tests.support.visibility import soon
 
 
 def broken_off(body: dict[str, JsonValue]) -> None:
@@ -28,3 +33,51 @@ async def test_no_call_of_an_answer_that_was_broken_off_runs(assent_environment:
         assert tools.ran(run.id) == ["look_up(a)"]
     assert len([each for each in assent_environment.models.requests if each.model == model.id]) == times + 2
     assert (await run.verify()).ok
+
+
+@pytest.mark.parametrize("api", ["responses", "chat"])
+@pytest.mark.parametrize("tool_ran", [False, True])
+async def test_answers_that_cannot_be_used_are_few_and_counted(
+    assent_environment: Environment, api: str, *, tool_ran: bool
+) -> None:
+    def unreadable(body: dict[str, JsonValue]) -> None:
+        body["choices" if api == "chat" else "output"] = None
+
+    steps: list[Step] = [calls(call("pay", to="A", amount=1))] if tool_ran else []
+    make = assent_environment.chat if api == "chat" else assent_environment.responses
+    model = replace(make(*steps, alters(unreadable), says("never")), stream=False)
+    async with assent_environment.serve(Agent(name="ops", model=model, tools=tools.ALL)) as client:
+        run = await client.start("ops", "Go.")
+        for requirement in (await run.until_paused()).active_requirements if tool_ran else []:
+            await run.approve(requirement, by="bob")
+        with pytest.raises(RunFailedError, match="asked 5 times") as failed:
+            await asyncio.wait_for(run.result(), 60)
+        assert failed.value.kind == "UnreadableAnswer"
+        state = await run.state()
+    before = int(tool_ran)
+    asked = [each for each in assent_environment.models.requests if each.model == model.id]
+    assert len(asked) == ANSWERS_LIMIT + before
+    assert state.usage.requests == ANSWERS_LIMIT + before
+    assert state.usage.input_tokens > 0
+    assert tools.ran(run.id) == ["pay(A, 1)"] * before
+    verification = await run.verify()
+    assert verification.ok, verification
+    assert (await run.audit()).turns[-1].usage.requests == ANSWERS_LIMIT
+
+
+async def test_what_was_paid_before_an_answer_counts_with_it_also_on_another_worker(
+    assent_environment: Environment,
+) -> None:
+    model = assent_environment.chat(alters(broken_off, times=3), says("done"))
+    agent = Agent(name="ops", model=model, budget=Budget(max_model_calls=50))
+    async with assent_environment.serve(agent) as client:
+        run = await client.start("ops", "Go.")
+        await soon(lambda: asked_of(assent_environment, model.id), lambda found: found >= 2)
+    async with assent_environment.serve(agent, task_queue=client.task_queue):
+        assert await content(run) == "done"
+        assert (await run.state()).usage.requests == 4
+    assert (await run.verify()).ok
+
+
+async def asked_of(environment: Environment, model: str) -> int:
+    return len([each for each in environment.models.requests if each.model == model])

@@ -1,0 +1,113 @@
+"""A bounded number of attempts at one turn of the model, counted across attempts and workers of its activity.
+
+Temporal retries a model call for as long as it takes, which is right while no provider answers. An answer that cannot
+be used is paid for: there are few of those, and what they used counts. The heartbeat carries the count to the next
+attempt (the SDK sends the last one before it reports a failure), also to another worker.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from pydantic import ValidationError
+from temporalio import activity
+from temporalio.exceptions import ApplicationError
+
+from assent.wire.live_text import LiveText, TextSoFar, Wasted
+from assent.wire.protocol import TurnFailure, Usage
+
+from .providers import ONE_ANSWER, Answer, Posture, Providers, Question, posture, to_application_error
+
+ANSWERS_LIMIT: Final = 5
+"""Answers for one turn that cannot be used."""
+SAME_FAILURE_LIMIT: Final = 30
+"""How often in a row one turn may fail in the same way, where that is no outage: about half an hour."""
+_LOST: Final = "The worker was lost, or stopped, while the model answered."
+
+
+class GaveUpError(Exception):
+    """No more attempts at this turn are made: the *failure* for the run, and what the attempts used."""
+
+    def __init__(self, failure: TurnFailure, wasted: Usage) -> None:
+        """Keep both."""
+        super().__init__(failure.message)
+        self.failure = failure
+        self.wasted = wasted
+
+
+class ModelAttempts:
+    """The attempts at one turn so far. Belongs to one attempt of the activity."""
+
+    def __init__(self, turn: int) -> None:
+        """Count on from what the heartbeat of the attempt before says. *turn* is for who looks on."""
+        info = activity.info()
+        self._turn, self._attempt = turn, info.attempt
+        before = _told(info.heartbeat_details[0] if info.heartbeat_details else None)
+        self.so_far = TextSoFar(wasted=before.wasted)
+        if before.begun:  # It did not come to count its answer itself.
+            self.so_far.fail(_after(before.wasted, _LOST, ONE_ANSWER, limited=False))
+
+    @property
+    def wasted(self) -> Usage:
+        """What the answers that could not be used have used."""
+        return self.so_far.wasted.usage
+
+    def told(self) -> LiveText | None:
+        """What the heartbeat says: the words so far, and the count."""
+        return self.so_far.told(self._turn, self._attempt)
+
+    async def ask(self, providers: Providers, question: Question) -> Answer:
+        """Ask the model, once.
+
+        Raises:
+            GaveUpError: that was the last attempt, or one too many was made.
+            ApplicationError: it is to be retried, or the provider refused for good.
+        """
+        if self.so_far.wasted.answers >= ANSWERS_LIMIT:
+            raise self._gave_up(Posture("UnusableAnswers", self.so_far.wasted.failure, retry=False))
+        try:
+            return await providers.ask(question, self.so_far)
+        except Exception as error:
+            raise self._failed(posture(error)) from None  # A chained error would be written to the history too.
+
+    def not_kept(self, error: ApplicationError, answer: Answer) -> Exception:
+        """What to raise when the *answer* cannot be kept because of *error*."""
+        kind, delay = error.type or "Error", error.next_retry_delay
+        return self._failed(Posture(kind, error.message, not error.non_retryable, delay, paid=answer.usage))
+
+    def _failed(self, found: Posture) -> Exception:
+        """Count the failure; what to raise for it."""
+        paid = found.paid or (ONE_ANSWER if self.so_far.begun else None)
+        wasted = _after(self.so_far.wasted, f"{found.kind}: {found.message}", paid, limited=found.limited)
+        self.so_far.fail(wasted)
+        over = wasted.answers >= ANSWERS_LIMIT or wasted.times >= SAME_FAILURE_LIMIT
+        if over or (not found.retry and wasted.answers):
+            return self._gave_up(found)
+        if found.retry and (told := self.told()) is not None:
+            activity.heartbeat(told)
+        return to_application_error(found)
+
+    def _gave_up(self, found: Posture) -> GaveUpError:
+        wasted, why = self.so_far.wasted, ""
+        if wasted.times >= SAME_FAILURE_LIMIT:
+            why = f" It came {wasted.times} times in a row."
+        elif found.retry or found.kind == "UnusableAnswers":
+            why = f" The model was asked {wasted.answers} times for this turn, and no answer could be used."
+        return GaveUpError(TurnFailure(kind=found.kind, message=f"{found.message}{why}"), wasted.usage)
+
+
+def _after(before: Wasted, failure: str, paid: Usage | None, *, limited: bool) -> Wasted:
+    again = before.times + 1 if limited and failure == before.failure else int(limited)
+    return Wasted(
+        answers=before.answers + (paid is not None),
+        usage=before.usage if paid is None else before.usage + paid,
+        failure=failure,
+        times=again,
+    )
+
+
+def _told(details: object) -> LiveText:
+    try:
+        return LiveText.model_validate(details)
+    except ValidationError:  # There is none, or another version wrote it
+        return LiveText(turn=0)
