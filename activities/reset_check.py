@@ -17,7 +17,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from assent.history import event_types
 from assent.history.pages import pages
-from assent.wire import protocol
+from assent.wire import visibility
 from assent.wire.protocol import Authorization
 
 _known: Final[LRUCache[str, tuple[str, bool]]] = LRUCache(10_000)
@@ -97,5 +97,5 @@ def _opens(event: HistoryEvent, ids: Sequence[str]) -> bool:
     if event.event_type != event_types.MEMO_UPSERTED:
         return False
     fields = event.workflow_properties_modified_event_attributes.upserted_memo.fields
-    listed = fields[protocol.MEMO_PENDING].data if protocol.MEMO_PENDING in fields else b""
-    return any(each.encode() in listed for each in ids)
+    opened = [fields[name].data for name in visibility.pending_keys(fields)]
+    return any(each.encode() in data for each in ids for data in opened)

@@ -29,7 +29,7 @@ from temporalio.service import RPCError
 from assent.core.notices import Notice, NoticesInput
 from assent.runtime import webhooks
 from assent.runtime.webhooks import Arguments, Webhook
-from assent.wire import protocol
+from assent.wire import protocol, visibility
 from assent.wire.errors import ConfigurationError
 from assent.wire.requirements import PendingRequirement
 from assent.wire.text import visible
@@ -44,7 +44,7 @@ ATTEMPT_TIMEOUT: Final = 40.0
 DESCRIBE_TIMEOUT: Final = timedelta(seconds=5)
 _UNREADABLE: Final = Arguments(left_out="they could not be read; assent show has them")
 _NO_LONGER: Final = Arguments(left_out="the call no longer waits; assent show has them")
-_PENDING: Final = TypeAdapter(list[PendingRequirement])
+_PENDING: Final = TypeAdapter(PendingRequirement | None)
 
 _log = logging.getLogger(__name__)
 _posting: ContextVar[bool] = ContextVar("_posting", default=False)
@@ -215,15 +215,13 @@ class Notices:
         info = activity.info()
         try:
             handle = activity.client().get_workflow_handle(info.workflow_id or "", run_id=info.workflow_run_id)
-            found: object = await (await handle.describe(rpc_timeout=DESCRIBE_TIMEOUT)).memo_value(
-                protocol.MEMO_PENDING, []
-            )
-            waiting = _PENDING.validate_python(found)
+            memo = await (await handle.describe(rpc_timeout=DESCRIBE_TIMEOUT)).memo()
+            waiting = [_PENDING.validate_python(memo[name]) for name in visibility.pending_keys(memo)]
         except (RPCError, ValueError, RuntimeError, TypeError, KeyError):
             # A notice without arguments is better than none.
             _log.warning("the arguments of run %r could not be read for its notices", info.workflow_id)
             return None
-        return {each.id: _shown(each) for each in waiting}
+        return {each.id: _shown(each) for each in waiting if each is not None}
 
 
 @dataclass(slots=True)

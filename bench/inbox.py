@@ -64,7 +64,7 @@ async def fill(client: Client, runs: int) -> None:
             request,
             id=f"{AGENT}-{number:06d}",
             task_queue=f"{AGENT}-of-nobody",
-            memo={**memo, protocol.MEMO_PENDING: [waiting.model_dump(mode="json", exclude_defaults=True)]},
+            memo={**memo, visibility.pending_key(0): waiting.model_dump(mode="json", exclude_defaults=True)},
             search_attributes=_ATTRIBUTES,
         )
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Any, Final
 
 from temporalio import workflow
@@ -72,7 +73,7 @@ class Publisher:
         # Only the memo has the nonce of a budget requirement, also where the run ended in the same moment.
         unseen = [each for each in run.requirements[len(last.requirements) :] if each.kind == "budget"]
         if is_shown := bool(run.pending or last.pending or unseen):
-            workflow.upsert_memo(_memo(run, [each for each in unseen if each.status != "pending"]))
+            workflow.upsert_memo(_memo(run, last, [each for each in unseen if each.status != "pending"]))
         if run.attributes:
             workflow.upsert_search_attributes(_attributes(run, last))
         return is_shown or run.attributes
@@ -83,9 +84,22 @@ def _is_told_more(run: Run, last: Run) -> bool:
     return len(run.queued) > len(last.queued)
 
 
-def _shown(run: Run) -> list[tuple[str, int, list[str] | None]]:
+_Shown = tuple[str, int, list[str] | None]
+
+
+def _shown(run: Run) -> list[_Shown]:
     """What of the pending requirements an inbox shows and can change: a reminder alone is no reason for an event."""
-    return [(each.id, len(each.votes), each.approvers) for each in run.pending]
+    return [_part_shown(each) for each in run.pending]
+
+
+def _part_shown(requirement: Requirement) -> _Shown:
+    return requirement.id, len(requirement.votes), requirement.approvers
+
+
+def _newest_turn(run: Run) -> list[Requirement]:
+    """The requirements of the newest turn that has some, among which all pending ones are."""
+    newest = takewhile(lambda each: each.turn == run.requirements[-1].turn, reversed(run.requirements))
+    return [*newest][::-1]
 
 
 def attributes_at_start(request: protocol.RunRequest) -> TypedSearchAttributes:
@@ -96,10 +110,16 @@ def attributes_at_start(request: protocol.RunRequest) -> TypedSearchAttributes:
     return TypedSearchAttributes(pairs)
 
 
-def _memo(run: Run, closed: Sequence[Requirement]) -> dict[str, object]:
-    shown = pending_memo([*closed, *run.pending])
-    entries = [entry.model_dump(mode="json", exclude_defaults=True) for entry in shown]
-    memo: dict[str, object] = {protocol.MEMO_STATUS: run.status, protocol.MEMO_PENDING: entries}
+def _memo(run: Run, last: Run, closed: Sequence[Requirement]) -> dict[str, object]:
+    """Only what changed: a memo whose value is None is removed, and the others stay."""
+    turn = _newest_turn(run)
+    told = {slot: _part_shown(each) for slot, each in enumerate(_newest_turn(last)) if each.status == "pending"}
+    tell = {slot: _part_shown(each) for slot, each in enumerate(turn) if each.status == "pending" or each in closed}
+    memo: dict[str, object] = {protocol.MEMO_STATUS: run.status}
+    memo |= {visibility.pending_key(slot): None for slot in told if slot not in tell}
+    for slot, entry in enumerate(pending_memo(turn)):
+        if slot in tell and tell[slot] != told.get(slot):
+            memo[visibility.pending_key(slot)] = entry.model_dump(mode="json", exclude_defaults=True)
     # The client that starts a run can put anything there; the inbox shows the run's own request.
     if workflow.memo().get(protocol.MEMO_REQUEST) != (asked := visibility.request_memo(run.request, run.agent)):
         memo[protocol.MEMO_REQUEST] = asked

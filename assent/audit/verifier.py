@@ -26,7 +26,7 @@ from assent.audit.checks import (
     check_names,
     inbox_difference,
 )
-from assent.audit.comparing import difference, listed, noticed, result_of, timeless
+from assent.audit.comparing import difference, noticed, result_of, timeless
 from assent.audit.hash_chain import HashChain, execution_line, missing_line
 from assent.audit.observer import AuditObserver, SchedulingCommand
 from assent.audit.records import Audit, Citation
@@ -50,7 +50,8 @@ from assent.history.event_types import time_of
 from assent.history.fold import Transition
 from assent.history.pages import Missing, Page, goes_on_in
 from assent.history.payloads import values_of
-from assent.wire import protocol
+from assent.history.reader import entry_of
+from assent.wire import protocol, visibility
 from assent.wire.digest import canonical, text_digest
 from assent.wire.errors import MessageError
 from assent.wire.protocol import ToolCallInput
@@ -256,16 +257,14 @@ class Verifier(AuditObserver):
 
     def _memo(self, event: HistoryEvent) -> None:
         fields = event.workflow_properties_modified_event_attributes.upserted_memo.fields
-        if protocol.MEMO_PENDING not in fields:
-            return
-        [memo] = values_of([fields[protocol.MEMO_PENDING]])
-        try:
-            entries = [PendingRequirement.model_validate(each) for each in listed(memo)]
-        except ValidationError:
-            self._problem("inbox", "the memo that the inbox reads is not valid", event)
-            return
-        for entry in entries:
-            self._inbox.setdefault(text_digest(entry.model_dump_json()), (entry, self._cite(event)))
+        for name in visibility.pending_keys(fields):
+            try:
+                entry = entry_of(fields[name])
+            except (ValidationError, RuntimeError, KeyError):
+                self._problem("inbox", f"the memo {name}, which the inbox reads, is not valid", event)
+                continue
+            if entry is not None:
+                self._inbox.setdefault(text_digest(entry.model_dump_json()), (entry, self._cite(event)))
 
     # -- the outcome --------------------------------------------------------------------------------------------------
 

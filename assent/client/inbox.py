@@ -7,7 +7,7 @@ import logging
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from temporalio.api.common.v1 import Payload
 from temporalio.api.enums.v1 import WorkflowExecutionStatus
@@ -31,10 +31,6 @@ _RUNS: Final = f"WorkflowType = '{protocol.WORKFLOW}'"
 _RUNNING: Final = f"{_RUNS} AND ExecutionStatus = 'Running'"
 _UNMARKED: Final = f"{protocol.ATTRIBUTE_AGENT} IS NULL"
 """A run started before the attributes were registered, or by a foreign client a moment ago: its memo is read."""
-_MEMOS: Final[dict[str, type[Any]]] = {
-    protocol.MEMO_PENDING: list[PendingRequirement],
-    protocol.MEMO_REQUEST: dict[str, Any],
-}
 _ERROR: Final = 300
 """Characters of an error that the log gets: a foreign memo can make it as long as it likes."""
 _log = logging.getLogger(__name__)
@@ -199,9 +195,9 @@ async def _runs(
 ) -> list[list[Approval]]:
     """Return what waits in each execution; add the ids of runs that cannot be read to *unreadable*."""
     # All memos are one batch for the codec, which may be remote.
-    memos = [(number, name) for number, each in enumerate(executions) for name in _MEMOS if name in each.memo.fields]
+    memos = [(number, name) for number, each in enumerate(executions) for name in _names_of_memos(each)]
     payloads = [executions[number].memo.fields[name] for number, name in memos]
-    values = await _decoded(client, payloads, [_MEMOS[name] for _, name in memos])
+    values = await _decoded(client, payloads, [_memo_type(name) for _, name in memos])
     found: list[dict[str, object]] = [{} for _ in executions]
     for (number, name), value in zip(memos, values, strict=True):
         if isinstance(value, _Unreadable):
@@ -214,16 +210,21 @@ async def _runs(
     return [_run(each, memo) for each, memo in zip(executions, found, strict=True)]
 
 
+def _names_of_memos(execution: WorkflowExecutionInfo) -> list[str]:
+    names = execution.memo.fields
+    return visibility.pending_keys(names) + ([protocol.MEMO_REQUEST] if protocol.MEMO_REQUEST in names else [])
+
+
+def _memo_type(name: str) -> type[Any]:
+    return dict[str, Any] if name == protocol.MEMO_REQUEST else PendingRequirement
+
+
 def _run(execution: WorkflowExecutionInfo, memo: dict[str, object]) -> list[Approval]:
-    waiting = memo.get(protocol.MEMO_PENDING)
-    if not waiting or isinstance(waiting, _Unreadable):
-        return []
+    # A codec encodes the value that removes a memo, too: then the memo stays, without a value.
+    waiting = [each for each in memo.values() if isinstance(each, PendingRequirement)]
     asked = visibility.read_request_memo(memo.get(protocol.MEMO_REQUEST), execution.parent_execution.workflow_id)
     run_id = execution.execution.workflow_id
-    return [
-        pending_approval(run_id, asked.agent, asked.requested_by, asked.parents, each)
-        for each in cast("list[PendingRequirement]", waiting)
-    ]
+    return [pending_approval(run_id, asked.agent, asked.requested_by, asked.parents, each) for each in waiting]
 
 
 async def _decoded(client: Client, payloads: Sequence[Payload], kinds: Sequence[type[Any]]) -> list[object]:

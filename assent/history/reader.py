@@ -36,7 +36,7 @@ from assent.history import child_workflows, event_types
 from assent.history.payloads import values_of
 from assent.history.workflow_tasks import RESULTS, WorkflowTask
 from assent.runtime.converter import PLAIN
-from assent.wire import activity_ids, protocol
+from assent.wire import activity_ids, protocol, visibility
 from assent.wire.requirements import PendingRequirement
 
 
@@ -182,12 +182,20 @@ def nonces_of(commands: Iterable[HistoryEvent]) -> dict[str, str]:
     for event in commands:
         if event.event_type == event_types.MEMO_UPSERTED:
             fields = event.workflow_properties_modified_event_attributes.upserted_memo.fields
-            if protocol.MEMO_PENDING in fields:
-                entries: list[PendingRequirement] = PLAIN.from_payload(
-                    fields[protocol.MEMO_PENDING], list[PendingRequirement]
-                )
-                pending += entries
+            entries = [entry_of(fields[name]) for name in visibility.pending_keys(fields)]
+            pending += [entry for entry in entries if entry is not None]
     return {entry.call_id: entry.nonce for entry in sorted(pending, key=lambda entry: entry.turn)}
+
+
+def entry_of(memo: Payload) -> PendingRequirement | None:
+    """Return what the memo of a pending requirement holds; None if it says that none waits there any more.
+
+    Raises:
+        ValidationError, RuntimeError: it holds something else.
+        KeyError: a codec that this process lacks has encoded it.
+    """
+    entry: PendingRequirement | None = PLAIN.from_payload(memo, PendingRequirement)
+    return entry
 
 
 def _failure(failure: FailureProto) -> Failure:

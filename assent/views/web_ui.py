@@ -52,7 +52,10 @@ MEMO_VOTERS: Final = 10
 
 
 def pending_memo(requirements: Sequence[Requirement]) -> list[PendingRequirement]:
-    """The memo entries of what waits. Arguments and approvers that are too long are left out, and how many is said."""
+    """The memo entries of the requirements of a turn; what is too long is left out, and its size said.
+
+    An entry depends on its requirement and on those before it, so that a decision leaves the others as they are.
+    """
     left, room = MEMO_TOTAL, MEMO_APPROVERS
     entries: list[PendingRequirement] = []
     for requirement in requirements:

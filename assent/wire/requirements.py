@@ -251,7 +251,7 @@ class RunState(Stored):
 
 
 class PendingRequirement(Stored):
-    """One entry of the memo `assent_pending`: what the inbox shows without a worker.
+    """The memo of one pending requirement (`assent_pending_0`, …): what the inbox shows without a worker.
 
     *arguments* is None where they are too long for a memo; *arguments_size* is then their number of bytes, and
     `assent show` has them whole. *approvers* None is anybody, unless *approvers_left_out* says that names were too.

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Iterable
 from typing import Final, cast
 
 from pydantic import Field, ValidationError
 
 from assent.wire.limits import KEYWORD_LIMIT
-from assent.wire.protocol import RunRequest, Stored
+from assent.wire.protocol import MEMO_PENDING, RunRequest, Stored
 
 ABOVE: Final = 20
 """The limit of parent runs that a memo names."""
+_PENDING_KEY: Final = re.compile(f"{MEMO_PENDING}_([0-9]{{1,6}})", re.ASCII)
 
 
 class RunAbove(Stored):
@@ -19,6 +22,17 @@ class RunAbove(Stored):
 
     run_id: str = Field(max_length=1_000)
     agent: str = Field(max_length=100)
+
+
+def pending_key(slot: int) -> str:
+    """Return the name of the memo of a pending requirement. *slot* is its place among the requirements of its turn."""
+    return f"{MEMO_PENDING}_{slot}"
+
+
+def pending_keys(names: Iterable[str]) -> list[str]:
+    """Return those of the *names* of memos that are of pending requirements, in the order of their slots."""
+    slots = {name: found[1] for name in names if (found := _PENDING_KEY.fullmatch(name))}
+    return sorted(slots, key=lambda name: int(slots[name]))
 
 
 class RequestMemo(Stored):

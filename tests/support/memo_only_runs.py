@@ -13,7 +13,7 @@ from temporalio.client import Client
 from temporalio.common import SearchAttributeKey, SearchAttributePair, TypedSearchAttributes
 
 from assent.audit.approval import Approval, pending_approval
-from assent.wire import protocol
+from assent.wire import protocol, visibility
 from assent.wire.requirements import PendingRequirement
 from tests.support.visibility import soon
 
@@ -26,6 +26,11 @@ def requirement(name: str, **fields: Any) -> PendingRequirement:
     return PendingRequirement(
         id=hashlib.sha256(name.encode()).hexdigest(), call_id=name, nonce=name, arguments_size=2, **given
     )
+
+
+def pending_memos(entries: Sequence[object]) -> dict[str, object]:
+    """The memos of a run for which these entries wait."""
+    return {visibility.pending_key(slot): entry for slot, entry in enumerate(entries)}
 
 
 def approvals_in(*waiting: PendingRequirement, run_id: str = "run", requested_by: str | None = None) -> list[Approval]:
@@ -48,7 +53,7 @@ async def rows(client: Client, agent: str, waiting: Sequence[Sequence[object]]) 
             protocol.WORKFLOW,
             id=run_id,
             task_queue="of-nobody",
-            memo={protocol.MEMO_REQUEST: {"agent": agent}, protocol.MEMO_PENDING: list(entries)},
+            memo={protocol.MEMO_REQUEST: {"agent": agent}, **pending_memos(entries)},
             search_attributes=attributes,
         )
     query = f"ExecutionStatus = 'Running' AND {protocol.ATTRIBUTE_AGENT} = '{agent}'"

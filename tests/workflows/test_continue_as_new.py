@@ -244,7 +244,7 @@ async def test_memo_and_search_attributes_go_on_without_being_written_again(
         await moved_on(client, run, lambda: run.send("approve", {"id": "ffffffff", "by": "eve"}))
         description = await run.description()
         memo = await description.memo()
-        assert [each["id"] for each in memo["assent_pending"]] == [state.requirements[0].id]
+        assert memo["assent_pending_0"]["id"] == state.requirements[0].id
         attributes = description.typed_search_attributes
         assert attributes[SearchAttributeKey.for_keyword("AssentStatus")] == "waiting"
         assert attributes[SearchAttributeKey.for_int("AssentPending")] == 1

@@ -164,10 +164,10 @@ async def test_a_poisoned_memo_hides_nobody_elses_run(assent_environment: Enviro
         run = await client.start("ops", "Go.")
         await run.until_paused()
         memos: list[dict[str, object]] = [
-            {"assent_pending": "x"},
-            {"assent_pending": [{"id": 1}]},
-            {"assent_pending": [{"id": "a", "kind": "confirmation", "call_id": "c", "tool": "t", "nonce": "n",
-                                 "created_at": "2026-01-01T00:00:00"}]},
+            {"assent_pending_0": "x", "assent_pending_": {}, "assent_pending_1": [], "assent_pending_x": 1},
+            {"assent_pending_7": {"id": 1}},
+            {"assent_pending_0": {"id": "a", "kind": "confirmation", "call_id": "c", "tool": "t", "nonce": "n",
+                                  "created_at": "2026-01-01T00:00:00"}},
             {"assent_request": ["no"]},
         ]  # fmt: skip
         foreign = [await _start_foreign(client, f"{run.id}-foreign-{index}", memo) for index, memo in enumerate(memos)]

@@ -13,7 +13,8 @@ from assent.client import inbox
 from assent.client.filters import Wanted
 from assent.client.progress import progress_of
 from assent.testing import Approved, Conversation, Environment, Reply, Step, call, calls, drive, says
-from assent.wire.protocol import MEMO_PENDING, MEMO_REQUEST
+from assent.wire.protocol import MEMO_REQUEST
+from assent.wire.visibility import pending_key
 from tests.support import memo_only_runs, tools
 from tests.support.cli_operator import Operator
 from tests.support.pending import pending_with_runs
@@ -280,8 +281,8 @@ async def test_the_inbox_has_the_path_of_what_waits_and_can_be_narrowed_to_one_t
 async def test_a_forged_path_is_not_shown_and_hides_nothing(assent_environment: Environment, forged: object) -> None:
     client = assent_environment.client("of-nobody")
     run_id = f"forged-{uuid.uuid4().hex[:8]}"
-    waiting = [memo_only_runs.requirement("forged").model_dump(mode="json")]
-    memo = {MEMO_REQUEST: forged, MEMO_PENDING: waiting}
+    waiting = memo_only_runs.requirement("forged").model_dump(mode="json")
+    memo = {MEMO_REQUEST: forged, pending_key(0): waiting}
     handle = await client.temporal.start_workflow("AgentRun", id=run_id, task_queue="of-nobody", memo=memo)
     try:
         found = await soon(lambda: client.pending(tree=run_id))

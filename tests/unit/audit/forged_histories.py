@@ -18,6 +18,7 @@ from assent.audit.checks import Verification
 from assent.audit.records import Audit
 from assent.audit.verifier import Verifier
 from assent.history.pages import Missing, Page
+from assent.wire.visibility import pending_keys
 from tests.replay import FOLDER
 
 NAMES: Final = sorted(path.stem for path in FOLDER.glob("*.json"))
@@ -141,11 +142,11 @@ class Forged:
         """Change each pending requirement in the memo."""
         for event in self.of("WORKFLOW_PROPERTIES_MODIFIED"):
             fields = attributes(event)["upsertedMemo"]["fields"]
-            if "assent_pending" in fields:
-                entries = said(fields["assent_pending"])
-                for entry in entries:
+            for name in pending_keys(fields):
+                if "data" in fields[name]:  # A memo that is removed has none.
+                    entry = said(fields[name])
                     change(entry)
-                say(fields["assent_pending"], entries)
+                    say(fields[name], entry)
 
     def take_out(self, *taken: Event) -> None:
         """Remove events, and renumber."""
