@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import functools
 import inspect
+import logging
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Executor
 from datetime import UTC, datetime, timedelta
@@ -30,6 +31,8 @@ from .heartbeats import heartbeats
 from .parent_check import cancel_own_run, orphaned
 from .reset_check import opened_before_a_reset
 from .user_code import UserCode
+
+_log = logging.getLogger(__name__)
 
 AGAIN: Final = timedelta(minutes=1)
 """How long a call waits before it is tried again, that the worker which was asked does not serve."""
@@ -117,6 +120,8 @@ class ToolCalls:
             return ToolOutcome(error="CancelledError: the tool cancelled itself")
         except (Exception, SystemExit) as error:
             text = _words(error)
+            where = f"tool {tool.name!r} of agent {call.agent!r} failed: run {activity.info().workflow_id}"
+            _log.warning("%s, call %s", where, call.call_id, exc_info=True)
             if activity.info().attempt < _attempts(tool, call):
                 raise ApplicationError(text, type=type(error).__name__) from None
             return ToolOutcome(error=text)

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Final, TypedDict
 
 from temporalio.common import RetryPolicy
-from temporalio.exceptions import ActivityError, ApplicationError, CancelledError
+from temporalio.exceptions import ActivityError, ApplicationError, CancelledError, TimeoutType
 from temporalio.exceptions import TimeoutError as ActivityTimeoutError
 
 from assent.core.events import CallModel, CheckCall, Failure, RunTool, Summarise
@@ -126,5 +126,5 @@ def failure_of(error: ActivityError) -> Failure:
     if isinstance(cause, CancelledError):
         return Failure("Cancelled", "the activity was cancelled")
     if isinstance(cause, ActivityTimeoutError):
-        return Failure("Timeout", cause.message)
+        return Failure("Timeout", cause.message, is_overrun=cause.type is TimeoutType.START_TO_CLOSE)
     return Failure(type(cause).__name__, str(cause))

@@ -143,6 +143,8 @@ class Gatekeeper:
             fields["options"] = tool.options
         if tool.stop_after_tool_call:
             fields["stop"] = True
+        if not tool.idempotent and not (verdict == "allow" and tool.options and tool.options.attempts):
+            fields["at_most_once"] = True
         if tool.target is not None:
             fields["agent"] = tool.target.agent
         if verdict != "allow":
@@ -219,7 +221,7 @@ class _Terms:
     def fields(self, arguments: str, verdict: Verdict, *, asks: bool) -> dict[str, object]:
         """The fields of the gate, those only that differ from the default."""
         terms = self.tool.terms
-        found: dict[str, object] = {"approval_type": terms.type, "at_most_once": not self.tool.idempotent}
+        found: dict[str, object] = {"approval_type": terms.type}
         if terms.approvals > 1:
             found["needed"] = terms.approvals
         # Groups that a function resolves are resolved once: what they were is recorded with the gate.

@@ -31,10 +31,11 @@ Channel = Literal["signal", "update"]
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """The failure of an activity: its type name and message."""
+    """The failure of an activity: type name and message. *is_overrun*: it passed its timeout; its worker may live."""
 
     kind: str
     message: str
+    is_overrun: bool = False
 
 
 @dataclass(frozen=True, slots=True)

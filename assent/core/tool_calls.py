@@ -32,7 +32,7 @@ from assent.wire.protocol import (
 from assent.wire.requirements import EscalationStep, Requirement
 
 WORKER_LOSSES: Final = 5
-"""The starts of an ungated tool whose worker is lost each time, before the model gets an error."""
+"""The starts of an idempotent tool whose worker is lost, or whose time is up, each time."""
 
 _DEFAULT_OPTIONS: Final = ToolOptions()
 _NO_GATE: Final = Gate(verdict="deny", reason="the worker gave no gate for this call")
@@ -215,13 +215,13 @@ def open_requirement(
 def open_outcome(
     context: CallContext, lost: Requirement, call: Call, failure: Failure, nonce: str, at: datetime
 ) -> Requirement:
-    """Return the requirement that asks for the outcome of a call whose worker was lost.
+    """Return the requirement that asks for the outcome of a call whose worker was lost, or whose time was up.
 
     The call's approvers decide it. It has no deadline, because silence says nothing about the outcome.
     """
     gate = Gate(
         verdict="ask",
-        reason=f"its worker was lost while it ran ({failure.message}); it may or may not have taken effect",
+        reason=f"{loss(failure, call.gate)}; to run it again may do it twice",
         needed=lost.needed,
         approvers=lost.approvers,
         remind_every=lost.remind_every.total_seconds() if lost.remind_every else None,
@@ -230,6 +230,14 @@ def open_outcome(
     )
     opened = open_requirement(context, call.call, gate, nonce=nonce, policy_version=lost.policy_version, at=at)
     return opened.model_copy(update={"kind": "outcome", "follows": lost.id, "values": lost.values})
+
+
+def loss(failure: Failure, gate: Gate) -> str:
+    """Return why the outcome of a call that was started is unknown."""
+    if failure.is_overrun:
+        limit = (gate.options or _DEFAULT_OPTIONS).timeout
+        return f"it passed its timeout of {limit:g} s: it may still be running, and may or may not have taken effect"
+    return f"its worker was lost while it ran ({failure.message}); it may or may not have taken effect"
 
 
 def run_tool(context: CallContext, position: int, call: ToolCall, gate: Gate, approved: Requirement | None) -> RunTool:
@@ -246,14 +254,14 @@ def run_tool(context: CallContext, position: int, call: ToolCall, gate: Gate, ap
         "policy": context.policy,
         "output_limit": gate.output_limit,
     }
-    attempts = gate.options.attempts if gate.options else None
+    options = gate.options or _DEFAULT_OPTIONS
     return RunTool(
         position=position,
         turn=context.turn,
         tool=call.tool,
         input=ToolCallInput.model_validate({name: each for name, each in fields.items() if each is not None}),
-        options=gate.options or _DEFAULT_OPTIONS,
-        attempts=1 if gate.at_most_once else attempts or WORKER_LOSSES,
+        options=options,
+        attempts=1 if gate.at_most_once else options.attempts or WORKER_LOSSES,
     )
 
 

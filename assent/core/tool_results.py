@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from assent.core import budget_rules, reopening, sub_agents, turns
+from assent.core import budget_rules, reopening, sub_agents, tool_calls, turns
 from assent.core.events import AgentAnswered, AgentStarted, StartAgent, ToolAnswered, ToolLost
 from assent.core.run_state import Run, Step
 from assent.wire.protocol import ChildRun, Delegation
@@ -78,7 +78,9 @@ def _tool_lost(run: Run, event: ToolLost) -> Step:
     lost = run.requirement(run.calls[event.position].requirement_id)
     if lost is not None and asks_outcome(run, event.position):
         return reopening.ask_outcome(run, event, lost)
-    return turns.answer_call(run, event.position, f"Error: {event.failure.message}", "failed", event.at)
+    failure = event.failure
+    why = tool_calls.loss(failure, run.calls[event.position].gate) if failure.kind == "Timeout" else failure.message
+    return turns.answer_call(run, event.position, f"Error: {why}", "failed", event.at)
 
 
 def asks_outcome(run: Run, position: int) -> bool:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from temporalio.api.common.v1 import Payload
+from temporalio.api.enums.v1 import TimeoutType
 from temporalio.api.failure.v1 import Failure as FailureProto
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.api.update.v1 import Request as UpdateRequest
@@ -206,5 +207,6 @@ def _failure(failure: FailureProto) -> Failure:
     if cause.HasField("canceled_failure_info"):
         return Failure("Cancelled", "the activity was cancelled")
     if cause.HasField("timeout_failure_info"):
-        return Failure("Timeout", cause.message or "Timeout")
+        is_overrun = cause.timeout_failure_info.timeout_type == TimeoutType.TIMEOUT_TYPE_START_TO_CLOSE
+        return Failure("Timeout", cause.message or "Timeout", is_overrun=is_overrun)
     return Failure("Error", cause.message or "Failure error")

@@ -181,7 +181,8 @@ def _tool_finished(event: ToolAnswered | ToolLost, before: Run, step: Step) -> I
     if event.position >= len(before.calls) or any(isinstance(each, StartAgent) for each in step.commands):
         return  # The child run has the events of a call to another agent.
     call, run = before.calls[event.position], step.run
-    lost = isinstance(event, ToolLost) and call.gate.at_most_once and run is not before
+    asked = call.gate.at_most_once and call.requirement_id is not None
+    lost = isinstance(event, ToolLost) and asked and run is not before
     yield RunEvent(
         kind="lost" if lost else "tool_finished",
         at=event.at,

@@ -167,7 +167,8 @@ class ModelCallInput(Stored):
 class ToolOptions(Stored):
     """How a tool's activity is scheduled. Times in seconds. *attempts* counts runs, the first included.
 
-    *attempts* None means: retried while its worker is lost, never after the tool itself failed.
+    *attempts* None means: again while its worker is lost, unless its gate says *at_most_once*; never again after the
+    tool itself failed.
     """
 
     timeout: Seconds = 600.0
@@ -201,7 +202,8 @@ class Gate(Stored):
     wait: *expires_after* is a deadline, *remind_every* sends notices. *approval_type* is what `@approval` says.
     *fields* are what a person fills in, or the `output` of a call that is made elsewhere. *checked* says that the
     result from outside is checked against the tool's return annotation, *failed* that something about the gate could
-    not be worked out (no grant lets such a call through), *stop* that the run ends once the call was executed.
+    not be worked out (no grant lets such a call through), *stop* that the run ends once the call was executed,
+    *at_most_once* that the tool is not started again after a timeout or the loss of its worker.
     *read_as* is how the tool reads arguments that say something else, *output_limit* how many bytes of its result are
     kept, *agent* who answers it. Defaults are left out.
     """

@@ -35,7 +35,7 @@ async def pay_slowly(to: str) -> str:
     return f"paid {to}"
 
 
-@tool(heartbeat_timeout=timedelta(seconds=1))
+@tool(heartbeat_timeout=timedelta(seconds=1), idempotent=True)
 async def count() -> str:
     """Count for a second."""
     note("counts")
@@ -44,4 +44,12 @@ async def count() -> str:
     return "counted"
 
 
-payer = Agent(name="payer", model=OpenAIResponses(id="e2e"), tools=[pay, pay_slowly, count])
+@tool(heartbeat_timeout=timedelta(seconds=1))
+async def send_email() -> str:
+    """Send an email, slowly."""
+    note("sends")
+    await asyncio.sleep(60)
+    return "sent"
+
+
+payer = Agent(name="payer", model=OpenAIResponses(id="e2e"), tools=[pay, pay_slowly, count, send_email])

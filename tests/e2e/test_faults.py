@@ -99,7 +99,7 @@ def devour() -> str:
         hoard.append(bytearray(16 * MIB))
 
 
-@tool(heartbeat_timeout=BEAT)
+@tool(heartbeat_timeout=BEAT, idempotent=True)
 async def nibble() -> str:
     """Take all the memory that there is, in the loop of the worker."""
     note("nibbles")

@@ -119,7 +119,26 @@ async def test_a_tool_whose_worker_was_killed_is_given_up_when_a_person_says_so(
         assert (outcome.status, outcome.execution) == ("rejected", None)
 
 
-async def test_an_ungated_tool_is_run_again_after_its_worker_died(
+async def test_an_ungated_tool_is_run_once_though_its_worker_died(
+    assent_environment: Environment, tmp_path: Path
+) -> None:
+    ledger, queue = tmp_path / "ledger", f"kill-{uuid.uuid4().hex[:6]}"
+    address, models = assent_environment.server.address, ModelServer()
+    async with models:
+        models.script("e2e", calls(call("send_email")), lambda seen: says(str(seen.last_output)))
+        client = assent_environment.client(queue)
+        async with worker(address, models.url, ledger, queue=queue) as first:
+            run = await client.start("payer", f"Send. {queue}")
+            await until(ledger, "sends")
+            await first.end(signal.SIGKILL)
+        async with worker(address, models.url, ledger, queue=queue):
+            content = (await run.result()).content
+            assert content.startswith("Error: its worker was lost while it ran")
+            assert "may or may not have taken effect" in content
+            assert lines(ledger) == ["sends"]
+
+
+async def test_an_idempotent_tool_is_run_again_after_its_worker_died(
     assent_environment: Environment, tmp_path: Path
 ) -> None:
     ledger, queue = tmp_path / "ledger", f"kill-{uuid.uuid4().hex[:6]}"

@@ -99,7 +99,7 @@ async def settle(context: ToolContext, number: int) -> str:
     return await _work(context)
 
 
-@tool(heartbeat_timeout=_BEAT)
+@tool(heartbeat_timeout=_BEAT, idempotent=True)
 async def look_up(context: ToolContext, number: int) -> str:
     """Look something up."""
     return await _work(context)

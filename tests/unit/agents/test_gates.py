@@ -252,7 +252,7 @@ def test_a_gate_carries_the_terms_of_its_tool() -> None:
 
 
 def test_what_is_the_default_is_left_out_of_histories() -> None:
-    assert gate_of(look).model_dump(exclude_unset=True) == {"verdict": "allow"}
+    assert gate_of(look).model_dump(exclude_unset=True) == {"verdict": "allow", "at_most_once": True}
     assert gate_of(pay).model_dump(exclude_unset=True, exclude_none=True) == {"verdict": "ask", "at_most_once": True}
 
 
@@ -363,5 +363,6 @@ def test_a_group_named_in_vain_does_not_change_a_call_that_needs_nobody() -> Non
         return ""
 
     assert gate_of(give, groups=cast("Groups", raising(AssertionError()))).model_dump(exclude_unset=True) == {
-        "verdict": "allow"
+        "verdict": "allow",
+        "at_most_once": True,
     }

@@ -138,7 +138,9 @@ def test_a_gate_says_whether_the_tool_may_run_twice() -> None:
 
     assert gate_of(pay, None).at_most_once
     assert not gate_of(put, None).at_most_once
-    assert not gate_of(look, None).at_most_once
+    assert gate_of(look, None).at_most_once
+    assert not gate_of(tool(retries=1)(look.function), None).at_most_once
+    assert not gate_of(tool(idempotent=True)(look.function), None).at_most_once
     assert gate_of(look, PermissionPolicy.of(ask=["*"])).at_most_once
 
 

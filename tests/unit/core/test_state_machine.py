@@ -196,20 +196,21 @@ def test_what_came_of_an_approved_call_is_told_and_recorded(outcome: dict[str, s
 def test_a_lost_worker_of_an_idempotent_tool_is_an_error() -> None:
     play = playing(ALLOW)
     play.lose()
-    assert play.told == ["Error: heartbeat"]
+    assert play.told == ["Error: its worker was lost while it ran (heartbeat); it may or may not have taken effect"]
 
 
 @pytest.mark.parametrize(
     ("gate", "attempts"),
     [
         (Gate(verdict="allow"), 5),
+        (Gate(verdict="allow", at_most_once=True), 1),
         (Gate(verdict="allow", options=ToolOptions(attempts=3)), 3),
         (Gate(verdict="ask", at_most_once=True), 1),
         (Gate(verdict="ask", at_most_once=True, options=ToolOptions(attempts=9)), 1),
         (Gate(verdict="ask"), 5),
     ],
 )
-def test_a_gated_tool_is_started_once_unless_it_is_idempotent(gate: Gate, attempts: int) -> None:
+def test_a_tool_is_started_once_unless_it_is_idempotent_or_has_retries(gate: Gate, attempts: int) -> None:
     play = playing(gate)
     if gate.verdict == "ask":
         play.approve()
