@@ -29,7 +29,7 @@ demo: setup
 
 # Side by side, each with a server of its own: twice as fast on two cores, and no heavier than four servers anywhere.
 test: setup
-	$(BIN)/python -m pytest -n auto --maxprocesses 4
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 # What a commit needs: quick, and without a server. The slow state machines and sandboxes are left to `make test`.
 check: setup

@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final, Protocol
 
 import pytest
+from hypothesis import settings
 
 pytest_plugins = ["assent.testing.fixtures"]
 
@@ -26,6 +27,10 @@ _CLEANUP: Final = 10
 # Otherwise each of some hundred processes compiles all of Assent anew, and every run's sandbox its workflow's module.
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+# A busy machine takes its time for an example; what hangs has a limit of its own.
+settings.register_profile("assent", deadline=None)
+settings.load_profile("assent")
 
 # A script starts its background jobs with SIGINT ignored, and programs that tests stop by Ctrl-C would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
