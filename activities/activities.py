@@ -16,6 +16,7 @@ from assent.wire.errors import ConfigurationError
 from .call_model import ModelCalls
 from .check_call import Checks
 from .conversation_cache import Prefixes
+from .own_run import only_inside_a_run
 from .providers import Providers, missing_key, warm_up
 from .run_tool import ToolCalls
 from .send_notices import Notices
@@ -102,12 +103,12 @@ class Activities:
     def all(self) -> list[Callable[..., object]]:
         """Every activity, ready for a worker."""
         return [
-            self._models.call_model,
-            self._summaries.summarise_conversation,
-            self._checks.check_call,
-            *(self._calls.activity_for(each) for each in self.tools),
-            self._calls.gone,
-            self._notices.send_notices,
+            only_inside_a_run(self._models.call_model),
+            only_inside_a_run(self._summaries.summarise_conversation),
+            only_inside_a_run(self._checks.check_call),
+            *(only_inside_a_run(self._calls.activity_for(each)) for each in self.tools),
+            only_inside_a_run(self._calls.gone, is_registered=False),
+            only_inside_a_run(self._notices.send_notices),
         ]
 
     async def close(self) -> None:

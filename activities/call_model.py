@@ -31,6 +31,7 @@ from . import model_routing, payload_limits, user_code
 from .conversation_cache import Prefixes
 from .heartbeats import heartbeats
 from .model_attempts import GaveUpError, ModelAttempts
+from .own_run import own_run
 from .providers import Answer, Providers, Question, ToolSpec
 from .user_code import TooSlowError, UserCode, gate_or_ask
 
@@ -247,7 +248,7 @@ class ModelCalls:
 
 def _context(agent: Agent, call: ModelCallInput, call_id: str, tool: str) -> GateContext:
     return GateContext(
-        run_id=activity.info().workflow_id or "",
+        run_id=own_run().run_id,
         call_id=call_id,
         tool=tool,
         agent=agent.name,

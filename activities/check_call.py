@@ -18,6 +18,7 @@ from assent.wire.protocol import Checked, CheckInput
 from assent.wire.text import bounded
 
 from . import payload_limits
+from .own_run import own_run
 from .user_code import TooSlowError, UserCode, gate_or_ask
 
 PROBLEM = 2_000
@@ -45,7 +46,7 @@ class Checks:
     async def _checked(self, agent: Agent, tool: Tool, check: CheckInput) -> Checked:
         if check.what == "arguments":
             context = GateContext(
-                run_id=activity.info().workflow_id or "",
+                run_id=own_run().run_id,
                 call_id=check.call_id,
                 tool=tool.name,
                 agent=agent.name,

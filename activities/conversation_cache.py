@@ -20,6 +20,8 @@ from assent.wire.digest import json_size
 from assent.wire.errors import HistoryError
 from assent.wire.protocol import Item, ModelCallInput, Prefix
 
+from .own_run import own_run
+
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
@@ -78,15 +80,14 @@ class Prefixes:
 
 def _key(digest: str) -> tuple[str, str]:
     # By run as well, so that two runs whose conversations are equal do not take each other's entry away.
-    return activity.info().workflow_id or "", digest
+    return own_run().run_id, digest
 
 
 async def _rebuilt() -> Conversation:
-    info = activity.info()
-    run_id, execution_id = info.workflow_id or "", info.workflow_run_id or ""
-    events = [event async for page in pages(activity.client(), run_id, execution_id) for event in page.events]
-    run = fold(events, run_id=run_id, execution_id=execution_id, until=schedules(info.activity_id))
-    return run.conversation
+    own = own_run()
+    events = [event async for page in pages(activity.client(), own.run_id, own.execution_id) for event in page.events]
+    until = schedules(activity.info().activity_id)
+    return fold(events, run_id=own.run_id, execution_id=own.execution_id, until=until).conversation
 
 
 def _checked(rebuilt: Conversation, prefix: Prefix, delta: list[Item]) -> Conversation:

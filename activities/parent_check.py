@@ -19,14 +19,16 @@ from assent.wire import protocol
 from assent.wire.protocol import Execution
 from assent.wire.visibility import read_request_memo
 
+from .own_run import own_run
+
 PUT_BACK: Final = "the run that asked for this was put back to before it did, so that this one is cancelled"
 ENDED: Final = "the run that asked for this has ended, so that this one is cancelled"
 
 
 async def orphaned(parent: Execution | None) -> str | None:
     """Say why no parent has this activity's run any more, or return None; *parent* started it."""
-    below = activity.info().workflow_id
-    while parent is not None and below is not None:
+    below = own_run().run_id
+    while parent is not None:
         try:
             began = await _began(parent, below)
         except RPCError as error:
@@ -70,4 +72,4 @@ async def _was_begun(parent: str, execution_id: str, child: str) -> bool:
 
 async def cancel_own_run() -> None:
     """Ask for the run under way to be cancelled; in its activity."""
-    await activity.client().get_workflow_handle(activity.info().workflow_id or "").cancel()
+    await activity.client().get_workflow_handle(own_run().run_id).cancel()

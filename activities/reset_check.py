@@ -20,6 +20,8 @@ from assent.history.pages import pages
 from assent.wire import visibility
 from assent.wire.protocol import Authorization
 
+from .own_run import own_run
+
 _known: Final[LRUCache[str, tuple[str, bool]]] = LRUCache(10_000)
 """By execution id: the previous execution, and whether a reset made this one."""
 _RESET: Final = WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_RESET_WORKFLOW
@@ -32,10 +34,10 @@ async def opened_before_a_reset(authorization: Authorization) -> bool:
     never waited in the open, because a grant was enough, counts as from before. For a run that was never reset this
     costs nothing; after continue-as-new it reads the first event of each execution, once.
     """
-    info = activity.info()
-    if authorization.execution_id == info.workflow_run_id or info.workflow_id is None:
+    run = own_run()
+    if authorization.execution_id == run.execution_id:
         return False
-    executions = await _executions(info.workflow_id, info.workflow_run_id or "")
+    executions = await _executions(run.run_id, run.execution_id)
     if not any(was_reset for _, was_reset in executions):
         return False
     ids = [each for each in (authorization.requirement_id, authorization.follows) if each is not None]
@@ -43,7 +45,7 @@ async def opened_before_a_reset(authorization: Authorization) -> bool:
     before: bool | None = None
     reset_since = False
     for execution_id, _ in executions:
-        reset, opened = await _places(info.workflow_id, execution_id, ids)
+        reset, opened = await _places(run.run_id, execution_id, ids)
         if opened:
             before = reset_since or opened < reset
         reset_since = reset_since or reset > 0

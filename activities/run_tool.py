@@ -15,12 +15,13 @@ from typing import Final, cast
 from temporalio import activity
 from temporalio.common import RawValue
 from temporalio.exceptions import ApplicationError
+from temporalio.service import RPCError
 
 from assent.agents.agent import Agent
-from assent.agents.authorization import Refusal, asked_again, refusal
-from assent.agents.tool import Target, Tool, ToolContext
+from assent.agents.authorization import Refusal, asked_again, refusal, unapproved
+from assent.agents.tool import GateContext, Target, Tool, ToolContext
 from assent.runtime.converter import decoded
-from assent.wire.errors import ArgumentsError
+from assent.wire.errors import ArgumentsError, HistoryError
 from assent.wire.limits import POLICIES_LIMIT
 from assent.wire.policy import combined
 from assent.wire.protocol import Delegation, Handoff, ToolCallInput, ToolOutcome
@@ -28,9 +29,11 @@ from assent.wire.text import bounded
 
 from . import payload_limits
 from .heartbeats import heartbeats
+from .history_check import is_requested
+from .own_run import own_run
 from .parent_check import cancel_own_run, orphaned
 from .reset_check import opened_before_a_reset
-from .user_code import UserCode
+from .user_code import UserCode, gate_or_ask
 
 _log = logging.getLogger(__name__)
 
@@ -38,6 +41,8 @@ AGAIN: Final = timedelta(minutes=1)
 """How long a call waits before it is tried again, that the worker which was asked does not serve."""
 ERROR_LIMIT: Final = 2_000
 """Characters of a tool's error that reach the model and the history."""
+
+_log = logging.getLogger(__name__)
 
 
 class ToolCalls:
@@ -76,24 +81,53 @@ class ToolCalls:
         tool = agent.tool(name)
         if tool is None:
             return ToolOutcome(refused=f"agent {call.agent!r} has no tool named {name!r} any more")
-        if _runs_once(tool, call) and activity.info().attempt > 1:
+        if _runs_once(tool, call) and _was_started_before():
             raise _once()
-        refused = await self._asking(agent, refusal, tool, call)
-        if refused is None and call.authorization is not None and (why := await orphaned(call.authorization.parent)):
-            await cancel_own_run()
-            return ToolOutcome(refused=why)
-        if refused is None and call.authorization is not None and await opened_before_a_reset(call.authorization):
-            refused = await self._asking(agent, asked_again, tool, call)
+        refused = await self._refused(agent, tool, call)
         if refused is not None and not await payload_limits.fits(refused):
             why = bounded(refused.refused or "", ERROR_LIMIT)
             return ToolOutcome(refused=f"{why}; and its gate is too large to be kept")
         return refused or await self._attempt(tool, call)
 
+    async def _refused(self, agent: Agent, tool: Tool, call: ToolCallInput) -> ToolOutcome | None:
+        """Return why the call may not run now; None if it may."""
+        authorization = call.authorization
+        if authorization is None:
+            return await self._unapproved(agent, tool, call)
+        if (refused := await self._asking(agent, refusal, tool, call)) is not None:
+            return refused
+        try:
+            requested = await is_requested(tool.name, call)
+        except (RPCError, HistoryError) as error:
+            _log.error("call %s of %s waits: %s", call.call_id, own_run().run_id, error)
+            text = f"the history of the run cannot be read, which an approved call is checked against: {error}"
+            return ToolOutcome(refused=bounded(text, ERROR_LIMIT), again_after=AGAIN.total_seconds())
+        if not requested:
+            return ToolOutcome(refused="the history of the run does not ask for this call")
+        if (why := await orphaned(authorization.parent)) is not None:
+            await cancel_own_run()
+            return ToolOutcome(refused=why)
+        if await opened_before_a_reset(authorization):
+            return await self._asking(agent, asked_again, tool, call)
+        return None
+
+    async def _unapproved(self, agent: Agent, tool: Tool, call: ToolCallInput) -> ToolOutcome | None:
+        """Return why a call without an approval may not run. Its recorded gate proves nothing, so it is asked again."""
+        context = GateContext(
+            run_id=own_run().run_id,
+            call_id=call.call_id,
+            tool=tool.name,
+            agent=agent.name,
+            requested_by=call.requested_by,
+        )
+        gate = await gate_or_ask(self._users, agent.gatekeeper(call.policy), tool, context, call.arguments)
+        return _outcome(agent, call, unapproved(gate, call))
+
     async def _asking(
         self, agent: Agent, question: Callable[..., Refusal | None], tool: Tool, call: ToolCallInput
     ) -> ToolOutcome | None:
         """Return the answer of *question*, for which types, gates and groups of the user's may be asked."""
-        work = functools.partial(_answer, agent, question, tool, call, activity.info().workflow_id or "")
+        work = functools.partial(_answer, agent, question, tool, call, own_run().run_id)
         try:
             return await self._users.answer(work)
         except Exception as error:  # whatever users' code raises: the call has not started, and does not
@@ -158,6 +192,12 @@ def _once() -> ApplicationError:
     return ApplicationError("it was started before, and may run only once", type="RunsOnce", non_retryable=True)
 
 
+def _was_started_before() -> bool:
+    """Whether this may not be the first start. `temporal activity reset` sets the number of the attempt to 1 again."""
+    info = activity.info()
+    return info.attempt > 1 or info.current_attempt_scheduled_time != info.scheduled_time
+
+
 def _is_stopped_by_hand() -> bool:
     """Whether an operator paused or reset the activity, after which the server would start it again."""
     details = activity.cancellation_details()
@@ -181,6 +221,10 @@ def _answer(
     agent: Agent, question: Callable[..., Refusal | None], tool: Tool, call: ToolCallInput, run_id: str
 ) -> ToolOutcome | None:
     why = question(tool, call, agent.gatekeeper(call.policy), run_id=run_id, now=datetime.now(UTC))
+    return _outcome(agent, call, why)
+
+
+def _outcome(agent: Agent, call: ToolCallInput, why: Refusal | None) -> ToolOutcome | None:
     if why is None:
         return None
     if why.gate is None:
@@ -200,7 +244,7 @@ def _arguments(tool: Tool, call: ToolCallInput, info: activity.Info) -> dict[str
 def _context(tool: Tool, call: ToolCallInput, info: activity.Info) -> ToolContext:
     authorization = call.authorization
     return ToolContext(
-        run_id=info.workflow_id or "",
+        run_id=own_run().run_id,
         call_id=call.call_id,
         tool=tool.name,
         agent=call.agent,

@@ -34,6 +34,7 @@ from assent.wire.errors import ConfigurationError
 from assent.wire.requirements import PendingRequirement
 from assent.wire.text import visible
 
+from .own_run import own_run
 from .providers.errors import retry_delay
 
 POST_TIMEOUT: Final = 15.0
@@ -212,14 +213,14 @@ class Notices:
         asking = [endpoint.webhook for endpoint in self.endpoints if endpoint.webhook.arguments]
         if not any(hook.wants(notice) and notice.status == "pending" for hook in asking for notice in batch.notices):
             return {}
-        info = activity.info()
+        run = own_run()
         try:
-            handle = activity.client().get_workflow_handle(info.workflow_id or "", run_id=info.workflow_run_id)
+            handle = activity.client().get_workflow_handle(run.run_id, run_id=run.execution_id)
             memo = await (await handle.describe(rpc_timeout=DESCRIBE_TIMEOUT)).memo()
             waiting = [_PENDING.validate_python(memo[name]) for name in visibility.pending_keys(memo)]
         except (RPCError, ValueError, RuntimeError, TypeError, KeyError):
             # A notice without arguments is better than none.
-            _log.warning("the arguments of run %r could not be read for its notices", info.workflow_id)
+            _log.warning("the arguments of run %r could not be read for its notices", run.run_id)
             return None
         return {each.id: _shown(each) for each in waiting if each is not None}
 
@@ -278,7 +279,7 @@ class _Queue:
             self.progress.keep()
 
     def _given_up(self, notice: Notice, outcome: Outcome) -> None:
-        origin, run_id = self.endpoint.webhook.origin, activity.info().workflow_id
+        origin, run_id = self.endpoint.webhook.origin, own_run().run_id
         _log.warning("%s refused the notice %s of run %r: %s", origin, notice.type, run_id, outcome.said)
         if outcome.kind == "gone":
             _log.error("%s wants no more notices (status 410): it gets none until this worker is restarted", origin)
@@ -289,7 +290,7 @@ class _Queue:
     def _body(self, notice: Notice) -> bytes:
         shown = _UNREADABLE if self.arguments is None else self.arguments.get(notice.requirement_id, _NO_LONGER)
         return webhooks.body(
-            self.endpoint.webhook, activity.info().workflow_id or "", self.batch, notice,
+            self.endpoint.webhook, own_run().run_id, self.batch, notice,
             shown if notice.status == "pending" else _NO_LONGER,
         )  # fmt: skip
 

@@ -31,8 +31,16 @@ class Refusal:
     gate: Gate | None = None
 
 
+def unapproved(gate: Gate, call: ToolCallInput) -> Refusal | None:
+    """Why *call*, which has no approval, may not run; None when it may. *gate* is today's, functions included."""
+    if gate.verdict in {"deny", "invalid"}:
+        return Refusal(gate.reason or "the policy does not permit it")
+    stricter = _stricter(gate, call, None)
+    return None if stricter is None else Refusal(stricter, gate)
+
+
 def refusal(tool: Tool, call: ToolCallInput, keeper: Gatekeeper, *, run_id: str, now: datetime) -> Refusal | None:
-    """Why *call* may not run; None when it may. *keeper* has today's policies and groups."""
+    """Why the approved *call* may not run; None when it may. *keeper* has today's policies and groups."""
     context = GateContext(
         run_id=run_id, call_id=call.call_id, tool=tool.name, agent=call.agent, requested_by=call.requested_by
     )

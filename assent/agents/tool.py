@@ -38,7 +38,8 @@ _ANYTHING: Final = (None, NoneType, Any, object)
 Confirmation = Callable[[dict[str, Any]], bool] | Callable[[dict[str, Any], "GateContext"], bool]
 """Whether a call needs a person: a function of its arguments (Python values by name) and, if it takes two, the context.
 
-Called on the worker, in a thread, once, when the model makes the call. It must not change anything.
+Called on the worker, in a thread, when the model makes the call, and again as the tool runs if it did not ask for a
+person. It must not change anything, and should give the same answer.
 """
 
 

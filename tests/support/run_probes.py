@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import os
 import signal
@@ -10,14 +11,15 @@ from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
-from temporalio import workflow
 from temporalio.api.enums.v1 import EventType
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import WorkflowHistory
+from temporalio.testing import ActivityEnvironment
 
 from assent import Agent, OpenAIResponses, RunHandle, RunState, approval, tool
+from assent.client.client import AgentClient
 from assent.testing import Approved, Conversation, Reply, drive, says
-from assent.wire.protocol import CALL_MODEL, ModelTurn, ToolCallInput
+from assent.wire.protocol import CALL_MODEL, WORKFLOW, ModelTurn, ToolCallInput
 from tests.support.visibility import soon
 
 PATIENCE = 60
@@ -82,17 +84,17 @@ def events(history: WorkflowHistory, kind: str) -> list[HistoryEvent]:
     return [event for event in history.events if event.event_type == wanted]
 
 
-@workflow.defn(sandboxed=False)  # no workflow of ours: whoever may write to the server, and forges a call
-class Forger:
-    """Schedules the activity of a tool with an input of its own making."""
-
-    @workflow.run
-    async def run(self, tool_name: str, task_queue: str, forged: ToolCallInput) -> dict[str, str | None]:
-        """What the tool's activity answered."""
-        answer: dict[str, str | None] = await workflow.execute_activity(
-            tool_name, forged, task_queue=task_queue, start_to_close_timeout=timedelta(seconds=10)
-        )
-        return answer
+def activity_of(client: AgentClient, run_id: str, call: ToolCallInput) -> ActivityEnvironment:
+    """Run activities as if the worker did, for the first call of a run."""
+    environment = ActivityEnvironment(client=client.temporal)
+    environment.info = dataclasses.replace(
+        environment.info,
+        activity_id="1.0",
+        workflow_id=run_id,
+        workflow_run_id=call.authorization.execution_id if call.authorization else None,
+        workflow_type=WORKFLOW,
+    )
+    return environment
 
 
 # -- agents of real worker processes, and what their tools did: lines of the file that `LEDGER` names -----------------

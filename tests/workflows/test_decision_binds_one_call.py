@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
@@ -14,7 +13,6 @@ from hypothesis import strategies as st
 from temporalio.api.common.v1 import Payload
 from temporalio.api.enums.v1 import EventType
 from temporalio.common import RawValue
-from temporalio.testing import ActivityEnvironment
 
 from activities.run_tool import ToolCalls
 from activities.user_code import UserCode
@@ -24,6 +22,7 @@ from assent.testing import Approved, Environment, Rejected, call, calls, check_r
 from assent.wire.digest import requirement_id
 from assent.wire.protocol import ToolCallInput
 from tests.support import tools
+from tests.support.run_probes import activity_of
 from tests.support.updates import by_update
 from tests.unit.strategies import NOW, unhurried
 from tests.workflows.test_wire import temporal
@@ -124,9 +123,7 @@ async def test_one_changed_byte_of_the_arguments_is_refused_at_the_activity(asse
         approved = await approved_call(client, run)
     with ThreadPoolExecutor(1) as threads:
         activity = ToolCalls({"ops": agent}, threads, UserCode()).activity_for(tools.pay)
-        environment = ActivityEnvironment()
-        execution = approved.authorization.execution_id if approved.authorization else None
-        environment.info = dataclasses.replace(environment.info, workflow_id=run.id, workflow_run_id=execution)
+        environment = activity_of(client, run.id, approved)
         changed = nearly(approved.arguments)
         assert '{"to": "a", "amount":  1}' in changed
         for text in changed:

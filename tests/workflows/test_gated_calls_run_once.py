@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import json
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
-from temporalio.testing import ActivityEnvironment
-from temporalio.worker import Worker
 
 from activities.run_tool import ToolCalls
 from activities.user_code import UserCode
 from assent import Agent, RunFailedError, ToolContext, approval, tool
 from assent.testing import Environment, call, calls, check_replay, fails, says
 from assent.wire.activity_ids import model_activity_id
-from assent.wire.protocol import ToolCallInput
 from tests.support import tools
-from tests.support.run_probes import Forger, approve_all, calls_of, content, events, told, until
+from tests.support.run_probes import activity_of, approve_all, calls_of, content, events, told, until
 from tests.workflows.test_wire import temporal
 
 PAY = call("pay", to="A", amount=1)
@@ -65,16 +61,6 @@ async def test_a_confirmation_after_a_rejection_runs_nothing_and_is_recorded(ass
         assert [(attempt.status, attempt.by) for attempt in record.ignored_messages] == [("late", "bob")]
 
 
-async def forge(running: Environment, run_id: str, queue: str, forged: ToolCallInput) -> str | None:
-    """Why a worker refuses a call that somebody puts on its queue under the id of a run that has ended."""
-    own = f"{queue}-forger"
-    async with Worker(running.server.client, task_queue=own, workflows=[Forger]):
-        answer: dict[str, str | None] = await running.server.client.execute_workflow(
-            Forger.run, args=["pay", queue, forged], id=run_id, task_queue=own
-        )
-    return answer["refused"]
-
-
 async def test_arguments_swapped_after_the_approval_are_refused_at_the_activity(
     assent_environment: Environment,
 ) -> None:
@@ -87,17 +73,14 @@ async def test_arguments_swapped_after_the_approval_are_refused_at_the_activity(
         records = await run.audit()
         [approved] = calls_of(await run.history(), "pay")
         swapped = approved.model_copy(update={"arguments": '{"to": "MALLORY", "amount": 1000000}'})
-        refused = await forge(assent_environment, run.id, client.task_queue, swapped)
-        assert refused == "the call is not the one that was approved: its digest differs"
     assert [(record.arguments, record.execution) for record in records] == [(approved.arguments, "executed")]
     assert tools.ran(run.id) == ["pay(A, 1)"]
     with ThreadPoolExecutor(1) as threads:
         activity = ToolCalls({"ops": agent}, threads, UserCode()).activity_for(tools.pay)
-        environment = ActivityEnvironment()
-        execution = approved.authorization.execution_id if approved.authorization else None
-        environment.info = dataclasses.replace(environment.info, workflow_id=run.id, workflow_run_id=execution)
+        environment = activity_of(client, run.id, approved)
         outcome = await environment.run(activity, swapped)
-        assert (outcome.output, outcome.gate, outcome.refused) == (None, None, refused)
+        assert (outcome.output, outcome.gate) == (None, None)
+        assert outcome.refused == "the call is not the one that was approved: its digest differs"
         # What was approved does run: it is the arguments that were refused.
         assert (await environment.run(activity, approved)).output == "paid 1 to A"
 

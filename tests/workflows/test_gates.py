@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import json
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -11,7 +10,6 @@ from functools import partial
 import pytest
 from pydantic import BaseModel
 from temporalio.api.enums.v1 import EventType
-from temporalio.testing import ActivityEnvironment
 
 from activities.run_tool import ToolCalls
 from activities.user_code import UserCode
@@ -28,6 +26,7 @@ from assent import (
 from assent.testing import Approved, Conversation, Environment, Rejected, call, calls, check_replay, drive, fails, says
 from assent.wire.protocol import ToolCallInput
 from tests.support import tools
+from tests.support.run_probes import activity_of
 from tests.support.visibility import soon
 
 TIMER_STARTED = EventType.EVENT_TYPE_TIMER_STARTED
@@ -268,9 +267,7 @@ async def test_the_activity_refuses_what_was_not_approved(assent_environment: En
     approved = ToolCallInput.model_validate_json(payload.data)
     with ThreadPoolExecutor(1) as threads:
         activity = ToolCalls({"ops": agent}, threads, UserCode()).activity_for(tools.pay)
-        environment = ActivityEnvironment()
-        execution = approved.authorization.execution_id if approved.authorization else None
-        environment.info = dataclasses.replace(environment.info, workflow_id=run.id, workflow_run_id=execution)
+        environment = activity_of(client, run.id, approved)
         swapped = approved.model_copy(update={"arguments": approved.arguments.replace("1", "1000000")})
         spaced = approved.model_copy(update={"arguments": approved.arguments + " "})
         stripped = approved.model_copy(update={"authorization": None})
