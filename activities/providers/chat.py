@@ -17,6 +17,7 @@ from .chat_stream import Chunks
 from .errors import CallError, in_stream, unreadable
 from .exchange import Answer, JsonObject, Question, ToolSpec
 from .metadata import Ending, calls_in, ending, mapping, mappings, usage_of, words
+from .opaque import address, call_fields, fields_of, message_fields, with_fields
 from .past_calls import permitted_arguments, permitted_name, raw_arguments
 from .responses import CUT_OFF, FILTERED
 from .sse import Refusable, ask_streamed
@@ -42,23 +43,24 @@ async def ask(
     I/O; not in workflow code.
     """
     # Not `client.chat.completions.create`: its transformation of long inputs takes a hundred times as long.
-    body = body_of(question)
+    by = address(str(client.base_url))
+    body = body_of(question, by)
     if not question.model.stream or "stream" in without:
-        return answer_of(await client.post(_PATH, body=body, cast_to=object))
+        return answer_of(await client.post(_PATH, body=body, cast_to=object), by)
     if "usage" not in without:
         body["stream_options"] = {"include_usage": True}
-    return answer_of(await ask_streamed(client, _PATH, body, Chunks(so_far)))
+    return answer_of(await ask_streamed(client, _PATH, body, Chunks(so_far)), by)
 
 
-def body_of(question: Question) -> JsonObject:
-    """The body of the request. Settings that are None are left to the provider.
+def body_of(question: Question, by: str = "") -> JsonObject:
+    """The body of the request to the address *by*. Settings that are None are left to the provider.
 
     Pure; safe in workflow code.
     """
     model = question.model
     body: dict[str, JsonValue] = {
         "model": model.id,
-        "messages": [*_system(question.instructions), *messages_of(question.items)],
+        "messages": [*_system(question.instructions), *messages_of(question.items, by)],
         "temperature": model.temperature,
         "top_p": model.top_p,
         "max_completion_tokens": model.max_output_tokens,
@@ -91,18 +93,20 @@ class _Turn:
     texts: list[str] = field(default_factory=list[str])
     calls: list[JsonValue] = field(default_factory=list[JsonValue])
     outputs: list[JsonObject] = field(default_factory=list[JsonObject])
+    opaque: JsonObject = field(default_factory=dict[str, JsonValue])
 
     def messages(self) -> list[JsonObject]:
         if not self.texts and not self.calls:
             return self.outputs
-        message: JsonObject = {"role": "assistant", "content": "\n\n".join(self.texts) or None}
+        # Not null where there is none: some servers take text only.
+        message: JsonObject = {**self.opaque, "role": "assistant", "content": "\n\n".join(self.texts)}
         if self.calls:
             message["tool_calls"] = self.calls
         return [message, *self.outputs]
 
 
-def messages_of(items: Sequence[Item]) -> list[JsonObject]:
-    """The conversation as chat messages.
+def messages_of(items: Sequence[Item], by: str = "") -> list[JsonObject]:
+    """The conversation as chat messages for the address *by*.
 
     Outputs are put right behind the calls they answer, as this API demands, even if a message arrived while the
     run waited. Reasoning items are left out.
@@ -119,8 +123,10 @@ def messages_of(items: Sequence[Item]) -> list[JsonObject]:
             messages += turn.messages()
             turn = _Turn()
             messages += _said(item)
-        elif item.get("type") == "function_call":
-            turn.calls.append(_call(item))
+            continue
+        turn.opaque |= fields_of(item, "message", by)
+        if item.get("type") == "function_call":
+            turn.calls.append(_call(item, fields_of(item, "call", by)))
             turn.outputs += [_output(outputs[item.get("call_id")])] if item.get("call_id") in outputs else []
         elif text := _text(item.get("content")):
             turn.texts.append(text)
@@ -138,10 +144,10 @@ def _said(item: Item) -> list[JsonObject]:
     return [{"role": "system" if role == "developer" else role, "content": _text(item.get("content"))}]
 
 
-def _call(item: Item) -> JsonObject:
+def _call(item: Item, opaque: JsonObject) -> JsonObject:
     name, arguments = permitted_name(item.get("name")), permitted_arguments(item.get("arguments"))
-    function: JsonObject = {"name": name, "arguments": arguments}
-    return {"id": item.get("call_id"), "type": "function", "function": function}
+    function: JsonObject = {**mapping(opaque.get("function")), "name": name, "arguments": arguments}
+    return {**opaque, "id": item.get("call_id"), "type": "function", "function": function}
 
 
 def _output(item: Item) -> JsonObject:
@@ -156,8 +162,8 @@ def _text(content: JsonValue) -> str:
     return "\n\n".join(text for text in texts if isinstance(text, str))
 
 
-def answer_of(data: object) -> Answer:
-    """The answer in a completion's JSON.
+def answer_of(data: object, by: str = "") -> Answer:
+    """The answer in a completion's JSON, from the address *by*.
 
     Raises:
         CallError: it is no completion, or one that ended for another reason than that it was whole.
@@ -172,10 +178,12 @@ def answer_of(data: object) -> Answer:
     if ending(reason) == "unknown":
         said = bounded(str(choice.get("error") or body.get("error") or ""), _SHOWN)
         raise unreadable(f"The provider broke its answer off: finish_reason {str(reason)[:100]!r}. {said}", paid=usage)
-    calls = [_item(call, mapping(call.get("function"))) for call in calls_in(message.get("tool_calls"), usage)]
+    given = calls_in(message.get("tool_calls"), usage)
+    calls = [_item(call, mapping(call.get("function"))) for call in given]
     text = _spoken(message, ending(reason), silent=bool(calls))
     said_items: list[Item] = [{"role": "assistant", "content": text}] if text else []
-    return Answer(items=[*said_items, *calls], usage=usage, model=words(body.get("model")), text=text)
+    items = with_fields([*said_items, *calls], message_fields(message), [call_fields(call) for call in given], by)
+    return Answer(items=items, usage=usage, model=words(body.get("model")), text=text)
 
 
 def _no_completion(body: JsonObject, data: object) -> CallError:

@@ -11,6 +11,7 @@ from assent.wire.live_text import TextSoFar
 from .errors import unreadable
 from .exchange import JsonObject
 from .metadata import calls_in, mapping, mappings, words
+from .opaque import call_fields, joined, message_fields
 
 
 @dataclass
@@ -21,6 +22,7 @@ class _Call:
     id: str | None = None
     name: str = ""
     arguments: JsonValue = None
+    opaque: JsonValue = None
 
 
 class Chunks:
@@ -36,6 +38,7 @@ class Chunks:
         self._content: list[str] = []
         self._refusal: list[str] = []
         self._calls: list[_Call] = []
+        self._opaque: JsonValue = None
         self._model = ""
         self._usage: JsonValue = None
         self._finish_reason: str | None = None
@@ -61,10 +64,9 @@ class Chunks:
         """The completion, as it would be without a stream; None when it is not whole."""
         if not self._finish_reason and not (done and self._usage):
             return None
-        calls: list[JsonValue] = [
-            {"id": call.id, "function": {"name": call.name, "arguments": call.arguments}} for call in self._calls
-        ]
+        calls: list[JsonValue] = [_whole(call) for call in self._calls]
         message: JsonObject = {
+            **mapping(self._opaque),
             "content": "".join(self._content),
             "refusal": "".join(self._refusal) or None,
             "tool_calls": calls,
@@ -77,6 +79,7 @@ class Chunks:
         self._content.append(text)
         self._refusal.append(refusal)
         self._so_far.say(text or refusal)
+        self._opaque = joined(self._opaque, message_fields(delta))
         for call in calls_in(delta.get("tool_calls")):
             self._add_call(call, mapping(call.get("function")))
 
@@ -89,6 +92,7 @@ class Chunks:
                 self._so_far.call(name)
             call.name += name
         call.arguments = _joined(call.arguments, function.get("arguments"))
+        call.opaque = joined(call.opaque, call_fields(part))
 
     def _call_of(self, index: JsonValue, part_id: str, name: str) -> _Call:
         """The call that a part continues, or a new one. Some servers give no index, or the same to every call."""
@@ -98,6 +102,12 @@ class Chunks:
                 return call
         self._calls.append(_Call(index=index))
         return self._calls[-1]
+
+
+def _whole(call: _Call) -> JsonObject:
+    opaque = mapping(call.opaque)
+    function: JsonObject = {**mapping(opaque.get("function")), "name": call.name, "arguments": call.arguments}
+    return {**opaque, "id": call.id, "function": function}
 
 
 def _joined(before: JsonValue, more: JsonValue) -> JsonValue:

@@ -14,19 +14,24 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
+from cachetools import LRUCache
+
 from assent.agents.models import Model, OpenAIResponses
 from assent.wire.live_text import TextSoFar
 
 from . import chat, responses
 from .call_ids import with_unique_call_ids
-from .errors import SLOW, CallError, Posture, not_json
+from .errors import SLOW, CallError, Posture, not_json, posture
 from .exchange import Answer, Question, writable
+from .opaque import binding, unbound
 from .sse import Refusable, refuses_stream
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
 _CONNECT_TIMEOUT: Final = 10.0
+_REMEMBERED: Final = 10_000
+"""Items of conversations of which it is remembered that a model cannot read them."""
 _NO_KEY: Final = "none"
 """What a compatible server on this machine is sent when no key is set: it needs none, the client insists on one."""
 
@@ -59,6 +64,8 @@ class Providers:
         """Nothing is opened before the first question."""
         self._clients: dict[_Address, AsyncOpenAI] = {}
         self._refused: dict[tuple[str, str | None, str], set[Refusable]] = {}
+        # By item, never by model: one run's data teaches nothing about another run's.
+        self._unreadable: LRUCache[tuple[str, str | None, str, str], bool] = LRUCache(_REMEMBERED)
         self._warm = False
 
     async def ask(self, question: Question, so_far: TextSoFar | None = None) -> Answer:
@@ -96,15 +103,47 @@ class Providers:
         model = question.model
         ask = responses.ask if isinstance(model, OpenAIResponses) else chat.ask
         without = self._refused.setdefault((model.api, model.base_url, model.id), set())
+        question = self._readable(question)
         while True:
             try:
                 return await ask(client, question, so_far, without)
             except Exception as error:
                 # What models and servers refuse to be asked for is learnt, because no list of names stays right.
                 refused = _refused(error, model)
-                if refused is None or refused in without:
+                if refused is not None and refused not in without:
+                    without.add(refused)
+                elif (bare := self._unbound(question, error)) is not None:
+                    return await self._asked_bare(client, question, bare, so_far)
+                else:
                     raise
-                without.add(refused)
+
+    async def _asked_bare(self, client: AsyncOpenAI, whole: Question, bare: Question, so_far: TextSoFar) -> Answer:
+        """Ask without what only another model can read; where that is accepted, it is left out from then on."""
+        model = bare.model
+        ask = responses.ask if isinstance(model, OpenAIResponses) else chat.ask
+        answer = await ask(client, bare, so_far, self._refused[model.api, model.base_url, model.id])
+        for name in filter(None, map(binding, whole.items)):
+            self._unreadable[model.api, model.base_url, model.id, name] = True
+        return answer
+
+    def _readable(self, question: Question) -> Question:
+        """*question* without the parts of its items that were refused before, in this conversation."""
+        model, unreadable = question.model, self._unreadable
+        if not unreadable:
+            return question
+        known = [(item, binding(item)) for item in question.items]
+        lost = {name for _, name in known if (model.api, model.base_url, model.id, name or "") in unreadable}
+        if not lost:
+            return question
+        items = [unbound(item) if name in lost else item for item, name in known]
+        return replace(question, items=[item for item in items if item is not None])
+
+    def _unbound(self, question: Question, error: Exception) -> Question | None:
+        """*question* without all that binds it to a model, if *error* may be about that; None when it is not."""
+        if posture(error).kind != "ProviderRejected" or not any(map(binding, question.items)):
+            return None
+        items = [unbound(item) for item in question.items]
+        return replace(question, items=[item for item in items if item is not None])
 
     def _client(self, model: Model) -> AsyncOpenAI:
         base_url = _base_url(model)

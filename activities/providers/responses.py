@@ -19,6 +19,7 @@ from assent.wire.protocol import Item, Usage
 from .errors import CallError, Posture, in_stream, unreadable
 from .exchange import Answer, JsonObject, Question, ToolSpec
 from .metadata import Ending, calls_in, ending, mapping, usage_of, words
+from .opaque import KEY
 from .past_calls import permitted_arguments, permitted_name, raw_arguments
 from .sse import Refusable, ask_streamed
 from .strict_schema import strictest
@@ -62,7 +63,8 @@ def refuses_encrypted(error: Exception) -> bool:
     """
     from openai import BadRequestError
 
-    return isinstance(error, BadRequestError) and (error.param == "include" or "ncrypted content" in str(error))
+    # By the parameter alone: an item whose content cannot be read is that conversation's, and no model's.
+    return isinstance(error, BadRequestError) and error.param == "include"
 
 
 def body_of(question: Question, *, encrypted: bool = True) -> JsonObject:
@@ -73,7 +75,7 @@ def body_of(question: Question, *, encrypted: bool = True) -> JsonObject:
     model = question.model
     body: dict[str, JsonValue] = {
         "model": model.id,
-        "input": [_sendable(item) for item in question.items],
+        "input": [_sendable({key: value for key, value in item.items() if key != KEY}) for item in question.items],
         "store": False,
         "instructions": question.instructions or None,
         "temperature": model.temperature,

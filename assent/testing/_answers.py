@@ -8,7 +8,7 @@ from typing import Final
 
 from pydantic import JsonValue
 
-from assent.testing._reasoning import encrypted
+from assent.testing._reasoning import encrypted, sealed
 from assent.testing._script import Finish, Reply, Thought
 
 JsonObject = dict[str, JsonValue]
@@ -29,7 +29,9 @@ class Answered:
     @property
     def thoughtful_mark(self) -> str:
         """The mark of ids; it says whether there was reasoning."""
-        return f"r{self.mark}" if self.thought else self.mark
+        if self.thought is None:
+            return self.mark
+        return f"o{self.mark}" if self.thought.sealed else f"r{self.mark}"
 
     def call_id(self, index: int) -> str:
         """The id of the call number *index*."""
@@ -77,7 +79,14 @@ def _reasoning(answered: Answered) -> list[JsonValue]:
     if answered.thought.summary:
         summary.append({"type": "summary_text", "text": answered.thought.summary})
     item_id = f"rs_{answered.mark}"
-    return [{"id": item_id, "type": "reasoning", "summary": summary, "encrypted_content": encrypted(item_id)}]
+    return [
+        {
+            "id": item_id,
+            "type": "reasoning",
+            "summary": summary,
+            "encrypted_content": encrypted(item_id, answered.model),
+        }
+    ]
 
 
 def _messages(answered: Answered) -> list[JsonValue]:
@@ -134,6 +143,7 @@ def _finish(answered: Answered) -> str:
 def _message(answered: Answered) -> JsonObject:
     refused = answered.reply.finish == "refusal"
     text = answered.reply.text
+    thought = answered.thought is not None and answered.thought.sealed
     message: JsonObject = {
         "role": "assistant",
         "content": None if refused else text,
@@ -146,7 +156,10 @@ def _message(answered: Answered) -> JsonObject:
                 "id": answered.call_id(index),
                 "type": "function",
                 "function": {"name": call.name, "arguments": call.arguments},
+                **({"extra_content": {"google": {"thought_signature": sealed(answered.mark)}}} if thought else {}),
             }
             for index, call in enumerate(answered.reply.calls)
         ]
+    if thought:
+        message["reasoning_content"] = sealed(answered.mark)
     return message

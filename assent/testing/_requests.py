@@ -8,6 +8,11 @@ Both APIs are read into one form, the items of a Responses input.
 | a call without its output, an output without its call | OpenAI | its API reference |
 | the name of a tool, or of a call in the history, with other characters, empty or too long | OpenAI; Bedrock | NousResearch/hermes-agent#51944; mastra-ai/mastra#13632, anomalyco/opencode#48750 |
 | arguments of a call in the history that are not a JSON object | vLLM, SGLang, llama.cpp | vllm-project/vllm#43995, sgl-project/sglang#28035, ggml-org/llama.cpp#25583 |
+| reasoning of another model, or no more to be read (`invalid_encrypted_content`) | OpenAI | openai/codex#8119, openai/codex#17541 |
+| an item without the reasoning that its id names | OpenAI | openai/openai-agents-python#2063 |
+| a message without the `reasoning_content` that it had, a call without its `thought_signature` | DeepSeek; Gemini | earendil-works/pi#3636; langchain-ai/langchain#34166 |
+| a field of a message that the server does not know | Groq, Mistral | crewAIInc/crewAI#5878 |
+| `content: null` beside tool calls, with status 500 | llama-cpp-python's server | tried, 0.3.36 |
 """  # noqa: E501 - a table row is one line
 
 from __future__ import annotations
@@ -20,7 +25,7 @@ from typing import Final
 
 from pydantic import JsonValue
 
-from assent.testing._reasoning import check_reasoning
+from assent.testing._reasoning import check_chat_reasoning, check_reasoning, mark_of
 from assent.wire.protocol import Item
 
 JsonObject = dict[str, JsonValue]
@@ -54,6 +59,7 @@ _ITEM_NEEDS: Final[Mapping[str, tuple[str, ...]]] = {
     "function_call_output": ("call_id", "output"),
     "reasoning": ("id", "summary"),
 }
+_MESSAGE_FIELDS: Final = frozenset({"role", "content", "name", "tool_calls", "tool_call_id", "refusal"})
 _NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _UNSUPPORTED: Final = ("previous_response_id", "conversation", "background", "prompt")
 
@@ -95,8 +101,8 @@ def read_responses(body: JsonObject) -> Asked:
     for index, item in enumerate(items):
         _check_item(item, f"input[{index}]")
     _check_pairs(items)
-    if problem := check_reasoning(items):
-        raise BadRequestError(problem, param="input")
+    if problem := check_reasoning(items, _model(body)):
+        raise BadRequestError(problem[0], param="input", code=problem[1])
     text = body.get("text")
     _check_format(text.get("format") if isinstance(text, dict) else None, "text.format")
     tools = [_tool_name(tool, f"tools[{index}]") for index, tool in enumerate(objects(body.get("tools", []), "tools"))]
@@ -265,9 +271,17 @@ def _items(message: JsonObject, where: str) -> list[Item]:
         return [{"type": "function_call_output", "call_id": message["tool_call_id"], "output": content}]
     if role not in {"system", "developer", "user", "assistant"}:
         raise BadRequestError(f"Invalid value: '{role}'.", param=f"{where}.role", code="invalid_value")
-    calls = [_call(call, f"{where}.tool_calls[{n}]") for n, call in enumerate(_tool_calls(message, where))]
-    if content is None and not calls:
-        raise BadRequestError(f"Invalid value for '{where}.content': expected a string, got null.", param=where)
+    given = _tool_calls(message, where)
+    calls = [_call(call, f"{where}.tool_calls[{n}]") for n, call in enumerate(given)]
+    if content is None:
+        status = 500 if calls else 400
+        message_ = f"Invalid value for '{where}.content': expected a string, got null."
+        raise BadRequestError(message_, param=where, status=status)
+    if problem := check_chat_reasoning(message):
+        raise BadRequestError(problem, param=where)
+    thought = any(mark_of(call.get("id")) for call in given)
+    for name in message.keys() - _MESSAGE_FIELDS - ({"reasoning_content"} if thought else set[str]()):
+        raise BadRequestError(f"property '{where}.{name}' is unsupported", param=f"{where}.{name}")
     if role in {"system", "developer"}:
         return []
     said: list[Item] = [{"role": role, "content": content}] if content else []

@@ -106,6 +106,7 @@ class Thought:
     """A reasoning item in front of the answer that comes next. Made by `thinks`."""
 
     summary: str
+    sealed: bool = False
 
 
 @dataclass(frozen=True)
@@ -209,15 +210,16 @@ def alters(change: Callable[[dict[str, JsonValue]], None], *, times: int | None 
     return Alteration(change, times)
 
 
-def thinks(summary: str = "") -> Thought:
+def thinks(summary: str = "", *, sealed: bool = False) -> Thought:
     """Put a reasoning item in front of the answer that comes next.
 
     The Responses API then demands it back, with its encrypted content, on every later turn. Over the Chat Completions
-    API nothing of it is seen.
+    API nothing of it is seen; where it is *sealed*, calls come with `reasoning_content` and a signature, and are
+    demanded back with both, as DeepSeek and Gemini do.
 
     Pure; safe in workflow code.
     """
-    return Thought(summary)
+    return Thought(summary, sealed)
 
 
 @dataclass

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from assent import Agent
-from assent.testing import Environment, Step, call, calls, says
+import json
+from dataclasses import replace
+
+import pytest
+from pydantic import JsonValue
+
+from assent import Agent, OpenAIChat
+from assent.testing import Environment, ModelServer, Step, call, calls, says, thinks
 from assent.wire.conversation import tool_calls
 from tests.support import tools
-from tests.support.run_probes import content, model_turns
+from tests.support.run_probes import content, model_turns, until
 from tests.unit.activities.providers.provider_calls import Api, both
 
 PAY = call("pay", to="A", amount=1)
@@ -54,3 +60,65 @@ async def test_arguments_that_are_no_object_cost_an_answer_and_not_the_run(
         [first, _] = await model_turns(run)
         assert [each.arguments for each in tool_calls(first.items)][1:] == BROKEN
     assert (await run.verify()).ok
+
+
+async def test_another_model_reads_no_reasoning_of_the_one_before(assent_environment: Environment) -> None:
+    first = assent_environment.responses(thinks("Hm."), calls(PAY), says("never"))
+    second = assent_environment.responses(says("never"), thinks(), calls(call("look_up", key="a")), says("done"))
+    other = assent_environment.responses(thinks(), calls(call("look_up", key="b")), says("other"))
+    async with assent_environment.serve(Agent(name="ops", model=first, tools=tools.ALL)) as client:
+        run = await client.start("ops", "Go.")
+        [requirement] = (await run.until_paused()).active_requirements
+    agents = [Agent(name="ops", model=second, tools=tools.ALL), Agent(name="other", model=other, tools=tools.ALL)]
+    async with assent_environment.serve(*agents, task_queue=client.task_queue) as client:
+        await run.approve(requirement, by="bob")
+        assert await content(run) == "done"
+        assert await content(await client.start("other", "Go.")) == "other"
+    assert tools.ran(run.id) == ["pay(A, 1)", "look_up(a)"]
+    asked = [each.body for each in assent_environment.models.requests if each.model == second.id]
+    # Refused once, asked again, and known from then on; its own reasoning it gets back.
+    assert [reasoning_in(body) for body in asked] == [1, 0, 1]
+    assert all("include" in body for body in asked)
+    assert (await run.verify()).ok
+
+
+def reasoning_in(body: dict[str, JsonValue]) -> int:
+    given = body["input"]
+    assert isinstance(given, list)
+    return sum(isinstance(item, dict) and item.get("type") == "reasoning" for item in given)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_what_a_provider_wants_back_it_gets_back_after_an_approval(
+    assent_environment: Environment, *, stream: bool
+) -> None:
+    look = calls(call("look_up", key="a"))
+    scripted = assent_environment.chat(thinks(sealed=True), calls(PAY), thinks(sealed=True), look, says("done"))
+    agent = Agent(name="ops", model=replace(scripted, stream=stream), tools=tools.ALL)
+    async with assent_environment.serve(agent) as client:
+        run = await client.start("ops", "Go.")
+        [requirement] = (await run.until_paused()).active_requirements
+    async with assent_environment.serve(agent, task_queue=client.task_queue, prefix_cache=0):
+        await run.approve(requirement, by="bob")
+        assert await content(run) == "done"
+    assert len([each for each in assent_environment.models.requests if each.model == scripted.id]) == 3
+    assert (await run.verify()).ok
+
+
+async def test_another_provider_gets_nothing_that_is_not_its_own(assent_environment: Environment) -> None:
+    async with ModelServer() as elsewhere:
+        first = assent_environment.chat(thinks(sealed=True), calls(PAY), says("never"))
+        agent = Agent(name="ops", model=first, tools=tools.ALL)
+        async with assent_environment.serve(agent) as client:
+            run = await client.start("ops", "Go.")
+            [requirement] = (await run.until_paused()).active_requirements
+        elsewhere.script("plain", lambda _: says("done"))
+        moved = replace(agent, model=OpenAIChat("plain", base_url=elsewhere.url))
+        async with assent_environment.serve(moved, task_queue=client.task_queue):
+            await run.approve(requirement, by="bob")
+            await until(run, lambda state: state.status in {"failed", "completed"})
+    sent = json.dumps([each.body for each in elsewhere.requests])
+    assert elsewhere.requests
+    assert "reasoning_content" not in sent
+    assert "thought_signature" not in sent
+    assert "opaque" not in sent

@@ -191,7 +191,7 @@ async def test_broken_conversations_are_refused(client: Client, items: list[Json
 
 
 TOOL_CALL: JsonObject = {"id": "a", "type": "function", "function": {"name": "a", "arguments": "{}"}}
-CALLING: JsonObject = {"role": "assistant", "content": None, "tool_calls": [TOOL_CALL]}
+CALLING: JsonObject = {"role": "assistant", "content": "", "tool_calls": [TOOL_CALL]}
 RESULT: JsonObject = {"role": "tool", "tool_call_id": "a", "content": "1"}
 
 

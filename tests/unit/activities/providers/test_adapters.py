@@ -152,14 +152,16 @@ async def test_reasoning_is_passed_back_verbatim(server: ModelServer, providers:
     assert server.requests[-1].body["store"] is False
 
 
-async def test_leaving_reasoning_out_is_refused(server: ModelServer, providers: Providers) -> None:
+async def test_what_needs_reasoning_that_is_not_there_is_sent_without_its_id(
+    server: ModelServer, providers: Providers
+) -> None:
     server.script("scripted", thinks(), calls(call("add", x=1)), says("Two."))
     first = await providers.ask(question(model(server, "responses")))
     bare = [item for item in answered(first) if item.get("type") != "reasoning"]
-    found = await failure_of(providers, question(model(server, "responses"), user_message("Hi"), *bare))
-    assert found.kind == "ProviderRejected"
-    assert not found.retry
-    assert "without its required 'reasoning' item" in found.message
+    put = question(model(server, "responses"), user_message("Hi"), *bare)
+    assert (await providers.ask(put)).text == "Two."
+    assert (await providers.ask(put)).text == "Two."
+    assert len(server.requests) == 4  # Refused once: it is remembered of these items.
 
 
 async def test_a_model_that_does_not_reason_is_not_asked_for_reasoning_twice(

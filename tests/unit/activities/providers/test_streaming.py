@@ -15,7 +15,7 @@ from openai import APIError
 from pydantic import JsonValue
 
 from activities.providers import Answer, CallError, Posture, Providers, Question, ToolSpec, posture
-from activities.providers.chat import answer_of
+from activities.providers.chat import answer_of, messages_of
 from activities.providers.chat_stream import Chunks
 from assent.agents.models import Model, OpenAIChat, OpenAIResponses
 from assent.testing import ModelServer, Step, breaks_off, call, calls, fails, garbles, says, thinks
@@ -366,3 +366,33 @@ def test_however_it_is_cut_into_chunks_the_answer_is_the_same(words: list[str], 
     answer = of_chunks(*deltas)
     assert (answer.text or "") == "".join(words)
     assert [each.arguments for each in tool_calls(answer.items)] == ["".join(pieces) for pieces in arguments]
+
+
+def test_fields_that_we_do_not_know_are_put_together_and_given_back() -> None:
+    deltas: list[JsonValue] = [
+        {
+            "reasoning_content": "Let me",
+            "reasoning_details": [{"type": "reasoning.text", "index": 0, "text": "Let me"}],
+        },
+        {"reasoning_content": " see.", "reasoning_details": [{"index": 0, "text": " see.", "signature": "s1"}]},
+        {"reasoning_details": [{"type": "reasoning.encrypted", "index": 1, "data": "xyz"}], "name": "assistant"},
+    ]
+    google: JsonValue = {"google": {"thought_signature": "sig"}}
+    call: JsonValue = {"index": 0, "id": "a", "extra_content": google, "function": {"name": "add", "arguments": "{}"}}
+    answer = of_chunks(*deltas, {"tool_calls": [call]}, finish="tool_calls")
+    [message] = messages_of(answer.items)
+    assert message["reasoning_content"] == "Let me see."
+    assert message["reasoning_details"] == [
+        {"type": "reasoning.text", "index": 0, "text": "Let me see.", "signature": "s1"},
+        {"type": "reasoning.encrypted", "index": 1, "data": "xyz"},
+    ]
+    assert "name" not in message
+    function: JsonValue = {"name": "add", "arguments": "{}"}
+    assert message["tool_calls"] == [{"extra_content": google, "id": "a", "type": "function", "function": function}]
+    [elsewhere] = messages_of(answer.items, "elsewhere")
+    assert elsewhere.keys() == {"role", "content", "tool_calls"}
+
+
+def test_fields_that_are_too_long_are_not_kept() -> None:
+    answer = of_chunks({"content": "Hi.", "reasoning_content": "x" * 300_000})
+    assert answer.items == [{"role": "assistant", "content": "Hi."}]
