@@ -67,6 +67,7 @@ class Activities:
         self._providers = Providers()
         Thread(target=warm_up, name="assent-warm-up", daemon=True).start()
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="assent-tool")
+        self._decided = ThreadPoolExecutor(THREADS, thread_name_prefix="assent-decided-tool")
         self._users = UserCode()
         prefixes = Prefixes(prefix_cache)
         self._models = ModelCalls(
@@ -81,7 +82,7 @@ class Activities:
         )
         self._summaries = Summaries(self.agents, self._providers, prefixes, prices)
         self._checks = Checks(self.agents, self._users)
-        self._calls = ToolCalls(self.agents, self._threads, self._users)
+        self._calls = ToolCalls(self.agents, self._threads, self._decided, self._users)
 
     @staticmethod
     def check(
@@ -116,6 +117,7 @@ class Activities:
         await self._providers.close()
         await self._notices.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
+        self._decided.shutdown(wait=False, cancel_futures=True)
         self._users.close()
 
 

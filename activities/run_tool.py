@@ -30,6 +30,7 @@ from assent.wire.text import bounded
 from . import payload_limits
 from .heartbeats import heartbeats
 from .history_check import is_requested
+from .loop_watch import LoopWatch
 from .own_run import own_run
 from .parent_check import cancel_own_run, orphaned
 from .reset_check import opened_before_a_reset
@@ -39,20 +40,29 @@ _log = logging.getLogger(__name__)
 
 AGAIN: Final = timedelta(minutes=1)
 """How long a call waits before it is tried again, that the worker which was asked does not serve."""
+START_WAIT: Final = 10.0
+"""Seconds that a sync tool waits for a free thread before its call is tried again later."""
 ERROR_LIMIT: Final = 2_000
 """Characters of a tool's error that reach the model and the history."""
 
-_log = logging.getLogger(__name__)
+
+class NotStartedError(Exception):
+    """A tool was not started, and will not be."""
 
 
 class ToolCalls:
-    """The tool calls of a worker's agents. Async tools run in the loop, sync ones in *threads*."""
+    """The tool calls of a worker's agents. Async tools run in the loop, sync ones in *threads*.
 
-    def __init__(self, agents: Mapping[str, Agent], threads: Executor, users: UserCode) -> None:
+    What people decided about has the threads *decided*, so that tools without a gate cannot hold it up.
+    """
+
+    def __init__(self, agents: Mapping[str, Agent], threads: Executor, decided: Executor, users: UserCode) -> None:
         """The agents are asked again, at each call, whether it may run."""
         self._agents = agents
         self._threads = threads
+        self._decided = decided
         self._users = users
+        self._watch = LoopWatch()
 
     def activity_for(self, tool: Tool) -> Callable[[ToolCallInput], Coroutine[object, object, ToolOutcome]]:
         """The activity that runs *tool*, named as the tool is."""
@@ -140,12 +150,16 @@ class ToolCalls:
             return ToolOutcome(refused=str(error))
         except Exception as error:  # as above
             return ToolOutcome(refused=f"its arguments could not be checked: {_words(error)}")
-        # From here on the tool may have acted, whatever it raises: nothing below says that it was not run.
+        # From here on the tool may have acted, whatever it raises: only `NotStartedError` says that it was not run.
         try:
-            value = await self._call(tool, arguments)
+            value = await self._call(tool, arguments, self._threads if call.authorization is None else self._decided)
             if tool.target is not None:
                 return _directed(self._agents[call.agent], tool.target, call, tool.render(value))
             return await payload_limits.of_output(tool.render(value), call.output_limit)
+        except NotStartedError:
+            _log.warning("tool %r did not start: all threads for tools are busy", tool.name)
+            why = "all threads for tools of the worker that was asked are busy"
+            return ToolOutcome(refused=why, again_after=START_WAIT)
         except asyncio.CancelledError:
             if _is_stopped_by_hand() and _runs_once(tool, call):
                 raise _once() from None
@@ -160,14 +174,42 @@ class ToolCalls:
                 raise ApplicationError(text, type=type(error).__name__) from None
             return ToolOutcome(error=text)
 
-    async def _call(self, tool: Tool, arguments: dict[str, object]) -> object:
+    async def _call(self, tool: Tool, arguments: dict[str, object], threads: Executor) -> object:
         function = functools.partial(tool.function, **arguments)
-        if tool.is_async:
-            value: object = function()
-        else:
-            work = functools.partial(contextvars.copy_context().run, function)
-            value = await asyncio.get_running_loop().run_in_executor(self._threads, work)
-        return await value if inspect.isawaitable(value) else value
+        if not tool.is_async:
+            value = await _in_thread(threads, functools.partial(contextvars.copy_context().run, function))
+            return await value if inspect.isawaitable(value) else value
+        with self._watch.running(tool.name):
+            coroutine: object = function()
+            return await coroutine if inspect.isawaitable(coroutine) else coroutine
+
+
+async def _in_thread(threads: Executor, work: Callable[[], object]) -> object:
+    """Return what *work* returns.
+
+    Raises:
+        NotStartedError: no thread was free for a while, and *work* will never start.
+    """
+    future = threads.submit(work)
+    result = asyncio.wrap_future(future)
+    try:
+        await asyncio.wait([result], timeout=_start_wait())
+        # What has started cannot be cancelled.
+        if not result.done() and future.cancel():
+            raise NotStartedError
+        return await result
+    except asyncio.CancelledError:
+        future.cancel()
+        raise
+
+
+def _start_wait() -> float:
+    """Seconds that a call waits for a thread: it has half of its time left then, at the least."""
+    info = activity.info()
+    if info.start_to_close_timeout is None:
+        return START_WAIT
+    left = (info.started_time + info.start_to_close_timeout - datetime.now(UTC)).total_seconds()
+    return max(0.0, min(START_WAIT, left / 2))
 
 
 def _directed(agent: Agent, target: Target, call: ToolCallInput, value: str) -> ToolOutcome:

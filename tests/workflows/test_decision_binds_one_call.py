@@ -122,7 +122,7 @@ async def test_one_changed_byte_of_the_arguments_is_refused_at_the_activity(asse
         await drive(run, lambda _: Approved())
         approved = await approved_call(client, run)
     with ThreadPoolExecutor(1) as threads:
-        activity = ToolCalls({"ops": agent}, threads, UserCode()).activity_for(tools.pay)
+        activity = ToolCalls({"ops": agent}, threads, threads, UserCode()).activity_for(tools.pay)
         environment = activity_of(client, run.id, approved)
         changed = nearly(approved.arguments)
         assert '{"to": "a", "amount":  1}' in changed

@@ -76,7 +76,7 @@ async def test_arguments_swapped_after_the_approval_are_refused_at_the_activity(
     assert [(record.arguments, record.execution) for record in records] == [(approved.arguments, "executed")]
     assert tools.ran(run.id) == ["pay(A, 1)"]
     with ThreadPoolExecutor(1) as threads:
-        activity = ToolCalls({"ops": agent}, threads, UserCode()).activity_for(tools.pay)
+        activity = ToolCalls({"ops": agent}, threads, threads, UserCode()).activity_for(tools.pay)
         environment = activity_of(client, run.id, approved)
         outcome = await environment.run(activity, swapped)
         assert (outcome.output, outcome.gate) == (None, None)

@@ -266,7 +266,7 @@ async def test_the_activity_refuses_what_was_not_approved(assent_environment: En
         )
     approved = ToolCallInput.model_validate_json(payload.data)
     with ThreadPoolExecutor(1) as threads:
-        activity = ToolCalls({"ops": agent}, threads, UserCode()).activity_for(tools.pay)
+        activity = ToolCalls({"ops": agent}, threads, threads, UserCode()).activity_for(tools.pay)
         environment = activity_of(client, run.id, approved)
         swapped = approved.model_copy(update={"arguments": approved.arguments.replace("1", "1000000")})
         spaced = approved.model_copy(update={"arguments": approved.arguments + " "})

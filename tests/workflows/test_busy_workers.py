@@ -1,0 +1,117 @@
+"""A worker whose threads or event loop are held by tools: what never started runs later, and the log names the tool."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from datetime import timedelta
+
+import pytest
+
+import activities.activities
+import activities.run_tool
+from assent import Agent, ToolContext, tool
+from assent.testing import Approved, Environment, call, calls, drive
+from tests.support.run_probes import content, told
+from tests.support.tools import note, ran
+
+_over = threading.Event()
+
+
+@contextmanager
+def held() -> Generator[None]:
+    """Tools hang until the block ends."""
+    _over.clear()
+    try:
+        yield
+    finally:
+        _over.set()
+
+
+@tool
+def hang() -> str:
+    """Hang, in a thread."""
+    _over.wait(60)
+    return "over"
+
+
+@tool(requires_confirmation=True, timeout=timedelta(seconds=6))
+def pay(context: ToolContext) -> str:
+    """Pay."""
+    note(context, "paid")
+    return "paid"
+
+
+@tool(requires_confirmation=True, name="hang")
+def hang_decided() -> str:
+    """Hang, in a thread."""
+    _over.wait(60)
+    return "over"
+
+
+async def test_tools_without_a_gate_do_not_hold_up_what_was_approved(
+    assent_environment: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(activities.activities, "THREADS", 4)
+    hung = Agent(name="hung", model=assent_environment.responses(calls(*[call("hang")] * 6), told), tools=[hang])
+    ops = Agent(name="ops", model=assent_environment.responses(calls(call("pay")), told), tools=[pay])
+    async with assent_environment.serve(hung, ops) as client:
+        with held():
+            first = await client.start("hung", "Go.")
+            await asyncio.sleep(1)
+            run = await client.start("ops", "Go.")
+            await run.approve((await run.until_paused()).active_requirements[0], by="bob")
+            assert await content(run) == '["paid"]'
+        await first.cancel()
+
+
+async def test_an_approved_call_that_found_no_thread_is_run_later(
+    assent_environment: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(activities.activities, "THREADS", 2)
+    monkeypatch.setattr(activities.run_tool, "START_WAIT", 1.0)
+    model = assent_environment.responses(calls(call("hang"), call("hang")), told)
+    hung = Agent(name="hung", model=model, tools=[hang_decided])
+    ops = Agent(name="ops", model=assent_environment.responses(calls(call("pay")), told), tools=[pay])
+    async with assent_environment.serve(hung, ops) as client:
+        with held():
+            first = await client.start("hung", "Go.")
+            for requirement in (await first.until_paused()).active_requirements:
+                await first.approve(requirement, by="bob")
+            await asyncio.sleep(1)
+            run = await client.start("ops", "Go.")
+            await run.approve((await run.until_paused()).active_requirements[0], by="bob")
+            await asyncio.sleep(7)  # longer than its timeout
+            [waiting] = (await run.state()).requirements
+            assert (waiting.status, waiting.execution) in {("approved", "running"), ("approved", None)}
+            assert ran(run.id) == []
+        assert await content(run) == '["paid"]'
+        assert ran(run.id) == ["paid"]
+        await first.result()
+
+
+@tool(requires_confirmation=True)
+async def block() -> str:
+    """Block the loop."""
+    time.sleep(4)  # noqa: ASYNC251 - what must not be done
+    return "blocked"
+
+
+async def test_a_tool_that_blocks_the_loop_is_named_in_the_log(
+    assent_environment: Environment, caplog: pytest.LogCaptureFixture
+) -> None:
+    agent = Agent(name="ops", model=assent_environment.responses(calls(call("block")), told), tools=[block])
+    with caplog.at_level(logging.WARNING):
+        async with assent_environment.serve(agent) as client:
+            run = await client.start("ops", "Go.")
+            await drive(run, lambda _: Approved(), by="bob")
+            await asyncio.sleep(0.1)
+    said = [each.getMessage() for each in caplog.records if each.name == "activities.loop_watch"]
+    assert len(said) == 2
+    assert "the async tool 'block' blocks the event loop for more than 2 s" in said[0]
+    assert "time.sleep(4)" in said[0]
+    assert "the async tool 'block' blocked it for " in said[1]
