@@ -46,8 +46,8 @@ def refused(folder: Path, body: str, monkeypatch: pytest.MonkeyPatch) -> str:
             "ValidationError: x: Input should be a valid integer, unable to parse string as an integer (my_agents.py,",
         ),
         (
-            "from assent import *\nAgent(name='a', model=OpenAIChat('m')).as_tool(nme='x')",
-            "TypeError: Agent.as_tool() got an unexpected keyword argument 'nme' (my_agents.py, line 2)",
+            "from assent import *\nAgent(name='a', model=OpenAIChat('m')).as_tool(zzz='x')",
+            "TypeError: Agent.as_tool() got an unexpected keyword argument 'zzz' (my_agents.py, line 2)",
         ),
     ],
 )

@@ -40,7 +40,10 @@ def test_a_lost_worker_of_an_approved_call_is_asked_about() -> None:
     before, outcome = play.run.requirements
     assert (before.status, before.execution) == ("approved", "unknown")
     assert (outcome.kind, outcome.status, outcome.follows) == ("outcome", "pending", before.id)
-    assert outcome.note == "its worker was lost while it ran (heartbeat); it may or may not have taken effect"
+    assert outcome.note == (
+        "its worker was lost while it ran (heartbeat); it may or may not have taken effect; "
+        "to run it again may do it twice"
+    )
     assert outcome.id != before.id
     assert outcome.needs_outcome
     assert play.run.status == "waiting"
@@ -135,7 +138,7 @@ def test_nobody_is_asked_about_a_call_that_may_run_twice_or_that_nobody_approved
         play.approve()
     assert not asks_outcome(play.run, 0)
     play.lose()
-    assert play.told == ["Error: heartbeat"]
+    assert play.told == ["Error: its worker was lost while it ran (heartbeat); it may or may not have taken effect"]
 
 
 def test_the_workflow_knows_beforehand_whom_it_would_ask_about() -> None:

@@ -7,6 +7,7 @@ import dataclasses
 import io
 import pickle
 import re
+import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
@@ -132,7 +133,7 @@ def test_a_key_in_the_place_of_its_variable_is_refused_and_not_repeated(key: str
         ({"output_type": "Report"}, "agent 'a': output_type is 'Report'; give the type itself, not its name"),
         ({"output_type": {"type": "object"}}, "agent 'a': output_type is {'type': 'object'}, which has no JSON schema"),
         ({"output_type": print}, "agent 'a': output_type is <built-in function print>, which has no JSON schema; use"),
-        ({"output_type": threading.Lock}, "agent 'a': output_type is <built-in function allocate_lock>, which has no"),
+        ({"output_type": socket.socket}, "agent 'a': output_type is <class 'socket.socket'>, which has no JSON schema"),
         ({"max_turns": "3"}, "agent 'a': max_turns is '3'; give a whole number"),
         ({"max_turns": 2.5}, "agent 'a': max_turns is 2.5; give a whole number"),
         ({"max_turns": True}, "agent 'a': max_turns is True; give a whole number"),
