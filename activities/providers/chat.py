@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from pydantic import JsonValue
 
+from assent.agents.models import OpenAIChat
 from assent.wire.live_text import TextSoFar
 from assent.wire.protocol import Item
 from assent.wire.text import bounded
@@ -19,8 +20,10 @@ from .exchange import Answer, JsonObject, Question, ToolSpec
 from .metadata import Ending, calls_in, ending, mapping, mappings, usage_of, words
 from .opaque import address, call_fields, fields_of, message_fields, with_fields
 from .past_calls import permitted_arguments, permitted_name, raw_arguments
+from .question import format_of, instructions_of, tool_choice
+from .refusals import Refusable
 from .responses import CUT_OFF, FILTERED
-from .sse import Refusable, ask_streamed
+from .sse import ask_streamed
 from .strict_schema import strictest
 
 if TYPE_CHECKING:
@@ -44,7 +47,7 @@ async def ask(
     """
     # Not `client.chat.completions.create`: its transformation of long inputs takes a hundred times as long.
     by = address(str(client.base_url))
-    body = body_of(question, by)
+    body = body_of(question, by, without)
     if not question.model.stream or "stream" in without:
         return answer_of(await client.post(_PATH, body=body, cast_to=object), by)
     if "usage" not in without:
@@ -52,36 +55,58 @@ async def ask(
     return answer_of(await ask_streamed(client, _PATH, body, Chunks(so_far)), by)
 
 
-def body_of(question: Question, by: str = "") -> JsonObject:
-    """The body of the request to the address *by*. Settings that are None are left to the provider.
+def body_of(question: Question, by: str = "", without: AbstractSet[Refusable] = frozenset()) -> JsonObject:
+    """The body of the request to the address *by*, *without* what the provider refuses.
+
+    Settings that are None are left to the provider.
 
     Pure; safe in workflow code.
     """
     model = question.model
     body: dict[str, JsonValue] = {
         "model": model.id,
-        "messages": [*_system(question.instructions), *messages_of(question.items, by)],
+        "messages": [*_system(instructions_of(question, without)), *messages_of(question.items, by)],
         "temperature": model.temperature,
         "top_p": model.top_p,
-        "max_completion_tokens": model.max_output_tokens,
+        _tokens_name(question, without): model.max_output_tokens,
         "reasoning_effort": model.reasoning_effort,
-        "response_format": _response_format(question) if question.output_schema else None,
+        "response_format": _response_format(question, without) if question.output_schema else None,
     }
     if question.tools:
-        body |= {"tools": [_tool(tool) for tool in question.tools], "parallel_tool_calls": model.parallel_tool_calls}
+        body |= {
+            "tools": [_tool(tool, without) for tool in question.tools],
+            "parallel_tool_calls": None if "parallel" in without else model.parallel_tool_calls,
+            "tool_choice": None if "tool_choice" in without else _named(tool_choice(question)),
+        }
     return {key: value for key, value in body.items() if value is not None}
+
+
+def _named(choice: str | dict[str, str] | None) -> JsonValue:
+    return {"type": "function", "function": {**choice}} if isinstance(choice, dict) else choice
+
+
+def _tokens_name(question: Question, without: AbstractSet[Refusable]) -> str:
+    """The parameter that bounds the tokens of the answer; where its name is refused, the other one."""
+    first = "max_completion_tokens"
+    if isinstance(question.model, OpenAIChat) and question.model.max_tokens_name == "max_tokens":
+        first = "max_tokens"
+    if "tokens" not in without:
+        return first
+    return "max_tokens" if first == "max_completion_tokens" else "max_completion_tokens"
 
 
 def _system(instructions: str | None) -> list[JsonObject]:
     return [{"role": "system", "content": instructions}] if instructions else []
 
 
-def _tool(tool: ToolSpec) -> JsonObject:
+def _tool(tool: ToolSpec, without: AbstractSet[Refusable]) -> JsonObject:
     function: JsonObject = {"name": tool.name, "description": tool.description, "parameters": tool.parameters}
-    return {"type": "function", "function": {**function, "strict": False}}
+    return {"type": "function", "function": function if "strict" in without else {**function, "strict": False}}
 
 
-def _response_format(question: Question) -> JsonObject:
+def _response_format(question: Question, without: AbstractSet[Refusable]) -> JsonObject | None:
+    if format_of(without) != "json_schema":
+        return {"type": "json_object"} if format_of(without) else None
     schema, strict = strictest(question.output_schema or {})
     return {"type": "json_schema", "json_schema": {"name": question.output_name, "schema": schema, "strict": strict}}
 

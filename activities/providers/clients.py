@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
@@ -17,6 +18,7 @@ from urllib.parse import urlsplit
 from cachetools import LRUCache
 
 from assent.agents.models import Model, OpenAIResponses
+from assent.wire.digest import canonical
 from assent.wire.live_text import TextSoFar
 
 from . import chat, responses
@@ -24,11 +26,12 @@ from .call_ids import with_unique_call_ids
 from .errors import SLOW, CallError, Posture, not_json, posture
 from .exchange import Answer, Question, writable
 from .opaque import binding, unbound
-from .sse import Refusable, refuses_stream
+from .refusals import Refusable, refused
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
+_logger: Final = logging.getLogger(__name__)
 _CONNECT_TIMEOUT: Final = 10.0
 _REMEMBERED: Final = 10_000
 """Items of conversations of which it is remembered that a model cannot read them."""
@@ -63,7 +66,8 @@ class Providers:
     def __init__(self) -> None:
         """Nothing is opened before the first question."""
         self._clients: dict[_Address, AsyncOpenAI] = {}
-        self._refused: dict[tuple[str, str | None, str], set[Refusable]] = {}
+        self._refused: dict[tuple[str, str | None, str, str], set[Refusable]] = {}
+        self._uncounted: set[tuple[str, str | None, str]] = set()
         # By item, never by model: one run's data teaches nothing about another run's.
         self._unreadable: LRUCache[tuple[str, str | None, str, str], bool] = LRUCache(_REMEMBERED)
         self._warm = False
@@ -102,29 +106,42 @@ class Providers:
     async def _asked(self, client: AsyncOpenAI, question: Question, so_far: TextSoFar) -> Answer:
         model = question.model
         ask = responses.ask if isinstance(model, OpenAIResponses) else chat.ask
-        without = self._refused.setdefault((model.api, model.base_url, model.id), set())
+        known = self._refused.setdefault(_learnt_of(question), set())
+        without, whole = set(known), question
         question = self._readable(question)
         while True:
             try:
-                return await ask(client, question, so_far, without)
+                answer = await ask(client, question, so_far, without)
             except Exception as error:
                 # What models and servers refuse to be asked for is learnt, because no list of names stays right.
-                refused = _refused(error, model)
-                if refused is not None and refused not in without:
-                    without.add(refused)
+                if (part := refused(error, question, without)) is not None:
+                    without.add(part)
                 elif (bare := self._unbound(question, error)) is not None:
-                    return await self._asked_bare(client, question, bare, so_far)
+                    question = bare
                 else:
                     raise
+            else:
+                known |= without
+                self._note_unreadable(whole, question)
+                self._note_usage(model, answer)
+                return answer
 
-    async def _asked_bare(self, client: AsyncOpenAI, whole: Question, bare: Question, so_far: TextSoFar) -> Answer:
-        """Ask without what only another model can read; where that is accepted, it is left out from then on."""
-        model = bare.model
-        ask = responses.ask if isinstance(model, OpenAIResponses) else chat.ask
-        answer = await ask(client, bare, so_far, self._refused[model.api, model.base_url, model.id])
-        for name in filter(None, map(binding, whole.items)):
-            self._unreadable[model.api, model.base_url, model.id, name] = True
-        return answer
+    def _note_usage(self, model: Model, answer: Answer) -> None:
+        usage, key = answer.usage, (model.api, model.base_url, model.id)
+        if usage.input_tokens + usage.output_tokens == 0 and key not in self._uncounted:
+            self._uncounted.add(key)
+            _logger.warning(
+                "The provider does not say how many tokens the model %r uses: limits of tokens and cost do not hold "
+                "for it. Set max_model_calls and max_time in the budget.",
+                model.id,
+            )
+
+    def _note_unreadable(self, whole: Question, asked: Question) -> None:
+        """Remember the items that were not sent as they are."""
+        model, sent = whole.model, {id(item) for item in asked.items}
+        for item in whole.items if asked is not whole else ():
+            if id(item) not in sent and (name := binding(item)) is not None:
+                self._unreadable[model.api, model.base_url, model.id, name] = True
 
     def _readable(self, question: Question) -> Question:
         """*question* without the parts of its items that were refused before, in this conversation."""
@@ -156,10 +173,10 @@ class Providers:
         return client
 
 
-def _refused(error: Exception, model: Model) -> Refusable | None:
-    if isinstance(model, OpenAIResponses) and responses.refuses_encrypted(error):
-        return "encrypted"
-    return refuses_stream(error) if model.stream else None
+def _learnt_of(question: Question) -> tuple[str, str | None, str, str]:
+    """For what it is learnt what is refused: a model, at an address; and a schema, which alone may be the trouble."""
+    model, schema = question.model, question.output_schema
+    return model.api, model.base_url, model.id, "" if schema is None else canonical(schema).decode()
 
 
 def _opened(address: _Address, key: str) -> AsyncOpenAI:

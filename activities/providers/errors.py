@@ -17,12 +17,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final
 
 from temporalio.exceptions import ApplicationError
 
 from assent.wire.errors import AssentError
 from assent.wire.protocol import Usage
+
+from .refusals import words_of
 
 if TYPE_CHECKING:
     from openai import APIConnectionError, APIError, APIStatusError
@@ -233,9 +235,9 @@ def _bounded_delay(seconds: float) -> timedelta | None:
 
 
 def _status_message(error: APIStatusError) -> str:
-    body: object = error.body
-    said = str(cast("dict[str, object]", body).get("message") or "") if isinstance(body, dict) else ""
-    return _bounded(said or error.message, secret=_key_of(error))
+    said = "; ".join(dict.fromkeys(words_of(error.body)))
+    shown = f"Error code: {error.status_code} - {error.body}" if error.body else error.message
+    return _bounded(said or shown, secret=_key_of(error))
 
 
 def _key_of(error: APIError) -> str:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Final, cast
 
 from pydantic import JsonValue
 
-from assent.agents.models import OpenAIResponses
 from assent.wire.conversation import text_of
 from assent.wire.live_text import TextSoFar
 from assent.wire.protocol import Item, Usage
@@ -21,7 +20,9 @@ from .exchange import Answer, JsonObject, Question, ToolSpec
 from .metadata import Ending, calls_in, ending, mapping, usage_of, words
 from .opaque import KEY
 from .past_calls import permitted_arguments, permitted_name, raw_arguments
-from .sse import Refusable, ask_streamed
+from .question import format_of, instructions_of, tool_choice
+from .refusals import Refusable
+from .sse import ask_streamed
 from .strict_schema import strictest
 
 if TYPE_CHECKING:
@@ -50,25 +51,14 @@ async def ask(
     I/O; not in workflow code.
     """
     # Not `client.responses.create`: its transformation of 601 items takes 219 ms of CPU, this 3 ms.
-    body = body_of(question, encrypted="encrypted" not in without)
+    body = body_of(question, without)
     if question.model.stream and "stream" not in without:
         return answer_of(await ask_streamed(client, _PATH, body, _Stream(so_far)))
     return answer_of(await client.post(_PATH, body=body, cast_to=object))
 
 
-def refuses_encrypted(error: Exception) -> bool:
-    """Whether *error* says that the model has no encrypted reasoning to give.
-
-    Pure; safe in workflow code.
-    """
-    from openai import BadRequestError
-
-    # By the parameter alone: an item whose content cannot be read is that conversation's, and no model's.
-    return isinstance(error, BadRequestError) and error.param == "include"
-
-
-def body_of(question: Question, *, encrypted: bool = True) -> JsonObject:
-    """The body of the request. Settings that are None are left to the provider.
+def body_of(question: Question, without: AbstractSet[Refusable] = frozenset()) -> JsonObject:
+    """The body of the request, *without* what the provider refuses. Settings that are None are left to the provider.
 
     Pure; safe in workflow code.
     """
@@ -77,30 +67,35 @@ def body_of(question: Question, *, encrypted: bool = True) -> JsonObject:
         "model": model.id,
         "input": [_sendable({key: value for key, value in item.items() if key != KEY}) for item in question.items],
         "store": False,
-        "instructions": question.instructions or None,
+        "instructions": instructions_of(question, without),
         "temperature": model.temperature,
         "top_p": model.top_p,
         "max_output_tokens": model.max_output_tokens,
-        "include": [_ENCRYPTED] if encrypted and isinstance(model, OpenAIResponses) else None,
+        "include": [_ENCRYPTED] if "encrypted" not in without else None,
         "reasoning": {"effort": model.reasoning_effort} if model.reasoning_effort else None,
-        "text": {"format": _format(question)} if question.output_schema else None,
+        "text": {"format": _format(question, without)} if format_of(without) and question.output_schema else None,
     }
     if question.tools:
-        body |= {"tools": [_tool(tool) for tool in question.tools], "parallel_tool_calls": model.parallel_tool_calls}
+        body |= {
+            "tools": [_tool(tool, without) for tool in question.tools],
+            "parallel_tool_calls": None if "parallel" in without else model.parallel_tool_calls,
+            "tool_choice": None if "tool_choice" in without else _named(tool_choice(question)),
+        }
     return {key: value for key, value in body.items() if value is not None}
 
 
-def _tool(tool: ToolSpec) -> JsonObject:
-    return {
-        "type": "function",
-        "name": tool.name,
-        "description": tool.description,
-        "parameters": tool.parameters,
-        "strict": False,
-    }
+def _named(choice: str | dict[str, str] | None) -> JsonValue:
+    return {"type": "function", **choice} if isinstance(choice, dict) else choice
 
 
-def _format(question: Question) -> JsonObject:
+def _tool(tool: ToolSpec, without: AbstractSet[Refusable]) -> JsonObject:
+    made: JsonObject = {"name": tool.name, "description": tool.description, "parameters": tool.parameters}
+    return {"type": "function", **made, **({} if "strict" in without else {"strict": False})}
+
+
+def _format(question: Question, without: AbstractSet[Refusable]) -> JsonObject:
+    if format_of(without) == "json_object":
+        return {"type": "json_object"}
     schema, strict = strictest(question.output_schema or {})
     return {"type": "json_schema", "name": question.output_name, "schema": schema, "strict": strict}
 

@@ -11,7 +11,7 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from functools import cache
-from typing import TYPE_CHECKING, Final, Literal, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from .errors import unreadable
 from .exchange import JsonObject
@@ -19,9 +19,6 @@ from .exchange import JsonObject
 if TYPE_CHECKING:
     from openai import AsyncOpenAI, AsyncStream
     from openai._streaming import ServerSentEvent
-
-Refusable = Literal["encrypted", "stream", "usage"]
-"""What some providers refuse to be asked for: encrypted reasoning, a stream, the tokens used in a stream."""
 
 _NO_STREAM: Final = ("json", "html")
 """What is in the content type of a body that is no stream."""
@@ -89,23 +86,6 @@ def _stream_class() -> type[AsyncStream[object]]:
                 yield event
 
     return NotingStream
-
-
-def refuses_stream(error: Exception) -> Refusable | None:
-    """What of a stream *error* says that the provider does not give; None when it is about something else.
-
-    OpenAI gives streams of some models to verified organisations alone; some servers do not know `stream_options`.
-
-    Pure; safe in workflow code.
-    """
-    from openai import APIStatusError
-
-    if not isinstance(error, APIStatusError) or error.status_code not in {400, 422}:
-        return None
-    about = error.param or str(error)
-    if "stream_options" in about or "include_usage" in about:
-        return "usage"
-    return "stream" if "stream" in about else None
 
 
 async def _body_of(stream: AsyncStream[object]) -> object:

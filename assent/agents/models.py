@@ -30,6 +30,7 @@ class _Model:
     top_p: float | None = None
     max_output_tokens: int | None = Field(default=None, gt=0)
     parallel_tool_calls: bool = True
+    tool_choice: str | None = Field(default="auto", pattern=r"^[A-Za-z0-9_-]{1,64}$")
     stream: bool = True
 
     @field_validator("base_url")
@@ -56,7 +57,9 @@ class OpenAIResponses(_Model):
     *id* is the provider's name of the model. *base_url* is where the API is; None takes `OPENAI_BASE_URL` from the
     worker's environment, then the provider's own. *api_key_env* names the environment variable **of the worker** that
     holds the key, so no key ever reaches a history. *timeout* is for one HTTP call. *stream* asks for the
-    answer word by word, so that who watches sees it grow; the answer is the same. The remaining fields are the
+    answer word by word, so that who watches sees it grow; the answer is the same. *tool_choice* is sent where the agent
+    has tools: `"auto"` (some servers drop the tools without it), `"required"` or the name of a tool to demand a call of
+    the first answer to each message, None to send nothing. The remaining fields are the
     provider's own settings, left out of the call when None. *reasoning_effort* applies to reasoning models.
 
     Example:
@@ -76,12 +79,14 @@ class OpenAIChat(_Model):
     """A model behind the Chat Completions API: OpenAI's own, or any server that is compatible with it.
 
     The fields are those of `OpenAIResponses`; give *base_url* (with its `/v1`) for a compatible server.
+    *max_tokens_name* is the parameter for *max_output_tokens*: some servers ignore the newer of the two names.
 
     Raises:
         ConfigurationError: a field is missing, unknown or of the wrong type.
     """
 
     api: Literal["chat"] = "chat"
+    max_tokens_name: Literal["max_completion_tokens", "max_tokens"] = "max_completion_tokens"
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = None
 
 

@@ -72,7 +72,7 @@ class Failure:
     """A status that is no answer. Made by `fails`."""
 
     status: int
-    error: dict[str, JsonValue]
+    body: JsonValue
     headers: Mapping[str, str]
     times: int | None
 
@@ -161,17 +161,20 @@ def fails(
     code: str | None = None,
     param: str | None = None,
     headers: Mapping[str, str] | None = None,
+    body: JsonValue = None,
 ) -> Failure:
     """Fail with *status* the first *times* (None: every time) this point of a conversation is reached, then continue.
 
-    *retry_after* is seconds; a fraction is sent as `retry-after-ms` too, as the real API does.
+    *retry_after* is seconds; a fraction is sent as `retry-after-ms` too, as the real API does. *body* is the whole JSON
+    of the error, for other envelopes than OpenAI's.
 
     Pure; safe in workflow code.
     """
     text = message or f"A scripted failure with status {status}."
     kind = "server_error" if status >= 500 else "invalid_request_error"
     error: dict[str, JsonValue] = {"message": text, "type": kind, "param": param, "code": code}
-    return Failure(status, error, {**_retry_headers(retry_after), **(headers or {})}, times)
+    envelope: JsonValue = {"error": error} if body is None else body
+    return Failure(status, envelope, {**_retry_headers(retry_after), **(headers or {})}, times)
 
 
 def hangs(seconds: float, *, times: int | None = 1) -> Hang:

@@ -278,7 +278,7 @@ class ModelServer:
             exchange.thought = step
         elif isinstance(step, Failure | Hang | BreakOff | Garble | Alteration) and self._is_due(exchange, step.times):
             if isinstance(step, Failure):
-                return _json({"error": step.error}, status=step.status, headers=step.headers)
+                return _json(step.body, status=step.status, headers=step.headers)
             if isinstance(step, Garble):
                 return web.Response(text=step.body, content_type=step.content_type)
             if isinstance(step, Hang):
@@ -353,5 +353,5 @@ def _dumped(value: JsonValue) -> bytes:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
 
 
-def _json(body: JsonObject, *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
+def _json(body: JsonValue, *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
     return web.Response(body=_dumped(body), status=status, headers=headers, content_type="application/json")

@@ -1,0 +1,100 @@
+"""What a provider refuses to be asked for, read from its error; a request is then made without that.
+
+No list of providers stays right, so it is learnt: by a worker, for one model at one address, and only once a request
+without it was answered. Errors come in many envelopes; what is read of them are messages, and names of parameters.
+
+Pure; safe in workflow code.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
+from typing import Final, Literal, cast
+
+from assent.agents.models import OpenAIResponses
+
+from .exchange import Question
+
+Refusable = Literal[
+    "encrypted", "usage", "stream", "tool_choice", "parallel", "strict", "tokens", "json_schema", "json_object"
+]
+"""Encrypted reasoning, the tokens used in a stream, a stream, `tool_choice`, `parallel_tool_calls`, `strict` of tools,
+the name of the parameter that bounds the answer's tokens, an answer by a schema, and an answer in JSON."""
+
+_STATUSES: Final = frozenset({400, 422})
+_FORMAT: Final = re.compile(r"response_format|json_schema|json_object|text\.format|\btype is unavailable")
+_ABOUT: Final[dict[Refusable, re.Pattern[str]]] = {
+    "usage": re.compile(r"stream_options|include_usage"),
+    "tool_choice": re.compile(r"tool_choice|tool choice"),
+    "parallel": re.compile(r"parallel_tool_calls"),
+    "strict": re.compile(r"\bstrict\b"),
+    "tokens": re.compile(r"max_tokens|max_completion_tokens"),
+    "json_schema": _FORMAT,
+    "json_object": _FORMAT,
+    "stream": re.compile(r"\bstream"),
+}
+_WORDS: Final = ("message", "msg", "detail", "error", "errors", "error_description", "title", "reason")
+_DEPTH: Final = 6
+
+
+def refused(error: Exception, question: Question, without: AbstractSet[Refusable]) -> Refusable | None:
+    """What of the request *error* says that the provider does not take; None when it is about something else.
+
+    *without* is what the request did without already.
+
+    Pure; safe in workflow code.
+    """
+    from openai import APIStatusError
+
+    if not isinstance(error, APIStatusError):
+        return None
+    about = error.param or "\n".join(words_of(error.body)) or str(error)
+    if isinstance(question.model, OpenAIResponses) and error.status_code == 400 and error.param == "include":
+        # By the parameter alone: an item whose content cannot be read is that conversation's, and no model's.
+        return None if "encrypted" in without else "encrypted"
+    for name in _sent(question, without):
+        # Some servers answer 500 where they do not know the format of an answer.
+        known = error.status_code in _STATUSES or (error.status_code == 500 and _ABOUT[name] is _FORMAT)
+        if known and _ABOUT[name].search(about):
+            return name
+    return None
+
+
+def _sent(question: Question, without: AbstractSet[Refusable]) -> Iterator[Refusable]:
+    """What the request had that may be left out, the plainest first."""
+    model = question.model
+    parts: dict[Refusable, bool] = {
+        "usage": model.api == "chat" and model.stream and "stream" not in without,
+        "tool_choice": bool(question.tools) and model.tool_choice is not None,
+        "parallel": bool(question.tools),
+        "strict": bool(question.tools),
+        "tokens": model.api == "chat" and model.max_output_tokens is not None,
+        "json_schema": question.output_schema is not None,
+        "json_object": question.output_schema is not None and "json_schema" in without,
+        "stream": model.stream,
+    }
+    return (name for name, given in parts.items() if given and name not in without)
+
+
+def words_of(body: object, depth: int = _DEPTH) -> list[str]:
+    """The messages in the body of an error, and the names of the parameters that they are about.
+
+    OpenAI's `{"error": {"message"}}`, FastAPI's `{"detail": [{"loc", "msg"}]}` and what gateways make of them. Never
+    what a server repeats of the request.
+
+    Pure; safe in workflow code.
+    """
+    if isinstance(body, str):
+        return [body] if body else []
+    if isinstance(body, list):
+        entries = cast("list[object]", body)
+        return [] if depth == 0 else [text for entry in entries for text in words_of(entry, depth - 1)]
+    if not isinstance(body, dict) or depth == 0:
+        return []
+    fields = cast("dict[str, object]", body)
+    where = fields.get("loc")
+    prefix = ".".join(map(str, cast("list[object]", where))) if isinstance(where, list) else ""
+    texts = [text for name in _WORDS if name in fields for text in words_of(fields[name], depth - 1)]
+    return [f"{prefix}: {text}" if prefix else text for text in texts]
