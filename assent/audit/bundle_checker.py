@@ -26,12 +26,17 @@ from assent.audit.statement import (
     read_statement,
     shown,
 )
+from assent.runtime.files import open_regular
 from assent.wire.errors import BundleError
 
 Rebuild = Callable[[str, Iterable[bytes]], Iterable[bytes]]
 """Returns the lines of the records, from a run id and the lines of its history (events and markers)."""
 
 _BLOCK: Final = 1 << 20
+BUNDLE_LIMIT: Final = 8 << 30
+"""Bytes of a bundle, which is copied to be compared."""
+MEMBER_LIMIT: Final = 64 << 20
+"""Bytes of each of the members of a bundle that are read whole: its statement, signature and verification."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +73,7 @@ def verify_bundle(path: Path, *, public_key: Path | None = None, rebuild: Rebuil
         ConfigurationError: *public_key* cannot be used, or the extra `signing` is not installed.
     """
     try:
-        file = path.open("rb")
+        file = open_regular(path, BUNDLE_LIMIT)
     except OSError as error:
         raise BundleError(f"the bundle {path} cannot be read: {error.strerror}") from None
     with file:
@@ -128,6 +133,9 @@ def _copy(archive: ZipFile, copy: ZipFile) -> None:
     names = tuple(archive.namelist())
     if names not in LAYOUTS:
         raise BundleError(f"not a bundle: it holds {shown(', '.join(names))}")
+    for name in {SIGNED, STATEMENT, VERIFICATION}.intersection(names):
+        if (size := archive.getinfo(name).file_size) > MEMBER_LIMIT:
+            raise BundleError(f"not a bundle: {name} has {size} bytes; it may have {MEMBER_LIMIT}")
     if any(info.compress_type != ZIP_STORED for info in archive.infolist()):
         raise BundleError("not a bundle as it is written: a file in it is compressed")
     for name in names:

@@ -12,12 +12,13 @@ from typing import Final, get_args
 from cachetools import LRUCache
 
 from assent.audit.approval import Approval, is_recorded
-from assent.client.inbox import Listed
+from assent.client.inbox import ERROR_SHOWN, Listed
 from assent.client.paging import Page, token_of
 from assent.core.approvals import SHORTEST_PREFIX
 from assent.wire.errors import HistoryError, MessageError, RunNotFoundError
 from assent.wire.protocol import ApprovalType
 from assent.wire.requirements import RequirementStatus
+from assent.wire.text import bounded, one_line
 
 SIDE_BY_SIDE: Final = 8
 """Histories that are read at the same time."""
@@ -100,7 +101,7 @@ class Histories:
         try:
             records = await self._approvals(run.run_id)
         except (HistoryError, RunNotFoundError) as error:
-            _log.warning("run %r is left out: %s", run.run_id, error)
+            _log.warning("run %r is left out: %s", run.run_id, bounded(one_line(str(error)), ERROR_SHOWN))
             return []
         if run.closed and len(records) < KEPT:
             self._ended[run.execution_id] = records

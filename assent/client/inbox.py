@@ -31,7 +31,7 @@ _RUNS: Final = f"WorkflowType = '{protocol.WORKFLOW}'"
 _RUNNING: Final = f"{_RUNS} AND ExecutionStatus = 'Running'"
 _UNMARKED: Final = f"{protocol.ATTRIBUTE_AGENT} IS NULL"
 """A run started before the attributes were registered, or by a foreign client a moment ago: its memo is read."""
-_ERROR: Final = 300
+ERROR_SHOWN: Final = 300
 """Characters of an error that the log gets: a foreign memo can make it as long as it likes."""
 _log = logging.getLogger(__name__)
 
@@ -199,14 +199,18 @@ async def _runs(
     payloads = [executions[number].memo.fields[name] for number, name in memos]
     values = await _decoded(client, payloads, [_memo_type(name) for _, name in memos])
     found: list[dict[str, object]] = [{} for _ in executions]
+    failed: dict[int, list[tuple[str, _Unreadable]]] = {}
     for (number, name), value in zip(memos, values, strict=True):
         if isinstance(value, _Unreadable):
-            # One unreadable memo must not hide what all the other runs wait for.
-            run_id = executions[number].execution.workflow_id
-            why = encoding_problem(value.error) or bounded(one_line(str(value.error)), _ERROR)
-            _log.warning("run %r is left out: its memo %s cannot be read: %s", run_id, name, why)
-            unreadable.add(run_id)
+            failed.setdefault(number, []).append((name, value))
         found[number][name] = value
+    # One unreadable memo must not hide what all the other runs wait for, and one run not fill the log.
+    for number, problems in failed.items():
+        run_id, (name, value) = executions[number].execution.workflow_id, problems[0]
+        why = encoding_problem(value.error) or bounded(one_line(str(value.error)), ERROR_SHOWN)
+        others = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        _log.warning("run %r is left out: its memo %s%s cannot be read: %s", run_id, name, others, why)
+        unreadable.add(run_id)
     return [_run(each, memo) for each, memo in zip(executions, found, strict=True)]
 
 

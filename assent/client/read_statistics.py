@@ -11,8 +11,9 @@ from datetime import datetime
 from assent.audit.approval import Approval
 from assent.audit.decision_statistics import Statistics, Tally
 from assent.client.approval_search import SIDE_BY_SIDE
-from assent.client.inbox import Listed
+from assent.client.inbox import ERROR_SHOWN, Listed
 from assent.wire.errors import HistoryError, RunNotFoundError
+from assent.wire.text import bounded, one_line
 
 _log = logging.getLogger(__name__)
 
@@ -62,5 +63,5 @@ async def _one(run: Listed, read: Read) -> Sequence[Approval] | None:
     try:
         return await read(run.run_id)
     except (HistoryError, RunNotFoundError) as error:
-        _log.warning("run %r is left out: %s", run.run_id, error)
+        _log.warning("run %r is left out: %s", run.run_id, bounded(one_line(str(error)), ERROR_SHOWN))
         return None

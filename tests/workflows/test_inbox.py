@@ -312,3 +312,19 @@ async def test_what_only_one_may_decide_is_in_nobody_elses_inbox(assent_environm
         assert len(await at.client.pending(agent=agent, requested_by="alice")) == 1
         assert await at.client.pending(agent=agent, requested_by="Alice") == []
         await run.cancel()
+
+
+async def test_a_run_whose_memos_do_not_fit_is_one_bounded_line(
+    assent_environment: Environment, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = assent_environment.server.client
+    agent = f"misfit-{uuid.uuid4().hex[:6]}"
+    misfits = [{"id": "x" * 500, "kind": "\x1b[2J", "more": number} for number in range(300)]
+    async with rows(client, agent, [misfits]) as [run_id]:
+        with caplog.at_level(logging.WARNING):
+            found = await AgentClient(client).pending(agent=agent)
+    assert found.unreadable == [run_id]
+    [line] = [each.getMessage() for each in caplog.records if run_id in each.getMessage()]
+    assert "and 299 more" in line
+    assert len(line) < 1_000
+    assert line.isprintable()

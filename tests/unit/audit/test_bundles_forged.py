@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import zipfile
 from collections.abc import Callable, Iterable
@@ -12,7 +13,9 @@ from typing import Final
 import pytest
 
 from assent._version import __version__
+from assent.audit import bundle_checker
 from assent.audit.bundle_checker import verify_bundle
+from assent.audit.bundle_trees import check_tree
 from assent.audit.bundle_writer import EVENTS, RECORDS, STATEMENT, SUBJECTS, VERIFICATION
 from assent.audit.bundles import check
 from assent.audit.hash_chain import execution_line
@@ -198,3 +201,24 @@ def test_records_that_cannot_be_rebuilt_fail_in_one_line(bundle: Path) -> None:
     detail = failed(verify_bundle(bundle, rebuild=broken))["records"]
     assert detail.startswith("the records cannot be rebuilt from the events: KeyError: ")
     assert detail.isprintable()
+
+
+@pytest.mark.timeout(20)
+def test_what_is_no_regular_file_or_too_large_is_refused_before_it_is_read(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fifo, device, large = tmp_path / "fifo.zip", tmp_path / "device.zip", tmp_path / "large.zip"
+    os.mkfifo(fifo)
+    device.symlink_to("/dev/zero")
+    with large.open("wb") as file:
+        file.truncate(1 << 40)  # it has holes, and takes no room
+    for path in (fifo, device):
+        with pytest.raises(BundleError, match="it is no regular file"):
+            verify_bundle(path)
+    with pytest.raises(BundleError, match="it has 1099511627776 bytes"):
+        verify_bundle(large)
+    # A folder of a tree with such a file is refused, too.
+    with pytest.raises(BundleError, match=r"it is no regular file|it has 1099511627776 bytes"):
+        check_tree(tmp_path)
+    monkeypatch.setattr(bundle_checker, "MEMBER_LIMIT", 10)
+    assert "it may have 10" in failed(verify_bundle(bundle))["file"]
