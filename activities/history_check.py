@@ -7,7 +7,14 @@ this activity, and the call must be the one that the rules ask for there.
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from cachetools import LRUCache
 from temporalio import activity
+from temporalio.api.history.v1 import HistoryEvent
 
 from assent.core.events import RunTool
 from assent.history import event_types
@@ -20,6 +27,36 @@ from assent.wire.protocol import ToolCallInput
 from .own_run import own_run
 
 
+@dataclass(slots=True)
+class _Folded:
+    """One execution as far as it was read: how often each activity was scheduled, and the calls that the rules ask for.
+
+    Both by activity id. A call that is tried again has the same id; its commands and events are in the same order.
+    """
+
+    fold: HistoryFold
+    last: int = 0
+    scheduled: Counter[str] = field(default_factory=Counter[str])
+    requested: dict[str, list[RunTool]] = field(default_factory=dict[str, list[RunTool]])
+
+    def feed(self, events: Sequence[HistoryEvent]) -> None:
+        """Add those *events* that were not read yet. Raises as `HistoryFold.feed`."""
+        fresh = [event for event in events if event.event_id > self.last]
+        for event in fresh:
+            if event.event_type == event_types.ACTIVITY_SCHEDULED:
+                self.scheduled[event.activity_task_scheduled_event_attributes.activity_id] += 1
+        for transition in self.fold.feed(fresh):
+            for command in transition.step.commands:
+                if isinstance(command, RunTool):
+                    name = tool_activity_id(command.turn, command.position)
+                    self.requested.setdefault(name, []).append(command)
+        self.last = events[-1].event_id if fresh else self.last
+
+
+_known: Final[LRUCache[str, _Folded]] = LRUCache(50)
+"""By execution id: without it, the cost of a call would grow with the calls before it."""
+
+
 async def is_requested(tool: str, call: ToolCallInput) -> bool:
     """Return whether the history of this activity's run asks for exactly this *call* of *tool*.
 
@@ -30,18 +67,19 @@ async def is_requested(tool: str, call: ToolCallInput) -> bool:
         HistoryError: it cannot be decoded or folded, or does not have this activity yet.
     """
     run, activity_id = own_run(), activity.info().activity_id
-    folded = HistoryFold(run.run_id, run.execution_id)
-    scheduled, commands = 0, list[RunTool]()
-    async for page in pages(activity.client(), run.run_id, run.execution_id):
-        for event in page.events:
-            if event.event_type == event_types.ACTIVITY_SCHEDULED:
-                scheduled += event.activity_task_scheduled_event_attributes.activity_id == activity_id
-        for transition in folded.feed(page.events):
-            for command in transition.step.commands:
-                if isinstance(command, RunTool) and tool_activity_id(command.turn, command.position) == activity_id:
-                    commands.append(command)
+    folded = _known.get(run.execution_id) or _Folded(HistoryFold(run.run_id, run.execution_id))
+    _known[run.execution_id] = folded
+    try:
+        # Calls of one run may read side by side: each page is added as a whole, and what is known is left out.
+        async for page in pages(activity.client(), run.run_id, run.execution_id):
+            folded.feed(page.events)
+    except HistoryError:
+        _known.pop(run.execution_id, None)  # It may have been added in part.
+        raise
+    scheduled, requested = folded.scheduled[activity_id], folded.requested.get(activity_id, [])
     if not scheduled:
         message = f"the history of run {run.run_id!r} does not have activity {activity_id!r} yet"
         raise HistoryError(message)
-    # A call that is tried again has the same activity id. Its commands and events are in the same order.
-    return scheduled <= len(commands) and (commands[scheduled - 1].tool, commands[scheduled - 1].input) == (tool, call)
+    if scheduled > len(requested):
+        return False
+    return (requested[scheduled - 1].tool, requested[scheduled - 1].input) == (tool, call)
