@@ -19,7 +19,7 @@ from assent.agents.tool import GateContext, Tool
 from assent.core.budget_rules import EXTEND
 from assent.wire import protocol
 from assent.wire.budget import Budget, Price
-from assent.wire.conversation import Conversation, ToolCall, tool_calls
+from assent.wire.conversation import Conversation, ToolCall, tool_calls, user_message
 from assent.wire.digest import json_size
 from assent.wire.errors import HistoryError
 from assent.wire.limits import REASON_LIMIT
@@ -45,6 +45,9 @@ OUTPUT_LIMIT: Final = 1_500_000
 """Bytes of a structured answer, as text and as a value together."""
 OUTPUTS_LIMIT: Final = 16_000_000
 """Bytes of what the tools of one turn give, as the history keeps it: at 50 MiB the server stops the run for good."""
+EMPTY: Final = "[The model gave an empty answer.]"
+"""The content of a run that ends with one."""
+EMPTY_FOLLOW_UP: Final = "Your answer was empty. Say what you found or did, and what remains."
 _SLOW: Final = timedelta(minutes=1)
 _MARGIN: Final = timedelta(seconds=30)
 """What is left of an attempt's time for its result to reach the server."""
@@ -178,6 +181,8 @@ class ModelCalls:
             fields |= await self._gates(agent, call, calls)
         elif agent.output_type is not None:
             fields |= await self._output(agent.output_type, answer.text or "")
+        elif not (answer.text or "").strip():
+            fields |= _empty(call)
         return ModelTurn.model_validate(fields)
 
     async def _facts(self, agent: Agent, call: ModelCallInput, answer: Answer) -> dict[str, object]:
@@ -262,6 +267,12 @@ def _end() -> float:
     if info.start_to_close_timeout is None:
         return now + user_code.TURN_LIMIT
     return now + (info.started_time + info.start_to_close_timeout - _MARGIN - datetime.now(UTC)).total_seconds()
+
+
+def _empty(call: ModelCallInput) -> dict[str, object]:
+    """What the turn of an empty answer says. The model is asked again, once; the second ends the run, and shows it."""
+    fields: dict[str, object] = {"items": [{"role": "assistant", "content": EMPTY}]}
+    return fields if user_message(EMPTY_FOLLOW_UP) in call.delta else fields | {"follow_up": EMPTY_FOLLOW_UP}
 
 
 def _size(answer: Answer) -> int:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 from pydantic import JsonValue
 
+from activities.call_model import EMPTY
 from activities.model_attempts import ANSWERS_LIMIT
 from assent import Agent, Budget, RunFailedError
 from assent.testing import Environment, Step, alters, call, calls, says
@@ -81,3 +83,44 @@ async def test_what_was_paid_before_an_answer_counts_with_it_also_on_another_wor
 
 async def asked_of(environment: Environment, model: str) -> int:
     return len([each for each in environment.models.requests if each.model == model])
+
+
+def empties(api: str) -> list[Callable[[dict[str, JsonValue]], None]]:
+    """Answers that say nothing, as servers give them."""
+
+    def message(**fields: JsonValue) -> Callable[[dict[str, JsonValue]], None]:
+        def change(body: dict[str, JsonValue]) -> None:
+            entries = body["choices" if api == "chat" else "output"]
+            assert isinstance(entries, list)
+            assert isinstance(entries[0], dict)
+            entries[0] |= {"message": fields} if api == "chat" else fields
+
+        return change
+
+    def nothing(body: dict[str, JsonValue]) -> None:
+        body["output"] = []
+
+    if api == "chat":
+        return [message(content=None), message(content=""), message(), message(content=[]), message(content=" \n")]
+    blank: JsonValue = [{"type": "output_text", "text": " "}]
+    return [nothing, message(content=[]), message(content=blank), message(content=""), message(type="reasoning")]
+
+
+@pytest.mark.parametrize("api", ["responses", "chat"])
+@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize("shape", range(5))
+async def test_an_empty_answer_is_asked_for_again_once(
+    assent_environment: Environment, api: str, times: int, shape: int
+) -> None:
+    make = assent_environment.chat if api == "chat" else assent_environment.responses
+    empty = alters(empties(api)[shape])
+    steps: list[Step] = [calls(call("pay", to="A", amount=1)), empty, says("x"), *([empty] if times == 2 else [])]
+    model = replace(make(*steps, says("paid")), stream=False)
+    async with assent_environment.serve(Agent(name="ops", model=model, tools=tools.ALL)) as client:
+        run = await client.start("ops", "Go.")
+        [requirement] = (await run.until_paused()).active_requirements
+        await run.approve(requirement, by="bob")
+        assert await content(run) == (EMPTY if times == 2 else "paid")
+        state = await run.state()
+    assert (state.turns, state.usage.requests, tools.ran(run.id)) == (3, 3, ["pay(A, 1)"])
+    assert (await run.verify()).ok
