@@ -46,6 +46,11 @@ _Files = Annotated[
     typer.Option("--file", metavar="FILE.json", help="Read an execution's history from a file (repeatable)."),
 ]
 
+_RequireNames = Annotated[
+    bool,
+    typer.Option("--require-names", help="Exit with 1 if a name in a message is a claim that no server verified."),
+]
+
 
 class RunOrCommand(TyperGroup):
     """A group in which a first word that is not one of its commands is a run to audit."""
@@ -88,6 +93,7 @@ def records(
     verify: Annotated[
         bool, typer.Option("--verify", help="Check the history against the decision rules; exit with 1 if one fails.")
     ] = False,
+    require_names: _RequireNames = False,
     as_json: AsJson = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print the approvals as a table, one row each.")] = False,
     tree: Annotated[bool, typer.Option("--tree", help="Include the child runs; --json is then one document.")] = False,
@@ -95,6 +101,8 @@ def records(
     """Print the records of a run; with --json one per line, with --csv only its approvals."""
     if as_json and as_csv:
         raise typer.BadParameter("--json and --csv are two formats; give one")
+    if require_names and not verify:
+        raise typer.BadParameter("--require-names is for --verify; give both")
     program = place_of(context).program
 
     async def work(read: AuditReader, run_id: str) -> int:
@@ -110,7 +118,7 @@ def records(
                     emit(line)
             else:
                 _print(each, program, tree=tree, is_root=is_root)
-            code = max(code, _judge(each, quiet=not (as_json or as_csv or tree)))
+            code = max(code, _judge(each, quiet=not (as_json or as_csv or tree), require_names=require_names))
         if as_json and tree:
             emit({"record": "tree", "run_id": run_id, "runs": document})
         return code
@@ -166,13 +174,13 @@ def _document(each: AuditedRun) -> dict[str, object]:
     }
 
 
-def _judge(each: AuditedRun, *, quiet: bool) -> int:
+def _judge(each: AuditedRun, *, quiet: bool, require_names: bool) -> int:
     """Return the exit code of one run, and print to standard error what must not be missed, unless *quiet*."""
     if each.audit is None:
         verify_output.complain_missing(each.run_id, each.path, "in no file that was given")
         return exit_codes.DONE
     if each.verification is not None:
-        return verify_output.judge(each.verification)
+        return verify_output.judge(each.verification, require_names=require_names)
     if each.audit.run.missing and not quiet:
         complain(f"INCOMPLETE: {len(each.audit.run.missing)} executions of run {each.run_id!r} are gone")
     return exit_codes.DONE
@@ -234,6 +242,7 @@ def verify_bundle(
     ],
     *,
     key: Annotated[Path | None, typer.Option(metavar="PUBLIC.pem", help="Require a signature by this key.")] = None,
+    require_names: _RequireNames = False,
     as_json: AsJson = False,
 ) -> int:
     """Check a bundle without a server: its bytes, chain and signature, and its records by a new audit."""
@@ -243,13 +252,13 @@ def verify_bundle(
             emit(verify_output.tree_document(folder))
         else:
             verify_output.print_tree(make_console(), folder)
-        return verify_output.judge_tree(folder)
+        return verify_output.judge_tree(folder, require_names=require_names)
     result = check(bundle, public_key=key, codec=configured_codec())
     if as_json:
         emit(verify_output.bundle_document(result))
     else:
         verify_output.print_bundle(make_console(), result)
-    return verify_output.judge_bundle(bundle, result)
+    return verify_output.judge_bundle(bundle, result, require_names=require_names)
 
 
 # -- histories --------------------------------------------------------------------------------------------------------

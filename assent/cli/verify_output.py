@@ -58,14 +58,25 @@ def verdict_of(found: Verification) -> tuple[str, str]:
         return f"NOT VERIFIED: {', '.join(failed)}{f'; {gap}' if gap else ''}", "bold red"
     if gap:
         return f"{gap}; the rest passes the checks", "bold red"
-    return "every check passed, as far as a history can show", "bold green"
+    passed = "every check passed, as far as a history can show"
+    if _has_unverified_names(found):
+        return f"{passed}; UNVERIFIED: the names of who decided, which are claims", "bold yellow"
+    return passed, "bold green"
 
 
-def judge(verification: Verification) -> int:
-    """Return the exit code, and print to standard error what must not be missed."""
-    if not (verification.ok and verification.complete):
+def _has_unverified_names(found: Verification) -> bool:
+    return any(check.name == "names" and check.verdict != "ok" for check in found.checks)
+
+
+def judge(verification: Verification, *, require_names: bool = False) -> int:
+    """Return the exit code, and print to standard error what must not be missed.
+
+    With *require_names*, names that no server authenticated fail.
+    """
+    nameless = require_names and _has_unverified_names(verification)
+    if nameless or not (verification.ok and verification.complete):
         complain(f"run {verification.run_id!r}: {verdict_of(verification)[0]}")
-    return exit_codes.DONE if verification.ok else exit_codes.NO_EFFECT
+    return exit_codes.DONE if verification.ok and not nameless else exit_codes.NO_EFFECT
 
 
 def complain_missing(run_id: str, path: Sequence[str], where: str) -> None:
@@ -159,13 +170,14 @@ def bundle_document(result: BundleResult) -> Mapping[str, object]:
     }
 
 
-def judge_bundle(bundle: Path, result: BundleResult) -> int:
-    """Return the exit code, and print to standard error what must not be missed."""
+def judge_bundle(bundle: Path, result: BundleResult, *, require_names: bool = False) -> int:
+    """Return the exit code, and print to standard error what must not be missed. *require_names*: as `judge`."""
+    code = exit_codes.DONE if result.ok else exit_codes.NO_EFFECT
     if not result.report.ok:
         complain(f"{bundle}: NOT VERIFIED: its bytes are not as they were exported")
     elif result.verification is not None:
-        judge(result.verification)
-    return exit_codes.DONE if result.ok else exit_codes.NO_EFFECT
+        return max(code, judge(result.verification, require_names=require_names))
+    return code
 
 
 def print_tree(console: Console, result: BundleTreeResult) -> None:
@@ -207,8 +219,9 @@ def tree_document(result: BundleTreeResult) -> Mapping[str, object]:
     return {"ok": result.ok, "bundles": bundles, "runs": runs, "strays": result.strays, "detached": result.detached}
 
 
-def judge_tree(result: BundleTreeResult) -> int:
-    """Return the exit code, and print to standard error what must not be missed."""
+def judge_tree(result: BundleTreeResult, *, require_names: bool = False) -> int:
+    """Return the exit code, and print to standard error what must not be missed. *require_names*: as `judge`."""
+    code = exit_codes.DONE if result.ok else exit_codes.NO_EFFECT
     for path, bundle in result.bundles.items():
         if not bundle.report.ok:
             complain(f"{path}: NOT VERIFIED: its bytes are not as they were exported")
@@ -220,5 +233,5 @@ def judge_tree(result: BundleTreeResult) -> int:
         if each.verification is None:
             complain_missing(each.run_id, each.path, "in no bundle here")
         else:
-            judge(each.verification)
-    return exit_codes.DONE if result.ok else exit_codes.NO_EFFECT
+            code = max(code, judge(each.verification, require_names=require_names))
+    return code

@@ -344,6 +344,16 @@ async def test_a_signed_bundle_is_checked_with_its_key_and_one_changed_byte_fail
         assert "exists already" in again.err
         assert (await it.online.assent(*export, "--force")).code == 0
         assert (await it.online.assent(*export, "--force", "--key", str(tmp_path / "ours.pem"))).code == 0
+        # This server authenticates no sender, so that "bob" may be anybody.
+        for more in ((), ("--tree",)):
+            named = await it.online.assent("audit", it.run.id, "--verify", *more)
+            last = " ".join(unfolded(named).split())
+            assert named.code == 0
+            assert last.endswith("UNVERIFIED: the names of who decided, which are claims")
+            required = await it.online.assent("audit", it.run.id, "--verify", "--require-names", *more)
+            assert (required.code, "UNVERIFIED: the names" in required.err) == (1, True)
+    required = await it.offline.assent("audit", "verify", str(bundle), "--require-names")
+    assert (required.code, "UNVERIFIED: the names" in required.err) == (1, True)
     verify = ("audit", "verify", str(bundle))
     good = await it.offline.assent(*verify, "--key", str(tmp_path / "ours.pub"))
     assert (good.code, good.err) == (0, "")
@@ -369,6 +379,7 @@ async def test_wrong_words_are_one_line_and_a_run_may_have_any_name(
         for code, words, said in (
             (2, ("audit",), "name a RUN, or files with --file"),
             (2, ("audit", it.run.id, "--json", "--csv"), "give one"),
+            (2, ("audit", it.run.id, "--require-names"), "give both"),
             (2, ("audit", it.run.id, "more"), "unexpected extra argument"),
             (2, ("audit", "export", it.run.id), "Missing option '--bundle'"),
             (3, ("audit", "no-such-run"), "there is no run 'no-such-run'"),
