@@ -14,11 +14,14 @@ from assent.wire.requirements import PendingRequirement
 
 SHOWN: Final = 20
 """Problems of one check that are listed; more are only counted."""
-CheckName = Literal["history", "continued", "activities", "decisions", "agents", "inbox", "end", "names", "above"]
+CheckName = Literal[
+    "history", "continued", "activities", "workers", "decisions", "agents", "inbox", "end", "names", "above"
+]
 CHECK_TEXTS: Final[dict[CheckName, str]] = {
     "history": "every event is there, in order",
     "continued": "each execution began with exactly the state that the previous one ended with",
     "activities": "what ran is what the rules asked for, byte for byte",
+    "workers": "each result came from the worker that was given the activity",
     "decisions": "each call had the decisions that its gate needed, about the bytes that ran",
     "agents": "other agents have all the limits of the agent that called them, and the parent runs are true",
     "inbox": "the inbox showed what was pending",
@@ -31,6 +34,7 @@ NOT_PROVEN: Final = (
     "that the server's database was not changed before this history was read: keep a signed bundle from before",
     "who sent what, if the server does not authenticate senders: then a name is a claim ('unverified')",
     "that a tool did what it says: its result is what its worker reported",
+    "that no operator reset an activity: the history has only its last start",
     "which messages the server or the run's validators refused (malformed updates), or never received",
     "what happened in executions that a workflow reset replaced: they have histories of their own",
     "what happened in executions that are gone: the state that they carried over is believed",

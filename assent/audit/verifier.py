@@ -30,6 +30,7 @@ from assent.audit.comparing import difference, noticed, result_of, timeless
 from assent.audit.hash_chain import HashChain, execution_line, missing_line
 from assent.audit.observer import AuditObserver, SchedulingCommand
 from assent.audit.records import Audit, Citation
+from assent.audit.result_origins import ResultOrigins
 from assent.core.continue_as_new import carry, restore
 from assent.core.events import (
     CallModel,
@@ -97,6 +98,7 @@ class Verifier(AuditObserver):
         self._inbox: dict[str, tuple[PendingRequirement, Citation]] = {}
         self._queue = ""
         self._open_notices: set[int] = set()
+        self._origins = ResultOrigins()
         self._notices_due: set[str] = set()
         self._notices_sent: list[tuple[frozenset[str], Citation]] = []
         self._events = 0
@@ -118,6 +120,7 @@ class Verifier(AuditObserver):
             self._extend(line_of(stored))
         self._last_decoded = page.events[-1]
         for event in page.events:
+            self._add("workers", self._origins.read(event), event)
             if (problem := self.lineage.read(event, self._execution)) is not None:
                 self._problem("activities", problem, event)
             if event.event_type == event_types.MEMO_UPSERTED:
@@ -205,6 +208,7 @@ class Verifier(AuditObserver):
         self._previous_run = self._run if self._execution else None
         self._execution, self._last, self._run = execution_id, None, Run()
         self._open_notices = set()
+        self._origins = ResultOrigins(self._origins.examined)
         self._run_id = self._run_id or begun.workflow_id
         self._extend(execution_line(execution_id))
 
@@ -274,6 +278,7 @@ class Verifier(AuditObserver):
         Raises:
             HistoryError: there was no history.
         """
+        self._examined["workers"] = self._origins.examined
         self._check_inbox(audit)
         for sent, cite in self._notices_sent:
             if not sent <= self._notices_due:

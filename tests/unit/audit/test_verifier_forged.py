@@ -40,6 +40,25 @@ def other_arguments_ran_than_were_approved(it: Forged) -> None:
     it.change(it.scheduled("pay"), set_to(arguments='{"to": "mallory", "amount": 5000}'))
 
 
+@attack("approved", "workers")
+def another_program_sent_the_models_answer(it: Forged) -> None:
+    attributes(it.completed("call_model"))["identity"] = "temporal-cli:mallory@laptop"
+
+
+@attack("approved", "workers")
+def a_result_was_sent_before_a_worker_took_the_activity(it: Forged) -> None:
+    for event in it.about(it.scheduled("pay")):
+        attributes(event).pop("requestId", None)
+        attributes(event)["identity"] = "temporal-cli:mallory@laptop"
+
+
+@attack("approved", "workers")
+def an_approved_tool_was_started_twice(it: Forged) -> None:
+    for event in it.about(it.scheduled("pay")):
+        if event["eventType"] == "EVENT_TYPE_ACTIVITY_TASK_STARTED":
+            attributes(event)["attempt"] = 2
+
+
 @attack("approved", "decisions")
 def other_arguments_ran_under_the_same_approval(it: Forged) -> None:
     other_arguments_ran_than_were_approved(it)
