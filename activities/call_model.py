@@ -32,7 +32,7 @@ from .conversation_cache import Prefixes
 from .heartbeats import heartbeats
 from .model_attempts import GaveUpError, ModelAttempts
 from .own_run import own_run
-from .providers import Answer, Providers, Question, ToolSpec
+from .providers import Answer, Providers, Question, ToolSpec, permitted_name, portable
 from .user_code import TooSlowError, UserCode, gate_or_ask
 
 ANSWER_LIMIT: Final = 1_000_000
@@ -102,7 +102,7 @@ class ModelCalls:
                 items=conversation.items,
                 tools=self._tools[agent.name],
                 output_schema=agent.output_schema,
-                output_name=getattr(agent.output_type, "__name__", "output"),
+                output_name=permitted_name(getattr(agent.output_type, "__name__", "output")),
             )
             try:
                 answer = await attempts.ask(self._providers, question)
@@ -293,4 +293,4 @@ def _output(output_type: type[object], text: str) -> dict[str, object]:
 
 
 def _spec(each: Tool) -> ToolSpec:
-    return ToolSpec(name=each.name, description=each.description, parameters=each.parameters)
+    return ToolSpec(name=each.name, description=each.description, parameters=portable(each.parameters))

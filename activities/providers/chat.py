@@ -70,7 +70,7 @@ def body_of(question: Question, by: str = "", without: AbstractSet[Refusable] = 
         "top_p": model.top_p,
         _tokens_name(question, without): model.max_output_tokens,
         "reasoning_effort": model.reasoning_effort,
-        "response_format": _response_format(question, without) if question.output_schema else None,
+        "response_format": _response_format(question, without),
     }
     if question.tools:
         body |= {
@@ -105,8 +105,8 @@ def _tool(tool: ToolSpec, without: AbstractSet[Refusable]) -> JsonObject:
 
 
 def _response_format(question: Question, without: AbstractSet[Refusable]) -> JsonObject | None:
-    if format_of(without) != "json_schema":
-        return {"type": "json_object"} if format_of(without) else None
+    if format_of(question, without) != "json_schema":
+        return {"type": "json_object"} if format_of(question, without) else None
     schema, strict = strictest(question.output_schema or {})
     return {"type": "json_schema", "json_schema": {"name": question.output_name, "schema": schema, "strict": strict}}
 

@@ -13,11 +13,14 @@ from .exchange import Question
 from .refusals import Refusable
 
 
-def format_of(without: AbstractSet[Refusable]) -> Literal["json_schema", "json_object"] | None:
-    """In which form an answer by a schema is asked for: the strictest that the provider takes.
+def format_of(question: Question, without: AbstractSet[Refusable]) -> Literal["json_schema", "json_object"] | None:
+    """In which form an answer by a schema is asked for: the strictest that the provider takes; None: in words, or not.
 
     Pure; safe in workflow code.
     """
+    # No provider takes a schema of a list, a union or a number.
+    if question.output_schema is None or question.output_schema.get("type") != "object":
+        return None
     if "json_schema" not in without:
         return "json_schema"
     return None if "json_object" in without else "json_object"
@@ -28,7 +31,7 @@ def instructions_of(question: Question, without: AbstractSet[Refusable]) -> str 
 
     Pure; safe in workflow code.
     """
-    if question.output_schema is None or format_of(without) == "json_schema":
+    if question.output_schema is None or format_of(question, without) == "json_schema":
         return question.instructions or None
     schema = json.dumps(question.output_schema, ensure_ascii=False)
     wanted = f"Your final answer is JSON alone, without a code fence, and fits this JSON schema: {schema}"

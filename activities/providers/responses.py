@@ -73,7 +73,7 @@ def body_of(question: Question, without: AbstractSet[Refusable] = frozenset()) -
         "max_output_tokens": model.max_output_tokens,
         "include": [_ENCRYPTED] if "encrypted" not in without else None,
         "reasoning": {"effort": model.reasoning_effort} if model.reasoning_effort else None,
-        "text": {"format": _format(question, without)} if format_of(without) and question.output_schema else None,
+        "text": {"format": _format(question, without)} if format_of(question, without) else None,
     }
     if question.tools:
         body |= {
@@ -94,7 +94,7 @@ def _tool(tool: ToolSpec, without: AbstractSet[Refusable]) -> JsonObject:
 
 
 def _format(question: Question, without: AbstractSet[Refusable]) -> JsonObject:
-    if format_of(without) == "json_object":
+    if format_of(question, without) == "json_object":
         return {"type": "json_object"}
     schema, strict = strictest(question.output_schema or {})
     return {"type": "json_schema", "name": question.output_name, "schema": schema, "strict": strict}

@@ -9,6 +9,7 @@ Pure; safe in workflow code.
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from pydantic import JsonValue
@@ -22,18 +23,50 @@ _PLAIN: Final = frozenset(
     }
 )  # fmt: skip
 _FORMATS: Final = frozenset({"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid"})
-_NAMED_SCHEMAS: Final = frozenset({"properties", "$defs", "definitions"})
+_NAMED_SCHEMAS: Final = frozenset({"properties", "$defs", "definitions", "patternProperties"})
+_SCHEMAS: Final = frozenset({"items", "prefixItems", "anyOf", "oneOf", "allOf", "not", "additionalProperties"})
+_LOOK_AROUND: Final = re.compile(r"\(\?<?[=!]")
 
 
 class _NotStrictError(ValueError):
     """The schema says something that strict mode does not know."""
 
 
-def strictest(schema: JsonObject) -> tuple[JsonObject, bool]:
-    """*schema* in strict form and True, or *schema* as it is and False.
+def portable(schema: JsonObject) -> JsonObject:
+    """*schema* without what providers refuse in any schema: fixed positions of an array, look-around in a pattern.
+
+    It says less then. What the model writes is checked here by the type itself.
 
     Pure; safe in workflow code.
     """
+    result = {key: _portable_keyword(key, value) for key, value in schema.items() if not _is_look_around(key, value)}
+    positions = result.pop("prefixItems", None)
+    if isinstance(positions, list) and not isinstance(result.get("items"), dict):
+        kinds = [each for index, each in enumerate(positions) if each not in positions[:index]]
+        result["items"] = kinds[0] if len(kinds) == 1 else {"anyOf": kinds}
+    return result
+
+
+def _portable_keyword(key: str, value: JsonValue) -> JsonValue:
+    if key in _NAMED_SCHEMAS and isinstance(value, dict):
+        return {name: portable(inner) if isinstance(inner, dict) else inner for name, inner in value.items()}
+    if key in _SCHEMAS and isinstance(value, dict):
+        return portable(value)
+    if key in _SCHEMAS and isinstance(value, list):
+        return [portable(inner) if isinstance(inner, dict) else inner for inner in value]
+    return value
+
+
+def _is_look_around(key: str, value: JsonValue) -> bool:
+    return key == "pattern" and isinstance(value, str) and _LOOK_AROUND.search(value) is not None
+
+
+def strictest(schema: JsonObject) -> tuple[JsonObject, bool]:
+    """*schema* in strict form and True, or *schema* in portable form and False.
+
+    Pure; safe in workflow code.
+    """
+    schema = portable(schema)
     if schema.get("type") != "object":
         return schema, False
     try:

@@ -12,6 +12,7 @@ Both APIs are read into one form, the items of a Responses input.
 | an item without the reasoning that its id names | OpenAI | openai/openai-agents-python#2063 |
 | a message without the `reasoning_content` that it had, a call without its `thought_signature` | DeepSeek; Gemini | earendil-works/pi#3636; langchain-ai/langchain#34166 |
 | a field of a message that the server does not know | Groq, Mistral | crewAIInc/crewAI#5878 |
+| an array with positions and no `items`, look-around in a pattern, an output that is no object | OpenAI | openai/openai-agents-python#302, pydantic/pydantic-ai#5508, pydantic/pydantic#13630 |
 | `content: null` beside tool calls, with status 500 | llama-cpp-python's server | tried, 0.3.36 |
 """  # noqa: E501 - a table row is one line
 
@@ -340,7 +341,24 @@ def _tool_name(tool: JsonObject, where: str) -> str:
     if parameters is not None and (not isinstance(parameters, dict) or parameters.get("type") != "object"):
         message = f"Invalid schema for function '{name}': schema must be a JSON Schema of 'type: \"object\"'."
         raise BadRequestError(message, param=f"{where}.parameters", code="invalid_function_parameters")
+    if problem := _schema_problem(parameters):
+        message = f"Invalid schema for function '{name}': {problem}"
+        raise BadRequestError(message, param=f"{where}.parameters", code="invalid_function_parameters")
     return name
+
+
+def _schema_problem(schema: JsonValue) -> str | None:
+    """What is wrong with a schema, strict or not."""
+    if isinstance(schema, list):
+        return next(filter(None, map(_schema_problem, schema)), None)
+    if not isinstance(schema, dict):
+        return None
+    if schema.get("type") == "array" and not isinstance(schema.get("items"), dict) and "prefixItems" in schema:
+        return "array schema missing items."
+    pattern = schema.get("pattern")
+    if isinstance(pattern, str) and re.search(r"\(\?<?[=!]", pattern):
+        return "regex lookaround is not supported."
+    return next(filter(None, map(_schema_problem, schema.values())), None)
 
 
 def _check_response_format(given: JsonValue) -> None:
@@ -355,6 +373,10 @@ def _check_format(given: JsonValue, where: str) -> None:
         return
     _need(given, ("name", "schema"), where)
     name, schema = _check_name(given["name"], where), given["schema"]
+    problem = _schema_problem(schema)
+    if problem or not isinstance(schema, dict) or schema.get("type") != "object":
+        message = f"Invalid schema for response_format '{name}': {problem or 'schema must be of type object.'}"
+        raise BadRequestError(message, param=where, code="invalid_json_schema")
     if given.get("strict") is True and not is_strict(schema):
         message = f"Invalid schema for response_format '{name}': objects must be closed and require every property."
         raise BadRequestError(message, param=where, code="invalid_json_schema")

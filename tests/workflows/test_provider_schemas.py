@@ -1,0 +1,76 @@
+"""Types whose JSON schemas are legal, and refused by providers as they are: a run with them has its answer."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Annotated, Generic, NamedTuple, TypeVar
+
+import pytest
+from pydantic import BaseModel, Field, RootModel, create_model
+
+from assent import Agent, tool
+from assent.testing import Environment, call, calls, says
+from tests.support.run_probes import content
+from tests.unit.activities.providers.provider_calls import Api, both
+
+T = TypeVar("T")
+
+
+class Point(NamedTuple):
+    x: int
+    y: str
+
+
+class Page(BaseModel, Generic[T]):
+    rows: list[T]
+
+
+class Rows(RootModel[list[int]]):
+    pass
+
+
+class Money(BaseModel):
+    amount: Decimal
+    code: Annotated[str, Field(json_schema_extra={"pattern": "^(?=[A-Z])\\w{3}$"})] = "EUR"
+
+
+STREET = create_model("Straße", name=(str, ...))
+LONG = create_model("L" * 70, name=(str, ...))
+
+
+@tool
+def plot(pair: tuple[int, str], point: Point, price: Decimal, maybe: tuple[int, int] | None = None) -> str:
+    """Draw something."""
+    return f"{pair} {point.y} {price} {maybe}"
+
+
+@both
+async def test_tuples_and_decimals_are_parameters(assent_environment: Environment, api: Api) -> None:
+    make = assent_environment.responses if api == "responses" else assent_environment.chat
+    drawn = call("plot", pair=[1, "a"], point=[2, "b"], price="1.50", maybe=[1, 2])
+    model = make(calls(drawn), lambda seen: says(seen.last_output or ""))
+    async with assent_environment.serve(Agent(name="ops", model=model, tools=[plot])) as client:
+        assert await content(await client.start("ops", "Go.")) == "(1, 'a') b 1.50 (1, 2)"
+
+
+@both
+@pytest.mark.parametrize(
+    ("output_type", "answer"),
+    [
+        (Page[int], '{"rows": [1]}'),
+        (Rows, "[1, 2]"),
+        (list[int], "[1, 2]"),
+        (Money, '{"amount": "1.50"}'),
+        (STREET, '{"name": "a"}'),
+        (LONG, '{"name": "a"}'),
+        (tuple[int, str], '[1, "a"]'),
+    ],
+)
+async def test_any_output_type_is_asked_for(
+    assent_environment: Environment, api: Api, output_type: type[object], answer: str
+) -> None:
+    make = assent_environment.responses if api == "responses" else assent_environment.chat
+    async with assent_environment.serve(Agent(name="ops", model=make(says(answer)), output_type=output_type)) as client:
+        run = await client.start("ops", "Go.")
+        assert await content(run) == answer
+        assert (await run.state()).turns == 1
