@@ -14,8 +14,8 @@ from temporalio import workflow
 from assent.core.continue_as_new import Carried, size_of
 from assent.core.events import CallModel, Event, MessageReceived, Started
 from assent.core.run_state import Run
-from assent.runtime.converter import Undecodable
 from assent.wire.limits import CARRIED_LIMIT
+from assent.wire.messages import Undecodable
 
 from .task_size import size_in_json
 

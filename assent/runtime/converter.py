@@ -14,6 +14,8 @@ from temporalio.common import RawValue
 from temporalio.contrib.pydantic import PydanticPayloadConverter, ToJsonOptions
 from temporalio.converter import CompositePayloadConverter, DataConverter
 
+from assent.wire.messages import Undecodable
+
 # The SDK makes a converter for every workflow task; its parts, and the type adapters that they have built, are shared.
 _PARTS: Final = tuple(PydanticPayloadConverter(ToJsonOptions(exclude_unset=True)).converters.values())
 
@@ -37,8 +39,12 @@ class LenientConverter(CompositePayloadConverter):
         return [self._untyped(payload) for payload in payloads]
 
     def _untyped(self, payload: Payload) -> object:
+        readable = payload
+        if payload.metadata.get("encoding") == b"json/protobuf":
+            # One of the choices of the Web UI; what a person typed there is JSON, and of no message type.
+            readable = Payload(metadata={"encoding": b"json/plain"}, data=payload.data)
         try:
-            return super().from_payloads([payload], None)[0]
+            return super().from_payloads([readable], None)[0]
         except Exception:  # Whatever is wrong with it, it has to arrive
             return RawValue(payload)
 
@@ -47,14 +53,6 @@ data_converter: Final = dataclasses.replace(DataConverter.default, payload_conve
 """Give this to `temporalio.client.Client.connect(..., data_converter=...)`."""
 
 PLAIN: Final = LenientConverter()
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Undecodable:
-    """What stands for an input that is not JSON: its encoding and its size in bytes."""
-
-    encoding: str
-    size: int
 
 
 def decoded(arguments: Sequence[object]) -> tuple[object, ...]:

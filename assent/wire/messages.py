@@ -7,6 +7,7 @@ anything else, because an exception in a signal handler wedges a run for ever. N
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Final, Literal, TypeVar, cast
 
 from pydantic import (
@@ -215,7 +216,7 @@ def read(name: str, arguments: Sequence[object]) -> Message:
         raise MessageError(message)
     body = arguments[0]
     if not isinstance(body, dict):
-        message = f"{name} takes a JSON object: {_EXAMPLE[name]}"
+        message = f"{name} takes a JSON object{_instead(body)}: {_EXAMPLE[name]}"
         raise MessageError(message)
     fields = cast("dict[str, object]", body)
     by = fields.get("by")
@@ -255,6 +256,22 @@ def read_request(arguments: tuple[object, ...]) -> RunRequest:
         message = f"AgentRun: input: the prompt is {size} bytes long; it may be {PROMPT_LIMIT}"
         raise MessageError(message)
     return request
+
+
+@dataclass(frozen=True, slots=True)
+class Undecodable:
+    """What stands for an input that is not JSON: its encoding and its size in bytes."""
+
+    encoding: str
+    size: int
+
+
+def _instead(given: object) -> str:
+    """Return what arrived instead of an object, if that helps its sender."""
+    if isinstance(given, Undecodable):
+        encoding = bounded(one_line(given.encoding), FIELD_SHOWN)
+        return f" of the encoding json/plain, and not {given.size} bytes of {encoding} that are no JSON"
+    return ", and not JSON within a text" if isinstance(given, str) and given.lstrip().startswith("{") else ""
 
 
 def _message(name: str, body: dict[str, object]) -> Message:

@@ -47,6 +47,10 @@ SHAPES: dict[str, list[object]] = {
     "cut JSON": [raw(b'{"id": "12345678", "by"')],
     "deep JSON": [raw(b"[" * 5_000 + b"]" * 5_000)],
     "bytes": [raw(b"\x00\xff", b"binary/plain")],
+    "a byte order mark": [raw(b"\xef\xbb\xbf{}")],
+    "no encoding": [raw(b"{}", b"")],
+    "compressed": [raw(b"x\x9c\xab\xae\x05", b"binary/zlib")],
+    "an object in a text": ['{"id": "12345678", "by": "eve"}'],
     "encrypted": [raw(b"\x00\xff", b"binary/encrypted")],
     "no UTF-8": [raw(b'{"id": "12345678", "by": "\xff"}')],
     "a lone surrogate": [raw(b'{"id": "12345678", "by": "\\ud800"}')],
@@ -207,3 +211,34 @@ async def test_other_signals_that_fit_no_call_are_refused_and_kept(assent_enviro
             assert status in {"unreadable", "refused", "unknown"}, (name, body)
             assert len((await it.run.state()).ignored_messages) == index, (name, body)
         await still_decides(it)
+
+
+async def test_the_encoding_of_what_is_no_json_is_named(assent_environment: Environment) -> None:
+    async with waiting(assent_environment, *WAITS) as it:
+        handle = it.client.temporal.get_workflow_handle(it.run.id)
+        expected = {
+            "a byte order mark": "5 bytes of json/plain that are no JSON",
+            "no encoding": "2 bytes of none that are no JSON",
+            "bytes": "2 bytes of binary/plain that are no JSON",
+            "compressed": "5 bytes of binary/zlib that are no JSON",
+            "an object in a text": "and not JSON within a text",
+        }
+        for shape in expected:
+            await handle.signal("approve", args=SHAPES[shape])
+        await shown(it, len(expected))
+        details = [each.detail or "" for each in (await it.run.state()).ignored_messages]
+        for detail, part in zip(details, expected.values(), strict=True):
+            assert part in detail
+        await still_decides(it)
+
+
+@pytest.mark.parametrize("message_type", [b"", b"google.protobuf.Struct"], ids=["no-type", "struct"])
+async def test_json_protobuf_of_a_plain_object_is_read(assent_environment: Environment, message_type: bytes) -> None:
+    async with waiting(assent_environment, *WAITS) as it:
+        handle = it.client.temporal.get_workflow_handle(it.run.id)
+        body = json.dumps({"id": it.waiting[0].short_id, "by": "bob", "reason": "no"}).encode()
+        metadata = {"encoding": b"json/protobuf"} | ({"messageType": message_type} if message_type else {})
+        await handle.signal("reject", RawValue(Payload(metadata=metadata, data=body)))
+        state = await it.run.until_paused()
+        assert state.ignored_messages == []
+        assert (await it.agrees()).requirements[0].status == "rejected"
