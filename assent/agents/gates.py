@@ -250,9 +250,11 @@ class _Terms:
 
 
 def _result_terms(tool: Tool) -> dict[str, object]:
+    terms: dict[str, object] = {"checked": True}
     output = tool.result_field()
-    shown = output is not None and json_size(output.type) <= RESULT_SCHEMA_LIMIT
-    return {"checked": True} | ({"fields": [output]} if shown else {})
+    if output is not None and json_size(output.type) <= RESULT_SCHEMA_LIMIT:
+        terms["fields"] = [output]
+    return terms
 
 
 @dataclass(slots=True)
