@@ -19,7 +19,7 @@ from temporalio.api.history.v1 import HistoryEvent
 from assent.core.events import RunTool
 from assent.history import event_types
 from assent.history.fold import HistoryFold
-from assent.history.pages import pages
+from assent.history.pages import newer_events, pages
 from assent.wire.activity_ids import tool_activity_id
 from assent.wire.errors import HistoryError
 from assent.wire.protocol import ToolCallInput
@@ -50,7 +50,7 @@ class _Folded:
                 if isinstance(command, RunTool):
                     name = tool_activity_id(command.turn, command.position)
                     self.requested.setdefault(name, []).append(command)
-        self.last = events[-1].event_id if fresh else self.last
+        self.last = fresh[-1].event_id if fresh else self.last
 
 
 _known: Final[LRUCache[str, _Folded]] = LRUCache(50)
@@ -70,9 +70,12 @@ async def is_requested(tool: str, call: ToolCallInput) -> bool:
     folded = _known.get(run.execution_id) or _Folded(HistoryFold(run.run_id, run.execution_id))
     _known[run.execution_id] = folded
     try:
-        # Calls of one run may read side by side: each page is added as a whole, and what is known is left out.
-        async for page in pages(activity.client(), run.run_id, run.execution_id):
-            folded.feed(page.events)
+        # Calls of one run may read side by side: events are added in order, and those that are known left out.
+        if folded.last:
+            folded.feed(await newer_events(activity.client(), run.run_id, run.execution_id, folded.last))
+        else:
+            async for page in pages(activity.client(), run.run_id, run.execution_id):
+                folded.feed(page.events)
     except HistoryError:
         _known.pop(run.execution_id, None)  # It may have been added in part.
         raise

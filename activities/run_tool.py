@@ -7,6 +7,7 @@ import contextvars
 import functools
 import inspect
 import logging
+import traceback
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Executor
 from datetime import UTC, datetime, timedelta
@@ -25,7 +26,7 @@ from assent.wire.errors import ArgumentsError, HistoryError
 from assent.wire.limits import POLICIES_LIMIT
 from assent.wire.policy import combined
 from assent.wire.protocol import Delegation, Handoff, ToolCallInput, ToolOutcome
-from assent.wire.text import bounded
+from assent.wire.text import bounded, visible
 
 from . import payload_limits
 from .heartbeats import heartbeats
@@ -36,6 +37,8 @@ from .parent_check import cancel_own_run, orphaned
 from .reset_check import opened_before_a_reset
 from .user_code import UserCode, gate_or_ask
 
+_TRACEBACK: Final = 10_000
+"""Characters of a traceback in the log."""
 _log = logging.getLogger(__name__)
 
 AGAIN: Final = timedelta(minutes=1)
@@ -169,7 +172,9 @@ class ToolCalls:
         except (Exception, SystemExit) as error:
             text = _words(error)
             where = f"tool {tool.name!r} of agent {call.agent!r} failed: run {activity.info().workflow_id}"
-            _log.warning("%s, call %s", where, call.call_id, exc_info=True)
+            # As text: the words of an error may hold what no log can be written in, or be of any length.
+            stack = bounded(visible("".join(traceback.format_exception(error))), _TRACEBACK)
+            _log.warning("%s, call %s\n%s", where, call.call_id, stack)
             if activity.info().attempt < _attempts(tool, call):
                 raise ApplicationError(text, type=type(error).__name__) from None
             return ToolOutcome(error=text)

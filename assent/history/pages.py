@@ -7,7 +7,9 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.history.v1 import HistoryEvent
+from temporalio.api.workflowservice.v1 import GetWorkflowExecutionHistoryReverseRequest
 from temporalio.client import Client, WorkflowHandle, WorkflowHistoryEventAsyncIterator
 from temporalio.converter import DataConverter
 from temporalio.service import RPCError, RPCStatusCode
@@ -19,6 +21,8 @@ from assent.wire.errors import HistoryError
 
 _PAUSES: Final = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 """Seconds between attempts to reach a server that is away; the last one repeats."""
+_NEWEST: Final = 50
+"""Events of one request for the newest ones: an approval and its call make about a dozen."""
 _CONTINUABLE: Final = frozenset(
     f"workflow_execution_{how}_event_attributes" for how in ("continued_as_new", "completed", "failed", "timed_out")
 )
@@ -159,6 +163,27 @@ async def pages(client: Client, run_id: str, execution_id: str, *, wait: bool = 
             # Seen while an execution begins, under load: the last page, as it seems, of an execution that still runs.
             await asyncio.sleep(_PAUSES[min(away, len(_PAUSES) - 1)])
             away, iterator = away + 1, _iterator(handle, wait=wait)
+
+
+async def newer_events(client: Client, run_id: str, execution_id: str, event_id: int) -> Sequence[HistoryEvent]:
+    """Return the events of one execution that follow *event_id*, in order. Those before it are not read.
+
+    Raises:
+        RPCError, HistoryError: as `chain`.
+    """
+    request = GetWorkflowExecutionHistoryReverseRequest(
+        namespace=client.namespace,
+        execution=WorkflowExecution(workflow_id=run_id, run_id=execution_id),
+        maximum_page_size=_NEWEST,
+    )
+    stored: list[HistoryEvent] = []
+    while True:
+        answer = await client.workflow_service.get_workflow_execution_history_reverse(request, retry=True)
+        newer = [event for event in answer.history.events if event.event_id > event_id]
+        stored += newer
+        if len(newer) < len(answer.history.events) or not answer.next_page_token:
+            return await _decoded(client.data_converter, stored[::-1])
+        request.next_page_token = answer.next_page_token
 
 
 def _is_stale(error: RPCError, iterator: WorkflowHistoryEventAsyncIterator) -> bool:

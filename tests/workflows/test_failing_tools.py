@@ -114,8 +114,7 @@ async def test_the_traceback_of_a_tool_is_in_the_log_of_its_worker(
             state = await drive(run, lambda _: Approved(), by="bob")
     assert state.content == '["Error: ZeroDivisionError: division by zero"]'
     [record] = [each for each in caplog.records if each.name == "activities.run_tool"]
-    assert record.exc_info is not None
-    assert record.exc_info[0] is ZeroDivisionError
+    assert "ZeroDivisionError" in record.getMessage()
     [call_id] = [each.call_id for each in state.requirements] or ["call_"]
     assert f"tool 'divide' of agent 'ops' failed: run {run.id}, call {call_id}" in record.getMessage()
     assert "return 1 / by" in caplog.text
