@@ -17,7 +17,7 @@ from tests.workflows.test_continue_as_new import live, replay
 SECONDS = 1.5
 
 
-@tool(heartbeat_timeout=timedelta(seconds=30), stop_after_tool_call=True)
+@tool(heartbeat_timeout=timedelta(seconds=30), stop_after_tool_call=True, idempotent=True)
 async def crawl(context: ToolContext) -> str:
     """Take for ever."""
     tools.note(context, "crawls")
