@@ -50,7 +50,7 @@ EMPTY: Final = "[The model gave an empty answer.]"
 EMPTY_FOLLOW_UP: Final = "Your answer was empty. Say what you found or did, and what remains."
 _SLOW: Final = timedelta(minutes=1)
 _MARGIN: Final = timedelta(seconds=30)
-"""What is left of an attempt's time for its result to reach the server."""
+"""What is left of an attempt's time for its result to reach the server; a tenth of it at most."""
 
 
 class ModelCalls:
@@ -266,7 +266,9 @@ def _end() -> float:
     info, now = activity.info(), asyncio.get_running_loop().time()
     if info.start_to_close_timeout is None:
         return now + user_code.TURN_LIMIT
-    return now + (info.started_time + info.start_to_close_timeout - _MARGIN - datetime.now(UTC)).total_seconds()
+    # The server cuts an activity's time to that of its run, which may have been started with seconds.
+    margin = min(_MARGIN, info.start_to_close_timeout / 10)
+    return now + (info.started_time + info.start_to_close_timeout - margin - datetime.now(UTC)).total_seconds()
 
 
 def _empty(call: ModelCallInput) -> dict[str, object]:

@@ -165,7 +165,7 @@ class Dialogue:
         """
         if self.requirement.fields:
             values: dict[str, JsonValue] = {}
-            await self._fill(self.requirement.fields[0], values)
+            await self._fill(self.requirement.fields[0], values, "Its result: ")
             return values["output"]
         checked = self.requirement.checked
         while True:
@@ -191,12 +191,12 @@ class Dialogue:
             return None
         return "submit_input", {"values": values}
 
-    async def _fill(self, field: InputField, values: dict[str, JsonValue]) -> None:
+    async def _fill(self, field: InputField, values: dict[str, JsonValue], prompt: str = "") -> None:
         """Ask for one field until the text may be a value of it; an empty line skips an optional field."""
         line(self.console, "field", plain(field_words(field)))
         hint = "" if field.required else " (empty: skip it)"
         while True:
-            text = await self._ask(f"{one_line(field.name)}{hint}: ")
+            text = await self._ask(prompt or f"{one_line(field.name)}{hint}: ")
             if not text.strip():
                 if field.required:
                     continue

@@ -190,7 +190,8 @@ async def test_a_result_that_does_not_fit_is_asked_for_again(assent_environment:
     async with sitting(assent_environment, calls(call("ship", version="1"))) as (at, screen, run_id):
         await answer(screen, "[y/e/n]", "y")
         await answer(screen, "Its result:", "soon")
+        await answer(screen, "Its result:", '{"at": "noon"}')
         assert "refused    " in await answer(screen, "[y/e/n]", "y")
-        await answer(screen, "Its result, as JSON", "{", '{"at": 12}')
+        await answer(screen, "Its result:", '{"at": 12}')
         await screen.until("completed")
     assert [record.result for record in await at.client.audit(run_id)] == ['{"at":12}']
