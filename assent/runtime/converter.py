@@ -33,9 +33,17 @@ class LenientConverter(CompositePayloadConverter):
         super().__init__(*_PARTS)
 
     def from_payloads(self, payloads: Sequence[Payload], type_hints: list[type[Any]] | None = None) -> list[Any]:
-        """As the parent, but undecodable payloads without a declared type become `RawValue`."""
+        """As the parent, but undecodable payloads without a declared type become `RawValue`.
+
+        Raises:
+            KeyError: with a declared type, nothing here reads the payload's encoding.
+            RuntimeError: with a declared type, the payload holds something else.
+        """
         if type_hints:
-            return super().from_payloads(payloads, type_hints)
+            try:
+                return super().from_payloads(payloads, type_hints)
+            except UnicodeDecodeError as error:  # From the SDK, where the name of an unknown encoding is no text
+                raise KeyError("Unknown payload encoding") from error
         return [self._untyped(payload) for payload in payloads]
 
     def _untyped(self, payload: Payload) -> object:
