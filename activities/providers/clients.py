@@ -10,11 +10,14 @@ import asyncio
 import json
 import logging
 import os
+import ssl
 from dataclasses import dataclass, replace
+from functools import cache
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
+import httpx
 from cachetools import LRUCache
 
 from assent.agents.models import Model, OpenAIResponses
@@ -188,8 +191,13 @@ def _opened(address: _Address, key: str) -> AsyncOpenAI:
         timeout=Timeout(address.timeout, connect=min(address.timeout, _CONNECT_TIMEOUT)),
         max_retries=0,
         # A proxy cannot reach this machine's own loopback address.
-        http_client=DefaultAsyncHttpxClient(trust_env=False) if _is_loopback(address.base_url) else None,
+        http_client=DefaultAsyncHttpxClient(trust_env=False, verify=_tls()) if _is_loopback(address.base_url) else None,
     )
+
+
+@cache
+def _tls() -> ssl.SSLContext:
+    return httpx.create_ssl_context(trust_env=False)  # Reading all certificates takes 60 ms
 
 
 def missing_key(model: Model) -> str | None:
