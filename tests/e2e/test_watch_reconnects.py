@@ -111,6 +111,12 @@ async def watching(at: Site, *arguments: str) -> Process:
     )
 
 
+async def first_line(watch: Process) -> str:
+    """What a watch prints first: from then on, it is connected."""
+    assert watch.stdout is not None
+    return (await asyncio.wait_for(watch.stdout.readline(), 30)).decode().rstrip()
+
+
 def kinds(lines: list[str]) -> list[str]:
     """The kinds of the events on these lines, each of which begins with a time."""
     return [line[11:26].strip().replace(" ", "_") for line in lines if line[8:11] == "Z  "]
@@ -120,20 +126,21 @@ async def test_the_command_says_in_one_line_that_the_server_is_away_and_goes_on(
     async with site(tmp_path) as at:
         run = await at.client.start("payer", "Pay.")
         one, every = await watching(at, run.id), await watching(at, "--all", "--from-start")
+        heard = [await first_line(each) for each in (one, every)]
         await run.until_paused()
-        await asyncio.sleep(3)
         await at.killed(away=16)
         for _ in range(3):
             await at.approve(run.id)
         out, err = await asyncio.wait_for(one.communicate(), 60)
         assert (one.returncode, err) == (0, b"")
-        lines = out.decode().splitlines()
+        lines = [heard[0], *out.decode().splitlines()]
         assert sum("the Temporal server does not answer" in line for line in lines) == 1
         assert kinds(lines) == STORY
         await asyncio.sleep(2)
         every.send_signal(signal.SIGINT)
         out, err = await asyncio.wait_for(every.communicate(), 60)
         assert every.returncode == 130
-        assert kinds([line.removeprefix(f"{run.id}  ") for line in out.decode().splitlines()]) == STORY
+        lines = [heard[1], *out.decode().splitlines()]
+        assert kinds([line.removeprefix(f"{run.id}  ") for line in lines]) == STORY
         [said] = err.decode().splitlines()
         assert said.startswith("assent: the Temporal server does not answer")

@@ -91,7 +91,7 @@ async def moved_on(client: AgentClient, run: RunHandle, by: Callable[[], Awaitab
     return await paused(client, run, after=before + 1)
 
 
-SOON = timedelta(seconds=6)
+SOON = timedelta(seconds=15)
 
 
 @tool(requires_confirmation=True)

@@ -131,7 +131,7 @@ async def test_reused_call_ids_of_a_sloppy_provider_are_told_apart(assent_enviro
 
 @approval(
     approvers=["ann"],
-    expires_after=timedelta(seconds=2),
+    expires_after=timedelta(seconds=5),
     remind_every=timedelta(milliseconds=500),
     escalate=[(timedelta(seconds=1), ["carol"])],
 )

@@ -170,7 +170,7 @@ async def test_a_limit_on_the_task_queue_of_model_calls_bounds_those_of_all_its_
     assert seconds < 20
     counting = Counting(fair)
     async with counted(fair, counting, None) as client:
-        assert await counting.run(client, 4) < 5
+        assert await counting.run(client, 4) < seconds
 
 
 async def test_an_operators_limit_holds_for_model_calls_whose_worker_has_none(fair: Environment) -> None:
