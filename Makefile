@@ -5,14 +5,15 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test lint format bench test-ui soak histories lock clean
+.PHONY: help setup demo check test test-llm test-lowest test-newest lint format bench test-ui soak histories lock clean
 
 help:
 	@echo "make demo     an agent asks, waits, is approved and finishes, on a real Temporal server"
 	@echo "make check    before a commit: lint, unit tests, replay, in about a minute"
 	@echo "make test     the tests          make lint     ruff, mypy strict, pyright strict"
 	@echo "make bench    the benchmarks     make test-ui  approve by clicking in the Temporal Web UI"
-	@echo "make soak     long runs"
+	@echo "make soak     long runs          make test-llm a real language model, and LiteLLM's proxy"
+	@echo "make test-lowest, test-newest    the tests with the lowest and the newest dependencies that are allowed"
 
 setup: $(STAMP)
 
@@ -27,9 +28,9 @@ $(STAMP): requirements.lock pyproject.toml
 demo: setup
 	@$(BIN)/python examples/demo.py
 
-# Side by side, each with a server of its own. Four also on two cores: a test waits for half of its time.
+# Side by side, each with a server of its own. Three also on two cores: a test waits for half of its time.
 test: setup
-	$(BIN)/python -m pytest -n 4 --dist worksteal
+	$(BIN)/python -m pytest -n 3 --dist worksteal
 
 # What a commit needs: quick, and without a server. The slow state machines and sandboxes are left to `make test`.
 check: setup
@@ -54,6 +55,25 @@ bench: setup
 test-ui: setup
 	ASSENT_SCREENSHOTS=1 $(BIN)/python -m pytest -m ui tests/ui
 
+# A real language model, and LiteLLM's proxy. Building the model's server takes some minutes, once.
+test-llm: setup .venv-llm/.installed
+	$(BIN)/python -m pytest -m llm tests/llm
+
+.venv-llm/.installed: tests/llm/requirements.txt
+	$(PYTHON) -m venv .venv-llm
+	.venv-llm/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
+
+# With the lowest versions that pyproject.toml allows, and with the newest: TESTS="tests/unit" for some of them.
+test-lowest: RESOLUTION := lowest-direct
+test-newest: RESOLUTION := highest
+test-lowest test-newest:
+	$(PYTHON) -m venv --clear .venv-$(RESOLUTION)
+	.venv-$(RESOLUTION)/bin/python -m pip install --quiet --disable-pip-version-check uv
+	.venv-$(RESOLUTION)/bin/uv pip install --quiet --python .venv-$(RESOLUTION) --resolution $(RESOLUTION) \
+		--group dev -e '.[embedded,signing,testing]'
+	.venv-$(RESOLUTION)/bin/python -m pytest -n 3 --dist worksteal $(TESTS)
+
 # Minutes each: long runs, and kills.
 soak: setup
 	$(BIN)/python -m pytest -s -m soak tests/soak
@@ -66,7 +86,7 @@ lock:
 	  --constraints requirements.lock --quiet -o requirements-worker.lock
 
 clean:
-	rm -rf $(VENV) .assent .bench dist
+	rm -rf $(VENV) .venv-* .assent .bench dist
 
 histories: setup
 	$(BIN)/python -m tests.replay.record

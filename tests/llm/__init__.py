@@ -1,0 +1,1 @@
+"""Assent against servers that nobody here wrote: `make test-llm`."""

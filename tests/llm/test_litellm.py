@@ -1,0 +1,63 @@
+"""LiteLLM's proxy between Assent and the scripted model: both APIs, streamed and whole."""
+
+from __future__ import annotations
+
+import uuid
+
+import pytest
+from pydantic import BaseModel
+
+from assent import Agent, OpenAIChat, OpenAIResponses
+from assent.testing import Environment, Step, call, calls, check_replay, says
+from tests.support.tools import look_up, pay, ran
+
+pytestmark = [pytest.mark.llm, pytest.mark.timeout(300)]
+APIS = [OpenAIChat, OpenAIResponses]
+
+
+class Receipt(BaseModel):
+    """What an agent answers with."""
+
+    paid: int
+
+
+def behind(running: Environment, proxy: str, api: type[OpenAIChat | OpenAIResponses], *steps: Step, stream: bool):
+    """A model that answers with *steps*, reached through the proxy."""
+    name = f"llm-{uuid.uuid4().hex[:8]}"
+    running.models.script(name, *steps)
+    return api(f"scripted/{name}", base_url=proxy, stream=stream)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("api", APIS)
+async def test_a_run_is_approved_and_finishes_through_the_proxy(
+    assent_environment: Environment, proxy: str, api: type[OpenAIChat | OpenAIResponses], *, stream: bool
+) -> None:
+    steps = (
+        calls(call("look_up", key="bob"), call("pay", to="bob", amount=500), content="I look and pay."),
+        lambda seen: says(f"done: {seen.last_output}"),
+    )
+    model = behind(assent_environment, proxy, api, *steps, stream=stream)
+    agent = Agent(name="payer", model=model, tools=[look_up, pay], instructions="You pay people.")
+    async with assent_environment.serve(agent) as client:
+        run = await client.start("payer", "Pay 500 cents to Bob.", requested_by="alice")
+        [asked] = (await run.until_paused()).active_requirements
+        assert ran(run.id) == ["look_up(bob)"]
+        await run.approve(asked, by="carol")
+        result = await run.result()
+        assert result.content == "done: paid 500 to bob"
+        assert ran(run.id) == ["look_up(bob)", "pay(bob, 500)"]
+        assert result.usage.input_tokens > 0
+        assert (await run.verify()).ok
+        await check_replay(await run.history())
+
+
+@pytest.mark.parametrize("api", APIS)
+async def test_a_typed_answer_comes_through_the_proxy(
+    assent_environment: Environment, proxy: str, api: type[OpenAIChat | OpenAIResponses]
+) -> None:
+    model = behind(assent_environment, proxy, api, says('{"paid": 500}'), stream=True)
+    agent = Agent(name="payer", model=model, output_type=Receipt)
+    async with assent_environment.serve(agent) as client:
+        run = await client.start("payer", "What did you pay?")
+        assert (await run.result()).output == {"paid": 500}
