@@ -7,7 +7,7 @@ import json
 import os
 import signal
 from asyncio.subprocess import DEVNULL, STDOUT
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
@@ -51,7 +51,7 @@ async def proxy(assent_environment: Environment, tmp_path_factory: pytest.TempPa
 
 
 @asynccontextmanager
-async def _serving(program: str, *command: str, url: str, log: Path) -> AsyncIterator[str]:
+async def _serving(program: str, *command: str, url: str, log: Path) -> AsyncGenerator[str]:
     # Nothing leaves this machine: LiteLLM would fetch a list of prices.
     env = {**os.environ, "LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_TELEMETRY": "False"}
     with log.open("wb") as output:
@@ -61,7 +61,7 @@ async def _serving(program: str, *command: str, url: str, log: Path) -> AsyncIte
     try:
         async with asyncio.timeout(START_TIMEOUT), httpx.AsyncClient(trust_env=False) as web:
             while not await _answers(web, f"{url}/models"):
-                assert process.returncode is None, log.read_text()[-2_000:]
+                assert process.returncode is None, f"it ended; see {log}"
                 await asyncio.sleep(0.2)
         yield url
     finally:

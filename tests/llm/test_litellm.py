@@ -21,7 +21,10 @@ class Receipt(BaseModel):
     paid: int
 
 
-def behind(running: Environment, proxy: str, api: type[OpenAIChat | OpenAIResponses], *steps: Step, stream: bool):
+Api = type[OpenAIChat | OpenAIResponses]
+
+
+def behind(running: Environment, proxy: str, api: Api, *steps: Step, stream: bool) -> OpenAIChat | OpenAIResponses:
     """A model that answers with *steps*, reached through the proxy."""
     name = f"llm-{uuid.uuid4().hex[:8]}"
     running.models.script(name, *steps)
@@ -31,13 +34,11 @@ def behind(running: Environment, proxy: str, api: type[OpenAIChat | OpenAIRespon
 @pytest.mark.parametrize("stream", [True, False])
 @pytest.mark.parametrize("api", APIS)
 async def test_a_run_is_approved_and_finishes_through_the_proxy(
-    assent_environment: Environment, proxy: str, api: type[OpenAIChat | OpenAIResponses], *, stream: bool
+    assent_environment: Environment, proxy: str, api: Api, *, stream: bool
 ) -> None:
-    steps = (
-        calls(call("look_up", key="bob"), call("pay", to="bob", amount=500), content="I look and pay."),
-        lambda seen: says(f"done: {seen.last_output}"),
-    )
-    model = behind(assent_environment, proxy, api, *steps, stream=stream)
+    wanted = calls(call("look_up", key="bob"), call("pay", to="bob", amount=500), text="I look and pay.")
+    done: Step = lambda seen: says(f"done: {seen.last_output}")  # noqa: E731 - a step is a function
+    model = behind(assent_environment, proxy, api, wanted, done, stream=stream)
     agent = Agent(name="payer", model=model, tools=[look_up, pay], instructions="You pay people.")
     async with assent_environment.serve(agent) as client:
         run = await client.start("payer", "Pay 500 cents to Bob.", requested_by="alice")
@@ -53,9 +54,7 @@ async def test_a_run_is_approved_and_finishes_through_the_proxy(
 
 
 @pytest.mark.parametrize("api", APIS)
-async def test_a_typed_answer_comes_through_the_proxy(
-    assent_environment: Environment, proxy: str, api: type[OpenAIChat | OpenAIResponses]
-) -> None:
+async def test_a_typed_answer_comes_through_the_proxy(assent_environment: Environment, proxy: str, api: Api) -> None:
     model = behind(assent_environment, proxy, api, says('{"paid": 500}'), stream=True)
     agent = Agent(name="payer", model=model, output_type=Receipt)
     async with assent_environment.serve(agent) as client:
