@@ -34,7 +34,7 @@ class Approval(Stored):
 
     *approvers* may decide (None: anybody but the requester, unless *approvers_left_out* says how many names the memo
     could not hold), until *expires_at*. *approved_by* are those who approved so far, *needed* is how many must.
-    *note* is a gate's error or a rule's reason. *grant* is the id of the grant that approved it. *follows* is the id
+    *note* is a gate's error or a rule's reason. *grant* is the id of the grant that decided it. *follows* is the id
     of the record before this one for the same call: an edit's (by *edited_by*), a lost call's, or one that a stricter
     policy did not accept. *values* are what a person filled in, *evidence* came with a result from outside. *parents*
     are the parent runs of its run, the outermost first.

@@ -136,7 +136,7 @@ class Authority:
         about = {requirement.id, requirement.follows}
         if requirement.grant is not None:
             grant = next((each for each in run.grants if each.id == requirement.grant), None)
-            if grant is None or grant.tool != requirement.tool or grant.by != vote.by:
+            if grant is None or (grant.tool, grant.by, grant.verdict) != (requirement.tool, vote.by, vote.verdict):
                 return False
             about = {grant.requirement_id}
         named = self._named.get(vote.by, set())

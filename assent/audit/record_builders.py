@@ -179,7 +179,7 @@ class ApprovalBuilder:
 
 @dataclass(slots=True)
 class GrantBuilder:
-    """A grant in its latest state, the requirements that it approved, and the messages that revoked it."""
+    """A grant in its latest state, the requirements that it decided, and the messages that revoked it."""
 
     grant: Grant
     given: Citation

@@ -231,7 +231,7 @@ class ApprovalRecord(Approval):
 
 
 class GrantRecord(Grant):
-    """A grant, the approvals that it gave, and the messages that revoked it."""
+    """A grant, the requirements that it decided (*approvals*), and the messages that revoked it."""
 
     record: Literal["grant"] = "grant"
     approvals: list[str] = Field(default_factory=list[str])

@@ -250,7 +250,7 @@ def _terms(record: ApprovalRecord) -> Iterator[tuple[str, str]]:
     if record.expires_at is not None:
         yield "until", f"{moment(record.expires_at)}; after that, silence is a rejection"
     if record.grant is not None:
-        yield "grant", f"{record.grant[:8]} allowed it: it did not wait"
+        yield "grant", f"{record.grant[:8]} decided it: it did not wait"
     if record.edited_by is not None:
         yield "edited", f"by {named(record.edited_by)}; it follows {(record.follows or '')[:8]}"
     elif record.follows is not None:

@@ -199,7 +199,7 @@ def _standing(requirement: Requirement) -> str:
         return f"waits for {age(requirement.created_at)}"
     by = f" by {named(requirement.resolved_by)}" if requirement.resolved_by else ""
     at = f" at {moment(requirement.resolved_at)}" if requirement.resolved_at else ""
-    granted = f", allowed by grant {requirement.grant[:8]}: it did not wait" if requirement.grant else ""
+    granted = f", by grant {requirement.grant[:8]}: it did not wait" if requirement.grant else ""
     return f"{requirement.status}{by}{at}{granted}"
 
 
@@ -236,7 +236,7 @@ def print_votes(console: Console, votes: Sequence[Vote]) -> None:
 
 
 def print_grants(console: Console, state: RunState, program: str, now: datetime | None = None) -> None:
-    """Print each remembered approval: the calls that it allows, and how to end it, or how it ended."""
+    """Print each remembered decision: the calls that it decides, and how to end it, or how it ended."""
     at = now or datetime.now(UTC)
     for grant in state.grants:
         field(console, grant.short_id, Text.assemble(("grant ", "bold"), plain(grant_words(grant))))

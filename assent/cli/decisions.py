@@ -26,6 +26,16 @@ from assent.wire.protocol import DecisionOutcome
 from assent.wire.requirements import Requirement
 from assent.wire.text import one_line, plain
 
+RememberUses = Annotated[
+    int | None, typer.Option(metavar="N", help="Decide N further calls of the tool in this run so too.")
+]
+RememberFor = Annotated[
+    str | None, typer.Option(metavar="TIME", help="Decide further calls so for this long: 30m, 2h, 7d.")
+]
+RememberIf = Annotated[
+    str | None, typer.Option(metavar="JSON", help='Only calls with such arguments: {"amount": {"below": 100}}.')
+]
+
 
 @dataclass(frozen=True)
 class Report:
@@ -77,15 +87,9 @@ def approve(
     arguments: Annotated[
         str | None, typer.Option(metavar="JSON", help="Arguments that replace the model's: all of them, as an object.")
     ] = None,
-    remember_uses: Annotated[
-        int | None, typer.Option(metavar="N", help="Approve N further calls of the tool in this run too.")
-    ] = None,
-    remember_for: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Approve further calls for this long: 30m, 2h, 7d.")
-    ] = None,
-    remember_if: Annotated[
-        str | None, typer.Option(metavar="JSON", help='Only calls with such arguments: {"amount": {"below": 100}}.')
-    ] = None,
+    remember_uses: RememberUses = None,
+    remember_for: RememberFor = None,
+    remember_if: RememberIf = None,
     require_answer: RequireAnswer = False,
     as_json: AsJson = False,
 ) -> int:
@@ -100,9 +104,6 @@ def approve(
     if arguments is not None:
         body["arguments"] = json_object("--arguments", arguments)
     body |= _remember(remember_uses, remember_for, remember_if)
-    if len(named) > 1 and body.keys() & {"arguments", "remember"}:
-        message = "--arguments and --remember-... go with one call; name one"
-        raise MessageError(message)
     return _decide(Report(place_of(context), as_json, require_answer), named, protocol.APPROVE, body)
 
 
@@ -112,6 +113,9 @@ def reject(
     *,
     by: By,
     reason: Annotated[str, typer.Option(help="Why; the model gets it, and the record keeps it.")],
+    remember_uses: RememberUses = None,
+    remember_for: RememberFor = None,
+    remember_if: RememberIf = None,
     require_answer: RequireAnswer = False,
     as_json: AsJson = False,
 ) -> int:
@@ -121,8 +125,8 @@ def reject(
 
     With several calls, all are looked up before anything is sent.
     """
-    report = Report(place_of(context), as_json, require_answer)
-    return _decide(report, calls_of(calls), protocol.REJECT, body_of(by=by, reason=reason))
+    body = body_of(by=by, reason=reason) | _remember(remember_uses, remember_for, remember_if)
+    return _decide(Report(place_of(context), as_json, require_answer), calls_of(calls), protocol.REJECT, body)
 
 
 def submit_result(
@@ -181,7 +185,7 @@ def revoke_grant(
     require_answer: RequireAnswer = False,
     as_json: AsJson = False,
 ) -> int:
-    """End a remembered approval: further calls need an approval again."""
+    """End a remembered decision: people are asked about further calls again."""
     body = body_of(by=by, reason=reason)
     report = Report(place_of(context), as_json, require_answer)
 
@@ -216,6 +220,9 @@ def _remember(uses: int | None, time: str | None, conditions: str | None) -> dic
 
 def _decide(report: Report, calls: Sequence[tuple[str, str]], signal: Signal, body: Mapping[str, JsonValue]) -> int:
     if len(calls) > 1:
+        if body.keys() & {"arguments", "remember"}:
+            message = "--arguments and --remember-... go with one call; name one"
+            raise MessageError(message)
         return with_client(report.place, lambda client: _decide_several(client, report, calls, signal, body))
     return with_client(report.place, lambda client: _decide_one(client, report, *calls[0], signal, body))
 

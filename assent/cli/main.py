@@ -63,7 +63,7 @@ COMMANDS: Final = {
     "revoke": (
         "Decisions",
         "decisions:revoke_grant",
-        "End a remembered approval: further calls need an approval again.",
+        "End a remembered decision: people are asked about further calls again.",
     ),
     "audit": (
         "Audit",

@@ -288,16 +288,25 @@ class RunHandle:
         more: dict[str, JsonValue] = {}
         if arguments is not None:
             more["arguments"] = dict(arguments)
-        if remember is not None:
-            more["remember"] = remember.model_dump(mode="json", exclude_unset=True)
-        body = {**_body(requirement, by, reason), **more}
+        body = {**_body(requirement, by, reason, remember), **more}
         return await self.decide(protocol.APPROVE, body, wait=wait, check=check)
 
     async def reject(
-        self, requirement: Target, *, by: str, reason: str, wait: timedelta = ANSWER_WAIT, check: bool = True
+        self,
+        requirement: Target,
+        *,
+        by: str,
+        reason: str,
+        remember: Remember | None = None,
+        wait: timedelta = ANSWER_WAIT,
+        check: bool = True,
     ) -> DecisionOutcome:
-        """Reject a call that waits; *reason* is what the model is told. Otherwise as `approve`."""
-        return await self.decide(protocol.REJECT, _body(requirement, by, reason), wait=wait, check=check)
+        """Reject a call that waits; *reason* is what the model is told. Otherwise as `approve`.
+
+        *remember* rejects further calls of the tool without asking, within its limits.
+        """
+        body = _body(requirement, by, reason, remember)
+        return await self.decide(protocol.REJECT, body, wait=wait, check=check)
 
     async def submit_result(
         self,
@@ -342,7 +351,7 @@ class RunHandle:
         wait: timedelta = ANSWER_WAIT,
         check: bool = True,
     ) -> DecisionOutcome:
-        """End a remembered approval: further calls need an approval again. Otherwise as `approve`."""
+        """End a remembered decision: people are asked about further calls again. Otherwise as `approve`."""
         return await self.decide(protocol.REVOKE, _body(grant, by, reason), wait=wait, check=check)
 
     async def decide(
@@ -463,9 +472,12 @@ def message_of(content: str, by: str) -> dict[str, JsonValue]:
     return body
 
 
-def _body(target: Target | Grant, by: str, reason: str | None = None) -> dict[str, JsonValue]:
+def _body(
+    target: Target | Grant, by: str, reason: str | None = None, remember: Remember | None = None
+) -> dict[str, JsonValue]:
     body: dict[str, JsonValue] = {"id": target if isinstance(target, str) else target.id, "by": by}
-    return body if reason is None else {**body, "reason": reason}
+    body |= {} if reason is None else {"reason": reason}
+    return body if remember is None else {**body, "remember": remember.model_dump(mode="json", exclude_unset=True)}
 
 
 async def decide_all(

@@ -23,6 +23,7 @@ from assent.wire.protocol import (
     CheckInput,
     DecisionResult,
     DecisionStatus,
+    Gate,
     RequirementKind,
 )
 from assent.wire.requirements import Grant, Requirement, Vote
@@ -225,6 +226,8 @@ def _objection(requirement: Requirement, decision: Decision, context: DecisionCo
         return f"{by!r} may not decide this; {who}"
     match decision:
         case Reject():
+            if decision.remember is not None and requirement.kind in {"outcome", "budget"}:
+                return f"only the rejection of a call is remembered, and this asks for its {requirement.kind}"
             return None
         case SubmitResult():
             problem = _result_problem(requirement, decision)
@@ -356,10 +359,31 @@ def supersede(requirement: Requirement, decision: Approve, context: DecisionCont
     )
 
 
-def approve_by_grant(requirement: Requirement, grant: Grant, at: datetime) -> Requirement:
-    """Return the requirement of a call that a grant lets through: approved by the grant's giver, never pending."""
-    vote = Vote(verdict="approve", by=grant.by, at=at, reason=grant.reason, channel="grant")
+def decide_by_grant(requirement: Requirement, grant: Grant, at: datetime) -> Requirement:
+    """Return the requirement of a call that a grant decides: resolved by the grant's giver, never pending."""
+    vote = Vote(verdict=grant.verdict, by=grant.by, at=at, reason=grant.reason, channel="grant")
+    if grant.verdict == "reject":
+        return _resolve(requirement, "reject", vote, grant=grant.id)
     return _resolve(requirement, "grant", vote, execution="running", grant=grant.id)
+
+
+def may_grant(grant: Grant, gate: Gate, requested_by: str | None) -> bool:
+    """Return whether a grant may decide the calls of a gate: its giver must be one who may decide them so."""
+    if gate.failed:
+        return False
+    if grant.verdict == "reject":
+        return is_approver(grant.by, gate.approvers or None)
+    return (
+        gate.verdict == "ask"
+        and gate.needed == 1
+        and may_approve(
+            grant.by,
+            kind="confirmation",
+            approvers=gate.approvers,
+            self_approval=gate.self_approval,
+            requested_by=requested_by,
+        )
+    )
 
 
 def close_requirement(requirement: Requirement, at: datetime, *, started: bool = True) -> Requirement:

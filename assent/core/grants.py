@@ -1,4 +1,4 @@
-"""Remembered approvals: further calls of one tool of the same run need no decision, within limits.
+"""Remembered decisions: further calls of one tool of the same run are approved or rejected unasked, within limits.
 
 A grant has a number of uses, an end, or both. It holds under one version of the policy, and ends with its run.
 """
@@ -24,19 +24,20 @@ GRANTS_LIMIT: Final = 100
 """The grants of one run, at most."""
 
 
-def make_grant(approved: Requirement, remember: Remember, at: datetime) -> Grant:
-    """Return the grant that an approval gives."""
+def make_grant(decided: Requirement, remember: Remember, at: datetime) -> Grant:
+    """Return the grant that an approval or a rejection gives."""
     return Grant(
-        id=sha256_hex(f"assent.grant.v1:{approved.id}".encode()),
-        tool=approved.tool,
-        by=approved.resolved_by or "",
+        id=sha256_hex(f"assent.grant.v1:{decided.id}".encode()),
+        tool=decided.tool,
+        by=decided.resolved_by or "",
         at=at,
-        requirement_id=approved.id,
-        policy_version=approved.policy_version,
+        requirement_id=decided.id,
+        policy_version=decided.policy_version,
         uses=remember.uses,
         expires_at=None if remember.expires_after is None else add_seconds(at, remember.expires_after.total_seconds()),
         arguments=remember.arguments,
-        reason=approved.reason,
+        reason=decided.reason,
+        verdict="reject" if decided.status == "rejected" else "approve",
     )
 
 
@@ -48,16 +49,16 @@ def find_grant(
     read_as: Mapping[str, JsonValue] | None,
     policy_version: str,
     at: datetime,
-    may_approve: Callable[[str], bool],
+    may_decide: Callable[[Grant], bool],
 ) -> Grant | None:
-    """Return the first grant that lets a call through; None if a person must decide.
+    """Return the grant that decides a call, a rejection before an approval; None if a person must decide.
 
-    *read_as* is how the tool reads the *arguments*, if that differs. *may_approve* returns whether a person may
-    approve this very call: the grant of a person who may not lets nothing through.
+    *read_as* is how the tool reads the *arguments*, if that differs. *may_decide* returns whether the giver of a grant
+    may decide this very call so: the grant of a person who may not decides nothing.
     """
-    for grant in grants:
+    for grant in sorted(grants, key=lambda each: each.verdict == "approve"):
         fits = grant.tool == tool and grant.policy_version == policy_version and grant.is_active(at)
-        if fits and may_approve(grant.by) and _covers(grant, arguments, read_as):
+        if fits and may_decide(grant) and _covers(grant, arguments, read_as):
             return grant
     return None
 
@@ -78,7 +79,7 @@ def spend(grants: Sequence[Grant], grant: Grant) -> tuple[Grant, ...]:
 
 
 def revoke(grants: Sequence[Grant], message: Revoke, at: datetime) -> tuple[tuple[Grant, ...], DecisionResult]:
-    """Return the grants without a revoked one, and the answer to the sender. Anyone may revoke: it only tightens."""
+    """Return the grants without a revoked one, and the answer to the sender. Anyone may: people are asked again."""
     prefix = message.id.strip().lower()
     matches = [grant for grant in grants if grant.id.startswith(prefix)] if len(prefix) >= SHORTEST_PREFIX else []
     if len(matches) != 1:

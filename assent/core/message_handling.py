@@ -102,7 +102,7 @@ def _revoke(run: Run, message: Revoke, event: MessageReceived) -> Step:
 def _decide(run: Run, decision: Decision, event: MessageReceived) -> Step:
     ruling = approvals.rule(run.requirements, decision, _context(run, event, event.at))
     if ruling.requirement and getattr(decision, "remember", None) and len(run.grants) >= grants.GRANTS_LIMIT:
-        detail = f"the run has {len(run.grants)} grants already: approve this call alone"
+        detail = f"the run has {len(run.grants)} grants already: decide this call alone"
         refused = ruling.result.model_copy(update={"status": "refused", "detail": detail})
         return _ignore(run, event, decision.by, refused)
     if ruling.check is not None:
@@ -120,7 +120,7 @@ def _apply(run: Run, ruling: Ruling, decision: Decision, event: MessageReceived,
     if decided is None:
         return _ignore(run, event, decision.by, ruling.result)
     after = run.with_requirement(decided)
-    if isinstance(decision, Approve) and decision.remember is not None and decided.status == "approved":
+    if isinstance(decision, Approve | Reject) and decision.remember is not None and decided.status != "pending":
         after = replace(after, grants=(*after.grants, grants.make_grant(decided, decision.remember, at)))
     return replace(_continue_call(after, decided, decision, ruling.answer, at), result=ruling.result)
 

@@ -339,17 +339,21 @@ class _CallStarter:
             self.calls.append(replace(call.on("deny"), answer=answer))
             return
         self.tool_calls += 1
-        approved = None if gate.verdict == "allow" else self._approve_by_grant(call)
-        if approved is not None:
-            self.requirements.append(approved)
+        decided = None if gate.verdict == "allow" else self._decide_by_grant(call)
+        if decided is not None:
+            self.requirements.append(decided)
         elif gate.verdict != "allow":
             requirement = self._open(call, self.event.nonces[tool_call.call_id])
             self.requirements.append(requirement)
             self.calls.append(replace(call.on("ask"), requirement_id=requirement.id))
             return
-        granted = None if approved is None else approved.id
+        granted = None if decided is None else decided.id
+        if decided is not None and decided.status == "rejected":
+            answer = f"Rejected again, without asking: {decided.reason}"
+            self.calls.append(replace(call.on("deny"), answer=answer, requirement_id=granted))
+            return
         self.calls.append(replace(call.on("allow"), started_at=self.event.at, requirement_id=granted))
-        self.commands.append(tool_calls.run_tool(self.run.call_context, position, tool_call, gate, approved))
+        self.commands.append(tool_calls.run_tool(self.run.call_context, position, tool_call, gate, decided))
 
     def _open(self, call: Call, nonce: str) -> Requirement:
         return tool_calls.open_requirement(
@@ -361,32 +365,23 @@ class _CallStarter:
             at=self.event.at,
         )
 
-    def _approve_by_grant(self, call: Call) -> Requirement | None:
-        """Return the requirement of a call that a grant lets through: each use is recorded. None: a person decides."""
-        gate = call.gate
-        if gate.verdict != "ask" or gate.needed > 1 or gate.failed:
-            return None
+    def _decide_by_grant(self, call: Call) -> Requirement | None:
+        """Return the requirement of a call that a grant decides: each use is recorded. None: a person decides."""
         grant = grants.find_grant(
             self.grants,
             tool=call.call.tool,
             arguments=call.call.arguments,
-            read_as=gate.read_as,
+            read_as=call.gate.read_as,
             policy_version=call.policy_version,
             at=self.event.at,
-            may_approve=partial(
-                approvals.may_approve,
-                kind="confirmation",
-                approvers=gate.approvers,
-                self_approval=gate.self_approval,
-                requested_by=self.run.requested_by,
-            ),
+            may_decide=partial(approvals.may_grant, gate=call.gate, requested_by=self.run.requested_by),
         )
         if grant is None:
             return None
         self.grants = grants.spend(self.grants, grant)
         # No memo holds the nonce of what never waits: it is derived, and unique because each use is.
         opened = self._open(call, f"{grant.id[:24]}-{grant.used + 1}")
-        return approvals.approve_by_grant(opened, grant, self.event.at)
+        return approvals.decide_by_grant(opened, grant, self.event.at)
 
 
 def _start_calls(run: Run, calls: list[ToolCall], event: ModelAnswered) -> Step:

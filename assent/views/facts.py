@@ -321,10 +321,11 @@ def type_words(schema: dict[str, JsonValue]) -> str:
 
 
 def grant_words(grant: Grant) -> Words:
-    """What a grant lets through: how often, until when, with which arguments, and by whom."""
+    """What a grant decides: how often, until when, with which arguments, and by whom."""
+    rejects = "rejects " if grant.verdict == "reject" else ""
     uses = "any number of calls" if grant.uses is None else f"{grant.uses - grant.used} more of {grant.uses} calls"
     until = "" if grant.expires_at is None else f", until {moment(grant.expires_at)}"
-    return (Said(grant.tool), f": {uses}{until}", *conditions_words(grant), "; by ", Said(grant.by))
+    return (Said(grant.tool), f": {rejects}{uses}{until}", *conditions_words(grant), "; by ", Said(grant.by))
 
 
 def conditions_words(grant: Grant) -> Words:
@@ -338,6 +339,6 @@ def conditions_words(grant: Grant) -> Words:
 
 
 def active_grants(grants: Sequence[Grant], at: datetime | None) -> list[Grant]:
-    """The grants that still let calls through at a time; without one, those that no event has ended."""
+    """The grants that still decide calls at a time; without one, those that no event has ended."""
     ever = datetime.min.replace(tzinfo=UTC)
     return [grant for grant in grants if grant.is_active(at or ever)]

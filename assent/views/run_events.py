@@ -242,7 +242,7 @@ def _handed_over(event: Event, before: Run, run: Run) -> Iterator[RunEvent]:
         return
     ended = len(handoffs.ended_grants(before, run))
     text = f"{before.call_context.agent} handed the conversation over to {to.agent}"
-    more = f", which ends {ended} remembered approval{'s' * (ended != 1)}" if ended else ""
+    more = f", which ends {ended} remembered decision{'s' * (ended != 1)}" if ended else ""
     yield RunEvent(kind="handed_over", at=event.at, turn=before.turn, text=text + more, agent=to.agent)
 
 
@@ -329,7 +329,8 @@ def _text_field(event: MessageReceived, name: str) -> str | None:
 def _opened(before: Run, run: Run, at: datetime) -> Iterator[RunEvent]:
     for requirement in run.requirements[len(before.requirements) :]:
         if requirement.grant is not None:
-            text = f"did not wait: grant {requirement.grant[:8]} of {requirement.resolved_by} let it through"
+            what = "rejected it" if requirement.status == "rejected" else "let it through"
+            text = f"did not wait: grant {requirement.grant[:8]} of {requirement.resolved_by} {what}"
             granted = _about(requirement, "granted", at, text)
             by = {"grant": requirement.grant, "by": requirement.resolved_by, "arguments": requirement.arguments}
             yield granted.model_copy(update=by)

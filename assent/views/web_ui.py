@@ -264,7 +264,7 @@ def _grants(run: Run, at: datetime | None) -> list[str]:
         return []
     active = active_grants(run.grants, at)
     return _section(
-        "What goes ahead without asking", [_grant(run, each) for each in active[-DETAILS_GRANTS:]], len(active)
+        "What is decided without asking", [_grant(run, each) for each in active[-DETAILS_GRANTS:]], len(active)
     )
 
 

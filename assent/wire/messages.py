@@ -67,7 +67,7 @@ _Reason = Field(min_length=1, max_length=20_000)
 
 
 class Remember(Inbound):
-    """What an approval is remembered for: further calls of the same tool in the same run, within bounds.
+    """What a decision is remembered for: further calls of the same tool in the same run, within bounds.
 
     At most *uses* calls, until *expires_after* (as JSON: seconds) has passed; one of the two is required. *arguments*
     are conditions on the arguments, as in a policy's rules; without them any arguments will do.
@@ -117,10 +117,14 @@ class Approve(_FromPerson):
 
 
 class Reject(_FromPerson):
-    """The signal `reject`. *reason* is what the model is told. Of an `outcome` requirement it says: give up."""
+    """The signal `reject`. *reason* is what the model is told; *remember* rejects further calls too.
+
+    Of an `outcome` requirement it says: give up.
+    """
 
     id: _Words = _Id
     reason: _Words = _Reason
+    remember: Remember | None = None
 
 
 class SubmitResult(_FromPerson):
@@ -298,8 +302,11 @@ def _parse(name: str, kind: type[_M], body: dict[str, object]) -> _M:
 
 
 def _decision(decide: Decide) -> Approve | Reject | Revoke:
-    if decide.verdict != "approve" and (decide.arguments is not None or decide.remember is not None):
-        message = f"{DECIDE}: arguments and remember go with the verdict approve, not {decide.verdict}"
+    if decide.verdict != "approve" and decide.arguments is not None:
+        message = f"{DECIDE}: arguments go with the verdict approve, not {decide.verdict}"
+        raise MessageError(message)
+    if decide.verdict == "revoke" and decide.remember is not None:
+        message = f"{DECIDE}: remember goes with the verdict approve or reject, not revoke"
         raise MessageError(message)
     if decide.verdict == "revoke":
         return Revoke(id=decide.id, by=decide.by, reason=decide.reason)
@@ -310,7 +317,7 @@ def _decision(decide: Decide) -> Approve | Reject | Revoke:
     if not decide.reason:
         message = f"{DECIDE}: a rejection needs a reason; it is what the model is told"
         raise MessageError(message)
-    return Reject(id=decide.id, by=decide.by, reason=decide.reason)
+    return Reject(id=decide.id, by=decide.by, reason=decide.reason, remember=decide.remember)
 
 
 def problems(error: ValidationError) -> str:

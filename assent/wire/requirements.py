@@ -41,11 +41,11 @@ class EscalationStep(Stored):
 
 
 class Grant(Stored):
-    """An approval that was remembered: further calls of one tool of the same run go ahead without asking.
+    """A decision that was remembered: further calls of one tool of the same run go ahead, or are rejected, unasked.
 
-    *id* is 64 hex digits, matched by prefix as a requirement's. At most *uses* calls (None: any number), until
-    *expires_at* (None: while the run lives), with arguments that satisfy *arguments*, and only under the same
-    *policy_version*. *used* counts. *by* gave it with the approval of *requirement_id*.
+    *verdict* is the decision. *id* is 64 hex digits, matched by prefix as a requirement's. At most *uses* calls (None:
+    any number), until *expires_at* (None: while the run lives), with arguments that satisfy *arguments*, and only under
+    the same *policy_version*. *used* counts. *by* gave it with the decision on *requirement_id*.
     """
 
     id: str
@@ -61,6 +61,7 @@ class Grant(Stored):
     revoked_by: str | None = None
     revoked_at: datetime | None = None
     reason: str | None = None
+    verdict: Literal["approve", "reject"] = "approve"
 
     @property
     def short_id(self) -> str:
@@ -68,7 +69,7 @@ class Grant(Stored):
         return self.id[:8]
 
     def is_active(self, at: datetime) -> bool:
-        """Whether it still lets calls through at this time."""
+        """Whether it still decides calls at this time."""
         spent = self.uses is not None and self.used >= self.uses
         expired = self.expires_at is not None and at >= self.expires_at
         return self.revoked_at is None and not spent and not expired
@@ -103,7 +104,7 @@ class Requirement(Stored):
     *approvers* are those who may decide (None: anyone; empty: no one can approve); each due step of *escalations*
     adds some.
     *fields* are what a person fills in, *values* what one did; *evidence* came with a result from outside. *grant* is
-    the id of the grant that approved it. *follows* is the id of the requirement that this one came after for the same
+    the id of the grant that decided it. *follows* is the id of the requirement that this one came after for the same
     call: one that an edit (by *edited_by*) replaced, one whose outcome is unknown, or one that today's policy found
     too little. *edited_from* is the first that edits replaced, one after the other. *agent* is the one that asked,
     where the conversation had been handed over to it.
@@ -203,7 +204,7 @@ class RunState(Stored):
     *id* is the workflow id, *execution_id* Temporal's id of this execution of it (a workflow reset makes a new one).
     *running* counts the activities under way: tool calls, or the model call. *ignored_messages* are the newest,
     *ignored_dropped* counts the older ones that are no longer kept. *tool_calls* counts the calls of the run that were
-    run or waited for, *budget* is what it may use by now. *grants* are the approvals that were remembered, those that
+    run or waited for, *budget* is what it may use by now. *grants* are the decisions that were remembered, those that
     ended included. *agent* is the one that answers by now. *parents* are the parent runs, the outermost first;
     *children* are the active child runs.
     """

@@ -147,7 +147,8 @@ class Life:
         body: dict[str, Any] = {"id": requirement.id[: self.random.choice([8, 64])], "by": self.random.choice(PEOPLE)}
         kind = requirement.kind if self.random.random() < 5 / 6 else self.random.choice(["input", "external"])
         if self.random.random() < 1 / 6:
-            return "reject", ({**body, "reason": self.marked("no")},)
+            remembered = {"remember": {"uses": 1}} if self.random.random() < 1 / 5 else {}
+            return "reject", ({**body, "reason": self.marked("no"), **remembered},)
         if kind == "input":
             asked = [each.name for each in requirement.fields] or ["seat"]
             values = {name: self.random.choice(["yes", "no", "12A", 5]) for name in asked}

@@ -262,9 +262,9 @@ class Play:
         """Somebody approves the requirement at *position*."""
         return self.send("approve", {"id": self.run.requirements[position].id, "by": by, **fields})
 
-    def reject(self, by: str = "bob", position: int = 0, reason: str = "no") -> DecisionResult:
+    def reject(self, by: str = "bob", position: int = 0, reason: str = "no", **fields: object) -> DecisionResult:
         """Somebody rejects the requirement at *position*."""
-        return self.send("reject", {"id": self.run.requirements[position].id, "by": by, "reason": reason})
+        return self.send("reject", {"id": self.run.requirements[position].id, "by": by, "reason": reason, **fields})
 
     def submit(self, by: str = "bob", position: int = 0, **fields: object) -> DecisionResult:
         """Somebody hands in a result for the requirement at *position*."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from assent import Agent, Grant, RequirementNotFoundError, RunHandle, RunState, approval, ask_user, tool
+from assent import Agent, Grant, Remember, RequirementNotFoundError, RunHandle, RunState, approval, ask_user, tool
 from assent.cli import main
 from assent.client.signals import locate_grant
 from assent.testing import Answered, Environment, call, calls, drive, says
@@ -196,7 +196,7 @@ async def test_a_grant_is_given_shown_used_and_revoked(assent_environment: Envir
         state = await run.until_paused()
         [grant] = state.grants
         shown = (await at.assent("show", run.id)).out
-        assert f"allowed by grant {grant.short_id}: it did not wait" in shown
+        assert f"by grant {grant.short_id}: it did not wait" in shown
         assert f"{grant.short_id}   grant fetch: 2 more of 3 calls, until " in shown
         assert 'if {"page":{"at_most":2.0}}; by bob' in shown
         assert f"assent revoke {run.id} {grant.short_id} --by YOUR_NAME" in shown
@@ -220,6 +220,34 @@ async def test_a_grant_is_given_shown_used_and_revoked(assent_environment: Envir
         assert f"did not wait: grant {grant.short_id} of bob let it through" in events
         assert f"grant {grant.short_id} of fetch: revoked by sec" in events
         assert events.count(" waiting ") == 2
+
+
+async def test_a_rejection_is_remembered_shown_audited_and_revoked(assent_environment: Environment) -> None:
+    pages = [calls(call("fetch", page=number)) for number in (1, 1, 2, 1)]
+    async with deciding(assent_environment, *pages) as (at, run):
+        remembered = ("--remember-uses", "3", "--remember-if", '{"page": {"equals": 1}}')
+        given = await at.assent("reject", run.id, await the_call(run), "--by", "bob", "--reason", "no", *remembered)
+        assert (given.code, given.err) == (0, "")
+        state = await run.until_paused()
+        [grant], [other] = state.grants, state.active_requirements
+        assert (other.tool_args, grant.verdict, grant.used) == ({"page": 2}, "reject", 1)
+        shown = (await at.assent("show", run.id)).out
+        assert f"by grant {grant.short_id}: it did not wait" in shown
+        assert (
+            f'{grant.short_id}   grant fetch: rejects 2 more of 3 calls, if {{"page":{{"equals":1}}}}; by bob' in shown
+        )
+        revoked = await at.assent("revoke", run.id, grant.short_id, "--by", "sec")
+        assert (revoked.code, revoked.err) == (0, "")
+        await run.approve(other, by="bob")
+        [last] = (await run.until_paused()).active_requirements
+        await run.reject(last, by="bob", reason="no", remember=Remember(uses=1))
+        await run.result()
+        watched = (await at.assent("watch", run.id)).out
+        assert f"did not wait: grant {grant.short_id} of bob rejected it" in watched
+        audited = await at.assent("audit", run.id, "--verify")
+        assert (audited.code, audited.err) == (0, "")
+        assert f"{grant.short_id} decided it: it did not wait" in audited.out
+        assert [each.grant for each in await run.audit()] == [None, grant.id, None, None]
 
 
 def test_a_grant_whose_id_is_not_unique_is_refused() -> None:

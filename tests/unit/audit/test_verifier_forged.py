@@ -253,6 +253,12 @@ def a_grant_was_used_more_often_than_it_was_given_for(it: Forged) -> None:
 
 
 @attack("granted-and-revoked", "activities")
+def what_was_remembered_was_a_rejection(it: Forged) -> None:
+    [sent] = [each for each in it.sent(verdict="approve") if "remember" in json.dumps(_body(it, each))]
+    it.change(sent, set_to(verdict="reject", reason="no"))
+
+
+@attack("granted-and-revoked", "activities")
 def a_tool_ran_by_a_grant_that_was_used_up(it: Forged) -> None:
     about = copy.deepcopy(it.about(it.scheduled("give_discount", 1)))
     attributes(about[0])["activityId"] = "3.0"

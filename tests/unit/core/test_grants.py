@@ -41,7 +41,7 @@ def again(play: Play, gate: Gate = ASK, tool: str = "pay", arguments: str = "{}"
     return gone
 
 
-def anybody(_: str) -> bool:
+def anybody(_: Grant) -> bool:
     """Anybody may decide."""
     return True
 
@@ -158,7 +158,7 @@ def test_there_are_only_so_many_grants_and_the_approval_is_not_taken_without() -
     refused = play.approve(position=GRANTS_LIMIT, remember=TWICE)
     assert (refused.status, refused.detail) == (
         "refused",
-        f"the run has {GRANTS_LIMIT} grants already: approve this call alone",
+        f"the run has {GRANTS_LIMIT} grants already: decide this call alone",
     )
     assert len(play.run.pending) == 1
     assert play.approve(position=GRANTS_LIMIT).status == "approved"
@@ -197,6 +197,91 @@ def test_what_a_grant_lets_through_carries_an_authorization_that_holds() -> None
         needed=1,
         expires_at=None,
     )
+
+
+# -- rejections that are remembered -----------------------------------------------------------------------------------
+
+
+def rejecting(remember: dict[str, object], gate: Gate = ASK, by: str = "bob") -> Play:
+    """A run in which a call of `pay` was rejected, which was remembered; the model is asked again."""
+    play = playing(gate)
+    assert play.reject(by=by, reason="not to A", remember=remember).status == "rejected"
+    return play
+
+
+def outcome(play: Play, gate: Gate = ASK, tool: str = "pay", arguments: str = "{}", policy: str = "p1") -> str:
+    """Whether one more call is rejected without a question, waits, or runs."""
+    asked, ran = len(play.run.pending), len(play.ran)
+    turn = turn_of(gate, tool=tool, arguments=arguments, prefix=f"t{len(play.events)}-")
+    play.model(turn.model_copy(update={"policy_version": policy}))
+    return "waits" if len(play.run.pending) > asked else "runs" if len(play.ran) > ran else "rejected"
+
+
+def test_a_remembered_rejection_answers_the_model_and_cites_itself() -> None:
+    play = rejecting(TWICE)
+    assert [outcome(play) for _ in range(3)] == ["rejected", "rejected", "waits"]
+    [grant] = play.run.grants
+    _, *uses, last = play.run.requirements
+    assert (grant.verdict, grant.used, last.grant) == ("reject", 2, None)
+    assert [(each.status, each.grant, each.resolved_by, each.reason) for each in uses] == [
+        ("rejected", grant.id, "bob", "not to A")
+    ] * 2
+    assert [(vote.verdict, vote.channel) for each in uses for vote in each.votes] == [("reject", "grant")] * 2
+    assert len({each.id for each in play.run.requirements}) == 4
+    assert not play.ran
+
+
+def test_the_model_gets_the_reason_of_a_remembered_rejection() -> None:
+    play = rejecting(TWICE)
+    play.model(turn_of(ASK, ASK, prefix="t2-"))
+    assert play.told[-2:] == ["Rejected again, without asking: not to A"] * 2
+
+
+def test_a_remembered_rejection_ends_as_a_grant_does() -> None:
+    play = rejecting(AN_HOUR)
+    assert outcome(play) == "rejected"
+    assert outcome(rejecting(AN_HOUR), policy="p2") == "waits"
+    assert outcome(rejecting(AN_HOUR), tool="look") == "waits"
+    assert revoke(play).status == "recorded"
+    assert outcome(play) == "waits"
+    play = rejecting(AN_HOUR)
+    play.at += timedelta(hours=1)
+    assert outcome(play) == "waits"
+
+
+def test_a_remembered_rejection_holds_for_arguments_that_satisfy_its_conditions() -> None:
+    play = rejecting({"uses": 9, "arguments": {"to": {"equals": "A"}}})
+    assert outcome(play, arguments='{"to": "A"}') == "rejected"
+    assert outcome(play, arguments='{"to": "B"}') == "waits"
+
+
+def test_a_remembered_rejection_comes_before_a_remembered_approval() -> None:
+    play = remembering(TWICE)
+    play.model(turn_of(EXTERNAL, prefix="t2-"))
+    assert play.reject(position=1, reason="no more", remember=TWICE).status == "rejected"
+    assert outcome(play) == "rejected"
+
+
+@pytest.mark.parametrize("gate", [EXTERNAL, INPUT, Gate(verdict="ask", needed=2)])
+def test_a_rejection_of_one_person_covers_what_one_person_may_reject(gate: Gate) -> None:
+    assert outcome(rejecting(TWICE, gate), gate) == "rejected"
+
+
+@pytest.mark.parametrize(
+    ("gate", "expected"),
+    [
+        (Gate(verdict="allow"), "runs"),
+        (Gate(verdict="ask", approvers=["carol"]), "waits"),
+        (Gate(verdict="ask", failed=True), "waits"),
+        (Gate(verdict="ask", approvers=[]), "rejected"),
+    ],
+)
+def test_a_remembered_rejection_holds_where_its_giver_may_reject(gate: Gate, expected: str) -> None:
+    assert outcome(rejecting(TWICE), gate) == expected
+
+
+def test_the_requester_may_reject_and_so_may_have_it_remembered() -> None:
+    assert outcome(rejecting(TWICE, by="alice")) == "rejected"
 
 
 # -- revoking ---------------------------------------------------------------------------------------------------------
@@ -299,7 +384,7 @@ def test_a_grant_is_never_used_beyond_its_bounds(
         if number == revoked:
             grants = (grants[0].model_copy(update={"revoked_at": at, "revoked_by": "x"}),)
         found = find_grant(
-            grants, tool="pay", arguments="{}", read_as=None, policy_version="p1", at=at, may_approve=anybody
+            grants, tool="pay", arguments="{}", read_as=None, policy_version="p1", at=at, may_decide=anybody
         )
         if found is not None:
             grants = spend(grants, found)
@@ -314,7 +399,7 @@ def test_the_first_grant_that_fits_is_used() -> None:
         return Grant(id=f"{number}" * 64, tool=tool, by="bob", at=NOW, requirement_id="r", uses=1)
 
     grants = (grant(1, "look"), grant(2, "pay"), grant(3, "pay"))
-    found = find_grant(grants, tool="pay", arguments="{}", read_as=None, policy_version="", at=NOW, may_approve=anybody)
+    found = find_grant(grants, tool="pay", arguments="{}", read_as=None, policy_version="", at=NOW, may_decide=anybody)
     assert found is not None
     assert found == grants[1]
     assert [each.used for each in spend(grants, found)] == [0, 1, 0]

@@ -271,12 +271,18 @@ class Lives(BudgetPromises):
         self.message("approve", {"id": write(self.an_id(index)), "by": by})
 
     @precondition(lambda self: self.run_now.pending)
-    @rule(index=positions, by=spellings, remember=st.none() | remembers)
-    def approves_what_waits(self, index: int, by: str, remember: Mapping[str, object] | None) -> None:
-        """Somebody approves a requirement that waits, and may have that remembered."""
+    @rule(
+        index=positions,
+        by=spellings,
+        remember=st.none() | remembers,
+        verdict=st.sampled_from(["approve", "approve", "approve", "reject"]),
+    )
+    def decides_what_waits(self, index: int, by: str, remember: Mapping[str, object] | None, verdict: str) -> None:
+        """Somebody decides about a requirement that waits, and may have that remembered."""
         pending = self.run_now.pending
         more = {} if remember is None else {"remember": remember}
-        self.message("decide", {"id": pending[index % len(pending)].short_id, "by": by, "verdict": "approve", **more})
+        body = {"id": pending[index % len(pending)].short_id, "by": by, "verdict": verdict, "reason": "so", **more}
+        self.message("decide", body)
 
     @precondition(lambda self: any(each.kind == "budget" for each in self.run_now.pending))
     @rule(by=spellings, verdict=st.sampled_from(["approve", "approve", "approve", "reject"]))

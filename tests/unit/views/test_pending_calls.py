@@ -195,7 +195,7 @@ def test_active_grants_are_shown_with_what_they_let_through_and_how_to_end_them(
     (grant,) = play.run.grants
     assert grant.expires_at is not None
     shown = details(play.run)
-    assert "### What goes ahead without asking" in shown
+    assert "### What is decided without asking" in shown
     assert f"`pay`: 2 more of 3 calls, until {grant.expires_at:%Y-%m-%d %H:%M:%S} UTC, whatever the arguments" in shown
     assert "; by `bob`" in shown
     assert f'the signal `revoke` with `{{"id":"{grant.short_id}", "by":"NAME"}}`' in shown

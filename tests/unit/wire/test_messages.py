@@ -125,11 +125,19 @@ def test_a_rejection_needs_a_reason(reason: dict[str, object]) -> None:
     assert "a rejection needs a reason" in problem("decide", {**ID, "verdict": "reject", **reason})
 
 
-@pytest.mark.parametrize("verdict", ["reject", "revoke"])
-@pytest.mark.parametrize("more", [{"arguments": {}}, {"remember": {"uses": 1}}])
-def test_only_an_approval_is_edited_or_remembered(verdict: str, more: dict[str, object]) -> None:
-    line = problem("decide", {**ID, "verdict": verdict, "reason": "no", **more})
-    assert "arguments and remember go with the verdict approve" in line
+@pytest.mark.parametrize(
+    ("verdict", "more", "line"),
+    [
+        ("reject", {"arguments": {}}, "arguments go with the verdict approve, not reject"),
+        ("revoke", {"arguments": {}}, "arguments go with the verdict approve, not revoke"),
+        ("revoke", {"remember": {"uses": 1}}, "remember goes with the verdict approve or reject, not revoke"),
+        ("reject", {"remember": {}}, "give a limit"),
+    ],
+)
+def test_only_an_approval_is_edited_and_only_a_decision_remembered(
+    verdict: str, more: dict[str, object], line: str
+) -> None:
+    assert line in problem("decide", {**ID, "verdict": verdict, "reason": "no", **more})
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), [-float("inf")], {"a": {"b": float("nan")}}])
