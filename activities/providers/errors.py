@@ -35,10 +35,29 @@ SLOW: Final = timedelta(seconds=60)
 ONE_ANSWER: Final = Usage(requests=1)
 """What an answer used at the least, where it does not say."""
 
-_SLOW_KINDS: Final = {401: "AuthenticationFailed", 403: "PermissionDenied", 404: "ModelNotFound"}
+_SLOW_KINDS: Final = {
+    401: "AuthenticationFailed",
+    402: "QuotaExceeded",
+    403: "PermissionDenied",
+    404: "ModelNotFound",
+}
+_REFUSALS: Final = frozenset({400, 422})
 _QUOTA_CODES: Final = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
 _FINAL_KINDS: Final = frozenset({"invalid_request_error", "invalid_prompt"})
 _CONTEXT: Final = re.compile(r"context[_ ](length|window)|maximum context|prompt is too long", re.IGNORECASE)
+_MENDABLE: Final = {
+    "QuotaExceeded": r"credit balance is too low|insufficient[ _](balance|credits|funds|quota)|billing_hard_limit"
+    r"|budget_exceeded|budget has been exceeded|exceeded budget|billing (is )?not (active|enabled)",
+    "AuthenticationFailed": r"no connected db|authentication[ _]error|unauthori[sz]ed"
+    r"|api[ _-]?key[ _](is )?(not valid|not found|invalid|missing|expired)"
+    r"|(invalid|incorrect|missing|expired|unknown)[ _](api[ _-]?key|proxy server token|token passed)",
+    "ModelNotFound": r"(invalid|unknown|no such) model\b|not a valid model|model identifier is invalid"
+    r"|model_(not_found|decommissioned)|deploymentnotfound|unable to access model"
+    r"|model\b.{0,80}\b(not found|not exist|decommissioned|not available|no longer available|not accessible)",
+    "PermissionDenied": r"(location|region|territory) (is )?not supported|unsupported_country|permission_denied"
+    r"|organization (must be verified|has been (restricted|disabled))|organization_restricted",
+}
+"""What gateways say in a 400 that an operator mends, where others send 401, 402, 403 or 404."""
 _KEY: Final = re.compile(r"\b(sk-|Bearer\s+)[^\s'\",}]{6,}", re.IGNORECASE)
 
 
@@ -127,9 +146,10 @@ def in_stream(code: object, kind: object, message: str) -> Posture:
         return Posture("QuotaExceeded", message, retry=True, delay=SLOW)
     if _CONTEXT.search(f"{code} {message}") and (status is None or status < 500):
         return Posture("ContextTooLong", message, retry=False)
-    if status is not None:
-        slow = _SLOW_KINDS.get(status)
-        return Posture(slow or _kind(status), message, retry=bool(slow) or _should_retry(status, {}), delay=_slow(slow))
+    slow = _mendable(f"{code} {kind} {message}") if status is None or status in _REFUSALS else _SLOW_KINDS.get(status)
+    if slow is not None or status is not None:
+        retry = slow is not None or _should_retry(status or 0, {})
+        return Posture(slow or _kind(status or 0), message, retry=retry, delay=_slow(slow))
     if said & _FINAL_KINDS:
         return Posture("ProviderRejected", message, retry=False)
     return Posture("RateLimited" if "rate_limit" in " ".join(said) else "ProviderUnavailable", message, retry=True)
@@ -165,20 +185,26 @@ def to_application_error(found: Posture) -> ApplicationError:
 def _of_status(error: APIStatusError) -> Posture:
     status, headers, message = error.status_code, error.response.headers, _status_message(error)
     delay = retry_delay(headers)
-    if slow := _slow_kind(error):
-        return Posture(slow, message, retry=True, delay=delay or SLOW)
     if status == 413 or (status == 400 and _CONTEXT.search(f"{error.code} {message}")):
         return Posture("ContextTooLong", message, retry=False)
+    if slow := _slow_kind(error, message):
+        return Posture(slow, message, retry=True, delay=delay or SLOW)
     retry = _should_retry(status, headers)
     # Some servers answer 500 to what they do not understand, and to nothing else.
     return Posture(_kind(status), message, retry=retry, delay=delay if retry else None, limited=status == 500)
 
 
-def _slow_kind(error: APIStatusError) -> str | None:
+def _slow_kind(error: APIStatusError, message: str) -> str | None:
     """The kind of a failure that an operator ends: by renewing a key, paying a bill or rolling out a model."""
     if error.status_code == 429 and (error.code in _QUOTA_CODES or error.type in _QUOTA_CODES):
         return "QuotaExceeded"
+    if error.status_code in _REFUSALS:
+        return _mendable(f"{error.code} {error.type} {message}")
     return _SLOW_KINDS.get(error.status_code)
+
+
+def _mendable(text: str) -> str | None:
+    return next((kind for kind, words in _MENDABLE.items() if re.search(words, text, re.IGNORECASE)), None)
 
 
 def _kind(status: int) -> str:

@@ -56,6 +56,46 @@ def test_an_expired_key_is_survived_even_if_the_provider_says_not_to_retry() -> 
     assert (found.kind, found.retry, found.delay) == ("AuthenticationFailed", True, timedelta(seconds=60))
 
 
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("ModelNotFound", "/chat/completions: Invalid model name passed in model=gpt-9. Call `/v1/models` to view."),
+        ("ModelNotFound", "gpt-9/x is not a valid model ID"),
+        ("ModelNotFound", "The provided model identifier is invalid."),
+        ("ModelNotFound", "The model `llama-4.1` has been decommissioned and is no longer supported."),
+        ("ModelNotFound", "Invalid model: mistral-9"),
+        ("ModelNotFound", "The model gpt-9 does not exist or you do not have access to it."),
+        ("AuthenticationFailed", "No connected db."),
+        ("AuthenticationFailed", "API key not valid. Please pass a valid API key."),
+        ("AuthenticationFailed", "Incorrect API key provided: xa***"),
+        ("AuthenticationFailed", "Authentication Error, Invalid proxy server token passed."),
+        ("QuotaExceeded", "Your credit balance is too low to access the Anthropic API."),
+        ("QuotaExceeded", "Budget has been exceeded! Current cost: 1.2, Max budget: 1.0"),
+        ("PermissionDenied", "User location is not supported for the API use."),
+        ("PermissionDenied", "Organization has been restricted."),
+    ],
+)
+def test_what_an_operator_mends_is_waited_for_also_in_a_400(kind: str, message: str) -> None:
+    for body in ({"message": message}, {"error": {"message": message}}, {"detail": [{"msg": message}]}):
+        found = posture(refusal(400, body=body))
+        assert (found.kind, found.retry, found.delay) == (kind, True, timedelta(seconds=60))
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "This model does not support tools.",
+        "Unsupported value: 'temperature' does not support 0 with this model.",
+        "No tool call found for function call output with call_id c1.",
+        "Invalid schema for function 'pay': the model cannot take it.",
+        "Invalid value: 'reasoning.encrypted_content'.",
+    ],
+)
+def test_a_request_that_no_operator_mends_is_final(message: str) -> None:
+    found = posture(refusal(400, body={"message": message}))
+    assert (found.kind, found.retry) == ("ProviderRejected", False)
+
+
 def test_an_unpaid_bill_is_waited_for() -> None:
     found = posture(refusal(429, body={"code": "insufficient_quota", "message": "Pay."}))
     assert found == Posture("QuotaExceeded", "Pay.", True, timedelta(seconds=60))

@@ -211,6 +211,8 @@ FAILURES: list[tuple[Api, JsonValue, tuple[str, bool, int | None]]] = [
     ("chat", {"error": {"message": "No.", "code": "insufficient_quota"}}, ("QuotaExceeded", True, 60)),
     ("chat", {"error": {"message": "No.", "code": 502}}, ("ProviderUnavailable", True, None)),
     ("chat", {"error": {"message": "No.", "code": 400}}, ("ProviderRejected", False, None)),
+    ("chat", {"error": {"message": "No connected db.", "code": 400}}, ("AuthenticationFailed", True, 60)),
+    ("chat", {"error": {"message": "Invalid model name passed in."}}, ("ModelNotFound", True, 60)),
     ("chat", {"error": {"message": "No.", "code": 429}}, ("RateLimited", True, None)),
     ("chat", {"error": {"message": "No.", "code": 401}}, ("AuthenticationFailed", True, 60)),
 ]
