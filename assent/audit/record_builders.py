@@ -154,7 +154,9 @@ class ApprovalBuilder:
             self.resolved = self.opened
 
     def change(self, requirement: Requirement, cite: Citation) -> None:
-        """Set the latest state."""
+        """Set the latest state; the short one of a later execution adds nothing."""
+        if requirement.shortened:
+            return
         if self.requirement.status == "pending" and requirement.status != "pending":
             self.resolved = cite
         self.requirement = requirement

@@ -159,7 +159,10 @@ def print_requirement(console: Console, state: RunState, requirement: Requiremen
     standing = (_standing(requirement), _STATUS_STYLES.get(requirement.status, ""))
     title = Text.assemble((one_line(requirement.tool), "bold"), f": {requirement.kind}, ", standing)
     field(console, requirement.short_id, title)
-    quoted(console, "arguments", requirement.arguments)
+    if requirement.shortened:
+        field(console, "arguments", "only in the history of an earlier execution; see: assent audit")
+    else:
+        quoted(console, "arguments", requirement.arguments)
     if requirement.status == "pending":
         print_facts(console, facts_of(requirement, state.requirements, state.requested_by))
         print_votes(console, requirement.votes)

@@ -221,6 +221,8 @@ def _print_head(console: Console, state: RunState, progress: Progress | None) ->
     field(console, "usage", f"{counts}, {usage.input_tokens} tokens in, {usage.output_tokens} out")
     if state.budget is not None:
         field(console, "budget", _limits(state.budget))
+    if state.requirements_dropped:
+        field(console, "decided", f"{state.requirements_dropped:,} older calls, which the audit has")
 
 
 def _limits(budget: Budget) -> str:

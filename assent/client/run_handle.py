@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
+from dataclasses import replace
 from datetime import timedelta
 from typing import Final
 
@@ -24,6 +25,8 @@ from assent.client.read import fold_for, how_it_closed, read, translate_errors
 from assent.client.rpc import as_json, run_failed
 from assent.client.run_tree import RunTree, read_tree
 from assent.client.signals import ANSWER_WAIT
+from assent.core.continue_as_new import shortened
+from assent.core.events import Started
 from assent.core.run_state import Run, state_of
 from assent.history import pages
 from assent.history.fold import HistoryFold, Transition
@@ -69,13 +72,24 @@ class RunHandle:
         return RunHandle(self._client, run_id)
 
     async def approvals(self) -> list[Approval]:
-        """Return the record of each requirement of the run, pending ones included, from its newest execution.
+        """Return the record of each requirement of the run, pending ones included.
+
+        Reads the newest execution, and the earlier ones where that no longer has all of a record.
 
         Raises:
             RunNotFoundError: there is no run of this id.
             HistoryError: the workflow of this id is not a run of Assent.
         """
-        return approvals_of(await self._read())
+        run = await self._read()
+        if not (run.requirements_dropped or any(each.shortened for each in run.requirements)):
+            return approvals_of(run)
+        whole, before = dict[str, Requirement](), Run()
+        async for transition in self.transitions(wait=False):
+            if isinstance(transition.event, Started):
+                whole |= {each.id: each for each in before.requirements if not each.shortened}
+            before = transition.step.run
+        newest = {each.id: whole.get(each.id, each) if each.shortened else each for each in run.requirements}
+        return approvals_of(replace(run, requirements=tuple((whole | newest).values())))
 
     async def resets(self) -> list[Reset]:
         """Return the workflow resets that made the run's executions: who, when, why and from where; needs no worker.
@@ -210,7 +224,7 @@ class RunHandle:
             for transition in fold.feed(page.events):
                 while resets and resets[0].event_id < transition.source.event_id:
                     yield _reset_event(resets.popleft())
-                known = transition.before if transition.before.id else before
+                known = transition.before if transition.before.id else shortened(before)
                 for event in describe(transition.event, known, transition.step):
                     yield event
                 before = transition.step.run

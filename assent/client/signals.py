@@ -21,7 +21,7 @@ from temporalio.client import Client
 from assent.client.read import describe, fold_for, grow, translate_errors
 from assent.client.rpc import sendable
 from assent.client.run_tree import find_in_children, read_tree
-from assent.core.approvals import SHORTEST_PREFIX, find_requirement
+from assent.core.approvals import SHORTEST_PREFIX, find_requirement, with_dropped
 from assent.core.events import CheckAnswered, MessageReceived
 from assent.core.run_state import Run, state_of
 from assent.history.fold import HistoryFold
@@ -47,7 +47,7 @@ def locate(state: RunState, wanted: str) -> Requirement:
     """
     found = find_requirement(state.requirements, wanted)
     if isinstance(found, str):
-        message = f"{found}; see: assent show {state.id}"
+        message = f"{with_dropped(found, state.requirements_dropped)}; see: assent show {state.id}"
         raise RequirementNotFoundError(message)
     return found
 

@@ -23,6 +23,7 @@ from assent.client import inbox
 from assent.client.inbox import Listed
 from assent.client.read import fold_for, how_it_closed
 from assent.client.run_handle import RunHandle
+from assent.core.continue_as_new import shortened
 from assent.core.state_machine import Run
 from assent.history import pages
 from assent.history.fold import HistoryFold, Transition
@@ -281,7 +282,8 @@ class Past:
 
 def _events_of_transition(transition: Transition, before: Run) -> Iterator[RunEvent]:
     # A new execution begins with the state at the end of the one before.
-    return describe(transition.event, transition.before if transition.before.id else before, transition.step)
+    known = transition.before if transition.before.id else shortened(before)
+    return describe(transition.event, known, transition.step)
 
 
 def _split(events: Sequence[HistoryEvent], length: int) -> tuple[Sequence[HistoryEvent], Sequence[HistoryEvent]]:

@@ -119,6 +119,11 @@ def find_requirement(requirements: Sequence[Requirement], identity: str) -> Requ
     return f"the id {identity!r} matches {len(matches)} requirements; give more digits"
 
 
+def with_dropped(detail: str, dropped: int) -> str:
+    """Return why no requirement was found, for a run that knows its *dropped* oldest ones no more."""
+    return f"{detail}; it may be one of the oldest {dropped:,}, all decided: see the audit" if dropped else detail
+
+
 def rule(
     requirements: Sequence[Requirement], decision: Decision, context: DecisionContext, *, checked: bool = False
 ) -> Ruling:

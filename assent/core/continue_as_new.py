@@ -2,6 +2,8 @@
 
 The one input of a continued execution is the run as compressed JSON. Fields with their default value are left out, so
 that the new fields of a later version cost nothing in runs that do not use them.
+
+What it carries of decided calls is bounded: the history of the execution that decided them is their record.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import binascii
 import json
 import zlib
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from functools import cache
 from typing import Any, Final, Literal, cast, get_type_hints
@@ -23,9 +26,13 @@ from assent.core.run_state import PendingCheck, Run
 from assent.wire import messages
 from assent.wire.digest import json_size
 from assent.wire.errors import MessageError
-from assent.wire.limits import CARRIED_LIMIT, STATE_LIMIT
+from assent.wire.limits import CARRIED_LIMIT, STATE_LIMIT, VALUE_SHOWN
 from assent.wire.protocol import Stored
+from assent.wire.requirements import Requirement
+from assent.wire.text import bounded
 
+KEPT_DECIDED: Final = 1_000
+"""The decided requirements of earlier turns that a new execution still knows."""
 _FORMAT: Final = 1
 _WITHOUT_DEFAULTS: Final = frozenset({"requirements", "ignored_messages", "usage", "failure", "prefix"})
 """The fields that are written without the defaults in them; no activity gets these as they were written."""
@@ -54,8 +61,48 @@ class _StoredCheck(Stored):
 
 def carry(run: Run, notices: Sequence[NoticesInput] = ()) -> Carried:
     """Return what a new execution needs to continue *run*, and to send *notices*."""
-    state = base64.b64encode(zlib.compress(_dumped(run))).decode()
+    state = base64.b64encode(zlib.compress(_dumped(shortened(run)))).decode()
     return Carried(carried=_FORMAT, state=state, **({"notices": list(notices)} if notices else {}))
+
+
+def shortened(run: Run) -> Run:
+    """Return the run as a new execution knows it: decided requirements of earlier turns are short, the oldest dropped.
+
+    Those that extended the budget are never dropped: their number names the next one.
+    """
+    old = [each for each in run.requirements if each.turn < run.turn and each.status != "pending"]
+    if not old:
+        return run
+    dropped = {each.id for each in [each for each in old if each.kind != "budget"][:-KEPT_DECIDED]}
+    short = {each.id: _short(each) for each in old}
+    kept = tuple(short.get(each.id, each) for each in run.requirements if each.id not in dropped)
+    return replace(run, requirements=kept, requirements_dropped=run.requirements_dropped + len(dropped))
+
+
+def _short(requirement: Requirement) -> Requirement:
+    if requirement.shortened:
+        return requirement
+    return Requirement(
+        id=requirement.id,
+        kind=requirement.kind,
+        call_id=requirement.call_id,
+        tool=requirement.tool,
+        arguments="",
+        nonce="",
+        turn=requirement.turn,
+        created_at=requirement.created_at,
+        needed=requirement.needed,
+        approval_type=requirement.approval_type,
+        status=requirement.status,
+        votes=[each.model_copy(update={"reason": None}) for each in requirement.votes],
+        resolved_by=requirement.resolved_by,
+        resolved_at=requirement.resolved_at,
+        reason=None if requirement.reason is None else bounded(requirement.reason, VALUE_SHOWN),
+        execution=requirement.execution,
+        grant=requirement.grant,
+        agent=requirement.agent,
+        shortened=True,
+    )
 
 
 def size_of(carried: Carried) -> int:

@@ -49,7 +49,7 @@ def unknown_target(run: Run, message: Message, at: datetime) -> str | None:
         _, result = grants.revoke(run.grants, message, at)
         return result.detail if result.status == "unknown" else None
     requirement = approvals.find_requirement(run.requirements, getattr(message, "id", ""))
-    return requirement if isinstance(requirement, str) else None
+    return approvals.with_dropped(requirement, run.requirements_dropped) if isinstance(requirement, str) else None
 
 
 def _ignore(run: Run, event: MessageReceived, by: str, result: DecisionResult) -> Step:
@@ -101,6 +101,9 @@ def _revoke(run: Run, message: Revoke, event: MessageReceived) -> Step:
 
 def _decide(run: Run, decision: Decision, event: MessageReceived) -> Step:
     ruling = approvals.rule(run.requirements, decision, _context(run, event, event.at))
+    if ruling.result.status == "unknown":
+        detail = approvals.with_dropped(ruling.result.detail, run.requirements_dropped)
+        return _ignore(run, event, decision.by, ruling.result.model_copy(update={"detail": detail}))
     if ruling.requirement and getattr(decision, "remember", None) and len(run.grants) >= grants.GRANTS_LIMIT:
         detail = f"the run has {len(run.grants)} grants already: decide this call alone"
         refused = ruling.result.model_copy(update={"status": "refused", "detail": detail})

@@ -76,6 +76,7 @@ class Run:
     queued: tuple[Item, ...] = ()
     queued_size: int = 0
     requirements: tuple[Requirement, ...] = ()
+    requirements_dropped: int = 0
     grants: tuple[Grant, ...] = ()
     checks: tuple[PendingCheck, ...] = ()
     checks_made: int = 0
@@ -206,6 +207,7 @@ def state_of(run: Run) -> RunState:
         parents=list(request.parents) if request else [],
         children=[call.child for call in run.calls if call.running and call.child is not None],
         requirements=list(run.requirements),
+        requirements_dropped=run.requirements_dropped,
         ignored_messages=list(run.ignored_messages),
         ignored_dropped=run.ignored_dropped,
     )

@@ -278,7 +278,8 @@ def _grant(run: Run, grant: Grant) -> str:
 def _decided(run: Run) -> list[str]:
     newest = (each for each in reversed(run.requirements) if each.status != "pending")
     shown = list(islice(newest, DETAILS_DECIDED))[::-1]
-    return _section("Decided", [_decision(run, each) for each in shown], len(run.requirements) - len(run.pending))
+    total = len(run.requirements) + run.requirements_dropped - len(run.pending)
+    return _section("Decided", [_decision(run, each) for each in shown], total)
 
 
 def _decision(run: Run, requirement: Requirement) -> str:

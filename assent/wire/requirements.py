@@ -107,7 +107,8 @@ class Requirement(Stored):
     the id of the grant that decided it. *follows* is the id of the requirement that this one came after for the same
     call: one that an edit (by *edited_by*) replaced, one whose outcome is unknown, or one that today's policy found
     too little. *edited_from* is the first that edits replaced, one after the other. *agent* is the one that asked,
-    where the conversation had been handed over to it.
+    where the conversation had been handed over to it. *shortened*: it was decided in an earlier execution, and only who
+    decided what and when is kept; the history of that execution has the rest.
     """
 
     id: str
@@ -146,6 +147,7 @@ class Requirement(Stored):
     edited_by: str | None = None
     edited_from: str | None = None
     agent: str | None = None
+    shortened: bool = False
 
     @property
     def short_id(self) -> str:
@@ -203,10 +205,11 @@ class RunState(Stored):
 
     *id* is the workflow id, *execution_id* Temporal's id of this execution of it (a workflow reset makes a new one).
     *running* counts the activities under way: tool calls, or the model call. *ignored_messages* are the newest,
-    *ignored_dropped* counts the older ones that are no longer kept. *tool_calls* counts the calls of the run that were
-    run or waited for, *budget* is what it may use by now. *grants* are the decisions that were remembered, those that
-    ended included. *agent* is the one that answers by now. *parents* are the parent runs, the outermost first;
-    *children* are the active child runs.
+    *ignored_dropped* counts the older ones that are no longer kept; *requirements_dropped* counts the oldest
+    decided requirements, which only the histories of earlier executions have. *tool_calls* counts the calls of the
+    run that were run or waited for, *budget* is what it may use by now. *grants* are the decisions that were
+    remembered, those that ended included. *agent* is the one that answers by now. *parents* are the parent runs,
+    the outermost first; *children* are the active child runs.
     """
 
     id: str
@@ -227,6 +230,7 @@ class RunState(Stored):
     parents: list[ParentRun] = Field(default_factory=list[ParentRun])
     children: list[ChildRun] = Field(default_factory=list[ChildRun])
     requirements: list[Requirement] = Field(default_factory=list[Requirement])
+    requirements_dropped: int = 0
     ignored_messages: list[IgnoredMessage] = Field(default_factory=list[IgnoredMessage])
     ignored_dropped: int = 0
 

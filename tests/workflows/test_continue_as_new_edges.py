@@ -12,7 +12,8 @@ import pytest
 from temporalio.api.enums.v1 import EventType
 from temporalio.common import RetryPolicy
 
-from assent import Agent, RunFailedError, tool
+from assent import Agent, DecisionError, RequirementNotFoundError, RunFailedError, tool
+from assent.core import continue_as_new
 from assent.runtime.webhooks import Webhook
 from assent.testing import Environment, call, calls, check_replay, says
 from tests.support import tools
@@ -163,3 +164,42 @@ async def test_no_approval_outlives_a_reset_of_an_execution_before(assent_enviro
         await run.result()
         assert tools.ran(run.id) == ["wire_money(shop, 5)"]
         await replay(client, run)
+
+
+async def test_decided_calls_are_carried_short_and_the_record_has_them_whole(
+    assent_environment: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(continue_as_new, "KEPT_DECIDED", 2)
+    turns = [calls(call("refund", order=number)) for number in range(5)]
+    model = assent_environment.responses(*turns, lambda seen: says(str(len(seen.tool_outputs))))
+    async with assent_environment.serve(Agent(name="ops", model=model, tools=MINE), continue_after=1) as client:
+        run = await client.start("ops", "Go.", requested_by="alice")
+        ids = list[str]()
+        for _ in range(4):
+            [waiting] = (await run.until_paused()).active_requirements
+            ids.append(waiting.id)
+            await run.approve(waiting, by="bob", reason="fine")
+        await run.until_paused()
+        state = await live(client, run)
+        assert [(each.id, each.arguments) for each in state.requirements[:-1]] == [(each, "") for each in ids[2:]]
+        assert state.requirements_dropped == 2
+        with pytest.raises(DecisionError, match="already approved by bob"):
+            await run.approve(ids[3], by="carol")
+        with pytest.raises(RequirementNotFoundError, match="one of the oldest 2, all decided: see the audit"):
+            await run.approve(ids[0], by="carol")
+        await run.send("approve", {"id": ids[0], "by": "eve"})
+        state = await run.until_paused()
+        assert [each.status for each in state.ignored_messages] == ["duplicate", "unknown"]
+        await run.approve(state.active_requirements[0], by="bob")
+        assert (await run.result()).content == "5"
+        assert sorted(tools.ran(run.id)) == [f"refund({number})" for number in range(5)]
+        whole = [f'{{"order": {number}}}' for number in range(5)]
+        records = await run.approvals()
+        assert [each.arguments for each in records] == whole
+        assert [each.execution for each in records] == ["executed"] * 5
+        assert [each.arguments for each in (await run.audit()).approvals] == whole
+        assert (await run.verify()).ok
+        assert (await client.statistics(agent="ops")).total.approved == 5
+        kinds = [event.kind async for event in run.watch()]
+        assert kinds.count("waiting") == 5
+        assert await replay(client, run) > 5

@@ -10,7 +10,7 @@ from typing import Final
 from hypothesis import strategies as st
 from hypothesis.stateful import invariant
 
-from assent.core.continue_as_new import carry, restore
+from assent.core.continue_as_new import carry, restore, shortened
 from assent.core.events import AskBudget, BudgetReached, CallModel, Command
 from assent.core.state_machine import Run
 from assent.wire.budget import BOUNDS, Budget
@@ -180,4 +180,4 @@ class BudgetPromises(Promises):
         """What is carried into a new execution is the run, with what it has used, was given, and holds back."""
         run = self.run_now
         if run.budget is not None and not run.ended:
-            assert restore((carry(run).model_dump(mode="json", exclude_unset=True),)) == run
+            assert restore((carry(run).model_dump(mode="json", exclude_unset=True),)) == shortened(run)

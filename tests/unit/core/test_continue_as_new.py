@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import zlib
 from dataclasses import replace
@@ -13,11 +14,12 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import invariant
 
 from activities import Activities
-from assent.core.continue_as_new import Carried, carry, fits, restore, size_of, unsent_notices
-from assent.core.events import CallModel, Event, Fail, SendNotices, Started, WakeAt
+from assent.core.continue_as_new import KEPT_DECIDED, Carried, carry, fits, restore, shortened, size_of, unsent_notices
+from assent.core.events import CallModel, Event, Fail, MessageReceived, SendNotices, Started, WakeAt
 from assent.core.notices import Notice, NoticesInput
 from assent.core.state_machine import Run, Step, decide, state_of
 from assent.runtime.settings import Settings
+from assent.wire.digest import sha256_hex
 from assent.wire.errors import ConfigurationError, MessageError
 from assent.wire.limits import CARRIED_LIMIT
 from assent.wire.protocol import Gate, ModelTurn
@@ -58,8 +60,8 @@ class Continued(Lives):
     @invariant()
     def it_survives_being_carried(self) -> None:
         """What is restored is the run; the new execution still has to do what the old one had."""
-        run = self.run_now
-        carried = carry(run)
+        run = shortened(self.run_now)
+        carried = carry(self.run_now)
         assert carry(run) == carried
         restored = restore(sent(carried))
         assert restored == run
@@ -88,7 +90,7 @@ class Continued(Lives):
         run = Run()
         for event in self.play.events:
             run = decide(run, event).run
-        assert run == self.run_now
+        assert shortened(run) == shortened(self.run_now)
 
 
 TestContinued = Continued.TestCase
@@ -138,6 +140,62 @@ def test_notices_that_were_not_sent_are_sent_by_the_new_execution_and_nothing_is
     assert goes_on(play.run, (NOTICE,)).commands == (SendNotices(NOTICE),)
     assert unsent_notices(sent(carry(play.run, [NOTICE]))) == [NOTICE]
     assert unsent_notices(sent(carry(play.run))) == []
+
+
+def long_run(number: int) -> Run:
+    """A run that has made *number* gated calls of 4 KB, one a turn, and waits for the next."""
+    play = playing(ASK)
+    play.approve(reason="r" * 2_000)
+    decided, waiting = play.requirement, playing(ASK).requirement
+    old = [
+        decided.model_copy(
+            update={
+                "id": sha256_hex(str(turn).encode()),
+                "turn": turn,
+                "arguments": json.dumps({"page": hashlib.shake_256(str(turn).encode()).hexdigest(2_000)}),
+                "result": "x" * 4_000,
+            }
+        )
+        for turn in range(number)
+    ]
+    return replace(play.run, turn=number, requirements=(*old, waiting.model_copy(update={"turn": number})))
+
+
+def test_what_is_carried_of_decided_calls_is_bounded() -> None:
+    runs = {number: long_run(number) for number in (1_000, 2_500, 10_000)}
+    sizes = [size_of(carry(run)) for run in runs.values()]
+    assert max(sizes) < 100_000
+    assert max(sizes) < 1.02 * min(sizes)
+    run = goes_on(runs[10_000]).run
+    assert len(run.requirements) == KEPT_DECIDED + 1
+    assert run.requirements_dropped == state_of(run).requirements_dropped == 10_000 - KEPT_DECIDED
+    assert run.pending == runs[10_000].pending, "what waits is whole"
+    assert shortened(run) == run, "a second time nothing more is left out"
+
+
+@pytest.mark.parametrize(
+    ("turn", "status", "detail"),
+    [
+        (9_999, "duplicate", "already approved by bob"),
+        (0, "unknown", "it may be one of the oldest 9,000, all decided: see the audit"),
+    ],
+)
+def test_a_late_decision_on_an_old_requirement_runs_nothing_and_says_why(turn: int, status: str, detail: str) -> None:
+    run = goes_on(long_run(10_000)).run
+    late = {"id": sha256_hex(str(turn).encode()), "by": "carol"}
+    step = decide(run, MessageReceived(NOW, "approve", (late,)))
+    assert step.result is not None
+    assert (step.result.status, step.commands) == (status, ())
+    assert detail in step.result.detail
+    assert step.run.requirements == run.requirements
+    assert [each.status for each in step.run.ignored_messages] == [status]
+
+
+def test_extensions_of_the_budget_are_never_dropped() -> None:
+    run = long_run(1_500)
+    first = run.requirements[0].model_copy(update={"kind": "budget"})
+    after = shortened(replace(run, requirements=(first, *run.requirements[1:])))
+    assert [each.kind for each in after.requirements].count("budget") == 1
 
 
 def failure(event: Event) -> str:
@@ -234,7 +292,7 @@ def test_a_run_keeps_the_version_of_the_rules_of_its_first_turn() -> None:
     play.model(turn_of(ASK, prefix="d").model_copy(update={"rules_version": 3}))
     assert play.run.rules_version == 2
     restored = restore((carry(play.run).model_dump(mode="json"),))
-    assert restored == play.run
+    assert restored == shortened(play.run)
 
 
 @pytest.mark.parametrize("value", ["-1", "soon"])
