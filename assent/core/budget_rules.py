@@ -61,17 +61,23 @@ def pending_extension(run: Run) -> Requirement | None:
 
 
 def remaining(run: Run, at: datetime) -> Budget | None:
-    """Return what is left of a run's budget, for a child run; None if the run has no budget.
+    """Return the share of what is left of a run's budget that its next child run gets; None if it has no budget.
 
-    A limit that is used up becomes the smallest one that is valid: the child asks for more, or ends, after its first
-    model call.
+    What the child runs of the turn may use already is not left, and the calls of agents without a child run yet
+    share the rest. All have the same time: they run side by side. A limit that is used up becomes the smallest one
+    that is valid: the child asks for more, or ends, after its first model call.
     """
     if run.budget is None:
         return None
     used = usage(run, at)
-    return extended(
-        run.budget, {name: max(limit - used[name], _LEAST[name]) for name, limit in run.budget.bounds.items()}
-    )
+    for given in (call.budget for call in run.calls if call.running and call.budget is not None):
+        used |= {name: used[name] + bound for name, bound in given.bounds.items() if name != "max_time"}
+    asking = sum(call.gate.agent is not None and call.answer is None and call.delegated is None for call in run.calls)
+    left = {
+        name: (limit - used[name]) / (1 if name == "max_time" else max(asking, 1))
+        for name, limit in run.budget.bounds.items()
+    }
+    return extended(run.budget, {name: max(each, _LEAST[name]) for name, each in left.items()})
 
 
 def due_at(run: Run) -> datetime | None:

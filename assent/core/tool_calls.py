@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from assent.core.deadlines import add_seconds
 from assent.core.events import Failure, RunTool
 from assent.core.transitions import CALL, CallEvent, CallStatus
+from assent.wire.budget import Budget
 from assent.wire.conversation import ToolCall, text_of, tool_calls
 from assent.wire.digest import idempotency_key, requirement_id
 from assent.wire.messages import shown
@@ -69,7 +70,7 @@ class Call:
     *call* has the arguments that run: a person's, where they were *edited*. *policy_version* is that of the turn.
     *started_at* is when its activity was scheduled. *executed*: the tool gave a result. *again_at* is when a call
     that no worker serves is retried, *tries* how often it was. *delegated* is the agent that answers it in the run
-    *child*.
+    *child*, which may use *budget*.
     """
 
     call: ToolCall
@@ -85,6 +86,7 @@ class Call:
     tries: int = 0
     delegated: str | None = None
     child: ChildRun | None = None
+    budget: Budget | None = None
 
     @property
     def status(self) -> CallStatus:

@@ -50,8 +50,9 @@ def _delegate(run: Run, event: ToolAnswered, delegation: Delegation) -> Step:
     call, objection = run.calls[event.position], sub_agents.delegation_objection(run, delegation)
     if objection is not None:
         return turns.answer_call(run, event.position, f"Not run: {objection}", "refused", event.at)
-    request = sub_agents.child_request(run, call, delegation, budget_rules.remaining(run, event.at))
-    after = run.with_call(event.position, replace(call.on("delegate"), delegated=delegation.agent))
+    budget = budget_rules.remaining(run, event.at)
+    request = sub_agents.child_request(run, call, delegation, budget)
+    after = run.with_call(event.position, replace(call.on("delegate"), delegated=delegation.agent, budget=budget))
     return Step(after, (StartAgent(request, delegation.task_queue, attributes=run.attributes),))
 
 

@@ -189,6 +189,30 @@ def test_what_is_left_of_the_budget_is_the_budget_below() -> None:
     assert command.request.budget == Budget(max_model_calls=3, max_time=timedelta(seconds=58.0), max_tokens=1)
 
 
+def test_agents_asked_side_by_side_share_what_is_left_of_the_budget() -> None:
+    budget = Budget(max_model_calls=10, max_tokens=1_000, max_time=timedelta(seconds=60))
+    play = asking(3, budget=budget.model_dump(mode="json"))
+    given = [each.request.budget for each in starts(play)]
+    shares = [each for each in given if each is not None]
+    assert len(shares) == 3
+    assert sum(each.max_model_calls or 0 for each in shares) <= 10
+    assert [each.max_tokens for each in shares] == [333, 333, 334]
+    seconds = [each.max_time.total_seconds() for each in shares if each.max_time is not None]
+    assert seconds == [58, 57, 56], "time is not shared: they run side by side"
+
+
+def test_a_call_of_an_agent_that_is_approved_later_gets_what_the_others_left() -> None:
+    play = Play()
+    play.start(budget=Budget(max_tokens=1_000).model_dump(mode="json"))
+    play.model(turn_of(TO_B, TO_B.model_copy(update={"verdict": "ask"})))
+    play.comes(0, {"delegation": {"agent": "b", "input": "do 0"}})
+    answered(play, begun(play), RunResult(content="done"), Usage(requests=1, input_tokens=100))
+    play.approve()
+    play.comes(1, {"delegation": {"agent": "b", "input": "do 1"}})
+    given = [each.request.budget for each in starts(play)]
+    assert given == [Budget(max_tokens=500), Budget(max_tokens=900)]
+
+
 def test_a_long_id_stays_within_what_the_server_takes() -> None:
     child = child_run_id(Run(id="ü" * 500), "a" * 100, "n" * 32)
     assert len(child.encode()) < 1_000
