@@ -7,20 +7,28 @@ activity at 100, 1,000 and 5,000 events: 9, 16 and 71 ms; no workflow worker is 
 
 from __future__ import annotations
 
+import sys
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final, cast
 
-from cachetools import LRUCache
+from cachetools import TTLCache
 from temporalio import activity
 
 from assent.history.fold import fold
 from assent.history.pages import pages
 from assent.history.workflow_tasks import schedules
 from assent.wire.conversation import Conversation
-from assent.wire.digest import json_size
 from assent.wire.errors import HistoryError
 from assent.wire.protocol import Item, ModelCallInput, Prefix
 
 from .own_run import own_run
+
+UNUSED: Final = 600.0
+"""Seconds after its last model call for which a conversation is kept: by then its run has mostly ended, or waits."""
+_SLOT = 8
+"""Bytes of a reference to an item."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +38,16 @@ class _Entry:
 
 
 class Prefixes:
-    """A cache of conversations, bounded in bytes, the least recently used going first."""
+    """A cache of conversations, bounded in bytes of memory; what was not used for a while is dropped.
 
-    def __init__(self, limit: int) -> None:
-        """*limit* is in bytes; 0 keeps nothing."""
-        self._entries: LRUCache[tuple[str, str], _Entry] = LRUCache(max(limit, 1), getsizeof=lambda entry: entry.size)
+    A worker of model calls is not told of the end of a run: one that has ended is simply no longer used.
+    """
+
+    def __init__(self, limit: int, timer: Callable[[], float] = time.monotonic) -> None:
+        """*limit* is in bytes of memory; 0 keeps nothing. *timer* counts seconds."""
+        self._entries: TTLCache[tuple[str, str], _Entry] = TTLCache(
+            max(limit, 1), UNUSED, timer, getsizeof=lambda entry: entry.size
+        )
         self._enabled = limit > 0
         self.hits = 0
         self.misses = 0
@@ -62,13 +75,18 @@ class Prefixes:
         self.misses += 1
         return _checked(await _rebuilt(), prefix, delta)
 
+    @property
+    def kept(self) -> int:
+        """How many conversations there are."""
+        return len(self._entries)
+
     def keep(self, conversation: Conversation, replaces: Prefix | None) -> None:
         """Keep a conversation for the run's next model call, in place of the shorter one it grew from."""
         if not self._enabled:
             return
         shorter = self._entries.pop(_key(replaces.digest), None) if replaces else None
         known, size = (len(shorter.conversation), shorter.size) if shorter else (0, 0)
-        size += sum(json_size(item) for item in conversation.items[known:])
+        size += sum(memory_size(item) + _SLOT for item in conversation.items[known:])
         if size <= self._entries.maxsize:
             self._entries[_key(conversation.digest)] = _Entry(conversation, size)
 
@@ -76,6 +94,16 @@ class Prefixes:
         """Keep a conversation in place of the longer one that it makes do without."""
         self._entries.pop(_key(longer.digest), None)
         self.keep(conversation, None)
+
+
+def memory_size(value: object) -> int:
+    """Return the bytes of memory that a JSON value takes: a short item takes ten times its text."""
+    size = sys.getsizeof(value)
+    if isinstance(value, dict):
+        return size + sum(memory_size(each) for pair in cast("dict[str, object]", value).items() for each in pair)
+    if isinstance(value, list):
+        return size + sum(map(memory_size, cast("list[object]", value)))
+    return size
 
 
 def _key(digest: str) -> tuple[str, str]:
