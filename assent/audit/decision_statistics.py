@@ -66,13 +66,14 @@ class Decider(Stored):
 class Statistics(Stored):
     """Statistics of decisions. *tools* and *deciders* with the largest numbers come first.
 
-    *runs* have a requirement that is counted; *unreadable* runs are not in any number. Requirements opened before
-    *since* are not counted.
+    *runs* have a requirement that is counted; *unreadable* runs are not in any number, nor are the runs *left_out*
+    beyond the limit. Requirements opened before *since* are not counted.
     """
 
     since: datetime | None = None
     runs: int = 0
     unreadable: int = 0
+    left_out: int = 0
     total: Figures = Figures()
     tools: dict[str, Figures] = Field(default_factory=dict[str, Figures])
     deciders: list[Decider] = Field(default_factory=list[Decider])
@@ -163,6 +164,7 @@ class Tally:
     since: datetime | None = None
     runs: int = 0
     unreadable: int = 0
+    left_out: int = 0
     _total: _Count = field(default_factory=_Count)
     _tools: dict[str, _Count] = field(default_factory=dict[str, _Count])
     _people: dict[str, _Person] = field(default_factory=dict[str, _Person])
@@ -186,6 +188,7 @@ class Tally:
             since=self.since,
             runs=self.runs,
             unreadable=self.unreadable,
+            left_out=self.left_out,
             total=self._total.figures(),
             tools={name: count.figures() for name, count in tools},
             deciders=people,

@@ -25,6 +25,8 @@ from assent.wire.text import one_line
 NAME: Final = 24
 """Columns of the name of a tool or a person."""
 ALL: Final = "all"
+LIMIT: Final = 2_000
+"""Runs whose histories are read where `--limit` is not given."""
 _NONE: Final = "-"
 _UNDER: Final = f"<{RUBBER_STAMP:g} s"
 
@@ -39,13 +41,16 @@ def stats(
         typer.Option(metavar="TIME", help="Only calls that began to wait since: 7d, 12h, or 2026-11-01T00:00Z."),
     ] = None,
     top: Annotated[int, typer.Option(min=1, metavar="N", help="Show the N people with the most decisions.")] = 10,
+    limit: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Read N runs, running ones first, then the newest.")
+    ] = LIMIT,
     as_json: AsJson = False,
 ) -> int:
     """Show how people decide, by tool and by person: how many, how fast, how many too fast to have read the call."""
     begin = None if since is None else _moment("--since", since)
 
     async def work(client: AgentClient) -> int:
-        figures = await client.statistics(agent=agent, tool=tool, since=begin)
+        figures = await client.statistics(agent=agent, tool=tool, since=begin, limit=limit)
         if as_json:
             emit(figures.model_copy(update={"deciders": figures.deciders[:top]}).model_dump(mode="json"))
         else:
@@ -62,6 +67,8 @@ def print_statistics(console: Console, figures: Statistics, top: int) -> None:
     since = f" since {moment(figures.since)}" if figures.since else ""
     total = figures.total
     field(console, "runs", f"{figures.runs:,} with {total.asked:,} call{'s' * (total.asked != 1)} to decide{since}")
+    if figures.left_out:
+        field(console, "left out", f"{figures.left_out:,} more runs; read more with --limit", style="yellow")
     if not figures.tools:
         return
     tools = [*figures.tools.items(), *([(ALL, total)] if len(figures.tools) > 1 else [])]

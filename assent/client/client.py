@@ -309,17 +309,27 @@ class AgentClient:
         return await self.get_run(run_id).audit()
 
     async def statistics(
-        self, *, agent: str | None = None, tool: str | None = None, since: datetime | None = None
+        self,
+        *,
+        agent: str | None = None,
+        tool: str | None = None,
+        since: datetime | None = None,
+        limit: int | None = None,
     ) -> Statistics:
         """How people decide: of the requirements opened since *since*, from the histories of the runs open since then.
 
+        Of more than *limit* runs the histories of the first are read, running ones first, then the newest; `left_out`
+        counts the others. One history takes some milliseconds.
+
         Raises:
-            MessageError: *agent* is no text that can be sent.
+            MessageError: *agent* is no text that can be sent, or *limit* is less than 1.
             ServerUnreachableError: the server does not answer.
         """
+        if limit is not None:
+            check_limit(limit, least=1)
         try:
             given = inbox.decided(self.temporal, agent, None, registered=await self._registered(), open_since=since)
-            return await read_statistics(given, self._approvals, agent=agent, tool=tool, since=since)
+            return await read_statistics(given, self._approvals, agent=agent, tool=tool, since=since, limit=limit)
         except RPCError as error:
             raise _translated(error) from error
 

@@ -22,23 +22,39 @@ Read = Callable[[str], Awaitable[Sequence[Approval]]]
 
 
 async def read_statistics(
-    runs: AsyncIterator[Listed], read: Read, *, agent: str | None, tool: str | None, since: datetime | None
+    runs: AsyncIterator[Listed],
+    read: Read,
+    *,
+    agent: str | None,
+    tool: str | None,
+    since: datetime | None,
+    limit: int | None = None,
 ) -> Statistics:
     """Return the statistics of *runs*: of requirements of *agent* and *tool* that were opened since *since*.
 
-    A run that cannot be read is counted as such, with a warning.
+    A run that cannot be read is counted as such, with a warning; so are the runs after the first *limit*.
 
     Raises:
         RPCError, ServerUnreachableError: as *runs* and *read*.
     """
     tally = Tally(tool, since)
-    async with aclosing(_side_by_side(runs, read)) as histories:
+    async with aclosing(_side_by_side(_first(runs, limit, tally), read)) as histories:
         async for records in histories:
             if records is None:
                 tally.unreadable += 1
             elif agent is None or any(each.agent == agent for each in records):
                 tally.add(records)
     return tally.statistics()
+
+
+async def _first(runs: AsyncIterator[Listed], limit: int | None, tally: Tally) -> AsyncIterator[Listed]:
+    number = 0
+    async for run in runs:
+        number += 1
+        if limit is None or number <= limit:
+            yield run
+        else:
+            tally.left_out += 1
 
 
 async def _side_by_side(runs: AsyncIterator[Listed], read: Read) -> AsyncGenerator[Sequence[Approval] | None]:

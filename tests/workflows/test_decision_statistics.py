@@ -78,6 +78,10 @@ async def test_statistics_are_of_all_runs_and_their_decisions(assent_environment
             "alice": (0, 0),
         }
         only = await client.statistics(agent=agent.name, tool="deploy")
+        sample = await client.statistics(agent=agent.name, limit=1)
+        assert (sample.runs, sample.total.pending) == (1, 1), "running runs come first"
+        assert sample.left_out >= 1, "and the others are said to be left out"
+        assert found.left_out == 0
         assert (only.runs, list(only.tools)) == (1, ["deploy"])
         later = await client.statistics(agent=agent.name, since=datetime.now(UTC) + timedelta(seconds=1))
         assert (later.runs, later.total.asked) == (0, 0)
