@@ -23,6 +23,8 @@ from assent.wire.requirements import Requirement
 _LEAST: Final = {"max_tokens": 1, "max_model_calls": 1, "max_cost": 1e-9, "max_time": 1.0}
 EXTEND: Final = "extend_budget"
 """The tool name in a requirement of kind `budget`."""
+UNCOUNTED_CALLS: Final = 10
+"""The model calls that an approval adds where the provider counts no tokens, so that no limit would be reached."""
 
 
 def usage(run: Run, at: datetime) -> dict[str, float]:
@@ -37,9 +39,11 @@ def usage(run: Run, at: datetime) -> dict[str, float]:
 
 
 def exhausted(run: Run, at: datetime) -> list[str]:
-    """Return the names of the limits of its budget that a run has reached."""
+    """Return the names of the limits of its budget that a run has reached, or can never reach, with no other limit."""
     if run.budget is None:
         return []
+    if _is_uncounted(run):
+        return list(run.budget.bounds)
     used, end = usage(run, at), _time_limit(run)
     # The timer has whole microseconds: the time is over when it fires, whatever the sum of seconds is.
     return [
@@ -47,6 +51,13 @@ def exhausted(run: Run, at: datetime) -> list[str]:
         for name, limit in run.budget.bounds.items()
         if (end is not None and at >= end if name == "max_time" else used[name] >= limit)
     ]
+
+
+def _is_uncounted(run: Run) -> bool:
+    """Return whether all limits of the budget are about tokens, and the provider has counted none of its answers'."""
+    limits, total = run.budget.bounds if run.budget else {}, run.usage
+    countable = limits.keys() <= {"max_tokens", "max_cost"}
+    return countable and total.requests > 0 and total.input_tokens + total.output_tokens == 0
 
 
 def _time_limit(run: Run) -> datetime | None:
@@ -135,7 +146,11 @@ def extend(run: Run, requirement: Requirement, at: datetime) -> Run:
     shown = cast("dict[str, dict[str, float]]", requirement.tool_args)
     used = usage(run, at)
     limits = {name: used[name] + each["extend_by"] for name, each in shown.items()}
-    return replace(run, budget=extended(run.budget, limits))
+    if not _is_uncounted(run):
+        return replace(run, budget=extended(run.budget, limits))
+    calls = {"max_model_calls": used["max_model_calls"] + UNCOUNTED_CALLS}
+    allowance = extended(run.allowance or run.budget, {"max_model_calls": UNCOUNTED_CALLS})
+    return replace(run, budget=extended(run.budget, limits | calls), allowance=allowance)
 
 
 def _call_id(run: Run) -> str:
@@ -146,10 +161,13 @@ def _usage_text(run: Run, at: datetime) -> str:
     if run.budget is None:
         return "nothing"
     used = usage(run, at)
-    return ", ".join(
+    uncounted = f"; its provider counts no tokens: each extension is {UNCOUNTED_CALLS} model calls"
+    why = uncounted if _is_uncounted(run) else ""
+    reached = ", ".join(
         f"{name.removeprefix('max_').replace('_', ' ')} {_number(used[name])} of {_number(run.budget.bounds[name])}"
         for name in exhausted(run, at)
     )
+    return reached + why
 
 
 def _number(value: float) -> str:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Literal
 
 import pytest
 from pydantic import JsonValue
 
 from activities.call_model import EMPTY
-from activities.model_attempts import ANSWERS_LIMIT
+from activities.model_attempts import ANSWERS_LIMIT, SAME_FAILURE_LIMIT
 from assent import Agent, Budget, RunFailedError
-from assent.testing import Environment, Step, alters, call, calls, says
+from assent.core.budget_rules import UNCOUNTED_CALLS
+from assent.testing import Environment, Step, alters, call, calls, fails, says
 from tests.support import tools
 from tests.support.run_probes import content
 from tests.support.visibility import soon
@@ -65,6 +67,63 @@ async def test_answers_that_cannot_be_used_are_few_and_counted(
     verification = await run.verify()
     assert verification.ok, verification
     assert (await run.audit()).turns[-1].usage.requests == ANSWERS_LIMIT
+
+
+def uncounted(body: dict[str, JsonValue]) -> None:
+    del body["usage"]
+
+
+@pytest.mark.parametrize("on_reached", ["ask", "end"])
+async def test_a_budget_of_tokens_holds_where_the_provider_counts_none(
+    assent_environment: Environment, on_reached: Literal["ask", "end"]
+) -> None:
+    looks = [calls(call("look_up", key=str(number))) for number in range(UNCOUNTED_CALLS + 3)]
+    script = [each for look in looks for each in (alters(uncounted, times=None), look)]
+    model = replace(assent_environment.chat(*script, says("never")), stream=False)
+    budget = Budget(max_tokens=100_000, on_reached=on_reached)
+    async with assent_environment.serve(Agent(name="ops", model=model, tools=tools.ALL, budget=budget)) as client:
+        run = await client.start("ops", "Go.")
+        if on_reached == "ask":
+            [waiting] = (await run.until_paused()).active_requirements
+            assert await asked_of(assent_environment, model.id) == 1
+            assert "tokens 0 of 100,000; its provider counts no tokens" in str(waiting.note)
+            await run.approve(waiting, by="bob")
+            [waiting] = (await run.until_paused()).active_requirements
+            limit = 1 + UNCOUNTED_CALLS
+            assert await asked_of(assent_environment, model.id) == limit
+            assert waiting.tool_args == {
+                "max_model_calls": {"limit": limit, "used": limit, "extend_by": UNCOUNTED_CALLS}
+            }
+            await run.reject(waiting, by="bob", reason="no more")
+        with pytest.raises(RunFailedError, match="no more" if on_reached == "ask" else "counts no tokens") as failed:
+            await run.result()
+        assert failed.value.kind == "BudgetExhausted"
+        assert (await run.state()).usage.requests == (1 + UNCOUNTED_CALLS if on_reached == "ask" else 1)
+        assert (await run.verify()).ok
+
+
+async def test_calls_count_where_the_provider_counts_no_tokens(assent_environment: Environment) -> None:
+    script = [each for key in "ab" for each in (alters(uncounted), calls(call("look_up", key=key)))]
+    model = replace(assent_environment.chat(*script, says("done")), stream=False)
+    budget = Budget(max_tokens=100_000, max_model_calls=2)
+    async with assent_environment.serve(Agent(name="ops", model=model, tools=tools.ALL, budget=budget)) as client:
+        run = await client.start("ops", "Go.")
+        [waiting] = (await run.until_paused()).active_requirements
+        assert waiting.tool_args == {"max_model_calls": {"limit": 2, "used": 2, "extend_by": 2}}
+        await run.cancel()
+
+
+async def test_a_failure_that_is_the_same_each_time_ends_the_run(assent_environment: Environment) -> None:
+    model = assent_environment.chat(fails(500, message="Cannot.", retry_after=0.01, times=None))
+    async with assent_environment.serve(Agent(name="ops", model=model)) as client:
+        run = await client.start("ops", "Go.")
+        with pytest.raises(RunFailedError, match=f"Cannot. It came {SAME_FAILURE_LIMIT} times in a row") as failed:
+            await asyncio.wait_for(run.result(), 90)
+        assert failed.value.kind == "ProviderUnavailable"
+        state = await run.state()
+        assert f"{SAME_FAILURE_LIMIT} times in a row" in str(state.error)
+    assert await asked_of(assent_environment, model.id) == SAME_FAILURE_LIMIT
+    assert (await run.verify()).ok
 
 
 async def test_what_was_paid_before_an_answer_counts_with_it_also_on_another_worker(
