@@ -11,6 +11,7 @@ from functools import partial
 from temporalio import activity
 
 from assent.agents.agent import Agent
+from assent.agents.binding import input_problem
 from assent.agents.tool import GateContext, Tool
 from assent.wire import protocol
 from assent.wire.errors import ArgumentsError
@@ -70,10 +71,10 @@ def _output_problem(tool: Tool, check: CheckInput) -> str | None:
 
 def _values_problem(tool: Tool, check: CheckInput) -> str | None:
     try:
-        tool.validate_input(check.arguments, check.values or {})
+        problem = input_problem(check.values or {}, tool.validate_input(check.arguments, check.values or {}))
     except ArgumentsError as error:
-        return _told(str(error))
-    return None
+        problem = str(error)
+    return None if problem is None else _told(problem)
 
 
 def _told(problem: str) -> str:

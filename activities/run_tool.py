@@ -20,6 +20,7 @@ from temporalio.service import RPCError
 
 from assent.agents.agent import Agent
 from assent.agents.authorization import Refusal, asked_again, refusal, unapproved
+from assent.agents.binding import bound_values, input_problem
 from assent.agents.tool import GateContext, Target, Tool, ToolContext
 from assent.runtime.converter import decoded
 from assent.wire.errors import ArgumentsError, HistoryError
@@ -97,10 +98,13 @@ class ToolCalls:
         if _runs_once(tool, call) and _was_started_before():
             raise _once()
         refused = await self._refused(agent, tool, call)
-        if refused is not None and not await payload_limits.fits(refused):
-            why = bounded(refused.refused or "", ERROR_LIMIT)
+        arguments = refused or await self._arguments(agent, tool, call)
+        if not isinstance(arguments, ToolOutcome):
+            return await self._attempt(tool, call, arguments)
+        if not await payload_limits.fits(arguments):
+            why = bounded(arguments.refused or "", ERROR_LIMIT)
             return ToolOutcome(refused=f"{why}; and its gate is too large to be kept")
-        return refused or await self._attempt(tool, call)
+        return arguments
 
     async def _refused(self, agent: Agent, tool: Tool, call: ToolCallInput) -> ToolOutcome | None:
         """Return why the call may not run now; None if it may."""
@@ -146,13 +150,20 @@ class ToolCalls:
         except Exception as error:  # whatever users' code raises: the call has not started, and does not
             return ToolOutcome(refused=f"it could not be checked: {_words(error)}")
 
-    async def _attempt(self, tool: Tool, call: ToolCallInput) -> ToolOutcome:
+    async def _arguments(self, agent: Agent, tool: Tool, call: ToolCallInput) -> dict[str, object] | ToolOutcome:
+        """Return what the tool is called with; or why it is not, where that is not what was approved."""
         try:
-            arguments = await self._users.answer(functools.partial(_arguments, tool, call, activity.info()))
+            arguments, changed = await self._users.answer(functools.partial(_arguments, tool, call, activity.info()))
         except ArgumentsError as error:
             return ToolOutcome(refused=str(error))
         except Exception as error:  # as above
             return ToolOutcome(refused=f"its arguments could not be checked: {_words(error)}")
+        if changed is None:
+            return arguments
+        again = await self._asking(agent, functools.partial(asked_again, reason=changed), tool, call)
+        return again or ToolOutcome(refused=changed)
+
+    async def _attempt(self, tool: Tool, call: ToolCallInput, arguments: dict[str, object]) -> ToolOutcome:
         # From here on the tool may have acted, whatever it raises: only `NotStartedError` says that it was not run.
         try:
             value = await self._call(tool, arguments, self._threads if call.authorization is None else self._decided)
@@ -279,13 +290,15 @@ def _outcome(agent: Agent, call: ToolCallInput, why: Refusal | None) -> ToolOutc
     return ToolOutcome(refused=why.reason, gate=why.gate, policy_version=agent.policy_version(call.policy))
 
 
-def _arguments(tool: Tool, call: ToolCallInput, info: activity.Info) -> dict[str, object]:
-    arguments = tool.validate(call.arguments)
+def _arguments(tool: Tool, call: ToolCallInput, info: activity.Info) -> tuple[dict[str, object], str | None]:
+    arguments, changed = bound_values(tool, call)
     if tool.input_schema is not None:
-        arguments |= tool.validate_input(call.arguments, call.values or {})
+        values = tool.validate_input(call.arguments, call.values or {})
+        changed = changed or input_problem(call.values or {}, values)
+        arguments |= values
     if tool.context_parameter is not None:
         arguments[tool.context_parameter] = _context(tool, call, info)
-    return arguments
+    return arguments, changed
 
 
 def _context(tool: Tool, call: ToolCallInput, info: activity.Info) -> ToolContext:

@@ -26,6 +26,7 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError
 
+from assent.core.approvals import edited_text
 from assent.core.notices import Notice, NoticesInput
 from assent.runtime import webhooks
 from assent.runtime.webhooks import Arguments, Webhook
@@ -298,7 +299,8 @@ class _Queue:
 def _shown(waiting: PendingRequirement) -> Arguments:
     if waiting.arguments is None:
         return Arguments(left_out=f"{waiting.arguments_size} bytes are too long for a notice; assent show has them")
-    return Arguments(visible(waiting.arguments))
+    in_effect = None if waiting.read_as is None else visible(edited_text(waiting.read_as))
+    return Arguments(visible(waiting.arguments), in_effect=in_effect)
 
 
 def _is_loopback(host: str) -> bool:

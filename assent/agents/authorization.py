@@ -55,16 +55,18 @@ def refusal(tool: Tool, call: ToolCallInput, keeper: Gatekeeper, *, run_id: str,
     return None if stricter is None else Refusal(stricter, keeper.gate(tool, context, call.arguments))
 
 
-def asked_again(tool: Tool, call: ToolCallInput, keeper: Gatekeeper, *, run_id: str, now: datetime) -> Refusal:
-    """The refusal that sends an approved call to a person again after a reset, under today's gate, whatever that is."""
+def asked_again(
+    tool: Tool, call: ToolCallInput, keeper: Gatekeeper, *, run_id: str, now: datetime, reason: str = RESET
+) -> Refusal:
+    """The refusal that sends an approved call to a person again for *reason*, under today's gate, whatever that is."""
     del now
     context = GateContext(
         run_id=run_id, call_id=call.call_id, tool=tool.name, agent=call.agent, requested_by=call.requested_by
     )
     gate = keeper.gate(tool, context, call.arguments)
     if gate.verdict == "allow":
-        gate = gate.model_copy(update={"verdict": "ask", "at_most_once": not tool.idempotent})
-    return Refusal(RESET, gate)
+        gate = replace(keeper, asks=True).gate(tool, context, call.arguments)
+    return Refusal(reason, gate)
 
 
 def _mismatch(
@@ -79,6 +81,7 @@ def _mismatch(
         policy_version=authorization.policy_version,
         needed=authorization.needed,
         expires_at=authorization.expires_at,
+        binding=authorization.binding,
     )
     if not hmac.compare_digest(expected, authorization.requirement_id):
         return "the call is not the one that was approved: its digest differs"

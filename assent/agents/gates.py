@@ -15,8 +15,9 @@ from typing import Annotated, Final, cast
 from pydantic import Field, TypeAdapter, ValidationError
 from pydantic_core import to_jsonable_python
 
-from assent.agents.tool import GateContext, Tool, takes
-from assent.wire.digest import json_size, parse_arguments
+from assent.agents.binding import as_json, binding, differences
+from assent.agents.tool import PAUSES, GateContext, Tool, takes
+from assent.wire.digest import json_size
 from assent.wire.errors import ArgumentsError
 from assent.wire.limits import READ_AS_LIMIT, REASON_LIMIT, RESULT_SCHEMA_LIMIT
 from assent.wire.policy import Judgement, PermissionPolicy, strictest
@@ -40,12 +41,13 @@ class Gatekeeper:
     """What gates a call in addition to its tool: the policies in force, and the groups.
 
     *functions* says whether functions that tools bring are asked; without, only data is, which is what can be checked
-    again at any time.
+    again at any time. With *asks*, a person is asked in any case.
     """
 
     policies: Sequence[PermissionPolicy | None] = ()
     groups: Groups | None = None
     functions: bool = True
+    asks: bool = False
 
     def gate(self, tool: Tool | None, call: GateContext, arguments: str) -> Gate:
         """The gate of one call with these raw *arguments*: the strictest of the tool's own flags and the policies.
@@ -89,8 +91,13 @@ class Gatekeeper:
     def _waiting_or_not(
         self, tool: Tool, call: GateContext, arguments: str, values: dict[str, object], judged: Judgement
     ) -> Gate:
-        asks, failed = judged.decision == "ask", judged.failed
+        asks, failed = self.asks or judged.decision == "ask", judged.failed
         notes = [judged.reason] if judged.reason else []
+        reading: dict[str, object] = {}
+        if asks or any(getattr(tool, flag) for flag in PAUSES):
+            # Before a function of the user's has the values, which it may change.
+            reading, unread = _reading(tool, arguments, values)
+            notes += [unread] if unread else []
         verdict: Verdict
         if tool.external_execution or tool.requires_user_input:
             verdict = "external" if tool.external_execution else "input"
@@ -99,7 +106,6 @@ class Gatekeeper:
             notes += [note] if note else []
             failed = failed or note is not None
             verdict = "ask" if asks or confirms else "allow"
-        reading = {} if verdict == "allow" else _reading(tool, arguments)
         return self._gate(tool, call, arguments, verdict, notes, asks=asks, failed=failed, reading=reading)
 
     def fallback(self, tool: Tool | None, call: GateContext, arguments: str, error: Exception) -> Gate:
@@ -123,7 +129,8 @@ class Gatekeeper:
         notes += [judged.reason] if judged.reason else []
         keeper = Gatekeeper(self.policies, groups, functions=self.functions)
         asks = judged.decision == "ask"
-        return keeper._gate(tool, call, arguments, verdict, notes, asks=asks, failed=True, reading={})
+        reading: dict[str, object] = {"binding": binding(tool, None)}
+        return keeper._gate(tool, call, arguments, verdict, notes, asks=asks, failed=True, reading=reading)
 
     def _gate(
         self,
@@ -190,19 +197,25 @@ def budget_approvers(names: Sequence[str], groups: Groups | None, call: GateCont
     return tuple(_People(groups, call).of(names))
 
 
-def _reading(tool: Tool, arguments: str) -> dict[str, object]:
-    """How the tool reads the arguments, where that is not what they say: aliases, defaults inside, conversions.
+def _reading(tool: Tool, arguments: str, values: Mapping[str, object]) -> tuple[dict[str, object], str | None]:
+    """Return what a gate says of the values that the tool gets, and what the approver must know of it.
 
-    The conditions of a grant are asked of that. What is too long for a gate, or cannot be told, no grant covers.
+    The conditions of a grant are asked of those. What is too long for a gate, or cannot be told, no grant covers.
     """
     try:
-        read_as: object = to_jsonable_python(tool.validate(arguments), fallback=repr)
-        size = json_size(read_as)
-    except Exception:  # whatever a user's serializer raises, or a value that JSON does not have
-        return {"failed": True}
-    if read_as == parse_arguments(arguments):
-        return {}
-    return {"read_as": read_as} if size <= READ_AS_LIMIT else {"failed": True}
+        read = as_json(values)
+        differing = differences(tool, arguments, read)
+        size = json_size(differing)
+    except Exception as error:  # whatever a user's serializer raises, or a value that JSON does not have
+        note = f"the values that the tool gets cannot be shown: {error_text(error, REASON_LIMIT)}"
+        return {"failed": True, "binding": binding(tool, None)}, note
+    bound: dict[str, object] = {"binding": binding(tool, read)}
+    if not differing:
+        return bound, None
+    if size <= READ_AS_LIMIT:
+        return {**bound, "read_as": differing}, None
+    note = f"the tool gets other values than these, too long to be shown ({size:,} bytes), of {', '.join(differing)}"
+    return {**bound, "failed": True}, bounded(note, REASON_LIMIT)
 
 
 def _denial(name: str, judged: Judgement) -> str:

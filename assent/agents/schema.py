@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Annotated, Any, Final, cast, get_args, get_origin, get_type_hints
@@ -106,7 +106,7 @@ class ArgumentSchema:
                 raise
             checked = self.model.model_validate_json(raw, strict=False)
         return {
-            parameter.name: cast("object", getattr(checked, name))
+            parameter.name: _whole(cast("object", getattr(checked, name)))
             for name, parameter in self.fields.items()
             # A default of the signature is applied by the call itself; one inside `Annotated` only pydantic knows.
             if name in checked.model_fields_set or parameter.default is EMPTY
@@ -208,6 +208,11 @@ def _returns(annotation: object, names: dict[str, object]) -> object:
         return annotation
 
 
+def _whole(value: object) -> object:
+    """Return *value*; as a list if it can be read only once, as pydantic makes of an `Iterable`."""
+    return list(cast("Iterator[object]", value)) if isinstance(value, Iterator) else value
+
+
 # -- building a schema ------------------------------------------------------------------------------------------------
 
 
@@ -225,7 +230,8 @@ def _build(parameters: Sequence[Parameter], docs: Mapping[str, str]) -> Argument
         config = ConfigDict(extra="forbid", allow_inf_nan=False)
         model: type[BaseModel] = create_model("Arguments", __config__=config, **definitions)
         schema = model.model_json_schema(schema_generator=_Generator)
-    return ArgumentSchema({"properties": {}, **_untitled(schema)}, model, fields)
+    # Pydantic derives titles from names that the model sees anyway, and they cost tokens.
+    return ArgumentSchema({"properties": {}, **without("title", schema)}, model, fields)
 
 
 def _field(parameter: Parameter, docs: Mapping[str, str]) -> tuple[object, object]:
@@ -246,18 +252,18 @@ def _description(hint: object) -> str | None:
     return fields[-1] if fields else next((item for item in metadata if isinstance(item, str)), None)
 
 
-def _untitled(schema: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
-    """The schema without `title`: pydantic derives it from names that the model sees anyway, and it costs tokens."""
-    return {key: _child(key, value) for key, value in schema.items() if key != "title"}
+def without(keyword: str, schema: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+    """Return a JSON schema without one *keyword*, at every depth; a parameter of that name stays."""
+    return {key: _child(keyword, key, value) for key, value in schema.items() if key != keyword}
 
 
-def _child(key: str, value: JsonValue) -> JsonValue:
+def _child(keyword: str, key: str, value: JsonValue) -> JsonValue:
     if key in _NESTED_ONE and isinstance(value, dict):
-        return _untitled(value)
+        return without(keyword, value)
     if key in _NESTED_LIST and isinstance(value, list):
-        return [_untitled(item) if isinstance(item, dict) else item for item in value]
+        return [without(keyword, item) if isinstance(item, dict) else item for item in value]
     if key in _NESTED_NAMED and isinstance(value, dict):
-        return {name: _untitled(item) if isinstance(item, dict) else item for name, item in value.items()}
+        return {name: without(keyword, item) if isinstance(item, dict) else item for name, item in value.items()}
     return value
 
 

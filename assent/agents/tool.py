@@ -18,10 +18,10 @@ from pydantic_core import to_json
 from typing_extensions import ParamSpec
 from typing_extensions import TypeVar as TypeVarWithDefault
 
-from assent.agents.schema import EMPTY, ArgumentSchema
+from assent.agents.schema import EMPTY, ArgumentSchema, without
 from assent.agents.schema_errors import explain
 from assent.wire.declarations import refuse
-from assent.wire.digest import canonical
+from assent.wire.digest import canonical, tool_digest
 from assent.wire.errors import ArgumentsError
 from assent.wire.policy import Effect
 from assent.wire.protocol import ApprovalType, InputField, ToolOptions
@@ -174,6 +174,30 @@ class Tool(Generic[P, R]):
     def parameters(self) -> dict[str, JsonValue]:
         """The JSON schema of the arguments, for the model: self-contained, no other arguments allowed."""
         return self.schema.parameters
+
+    @cached_property
+    def digest(self) -> str:
+        """What an approval binds of the tool: its name, what it takes, and its flags; not its texts and its code."""
+        asked = None if self.input_schema is None else without("description", self.input_schema.parameters)
+        return tool_digest(
+            {
+                "name": self.name,
+                "parameters": without("description", self.parameters),
+                "asked": asked,
+                "confirms": bool(self.requires_confirmation),
+                "external": self.external_execution,
+                "attempts": None if self.options is None else self.options.attempts,
+                "stops": self.stop_after_tool_call,
+                "effects": sorted(self.effects),
+                "idempotent": self.idempotent,
+                "target": None if self.target is None else {self.target.agent: self.target.handoff},
+            }
+        )
+
+    @cached_property
+    def takes_sets(self) -> bool:
+        """Whether a set is somewhere in its parameters."""
+        return b'"uniqueItems":true' in canonical(self.parameters)
 
     def validate(self, raw: str) -> dict[str, object]:
         """The Python values of a model's arguments, by parameter name. See `ArgumentSchema.validate`.

@@ -37,7 +37,8 @@ class Approval(Stored):
     *note* is a gate's error or a rule's reason. *grant* is the id of the grant that decided it. *follows* is the id
     of the record before this one for the same call: an edit's (by *edited_by*), a lost call's, or one that a stricter
     policy did not accept. *values* are what a person filled in, *evidence* came with a result from outside. *parents*
-    are the parent runs of its run, the outermost first.
+    are the parent runs of its run, the outermost first. *read_as* has the values that the tool gets where *arguments*
+    say something else; *binding* is the gate's.
     """
 
     id: str
@@ -69,6 +70,8 @@ class Approval(Stored):
     grant: str | None = None
     follows: str | None = None
     edited_by: str | None = None
+    read_as: dict[str, JsonValue] | None = None
+    binding: str = ""
     values: dict[str, JsonValue] | None = None
     evidence: JsonValue = None
     parents: list[RunAbove] = Field(default_factory=list[RunAbove])

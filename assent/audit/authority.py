@@ -155,4 +155,5 @@ def _is_digest_of(command: RunTool, ran: ToolCallInput, run_id: str) -> bool:
         policy_version=shown.policy_version,
         needed=shown.needed,
         expires_at=shown.expires_at,
+        binding=shown.binding,
     )

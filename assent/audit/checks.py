@@ -85,7 +85,7 @@ class Verification(Stored):
 
 def inbox_difference(entry: PendingRequirement, record: ApprovalRecord, run_id: str) -> str | None:
     """Return what the inbox showed of a requirement that differs from its record; None if nothing does."""
-    if entry.arguments is not None and entry.arguments != record.arguments:
+    if entry.arguments is not None and (entry.arguments, entry.read_as) != (record.arguments, record.read_as):
         return "arguments text"
     if entry.tool != record.tool or entry.call_id != record.context.call_id:
         return "call"
@@ -100,6 +100,7 @@ def inbox_difference(entry: PendingRequirement, record: ApprovalRecord, run_id: 
         policy_version=record.context.policy_version,
         needed=record.needed,
         expires_at=record.expires_at,
+        binding=record.binding,
     )
     return None if derived == entry.id else "id than the digest of its contents"
 

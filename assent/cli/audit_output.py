@@ -29,7 +29,7 @@ from assent.audit.records import (
 )
 from assent.cli.console import LABEL, NARROWEST, fit, moment, named, print_given, quoted
 from assent.cli.console import field as print_field
-from assent.views.commands import audit_command
+from assent.views.commands import audit_command, typed
 from assent.views.facts import grant_words, path_text
 from assent.wire.protocol import Gate
 from assent.wire.text import bounded, one_line, plain
@@ -201,6 +201,8 @@ def _print_approval(page: Page, record: ApprovalRecord) -> None:
     plain_kind = _PLAIN_KINDS.get(record.kind, "a plain confirmation")
     page.say("type", record.approval_type or f"none: {plain_kind}")
     page.quote("arguments", record.arguments or "")
+    if record.read_as:
+        page.quote("in effect", typed(record.read_as, ", "))
     page.say("sha256", record.arguments_sha256)
     if record.arguments_before is not None:
         page.quote("before", record.arguments_before)

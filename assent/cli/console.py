@@ -26,7 +26,7 @@ from assent.views.commands import (
     typed,
     watch_command,
 )
-from assent.views.facts import Fact, changes, edit_of, facts_of, grant_words, more_to_approve
+from assent.views.facts import Fact, changes, edit_of, facts_of, grant_words, more_to_approve, read_as
 from assent.views.run_events import RunEvent, RunEventKind
 from assent.wire.conversation import ToolCall
 from assent.wire.limits import EVENT_TEXT_SHOWN, RESULT_SHOWN
@@ -207,6 +207,7 @@ def _standing(requirement: Requirement) -> str:
 
 
 def _print_outcome(console: Console, state: RunState, requirement: Requirement) -> None:
+    print_facts(console, read_as(requirement))
     if requirement.note:
         quoted(console, "note", requirement.note)
     edit = edit_of(requirement, state.requirements)

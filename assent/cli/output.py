@@ -35,7 +35,7 @@ from assent.client.run_tree import RunTree
 from assent.core.approvals import EFFECTS
 from assent.core.state_machine import Run
 from assent.history.resets import Reset
-from assent.views.commands import assent_command, choices, show_command
+from assent.views.commands import assent_command, choices, show_command, typed
 from assent.views.facts import model_words, path_text, ran_before, span
 from assent.wire.budget import Budget
 from assent.wire.protocol import RequirementKind
@@ -132,7 +132,7 @@ def print_change(console: Console, change: Change, at: datetime, each: Approval)
     row.append(each.id[:8], style="bold").append(f"  {tool} in run {run_id}")
     if change == "opened":
         row.append(f": {kind}, {agent}, requested by {requester}, ")
-        arguments = f"({each.arguments_size} bytes)" if each.arguments is None else one_line(each.arguments)
+        arguments = f"({each.arguments_size} bytes)" if each.arguments is None else _written(each.arguments, each)
         row.append(fit(arguments, max(console.width - cell_len(row.plain), ARGUMENTS)))
         for signal, effect in EFFECTS.get(each.kind, {}).items():
             row.append(f"\n           {signal.replace('_', '-')}: {effect}", style="dim")
@@ -148,7 +148,13 @@ def _cells(each: Approval) -> tuple[str, ...]:
 def _arguments(each: Approval, room: int, program: str) -> str:
     if each.arguments is None:
         return f"({each.arguments_size} bytes: {show_command(program, each.run_id)})"
-    return fit(one_line(each.arguments), room)
+    return fit(_written(each.arguments, each), room)
+
+
+def _written(arguments: str, each: Approval) -> str:
+    """The arguments in one line, and what the tool gets where that is something else: first, as the rest may be cut."""
+    in_effect = f"in effect {typed(each.read_as, ', ')}, written " if each.read_as else ""
+    return one_line(in_effect + arguments)
 
 
 def _print_card(console: Console, each: Approval, program: str) -> None:

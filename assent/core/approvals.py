@@ -12,6 +12,8 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Final, Literal
 
+from pydantic import JsonValue
+
 from assent.core.transitions import REQUIREMENT, RequirementEvent
 from assent.wire.digest import canonical, json_size
 from assent.wire.limits import NAME_LIMIT, OUTPUT_LIMIT, RESULT_SHOWN
@@ -195,6 +197,24 @@ def check_input(
 def edited_text(arguments: object) -> str:
     """Return the one text in which edited arguments are shown, hashed and run."""
     return canonical(arguments).decode("utf-8", "surrogatepass")
+
+
+def only_adds(given: JsonValue, read: JsonValue) -> bool:
+    """Return whether *read* says all that *given* says: it may add fields, and write numbers and times otherwise."""
+    if isinstance(given, dict) and isinstance(read, dict):
+        return all(name in read and only_adds(value, read[name]) for name, value in given.items())
+    if isinstance(given, list) and isinstance(read, list):
+        return len(given) == len(read) and all(map(only_adds, given, read))
+    if isinstance(given, bool) or isinstance(read, bool) or given is None or read is None:
+        return given is read
+    return given == read or str(given) == str(read) or _is_same_time(given, read)
+
+
+def _is_same_time(given: JsonValue, read: JsonValue) -> bool:
+    try:
+        return datetime.fromisoformat(str(given)) == datetime.fromisoformat(str(read))
+    except (TypeError, ValueError):
+        return False
 
 
 def refuse(requirement: Requirement, detail: str) -> Ruling:

@@ -53,8 +53,8 @@ def find_grant(
 ) -> Grant | None:
     """Return the grant that decides a call, a rejection before an approval; None if a person must decide.
 
-    *read_as* is how the tool reads the *arguments*, if that differs. *may_decide* returns whether the giver of a grant
-    may decide this very call so: the grant of a person who may not decides nothing.
+    *read_as* has the values that the tool gets where the *arguments* say something else. *may_decide* returns whether
+    the giver of a grant may decide this very call so: the grant of a person who may not decides nothing.
     """
     for grant in sorted(grants, key=lambda each: each.verdict == "approve"):
         fits = grant.tool == tool and grant.policy_version == policy_version and grant.is_active(at)
@@ -67,7 +67,7 @@ def _covers(grant: Grant, arguments: str, read_as: Mapping[str, JsonValue] | Non
     if grant.arguments is None:
         return True
     try:
-        return conditions_hold(grant.arguments, parse_arguments(arguments) if read_as is None else read_as)
+        return conditions_hold(grant.arguments, {**parse_arguments(arguments), **(read_as or {})})
     except (TypeError, ArgumentsError):  # If this is unclear, a person decides.
         return False
 

@@ -15,10 +15,11 @@ from assent.wire import messages
 from assent.wire.conversation import user_message
 from assent.wire.digest import json_size, text_digest
 from assent.wire.errors import MessageError
-from assent.wire.limits import CHECKS_SIZE
+from assent.wire.limits import CHECKS_SIZE, VALUE_SHOWN
 from assent.wire.messages import Approve, Close, Message, Reject, Revoke, SendMessage, SubmitInput, SubmitResult
 from assent.wire.protocol import Checked, DecisionResult, DecisionStatus, Gate
 from assent.wire.requirements import Requirement
+from assent.wire.text import bounded
 
 CHECKS_AT_ONCE: Final = 20
 CHECKS_LIMIT: Final = 1_000
@@ -233,6 +234,11 @@ def _edit(
     ruling = approvals.rule([opened], plain, context)
     if ruling.requirement is None:
         return _apply(run, approvals.refuse(requirement, ruling.result.detail), decision, event, at)
+    if gate.read_as and not approvals.only_adds(decision.arguments, {**(decision.arguments or {}), **gate.read_as}):
+        # The editor has not seen what the tool gets: the new requirement shows it, and waits.
+        gets = bounded(approvals.edited_text(gate.read_as), VALUE_SHOWN)
+        detail = f"not approved yet: the tool would get {gets}; approve {opened.short_id} for that"
+        ruling = Ruling(ruling.result.model_copy(update={"status": "recorded", "detail": detail}), opened)
     after = run.with_requirement(approvals.supersede(requirement, decision, context))
     after = replace(after, requirements=(*after.requirements, opened))
     # A call runs at most once, and ends the run, if it did so before the edit.

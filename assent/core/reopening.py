@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
-from assent.core import deadlines, tool_calls
+from assent.core import deadlines, tool_calls, turns
 from assent.core.events import ToolAnswered, ToolLost
 from assent.core.run_state import Run, Step
 from assent.core.transitions import CallEvent
@@ -15,11 +15,17 @@ from assent.wire.requirements import Requirement
 
 LONGEST_RETRY: Final = 30 * 86_400.0
 """Seconds between two tries of a call that no worker serves, at most: each try costs some events."""
+MOST_TIMES: Final = 5
+"""How often a person is asked again about one call: a tool may read its arguments differently each time."""
 
 
 def ask_again(run: Run, event: ToolAnswered, gate: Gate) -> Step:
-    """Open a requirement for a call that its activity refused, because the policy now asks for more."""
+    """Open a requirement for a call that its activity refused: today's policy asks for more, or the tool is another."""
     call = run.calls[event.position]
+    kept = (each for each in run.requirements if each.turn == run.turn and each.call_id == call.call.call_id)
+    if sum(each.execution == "refused" for each in kept) >= MOST_TIMES:
+        why = f"Not run: {event.outcome.refused}; a person was asked again {MOST_TIMES} times"
+        return turns.answer_call(run, event.position, why, "refused", event.at)
     reason = "; ".join(each for each in (event.outcome.refused, gate.reason) if each) or None
     opened = tool_calls.open_requirement(
         run.call_context,

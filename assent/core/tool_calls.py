@@ -186,6 +186,7 @@ def open_requirement(
         policy_version=policy_version,
         needed=gate.needed,
         expires_at=expires_at,
+        binding=gate.binding,
     )
     return Requirement(
         id=identity,
@@ -211,6 +212,8 @@ def open_requirement(
         fields=gate.fields,
         checked=gate.checked,
         agent=context.agent if context.handed_over else None,
+        read_as=gate.read_as,
+        binding=gate.binding,
     )
 
 
@@ -229,6 +232,8 @@ def open_outcome(
         remind_every=lost.remind_every.total_seconds() if lost.remind_every else None,
         approval_type=lost.approval_type,
         self_approval=lost.self_approval,
+        read_as=lost.read_as,
+        binding=lost.binding,
     )
     opened = open_requirement(context, call.call, gate, nonce=nonce, policy_version=lost.policy_version, at=at)
     return opened.model_copy(update={"kind": "outcome", "follows": lost.id, "values": lost.values})
@@ -282,4 +287,8 @@ def _authorization(context: CallContext, approved: Requirement) -> Authorization
         fields["follows"] = approved.edited_from
     if context.parent is not None:
         fields["parent"] = context.parent
+    if approved.binding:
+        fields["binding"] = approved.binding
+    if approved.read_as is not None:
+        fields["read_as"] = approved.read_as
     return Authorization.model_validate(fields)

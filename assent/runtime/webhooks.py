@@ -41,6 +41,7 @@ class Arguments(NamedTuple):
 
     text: str | None = None
     left_out: str | None = None
+    in_effect: str | None = None
 
 
 _NONE: Final = Arguments()
@@ -191,6 +192,7 @@ def body(webhook: Webhook, run_id: str, batch: NoticesInput, notice: Notice, arg
     }
     if webhook.arguments:
         data |= {"arguments": arguments.text, "arguments_left_out": arguments.left_out}
+        data |= {"in_effect": arguments.in_effect}
     whole: dict[str, JsonValue] = {"type": notice.type, "timestamp": _time(notice.at), "data": data}
     return json.dumps(whole, separators=(",", ":")).encode()
 

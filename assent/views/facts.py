@@ -37,6 +37,7 @@ class Fact:
 
 def facts_of(requirement: Requirement, requirements: Sequence[Requirement], requested_by: str | None) -> Iterator[Fact]:
     """The facts about a requirement that waits; *requirements* are all of its run."""
+    yield from read_as(requirement)
     yield Fact("decides", "May decide: ", _who(requirement, requested_by))
     yield from _requester(requirement, requested_by)
     yield from _votes(requirement)
@@ -54,6 +55,13 @@ def facts_of(requirement: Requirement, requirements: Sequence[Requirement], requ
     for choice in choices(requirement.kind, requirement.fields):
         if choice.means:
             yield Fact(choice.label, "", (Said(choice.signal), f": {choice.means}"))
+
+
+def read_as(requirement: Requirement) -> Iterator[Fact]:
+    """What the tool gets where that is not what the arguments say."""
+    if requirement.read_as:
+        text = typed(requirement.read_as, ", ")
+        yield Fact("in effect", "In effect, with defaults and validators: ", (Said(text),), at_length=True)
 
 
 def moment(at: datetime) -> str:

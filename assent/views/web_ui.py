@@ -23,6 +23,7 @@ from assent.views.facts import (
     ran_last,
 )
 from assent.views.json_layout import BROKEN, laid_out, wrapped
+from assent.wire.digest import json_size
 from assent.wire.limits import (
     DETAILS_ARGUMENTS,
     DETAILS_NAME,
@@ -60,8 +61,9 @@ def pending_memo(requirements: Sequence[Requirement]) -> list[PendingRequirement
     entries: list[PendingRequirement] = []
     for requirement in requirements:
         size = _size(requirement.arguments)
-        fits = size <= min(MEMO_ARGUMENTS, left)
-        left -= size if fits else 0
+        shown = size + (json_size(requirement.read_as) if requirement.read_as else 0)
+        fits = shown <= min(MEMO_ARGUMENTS, left)
+        left -= shown if fits else 0
         names = _names_size(requirement.approvers)
         named = names <= room
         room -= names if named else 0
@@ -97,6 +99,8 @@ def _entry(requirement: Requirement, size: int, *, fits: bool, named: bool) -> P
         expires_at=requirement.expires_at,
         policy_version=requirement.policy_version,
         self_approval=requirement.self_approval,
+        read_as=requirement.read_as if fits else None,
+        binding=requirement.binding,
     )
 
 

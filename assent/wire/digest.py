@@ -20,6 +20,8 @@ _REQUIREMENT: Final = "assent.requirement.v1"
 _ITEM: Final = "assent.item.v1"
 _KEY: Final = "assent.key.v1"
 _POLICY: Final = "assent.policy.v1"
+_TOOL: Final = "assent.tool.v1"
+_VALUES: Final = "assent.values.v1"
 
 
 def canonical(value: object) -> bytes:
@@ -57,15 +59,27 @@ def requirement_id(
     policy_version: str,
     needed: int,
     expires_at: datetime | None,
+    binding: str = "",
 ) -> str:
     """The id of a requirement: what exactly is approved, as 64 hex digits.
 
     *arguments* are the raw text that the model produced; *nonce* is unique to the requirement, so that equal calls,
-    and a call before and after a workflow reset, are different requirements.
+    and a call before and after a workflow reset, are different requirements. *binding* is the gate's; empty where
+    there is no tool.
     """
     deadline = None if expires_at is None else expires_at.isoformat()
     parts = [_REQUIREMENT, run_id, nonce, call_id, tool, text_digest(arguments), policy_version, needed, deadline]
-    return sha256_hex(canonical(parts))
+    return sha256_hex(canonical([*parts, binding] if binding else parts))
+
+
+def tool_digest(tool: object) -> str:
+    """The digest of what a tool says of itself, as a JSON value: 32 hex digits."""
+    return sha256_hex(canonical([_TOOL, tool]))[:32]
+
+
+def values_digest(values: object) -> str:
+    """The digest of the values that a tool gets, as a JSON value: 32 hex digits. Raises ValueError as `canonical`."""
+    return sha256_hex(canonical([_VALUES, values]))[:32]
 
 
 def extend(digest: str, items: Iterable[object]) -> str:

@@ -204,8 +204,10 @@ class Gate(Stored):
     result from outside is checked against the tool's return annotation, *failed* that something about the gate could
     not be worked out (no grant lets such a call through), *stop* that the run ends once the call was executed,
     *at_most_once* that the tool is not started again after a timeout or the loss of its worker.
-    *read_as* is how the tool reads arguments that say something else, *output_limit* how many bytes of its result are
-    kept, *agent* who answers it. Defaults are left out.
+    *read_as* has the values that the tool gets where they are not what the arguments say, by parameter: defaults filled
+    in, validators applied. *binding* is the digest of the tool, "-", and the digest of all its values (empty where they
+    cannot be told). *output_limit* is how many bytes of its result are kept, *agent* who answers it. Defaults are left
+    out.
     """
 
     verdict: Verdict
@@ -222,6 +224,7 @@ class Gate(Stored):
     checked: bool = False
     failed: bool = False
     read_as: dict[str, JsonValue] | None = None
+    binding: str = ""
     stop: bool = False
     options: ToolOptions | None = None
     output_limit: int | None = Field(default=None, ge=1)
@@ -278,7 +281,7 @@ class Authorization(Stored):
 
     *execution_id* is Temporal's id of the run's first execution: in another one, after a workflow reset, an approval of
     before authorises nothing. *follows* is the requirement that edits replaced by this one. *parent* is the run
-    that it works for, if one, where a reset may have taken that back.
+    that it works for, if one, where a reset may have taken that back. *binding* and *read_as* are the gate's.
     """
 
     requirement_id: str
@@ -290,6 +293,8 @@ class Authorization(Stored):
     execution_id: str
     follows: str | None = None
     parent: Execution | None = None
+    binding: str = ""
+    read_as: dict[str, JsonValue] | None = None
 
 
 class ToolCallInput(Stored):

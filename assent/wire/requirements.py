@@ -109,6 +109,8 @@ class Requirement(Stored):
     too little. *edited_from* is the first that edits replaced, one after the other. *agent* is the one that asked,
     where the conversation had been handed over to it. *shortened*: it was decided in an earlier execution, and only who
     decided what and when is kept; the history of that execution has the rest.
+    *read_as* has the values that the tool gets where they are not what *arguments* say: defaults filled in, validators
+    applied. *binding* is the gate's.
     """
 
     id: str
@@ -148,6 +150,8 @@ class Requirement(Stored):
     edited_from: str | None = None
     agent: str | None = None
     shortened: bool = False
+    read_as: dict[str, JsonValue] | None = None
+    binding: str = ""
 
     @property
     def short_id(self) -> str:
@@ -258,8 +262,9 @@ class RunState(Stored):
 class PendingRequirement(Stored):
     """The memo of one pending requirement (`assent_pending_0`, …): what the inbox shows without a worker.
 
-    *arguments* is None where they are too long for a memo; *arguments_size* is then their number of bytes, and
-    `assent show` has them whole. *approvers* None is anybody, unless *approvers_left_out* says that names were too.
+    *arguments* is None where they, with *read_as*, are too long for a memo; *arguments_size* is then their number of
+    bytes, and `assent show` has them whole. *approvers* None is anybody, unless *approvers_left_out* says that
+    names were too.
     """
 
     id: str
@@ -279,3 +284,5 @@ class PendingRequirement(Stored):
     expires_at: AwareDatetime | None = None
     policy_version: str = ""
     self_approval: bool = False
+    read_as: dict[str, JsonValue] | None = None
+    binding: str = ""

@@ -116,7 +116,7 @@ async def test_an_approved_call_that_the_tool_of_today_does_not_take_is_refused_
 @pytest.mark.parametrize(
     ("after", "ran"), [(with_an_optional_one, "booked (7, 'none')"), (with_a_wider_type, "booked 7")]
 )
-async def test_an_approved_call_that_the_tool_of_today_still_takes_runs_the_code_of_today(
+async def test_an_approved_call_that_a_changed_tool_takes_is_approved_again_before_its_code_runs(
     assent_environment: Environment, after: Callable[..., str], ran: str
 ) -> None:
     tool_before = confirmed(before)
@@ -126,11 +126,14 @@ async def test_an_approved_call_that_the_tool_of_today_still_takes_runs_the_code
         [asked] = (await run.until_paused()).active_requirements
     async with assent_environment.serve(made(confirmed(after)), task_queue=client.task_queue):
         await run.approve(asked, by="bob")
+        [again] = (await run.until_paused()).active_requirements
+        assert (again.follows, tools.ran(run.id)) == (asked.id, [])
+        await run.approve(again, by="bob")
         assert (await run.result()).content == ran
         assert tools.ran(run.id) == [ran]
 
 
-async def test_a_call_that_needs_nobody_any_more_still_waits_for_the_person_it_was_shown_to(
+async def test_a_call_that_needs_nobody_any_more_still_waits_for_people(
     assent_environment: Environment,
 ) -> None:
     tool_before = confirmed(before)
@@ -144,6 +147,9 @@ async def test_a_call_that_needs_nobody_any_more_still_waits_for_the_person_it_w
         [asked] = (await run.until_paused()).active_requirements
         assert tools.ran(run.id) == []
         await run.approve(asked, by="bob")
+        [again] = (await run.until_paused()).active_requirements
+        assert (again.follows, tools.ran(run.id)) == (asked.id, [])
+        await run.approve(again, by="bob")
         assert (await run.result()).content == "booked 7"
 
 

@@ -253,7 +253,13 @@ def test_a_gate_carries_the_terms_of_its_tool() -> None:
 
 def test_what_is_the_default_is_left_out_of_histories() -> None:
     assert gate_of(look).model_dump(exclude_unset=True) == {"verdict": "allow", "at_most_once": True}
-    assert gate_of(pay).model_dump(exclude_unset=True, exclude_none=True) == {"verdict": "ask", "at_most_once": True}
+    gate = gate_of(pay)
+    assert gate.model_dump(exclude_unset=True, exclude_none=True) == {
+        "verdict": "ask",
+        "at_most_once": True,
+        "binding": gate.binding,
+        "read_as": {"to": "", "amount": 0},
+    }
 
 
 def test_a_call_that_a_policy_asks_about_has_the_terms_of_its_tool() -> None:

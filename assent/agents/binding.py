@@ -1,0 +1,123 @@
+"""What an approval binds, in addition to the arguments as written: the tool, and the values that it gets.
+
+Pure where the validators and serializers that a tool brings are; not in workflow code, which reads recorded gates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, cast
+
+from pydantic import JsonValue
+from pydantic_core import to_jsonable_python
+
+from assent.agents.tool import Tool
+from assent.core.approvals import only_adds
+from assent.wire.digest import canonical, parse_arguments, values_digest
+from assent.wire.errors import ArgumentsError
+from assent.wire.protocol import ToolCallInput
+
+TOOL_CHANGED: Final = "the tool is not what it was when a person was asked: its parameters or its flags changed"
+
+
+def as_json(values: Mapping[str, object]) -> dict[str, JsonValue]:
+    """Return Python values as JSON, as pydantic writes them; what JSON cannot carry becomes its `repr`.
+
+    Raises:
+        Exception: whatever a user's serializer raises, or a value that JSON does not have.
+    """
+    read = cast("dict[str, JsonValue]", to_jsonable_python(dict(values), fallback=_text))
+    canonical(read)
+    return read
+
+
+def binding(tool: Tool, read: Mapping[str, JsonValue] | None) -> str:
+    """Return the digest of the tool, "-", and the digest of its values *read* by `as_json` (None: cannot be told)."""
+    return f"{tool.digest}-{'' if read is None else values_digest(_ordered(tool, dict(read)))}"
+
+
+def differences(tool: Tool, raw: str, read: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+    """Return the values of *read* that are not what the *raw* arguments say: defaults, aliases, conversions."""
+    given = parse_arguments(raw)
+    return {
+        name: value
+        for name, value in read.items()
+        if name not in given or canonical(_ordered(tool, given[name])) != canonical(_ordered(tool, value))
+    }
+
+
+def bound_values(tool: Tool, call: ToolCallInput) -> tuple[dict[str, object], str | None]:
+    """Return the values that an approved *call* runs with, by parameter; and why they are not the approved ones.
+
+    Each is validated once: what was compared is what the tool gets. A default that is worked out each time
+    (`default_factory`) is given as it was approved.
+
+    Raises:
+        ArgumentsError: today's tool does not take the arguments.
+    """
+    values, approved = tool.validate(call.arguments), call.authorization
+    if approved is None:
+        return values, None
+    tool_then, _, values_then = approved.binding.partition("-")
+    if tool_then != tool.digest:
+        return values, TOOL_CHANGED
+    read = _told(tool, values)
+    if binding(tool, read) == approved.binding:
+        return values, None
+    if not values_then and (read is None or not differences(tool, call.arguments, read)):
+        return values, None  # They were shown as written.
+    given = parse_arguments(call.arguments)
+    whole = {**given, **(approved.read_as or {})}
+    if only_adds(given, read) and only_adds(given, whole):
+        again = _again(tool, whole)
+        if again is not None and binding(tool, _told(tool, again)) == approved.binding:
+            return again, None
+    return values, _changed(tool, call.arguments, approved.read_as, read)
+
+
+def input_problem(values: Mapping[str, JsonValue], read: Mapping[str, object]) -> str | None:
+    """Return what to say to a person whose *values* the tool reads as something else; None if it does not."""
+    try:
+        found = as_json(read)
+    except Exception:  # whatever a user's serializer raises: nothing can be shown or compared
+        return None
+    if only_adds(dict(values), found):
+        return None
+    return f"the tool would get {canonical(found).decode('utf-8', 'replace')}: send that, or reject"
+
+
+def _told(tool: Tool, values: Mapping[str, object]) -> dict[str, JsonValue] | None:
+    try:
+        return as_json(tool.named_values(values))
+    except Exception:  # whatever a user's serializer raises
+        return None
+
+
+def _again(tool: Tool, whole: Mapping[str, JsonValue]) -> dict[str, object] | None:
+    try:
+        return tool.validate(canonical(whole).decode("utf-8", "surrogatepass"))
+    except (ArgumentsError, ValueError):
+        return None
+
+
+def _changed(tool: Tool, raw: str, then: Mapping[str, JsonValue] | None, read: Mapping[str, JsonValue] | None) -> str:
+    now = {} if read is None else differences(tool, raw, read)
+    names = [name for name in {**(then or {}), **now} if (then or {}).get(name) != now.get(name)]
+    about = f" ({', '.join(names)})" if names else ""
+    return f"the tool would get other values{about} than a person was shown"
+
+
+def _ordered(tool: Tool, value: JsonValue) -> JsonValue:
+    """Return *value* with its lists sorted where the tool takes sets: the order of a set differs between processes."""
+    if not tool.takes_sets:
+        return value
+    if isinstance(value, list):
+        return sorted((_ordered(tool, each) for each in value), key=canonical)
+    if isinstance(value, dict):
+        return {name: _ordered(tool, each) for name, each in value.items()}
+    return value
+
+
+def _text(value: object) -> str:
+    # The `repr` of an object without its own has an address, which differs each time.
+    return f"<{type(value).__qualname__}>" if type(value).__repr__ is object.__repr__ else repr(value)
