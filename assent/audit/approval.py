@@ -27,10 +27,11 @@ class ApprovalContext(Stored):
 class Approval(Stored):
     """A requirement as people see it across runs: in the inbox while it waits, as a record once it is decided.
 
-    *id* is the requirement's, *run_id* that of its run, *agent* the one that called. *arguments* are the exact bytes
-    that the model produced, None where the inbox's memo could not hold them (*arguments_size* says how many bytes
-    they are, `assent show` has them). *status* is the decision, *execution* what an approved call led to, *result*
-    the beginning of its result. *ignored_messages* are messages that had no effect. Times are UTC.
+    *id* is the requirement's, *run_id* that of its run, *agent* the one that called. *arguments* are the exact
+    bytes that the model produced, None where the inbox's memo could not hold them (*arguments_size* says how many
+    bytes they are, `assent show` has them), or the execution that had them is gone. *status* is the decision,
+    *execution* what an approved call led to, *result* the beginning of its result. *ignored_messages* are messages
+    that had no effect. Times are UTC.
 
     *approvers* may decide (None: anybody but the requester, unless *approvers_left_out* says how many names the memo
     could not hold), until *expires_at*. *approved_by* are those who approved so far, *needed* is how many must.
@@ -129,6 +130,8 @@ def fields_of(run: Run, requirement: Requirement, ignored: Iterable[IgnoredMessa
     request = run.request
     kept = {name: getattr(requirement, name) for name in _SAME}
     kept["approved_by"] = requirement.approved_by
+    if requirement.shortened:
+        kept["arguments"] = None
     return {
         **kept,
         "run_id": run.id,

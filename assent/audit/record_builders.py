@@ -166,7 +166,7 @@ class ApprovalBuilder:
         return ApprovalRecord.model_validate(
             {
                 **fields_of(run, self.requirement, self.ignored_messages),
-                "arguments_sha256": text_digest(self.requirement.arguments),
+                "arguments_sha256": "" if self.requirement.shortened else text_digest(self.requirement.arguments),
                 "arguments_before": self.arguments_before,
                 "gate": self.gate,
                 "model": self.model,

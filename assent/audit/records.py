@@ -215,7 +215,7 @@ class ApprovalRecord(Approval):
     *gate* is the gate of the model's call, None for a requirement that follows another one. *model* made the call, in
     *context.turn*. *decisions* are all messages about it, ignored ones too, in the order in which the run handled them.
     *arguments_before* are the arguments that an edit replaced. *opened* and *resolved* cite the events at which it
-    began to be pending, and ended.
+    began to be pending, and ended. *arguments_sha256* is empty where the execution that had the arguments is gone.
     """
 
     record: Literal["approval"] = "approval"

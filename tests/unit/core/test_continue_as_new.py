@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import invariant
 
 from activities import Activities
+from assent.audit.approval import approvals_of
 from assent.core.continue_as_new import KEPT_DECIDED, Carried, carry, fits, restore, shortened, size_of, unsent_notices
 from assent.core.events import CallModel, Event, Fail, MessageReceived, SendNotices, Started, WakeAt
 from assent.core.notices import Notice, NoticesInput
@@ -170,6 +171,7 @@ def test_what_is_carried_of_decided_calls_is_bounded() -> None:
     assert len(run.requirements) == KEPT_DECIDED + 1
     assert run.requirements_dropped == state_of(run).requirements_dropped == 10_000 - KEPT_DECIDED
     assert run.pending == runs[10_000].pending, "what waits is whole"
+    assert [each.arguments for each in approvals_of(run)] == [None] * KEPT_DECIDED + [run.pending[0].arguments]
     assert shortened(run) == run, "a second time nothing more is left out"
 
 
