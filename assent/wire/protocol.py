@@ -7,9 +7,10 @@ fields, so that old histories replay on new code. The messages that people send 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter
+from pydantic_core import to_json
 
 from assent.wire.budget import Budget
 from assent.wire.policy import PermissionPolicy
@@ -130,6 +131,9 @@ class Usage(Stored):
         )
 
 
+_T = TypeVar("_T")
+
+
 class RunResult(Stored):
     """What a completed run returns. *output* is the structured output where the agent declares one."""
 
@@ -137,6 +141,14 @@ class RunResult(Stored):
     output: JsonValue = None
     usage: Usage = Usage()
     turns: int = 0
+
+    def output_as(self, output_type: type[_T]) -> _T:
+        """Return *output* as an instance of *output_type*, the agent's own. May be called in workflow code.
+
+        Raises:
+            ValidationError: of pydantic; the output does not fit the type.
+        """
+        return TypeAdapter(output_type).validate_json(to_json(self.output))
 
 
 # -- the model call ---------------------------------------------------------------------------------------------------

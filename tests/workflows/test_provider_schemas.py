@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import date
 from decimal import Decimal
 from typing import Annotated, Generic, NamedTuple, TypeVar
 
 import pytest
-from pydantic import BaseModel, Field, RootModel, create_model
+from pydantic import BaseModel, Field, RootModel, ValidationError, create_model
 
 from assent import Agent, tool
 from assent.testing import Environment, call, calls, says
@@ -74,3 +75,19 @@ async def test_any_output_type_is_asked_for(
         run = await client.start("ops", "Go.")
         assert await content(run) == answer
         assert (await run.state()).turns == 1
+
+
+class Invoice(BaseModel):
+    """An output whose fields are no JSON values."""
+
+    due: date
+    parts: tuple[str, ...]
+
+
+async def test_an_output_is_read_as_the_type_of_the_agent(assent_environment: Environment) -> None:
+    model = assent_environment.responses(says({"due": "2026-12-01", "parts": ["a", "b"]}))
+    async with assent_environment.serve(Agent(name="billing", model=model, output_type=Invoice)) as client:
+        result = await (await client.start("billing", "Go.")).result()
+        assert result.output_as(Invoice) == Invoice(due=date(2026, 12, 1), parts=("a", "b"))
+        with pytest.raises(ValidationError):
+            result.output_as(int)
