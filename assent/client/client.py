@@ -103,8 +103,8 @@ class AgentClient:
         that is there already nothing is said: that is what `send_message` is for.
 
         Raises:
-            MessageError: *agent* or *input* is empty, or too long, *priority* is not 1 to 5, or another kind of
-                workflow has the *id*.
+            MessageError: *agent* or *input* is empty, or too long, *priority* is not 1 to 5, the *id* begins
+                with a hyphen or has characters that do not show, or another kind of workflow has it.
             ServerUnreachableError: the server does not answer.
         """
         options: dict[str, object] = {"requested_by": requested_by, "max_turns": max_turns, "policy": policy}
@@ -131,7 +131,8 @@ class AgentClient:
         waits for the answer.
 
         Raises:
-            MessageError: *content* or *by* is empty or too long, or another kind of workflow has the id.
+            MessageError: *content* or *by* is empty or too long, another kind of workflow has the id, or it cannot be
+                the id of a run that begins.
             RunNotFoundError: the conversation has ended; or there is none, and no *agent* to begin one with.
             ServerUnreachableError: the server does not answer.
         """

@@ -13,7 +13,7 @@ from assent.audit.approval import Approval, pending_of
 from assent.client.read import HistoryPosition, describe, has_changed, read
 from assent.core.approvals import find_requirement
 from assent.core.state_machine import Run, state_of
-from assent.views.commands import shell_quoted
+from assent.views.commands import run_command, shell_quoted
 from assent.views.facts import children_of
 from assent.wire.errors import HistoryError, RunNotFoundError
 from assent.wire.protocol import ChildRun
@@ -94,7 +94,8 @@ def find_in_children(tree: RunTree, wanted: str, verb: str) -> str | None:
         return None
     [(run_id, one)] = matches
     how = "waits" if one.status == "pending" else f"was {one.status}"
-    run, command = shell_quoted(run_id), verb.replace("_", "-")
+    command = verb.replace("_", "-")
     more = {"reject": ' --reason "WHY"', "submit-result": " --output JSON", "submit-input": " --values JSON"}
-    what = f"assent {command} {run} {one.short_id} --by YOUR_NAME{more.get(command, '')}"
-    return f"call {one.short_id} {how} in run {run}: {what}"
+    options = f" --by YOUR_NAME{more.get(command, '')}"
+    what = run_command(f"assent {command}", run_id, f" {one.short_id}", options)
+    return f"call {one.short_id} {how} in run {shell_quoted(run_id)}: {what}"

@@ -23,6 +23,7 @@ from assent.views.web_ui import request_details, request_summary
 from assent.wire import protocol, visibility
 from assent.wire.errors import MessageError, RunNotFoundError
 from assent.wire.protocol import RunRequest, RunStatus
+from assent.wire.text import one_line
 
 PRIORITIES: Final = range(1, 6)
 _FAIRNESS_KEY: Final = 64
@@ -41,9 +42,14 @@ async def begin(
     """Start a run; with a *message*, start it with that, or send it to the running run of this id.
 
     Raises:
+        MessageError: the id begins with a hyphen, or has characters that do not show.
         WorkflowAlreadyStartedError: a workflow has, or had, the id; with a *message*, one that has ended.
         RPCError: the server does not answer, or refuses.
     """
+    if run_id.startswith("-") or one_line(run_id) != run_id:
+        why = "a command would read it as an option" if run_id.startswith("-") else "it has characters that do not show"
+        problem = f"a run cannot have the id {run_id!r}: {why}"
+        raise MessageError(problem)
     conflict = WorkflowIDConflictPolicy.FAIL if message is None else WorkflowIDConflictPolicy.USE_EXISTING
     await client.start_workflow(
         protocol.WORKFLOW,

@@ -101,18 +101,25 @@ def resolved(schema: dict[str, JsonValue], definitions: JsonValue) -> dict[str, 
 
 def talking_commands(program: str, run_id: str, by: str = "YOUR NAME") -> list[tuple[str, str]]:
     """The commands that continue an idle conversation and that end it, each with a label."""
-    run, name = shlex.quote(run_id), shlex.quote(by)
+    given = f" --by {shlex.quote(by)}"
     return [
-        ("continue", f"{program} send-message {run} TEXT --by {name}"),
-        ("end it", f"{program} close {run} --by {name}"),
+        ("continue", run_command(f"{program} send-message", run_id, " TEXT", given)),
+        ("end it", run_command(f"{program} close", run_id, "", given)),
     ]
+
+
+def run_command(begin: str, run_id: str, more: str = "", options: str = "") -> str:
+    """A command that *begin*s so, with a run's id and *more* after it, and *options*."""
+    operands = f"{shell_quoted(run_id)}{more}"
+    # Another client may start a run whose id looks like an option.
+    return f"{begin}{options} -- {operands}" if run_id.startswith("-") else f"{begin} {operands}{options}"
 
 
 def assent_command(program: str, run_id: str, short_id: str, choice: Choice) -> str:
     """The `assent` command of a choice; *program* is how it begins."""
     options = "".join(f" --{name} {_value(value)}" for name, value in choice.body.items())
     name = choice.signal.replace("_", "-")
-    return f"{program} {name} {shell_quoted(run_id)} {short_id} --by YOUR_NAME{options}"
+    return run_command(f"{program} {name}", run_id, f" {short_id}", f" --by YOUR_NAME{options}")
 
 
 def _value(value: JsonValue) -> str:
@@ -126,12 +133,12 @@ def revoke_command(program: str, run_id: str, short_id: str) -> str:
 
 def show_command(program: str, run_id: str) -> str:
     """The `assent` command that shows all of a run."""
-    return f"{program} show {shell_quoted(run_id)}"
+    return run_command(f"{program} show", run_id)
 
 
 def watch_command(program: str, run_id: str) -> str:
     """The `assent` command that shows all events of a run."""
-    return f"{program} watch {shell_quoted(run_id)}"
+    return run_command(f"{program} watch", run_id)
 
 
 def tree_command(program: str, run_id: str) -> str:
@@ -141,7 +148,7 @@ def tree_command(program: str, run_id: str) -> str:
 
 def audit_command(program: str, run_id: str) -> str:
     """The `assent` command that audits a run."""
-    return f"{program} audit {shell_quoted(run_id)}"
+    return run_command(f"{program} audit", run_id)
 
 
 def signal_command(run_id: str, name: str, body: dict[str, JsonValue], *, namespace: str = "default") -> str:

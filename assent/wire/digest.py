@@ -10,11 +10,12 @@ import hashlib
 import json
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Final, NoReturn, cast
+from typing import Annotated, Final, NoReturn, cast
 
-from pydantic import JsonValue
+from pydantic import AfterValidator, JsonValue
 
 from assent.wire.errors import ArgumentsError
+from assent.wire.text import bounded
 
 _REQUIREMENT: Final = "assent.requirement.v1"
 _ITEM: Final = "assent.item.v1"
@@ -112,7 +113,9 @@ def parse_arguments(raw: str) -> dict[str, JsonValue]:
     if not raw.strip():
         return {}  # Some models send nothing for a tool without parameters.
     try:
-        value: object = json.loads(raw, object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite)
+        value: object = json.loads(
+            raw, object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite, parse_int=_integer
+        )
     except ArgumentsError:
         raise
     except (ValueError, RecursionError) as error:
@@ -139,9 +142,33 @@ def _no_constant(name: str) -> NoReturn:
     raise ArgumentsError(message)
 
 
+def _in_range(value: JsonValue) -> JsonValue:
+    if isinstance(value, int):
+        try:
+            float(value)
+        except OverflowError:
+            message = "an integer in it has more than 308 digits, which other readers of JSON do not take"
+            raise ValueError(message) from None
+    elif isinstance(value, dict | list):
+        for each in value.values() if isinstance(value, dict) else value:
+            _in_range(each)
+    return value
+
+
+Json = Annotated[JsonValue, AfterValidator(_in_range)]
+"""A JSON value without integers beyond the range of a double.
+
+Python's have no end; but readers in other languages, such as the `temporal` CLI's, fail on a text that has one."""
+
+
+def _integer(text: str) -> int:
+    _finite(text)
+    return int(text)
+
+
 def _finite(text: str) -> float:
     number = float(text)
     if number in (float("inf"), float("-inf")):
-        message = f"the arguments hold {text}, which is too large a number"
+        message = f"the arguments hold {bounded(text, 50)}, which is too large a number"
         raise ArgumentsError(message)
     return number

@@ -14,7 +14,6 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    JsonValue,
     StringConstraints,
     ValidationError,
     field_validator,
@@ -22,7 +21,7 @@ from pydantic import (
 )
 from pydantic_core import to_json
 
-from assent.wire.digest import json_size
+from assent.wire.digest import Json, json_size
 from assent.wire.duration import Duration
 from assent.wire.errors import MessageError
 from assent.wire.limits import (
@@ -112,7 +111,7 @@ class Approve(_FromPerson):
 
     id: _Words = _Id
     reason: _Words | None = Field(default=None, max_length=20_000)
-    arguments: dict[str, JsonValue] | None = None
+    arguments: dict[str, Json] | None = None
     remember: Remember | None = None
 
 
@@ -134,16 +133,16 @@ class SubmitResult(_FromPerson):
     """
 
     id: _Words = _Id
-    output: JsonValue = None
+    output: Json = None
     error: _Words | None = Field(default=None, min_length=1, max_length=20_000)
-    evidence: JsonValue = None
+    evidence: Json = None
 
 
 class SubmitInput(_FromPerson):
     """The signal `submit_input`: the fields that a tool needs from a person."""
 
     id: _Words = _Id
-    values: dict[str, JsonValue]
+    values: dict[str, Json]
 
 
 class SendMessage(_FromPerson):
@@ -171,7 +170,7 @@ class Decide(_FromPerson):
     id: _Words = _Id
     verdict: Literal["approve", "reject", "revoke"]
     reason: _Words | None = Field(default=None, max_length=20_000)
-    arguments: dict[str, JsonValue] | None = None
+    arguments: dict[str, Json] | None = None
     remember: Remember | None = None
 
 

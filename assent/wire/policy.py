@@ -18,7 +18,6 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    JsonValue,
     SerializerFunctionWrapHandler,
     ValidationError,
     model_serializer,
@@ -26,7 +25,7 @@ from pydantic import (
 )
 
 from assent.wire.declarations import declared, refuse, shown, source_of
-from assent.wire.digest import canonical, policy_digest
+from assent.wire.digest import Json, canonical, policy_digest
 from assent.wire.errors import ConfigurationError
 from assent.wire.limits import VALUE_SHOWN
 from assent.wire.text import bounded, one_line
@@ -58,8 +57,8 @@ class Condition(_Data):
     value stands for *equals*: `{"env": "production"}` is `{"env": {"equals": "production"}}`.
     """
 
-    equals: JsonValue = None
-    one_of: tuple[JsonValue, ...] | None = None
+    equals: Json = None
+    one_of: tuple[Json, ...] | None = None
     matches: str | None = None
     above: float | None = None
     at_least: float | None = None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import re
+import shlex
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -12,6 +14,7 @@ from temporalio.common import RetryPolicy
 
 from assent import (
     Agent,
+    MessageError,
     RequirementNotFoundError,
     RunFailedError,
     RunHandle,
@@ -19,6 +22,7 @@ from assent import (
 from assent.client.client import AgentClient
 from assent.testing import Environment, Step, call, calls, fails
 from tests.support import tools
+from tests.support.cli_operator import operating
 from tests.support.visibility import soon
 from tests.workflows.test_operator_run_commands import TOOLS, told
 from tests.workflows.test_wire import temporal
@@ -123,3 +127,31 @@ async def test_a_run_on_a_schedule_asks_each_time(assent_environment: Environmen
         assert tools.ran(run.id) == ["pay(a, 1)"]
         assert (await RunHandle(client.temporal, run.id, execution_id=first).state()).status == "completed"
         await temporal(assent_environment, "workflow", "terminate", "--workflow-id", run.id)
+
+
+@pytest.mark.parametrize("run_id", ["--json", "-x", "a\u202eb", "two\nlines"])
+async def test_a_run_does_not_begin_with_an_id_that_no_command_can_take(
+    assent_environment: Environment, run_id: str
+) -> None:
+    client = assent_environment.client("nobody")
+    with pytest.raises(MessageError, match="a run cannot have the id"):
+        await client.start("r", "Go.", id=run_id)
+    with pytest.raises(MessageError, match="a run cannot have the id"):
+        await client.send_message(run_id, "Go.", by="alice", agent="r")
+
+
+async def test_a_foreign_run_whose_id_looks_like_an_option_is_decided_by_the_printed_command(
+    assent_environment: Environment,
+) -> None:
+    async with operating(assent_environment) as operator:
+        client = operator.client
+        run_id = f"--{client.task_queue}"
+        request = {"agent": "deployer", "input": "Go.", "requested_by": "alice"}
+        await client.temporal.start_workflow("AgentRun", request, id=run_id, task_queue=client.task_queue)
+        await client.get_run(run_id).until_paused()
+        shown = await operator.assent("show", "--", run_id, columns=200)
+        assert shown.code == 0
+        [approve] = re.findall(r"assent (.*approve .*)", shown.out)
+        decided = await operator.assent(*shlex.split(approve.replace("YOUR_NAME", "bob")))
+        assert (decided.code, decided.err) == (0, "")
+        assert (await client.get_run(run_id).result()).turns == 2

@@ -146,6 +146,9 @@ NOT_NUMBERS = (
     b'"remember": {"uses": 1, "arguments": {"amount": {"equals": -Infinity}}}',
     b'"arguments": {"to": "bob", "amount": NaN}',
     b'"arguments": {"to": "bob", "amount": 1e999}',
+    b'"arguments": {"to": "bob", "amount": ' + b"9" * 400 + b"}",
+    b'"remember": {"uses": 1, "arguments": {"amount": {"equals": ' + b"9" * 400 + b"}}}",
+    b'"remember": {"uses": 1, "arguments": {"amount": {"at_most": ' + b"9" * 400 + b"}}}",
 )
 
 

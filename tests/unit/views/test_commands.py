@@ -8,7 +8,7 @@ import pytest
 from pydantic import BaseModel, JsonValue
 
 from assent.agents.tool_decorator import tool
-from assent.views.commands import choices
+from assent.views.commands import Choice, assent_command, audit_command, choices, show_command, talking_commands
 from assent.views.facts import facts_of
 from assent.wire.limits import RESULT_SCHEMA_LIMIT
 from assent.wire.protocol import Gate
@@ -78,3 +78,11 @@ def test_a_schema_that_is_too_long_for_a_gate_is_left_out_and_the_result_still_c
 
     gate = external_gate(Long)
     assert (gate.checked, gate.fields) == (True, [])
+
+
+def test_a_run_whose_id_looks_like_an_option_is_named_after_all_options() -> None:
+    assert show_command("assent", "--json") == "assent show -- --json"
+    assert audit_command("assent", "-v 1") == "assent audit -- '-v 1'"
+    decide = assent_command("assent", "--by", "0a1b", Choice("reject", "reject", {"reason": "WHY"}))
+    assert decide == "assent reject --by YOUR_NAME --reason WHY -- --by 0a1b"
+    assert dict(talking_commands("assent", "-x", "bob"))["continue"] == "assent send-message --by bob -- -x TEXT"

@@ -97,10 +97,7 @@ def test_wrong_options_of_a_model_are_refused(options: Mapping[str, object], tol
 def test_a_model_without_an_id_is_refused() -> None:
     for kind in (OpenAIResponses, OpenAIChat):
         # Pydantic says it in one way or the other, by its version.
-        assert wrong(kind).removeprefix(f"{kind.__name__}: ") in {
-            "missing a required argument: 'id'",
-            "id: field required",
-        }
+        assert wrong(kind).startswith((f"{kind.__name__}: missing a required argument: 'id'", f"{kind.__name__}: id: "))
 
 
 def test_more_than_the_id_goes_by_name() -> None:

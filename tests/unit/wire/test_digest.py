@@ -174,6 +174,8 @@ def test_idempotency_keys_differ_by_run_and_call() -> None:
         ('{"a": -Infinity}', "hold -Infinity"),
         ('{"a": 1e999}', "hold 1e999"),
         ('{"a": -1e999}', "hold -1e999"),
+        ('{"a": [1' + "0" * 309 + "]}", "hold 1000"),
+        ('{"a": ' + "9" * 5_000 + "}", "hold 9999"),
     ],
 )
 def test_duplicate_keys_nan_infinity_are_refused(raw: str, problem: str) -> None:
@@ -185,9 +187,7 @@ def test_arguments_are_an_object(raw: str) -> None:
     assert "must be a JSON object" in raising(raw)
 
 
-@pytest.mark.parametrize(
-    "raw", ["{", "{} {}", "{'a': 1}", "{a: 1}", '{"a": 1,}', "\ufeff{}", "[" * 100_000, '{"a": ' + "9" * 5_000 + "}"]
-)
+@pytest.mark.parametrize("raw", ["{", "{} {}", "{'a': 1}", "{a: 1}", '{"a": 1,}', "\ufeff{}", "[" * 100_000])
 def test_what_is_not_json_is_refused(raw: str) -> None:
     assert "not valid JSON" in raising(raw)
 
