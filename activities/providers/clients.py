@@ -26,7 +26,7 @@ from assent.wire.live_text import TextSoFar
 
 from . import chat, responses
 from .call_ids import with_unique_call_ids
-from .errors import SLOW, CallError, Posture, not_json, posture
+from .errors import SLOW, CallError, EmptyStreamError, Posture, not_json, posture
 from .exchange import Answer, Question, writable
 from .opaque import binding, unbound
 from .refusals import Refusable, refused
@@ -110,7 +110,7 @@ class Providers:
         model = question.model
         ask = responses.ask if isinstance(model, OpenAIResponses) else chat.ask
         known = self._refused.setdefault(_learnt_of(question), set())
-        without, whole = set(known), question
+        without, whole, empty = set(known), question, False
         question = self._readable(question)
         while True:
             try:
@@ -121,10 +121,14 @@ class Providers:
                     without.add(part)
                 elif (bare := self._unbound(question, error)) is not None:
                     question = bare
+                elif isinstance(error, EmptyStreamError):
+                    empty = True
+                    without.add("stream")
                 else:
                     raise
             else:
-                known |= without
+                # A stream that was empty once may not be so again.
+                known |= without - {"stream"} if empty else without
                 self._note_unreadable(whole, question)
                 self._note_usage(model, answer)
                 return answer

@@ -89,6 +89,14 @@ class CallError(AssentError):
         self.posture = posture
 
 
+class EmptyStreamError(CallError):
+    """A stream without an event: some servers fail so where they cannot stream what they are asked for."""
+
+    def __init__(self) -> None:
+        """As an answer that cannot be read."""
+        super().__init__(Posture("UnreadableAnswer", "The provider's stream was empty.", retry=True, limited=True))
+
+
 def unreadable(message: str, *, paid: Usage | None = ONE_ANSWER) -> CallError:
     """The error for an answer that cannot be read: not JSON, cut off, or without what an answer must have.
 

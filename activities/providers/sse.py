@@ -13,7 +13,7 @@ from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING, Final, Protocol
 
-from .errors import unreadable
+from .errors import EmptyStreamError, unreadable
 from .exchange import JsonObject
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ async def ask_streamed(client: AsyncOpenAI, path: str, body: JsonObject, assembl
 
     Raises:
         openai.APIError: the provider refused, was not reached, or broke off.
+        EmptyStreamError: it sent nothing.
         CallError: what it sent is no answer, or only a part of one.
         json.JSONDecodeError: it is not even JSON.
 
@@ -63,11 +64,15 @@ async def ask_streamed(client: AsyncOpenAI, path: str, body: JsonObject, assembl
         content_type = stream.response.headers.get("content-type", "")
         if any(each in content_type for each in _NO_STREAM):
             return await _body_of(stream)
+        event = None
         async for event in stream:
             if assembler.read(event):
                 await _finish(stream)
                 break
-    answer = assembler.whole(done=getattr(stream, _DONE, False) is True)
+    done = getattr(stream, _DONE, False) is True
+    if event is None and not done:
+        raise EmptyStreamError
+    answer = assembler.whole(done=done)
     if answer is None:
         raise unreadable("The provider's stream ended before its answer was whole.")
     return answer

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import secrets
 import signal
 from asyncio.subprocess import DEVNULL, STDOUT
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -21,6 +22,8 @@ from assent.testing import Environment
 
 ROOT: Final = Path(__file__).parents[2]
 SERVERS: Final = ROOT / ".venv-llm"
+KEY: Final = "LITELLM_MASTER_KEY"
+"""The variable with the proxy's key, for itself and for the worker."""
 START_TIMEOUT: Final = 120.0
 """Seconds. LiteLLM's proxy imports for half a minute on a busy machine."""
 
@@ -46,8 +49,11 @@ async def proxy(assent_environment: Environment, tmp_path_factory: pytest.TempPa
     config = {"model_list": [{"model_name": "scripted/*", "litellm_params": passed_on}]}
     (folder / "config.yaml").write_text(json.dumps(config))
     command = ("--config", str(folder / "config.yaml"), "--host", "127.0.0.1", "--port", str(port))
-    async with _serving("litellm", *command, url=f"http://127.0.0.1:{port}/v1", log=folder / "log.txt") as url:
-        yield url
+    with pytest.MonkeyPatch.context() as patch:
+        # It does not start without a key, nor with one that is easily guessed.
+        patch.setenv(KEY, f"sk-{secrets.token_hex(16)}")
+        async with _serving("litellm", *command, url=f"http://127.0.0.1:{port}/v1", log=folder / "log.txt") as url:
+            yield url
 
 
 @asynccontextmanager
@@ -59,7 +65,8 @@ async def _serving(program: str, *command: str, url: str, log: Path) -> AsyncGen
             SERVERS / "bin" / program, *command, stdin=DEVNULL, stdout=output, stderr=STDOUT, cwd=log.parent, env=env
         )
     try:
-        async with asyncio.timeout(START_TIMEOUT), httpx.AsyncClient(trust_env=False) as web:
+        headers = {"authorization": f"Bearer {env.get(KEY, 'none')}"}
+        async with asyncio.timeout(START_TIMEOUT), httpx.AsyncClient(trust_env=False, headers=headers) as web:
             while not await _answers(web, f"{url}/models"):
                 assert process.returncode is None, f"it ended; see {log}"
                 await asyncio.sleep(0.2)

@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from assent import Agent, OpenAIChat, OpenAIResponses
 from assent.testing import Environment, Step, call, calls, check_replay, says
+from tests.llm.conftest import KEY
 from tests.support.tools import look_up, pay, ran
 
 pytestmark = [pytest.mark.llm, pytest.mark.timeout(300)]
@@ -28,7 +29,7 @@ def behind(running: Environment, proxy: str, api: Api, *steps: Step, stream: boo
     """A model that answers with *steps*, reached through the proxy."""
     name = f"llm-{uuid.uuid4().hex[:8]}"
     running.models.script(name, *steps)
-    return api(f"scripted/{name}", base_url=proxy, stream=stream)
+    return api(f"scripted/{name}", base_url=proxy, api_key_env=KEY, stream=stream)
 
 
 @pytest.mark.parametrize("stream", [True, False])

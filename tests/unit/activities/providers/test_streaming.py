@@ -146,13 +146,23 @@ async def test_a_stream_that_is_cut_is_retried(server: ModelServer, providers: P
     assert (await providers.ask(question(server, api))).text == "One two three four."
 
 
+@both
+async def test_where_a_stream_is_empty_the_answer_is_had_without_one(
+    server: ModelServer, providers: Providers, api: Api
+) -> None:
+    server.script("scripted", garbles("", content_type=STREAM), says("Whole."))
+    assert (await providers.ask(question(server, api))).text == "Whole."
+    assert [each.body.get("stream") for each in server.requests] == [True, None]
+    assert (await providers.ask(question(server, api))).text == "Whole."
+    assert server.requests[-1].body.get("stream") is True
+
+
 HALVES = [
     sse({"type": "response.output_text.delta", "delta": "Half", "output_index": 0, "content_index": 0}),
     sse({"choices": [{"index": 0, "delta": {"content": "Half"}, "finish_reason": None}]}),
     sse({"choices": [{"index": 0, "delta": {"content": "Half"}}]}, "[DONE]"),
     sse("[DONE]"),
     sse("{no json"),
-    "",
 ]
 
 
