@@ -34,8 +34,8 @@ class Activities:
     *prefix_cache* is in bytes; 0 rebuilds every conversation from history. *attributes* says whether the Assent search
     attributes are registered in the namespace. *webhooks* are where notices are sent: the same on every worker of a
     task queue. *continue_after* makes a run continue as new after so many events of its history, in addition to when
-    the server suggests it; 0: only then. *prices* is what models cost, by their id. Close it when its worker has
-    stopped.
+    the server suggests it; 0: only then. *prices* is what models cost, by their id. *requires_requester* is that of
+    every agent. Close it when its worker has stopped.
 
     Raises:
         ConfigurationError: two agents have one name, or two different tools do (the activity type is the tool's
@@ -54,6 +54,7 @@ class Activities:
         webhooks: Sequence[Webhook] = (),
         continue_after: int = 0,
         prices: Mapping[str, Price] | None = None,
+        requires_requester: bool = False,
     ) -> None:
         """Check the agents against each other, and the secrets of the webhooks."""
         self.check(agents, prices=prices)
@@ -79,6 +80,7 @@ class Activities:
             notices=bool(webhooks),
             continue_after=continue_after,
             prices=prices,
+            requires_requester=requires_requester,
         )
         self._summaries = Summaries(self.agents, self._providers, prefixes, prices)
         self._checks = Checks(self.agents, self._users)

@@ -67,11 +67,12 @@ class ModelCalls:
         notices: bool,
         continue_after: int = 0,
         prices: Mapping[str, Price] | None = None,
+        requires_requester: bool = False,
     ) -> None:
         """*attributes* says whether runs may upsert the Assent search attributes, *notices* whether any are sent.
 
         *continue_after* is the number of events in its history after which a run continues as new, *prices* is what
-        models cost, by their id.
+        models cost, by their id, *requires_requester* that of every agent.
         """
         self._agents = agents
         self._providers = providers
@@ -81,6 +82,7 @@ class ModelCalls:
         self._notices = notices
         self._continue_after = continue_after
         self._prices = prices or {}
+        self._requires_requester = requires_requester
         self._tools = {name: [_spec(each) for each in agent.all_tools] for name, agent in agents.items()}
 
     @activity.defn(name=protocol.CALL_MODEL)
@@ -88,7 +90,8 @@ class ModelCalls:
         """Ask the model, and say what each call that it makes needs before it may run.
 
         Raises:
-            ApplicationError: the agent is not served here, the provider refused (final), or could not answer (retried).
+            ApplicationError: the agent is not served here, or the run lacks a requester; the provider refused (final),
+                or could not answer (retried).
         """
         agent = self._agent(call)
         if (queue := model_routing.elsewhere(agent, routed=call.routed)) is not None:
@@ -115,15 +118,19 @@ class ModelCalls:
 
     def _agent(self, call: ModelCallInput) -> Agent:
         agent = self._agents.get(call.agent)
-        if agent is not None:
+        if agent is None:
+            served = ", ".join(sorted(self._agents)) or "none"
+            kind, message = "UnknownAgent", f"no agent is named {call.agent!r} on this worker; it serves: {served}"
+        elif call.requested_by is None and (agent.requires_requester or self._requires_requester):
+            kind, message = (
+                "NoRequester",
+                "the run has no requester, and may not be without: start it with requested_by",
+            )
+        else:
             return agent
-        served = ", ".join(sorted(self._agents)) or "none"
-        message = f"no agent is named {call.agent!r} on this worker; it serves: {served}"
         # A new run is a mistake of its starter. One that has run before must survive a worker set up wrongly.
         first = call.turn == 1 and not call.routed
-        raise ApplicationError(
-            message, type="UnknownAgent", non_retryable=first, next_retry_delay=None if first else _SLOW
-        )
+        raise ApplicationError(message, type=kind, non_retryable=first, next_retry_delay=None if first else _SLOW)
 
     async def _conversation(self, call: ModelCallInput) -> Conversation:
         try:

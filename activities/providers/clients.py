@@ -138,8 +138,8 @@ class Providers:
         if usage.input_tokens + usage.output_tokens == 0 and key not in self._uncounted:
             self._uncounted.add(key)
             _logger.warning(
-                "The provider does not say how many tokens the model %r uses: limits of tokens and cost do not hold "
-                "for it. Set max_model_calls and max_time in the budget.",
+                "The provider does not say how many tokens the model %r uses: limits of tokens and cost cannot "
+                "be counted. Set max_model_calls and max_time in the budget.",
                 model.id,
             )
 

@@ -44,6 +44,8 @@ class Agent:
     names of agents that it serves. *description* says what it is for, to the models of other agents.
     *model_task_queue* is where its model is asked, wherever its runs are: a rate limit of that task queue bounds the
     model calls of all agents that name it, and nothing else. A worker must serve the agent there, too.
+    *requires_requester*: a run without a `requested_by` fails before its model is asked, because the rule that nobody
+    approves what they requested cannot hold for it.
 
     Raises:
         ConfigurationError: an option is unknown or of the wrong type; the name is empty or holds other characters than
@@ -66,6 +68,7 @@ class Agent:
     handoffs: Sequence[Agent | str] = ()
     description: str | None = None
     model_task_queue: str | None = None
+    requires_requester: bool = False
     _tools: dict[str, Tool] = field(init=False, repr=False, compare=False, default_factory=dict[str, Tool])
 
     def __post_init__(self) -> None:
@@ -176,9 +179,11 @@ class Agent:
         model = {**asdict(self.model), "timeout": self.model.timeout.total_seconds()}
         made = [self.name, model, self.instructions, self.policy_version()]
         budget = None if self.budget is None else self.budget.model_dump(mode="json")
-        bounds = [self.max_turns, self.max_tool_calls, self.output_schema, budget]
+        bounds: list[object] = [self.max_turns, self.max_tool_calls, self.output_schema, budget]
         if self.max_context_tokens is not None:
             bounds.append(self.max_context_tokens)
+        if self.requires_requester:
+            bounds.append("requires_requester")
         return sha256_hex(canonical([_VERSION, *made, *bounds, [_declared(each) for each in self.all_tools]]))[:16]
 
     @cached_property
@@ -206,6 +211,7 @@ _TYPES: Final[tuple[tuple[str, type | UnionType, str], ...]] = (
     ("handoffs", Sequence, "give a list of agents, or of names of agents"),
     ("description", str | None, _TEXT),
     ("model_task_queue", str | None, _TEXT),
+    ("requires_requester", bool, "give True or False"),
 )
 """The options of an agent, what each must be, and what to do where it is not."""
 
@@ -215,7 +221,7 @@ def wrong_types(agent: Agent) -> Iterator[str]:
     for name, kind, todo in _TYPES:
         value: object = getattr(agent, name)
         text_for_list = kind is Sequence and isinstance(value, str)
-        if not isinstance(value, kind) or isinstance(value, bool) or text_for_list:
+        if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)) or text_for_list:
             yield f"{name} is {shown(value)}; {todo}"
     model = cast("object", agent.model)
     if isinstance(model, str):

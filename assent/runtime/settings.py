@@ -56,6 +56,7 @@ class Settings(BaseSettings):
     *deployment* and *build_id* switch Temporal's worker versioning on, *versioning* is what it does to runs that are
     under way. *max_activities_per_second* limits the task queue, all its workers together.
     *prices* is what models cost, by their id: `{"gpt-5-mini": {"input": 0.25, "output": 2}}`, for a million tokens.
+    *requires_requester* makes runs without a `requested_by` fail, whatever their agent says.
     """
 
     model_config = SettingsConfigDict(
@@ -69,6 +70,7 @@ class Settings(BaseSettings):
     webhooks: list[Webhook] = []
     continue_after: Annotated[int, Field(ge=0)] = 0
     prices: dict[str, Price] = {}
+    requires_requester: bool = False
     payload_codec: str = ""
     storage: str = ""
     storage_threshold: Annotated[int, Field(ge=16 * 1024)] = 128 * 1024

@@ -67,6 +67,7 @@ class MakeActivities(Protocol):
         webhooks: Sequence[Webhook],
         continue_after: int,
         prices: Mapping[str, Price],
+        requires_requester: bool,
     ) -> Activities:
         """The activities of these agents."""
         ...
@@ -158,6 +159,7 @@ async def serving(
         webhooks=settings.webhooks,
         continue_after=settings.continue_after,
         prices=settings.prices,
+        requires_requester=settings.requires_requester,
     )
     try:
         async with found.worker(

@@ -53,12 +53,13 @@ class Environment:
         webhooks: Sequence[Webhook] = (),
         continue_after: int = 0,
         prices: Mapping[str, Price] | None = None,
+        requires_requester: bool = False,
     ) -> AsyncGenerator[AgentClient]:
         """A worker that serves *agents* while the block runs, and a client of its task queue (new, unless named).
 
         *prefix_cache* 0 rebuilds every conversation from history; *cached_runs* 0 replays every run at every step.
         *webhooks* are sent notices. After *continue_after* events of its history, a run continues as new.
-        *prices* is what models cost, by their id.
+        *prices* is what models cost, by their id. *requires_requester*: runs without a `requested_by` fail.
         """
         queue = task_queue or f"test-{uuid.uuid4().hex[:8]}"
         # A connection of its own, so that two workers can serve one queue, as they do in production.
@@ -70,6 +71,7 @@ class Environment:
             webhooks=list(webhooks),
             continue_after=continue_after,
             prices=dict(prices or {}),
+            requires_requester=requires_requester,
         )
         async with serving(connection, agents, settings, grace=timedelta(seconds=1)):
             yield self.client(queue)

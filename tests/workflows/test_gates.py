@@ -191,6 +191,20 @@ async def test_an_unknown_agent_fails_the_run_with_what_is_served(assent_environ
             await run.result()
 
 
+@pytest.mark.parametrize("whole_worker", [False, True])
+async def test_a_run_that_names_no_requester_is_refused_where_one_is_required(
+    assent_environment: Environment, *, whole_worker: bool
+) -> None:
+    model = assent_environment.chat(says("done"))
+    agent = Agent(name="ops", model=model, requires_requester=not whole_worker)
+    asked = len(assent_environment.models.requests)
+    async with assent_environment.serve(agent, requires_requester=whole_worker) as client:
+        with pytest.raises(RunFailedError, match="the run has no requester"):
+            await (await client.start("ops", "Go.")).result()
+        assert len(assent_environment.models.requests) == asked
+        assert (await (await client.start("ops", "Go.", requested_by="alice")).result()).content == "done"
+
+
 async def test_max_turns_end_a_run(assent_environment: Environment) -> None:
     model = assent_environment.responses(*[calls(call("look_up", key="k"))] * 9)
     agent = Agent(name="ops", model=model, tools=tools.ALL, max_turns=4)
