@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
@@ -41,8 +42,8 @@ ENVELOPE: Final = Envelope(b"{}", "0" * 64, bytes(64))
 class Keys:
     """A key pair as PEM files."""
 
-    def __init__(self, folder: Path, name: str) -> None:
-        self.key = Ed25519PrivateKey.generate()
+    def __init__(self, folder: Path, name: str, kind: str = "ed25519") -> None:
+        self.key = Ed25519PrivateKey.generate() if kind == "ed25519" else ec.generate_private_key(ec.SECP256R1())
         self.private = folder / f"{name}.pem"
         self.public = folder / f"{name}.pub.pem"
         self.private.write_bytes(self.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
@@ -54,14 +55,14 @@ class Keys:
         return path
 
 
-@pytest.fixture
-def keys(tmp_path: Path) -> Keys:
-    return Keys(tmp_path, "ours")
+@pytest.fixture(params=["ed25519", "P-256"])
+def keys(tmp_path: Path, request: pytest.FixtureRequest) -> Keys:
+    return Keys(tmp_path, "ours", request.param)
 
 
-@pytest.fixture
-def others(tmp_path: Path) -> Keys:
-    return Keys(tmp_path, "others")
+@pytest.fixture(params=["ed25519", "P-256"])
+def others(tmp_path: Path, request: pytest.FixtureRequest) -> Keys:
+    return Keys(tmp_path, "others", request.param)
 
 
 @pytest.fixture
@@ -159,7 +160,9 @@ def test_the_signature_is_over_the_encoding_that_dsse_asks_for(bundle: Path, key
     payload = base64.b64decode(envelope["payload"])
     [signature] = envelope["signatures"]
     encoded = b"DSSEv1 28 application/vnd.in-toto+json " + str(len(payload)).encode() + b" " + payload
-    keys.key.public_key().verify(base64.b64decode(signature["sig"]), encoded)
+    public = keys.key.public_key()
+    more = () if isinstance(public, Ed25519PublicKey) else (ec.ECDSA(SHA256()),)
+    public.verify(base64.b64decode(signature["sig"]), encoded, *more)
     assert envelope["payloadType"] == "application/vnd.in-toto+json"
 
 
@@ -252,7 +255,7 @@ def test_a_key_of_another_kind_is_said_with_what_to_do(tmp_path: Path, keys: Key
     private.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     public.write_bytes(key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
     for load in (lambda: load_signer(private), lambda: check_signature(ENVELOPE, public)):
-        with pytest.raises(ConfigurationError, match="is not an Ed25519 key; make one with: openssl genpkey"):
+        with pytest.raises(ConfigurationError, match="is of neither Ed25519 nor P-256; make one with: openssl genpkey"):
             load()
     with pytest.raises(ConfigurationError, match="is not a private key in PEM; make one with: openssl genpkey"):
         load_signer(keys.public)
@@ -260,6 +263,14 @@ def test_a_key_of_another_kind_is_said_with_what_to_do(tmp_path: Path, keys: Key
         check_signature(ENVELOPE, keys.private)
     with pytest.raises(ConfigurationError, match=r"cannot be read: No such file or directory$"):
         load_signer(tmp_path / "gone.pem")
+
+
+def test_a_key_on_another_curve_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "key.pem"
+    key = ec.generate_private_key(ec.SECP384R1())
+    path.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    with pytest.raises(ConfigurationError, match="is of neither Ed25519 nor P-256"):
+        load_signer(path)
 
 
 def test_a_signer_does_not_show_its_key(keys: Keys) -> None:
