@@ -50,8 +50,8 @@ def load_signer(path: Path) -> Signer:
     """Read a private key from *path*; `ASSENT_SIGNING_PASSPHRASE` in the environment opens one that is encrypted.
 
     Raises:
-        ConfigurationError: the extra is not installed; the file cannot be read or is not a private key in PEM of Ed25519
-            or P-256; it is encrypted, and the passphrase is missing or wrong.
+        ConfigurationError: the extra is not installed; the file cannot be read or is not a private key in PEM of
+            Ed25519 or P-256; it is encrypted, and the passphrase is missing or wrong.
     """
     key = _private_key(path)
     return Signer(_keyid(key.public_key()), key)

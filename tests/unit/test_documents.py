@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from assent.cli.main import main
+from assent.wire.requirements import RunState
 
 ROOT = Path(__file__).parents[2]
 PAGES = {path.relative_to(ROOT).as_posix(): path.read_text() for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]}
@@ -118,3 +119,9 @@ def test_files_and_targets_that_a_page_names_exist(page: str) -> None:
     targets = re.findall(r"^(\S+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
     for target in re.findall(r"^\s*make ([a-z-]+)", text, re.MULTILINE):
         assert target in targets, target
+
+
+def test_the_wire_names_every_field_of_a_runs_state() -> None:
+    [table] = re.findall(r"\| field of `RunState` \|.*?\n\n", (ROOT / "docs" / "wire.md").read_text(), re.DOTALL)
+    first = "".join(row.split("|")[1] for row in table.splitlines()[2:] if row)
+    assert set(re.findall(r"`(\w+)`", first)) == set(RunState.model_fields)
