@@ -44,8 +44,8 @@ class Agent:
     names of agents that it serves. *description* says what it is for, to the models of other agents.
     *model_task_queue* is where its model is asked, wherever its runs are: a rate limit of that task queue bounds the
     model calls of all agents that name it, and nothing else. A worker must serve the agent there, too.
-    *requires_requester*: a run without a `requested_by` fails before its model is asked, because the rule that nobody
-    approves what they requested cannot hold for it.
+    *requires_requester*: a run without a `requested_by` fails before its model is asked, because Assent
+    could not keep the requester from approving its calls.
 
     Raises:
         ConfigurationError: an option is unknown or of the wrong type; the name is empty or holds other characters than
