@@ -215,9 +215,7 @@ async def test_failure_texts_never_contain_arguments_or_secrets(
         call("pay", raw=f'{{"{CANARY}": 1}}'),
         call("refund", to=CANARY, amount=5),
     )
-    model = assent_environment.responses(
-        asks, fails(400, message=f"Incorrect API key: {KEY}, Bearer {KEY}", times=None)
-    )
+    model = assent_environment.responses(asks, fails(400, message=f"You sent the key {KEY}, Bearer {KEY}", times=None))
     webhook = Webhook(url=f"http://127.0.0.1:1/{CANARY}", secret_env="HOOK")
     agent = Agent(name="ops", model=model, tools=[*tools.ALL, refund])
     async with assent_environment.serve(agent, webhooks=[webhook]) as client:
@@ -238,7 +236,7 @@ async def test_failure_texts_never_contain_arguments_or_secrets(
         audit, _ = await it.audited()
     records = [json.loads(record.model_dump_json()) for record in audit.records()]
     texts = failures([events, records])
-    assert any("Incorrect API key" in text for text in texts)
+    assert any("You sent the key" in text for text in texts)
     assert any("LookupError" in text for text in texts)
     assert CANARY not in repr(pending), "what the Web UI shows of an activity that is tried again"
     assert [text for text in texts if CANARY in text] == []

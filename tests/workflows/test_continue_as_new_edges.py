@@ -172,8 +172,8 @@ async def test_decided_calls_are_carried_short_and_the_record_has_them_whole(
     monkeypatch.setattr(continue_as_new, "KEPT_DECIDED", 2)
     turns = [calls(call("refund", order=number)) for number in range(5)]
     model = assent_environment.responses(*turns, lambda seen: says(str(len(seen.tool_outputs))))
-    async with assent_environment.serve(Agent(name="ops", model=model, tools=MINE), continue_after=1) as client:
-        run = await client.start("ops", "Go.", requested_by="alice")
+    async with assent_environment.serve(Agent(name="forgetful", model=model, tools=MINE), continue_after=1) as client:
+        run = await client.start("forgetful", "Go.", requested_by="alice")
         ids = list[str]()
         for _ in range(4):
             [waiting] = (await run.until_paused()).active_requirements
@@ -199,7 +199,7 @@ async def test_decided_calls_are_carried_short_and_the_record_has_them_whole(
         assert [each.execution for each in records] == ["executed"] * 5
         assert [each.arguments for each in (await run.audit()).approvals] == whole
         assert (await run.verify()).ok
-        assert (await client.statistics(agent="ops")).total.approved == 5
+        assert (await client.statistics(agent="forgetful")).total.approved == 5
         kinds = [event.kind async for event in run.watch()]
         assert kinds.count("waiting") == 5
         assert await replay(client, run) > 5

@@ -125,7 +125,7 @@ async def test_an_agent_that_nobody_may_ask_is_never_begun(assent_environment: E
 
 
 async def test_an_agent_that_fails_is_recorded_with_why(assent_environment: Environment) -> None:
-    async with team(assent_environment, fails(400, message="no such model", times=None)) as it:
+    async with team(assent_environment, fails(400, message="no such parameter", times=None)) as it:
         await it.run.result()
         _, editor, writer = await whole(it.client, it.run)
         assert editor.audit is not None

@@ -10,6 +10,7 @@ from typing import Final
 from hypothesis import strategies as st
 from hypothesis.stateful import invariant
 
+from assent.core.budget_rules import UNCOUNTED_CALLS
 from assent.core.continue_as_new import carry, restore, shortened
 from assent.core.events import AskBudget, BudgetReached, CallModel, Command
 from assent.core.state_machine import Run
@@ -83,8 +84,17 @@ class BudgetPromises(Promises):
             case _:
                 return (self.last_at - began).total_seconds() if began is not None else 0.0
 
+    @property
+    def is_uncounted(self) -> bool:
+        """Whether tokens alone are bounded, and the provider has counted none."""
+        tokens = self.used.input_tokens + self.used.output_tokens
+        only_tokens = self.bounds.keys() <= {"max_tokens", "max_cost"}
+        return bool(self.bounds) and only_tokens and self.used.requests > 0 and tokens == 0
+
     def is_reached(self, name: str) -> bool:
-        """Whether so much of it is used."""
+        """Whether so much of it is used, or it can never be told."""
+        if self.is_uncounted:
+            return True
         if name == "max_time":
             return self.spent(name) >= self.bounds[name] - _A_MOMENT.total_seconds()
         return self.spent(name) >= self.bounds[name]
@@ -128,6 +138,9 @@ class BudgetPromises(Promises):
             assert run.failure is not None
             assert (run.status, run.failure.kind) == ("failed", "BudgetExhausted")
         elif settled.status == "approved":
+            if self.is_uncounted:
+                self.bounds["max_model_calls"] = self.used.requests + UNCOUNTED_CALLS
+                self.first["max_model_calls"] = UNCOUNTED_CALLS
             for name, each in json.loads(settled.arguments).items():
                 self.bounds[name] = self.spent(name) + each["extend_by"]
             again = any(each.kind == "budget" and each.id != settled.id for each in run.pending)
