@@ -11,8 +11,9 @@ from functools import partial
 from temporalio import activity
 
 from assent.agents.agent import Agent
+from assent.agents.authorization import context_of
 from assent.agents.binding import input_problem
-from assent.agents.tool import GateContext, Tool
+from assent.agents.tool import Tool
 from assent.wire import protocol
 from assent.wire.errors import ArgumentsError
 from assent.wire.protocol import Checked, CheckInput
@@ -46,13 +47,7 @@ class Checks:
 
     async def _checked(self, agent: Agent, tool: Tool, check: CheckInput) -> Checked:
         if check.what == "arguments":
-            context = GateContext(
-                run_id=own_run().run_id,
-                call_id=check.call_id,
-                tool=tool.name,
-                agent=agent.name,
-                requested_by=check.requested_by,
-            )
+            context = context_of(check, tool, own_run().run_id)
             gate = await gate_or_ask(self._users, agent.gatekeeper(check.policy), tool, context, check.arguments)
             if gate.verdict in {"deny", "invalid"}:
                 return Checked(problem=_told(gate.reason or "the policy does not permit it"))

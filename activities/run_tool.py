@@ -19,9 +19,9 @@ from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError
 
 from assent.agents.agent import Agent
-from assent.agents.authorization import Refusal, asked_again, refusal, unapproved
+from assent.agents.authorization import Refusal, asked_again, context_of, refusal, unapproved
 from assent.agents.binding import bound_values, input_problem
-from assent.agents.tool import GateContext, Target, Tool, ToolContext
+from assent.agents.tool import Target, Tool, ToolContext
 from assent.runtime.converter import decoded
 from assent.wire.errors import ArgumentsError, HistoryError
 from assent.wire.limits import POLICIES_LIMIT
@@ -130,13 +130,7 @@ class ToolCalls:
 
     async def _unapproved(self, agent: Agent, tool: Tool, call: ToolCallInput) -> ToolOutcome | None:
         """Return why a call without an approval may not run. Its recorded gate proves nothing, so it is asked again."""
-        context = GateContext(
-            run_id=own_run().run_id,
-            call_id=call.call_id,
-            tool=tool.name,
-            agent=agent.name,
-            requested_by=call.requested_by,
-        )
+        context = context_of(call, tool, own_run().run_id)
         gate = await gate_or_ask(self._users, agent.gatekeeper(call.policy), tool, context, call.arguments)
         return _outcome(agent, call, unapproved(gate, call))
 

@@ -18,7 +18,7 @@ from assent.agents.gates import Gatekeeper
 from assent.agents.tool import GateContext, Tool
 from assent.core.approvals import fold_names, may_approve
 from assent.wire.digest import requirement_id
-from assent.wire.protocol import Authorization, Gate, ToolCallInput
+from assent.wire.protocol import Authorization, CheckInput, Gate, ToolCallInput
 
 RESET: Final = "the run was reset after this call began to wait: what was approved before that authorises nothing"
 
@@ -41,9 +41,7 @@ def unapproved(gate: Gate, call: ToolCallInput) -> Refusal | None:
 
 def refusal(tool: Tool, call: ToolCallInput, keeper: Gatekeeper, *, run_id: str, now: datetime) -> Refusal | None:
     """Why the approved *call* may not run; None when it may. *keeper* has today's policies and groups."""
-    context = GateContext(
-        run_id=run_id, call_id=call.call_id, tool=tool.name, agent=call.agent, requested_by=call.requested_by
-    )
+    context = context_of(call, tool, run_id)
     # Functions were asked once, when the model made the call, and what they said is recorded.
     gate = replace(keeper, functions=False).gate(tool, context, call.arguments)
     if gate.verdict in {"deny", "invalid"}:
@@ -60,13 +58,18 @@ def asked_again(
 ) -> Refusal:
     """The refusal that sends an approved call to a person again for *reason*, under today's gate, whatever that is."""
     del now
-    context = GateContext(
-        run_id=run_id, call_id=call.call_id, tool=tool.name, agent=call.agent, requested_by=call.requested_by
-    )
+    context = context_of(call, tool, run_id)
     gate = keeper.gate(tool, context, call.arguments)
     if gate.verdict == "allow":
         gate = replace(keeper, asks=True).gate(tool, context, call.arguments)
     return Refusal(reason, gate)
+
+
+def context_of(call: ToolCallInput | CheckInput, tool: Tool, run_id: str) -> GateContext:
+    """What the gate of a call is told about it, beside its arguments."""
+    return GateContext(
+        run_id=run_id, call_id=call.call_id, tool=tool.name, agent=call.agent, requested_by=call.requested_by
+    )
 
 
 def _mismatch(
