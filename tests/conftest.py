@@ -28,9 +28,6 @@ _CLEANUP: Final = 10
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
-# The Temporal servers of the tests spend a tenth of their time on collecting garbage that there is memory for.
-os.environ.setdefault("GOGC", "800")
-
 # A busy machine takes its time for an example; what hangs has a limit of its own.
 settings.register_profile("assent", deadline=None)
 settings.load_profile("assent")
