@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test test-llm test-lowest test-newest lint format bench test-ui soak histories lock clean
+.PHONY: help setup demo check test test-llm test-integrations test-lowest test-newest lint format bench test-ui soak histories lock clean
 
 help:
 	@echo "make demo     an agent asks, waits, is approved and finishes, on a real Temporal server"
@@ -13,6 +13,7 @@ help:
 	@echo "make test     the tests          make lint     ruff, mypy strict, pyright strict"
 	@echo "make bench    the benchmarks     make test-ui  approve by clicking in the Temporal Web UI"
 	@echo "make soak     long runs          make test-llm a real language model, and LiteLLM's proxy"
+	@echo "make test-integrations           a program in TypeScript"
 	@echo "make test-lowest, test-newest    the tests with the lowest and the newest dependencies that are allowed"
 
 setup: $(STAMP)
@@ -64,6 +65,15 @@ test-llm: setup .venv-llm/.installed
 	$(PYTHON) -m venv .venv-llm
 	.venv-llm/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	@touch $@
+
+# A program in another language. Without node and npm its test says that it is skipped.
+test-integrations: setup examples/typescript/node_modules/.installed
+	$(BIN)/python -m pytest -m integrations tests/integrations
+
+examples/typescript/node_modules/.installed: examples/typescript/package-lock.json
+	@if command -v npm >/dev/null; then \
+		cd $(@D)/.. && npm ci --ignore-scripts --no-audit --no-fund --silent && touch node_modules/.installed; \
+	fi
 
 # With the lowest versions that pyproject.toml allows, and with the newest: TESTS="tests/unit" for some of them.
 test-lowest: RESOLUTION := lowest-direct

@@ -1,0 +1,1 @@
+"""Programs beside Assent, in other languages and frameworks, against the real server."""
