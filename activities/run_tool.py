@@ -186,12 +186,12 @@ class ToolCalls:
 
     async def _call(self, tool: Tool, arguments: dict[str, object], threads: Executor) -> object:
         function = functools.partial(tool.function, **arguments)
-        if not tool.is_async:
-            value = await _in_thread(threads, functools.partial(contextvars.copy_context().run, function))
-            return await value if inspect.isawaitable(value) else value
         with self._watch.running(tool.name):
-            coroutine: object = function()
-            return await coroutine if inspect.isawaitable(coroutine) else coroutine
+            if tool.is_async:
+                value: object = function()
+            else:
+                value = await _in_thread(threads, functools.partial(contextvars.copy_context().run, function))
+            return await value if inspect.isawaitable(value) else value
 
 
 async def _in_thread(threads: Executor, work: Callable[[], object]) -> object:

@@ -36,7 +36,7 @@ from assent.core.approvals import EFFECTS
 from assent.core.state_machine import Run
 from assent.history.resets import Reset
 from assent.views.commands import assent_command, choices, show_command, typed
-from assent.views.facts import model_words, path_text, ran_before, span
+from assent.views.facts import model_words, not_started, path_text, ran_before, span
 from assent.wire.budget import Budget
 from assent.wire.protocol import RequirementKind
 from assent.wire.requirements import RunState
@@ -188,7 +188,8 @@ def print_state(
     print_parents(console, state, program)
     for reset in resets:
         field(console, "reset", f"{moment(reset.at)} {reset.text}", style="bold yellow")
-    for text in describe_progress(progress) if progress else ():
+    waits = not_started(run) if run is not None and progress else ()
+    for text in (*(describe_progress(progress) if progress else ()), *waits):
         field(console, "now", text, style="yellow")
     if state.is_idle:
         print_talking(console, state.id, program)

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, TypeVar
 
 from temporalio.api.enums.v1 import PendingActivityState
 from temporalio.api.workflow.v1 import PendingActivityInfo
@@ -19,26 +19,36 @@ from assent.views.run_events import RunEvent
 from assent.wire import protocol
 from assent.wire.errors import AssentError
 from assent.wire.live_text import LiveText
+from assent.wire.protocol import Stored
 
 EVERY: Final = 0.5
 """Seconds between two polls of a model call under way."""
 _ENDS: Final = frozenset({"model_answered", "completed", "failed", "cancelled"})
 
+Heartbeat = TypeVar("Heartbeat", bound=Stored)
 Describe = Callable[[], Awaitable[WorkflowExecutionDescription]]
 """Asks the server for the description of a run."""
 
 
 async def live_text(info: PendingActivityInfo, converter: DataConverter) -> LiveText | None:
     """Return the answer so far of the activity *info*; None before it has begun, and for any other activity."""
-    if info.activity_type.name != protocol.CALL_MODEL or not info.HasField("heartbeat_details"):
+    if info.activity_type.name != protocol.CALL_MODEL:
+        return None
+    live = await heartbeat_of(info, converter, LiveText)
+    return live if live is not None and live.begun and live.attempt == info.attempt else None
+
+
+async def heartbeat_of(info: PendingActivityInfo, converter: DataConverter, kind: type[Heartbeat]) -> Heartbeat | None:
+    """Return what the newest heartbeat of *info* says; None where it does not run, or says something else."""
+    # The server keeps the heartbeat of an attempt that failed until the next one sends some.
+    running = info.state == PendingActivityState.PENDING_ACTIVITY_STATE_STARTED
+    if not running or not info.HasField("heartbeat_details"):
         return None
     try:
-        [live] = await converter.decode(list(info.heartbeat_details.payloads), [LiveText])
+        [said] = await converter.decode(list(info.heartbeat_details.payloads), [kind])
     except Exception:  # Written by another version, or by a codec whose key is missing
         return None
-    # The server keeps the words of an attempt that failed until the next one has some.
-    running = info.state == PendingActivityState.PENDING_ACTIVITY_STATE_STARTED
-    return live if isinstance(live, LiveText) and running and live.begun and live.attempt == info.attempt else None
+    return said if isinstance(said, kind) else None
 
 
 async def with_live_text(events: AsyncGenerator[RunEvent], describe: Describe) -> AsyncGenerator[RunEvent]:

@@ -15,14 +15,14 @@ from temporalio.api.workflow.v1 import PendingActivityInfo
 from temporalio.client import WorkflowExecutionDescription
 from temporalio.common import RawValue
 
-from assent.client.live_text import live_text
+from assent.client.live_text import heartbeat_of, live_text
 from assent.client.run_handle import RunHandle
 from assent.history.payloads import decoded_events, decoded_failure
 from assent.runtime.converter import decoded
 from assent.wire import protocol
 from assent.wire.live_text import LiveText
 from assent.wire.messages import shown
-from assent.wire.protocol import Stored
+from assent.wire.protocol import BlockedLoop, Stored
 from assent.wire.text import bounded, one_line
 from assent.wire.visibility import read_request_memo
 
@@ -33,7 +33,7 @@ SHOWN: Final = 500
 class ActivityProgress(Stored):
     """An activity under way, on *task_queue*. *attempt* is the number of the attempt that runs, or that comes next.
 
-    *live* is, of a model call, the answer so far.
+    *live* is, of a model call, the answer so far; *blocked* says that the event loop of its worker does not answer.
     """
 
     activity: str
@@ -44,6 +44,7 @@ class ActivityProgress(Stored):
     next_at: datetime | None = None
     task_queue: str = ""
     live: LiveText | None = None
+    blocked: BlockedLoop | None = None
 
 
 class UnreadMessage(Stored):
@@ -92,6 +93,7 @@ async def progress_of(run: RunHandle) -> Progress:
             _activity(
                 each,
                 await live_text(each, description.data_converter),
+                await heartbeat_of(each, description.data_converter, BlockedLoop),
                 await decoded_failure(codec, each.last_failure) if each.HasField("last_failure") else None,
             )
             for each in raw.pending_activities
@@ -111,7 +113,7 @@ async def _memo(description: WorkflowExecutionDescription) -> object:
 def describe_progress(progress: Progress, *, moving: bool = True) -> Iterator[str]:
     """Yield a line for each thing that holds the run up, and with *moving* for what moves; none if only people can."""
     for each in progress.activities:
-        if moving or each.failure is not None or not each.running:
+        if moving or each.failure is not None or each.blocked is not None or not each.running:
             yield _describe_activity(each, progress.task_queue)
     if progress.task_attempt > 1:
         yield f"its worker fails to carry on, attempt {progress.task_attempt}: see that worker's log"
@@ -126,7 +128,7 @@ def _describe_activity(activity: ActivityProgress, task_queue: str) -> str:
     name = one_line(activity.activity)
     if activity.running:
         again = f", attempt {activity.attempt} after: {activity.failure}" if activity.failure else ""
-        return f"{name} runs{again}{_so_far(activity.live)}"
+        return f"{name} runs{again}{_so_far(activity.live)}{_blocked(activity.blocked)}"
     if activity.failure is None:
         return f"{name} waits for a worker on task queue {one_line(activity.task_queue or task_queue)!r}"
     when = f" at {activity.next_at:%H:%M:%SZ}" if activity.next_at else ""
@@ -142,7 +144,16 @@ def _so_far(live: LiveText | None) -> str:
     return f", {live.characters} characters so far{called}" + (f": {more}{said}" if said else "")
 
 
-def _activity(info: PendingActivityInfo, live: LiveText | None, failure: Failure | None) -> ActivityProgress:
+def _blocked(blocked: BlockedLoop | None) -> str:
+    if blocked is None:
+        return ""
+    by = f"the async tool {one_line(blocked.blocked_by)!r}" if blocked.blocked_by else "something else than a tool"
+    return f"; {by} has blocked the event loop of its worker since {blocked.since:%H:%M:%SZ}"
+
+
+def _activity(
+    info: PendingActivityInfo, live: LiveText | None, blocked: BlockedLoop | None, failure: Failure | None
+) -> ActivityProgress:
     running = info.state == PendingActivityState.PENDING_ACTIVITY_STATE_STARTED
     return ActivityProgress(
         activity=info.activity_type.name,
@@ -153,6 +164,7 @@ def _activity(info: PendingActivityInfo, live: LiveText | None, failure: Failure
         next_at=None if running or not info.HasField("next_attempt_schedule_time") else _next(info),
         task_queue=info.activity_options.task_queue.name,
         live=live,
+        blocked=blocked,
     )
 
 

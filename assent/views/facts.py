@@ -229,6 +229,13 @@ def _before(requirement: Requirement, requirements: Sequence[Requirement]) -> It
         yield Fact("follows", "", ("Asked again: it takes more today than it had with ", was))
 
 
+def not_started(run: Run) -> list[str]:
+    """Return a line for each call that is tried again, since no worker serves it or none had a free thread."""
+    waiting = [each for each in run.calls if each.again_at is not None]
+    start = "has not started; it is tried again at"
+    return [f"{one_line(each.call.tool)} {start} {each.again_at:%H:%M:%SZ}" for each in waiting]
+
+
 def ran_before(run: Run) -> list[tuple[ToolCall, str]]:
     """The calls of the run so far, oldest first, each with the answer that the model got."""
     return [*_answered(run.conversation.items), *_of_this_turn(run)]

@@ -375,6 +375,16 @@ class ToolOutcome(Stored):
     handoff: Handoff | None = None
 
 
+class BlockedLoop(Stored):
+    """The heartbeat of a tool call whose worker's event loop is blocked *since* then, by the tool *blocked_by*.
+
+    Empty where it is no tool that blocks it.
+    """
+
+    blocked_by: str
+    since: datetime
+
+
 class CheckInput(Stored):
     """The input of the activity `check_call`: something that a person sent, to be checked where the tool is known.
 

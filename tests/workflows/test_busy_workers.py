@@ -14,10 +14,14 @@ import pytest
 
 import activities.activities
 import activities.run_tool
-from assent import Agent, ToolContext, tool
-from assent.testing import Approved, Environment, call, calls, drive
-from tests.support.run_probes import content, told
+from assent import Agent, AgentClient, RunHandle, ToolContext, tool
+from assent.client.progress import describe_progress, progress_of
+from assent.runtime.connection import connect
+from assent.testing import Environment, call, calls
+from assent.views.facts import not_started
+from tests.support.run_probes import content, executed, told, until
 from tests.support.tools import note, ran
+from tests.support.visibility import soon
 
 _over = threading.Event()
 
@@ -69,6 +73,11 @@ async def test_tools_without_a_gate_do_not_hold_up_what_was_approved(
         await first.cancel()
 
 
+async def not_started_in(run: RunHandle) -> list[str]:
+    fold = await run.fold()
+    return not_started(fold) if fold else []
+
+
 async def test_an_approved_call_that_found_no_thread_is_run_later(
     assent_environment: Environment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -88,6 +97,8 @@ async def test_an_approved_call_that_found_no_thread_is_run_later(
             await asyncio.sleep(7)  # longer than its timeout
             [waiting] = (await run.state()).requirements
             assert (waiting.status, waiting.execution) in {("approved", "running"), ("approved", None)}
+            [shown] = await soon(lambda: not_started_in(run), bool)
+            assert shown.startswith("pay has not started; it is tried again at ")
             assert ran(run.id) == []
         assert await content(run) == '["paid"]'
         assert ran(run.id) == ["paid"]
@@ -101,17 +112,36 @@ async def block() -> str:
     return "blocked"
 
 
-async def test_a_tool_that_blocks_the_loop_is_named_in_the_log(
+async def test_a_tool_that_blocks_the_loop_is_named_in_the_log_and_in_show(
     assent_environment: Environment, caplog: pytest.LogCaptureFixture
 ) -> None:
-    agent = Agent(name="ops", model=assent_environment.responses(calls(call("block")), told), tools=[block])
-    with caplog.at_level(logging.WARNING):
+    model = assent_environment.responses(calls(call("block"), call("hang")), told)
+    agent = Agent(name="ops", model=model, tools=[block, hang])
+    shown = list[str]()
+
+    async def look(run_id: str) -> None:
+        run = AgentClient(await connect(assent_environment.server.address)).get_run(run_id)
+        while not shown or not shown[-1].startswith("over"):
+            shown.extend(describe_progress(await progress_of(run)))
+            await asyncio.sleep(0.2)
+            shown.extend(["over"] * _over.is_set())
+
+    with caplog.at_level(logging.WARNING), held():
         async with assent_environment.serve(agent) as client:
             run = await client.start("ops", "Go.")
-            await drive(run, lambda _: Approved(), by="bob")
-            await asyncio.sleep(0.1)
+            [waiting] = (await until(run, lambda state: bool(state.active_requirements))).active_requirements
+            looking = asyncio.create_task(asyncio.to_thread(asyncio.run, look(run.id)))
+            await run.approve(waiting, by="bob")
+            await until(run, lambda state: executed(state, "block"))
+            await asyncio.sleep(1)
+            assert list(describe_progress(await progress_of(run))) == ["hang runs"]
+            _over.set()
+            await looking
+            await content(run)
     said = [each.getMessage() for each in caplog.records if each.name == "activities.loop_watch"]
     assert len(said) == 2
     assert "the async tool 'block' blocks the event loop for more than 2 s" in said[0]
     assert "time.sleep(4)" in said[0]
     assert "the async tool 'block' blocked it for " in said[1]
+    why = "; the async tool 'block' has blocked the event loop of its worker since "
+    assert {each.split(why)[0] for each in shown if why in each} == {"block runs", "hang runs"}
