@@ -96,7 +96,7 @@ class ModelCalls:
         agent = self._agent(call)
         if (queue := model_routing.elsewhere(agent, routed=call.routed)) is not None:
             return ModelTurn(items=[], task_queue=queue)
-        attempts = ModelAttempts(call.turn)
+        attempts = ModelAttempts(call.turn, begun=call.turn > 1)
         async with heartbeats(attempts.told):
             conversation = await self._conversation(call)
             question = Question(
@@ -143,7 +143,7 @@ class ModelCalls:
             turn = await self._bounded(agent, call, answer)
         except ApplicationError as error:
             raise attempts.not_kept(error, answer) from None
-        if not attempts.wasted.requests:
+        if attempts.wasted == Usage():
             return turn
         return turn.model_copy(update={"wasted": self._priced(agent, attempts.wasted)})
 

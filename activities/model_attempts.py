@@ -7,6 +7,7 @@ attempt (the SDK sends the last one before it reports a failure), also to anothe
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 from pydantic import ValidationError
@@ -16,12 +17,15 @@ from temporalio.exceptions import ApplicationError
 from assent.wire.live_text import LiveText, TextSoFar, Wasted
 from assent.wire.protocol import TurnFailure, Usage
 
-from .providers import ONE_ANSWER, Answer, Posture, Providers, Question, posture, to_application_error
+from .providers import ONE_ANSWER, SLOW, Answer, Posture, Providers, Question, posture, to_application_error
 
 ANSWERS_LIMIT: Final = 5
 """Answers for one turn that cannot be used."""
 SAME_FAILURE_LIMIT: Final = 30
 """How often in a row one turn may fail in the same way, where that is no outage: about half an hour."""
+REFUSAL_LIMIT: Final = 1_440
+"""How often in a row a run that has begun may be refused in words that Assent does not know: about a day."""
+_ONE_FAILED: Final = Usage(failed=1)
 _LOST: Final = "The worker was lost, or stopped, while the model answered."
 
 
@@ -38,8 +42,12 @@ class GaveUpError(Exception):
 class ModelAttempts:
     """The attempts at one turn so far. Belongs to one attempt of the activity."""
 
-    def __init__(self, turn: int) -> None:
-        """Count on from what the heartbeat of the attempt before says. *turn* is for who looks on."""
+    def __init__(self, turn: int, *, begun: bool = False) -> None:
+        """Count on from what the heartbeat of the attempt before says. *turn* is for who looks on.
+
+        *begun*: the run has done something, which a failure would lose. It waits for an operator.
+        """
+        self._begun = begun
         info = activity.info()
         self._turn, self._attempt = turn, info.attempt
         before = _told(info.heartbeat_details[0] if info.heartbeat_details else None)
@@ -77,21 +85,23 @@ class ModelAttempts:
 
     def _failed(self, found: Posture) -> Exception:
         """Count the failure; what to raise for it."""
+        if found.unknown and self._begun:
+            found = replace(found, retry=True, delay=found.delay or SLOW, limited=True)
+        limit = REFUSAL_LIMIT if found.unknown else SAME_FAILURE_LIMIT
         paid = found.paid or (ONE_ANSWER if self.so_far.begun else None)
         wasted = _after(self.so_far.wasted, f"{found.kind}: {found.message}", paid, limited=found.limited)
         self.so_far.fail(wasted)
-        over = wasted.answers >= ANSWERS_LIMIT or wasted.times >= SAME_FAILURE_LIMIT
-        if over or (not found.retry and wasted.answers):
-            return self._gave_up(found)
+        why = f" It came {wasted.times} times in a row." if wasted.times >= limit else ""
+        over = wasted.answers >= ANSWERS_LIMIT or wasted.times >= limit
+        if over or (not found.retry and (wasted.answers or wasted.usage.failed > 1)):
+            return self._gave_up(found, why)
         if found.retry and (told := self.told()) is not None:
             activity.heartbeat(told)
         return to_application_error(found)
 
-    def _gave_up(self, found: Posture) -> GaveUpError:
-        wasted, why = self.so_far.wasted, ""
-        if wasted.times >= SAME_FAILURE_LIMIT:
-            why = f" It came {wasted.times} times in a row."
-        elif found.retry or found.kind == "UnusableAnswers":
+    def _gave_up(self, found: Posture, why: str = "") -> GaveUpError:
+        wasted = self.so_far.wasted
+        if not why and (found.retry or found.kind == "UnusableAnswers"):
             why = f" The model was asked {wasted.answers} times for this turn, and no answer could be used."
         return GaveUpError(TurnFailure(kind=found.kind, message=f"{found.message}{why}"), wasted.usage)
 
@@ -100,7 +110,7 @@ def _after(before: Wasted, failure: str, paid: Usage | None, *, limited: bool) -
     again = before.times + 1 if limited and failure == before.failure else int(limited)
     return Wasted(
         answers=before.answers + (paid is not None),
-        usage=before.usage if paid is None else before.usage + paid,
+        usage=before.usage + (paid or _ONE_FAILED),
         failure=failure,
         times=again,
     )

@@ -2,13 +2,14 @@
 
 from .call_ids import with_unique_call_ids
 from .clients import Providers, missing_key, warm_up
-from .errors import ONE_ANSWER, CallError, Posture, as_application_error, posture, to_application_error
+from .errors import ONE_ANSWER, SLOW, CallError, Posture, as_application_error, posture, to_application_error
 from .exchange import Answer, Question, ToolSpec
 from .past_calls import permitted_name
 from .strict_schema import portable
 
 __all__ = [
     "ONE_ANSWER",
+    "SLOW",
     "Answer",
     "CallError",
     "Posture",

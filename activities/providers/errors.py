@@ -43,6 +43,7 @@ _SLOW_KINDS: Final = {
 }
 _REFUSALS: Final = frozenset({400, 422})
 _QUOTA_CODES: Final = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
+_PROMPT_CODES: Final = frozenset({"invalid_prompt", "content_policy_violation", "content_filter"})
 _FINAL_KINDS: Final = frozenset({"invalid_request_error", "invalid_prompt"})
 _CONTEXT: Final = re.compile(r"context[_ ](length|window)|maximum context|prompt is too long", re.IGNORECASE)
 _MENDABLE: Final = {
@@ -67,7 +68,8 @@ class Posture:
 
     *kind* is the failure's type name in history, *message* is bounded to `MESSAGE_LIMIT` and never holds a key.
     *paid* is what the model's answer used, where there was one that could not be used; None where nothing was paid.
-    *limited*: one that comes again and again in the same words is no outage, and ends.
+    *limited*: one that comes again and again in the same words is no outage, and ends. *unknown*: a refusal in words
+    that are not known: the fault of the prompt, or of what an operator mends.
 
     Pure; safe in workflow code.
     """
@@ -78,6 +80,7 @@ class Posture:
     delay: timedelta | None = None
     paid: Usage | None = field(default=None, compare=False)
     limited: bool = field(default=False, compare=False)
+    unknown: bool = field(default=False, compare=False)
 
 
 class CallError(AssentError):
@@ -157,9 +160,10 @@ def in_stream(code: object, kind: object, message: str) -> Posture:
     slow = _mendable(f"{code} {kind} {message}") if status is None or status in _REFUSALS else _SLOW_KINDS.get(status)
     if slow is not None or status is not None:
         retry = slow is not None or _should_retry(status or 0, {})
-        return Posture(slow or _kind(status or 0), message, retry=retry, delay=_slow(slow))
+        unknown = not retry and not said & _PROMPT_CODES
+        return Posture(slow or _kind(status or 0), message, retry=retry, delay=_slow(slow), unknown=unknown)
     if said & _FINAL_KINDS:
-        return Posture("ProviderRejected", message, retry=False)
+        return Posture("ProviderRejected", message, retry=False, unknown=not said & _PROMPT_CODES)
     return Posture("RateLimited" if "rate_limit" in " ".join(said) else "ProviderUnavailable", message, retry=True)
 
 
@@ -199,7 +203,9 @@ def _of_status(error: APIStatusError) -> Posture:
         return Posture(slow, message, retry=True, delay=delay or SLOW)
     retry = _should_retry(status, headers)
     # Some servers answer 500 to what they do not understand, and to nothing else.
-    return Posture(_kind(status), message, retry=retry, delay=delay if retry else None, limited=status == 500)
+    unknown = not retry and error.code not in _PROMPT_CODES
+    # The delay counts where an unknown refusal is waited for.
+    return Posture(_kind(status), message, retry=retry, delay=delay, limited=status == 500, unknown=unknown)
 
 
 def _slow_kind(error: APIStatusError, message: str) -> str | None:

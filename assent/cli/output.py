@@ -225,7 +225,8 @@ def _print_head(console: Console, state: RunState, progress: Progress | None) ->
         quoted(console, "prompt", state.input)
     usage = state.usage
     counts = f"{state.turns} turn{'s' * (state.turns != 1)}, {usage.requests} request{'s' * (usage.requests != 1)}"
-    field(console, "usage", f"{counts}, {usage.input_tokens} tokens in, {usage.output_tokens} out")
+    failed = f" and {usage.failed} failed" if usage.failed else ""
+    field(console, "usage", f"{counts}{failed}, {usage.input_tokens} tokens in, {usage.output_tokens} out")
     if state.budget is not None:
         field(console, "budget", _limits(state.budget))
     if state.requirements_dropped:

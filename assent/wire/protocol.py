@@ -114,21 +114,28 @@ class RunRequest(Stored):
 
 
 class Usage(Stored):
-    """Tokens and requests of model calls, summed; and what they *cost*, where the worker has a table of prices."""
+    """Tokens and requests of model calls, summed; and what they *cost*, where the worker has a table of prices.
+
+    *requests* were answered; *failed* ones were not: what they used is not known, and no budget counts them.
+    """
 
     requests: int = 0
+    failed: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
     cost: float = 0.0
 
     def __add__(self, other: Usage) -> Usage:
         """The sum of both."""
-        return Usage(
+        total = Usage(
             requests=self.requests + other.requests,
             input_tokens=self.input_tokens + other.input_tokens,
             output_tokens=self.output_tokens + other.output_tokens,
             cost=self.cost + other.cost,
         )
+        # What is not the default is not stored.
+        failed = self.failed + other.failed
+        return total.model_copy(update={"failed": failed}) if failed else total
 
 
 _T = TypeVar("_T")

@@ -215,7 +215,8 @@ async def test_failure_texts_never_contain_arguments_or_secrets(
         call("pay", raw=f'{{"{CANARY}": 1}}'),
         call("refund", to=CANARY, amount=5),
     )
-    model = assent_environment.responses(asks, fails(400, message=f"You sent the key {KEY}, Bearer {KEY}", times=None))
+    refused = fails(400, message=f"You sent the key {KEY}, Bearer {KEY}", code="invalid_prompt", times=None)
+    model = assent_environment.responses(asks, refused)
     webhook = Webhook(url=f"http://127.0.0.1:1/{CANARY}", secret_env="HOOK")
     agent = Agent(name="ops", model=model, tools=[*tools.ALL, refund])
     async with assent_environment.serve(agent, webhooks=[webhook]) as client:

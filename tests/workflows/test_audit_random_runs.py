@@ -30,7 +30,7 @@ def script(random: Random, among: Sequence[Call] = CALLS) -> list[Step]:
         wanted: list[Call] = random.sample(among, random.randint(1, 4))
         turns.append(calls(*wanted))
     if random.random() < 1 / 12:
-        turns.append(fails(400, message="no", times=None))
+        turns.append(fails(400, message="no", code="invalid_prompt", times=None))
     return [*turns, *[says("done")] * 20]
 
 

@@ -61,7 +61,7 @@ async def executions(client: AgentClient, run: RunHandle) -> list[str]:
 
 
 async def test_a_failed_run_is_not_retried_whatever_the_client_asked_for(assent_environment: Environment) -> None:
-    steps = (calls(call("look_up", key="k")), fails(400, times=None))
+    steps = (calls(call("look_up", key="k")), fails(400, times=None, code="invalid_prompt"))
     async with foreign(assent_environment, *steps, retry=RETRIES) as (client, run):
         assert (await run.until_paused()).status == "failed"
         await asyncio.sleep(1)

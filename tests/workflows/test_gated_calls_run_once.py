@@ -190,7 +190,7 @@ async def test_a_model_error_right_after_an_approved_tool_is_retried_alone(assen
 
 async def test_a_retried_and_replayed_run_runs_no_tool_again(assent_environment: Environment) -> None:
     """A run that failed after its tools had succeeded is retried where it failed, on a worker without memory."""
-    failing = fails(400, message="no such parameter")
+    failing = fails(400, message="no such parameter", code="invalid_prompt")
     model = assent_environment.responses(calls(call("look_up", key="k"), PAY), failing, told)
     agent = Agent(name="ops", model=model, tools=tools.ALL)
     async with assent_environment.serve(agent, cached_runs=0, prefix_cache=0) as client:

@@ -122,6 +122,7 @@ async def test_a_failure_that_is_the_same_each_time_ends_the_run(assent_environm
         assert failed.value.kind == "ProviderUnavailable"
         state = await run.state()
         assert f"{SAME_FAILURE_LIMIT} times in a row" in str(state.error)
+        assert (state.usage.requests, state.usage.failed) == (0, SAME_FAILURE_LIMIT)
     assert await asked_of(assent_environment, model.id) == SAME_FAILURE_LIMIT
     assert (await run.verify()).ok
 

@@ -16,11 +16,12 @@ from tests.support.visibility import soon
 
 UNKNOWN: JsonValue = {"error": {"message": "Invalid model name passed in model=gpt-9", "code": "400"}}
 NO_DATABASE: JsonValue = {"error": {"message": "No connected db.", "type": "no_db_connection", "code": "400"}}
+UNHEARD: JsonValue = {"error": {"message": "The moon is in the wrong phase.", "code": "400"}}
 NO_KEY: JsonValue = [{"error": {"code": 400, "message": "API key not valid.", "status": "INVALID_ARGUMENT"}}]
 
 
 @pytest.mark.parametrize("api", ["responses", "chat"])
-@pytest.mark.parametrize("body", [UNKNOWN, NO_DATABASE, NO_KEY])
+@pytest.mark.parametrize("body", [UNKNOWN, NO_DATABASE, NO_KEY, UNHEARD])
 async def test_a_run_survives_until_it_is_mended(assent_environment: Environment, api: str, body: JsonValue) -> None:
     make = assent_environment.chat if api == "chat" else assent_environment.responses
     model = make(calls(call("pay", to="A", amount=1)), fails(400, body=body, retry_after=0.2, times=2), says("done"))
@@ -30,6 +31,8 @@ async def test_a_run_survives_until_it_is_mended(assent_environment: Environment
         await run.approve(waiting, by="bob")
         assert await content(run) == "done"
         assert tools.ran(run.id) == ["pay(A, 1)"]
+        usage = (await run.state()).usage
+        assert (usage.requests, usage.failed) == (2, 2)
         assert (await run.verify()).ok
 
 
