@@ -12,16 +12,12 @@ from typing import Annotated
 
 import typer
 
-from activities import Activities
 from assent.cli.errors import exit_code
 from assent.runtime.connection import exit_cleanly
 from assent.runtime.logs import configure_logs
 from assent.runtime.settings import Settings, Versioning, load_agents
-from assent.runtime.worker import Halves, run_worker
 from assent.wire.errors import AssentError
-from workflows.serving import worker_for
-
-HALVES = Halves(activities=Activities, worker=worker_for)
+from assent.worker import run_worker
 
 
 def main(
@@ -51,7 +47,7 @@ def main(
             max_activities_per_second=max_activities_per_second,
         )
         found = load_agents(agents or settings.agents)
-        asyncio.run(run_worker(found, settings, halves=HALVES, with_server=embedded, say=say))
+        asyncio.run(run_worker(found, settings, with_server=embedded, say=say))
     except AssentError as error:
         print(f"worker: {error}", file=sys.stderr)
         raise SystemExit(exit_code(error)) from None

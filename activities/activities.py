@@ -10,12 +10,14 @@ from typing import Final
 from assent.agents.agent import Agent, with_their_agents
 from assent.agents.tool import Tool
 from assent.runtime.webhooks import Webhook
+from assent.wire import protocol
 from assent.wire.budget import Price
 from assent.wire.errors import ConfigurationError
 
 from .call_model import ModelCalls
 from .check_call import Checks
 from .conversation_cache import Prefixes
+from .guard import Guard
 from .own_run import only_inside_a_run
 from .providers import Providers, missing_key, warm_up
 from .run_tool import ToolCalls
@@ -26,16 +28,17 @@ from .user_code import UserCode
 PREFIX_CACHE: Final = 64 * 1024 * 1024
 """Bytes of conversation that a worker's process keeps, so that a model call carries only what is new."""
 THREADS: Final = 64
+RESERVED: Final = (protocol.CALL_MODEL, protocol.SUMMARISE, protocol.CHECK_CALL, protocol.SEND_NOTICES)
+"""The activities that every worker of Assent has."""
 
 
 class Activities:
     """The activities of *agents*, and of those that they ask or hand over to, for `Worker(activities=…)`.
 
-    *prefix_cache* is in bytes; 0 rebuilds every conversation from history. *attributes* says whether the Assent search
-    attributes are registered in the namespace. *webhooks* are where notices are sent: the same on every worker of a
-    task queue. *continue_after* makes a run continue as new after so many events of its history, in addition to when
-    the server suggests it; 0: only then. *prices* is what models cost, by their id. *requires_requester* is that of
-    every agent. Close it when its worker has stopped.
+    *prefix_cache* is in bytes; 0 rebuilds every conversation from history. *webhooks* are where notices are sent: the
+    same on every worker of a task queue. *continue_after* makes a run continue as new after so many events of its
+    history, in addition to when the server suggests it; 0: only then. *prices* is what models cost, by their id.
+    *requires_requester* is that of every agent. Close it when its worker has stopped.
 
     Raises:
         ConfigurationError: two agents have one name, or two different tools do (the activity type is the tool's
@@ -50,7 +53,6 @@ class Activities:
         agents: Sequence[Agent],
         *,
         prefix_cache: int = PREFIX_CACHE,
-        attributes: bool = True,
         webhooks: Sequence[Webhook] = (),
         continue_after: int = 0,
         prices: Mapping[str, Price] | None = None,
@@ -76,7 +78,6 @@ class Activities:
             self._providers,
             prefixes,
             self._users,
-            attributes=attributes,
             notices=bool(webhooks),
             continue_after=continue_after,
             prices=prices,
@@ -85,6 +86,24 @@ class Activities:
         self._summaries = Summaries(self.agents, self._providers, prefixes, prices)
         self._checks = Checks(self.agents, self._users)
         self._calls = ToolCalls(self.agents, self._threads, self._decided, self._users)
+
+    @property
+    def attributes(self) -> bool:
+        """Whether runs may upsert the Assent search attributes; none, until it is set."""
+        return self._models.attributes
+
+    @attributes.setter
+    def attributes(self, usable: bool) -> None:
+        self._models.attributes = usable
+
+    @property
+    def sends_notices(self) -> bool:
+        """Whether there is a webhook that notices go to."""
+        return bool(self._notices.endpoints)
+
+    def guard(self, theirs: Sequence[str], gated: Sequence[str]) -> Guard:
+        """The interceptor of their worker, whose other activities are *theirs*; those *gated* run only as approved."""
+        return Guard(self._calls, [*RESERVED, *(each.name for each in self.tools)], theirs, gated)
 
     @staticmethod
     def check(
@@ -106,12 +125,11 @@ class Activities:
     def all(self) -> list[Callable[..., object]]:
         """Every activity, ready for a worker."""
         return [
-            only_inside_a_run(self._models.call_model),
-            only_inside_a_run(self._summaries.summarise_conversation),
-            only_inside_a_run(self._checks.check_call),
-            *(only_inside_a_run(self._calls.activity_for(each)) for each in self.tools),
-            only_inside_a_run(self._calls.gone, is_registered=False),
-            only_inside_a_run(self._notices.send_notices),
+            only_inside_a_run(self._models.call_model, protocol.CALL_MODEL),
+            only_inside_a_run(self._summaries.summarise_conversation, protocol.SUMMARISE),
+            only_inside_a_run(self._checks.check_call, protocol.CHECK_CALL),
+            *(only_inside_a_run(self._calls.running(each), each.name) for each in self.tools),
+            only_inside_a_run(self._notices.send_notices, protocol.SEND_NOTICES),
         ]
 
     async def close(self) -> None:

@@ -17,7 +17,6 @@ from assent.agents.agent import Agent
 from assent.agents.gates import budget_approvers
 from assent.agents.tool import GateContext, Tool
 from assent.core.budget_rules import EXTEND
-from assent.wire import protocol
 from assent.wire.budget import Budget, Price
 from assent.wire.conversation import Conversation, ToolCall, tool_calls, user_message
 from assent.wire.digest import json_size
@@ -63,13 +62,12 @@ class ModelCalls:
         prefixes: Prefixes,
         users: UserCode,
         *,
-        attributes: bool,
         notices: bool,
         continue_after: int = 0,
         prices: Mapping[str, Price] | None = None,
         requires_requester: bool = False,
     ) -> None:
-        """*attributes* says whether runs may upsert the Assent search attributes, *notices* whether any are sent.
+        """*notices* says whether any are sent.
 
         *continue_after* is the number of events in its history after which a run continues as new, *prices* is what
         models cost, by their id, *requires_requester* that of every agent.
@@ -78,14 +76,14 @@ class ModelCalls:
         self._providers = providers
         self._prefixes = prefixes
         self._users = users
-        self._attributes = attributes
+        self.attributes = False
+        """Whether runs may upsert the Assent search attributes."""
         self._notices = notices
         self._continue_after = continue_after
         self._prices = prices or {}
         self._requires_requester = requires_requester
         self._tools = {name: [_spec(each) for each in agent.all_tools] for name, agent in agents.items()}
 
-    @activity.defn(name=protocol.CALL_MODEL)
     async def call_model(self, call: ModelCallInput) -> ModelTurn:
         """Ask the model, and say what each call that it makes needs before it may run.
 
@@ -197,7 +195,7 @@ class ModelCalls:
         usage = self._priced(agent, answer.usage)
         fields: dict[str, object] = {"items": [], "usage": usage, "model": answer.model}
         if call.turn == 1:
-            fields |= {"rules_version": RULES_VERSION, "max_turns": agent.max_turns, "attributes": self._attributes}
+            fields |= {"rules_version": RULES_VERSION, "max_turns": agent.max_turns, "attributes": self.attributes}
             fields["continue_after"] = self._continue_after
             if agent.max_tool_calls is not None:
                 fields["max_tool_calls"] = agent.max_tool_calls

@@ -8,13 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 
-from temporalio import activity
-
 from assent.agents.agent import Agent
 from assent.agents.authorization import context_of
 from assent.agents.binding import input_problem
 from assent.agents.tool import Tool
-from assent.wire import protocol
 from assent.wire.errors import ArgumentsError
 from assent.wire.protocol import Checked, CheckInput
 from assent.wire.text import bounded
@@ -35,7 +32,6 @@ class Checks:
         self._agents = agents
         self._users = users
 
-    @activity.defn(name=protocol.CHECK_CALL)
     async def check_call(self, check: CheckInput) -> Checked:
         """What is wrong with edited arguments, values or a result; and the gate that edited arguments get."""
         agent = self._agents.get(check.agent)

@@ -11,7 +11,7 @@ from typing import Final
 from temporalio import activity
 
 TOLD_EVERY: Final = 0.5
-"""Seconds between two heartbeats at the least. `workflows.serving` lets the SDK pass them on as often."""
+"""Seconds between two heartbeats at the least. `assent.worker` lets the SDK pass them on as often."""
 
 
 @asynccontextmanager

@@ -7,36 +7,55 @@ this activity, and the call must be the one that the rules ask for there.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, cast
 
 from cachetools import LRUCache
+from pydantic import JsonValue
 from temporalio import activity
+from temporalio.api.common.v1 import Payload
 from temporalio.api.history.v1 import HistoryEvent
 
 from assent.core.events import RunTool
 from assent.history import event_types
 from assent.history.fold import HistoryFold
 from assent.history.pages import newer_events, pages
+from assent.runtime.converter import PLAIN
 from assent.wire.activity_ids import tool_activity_id
+from assent.wire.digest import canonical, sha256_hex
 from assent.wire.errors import HistoryError
-from assent.wire.protocol import ToolCallInput
+from assent.wire.protocol import Gate, ToolCallInput
 
 from .own_run import own_run
 
 
+@dataclass(frozen=True, slots=True)
+class Requested:
+    """A call that the history of a run asks for, its gate, and the digest of the inputs that its activity was given."""
+
+    command: RunTool
+    gate: Gate | None
+    given: str
+
+    @property
+    def is_given(self) -> bool:
+        """Whether the activity was given the approved arguments, each value in its place."""
+        arguments = cast("dict[str, JsonValue]", json.loads(self.command.input.arguments))
+        return self.given == _digest(PLAIN.to_payloads(list(arguments.values())))
+
+
 @dataclass(slots=True)
 class _Folded:
-    """One execution as far as it was read: how often each activity was scheduled, and the calls that the rules ask for.
+    """One execution as far as it was read: what each activity was given each time, and the calls asked for.
 
     Both by activity id. A call that is tried again has the same id; its commands and events are in the same order.
     """
 
     fold: HistoryFold
     last: int = 0
-    scheduled: Counter[str] = field(default_factory=Counter[str])
+    scheduled: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
     requested: dict[str, list[RunTool]] = field(default_factory=dict[str, list[RunTool]])
 
     def feed(self, events: Sequence[HistoryEvent]) -> None:
@@ -44,13 +63,18 @@ class _Folded:
         fresh = [event for event in events if event.event_id > self.last]
         for event in fresh:
             if event.event_type == event_types.ACTIVITY_SCHEDULED:
-                self.scheduled[event.activity_task_scheduled_event_attributes.activity_id] += 1
+                scheduled = event.activity_task_scheduled_event_attributes
+                self.scheduled.setdefault(scheduled.activity_id, []).append(_digest(scheduled.input.payloads))
         for transition in self.fold.feed(fresh):
             for command in transition.step.commands:
                 if isinstance(command, RunTool):
                     name = tool_activity_id(command.turn, command.position)
                     self.requested.setdefault(name, []).append(command)
         self.last = fresh[-1].event_id if fresh else self.last
+
+
+def _digest(inputs: Iterable[Payload]) -> str:
+    return sha256_hex(canonical([each.data.hex() for each in inputs]))
 
 
 _known: Final[LRUCache[str, _Folded]] = LRUCache(50)
@@ -60,7 +84,15 @@ _known: Final[LRUCache[str, _Folded]] = LRUCache(50)
 async def is_requested(tool: str, call: ToolCallInput) -> bool:
     """Return whether the history of this activity's run asks for exactly this *call* of *tool*.
 
-    Reads the current execution; a continued one starts with the state that the one before carried.
+    Reads the current execution; a continued one starts with the state that the one before carried. Raises as
+    `requested_call`.
+    """
+    requested = await requested_call()
+    return requested is not None and (requested.command.tool, requested.command.input) == (tool, call)
+
+
+async def requested_call() -> Requested | None:
+    """Return the call that the history of this activity's run asks this activity for; None if it asks for none.
 
     Raises:
         RPCError: the history cannot be read.
@@ -79,10 +111,12 @@ async def is_requested(tool: str, call: ToolCallInput) -> bool:
     except HistoryError:
         _known.pop(run.execution_id, None)  # It may have been added in part.
         raise
-    scheduled, requested = folded.scheduled[activity_id], folded.requested.get(activity_id, [])
+    scheduled, requested = folded.scheduled.get(activity_id, []), folded.requested.get(activity_id, [])
     if not scheduled:
         message = f"the history of run {run.run_id!r} does not have activity {activity_id!r} yet"
         raise HistoryError(message)
-    if scheduled > len(requested):
-        return False
-    return (requested[scheduled - 1].tool, requested[scheduled - 1].input) == (tool, call)
+    if len(scheduled) > len(requested):
+        return None
+    command = requested[len(scheduled) - 1]
+    calls = folded.fold.run.calls  # None, once a run has gone on without an activity that was thought to be lost.
+    return Requested(command, calls[command.position].gate if command.position < len(calls) else None, scheduled[-1])

@@ -7,18 +7,18 @@ says.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Coroutine
-from typing import TypeVar
+from typing import TypeVar, cast, get_type_hints
 
 from temporalio import activity
+from temporalio.common import RawValue
 from temporalio.exceptions import ApplicationError
 
+from assent.runtime.converter import PLAIN
 from assent.wire import protocol
 from assent.wire.protocol import Execution
 
 Argument = TypeVar("Argument")
-Result = TypeVar("Result")
 
 
 def own_run() -> Execution:
@@ -27,7 +27,7 @@ def own_run() -> Execution:
     Raises:
         ApplicationError: the activity runs outside a run; final.
     """
-    if (run := _run()) is not None:
+    if (run := run_of_activity()) is not None:
         return run
     info = activity.info()
     where = f"a workflow of type {info.workflow_type!r}" if info.workflow_type else "no workflow"
@@ -35,7 +35,8 @@ def own_run() -> Execution:
     raise ApplicationError(message, type="OutsideRun", non_retryable=True)
 
 
-def _run() -> Execution | None:
+def run_of_activity() -> Execution | None:
+    """Return the run of this activity; None if it is of no run."""
     info = activity.info()
     if info.workflow_type != protocol.WORKFLOW or not info.workflow_id or not info.workflow_run_id:
         return None
@@ -43,20 +44,23 @@ def _run() -> Execution | None:
 
 
 def only_inside_a_run(
-    function: Callable[[Argument], Coroutine[object, object, Result]], *, is_registered: bool = True
-) -> Callable[[Argument], Coroutine[object, object, Result]]:
-    """Return the activity *function*, refusing to run outside a run.
+    function: Callable[[Argument], Coroutine[object, object, object]], name: str
+) -> Callable[[RawValue], Coroutine[object, object, RawValue]]:
+    """Return the activity *name* that runs *function*, and refuses to outside a run.
 
-    One that is not *is_registered* stands for the types that this worker does not have. To a workflow of another type
-    it answers as a worker without it: another worker of the task queue may have the activity, so it is retried.
+    Its input and result are encoded by Assent's own payload converter, whatever the worker's is.
     """
+    kind = next(iter(get_type_hints(function).values()))
 
-    @functools.wraps(function)  # Copies the name and the types that the SDK's decorator left on the function.
-    async def guarded(argument: Argument) -> Result:
-        if _run() is None and not is_registered:
-            message = f"no activity named {activity.info().activity_type!r} is registered on this worker"
-            raise ApplicationError(message, type="NotFoundError")
+    @activity.defn(name=name)
+    async def guarded(given: RawValue) -> RawValue:
         _ = own_run()
-        return await function(argument)
+        argument = cast("Argument", PLAIN.from_payload(given.payload, kind))
+        return encoded(await function(argument))
 
     return guarded
+
+
+def encoded(result: object) -> RawValue:
+    """Return the *result* of an activity as Assent's own payload converter writes it."""
+    return RawValue(PLAIN.to_payload(result))

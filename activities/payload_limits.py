@@ -36,7 +36,7 @@ async def fits(result: object) -> bool:
     storage = converter.external_storage
     if storage is not None and is_stored(result):
         return await _is_up(storage)
-    payloads = converter.payload_converter.to_payloads([result])
+    payloads = PLAIN.to_payloads([result])
     size = Payloads(payloads=payloads).ByteSize()
     if size > _SURE and converter.payload_codec is not None:
         size = Payloads(payloads=await converter.payload_codec.encode(payloads)).ByteSize()
@@ -48,7 +48,7 @@ def is_stored(result: object) -> bool:
     converter = _converter()
     if converter.external_storage is None:
         return False
-    [payload] = converter.payload_converter.to_payloads([result])
+    [payload] = PLAIN.to_payloads([result])
     return payload.ByteSize() >= converter.external_storage.payload_size_threshold
 
 

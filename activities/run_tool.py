@@ -8,13 +8,12 @@ import functools
 import inspect
 import logging
 import traceback
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Executor
 from datetime import UTC, datetime, timedelta
-from typing import Final, cast
+from typing import Final
 
 from temporalio import activity
-from temporalio.common import RawValue
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError
 
@@ -22,7 +21,6 @@ from assent.agents.agent import Agent
 from assent.agents.authorization import Refusal, asked_again, context_of, refusal, unapproved
 from assent.agents.binding import bound_values, input_problem
 from assent.agents.tool import Target, Tool, ToolContext
-from assent.runtime.converter import decoded
 from assent.wire.errors import ArgumentsError, HistoryError
 from assent.wire.limits import POLICIES_LIMIT
 from assent.wire.policy import combined
@@ -68,10 +66,9 @@ class ToolCalls:
         self._users = users
         self._watch = LoopWatch()
 
-    def activity_for(self, tool: Tool) -> Callable[[ToolCallInput], Coroutine[object, object, ToolOutcome]]:
-        """The activity that runs *tool*, named as the tool is."""
+    def running(self, tool: Tool) -> Callable[[ToolCallInput], Coroutine[object, object, ToolOutcome]]:
+        """Return the function that runs a call of *tool*."""
 
-        @activity.defn(name=tool.name)
         async def run(call: ToolCallInput) -> ToolOutcome:
             # Before a tool, gates, groups and the server are asked: that may take a while too.
             async with heartbeats():
@@ -79,11 +76,9 @@ class ToolCalls:
 
         return run
 
-    @activity.defn(dynamic=True)
-    async def gone(self, arguments: Sequence[RawValue]) -> ToolOutcome:
+    def gone(self, agent: str | None) -> ToolOutcome:
         """Answer for a tool that this worker does not have: renamed or removed while its call waited, or another's."""
         name = activity.info().activity_type
-        agent = _agent_of(arguments)
         if agent is not None and agent not in self._agents:
             return _not_served(agent)
         return ToolOutcome(refused=f"there is no tool named {name!r} any more")
@@ -95,8 +90,8 @@ class ToolCalls:
         tool = agent.tool(name)
         if tool is None:
             return ToolOutcome(refused=f"agent {call.agent!r} has no tool named {name!r} any more")
-        if _runs_once(tool, call) and _was_started_before():
-            raise _once()
+        if _runs_once(tool, call) and was_started_before():
+            raise once()
         refused = await self._refused(agent, tool, call)
         arguments = refused or await self._arguments(agent, tool, call)
         if not isinstance(arguments, ToolOutcome):
@@ -142,7 +137,7 @@ class ToolCalls:
         try:
             return await self._users.answer(work)
         except Exception as error:  # whatever users' code raises: the call has not started, and does not
-            return ToolOutcome(refused=f"it could not be checked: {_words(error)}")
+            return ToolOutcome(refused=f"it could not be checked: {words(error)}")
 
     async def _arguments(self, agent: Agent, tool: Tool, call: ToolCallInput) -> dict[str, object] | ToolOutcome:
         """Return what the tool is called with; or why it is not, where that is not what was approved."""
@@ -151,7 +146,7 @@ class ToolCalls:
         except ArgumentsError as error:
             return ToolOutcome(refused=str(error))
         except Exception as error:  # as above
-            return ToolOutcome(refused=f"its arguments could not be checked: {_words(error)}")
+            return ToolOutcome(refused=f"its arguments could not be checked: {words(error)}")
         if changed is None:
             return arguments
         again = await self._asking(agent, functools.partial(asked_again, reason=changed), tool, call)
@@ -169,13 +164,13 @@ class ToolCalls:
             why = "all threads for tools of the worker that was asked are busy"
             return ToolOutcome(refused=why, again_after=START_WAIT)
         except asyncio.CancelledError:
-            if _is_stopped_by_hand() and _runs_once(tool, call):
-                raise _once() from None
+            if is_stopped_by_hand() and _runs_once(tool, call):
+                raise once() from None
             if activity.is_cancelled() or activity.is_worker_shutdown():
                 raise
             return ToolOutcome(error="CancelledError: the tool cancelled itself")
         except (Exception, SystemExit) as error:
-            text = _words(error)
+            text = words(error)
             where = f"tool {tool.name!r} of agent {call.agent!r} failed: run {activity.info().workflow_id}"
             # As text: the words of an error may hold what no log can be written in, or be of any length.
             stack = bounded(visible("".join(traceback.format_exception(error))), _TRACEBACK)
@@ -239,28 +234,21 @@ def _directed(agent: Agent, target: Target, call: ToolCallInput, value: str) -> 
     return ToolOutcome(delegation=Delegation.model_validate(fields | {"input": value}))
 
 
-def _once() -> ApplicationError:
+def once() -> ApplicationError:
     """What ends the attempts of a call that may run only once: a person is asked what came of the first."""
     return ApplicationError("it was started before, and may run only once", type="RunsOnce", non_retryable=True)
 
 
-def _was_started_before() -> bool:
+def was_started_before() -> bool:
     """Whether this may not be the first start. `temporal activity reset` sets the number of the attempt to 1 again."""
     info = activity.info()
     return info.attempt > 1 or info.current_attempt_scheduled_time != info.scheduled_time
 
 
-def _is_stopped_by_hand() -> bool:
+def is_stopped_by_hand() -> bool:
     """Whether an operator paused or reset the activity, after which the server would start it again."""
     details = activity.cancellation_details()
     return details is not None and (details.paused or details.reset)
-
-
-def _agent_of(arguments: Sequence[RawValue]) -> str | None:
-    """The agent that a call names; the input of an activity of another kind names none."""
-    given = (*decoded(arguments), None)[0]
-    agent = cast("dict[str, object]", given).get("agent") if isinstance(given, dict) else None
-    return agent if isinstance(agent, str) else None
 
 
 def _not_served(agent: str) -> ToolOutcome:
@@ -321,7 +309,8 @@ def _attempts(tool: Tool, call: ToolCallInput) -> int:
     return (tool.options.attempts or 1) if tool.options else 1
 
 
-def _words(error: BaseException) -> str:
+def words(error: BaseException) -> str:
+    """Return an error as the model and the history get it: its type and its bounded words."""
     try:
         said = str(error)
     except Exception:

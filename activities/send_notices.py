@@ -30,7 +30,7 @@ from assent.core.approvals import edited_text
 from assent.core.notices import Notice, NoticesInput
 from assent.runtime import webhooks
 from assent.runtime.webhooks import Arguments, Webhook
-from assent.wire import protocol, visibility
+from assent.wire import visibility
 from assent.wire.errors import ConfigurationError
 from assent.wire.requirements import PendingRequirement
 from assent.wire.text import visible
@@ -184,7 +184,6 @@ class Notices:
         """
         self.endpoints = [Endpoint.of(webhook, os.environ) for webhook in hooks]
 
-    @activity.defn(name=protocol.SEND_NOTICES)
     async def send_notices(self, batch: NoticesInput) -> None:
         """Send each notice to each webhook.
 

@@ -6,12 +6,10 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Final
 
-from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from assent.agents.agent import Agent
 from assent.core.compaction import SummariseInput, Summary, transcript, with_summary
-from assent.wire import protocol
 from assent.wire.budget import Price
 from assent.wire.conversation import Conversation, fitted, user_message
 from assent.wire.errors import HistoryError
@@ -62,7 +60,6 @@ class Summaries:
         self._prefixes = prefixes
         self._prices = prices or {}
 
-    @activity.defn(name=protocol.SUMMARISE)
     async def summarise_conversation(self, wanted: SummariseInput) -> Summary:
         """Have the model say in few words what the older part of the conversation was.
 

@@ -8,12 +8,10 @@ from temporalio.client import WorkflowHistory
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import Replayer
 
-from assent.runtime.converter import data_converter
+from assent.worker import AssentPlugin
 from bench.bare_workflow import BareRun
 from bench.sides import Side
 from bench.stage import Stage
-from workflows.agent_run import AgentRun
-from workflows.sandbox import runner_for
 
 
 class Replays:
@@ -42,9 +40,7 @@ class Replays:
     async def milliseconds(self, side: Side) -> float:
         """One replay of a side's history, whole."""
         if side.name == self._assent:
-            replayer = Replayer(
-                workflows=[AgentRun], workflow_runner=runner_for(data_converter), data_converter=data_converter
-            )
+            replayer = Replayer(workflows=[], plugins=[AssentPlugin()])
         else:
             replayer = Replayer(workflows=[BareRun], data_converter=pydantic_data_converter)
         begun = time.perf_counter()

@@ -1,7 +1,9 @@
-"""The sandbox that runs `AgentRun`, and what it lets through."""
+"""Runs `AgentRun` in the sandbox and with the payload converter of Assent, and other workflows as their owner says."""
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from temporalio.bridge.proto.workflow_activation import WorkflowActivation
@@ -11,22 +13,13 @@ from temporalio.worker import WorkflowInstance, WorkflowInstanceDetails, Workflo
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 from temporalio.workflow import Info
 
-# `assent` is pure where the workflow uses it; loading it again for every run would cost a waiting run 1 MB of memory
-# instead of 86 KB. So are the modules beside `agent_run`, which itself stays inside the sandbox. pydantic_core
-# and annotated_types belong to pydantic, which the SDK lets through without them.
-_RESTRICTIONS: Final = SandboxRestrictions.default.with_passthrough_modules(
-    "assent",
-    "pydantic_core",
-    "annotated_types",
-    f"{__package__}.activity_options",
-    f"{__package__}.child_runs",
-    f"{__package__}.clock",
-    f"{__package__}.continue_as_new",
-    f"{__package__}.descriptions",
-    f"{__package__}.notice_queue",
-    f"{__package__}.task_size",
-    f"{__package__}.publisher",
-)
+from assent.runtime.converter import LenientConverter
+
+from .agent_run import AgentRun
+
+# `assent` is pure where workflows use it; loading it again for every run would cost a waiting run 1 MB of memory
+# instead of 86 KB. pydantic_core and annotated_types belong to pydantic, which the SDK lets through without them.
+_PASSED: Final = ("assent", "pydantic_core", "annotated_types")
 
 
 class _ContextFree(WorkflowInstance):
@@ -57,18 +50,45 @@ class _ContextFree(WorkflowInstance):
         return self._inner.get_thread_id()
 
 
-class _ContextFreeRunner(SandboxedWorkflowRunner):
-    """The sandbox, for clients whose data converter has neither a codec nor external storage."""
+class _Runner(WorkflowRunner):
+    """Gives `AgentRun` to the sandbox of Assent, and other workflows to *theirs*, with what `assent.workflow` asks for.
+
+    *functions* are the extern functions that `assent.workflow` calls. *context_free*: the data converter has neither a
+    codec nor external storage, so no serialization context is ever looked at.
+    """
+
+    def __init__(
+        self, theirs: WorkflowRunner, functions: Mapping[str, Callable[..., object]], *, context_free: bool
+    ) -> None:
+        """*theirs* is left as it is, but its sandbox lets `assent` through."""
+        self._own = SandboxedWorkflowRunner(restrictions=SandboxRestrictions.default.with_passthrough_modules(*_PASSED))
+        if isinstance(theirs, SandboxedWorkflowRunner):
+            passing = theirs.restrictions.with_passthrough_modules(*_PASSED)
+            theirs = dataclasses.replace(theirs, restrictions=passing)
+        self._theirs = theirs
+        self._functions = functions
+        self._context_free = context_free
+
+    def prepare_workflow(self, defn: object) -> None:
+        runner = self._own if getattr(defn, "cls", None) is AgentRun else self._theirs
+        runner.prepare_workflow(defn)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
     def create_instance(self, det: WorkflowInstanceDetails) -> WorkflowInstance:
-        return _ContextFree(super().create_instance(det))
+        if det.defn.cls is not AgentRun:
+            functions: dict[str, Callable[..., object]] = {**det.extern_functions, **self._functions}
+            return self._theirs.create_instance(dataclasses.replace(det, extern_functions=functions))
+        instance = self._own.create_instance(dataclasses.replace(det, payload_converter_factory=LenientConverter))
+        return _ContextFree(instance) if self._context_free else instance
+
+    def set_worker_level_failure_exception_types(self, types: Sequence[type[BaseException]]) -> None:
+        self._theirs.set_worker_level_failure_exception_types(types)
 
 
-RUNNER: Final = SandboxedWorkflowRunner(restrictions=_RESTRICTIONS)
-
-
-def runner_for(converter: DataConverter) -> WorkflowRunner:
-    """The sandbox that fits a client's data converter."""
-    if converter.payload_codec is None and converter.external_storage is None:
-        return _ContextFreeRunner(restrictions=_RESTRICTIONS)
-    return RUNNER
+def runner_for(
+    converter: DataConverter,
+    theirs: WorkflowRunner | None = None,
+    functions: Mapping[str, Callable[..., object]] | None = None,
+) -> WorkflowRunner:
+    """The runner of a worker or replayer with this *converter*; it runs workflows other than `AgentRun` as *theirs*."""
+    context_free = converter.payload_codec is None and converter.external_storage is None
+    return _Runner(theirs or SandboxedWorkflowRunner(), functions or {}, context_free=context_free)

@@ -47,7 +47,7 @@ def refusal(tool: Tool, call: ToolCallInput, keeper: Gatekeeper, *, run_id: str,
     if gate.verdict in {"deny", "invalid"}:
         return Refusal(gate.reason or "the policy does not permit it")
     found = call.authorization
-    if found is not None and (problem := _mismatch(tool, call, found, run_id=run_id, now=now)):
+    if found is not None and (problem := mismatch(tool.name, call, found, run_id=run_id, now=now)):
         return Refusal(problem)
     stricter = _stricter(gate, call, found)
     return None if stricter is None else Refusal(stricter, keeper.gate(tool, context, call.arguments))
@@ -72,14 +72,13 @@ def context_of(call: ToolCallInput | CheckInput, tool: Tool, run_id: str) -> Gat
     )
 
 
-def _mismatch(
-    tool: Tool, call: ToolCallInput, authorization: Authorization, *, run_id: str, now: datetime
-) -> str | None:
+def mismatch(tool: str, call: ToolCallInput, authorization: Authorization, *, run_id: str, now: datetime) -> str | None:
+    """Return why *authorization* does not authorise this call of *tool* now; None if it does."""
     expected = requirement_id(
         run_id=run_id,
         nonce=authorization.nonce,
         call_id=call.call_id,
-        tool=tool.name,
+        tool=tool,
         arguments=call.arguments,
         policy_version=authorization.policy_version,
         needed=authorization.needed,

@@ -13,7 +13,7 @@ from assent.cli.common import place_of
 from assent.runtime.connection import connect, exit_cleanly
 from assent.runtime.logs import configure_logs
 from assent.runtime.settings import Settings, load_agents
-from assent.runtime.worker import installed, run_worker
+from assent.worker import run_worker
 
 
 def worker(
@@ -52,7 +52,6 @@ def worker(
     serve = run_worker(
         load_agents(agents or settings.agents),
         settings,
-        halves=installed(),
         with_server=embedded,
         say=partial(print, flush=True),
         reach=reach,

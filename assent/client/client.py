@@ -47,13 +47,13 @@ class AgentClient:
     """Everything a service, an operator or an auditor does with runs. Ids are all one has to keep.
 
     Example:
-        `client = await AgentClient.connect()`, or `AgentClient(a_temporal_client)` for a client of your own, which
-        must have been made with `data_converter=assent.data_converter`.
+        `client = await AgentClient.connect()`, or `AgentClient(a_temporal_client)` for a client of your own, whatever
+        its data converter: its codec, failure converter and storage are used, with Assent's payload converter.
     """
 
     def __init__(self, client: Client, *, task_queue: str = TASK_QUEUE) -> None:
         """*task_queue* is where runs are started."""
-        self.temporal = client
+        self.temporal = connection.with_own_converter(client)
         self.task_queue = task_queue
         self._attributes = False
         self._histories = Histories(self._approvals)

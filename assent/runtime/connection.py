@@ -21,7 +21,7 @@ from temporalio.envconfig import ClientConfig
 from temporalio.service import RPCError, RPCStatusCode
 
 from assent.runtime.connection_errors import check_address, refused, unreachable
-from assent.runtime.converter import data_converter
+from assent.runtime.converter import LenientConverter, data_converter
 from assent.runtime.payload_codec import configured_codec, encoding
 from assent.runtime.settings import warn_of_unknown_variables
 from assent.runtime.storage import configured_storage
@@ -92,6 +92,20 @@ async def connect(address: str | None = None, *, namespace: str | None = None, p
     # Who may do nothing else than start runs may not read the namespace; the answer to that will say so.
     await check_namespace(client, permitted=False)
     return client
+
+
+def with_own_converter(client: Client) -> Client:
+    """Return *client*, or one like it over the same connection that reads and writes Assent's values as its workers do.
+
+    Codec, failure converter, external storage and interceptors are those of *client*.
+    """
+    converter = client.data_converter
+    if issubclass(converter.payload_converter_class, LenientConverter):
+        return client
+    config = client.config(active_config=True)
+    config["data_converter"] = dataclasses.replace(converter, payload_converter_class=LenientConverter)
+    config["plugins"] = []  # They have changed the configuration already.
+    return Client(**config)
 
 
 async def check_namespace(client: Client, *, permitted: bool = True) -> None:

@@ -19,9 +19,9 @@ from assent.runtime.connection import connect
 from assent.runtime.embedded_server import EmbeddedServer, embedded_server
 from assent.runtime.settings import Settings
 from assent.runtime.webhooks import Webhook
-from assent.runtime.worker import serving
 from assent.testing.model_server import ModelServer, Step
 from assent.wire.budget import Price
+from assent.worker import serving
 
 
 @dataclass(frozen=True)

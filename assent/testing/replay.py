@@ -6,14 +6,12 @@ I/O; not in workflow code.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import cast
 
 from temporalio.client import WorkflowHistory
-from temporalio.worker import Replayer, WorkflowRunner
+from temporalio.worker import Replayer
 
 from assent.client.run_handle import RunHandle
-from assent.runtime.converter import data_converter
-from assent.runtime.worker import part
+from assent.worker import AssentPlugin
 
 
 async def check_replay(history: WorkflowHistory | Path | str) -> None:
@@ -28,12 +26,7 @@ async def check_replay(history: WorkflowHistory | Path | str) -> None:
         history = history.read_text()
     if isinstance(history, str):
         history = _read(history)
-    replayer = Replayer(
-        workflows=[cast("type", part("workflows.agent_run", "AgentRun"))],
-        workflow_runner=cast("WorkflowRunner", part("workflows.sandbox", "RUNNER")),
-        data_converter=data_converter,
-    )
-    await replayer.replay_workflow(history)
+    await Replayer(workflows=[], plugins=[AssentPlugin()]).replay_workflow(history)
 
 
 def _read(text: str) -> WorkflowHistory:

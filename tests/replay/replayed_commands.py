@@ -15,13 +15,12 @@ from temporalio.bridge.proto.workflow_activation import WorkflowActivation
 from temporalio.bridge.proto.workflow_completion import WorkflowActivationCompletion
 from temporalio.client import WorkflowHistory
 from temporalio.converter import StorageDriverStoreContext
-from temporalio.worker import Replayer, WorkflowInstance, WorkflowInstanceDetails
-from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
+from temporalio.worker import Replayer, WorkflowInstance, WorkflowInstanceDetails, WorkflowRunner
 from temporalio.workflow import Info
 
 from assent.runtime.converter import data_converter
-from workflows.agent_run import AgentRun
-from workflows.sandbox import RUNNER
+from assent.workflows.agent_run import AgentRun
+from assent.workflows.sandbox import runner_for
 
 EVENTS: Final = {
     "schedule_activity": EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED,
@@ -64,19 +63,23 @@ class _Noted(WorkflowInstance):
         return self._inner.get_thread_id()
 
 
-class _Noting(SandboxedWorkflowRunner):
-    """The sandbox, which writes down what comes out of it."""
+class _Noting(WorkflowRunner):
+    """The runner of a worker, which writes down what comes out of it."""
 
-    found: list[str]
+    def __init__(self, inner: WorkflowRunner) -> None:
+        self.found: list[str] = []
+        self._inner = inner
+
+    def prepare_workflow(self, defn: object) -> None:
+        self._inner.prepare_workflow(defn)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
     def create_instance(self, det: WorkflowInstanceDetails) -> WorkflowInstance:
-        return _Noted(super().create_instance(det), self.found)
+        return _Noted(self._inner.create_instance(det), self.found)
 
 
 async def given(history: WorkflowHistory) -> list[str]:
     """The events that the code of today would write, by its commands, in order."""
-    runner = _Noting(restrictions=RUNNER.restrictions)
-    runner.found = []
+    runner = _Noting(runner_for(data_converter))
     await Replayer(workflows=[AgentRun], workflow_runner=runner, data_converter=data_converter).replay_workflow(history)
     return [EventType.Name(EVENTS[kind]) for kind in runner.found if kind in EVENTS]
 

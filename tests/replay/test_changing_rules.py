@@ -30,7 +30,7 @@ def offer_version_2(patch: pytest.MonkeyPatch, applies: Callable[[Run], bool]) -
         return turns.fail(step.run, Failure("Rejected", "a call was rejected"), event.at)
 
     patch.setattr(state_machine, "_dispatch", by_version_2)
-    patch.setattr("activities.call_model.RULES_VERSION", 2)
+    patch.setattr("assent.activities.call_model.RULES_VERSION", 2)
 
 
 async def rejected(run: RunHandle) -> None:

@@ -24,9 +24,9 @@ from assent.client.client import AgentClient
 from assent.runtime.connection import connect
 from assent.runtime.settings import Settings
 from assent.runtime.webhooks import Webhook
-from assent.runtime.worker import serving
 from assent.testing import Environment, Step, call, calls, hangs, says
 from assent.wire.policy import Condition
+from assent.worker import serving
 from tests.replay import tools
 from tests.support.tools import look_up
 

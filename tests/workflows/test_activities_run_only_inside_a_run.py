@@ -271,8 +271,8 @@ async def test_a_history_that_the_worker_may_not_read_keeps_the_call_waiting(
         run = await client.start("ops", "Go.")
         [asked] = (await run.until_paused()).active_requirements
         with monkeypatch.context() as patch:
-            patch.setattr("activities.history_check.pages", no_pages)
-            patch.setattr("activities.run_tool.AGAIN", timedelta(seconds=1))
+            patch.setattr("assent.activities.history_check.pages", no_pages)
+            patch.setattr("assent.activities.run_tool.AGAIN", timedelta(seconds=1))
             await run.approve(asked, by="bob")
             await asyncio.sleep(0.5)
             assert tools.ran(run.id) == []

@@ -12,9 +12,9 @@ from temporalio.api.enums.v1 import EventType
 from assent import Agent, AgentClient, Budget, ConfigurationError, RunFailedError, RunHandle
 from assent.runtime.connection import connect
 from assent.runtime.settings import Settings
-from assent.runtime.worker import serving
 from assent.testing import Environment, call, calls, hangs, says
 from assent.wire.budget import Price
+from assent.worker import serving
 from tests.support import tools
 from tests.support.visibility import soon
 

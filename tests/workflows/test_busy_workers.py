@@ -12,8 +12,8 @@ from datetime import timedelta
 
 import pytest
 
-import activities.activities
-import activities.run_tool
+import assent.activities.activities
+import assent.activities.run_tool
 from assent import Agent, AgentClient, RunHandle, ToolContext, tool
 from assent.client.progress import describe_progress, progress_of
 from assent.runtime.connection import connect
@@ -60,7 +60,7 @@ def hang_decided() -> str:
 async def test_tools_without_a_gate_do_not_hold_up_what_was_approved(
     assent_environment: Environment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(activities.activities, "THREADS", 4)
+    monkeypatch.setattr(assent.activities.activities, "THREADS", 4)
     hung = Agent(name="hung", model=assent_environment.responses(calls(*[call("hang")] * 6), told), tools=[hang])
     ops = Agent(name="ops", model=assent_environment.responses(calls(call("pay")), told), tools=[pay])
     async with assent_environment.serve(hung, ops) as client:
@@ -81,8 +81,8 @@ async def not_started_in(run: RunHandle) -> list[str]:
 async def test_an_approved_call_that_found_no_thread_is_run_later(
     assent_environment: Environment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(activities.activities, "THREADS", 2)
-    monkeypatch.setattr(activities.run_tool, "START_WAIT", 1.0)
+    monkeypatch.setattr(assent.activities.activities, "THREADS", 2)
+    monkeypatch.setattr(assent.activities.run_tool, "START_WAIT", 1.0)
     model = assent_environment.responses(calls(call("hang"), call("hang")), told)
     hung = Agent(name="hung", model=model, tools=[hang_decided])
     ops = Agent(name="ops", model=assent_environment.responses(calls(call("pay")), told), tools=[pay])
@@ -138,7 +138,7 @@ async def test_a_tool_that_blocks_the_loop_is_named_in_the_log_and_in_show(
             _over.set()
             await looking
             await content(run)
-    said = [each.getMessage() for each in caplog.records if each.name == "activities.loop_watch"]
+    said = [each.getMessage() for each in caplog.records if each.name == "assent.activities.loop_watch"]
     assert len(said) == 2
     assert "the async tool 'block' blocks the event loop for more than 2 s" in said[0]
     assert "time.sleep(4)" in said[0]

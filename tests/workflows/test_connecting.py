@@ -15,8 +15,8 @@ from assent import Agent, AgentClient, ConfigurationError, OpenAIChat, ServerUnr
 from assent.runtime import connection
 from assent.runtime.embedded_server import free_port
 from assent.runtime.settings import Settings
-from assent.runtime.worker import serving
 from assent.testing import Environment
+from assent.worker import serving
 from tests.support import servers
 from tests.support.servers import Authority, answering, in_front_of, listening, server_side
 

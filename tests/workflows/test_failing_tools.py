@@ -113,7 +113,7 @@ async def test_the_traceback_of_a_tool_is_in_the_log_of_its_worker(
             run = await client.start("ops", "Go.")
             state = await drive(run, lambda _: Approved(), by="bob")
     assert state.content == '["Error: ZeroDivisionError: division by zero"]'
-    [record] = [each for each in caplog.records if each.name == "activities.run_tool"]
+    [record] = [each for each in caplog.records if each.name == "assent.activities.run_tool"]
     assert "ZeroDivisionError" in record.getMessage()
     [call_id] = [each.call_id for each in state.requirements] or ["call_"]
     assert f"tool 'divide' of agent 'ops' failed: run {run.id}, call {call_id}" in record.getMessage()

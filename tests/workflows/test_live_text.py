@@ -20,10 +20,10 @@ from assent.client.live_text import live_text
 from assent.client.progress import describe_progress, progress_of
 from assent.runtime.converter import data_converter
 from assent.runtime.settings import Settings
-from assent.runtime.worker import serving
 from assent.testing import Environment, breaks_off, call, calls, fails, hangs, says
 from assent.views.run_events import RunEvent
 from assent.wire.live_text import LiveText
+from assent.worker import serving
 from tests.support.cli_operator import Operator
 
 WORDS = " ".join(f"word{number}" for number in range(30))

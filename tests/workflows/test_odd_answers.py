@@ -10,9 +10,9 @@ from typing import Literal
 import pytest
 from pydantic import JsonValue
 
-from activities.call_model import EMPTY
-from activities.model_attempts import ANSWERS_LIMIT, SAME_FAILURE_LIMIT
 from assent import Agent, Budget, RunFailedError
+from assent.activities.call_model import EMPTY
+from assent.activities.model_attempts import ANSWERS_LIMIT, SAME_FAILURE_LIMIT
 from assent.core.budget_rules import UNCOUNTED_CALLS
 from assent.testing import Environment, Step, alters, call, calls, fails, says
 from tests.support import tools

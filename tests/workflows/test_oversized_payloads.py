@@ -17,7 +17,6 @@ from temporalio.client import WorkflowExecutionStatus, WorkflowFailureError, Wor
 from temporalio.converter import PayloadCodec
 from temporalio.service import RPCError
 
-from activities.payload_limits import OUTPUT_LIMIT
 from assent import (
     Agent,
     MessageError,
@@ -31,6 +30,7 @@ from assent import (
     approval,
     tool,
 )
+from assent.activities.payload_limits import OUTPUT_LIMIT
 from assent.audit.records import Audit
 from assent.audit.verifier import Verifier
 from assent.client.client import AgentClient

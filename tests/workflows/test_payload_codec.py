@@ -240,7 +240,7 @@ def test_a_codec_is_an_instance_or_what_makes_one(monkeypatch: pytest.MonkeyPatc
 
 
 async def test_settings_that_name_a_codec_serve_no_client_without_one(assent_environment: Environment) -> None:
-    from assent.runtime.worker import serving  # noqa: PLC0415 - what a worker needs
+    from assent.worker import serving  # noqa: PLC0415 - what a worker needs
 
     agent = Agent(name="plain", model=assent_environment.responses(), tools=tools.ALL)
     with pytest.raises(ConfigurationError, match="the settings name a payload codec, and the client has none"):

@@ -21,8 +21,8 @@ from assent.client.client import AgentClient
 from assent.runtime import embedded_server
 from assent.runtime.connection import connect
 from assent.runtime.settings import Settings
-from assent.runtime.worker import serving
 from assent.testing import Conversation, Environment, Reply, call, calls, environment, says
+from assent.worker import serving
 from tests.e2e.processes import start
 from tests.support import tools
 

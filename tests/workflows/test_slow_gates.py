@@ -14,8 +14,8 @@ from typing import Annotated, NoReturn, cast
 import pytest
 from pydantic import AfterValidator, BaseModel, field_validator
 
-import activities.user_code
-import workflows.activity_options
+import assent.activities.user_code
+import assent.workflows.activity_options
 from assent import Agent, Budget, Requirement, RunFailedError, approval, tool
 from assent.testing import Approved, Environment, call, calls, drive, says
 
@@ -102,7 +102,7 @@ async def first(environment: Environment, agent: Agent) -> Requirement:
 async def test_what_is_slower_than_the_heartbeat_timeout_is_waited_for(
     assent_environment: Environment, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
-    monkeypatch.setattr(workflows.activity_options, "HEARTBEAT", timedelta(seconds=1))
+    monkeypatch.setattr(assent.workflows.activity_options, "HEARTBEAT", timedelta(seconds=1))
     requirement = await first(assent_environment, slow_agent(assent_environment, what, 3.5))
     assert requirement.note is None
 
@@ -118,7 +118,7 @@ async def test_what_is_slower_than_the_heartbeat_timeout_is_waited_for(
 async def test_what_is_too_slow_means_ask(
     assent_environment: Environment, monkeypatch: pytest.MonkeyPatch, what: str, note: str | None
 ) -> None:
-    monkeypatch.setattr(activities.user_code, "LIMIT", 0.5)
+    monkeypatch.setattr(assent.activities.user_code, "LIMIT", 0.5)
     requirement = await first(assent_environment, slow_agent(assent_environment, what, 2))
     assert note is None or note in (requirement.note or "")
 
@@ -126,7 +126,7 @@ async def test_what_is_too_slow_means_ask(
 async def test_the_gates_of_one_turn_have_a_limit_together(
     assent_environment: Environment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(activities.user_code, "TURN_LIMIT", 2.0)
+    monkeypatch.setattr(assent.activities.user_code, "TURN_LIMIT", 2.0)
     model = assent_environment.responses(calls(*(call("pay", to="bob", amount=n) for n in range(20))), says("done"))
     agent = Agent(name="ops", model=model, tools=[pay_with(after(0.5))])
     async with assent_environment.serve(agent) as client:
@@ -143,7 +143,7 @@ async def test_the_gates_of_one_turn_have_a_limit_together(
 async def test_a_hundred_gates_at_once_are_worked_out_side_by_side(
     assent_environment: Environment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(activities.user_code, "LIMIT", 90.0)
+    monkeypatch.setattr(assent.activities.user_code, "LIMIT", 90.0)
     meeting = threading.Barrier(100)
 
     def confirms(arguments: dict[str, object]) -> bool:
@@ -162,7 +162,7 @@ async def test_a_hundred_gates_at_once_are_worked_out_side_by_side(
 async def test_gates_that_hang_take_no_thread_from_tools_and_checks(
     assent_environment: Environment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(activities.user_code, "LIMIT", 0.5)
+    monkeypatch.setattr(assent.activities.user_code, "LIMIT", 0.5)
     model = assent_environment.responses(calls(call("pay", to="bob", amount=1)), says("done"))
     with hanging() as gate:
         agent = Agent(name="ops", model=model, tools=[pay_with(gate)])
@@ -223,7 +223,7 @@ def count(amount: Annotated[int, AfterValidator(_slowly)]) -> str:
 async def test_a_type_whose_validator_is_too_slow_is_put_to_a_person_and_not_run(
     assent_environment: Environment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(activities.user_code, "LIMIT", 0.5)
+    monkeypatch.setattr(assent.activities.user_code, "LIMIT", 0.5)
     model = assent_environment.responses(calls(call("count", amount=1)), lambda seen: says(str(seen.tool_outputs)))
     agent = Agent(name="ops", model=model, tools=[count])
     async with assent_environment.serve(agent) as client:
@@ -261,7 +261,7 @@ async def test_an_output_type_that_raises_is_asked_for_again(assent_environment:
 async def test_an_output_type_that_is_too_slow_ends_the_run(
     assent_environment: Environment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(activities.user_code, "LIMIT", 0.5)
+    monkeypatch.setattr(assent.activities.user_code, "LIMIT", 0.5)
     model = assent_environment.responses(says('{"text": "slow"}'))
     agent = Agent(name="ops", model=model, output_type=Odd)
     async with assent_environment.serve(agent) as client:

@@ -14,8 +14,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from activities import payload_limits
 from assent import Agent, ConfigurationError, HistoryError, RunHandle, ToolContext, tool
+from assent.activities import payload_limits
 from assent.audit.verifier import Verifier
 from assent.client.client import AgentClient
 from assent.runtime import storage
@@ -330,7 +330,7 @@ async def test_s3_keeps_payloads_by_the_driver_of_the_sdk(
 
 
 async def test_settings_that_name_a_storage_serve_no_client_without_one(assent_environment: Environment) -> None:
-    from assent.runtime.worker import serving  # noqa: PLC0415 - what a worker needs
+    from assent.worker import serving  # noqa: PLC0415 - what a worker needs
 
     agent = Agent(name="plain", model=assent_environment.responses(), tools=tools.ALL)
     with pytest.raises(ConfigurationError, match="the settings name an external storage, and the client has none"):

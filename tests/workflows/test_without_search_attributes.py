@@ -17,7 +17,7 @@ async def not_permitted(_: Client) -> bool:
 
 
 async def test_a_run_waits_and_is_found_without_search_attributes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("assent.runtime.worker.attributes_usable", not_permitted)
+    monkeypatch.setattr("assent.worker.attributes_usable", not_permitted)
     async with environment() as running:
         model = running.responses(calls(call("pay", to="a", amount=1)), says("done"))
         async with running.serve(Agent(name="ops", model=model, tools=tools.ALL)) as client:

@@ -7,8 +7,8 @@ import tracemalloc
 
 import pytest
 
-from activities import conversation_cache
-from activities.conversation_cache import UNUSED, Prefixes
+from assent.activities import conversation_cache
+from assent.activities.conversation_cache import UNUSED, Prefixes
 from assent.wire.conversation import Conversation
 from assent.wire.protocol import Execution
 

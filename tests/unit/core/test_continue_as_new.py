@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import invariant
 
-from activities import Activities
+from assent.activities import Activities
 from assent.audit.approval import approvals_of
 from assent.core.continue_as_new import KEPT_DECIDED, Carried, carry, fits, restore, shortened, size_of, unsent_notices
 from assent.core.events import CallModel, Event, Fail, MessageReceived, SendNotices, Started, WakeAt

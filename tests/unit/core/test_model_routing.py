@@ -11,10 +11,10 @@ from assent.core.continue_as_new import carry, restore
 from assent.core.events import CallModel, Command, Event, Failure, ModelAnswered, Started, Summarise, Summarised
 from assent.core.state_machine import Run, decide
 from assent.core.tool_calls import read_turn
-from assent.runtime.worker import asked_elsewhere
 from assent.views.run_events import describe
 from assent.wire.errors import ConfigurationError
 from assent.wire.protocol import ModelTurn, Usage
+from assent.worker import asked_elsewhere
 from tests.unit.audit.forged_histories import attributes, audited, parsed, read
 from tests.unit.strategies import ALLOW, TO_B, Play, said, turn_of
 

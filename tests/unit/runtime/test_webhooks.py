@@ -20,7 +20,7 @@ import standardwebhooks
 from aiohttp import web
 from pydantic import ValidationError
 
-from activities.send_notices import Endpoint, outcome_of
+from assent.activities.send_notices import Endpoint, outcome_of
 from assent.core.notices import Notice, NoticesInput
 from assent.runtime.embedded_server import free_port
 from assent.runtime.settings import Settings

@@ -8,7 +8,7 @@ from typing import Literal
 import pytest
 from openai import APIError
 
-from activities.providers import (
+from assent.activities.providers import (
     Answer,
     CallError,
     Posture,

@@ -16,7 +16,7 @@ from aiohttp import web
 from openai import AsyncOpenAI
 from pydantic import JsonValue
 
-from activities.providers import (
+from assent.activities.providers import (
     Posture,
     Providers,
     Question,

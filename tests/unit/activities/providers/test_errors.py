@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from openai import APIStatusError
 
-from activities.providers import CallError, Posture, as_application_error, posture
-from activities.providers.errors import LONGEST_DELAY, MESSAGE_LIMIT, retry_delay
+from assent.activities.providers import CallError, Posture, as_application_error, posture
+from assent.activities.providers.errors import LONGEST_DELAY, MESSAGE_LIMIT, retry_delay
 
 DATE = "Thu, 01 Jan 2026 12:00:00 GMT"
 

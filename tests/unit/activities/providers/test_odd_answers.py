@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 from pydantic import JsonValue
 
-from activities.providers import Providers, Question
+from assent.activities.providers import Providers, Question
 from assent.testing import ModelServer, alters, call, calls, says
 from assent.testing.model_server import Step
 from assent.wire.conversation import tool_calls

@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 from pydantic import JsonValue
 
-from activities.providers import Providers, Question
+from assent.activities.providers import Providers, Question
 from assent.agents.models import OpenAIChat
 from assent.testing import ModelServer, alters, fails, says
 from assent.wire.conversation import tool_output, user_message

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from openai import APIError
 from pydantic import JsonValue
 
-from activities.providers import Answer, CallError, Posture, Providers, Question, ToolSpec, posture
-from activities.providers.chat import answer_of, messages_of
-from activities.providers.chat_stream import Chunks
+from assent.activities.providers import Answer, CallError, Posture, Providers, Question, ToolSpec, posture
+from assent.activities.providers.chat import answer_of, messages_of
+from assent.activities.providers.chat_stream import Chunks
 from assent.agents.models import Model, OpenAIChat, OpenAIResponses
 from assent.testing import ModelServer, Step, breaks_off, call, calls, fails, garbles, says, thinks
 from assent.wire.conversation import tool_calls, user_message

@@ -7,14 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field, JsonValue
 
-from activities.providers import (
+from assent.activities.providers import (
     CallError,
     Question,
     chat,
     responses,
     with_unique_call_ids,
 )
-from activities.providers.strict_schema import strictest
+from assent.activities.providers.strict_schema import strictest
 from assent.agents.models import OpenAIResponses
 from assent.testing._requests import is_strict
 from assent.wire.conversation import text_of, tool_calls, tool_output, user_message

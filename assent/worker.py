@@ -1,0 +1,324 @@
+"""Assent in a Temporal worker: a plugin for a worker of your own, and the worker that `assent worker` runs."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Final, cast
+from weakref import WeakKeyDictionary
+
+from temporalio.client import Client, ClientConfig
+from temporalio.converter import CompositePayloadConverter, DataConverter
+from temporalio.plugin import SimplePlugin
+from temporalio.worker import ReplayerConfig, Worker, WorkerConfig, WorkerDeploymentConfig
+
+from assent.activities import Activities
+from assent.activities.guard import Guard, unknown_activity
+from assent.agents.agent import Agent, with_their_agents
+from assent.runtime import embedded_server
+from assent.runtime.connection import attributes_usable, check_namespace, connect
+from assent.runtime.connection_errors import worker_stopped
+from assent.runtime.deployments import advice, deployment_config
+from assent.runtime.settings import Settings
+from assent.runtime.webhooks import Webhook
+from assent.wire import protocol
+from assent.wire.budget import Price
+from assent.wire.errors import ConfigurationError
+from assent.workflows.agent_run import AgentRun
+from assent.workflows.sandbox import runner_for
+
+__all__ = ["AssentPlugin", "Price", "Webhook"]
+
+DATABASE: Final = Path(".assent/temporal.db")
+GRACE: Final = timedelta(seconds=30)
+"""How long running tools may finish once a worker is asked to stop."""
+STICKY_TIMEOUT: Final = timedelta(seconds=3)
+"""How long a run waits for the worker that has it in memory, before another takes it up. (The SDK's 10 s is how long
+every waiting run would stand still after a worker's sudden death.)"""
+HEARTBEAT_THROTTLE: Final = timedelta(seconds=0.5)
+"""How often the SDK passes an activity's heartbeats on, at most. (Its own 0.8 of the heartbeat timeout would keep the
+text of a model call back for 24 s.)"""
+
+
+class AssentPlugin(SimplePlugin):
+    """Adds Assent to a Temporal worker: give it to `Worker(plugins=[…])`, `Client.connect(plugins=[…])` or `Replayer`.
+
+    The worker then serves *agents*, and `assent.workflow` works in its other workflows. These, its activities,
+    interceptors, sandbox, payload converter and options stay as they are. The client's payload codec, failure converter
+    and external storage are in force for Assent's values too; these are always JSON by pydantic.
+
+    Args:
+        agents: the agents that it serves, and those that they ask or hand over to.
+        groups: who is in the groups that `assent.workflow` names as approvers: a mapping of names to names.
+        gated_activities: names of activities that run only through `execute_gated_activity`.
+        webhooks: where notices go: the same on every worker of a task queue.
+        prices: what models cost, by their id.
+        prefix_cache: bytes of conversation that the worker keeps, so that a model call carries only what is new.
+        continue_after: events of its history after which a run continues as new, in addition to when the server
+            suggests it; 0: only then.
+        requires_requester: runs without a `requested_by` fail.
+
+    Live text of a model call comes as often as the worker passes heartbeats on: `max_heartbeat_throttle_interval`.
+
+    Raises:
+        ConfigurationError: two agents have one name, or two different tools do; the environment holds no key for an
+            agent's model, or no usable secret for a webhook; and, from the worker or client that it is given to: its
+            payload converter cannot stand beside Assent's, it has a second plugin of this kind, or a tool has the name
+            of one of its activities.
+
+    I/O; not in workflow code.
+    """
+
+    def __init__(
+        self,
+        agents: Sequence[Agent] = (),
+        *,
+        groups: Mapping[str, Sequence[str]] | None = None,
+        gated_activities: Sequence[str] = (),
+        webhooks: Sequence[Webhook] = (),
+        prices: Mapping[str, Price] | None = None,
+        prefix_cache: int = 64 * 1024 * 1024,
+        continue_after: int = 0,
+        requires_requester: bool = False,
+    ) -> None:
+        """Check the agents against each other, and the secrets of the webhooks."""
+        super().__init__("assent.AssentPlugin")
+        Activities.check(agents, webhooks, prices)
+        self._agents = agents
+        self._groups = {name: list(members) for name, members in (groups or {}).items()}
+        self._gated = list(gated_activities)
+        self._webhooks = webhooks
+        self._prices = prices
+        self._prefix_cache = prefix_cache
+        self._continue_after = continue_after
+        self._requires_requester = requires_requester
+        self._activities: WeakKeyDictionary[Guard, Activities] = WeakKeyDictionary()
+
+    def configure_client(self, config: ClientConfig) -> ClientConfig:
+        """Refuse a payload converter that cannot stand beside Assent's; nothing is changed."""
+        check_converter(config["data_converter"])
+        return super().configure_client(config)
+
+    def configure_worker(self, config: WorkerConfig) -> WorkerConfig:
+        """Add the workflow, the activities and what runs them; everything else stays."""
+        config = super().configure_worker(config)
+        converter = config["client"].data_converter  # pyright: ignore[reportTypedDictNotRequiredAccess]
+        check_converter(converter)
+        workflows = list(config.get("workflows") or ())
+        if AgentRun in workflows:
+            message = "the worker has two Assent plugins: give one AssentPlugin all the agents"
+            raise ConfigurationError(message)
+        activities = Activities(
+            self._agents,
+            webhooks=self._webhooks,
+            prices=self._prices,
+            prefix_cache=self._prefix_cache,
+            continue_after=self._continue_after,
+            requires_requester=self._requires_requester,
+        )
+        theirs = cast("list[Callable[..., object]]", [*(config.get("activities") or ())])
+        names = [_activity_name(each) for each in theirs]
+        _check_names(activities, [name for name in names if name], self._gated)
+        guard = activities.guard([name for name in names if name], self._gated)
+        self._activities[guard] = activities
+        own: list[Callable[..., object]] = list(activities.all)
+        if None not in names:
+            own.append(unknown_activity)
+        config["activities"] = [*theirs, *own]
+        config["workflows"] = [*workflows, AgentRun]
+        config["interceptors"] = [guard, *(config.get("interceptors") or ())]
+        facts = {"assent_facts": lambda: self._facts(activities)}
+        config["workflow_runner"] = runner_for(converter, config.get("workflow_runner"), facts)
+        return config
+
+    def configure_replayer(self, config: ReplayerConfig) -> ReplayerConfig:
+        """Add the workflow, and what runs it."""
+        config = super().configure_replayer(config)
+        converter = config.get("data_converter") or DataConverter.default
+        check_converter(converter)
+        config["workflows"] = [*(config.get("workflows") or ()), AgentRun]
+        config["workflow_runner"] = runner_for(converter, config.get("workflow_runner"), {"assent_facts": dict})
+        return config
+
+    async def run_worker(self, worker: Worker, next: Callable[[Worker], Awaitable[None]]) -> None:
+        """Look the search attributes up, run the worker, and let go of connections and threads.
+
+        Raises:
+            ServerUnreachableError: the server does not answer.
+        """
+        config = worker.config(active_config=True)
+        [activities] = [self._activities[each] for each in config.get("interceptors") or () if isinstance(each, Guard)]
+        try:
+            activities.attributes = await attributes_usable(worker.client)
+            await next(worker)
+        finally:
+            await activities.close()
+
+    def _facts(self, activities: Activities) -> dict[str, object]:
+        """What workflow code gives with a request, of this worker."""
+        return {
+            "attributes": activities.attributes,
+            "notices": activities.sends_notices,
+            "continue_after": self._continue_after,
+            "groups": self._groups,
+        }
+
+
+def check_converter(converter: DataConverter) -> None:
+    """Refuse a data converter that could do something to values which would not be done to Assent's.
+
+    Raises:
+        ConfigurationError: its payload converter is not made of encodings. One line.
+    """
+    kind = converter.payload_converter_class
+    if not issubclass(kind, CompositePayloadConverter):
+        message = (
+            f"the payload converter {kind.__module__}.{kind.__qualname__} cannot stand beside Assent's JSON: make it a "
+            "CompositePayloadConverter; what encrypts or compresses belongs into payload_codec"
+        )
+        raise ConfigurationError(message)
+
+
+def _activity_name(function: object) -> str | None:
+    """The type of an activity; None for a dynamic one."""
+    name: str | None = getattr(getattr(function, "__temporal_activity_definition", None), "name", None)
+    return name
+
+
+def _check_names(activities: Activities, theirs: Sequence[str], gated: Sequence[str]) -> None:
+    own = {_activity_name(each) for each in activities.all}
+    for name in theirs:
+        if name in own:
+            kind = "Assent itself" if name in protocol.RESERVED_TOOL_NAMES else "a tool of an agent"
+            message = f"two activities of the worker are named {name!r}, one of {kind}: rename one (@tool(name=…))"
+            raise ConfigurationError(message)
+    for name in gated:
+        if name not in theirs:
+            known = ", ".join(sorted(theirs)) or "none"
+            message = f"gated_activities has {name!r}, which is no activity of the worker; it has: {known}"
+            raise ConfigurationError(message)
+
+
+def plugin_for(agents: Sequence[Agent], settings: Settings) -> AssentPlugin:
+    """The plugin of the worker that `assent worker` runs."""
+    return AssentPlugin(
+        agents,
+        webhooks=settings.webhooks,
+        prices=settings.prices,
+        prefix_cache=settings.prefix_cache,
+        continue_after=settings.continue_after,
+        requires_requester=settings.requires_requester,
+    )
+
+
+@asynccontextmanager
+async def serving(
+    client: Client, agents: Sequence[Agent], settings: Settings, *, grace: timedelta = GRACE
+) -> AsyncGenerator[Worker]:
+    """A worker that serves *agents* for as long as the block runs, and then lets running tools finish (*grace*).
+
+    Raises:
+        ConfigurationError: the agents contradict each other, a webhook has no usable secret, or the settings name a
+            payload codec or storage that *client* has not, or a deployment without a build.
+        ServerUnreachableError: the server does not answer, has not the client's namespace, or does not accept its
+            credentials, at first or later.
+    """
+    if settings.payload_codec and client.data_converter.payload_codec is None:
+        message = "the settings name a payload codec, and the client has none: set ASSENT_PAYLOAD_CODEC to connect"
+        raise ConfigurationError(message)
+    if settings.storage and client.data_converter.external_storage is None:
+        message = "the settings name an external storage, and the client has none: set ASSENT_STORAGE to connect"
+        raise ConfigurationError(message)
+    plugin, deployment = plugin_for(agents, settings), _deployment(settings)
+    await check_namespace(client)
+    try:
+        async with Worker(
+            client,
+            plugins=[plugin],
+            task_queue=settings.task_queue,
+            max_cached_workflows=settings.cached_runs,
+            sticky_queue_schedule_to_start_timeout=STICKY_TIMEOUT,
+            graceful_shutdown_timeout=grace,
+            max_heartbeat_throttle_interval=HEARTBEAT_THROTTLE,
+            deployment_config=deployment,
+            max_task_queue_activities_per_second=settings.max_activities_per_second,
+        ) as worker:
+            yield worker
+    except RuntimeError as error:
+        if (told := worker_stopped(error)) is None:
+            raise
+        raise told from error
+
+
+async def run_worker(
+    agents: Sequence[Agent],
+    settings: Settings,
+    *,
+    with_server: bool,
+    say: Callable[[str], None],
+    reach: Callable[[], Awaitable[Client]] = connect,
+) -> None:
+    """Serve *agents* until SIGTERM or SIGINT, then let running tools finish.
+
+    *say* prints what is served and where. *reach* connects to Temporal, unless *with_server* starts one.
+
+    Raises:
+        ConfigurationError: the agents contradict each other, a webhook has no usable secret, or there is no
+            `temporal` binary for *with_server*.
+        ServerUnreachableError: no Temporal server answers, or it cannot be used. As `connect` and `serving`.
+    """
+    # What is wrong with the agents and webhooks is said before anything is started.
+    Activities.check(agents, settings.webhooks, settings.prices)
+    deployment = _deployment(settings)
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with AsyncExitStack() as stack:
+        if with_server:
+            server = await stack.enter_async_context(_server())
+            client, web_ui = server.client, server.ui_url
+            say(f"Temporal server at {server.address}, its runs kept in {DATABASE}")
+            if not server.address.endswith(f":{embedded_server.PORT}"):
+                say(
+                    f"Port {embedded_server.PORT} is taken; for other commands:"
+                    f" export TEMPORAL_ADDRESS={server.address}"
+                )
+        else:
+            client, web_ui = await reach(), None
+        await stack.enter_async_context(serving(client, agents, settings))
+        served = ", ".join(agent.name for agent in with_their_agents(agents))
+        say(f"Serving {served} on task queue {settings.task_queue!r}")
+        for line in asked_elsewhere(agents, settings.task_queue):
+            say(line)
+        if deployment is not None:
+            say(f"Build {settings.build_id!r} of deployment {settings.deployment!r}, {settings.versioning}")
+            if (told := await advice(client, deployment.version)) is not None:
+                say(told)
+        say(f"Web UI: {web_ui or 'of your Temporal server'}; stop with Ctrl-C or SIGTERM")
+        await stop.wait()
+        say("Stopping: running tools may finish")
+
+
+def asked_elsewhere(agents: Sequence[Agent], task_queue: str) -> Iterator[str]:
+    """Yield a line for each other task queue with model calls: a run waits while no worker serves it."""
+    found: dict[str, list[str]] = {}
+    for agent in with_their_agents(agents):
+        if agent.model_task_queue not in {None, task_queue}:
+            found.setdefault(str(agent.model_task_queue), []).append(agent.name)
+    for queue, names in found.items():
+        yield f"The model of {', '.join(names)} is asked on task queue {queue!r}: a worker must serve that too"
+
+
+def _deployment(settings: Settings) -> WorkerDeploymentConfig | None:
+    return deployment_config(settings.deployment, settings.build_id, settings.versioning)
+
+
+def _server() -> embedded_server.Embedded:
+    log = DATABASE.with_name("server.log")
+    return embedded_server.embedded_server(
+        DATABASE, port=embedded_server.PORT, ui_port=embedded_server.UI_PORT, log=log
+    )
