@@ -118,5 +118,5 @@ async def requested_call() -> Requested | None:
     if len(scheduled) > len(requested):
         return None
     command = requested[len(scheduled) - 1]
-    calls = folded.fold.run.calls  # None, once a run has gone on without an activity that was thought to be lost.
+    calls = folded.fold.run.calls  # Empty once the run proceeded without an activity that it took for lost.
     return Requested(command, calls[command.position].gate if command.position < len(calls) else None, scheduled[-1])
