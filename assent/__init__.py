@@ -62,6 +62,7 @@ if TYPE_CHECKING:
     from assent.wire.protocol import (
         ApprovalType,
         ChildRun,
+        Decision,
         DecisionOutcome,
         DecisionResult,
         DecisionStatus,
@@ -74,6 +75,7 @@ if TYPE_CHECKING:
         RunResult,
         RunStatus,
         Usage,
+        WorkflowCall,
     )
     from assent.wire.requirements import (
         EscalationStep,
@@ -140,6 +142,7 @@ else:
         "wire.protocol": (
             "ApprovalType",
             "ChildRun",
+            "Decision",
             "DecisionOutcome",
             "DecisionResult",
             "DecisionStatus",
@@ -152,6 +155,7 @@ else:
             "RunResult",
             "RunStatus",
             "Usage",
+            "WorkflowCall",
         ),
         "wire.requirements": (
             "IgnoredMessage",
@@ -196,6 +200,7 @@ __all__ = [
     "Condition",
     "ConfigurationError",
     "Decider",
+    "Decision",
     "DecisionError",
     "DecisionOutcome",
     "DecisionResult",
@@ -256,6 +261,7 @@ __all__ = [
     "Verification",
     "Vote",
     "Webhook",
+    "WorkflowCall",
     "__version__",
     "approval",
     "ask_user",

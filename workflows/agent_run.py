@@ -51,6 +51,7 @@ from assent.core.events import (
 )
 from assent.core.state_machine import Run, Step, asks_outcome, decide, state_of
 from assent.core.tool_calls import gated_calls, read_check, read_outcome, read_turn
+from assent.core.workflow_calls import CALL_ID, has_call
 from assent.runtime.converter import decoded
 from assent.wire import messages, protocol
 from assent.wire.errors import MessageError
@@ -108,16 +109,17 @@ class AgentRun:
         return self._end()
 
     def _start(self, arguments: Sequence[object], *, continued: bool = False) -> None:
-        info = workflow.info()
+        info, given = workflow.info(), decoded(arguments)
         started = Started(
             at=now(),
             run_id=info.workflow_id,
             execution_id=info.run_id,
             first_execution_id=info.first_execution_run_id,
-            arguments=decoded(arguments),
+            arguments=given,
             namespace=info.namespace,
             continued=continued,
             parent=Execution(run_id=up.workflow_id, execution_id=up.run_id) if (up := info.parent) else None,
+            nonces={CALL_ID: workflow.uuid4().hex} if has_call(given) else {},
         )
         self._apply(started)
 

@@ -31,6 +31,7 @@ from assent.core.events import (
     ModelFailed,
     RunTool,
     StartAgent,
+    Started,
     Summarise,
     Summarised,
     ToolAnswered,
@@ -38,6 +39,7 @@ from assent.core.events import (
 )
 from assent.core.model_routing import redirect_queue
 from assent.core.state_machine import Run, state_of
+from assent.core.workflow_calls import gate_of
 from assent.history import event_types
 from assent.history.event_types import time_of
 from assent.history.fold import HistoryFold, Transition
@@ -169,6 +171,8 @@ class Auditor:
             turn = transition.event.turn
             opened.gate, opened.model = turn.gates.get(new.call_id), turn.model
             opened.agent_version = turn.agent_version
+        elif isinstance(transition.event, Started) and (call := transition.step.run.workflow_call) is not None:
+            opened.gate = gate_of(call)
         if new.grant is not None and new.grant in self._grants:
             self._grants[new.grant].approvals.append(new.id)
         if new.follows is not None and new.edited_by is not None and new.follows in self._approvals:

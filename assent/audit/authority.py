@@ -16,8 +16,8 @@ from assent.core.events import MessageReceived, ModelAnswered, RunTool, ToolAnsw
 from assent.core.state_machine import Run
 from assent.wire import messages
 from assent.wire.conversation import ToolCall, tool_calls
-from assent.wire.digest import requirement_id
-from assent.wire.errors import MessageError
+from assent.wire.digest import parse_arguments, requirement_id
+from assent.wire.errors import ArgumentsError, MessageError
 from assent.wire.messages import Approve, Reject, Revoke, SubmitInput, SubmitResult
 from assent.wire.protocol import Gate, ToolCallInput
 from assent.wire.requirements import Requirement, Vote
@@ -80,7 +80,7 @@ class Authority:
         if call is not None and call.tool != command.tool:
             yield f"{command.tool} ran for a call of {call.tool}"
         edited = call is not None and call.arguments != ran.arguments
-        if edited and ran.arguments not in self._edits:
+        if edited and not {ran.arguments, _canonical(ran.arguments)} & self._edits:
             yield f"{command.tool} ran with arguments that neither the model nor a person gave"
         if gate is not None and gate.verdict not in {"allow", *_GATED}:
             yield f"{command.tool} ran on a worker, and its gate was {gate.verdict!r}"
@@ -141,6 +141,14 @@ class Authority:
             about = {grant.requirement_id}
         named = self._named.get(vote.by, set())
         return any(identity is not None and identity.startswith(each) for identity in about for each in named)
+
+
+def _canonical(arguments: str) -> str:
+    """Return arguments as an edit is kept here: those of an activity are in another order."""
+    try:
+        return edited_text(parse_arguments(arguments))
+    except ArgumentsError:
+        return arguments
 
 
 def _is_digest_of(command: RunTool, ran: ToolCallInput, run_id: str) -> bool:

@@ -31,6 +31,7 @@ from assent.audit.hash_chain import HashChain, execution_line, missing_line
 from assent.audit.observer import AuditObserver, SchedulingCommand
 from assent.audit.records import Audit, Citation
 from assent.audit.result_origins import ResultOrigins
+from assent.core import workflow_calls
 from assent.core.continue_as_new import carry, restore
 from assent.core.events import (
     CallModel,
@@ -143,6 +144,8 @@ class Verifier(AuditObserver):
         match transition.event:
             case Started(continued=True) as started:
                 self._restored(transition, started)
+            case Started() as started if (call := transition.step.run.workflow_call) is not None:
+                self._authority.add_calls(workflow_calls.as_turn(call, started))
             case MessageReceived() as message:
                 self._authority.add_message(message)
             case ModelAnswered() as answered:

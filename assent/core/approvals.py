@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
-from typing import Final, Literal
+from typing import Final, Literal, cast
 
 from pydantic import JsonValue
 
@@ -194,8 +194,11 @@ def check_input(
     return CheckInput.model_validate(fields)
 
 
-def edited_text(arguments: object) -> str:
-    """Return the one text in which edited arguments are shown, hashed and run."""
+def edited_text(arguments: object, order: Sequence[str] = ()) -> str:
+    """Return the one text in which edited arguments are shown, hashed and run; in this *order* where that counts."""
+    if order and isinstance(arguments, dict):
+        fields = cast("dict[str, JsonValue]", arguments)
+        return f"{{{','.join(f'{edited_text(name)}:{edited_text(fields[name])}' for name in order)}}}"
     return canonical(arguments).decode("utf-8", "surrogatepass")
 
 

@@ -43,7 +43,8 @@ class Started:
     """An execution of the run started. *arguments* are the workflow's inputs as decoded JSON.
 
     The one input should be a `RunRequest`; an execution that is *continued* takes the state that the execution before
-    carried. *parent* is the workflow that started it, according to Temporal.
+    carried. *parent* is the workflow that started it, according to Temporal. *nonces* has one for the call of a request
+    that has a call; none where the run was cancelled before its code ran.
     """
 
     at: datetime
@@ -54,6 +55,7 @@ class Started:
     namespace: str = "default"
     continued: bool = False
     parent: Execution | None = None
+    nonces: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
-from assent.core import approvals, grants, ignored_messages, tool_calls
+from assent.core import approvals, grants, ignored_messages, tool_calls, workflow_calls
 from assent.core.approvals import Checkable, Decision, DecisionContext, Ruling
 from assent.core.events import CheckAnswered, CheckCall, Failure, MessageReceived
 from assent.core.run_state import PendingCheck, Run, Step
@@ -60,7 +60,8 @@ def _ignore(run: Run, event: MessageReceived, by: str, result: DecisionResult) -
 def _queue(run: Run, message: SendMessage, event: MessageReceived) -> Step:
     item = user_message(message.content)
     late = "the run has ended" if run.ended else "the conversation is being closed" if run.closing else None
-    objection = late or ignored_messages.queue_objection(run.queued_size, item)
+    no_model = None if run.workflow_call is None else workflow_calls.NO_MODEL
+    objection = late or no_model or ignored_messages.queue_objection(run.queued_size, item)
     if objection is not None:
         status: DecisionStatus = "late" if late else "refused"
         return _ignore(run, event, message.by, DecisionResult(status=status, detail=objection))
@@ -105,13 +106,24 @@ def _decide(run: Run, decision: Decision, event: MessageReceived) -> Step:
     if ruling.result.status == "unknown":
         detail = approvals.with_dropped(ruling.result.detail, run.requirements_dropped)
         return _ignore(run, event, decision.by, ruling.result.model_copy(update={"detail": detail}))
-    if ruling.requirement and getattr(decision, "remember", None) and len(run.grants) >= grants.GRANTS_LIMIT:
-        detail = f"the run has {len(run.grants)} grants already: decide this call alone"
-        refused = ruling.result.model_copy(update={"status": "refused", "detail": detail})
+    if ruling.requirement and getattr(decision, "remember", None) and (objection := _grant_objection(run)) is not None:
+        refused = ruling.result.model_copy(update={"status": "refused", "detail": objection})
         return _ignore(run, event, decision.by, refused)
+    if ruling.check is not None and run.workflow_call is not None:
+        checked = workflow_calls.check(run, run.workflow_call, decision)
+        return _apply_checked(run, decision, checked, event, event.at)
     if ruling.check is not None:
         return _start_check(run, decision, ruling.check, event)
     return _apply(run, ruling, decision, event, event.at)
+
+
+def _grant_objection(run: Run) -> str | None:
+    """Return why a decision cannot be remembered; None if it can."""
+    if run.workflow_call is not None:
+        return "the run asks about one call, so there is nothing to remember: decide it alone"
+    if len(run.grants) >= grants.GRANTS_LIMIT:
+        return f"the run has {len(run.grants)} grants already: decide this call alone"
+    return None
 
 
 def _context(run: Run, event: MessageReceived, at: datetime) -> DecisionContext:
@@ -138,8 +150,14 @@ def _continue_call(run: Run, decided: Requirement, decision: Decision, answer: s
     call = run.calls[position]
     if answer is not None:
         executed = decided.execution == "executed"
-        done = call.on("submit_result" if isinstance(decision, SubmitResult) else "reject")
+        if isinstance(decision, SubmitResult):
+            done = replace(call.on("submit_result"), submitted=decision.output if run.workflow_call else None)
+        else:
+            done = call.on("reject")
         return next_turn(Step(run.with_call(position, replace(done, answer=answer, executed=executed))), at)
+    if run.workflow_call is not None and not run.workflow_call.activity:
+        waiting = run.update_requirement(decided.id, execution=None)  # Nothing runs.
+        return next_turn(Step(waiting.with_call(position, replace(call.on("decide"), answer="Approved"))), at)
     started = run.with_call(position, replace(call.on("approve"), started_at=at))
     return Step(started, (tool_calls.run_tool(run.call_context, position, call.call, call.gate, decided),))
 
@@ -188,16 +206,21 @@ def check_answered(run: Run, event: CheckAnswered) -> Step:
     if check is None or not isinstance(check.message, Approve | Reject | SubmitInput | SubmitResult):
         return Step(run)
     left = replace(run, checks=tuple(each for each in run.checks if each is not check))
-    decision, checked = check.message, event.checked
-    ruling = approvals.rule(left.requirements, decision, _context(left, check.event, event.at), checked=True)
-    requirement = approvals.find_requirement(left.requirements, decision.id)
+    return _apply_checked(left, check.message, event.checked, check.event, event.at)
+
+
+def _apply_checked(
+    run: Run, decision: Decision, checked: Checked | Failure, event: MessageReceived, at: datetime
+) -> Step:
+    ruling = approvals.rule(run.requirements, decision, _context(run, event, at), checked=True)
+    requirement = approvals.find_requirement(run.requirements, decision.id)
     if ruling.requirement is not None and not isinstance(requirement, str):
         problem = f"it could not be checked: {checked.message}" if isinstance(checked, Failure) else checked.problem
         if problem is not None:
             ruling = approvals.refuse(requirement, problem)
         elif isinstance(decision, Approve) and isinstance(checked, Checked):
-            return _edit(left, requirement, decision, checked, check.event, event.at)
-    return _apply(left, ruling, decision, check.event, event.at)
+            return _edit(run, requirement, decision, checked, event, at)
+    return _apply(run, ruling, decision, event, at)
 
 
 def _edit(
@@ -210,7 +233,7 @@ def _edit(
         return _apply(run, approvals.refuse(requirement, detail), decision, event, at)
     position = run.position(requirement.id)
     call = run.calls[position]
-    edited = replace(call.call, arguments=approvals.edited_text(decision.arguments))
+    edited = replace(call.call, arguments=approvals.edited_text(decision.arguments, workflow_calls.order(run)))
     opened = tool_calls.open_requirement(
         run.call_context,
         edited,

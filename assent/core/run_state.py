@@ -17,7 +17,17 @@ from assent.wire.budget import Budget
 from assent.wire.conversation import Conversation
 from assent.wire.messages import Message
 from assent.wire.policy import PermissionPolicy
-from assent.wire.protocol import DecisionResult, Execution, Handoff, Item, Prefix, RunRequest, RunStatus, Usage
+from assent.wire.protocol import (
+    DecisionResult,
+    Execution,
+    Handoff,
+    Item,
+    Prefix,
+    RunRequest,
+    RunStatus,
+    Usage,
+    WorkflowCall,
+)
 from assent.wire.requirements import Grant, IgnoredMessage, Requirement, RunState
 
 MAX_TURNS: Final = 50
@@ -113,6 +123,11 @@ class Run:
     def is_conversation(self) -> bool:
         """Return whether the run stays open after an answer."""
         return self.request is not None and self.request.conversation
+
+    @property
+    def workflow_call(self) -> WorkflowCall | None:
+        """Return the call that workflow code asks people about, in a run without a model."""
+        return self.request.call if self.request else None
 
     @property
     def requested_by(self) -> str | None:

@@ -26,6 +26,7 @@ from assent.core import (
     tool_calls,
     tool_results,
     turns,
+    workflow_calls,
 )
 from assent.core.continue_as_new import restore, unsent_notices
 from assent.core.events import (
@@ -61,7 +62,7 @@ from assent.wire import conversation, messages
 from assent.wire.budget import tightened
 from assent.wire.conversation import EMPTY_DIGEST, Conversation, ToolCall, user_message
 from assent.wire.errors import MessageError
-from assent.wire.protocol import ModelTurn
+from assent.wire.protocol import ModelTurn, WorkflowCall
 from assent.wire.requirements import Grant, Requirement
 from assent.wire.visibility import RunAbove
 
@@ -191,8 +192,10 @@ def _start(run: Run, event: Started) -> Step:
         max_tool_calls=request.max_tool_calls,
         started_at=event.at,
         closing=run.closing and request.conversation,
-        parent=event.parent if request.parents else None,
+        parent=event.parent if request.parents or request.call else None,
     )
+    if request.call is not None:
+        return _ask_people(started, request.call, event)
     if request.input.strip():
         return turns.call_model(started, [user_message(request.input)], event.at)
     # A conversation without a prompt starts with the first message.
@@ -200,6 +203,20 @@ def _start(run: Run, event: Started) -> Step:
     if idle.queued:
         return turns.resume(idle, event.at)
     return turns.close(idle, event.at) if idle.closing else Step(idle)
+
+
+def _ask_people(run: Run, call: WorkflowCall, event: Started) -> Step:
+    """Open the requirement of a call about which workflow code asks people; no model is called."""
+    asking = replace(
+        workflow_calls.without_messages(run, event.at),
+        attributes=call.attributes,
+        notices=call.notices,
+        continue_after=call.continue_after,
+    )
+    if not event.nonces:
+        return Step(asking)  # It was cancelled before it began.
+    answered = workflow_calls.as_turn(call, event)
+    return _start_calls(asking, conversation.tool_calls(answered.turn.items), answered)
 
 
 def _continue_run(event: Started) -> Step:

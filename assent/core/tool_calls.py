@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from pydantic import ValidationError
+from pydantic import JsonValue, ValidationError
 
 from assent.core.deadlines import add_seconds
 from assent.core.events import Failure, RunTool
@@ -70,7 +70,7 @@ class Call:
     *call* has the arguments that run: a person's, where they were *edited*. *policy_version* is that of the turn.
     *started_at* is when its activity was scheduled. *executed*: the tool gave a result. *again_at* is when a call
     that no worker serves is retried, *tries* how often it was. *delegated* is the agent that answers it in the run
-    *child*, which may use *budget*.
+    *child*, which may use *budget*. *submitted* is the output that a person handed in, as JSON.
     """
 
     call: ToolCall
@@ -87,6 +87,7 @@ class Call:
     delegated: str | None = None
     child: ChildRun | None = None
     budget: Budget | None = None
+    submitted: JsonValue = None
 
     @property
     def status(self) -> CallStatus:

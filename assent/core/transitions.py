@@ -15,7 +15,7 @@ from assent.wire.requirements import RequirementStatus
 RunEvent = Literal["pause", "resume", "await_message", "take_message", "complete", "fail", "cancel"]
 CallStatus = Literal["new", "waiting", "running", "delegated", "retrying", "answered"]
 CallEvent = Literal[
-    "deny", "allow", "ask", "approve", "reject", "submit_result", "expire",
+    "deny", "allow", "ask", "approve", "reject", "submit_result", "expire", "decide",
     "return", "ask_again", "lose_worker", "retry_later", "retry", "delegate",
 ]  # fmt: skip
 RequirementEvent = Literal["approve", "submit_input", "submit_result", "grant", "reject", "expire", "edit", "end_run"]
@@ -79,6 +79,7 @@ CALL: Final[Table[CallStatus, CallEvent]] = Table(
         ("waiting", "reject"): "answered",
         ("waiting", "submit_result"): "answered",
         ("waiting", "expire"): "answered",
+        ("waiting", "decide"): "answered",
         ("running", "return"): "answered",
         ("running", "ask_again"): "waiting",
         ("running", "lose_worker"): "waiting",
@@ -88,7 +89,10 @@ CALL: Final[Table[CallStatus, CallEvent]] = Table(
         ("delegated", "return"): "answered",
     },
 )
-"""A tool call of a live run. It returns a result, an error or a refusal; a delegated call waits for a child run."""
+"""A tool call of a live run. It returns a result, an error or a refusal; a delegated call waits for a child run.
+
+`decide` is the approval of a call that runs nowhere here: workflow code asked only for the decision.
+"""
 
 REQUIREMENT: Final[Table[RequirementStatus, RequirementEvent]] = Table(
     "pending",

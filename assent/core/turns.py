@@ -8,7 +8,7 @@ from datetime import datetime
 
 from pydantic import JsonValue
 
-from assent.core import approvals, budget_rules, compaction_steps, ignored_messages, sub_agents
+from assent.core import approvals, budget_rules, compaction_steps, ignored_messages, sub_agents, workflow_calls
 from assent.core.events import CallModel, Cancel, Complete, Fail, Failure
 from assent.core.run_state import Run, Step
 from assent.wire.conversation import fitted, text_of, tool_output
@@ -64,6 +64,10 @@ def next_turn(step: Step, at: datetime) -> Step:
     run = step.run
     if run.ended or not run.calls or any(call.answer is None for call in run.calls):
         return step
+    if run.workflow_call is not None:
+        decision = workflow_calls.decision_of(run)
+        ended = _end(run, workflow_calls.summary(decision), decision.model_dump(mode="json"), at)
+        return replace(step, run=ended.run, commands=(*step.commands, *ended.commands))
     run = sub_agents.apply_handoff(run, at)
     outputs = fitted([call.output for call in run.calls])
     answers = [tool_output(call.call.call_id, output) for call, output in zip(run.calls, outputs, strict=True)]

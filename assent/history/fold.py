@@ -81,7 +81,7 @@ class HistoryFold:
         first = next(iter(self._grouper.inbound), None)
         if first is None or not is_continued(first):
             return self.run
-        return _decided(Run(), SourcedEvent(self._reader.started(first, time_of(first)), first)).run
+        return _decided(Run(), SourcedEvent(self._reader.started(first, time_of(first), {}), first)).run
 
     def _events(self, task: WorkflowTask) -> list[SourcedEvent]:
         try:

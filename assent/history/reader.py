@@ -7,7 +7,7 @@ The nonces that only the workflow knew are in the memo that it upserted in that 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -91,7 +91,7 @@ class TaskReader:
     def _read(self, event: HistoryEvent, at: datetime, nonces: dict[str, str]) -> Event | None:
         match event.event_type:
             case event_types.STARTED:
-                return self.started(event, at)
+                return self.started(event, at, nonces)
             case event_types.CANCEL_REQUESTED:
                 return CancelRequested(at)
             case event_types.TIMER_FIRED:
@@ -108,8 +108,8 @@ class TaskReader:
             case _:
                 return child_workflows.answered(event, at)
 
-    def started(self, event: HistoryEvent, at: datetime) -> Started:
-        """Return how an execution began, from its first event."""
+    def started(self, event: HistoryEvent, at: datetime, nonces: Mapping[str, str]) -> Started:
+        """Return how an execution began, from its first event and the *nonces* of its first workflow task."""
         begun = event.workflow_execution_started_event_attributes
         return Started(
             at=at,
@@ -119,6 +119,7 @@ class TaskReader:
             arguments=values_of(begun.input.payloads),
             continued=is_continued(event),
             parent=child_workflows.parent_of(event),
+            nonces=nonces,
         )
 
     def _message(self, event: HistoryEvent, at: datetime) -> MessageReceived:

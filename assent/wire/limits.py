@@ -20,6 +20,8 @@ NAME_LIMIT: Final = 256
 """Bytes of the name of an approver."""
 OUTPUT_LIMIT: Final = 1_000_000
 """Bytes of a result from outside, of values, or of edited arguments."""
+CALL_ARGUMENTS_LIMIT: Final = 500_000
+"""Bytes of the arguments of a call about which workflow code asks, and of an edit of them."""
 EVIDENCE_LIMIT: Final = 16_384
 """Bytes of the evidence that comes with a result."""
 CONDITIONS_LIMIT: Final = 4_096

@@ -21,10 +21,12 @@ from pydantic import (
 )
 from pydantic_core import to_json
 
-from assent.wire.digest import Json, json_size
+from assent.wire import json_schema
+from assent.wire.digest import Json, json_size, parse_arguments
 from assent.wire.duration import Duration
-from assent.wire.errors import MessageError
+from assent.wire.errors import ArgumentsError, MessageError
 from assent.wire.limits import (
+    CALL_ARGUMENTS_LIMIT,
     CONDITIONS_LIMIT,
     EVIDENCE_LIMIT,
     FIELD_SHOWN,
@@ -41,11 +43,15 @@ from assent.wire.protocol import (
     DECIDE,
     DELIVER,
     REJECT,
+    RESERVED_TOOL_NAMES,
     REVOKE,
     SEND_MESSAGE,
     SUBMIT_INPUT,
     SUBMIT_RESULT,
+    Gate,
     RunRequest,
+    Stored,
+    WorkflowCall,
 )
 from assent.wire.text import bounded, one_line
 
@@ -244,7 +250,10 @@ def read_request(arguments: tuple[object, ...]) -> RunRequest:
     except ValidationError as error:
         message = f"AgentRun: {problems(error)}: {wanted}"
         raise MessageError(message) from None
-    if not request.input.strip() and not request.conversation:
+    if request.call is not None and (problem := _call_problem(request, request.call)) is not None:
+        message = f"AgentRun: {problem}"
+        raise MessageError(message)
+    if not request.input.strip() and not request.conversation and request.call is None:
         message = "AgentRun: input: the prompt is empty; say what the agent is to do"
         raise MessageError(message)
     if request.requested_by is not None and not request.requested_by.strip():
@@ -259,6 +268,57 @@ def read_request(arguments: tuple[object, ...]) -> RunRequest:
         message = f"AgentRun: input: the prompt is {size} bytes long; it may be {PROMPT_LIMIT}"
         raise MessageError(message)
     return request
+
+
+_MODEL_ONLY: Final = ("conversation", "policy", "budget", "max_turns", "max_tool_calls", "parents")
+"""What a request with a call does not take: it is about a model, or about the agent that called an agent."""
+_TOOL_ONLY: Final = ("agent", "stop", "failed", "read_as", "binding", "checked", "at_most_once", "output_limit")
+"""What the gate of such a call does not take: it is about the tool of an agent, or follows from the request."""
+
+
+def _call_problem(request: RunRequest, call: WorkflowCall) -> str | None:
+    """Return what is wrong with a request to ask people about a call; None if nothing is."""
+    gate = call.gate
+    wrong = _given(request, _MODEL_ONLY)
+    if wrong:
+        return f"call: leave out {', '.join(wrong)}: no model is called"
+    if wrong := _given(gate, _TOOL_ONLY):
+        return f"call.gate: leave out {', '.join(wrong)}: the call has no agent's tool"
+    if gate.verdict not in {"ask", "input", "external"}:
+        return f"call.gate.verdict: it is {gate.verdict!r}; people can be sent 'ask', 'input' or 'external'"
+    if call.activity and gate.verdict != "ask":
+        return (
+            f"call.activity: an activity runs once people approved it: call.gate.verdict is 'ask', not {gate.verdict!r}"
+        )
+    if call.activity and call.tool in RESERVED_TOOL_NAMES:
+        return f"call.tool: {call.tool!r} is an activity of Assent itself; name one of your own"
+    try:
+        parse_arguments(call.arguments)
+    except ArgumentsError as error:
+        return f"call.arguments: {error}"
+    if (size := len(call.arguments.encode("utf-8", "surrogatepass"))) > CALL_ARGUMENTS_LIMIT:
+        return f"call.arguments: they are {size} bytes long; they may be {CALL_ARGUMENTS_LIMIT}"
+    return _fields_problem(gate)
+
+
+def _given(stored: Stored, names: Sequence[str]) -> list[str]:
+    """Return those of the fields that say something."""
+    return [name for name in names if repr(getattr(stored, name)) not in {"None", "False", "''", "[]"}]
+
+
+def _fields_problem(gate: Gate) -> str | None:
+    names = [field.name for field in gate.fields]
+    if gate.verdict == "ask" and names:
+        return "call.gate.fields: they go with the verdict 'input' or 'external'"
+    if gate.verdict == "input" and not names:
+        return "call.gate.fields: they are missing; say what a person fills in"
+    if gate.verdict == "external" and names not in ([], ["output"]):
+        return "call.gate.fields: a result from outside has one field, 'output'"
+    if len({*names}) < len(names):
+        return "call.gate.fields: two of them have the same name"
+    if (problem := json_schema.schema_problem(gate.fields)) is not None:
+        return f"call.gate.fields: {problem}"
+    return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,95 +92,7 @@ class ChildRun(Stored):
     agent: str
 
 
-class RunRequest(Stored):
-    """The input of the workflow `AgentRun`. Any language may start a run with this JSON.
-
-    *agent* is the agent's name on the worker. *input* is the prompt. *requested_by* is who asked, as a claim of the
-    starter. *max_turns*, *max_tool_calls* and *budget* may lower the agent's own limits, never raise them; *policy*
-    applies in addition to the agent's own, and the stricter of the two wins. A *conversation* stays open after an
-    answer, for the next message, until it is closed; it may begin without an *input*. Its limits are for each answer.
-    *parents* are the parent runs of a child run, the outermost first: Temporal must agree.
-    """
-
-    agent: str = Field(min_length=1, max_length=100)
-    input: str
-    requested_by: str | None = Field(default=None, max_length=200)
-    max_turns: int | None = Field(default=None, ge=1)
-    max_tool_calls: int | None = Field(default=None, ge=0)
-    policy: PermissionPolicy | None = None
-    conversation: bool = False
-    budget: Budget | None = None
-    parents: list[ParentRun] = Field(default_factory=list[ParentRun], max_length=20)
-
-
-class Usage(Stored):
-    """Tokens and requests of model calls, summed; and what they *cost*, where the worker has a table of prices.
-
-    *requests* were answered; *failed* ones were not: what they used is not known, and no budget counts them.
-    """
-
-    requests: int = 0
-    failed: int = 0
-    input_tokens: int = 0
-    output_tokens: int = 0
-    cost: float = 0.0
-
-    def __add__(self, other: Usage) -> Usage:
-        """The sum of both."""
-        total = Usage(
-            requests=self.requests + other.requests,
-            input_tokens=self.input_tokens + other.input_tokens,
-            output_tokens=self.output_tokens + other.output_tokens,
-            cost=self.cost + other.cost,
-        )
-        # What is not the default is not stored.
-        failed = self.failed + other.failed
-        return total.model_copy(update={"failed": failed}) if failed else total
-
-
-_T = TypeVar("_T")
-
-
-class RunResult(Stored):
-    """What a completed run returns. *output* is the structured output where the agent declares one."""
-
-    content: str
-    output: JsonValue = None
-    usage: Usage = Usage()
-    turns: int = 0
-
-    def output_as(self, output_type: type[_T]) -> _T:
-        """Return *output* as an instance of *output_type*, the agent's own. May be called in workflow code.
-
-        Raises:
-            ValidationError: of pydantic; the output does not fit the type.
-        """
-        return TypeAdapter(output_type).validate_json(to_json(self.output))
-
-
-# -- the model call ---------------------------------------------------------------------------------------------------
-
-
-class Prefix(Stored):
-    """The part of a conversation that a model call does not carry: its number of items and running digest (hex)."""
-
-    length: int
-    digest: str
-
-
-class ModelCallInput(Stored):
-    """The input of the activity `call_model`. *delta* is what the conversation gained since the last call.
-
-    *requested_by* and *policy* are the request's, for its gates. *routed*: it runs where the agent's model is asked.
-    """
-
-    agent: str
-    turn: int
-    delta: list[Item]
-    prefix: Prefix | None = None
-    requested_by: str | None = None
-    policy: PermissionPolicy | None = None
-    routed: bool = False
+# -- the gate of a call -----------------------------------------------------------------------------------------------
 
 
 class ToolOptions(Stored):
@@ -248,6 +160,147 @@ class Gate(Stored):
     options: ToolOptions | None = None
     output_limit: int | None = Field(default=None, ge=1)
     agent: str | None = None
+
+
+# -- the request ------------------------------------------------------------------------------------------------------
+
+
+class WorkflowCall(Stored):
+    """What workflow code asks people about, in a run without a model.
+
+    *tool* names what is to be done, by the rule for names of tools. *arguments* are the raw JSON text of an object:
+    what people see and what is bound. The *gate* says what they send (`ask`, `input` or `external`), and all terms.
+    *activity*: once approved, the activity of type *tool* runs, at most once, with the values of *arguments* in their
+    order. *attributes*, *notices* and *continue_after* are facts of the caller's worker, as in `ModelTurn`.
+    """
+
+    tool: str = Field(pattern="^[A-Za-z0-9_-]{1,64}$")
+    arguments: str
+    gate: Gate
+    activity: bool = False
+    attributes: bool = False
+    notices: bool = False
+    continue_after: int = Field(default=0, ge=0)
+
+
+class RunRequest(Stored):
+    """The input of the workflow `AgentRun`. Any language may start a run with this JSON.
+
+    *agent* is the agent's name on the worker. *input* is the prompt. *requested_by* is who asked, as a claim of the
+    starter. *max_turns*, *max_tool_calls* and *budget* may lower the agent's own limits, never raise them; *policy*
+    applies in addition to the agent's own, and the stricter of the two wins. A *conversation* stays open after an
+    answer, for the next message, until it is closed; it may begin without an *input*. Its limits are for each answer.
+    *parents* are the parent runs of a child run, the outermost first: Temporal must agree. With a *call*, people are
+    asked about it instead of a model: *agent* is then the name of the workflow that asks, and *input* may be empty.
+    """
+
+    agent: str = Field(min_length=1, max_length=100)
+    input: str
+    requested_by: str | None = Field(default=None, max_length=200)
+    max_turns: int | None = Field(default=None, ge=1)
+    max_tool_calls: int | None = Field(default=None, ge=0)
+    policy: PermissionPolicy | None = None
+    conversation: bool = False
+    budget: Budget | None = None
+    parents: list[ParentRun] = Field(default_factory=list[ParentRun], max_length=20)
+    call: WorkflowCall | None = None
+
+
+class Usage(Stored):
+    """Tokens and requests of model calls, summed; and what they *cost*, where the worker has a table of prices.
+
+    *requests* were answered; *failed* ones were not: what they used is not known, and no budget counts them.
+    """
+
+    requests: int = 0
+    failed: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost: float = 0.0
+
+    def __add__(self, other: Usage) -> Usage:
+        """The sum of both."""
+        total = Usage(
+            requests=self.requests + other.requests,
+            input_tokens=self.input_tokens + other.input_tokens,
+            output_tokens=self.output_tokens + other.output_tokens,
+            cost=self.cost + other.cost,
+        )
+        # What is not the default is not stored.
+        failed = self.failed + other.failed
+        return total.model_copy(update={"failed": failed}) if failed else total
+
+
+_T = TypeVar("_T")
+
+
+class RunResult(Stored):
+    """What a completed run returns. *output* is the structured output where the agent declares one."""
+
+    content: str
+    output: JsonValue = None
+    usage: Usage = Usage()
+    turns: int = 0
+
+    def output_as(self, output_type: type[_T]) -> _T:
+        """Return *output* as an instance of *output_type*, the agent's own. May be called in workflow code.
+
+        Raises:
+            ValidationError: of pydantic; the output does not fit the type.
+        """
+        return TypeAdapter(output_type).validate_json(to_json(self.output))
+
+
+class Decision(Stored):
+    """What people decided about the call of a `WorkflowCall`: the output of its run, as JSON.
+
+    `approved`: they approved it, or filled in the *values*; nothing ran. `executed` and `failed`: its activity, or the
+    system that carried it out, gave an *output* or an *error*. `refused`: it was approved and did not run; *error* says
+    why. `rejected`, with the *reason*, and `expired`: it is not to be done. *decided_by* are those whose decision
+    counted, *requirement_id* is what they decided last, *arguments* what they approved, with edits. *evidence* came
+    with a result from outside.
+    """
+
+    status: Literal["approved", "rejected", "expired", "executed", "failed", "refused"]
+    requirement_id: str
+    run_id: str
+    decided_by: list[str] = Field(default_factory=list)
+    reason: str | None = None
+    arguments: dict[str, JsonValue] = Field(default_factory=dict[str, JsonValue])
+    values: dict[str, JsonValue] | None = None
+    output: JsonValue = None
+    error: str | None = None
+    evidence: JsonValue = None
+
+    @property
+    def approved(self) -> bool:
+        """Whether it may be done, or was done. May be called in workflow code."""
+        return self.status in {"approved", "executed"}
+
+
+# -- the model call ---------------------------------------------------------------------------------------------------
+
+
+class Prefix(Stored):
+    """The part of a conversation that a model call does not carry: its number of items and running digest (hex)."""
+
+    length: int
+    digest: str
+
+
+class ModelCallInput(Stored):
+    """The input of the activity `call_model`. *delta* is what the conversation gained since the last call.
+
+    *requested_by* and *policy* are the request's, for its gates. *routed*: it runs where the agent's model is asked.
+    """
+
+    agent: str
+    turn: int
+    delta: list[Item]
+    prefix: Prefix | None = None
+    requested_by: str | None = None
+    policy: PermissionPolicy | None = None
+    routed: bool = False
 
 
 class TurnFailure(Stored):

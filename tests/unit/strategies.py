@@ -39,6 +39,7 @@ from assent.core.events import (
     ToolLost,
 )
 from assent.core.state_machine import Run, Step, decide
+from assent.core.workflow_calls import CALL_ID, has_call
 from assent.wire.conversation import Conversation
 from assent.wire.policy import PermissionPolicy
 from assent.wire.protocol import (
@@ -188,7 +189,14 @@ class Play:
 
     def begin(self, *arguments: object) -> Step:
         """Begin with exactly these inputs."""
-        return self.tell(Started(self.at, RUN_ID, "r1", "r1", arguments))
+        nonces = {CALL_ID: "nonce-0"} if has_call(arguments) else {}
+        return self.tell(Started(self.at, RUN_ID, "r1", "r1", arguments, nonces=nonces))
+
+    def ask(self, gate: Gate = ASK, arguments: str = "{}", *, activity: bool = False, **call: object) -> Step:
+        """Begin a run in which workflow code asks people about a call of `pay`, for alice."""
+        asked = {"tool": "pay", "arguments": arguments, "gate": gate.model_dump(mode="json", exclude_unset=True)}
+        request = {"agent": "Payout", "input": "", "requested_by": "alice"}
+        return self.begin({**request, "call": {**asked, "activity": activity, **call}})
 
     def model(self, turn: ModelTurn) -> Step:
         """The model answers; every call gets a nonce of its own."""
