@@ -136,6 +136,12 @@ def call_is_delegated() -> None:
     play.tell(AgentAnswered(play.at, "child", RunResult(content="done")))
 
 
+def call_is_only_decided() -> None:
+    play = Play()
+    play.ask()
+    play.approve()
+
+
 SCENARIOS: Final[list[Callable[[], None]]] = [
     idle_is_left,
     idle_is_cancelled,
@@ -154,6 +160,7 @@ SCENARIOS: Final[list[Callable[[], None]]] = [
     worker_is_lost,
     call_is_retried,
     call_is_delegated,
+    call_is_only_decided,
 ]
 
 
