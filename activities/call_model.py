@@ -263,6 +263,7 @@ def _context(agent: Agent, call: ModelCallInput, call_id: str, tool: str) -> Gat
         tool=tool,
         agent=agent.name,
         requested_by=call.requested_by,
+        context=call.context or {},
     )
 
 

@@ -295,6 +295,7 @@ def _context(tool: Tool, call: ToolCallInput, info: activity.Info) -> ToolContex
         requested_by=call.requested_by,
         approved_by=tuple(authorization.approved_by) if authorization else (),
         requirement_id=authorization.requirement_id if authorization else None,
+        context=call.context or {},
     )
 
 

@@ -68,7 +68,12 @@ def asked_again(
 def context_of(call: ToolCallInput | CheckInput, tool: Tool, run_id: str) -> GateContext:
     """What the gate of a call is told about it, beside its arguments."""
     return GateContext(
-        run_id=run_id, call_id=call.call_id, tool=tool.name, agent=call.agent, requested_by=call.requested_by
+        run_id=run_id,
+        call_id=call.call_id,
+        tool=tool.name,
+        agent=call.agent,
+        requested_by=call.requested_by,
+        context=call.context or {},
     )
 
 

@@ -9,6 +9,7 @@ Pure where the functions that a tool and an agent bring are; not in workflow cod
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Final, cast
 
@@ -63,14 +64,14 @@ class Gatekeeper:
             problem = ""
         except ArgumentsError as error:
             values, problem = None, str(error)
-        judged = self._judge(tool, values)
+        judged = self._judge(tool, call, values)
         if judged.decision == "deny":
             return Gate(verdict="deny", reason=_denial(call.tool, judged))
         if values is None:
             return Gate(verdict="invalid", reason=bounded(problem, REASON_LIMIT))
         return self._waiting_or_not(tool, call, arguments, values, judged)
 
-    def _judge(self, tool: Tool, values: Mapping[str, object] | None) -> Judgement:
+    def _judge(self, tool: Tool, call: GateContext, values: Mapping[str, object] | None) -> Judgement:
         if all(policy is None for policy in self.policies):
             return Judgement("allow")
         try:
@@ -80,7 +81,8 @@ class Gatekeeper:
                 "ask", f"the arguments cannot be shown to the policy: {error_text(error, REASON_LIMIT)}", failed=True
             )
         own, *others = [
-            None if policy is None else policy.judge(tool.name, named, tool.effects) for policy in self.policies
+            None if policy is None else policy.judge(tool.name, named, tool.effects, call.context)
+            for policy in self.policies
         ]
         judged = strictest(*(each for each in (own, *others) if each is not None))
         if judged.reason is None and judged in others and judged != own:
@@ -113,7 +115,7 @@ class Gatekeeper:
 
         No function of the user's is called: a group that only a function knows has no members.
         """
-        judged = None if tool is None else self._judge(tool, None)
+        judged = None if tool is None else self._judge(tool, call, None)
         if tool is None or judged is None or judged.decision == "deny":
             reason = bounded(repr(call.tool), REASON_LIMIT)
             return Gate(verdict="deny", reason=_denial(call.tool, judged) if judged else f"there is no tool {reason}")
@@ -172,12 +174,17 @@ class Gatekeeper:
             return False, None
         function = cast("Callable[..., object]", confirmation)
         try:
-            answer = function(dict(values), call) if takes(function) > 1 else function(dict(values))
+            answer = function(dict(values), _own(call)) if takes(function) > 1 else function(dict(values))
         except Exception as error:  # a gate that raises means ask, whatever it raises
             return True, f"requires_confirmation raised {error_text(error, REASON_LIMIT)}"
         if not isinstance(answer, bool):
             return True, f"requires_confirmation answered {bounded(repr(answer), 100)}, which is no boolean"
         return answer, None
+
+
+def _own(call: GateContext) -> GateContext:
+    """Return *call* for one function of the user's: what that does to the context, no other function sees."""
+    return replace(call, context=deepcopy(call.context))
 
 
 def is_members(members: object) -> bool:
@@ -304,5 +311,5 @@ class _People:
             members: object = cast("Mapping[str, object]", self.groups).get(name)
         else:
             function = cast("Callable[..., object]", self.groups)
-            members = function(name, self.call) if takes(function) > 1 else function(name)
+            members = function(name, _own(self.call)) if takes(function) > 1 else function(name)
         return None if members is None else _MEMBERS.validate_python(members)

@@ -49,7 +49,8 @@ class ToolContext:
     """What a tool may know about the call it carries out: a parameter annotated so is filled in, unseen by the model.
 
     *run_id* is the workflow id. *attempt* counts from 1. *idempotency_key* is the same at every attempt of one call.
-    *requested_by* is who started the run, as a claim. *approved_by* and *requirement_id* are set when people decided.
+    *requested_by* is who started the run, and *context* what that person or service gave with it, both as claims.
+    *approved_by* and *requirement_id* are set when people decided.
     """
 
     run_id: str
@@ -61,18 +62,20 @@ class ToolContext:
     requested_by: str | None = None
     approved_by: tuple[str, ...] = ()
     requirement_id: str | None = None
+    context: Mapping[str, JsonValue] = field(default_factory=dict[str, JsonValue])
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class GateContext:
-    """What a gate may know about the call that it is asked about. *requested_by* is a claim, as everywhere."""
+    """What a gate may know about the call that it is asked about. *requested_by* and *context* are claims."""
 
     run_id: str
     call_id: str
     tool: str
     agent: str
     requested_by: str | None = None
+    context: Mapping[str, JsonValue] = field(default_factory=dict[str, JsonValue])
 
 
 @final

@@ -34,7 +34,7 @@ from assent.history.event_types import time_of
 from assent.history.resets import Reset
 from assent.wire.activity_ids import tool_activity_id
 from assent.wire.conversation import ToolCall, tool_calls
-from assent.wire.digest import text_digest
+from assent.wire.digest import canonical, text_digest
 from assent.wire.protocol import Gate, ModelTurn, RunRequest, ToolOutcome, Usage
 from assent.wire.requirements import Grant, IgnoredMessage, Requirement
 from assent.wire.text import bounded
@@ -309,7 +309,7 @@ def run_record(
     resets: list[Reset],
 ) -> RunRecord:
     """Return the record of a run as a whole; *closed_as* is its close status, *events* the number of its events."""
-    requester = request.requested_by if request else None
+    requester, context = (request.requested_by, request.context) if request else (None, None)
     return RunRecord(
         run_id=run_id,
         executions=executions,
@@ -326,6 +326,7 @@ def run_record(
         attribution=event_fields.attribution_of(first, requester),
         status=event_types.CLOSED_BY_SERVER.get(closed_as or "", run.status),
         input=event_fields.digest_of(request.input if request else ""),
+        context=None if context is None else event_fields.digest_of(canonical(context).decode()),
         answer=None if run.content is None else event_fields.digest_of(run.content),
         error=f"{run.failure.kind}: {run.failure.message}" if run.failure else None,
         started_at=time_of(first),

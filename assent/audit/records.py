@@ -120,8 +120,9 @@ class RunRecord(Stored):
     *executions* are in order; the records lack what happened in those that are *missing*. *agent_versions*,
     *policy_versions* and *models* are in order of first use. *builds* are those of the workers of its workflow tasks.
     *started_identity* and *started_principal* name the sender of its start, as in `SentMessage`; *attribution* compares
-    *requested_by*. *agent* is the first agent, also after a handoff. *parents* are its parent run and the parents of
-    that, the root of the run tree first. *resets* are the workflow resets that made its executions.
+    *requested_by*. *agent* is the first agent, also after a handoff. *context* is that of the request, as canonical
+    JSON. *parents* are its parent run and the parents of that, the root of the run tree first. *resets* are the
+    workflow resets that made its executions.
     """
 
     record: Literal["run"] = "run"
@@ -139,6 +140,7 @@ class RunRecord(Stored):
     attribution: Attribution = "unverified"
     status: RunStatus | Literal["terminated", "timed out"]
     input: TextDigest
+    context: TextDigest | None = None
     answer: TextDigest | None = None
     error: str | None = None
     started_at: datetime

@@ -158,6 +158,8 @@ def _print_run(page: Page, run: RunRecord) -> None:
     if run.builds:
         page.say("builds", *map(named, run.builds))
     page.digest("prompt", run.input)
+    if run.context is not None:
+        page.digest("context", run.context)
     if run.answer is not None:
         page.digest("answer", run.answer)
     if run.error is not None:

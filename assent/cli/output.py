@@ -20,6 +20,7 @@ from assent.cli.console import (
     fit,
     moment,
     named,
+    print_facts,
     print_grants,
     print_ignored,
     print_past,
@@ -36,7 +37,7 @@ from assent.core.approvals import EFFECTS
 from assent.core.state_machine import Run
 from assent.history.resets import Reset
 from assent.views.commands import assent_command, choices, show_command, typed
-from assent.views.facts import model_words, not_started, path_text, ran_before, span
+from assent.views.facts import context_of, model_words, not_started, path_text, ran_before, span
 from assent.wire.budget import Budget
 from assent.wire.protocol import RequirementKind
 from assent.wire.requirements import RunState
@@ -223,6 +224,7 @@ def _print_head(console: Console, state: RunState, progress: Progress | None) ->
     field(console, "requester", named(requester) if requester else "none named")
     if state.input:
         quoted(console, "prompt", state.input)
+    print_facts(console, context_of(state.context))
     usage = state.usage
     counts = f"{state.turns} turn{'s' * (state.turns != 1)}, {usage.requests} request{'s' * (usage.requests != 1)}"
     failed = f" and {usage.failed} failed" if usage.failed else ""

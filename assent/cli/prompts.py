@@ -14,12 +14,21 @@ from pydantic import JsonValue
 from rich.console import Console
 
 from assent.cli.console import field as line
-from assent.cli.console import named, print_commands, print_edit, print_past, print_requirement, print_words, quoted
+from assent.cli.console import (
+    named,
+    print_commands,
+    print_edit,
+    print_facts,
+    print_past,
+    print_requirement,
+    print_words,
+    quoted,
+)
 from assent.client.run_handle import RunHandle
 from assent.client.signals import Signal, as_read
 from assent.core.approvals import edited_text
 from assent.views.commands import typed
-from assent.views.facts import choices_of, field_words, model_words, more_to_approve, ran_before
+from assent.views.facts import choices_of, context_of, field_words, model_words, more_to_approve, ran_before
 from assent.wire.digest import parse_arguments
 from assent.wire.errors import ArgumentsError, AssentError, MessageError
 from assent.wire.protocol import InputField, RequirementKind
@@ -69,6 +78,7 @@ async def decide_at_terminal(
     """
     console.print()
     print_requirement(console, state, requirement, None)
+    print_facts(console, context_of(state.context))
     folded = await run.fold()
     if folded is not None:
         print_past(console, ran_before(folded), run.id, program)

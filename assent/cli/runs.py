@@ -15,7 +15,7 @@ from assent.cli import exit_codes, output
 from assent.cli.common import AsJson, RunId, complain, emit, place_of
 from assent.cli.connect import with_client
 from assent.cli.console import field, make_console
-from assent.cli.parsing import seconds_of
+from assent.cli.parsing import json_object, seconds_of
 from assent.cli.watching import end_of, watch_run
 from assent.client.client import AgentClient
 from assent.client.progress import progress_of
@@ -74,6 +74,10 @@ def start(
     priority: Annotated[
         int | None, typer.Option(metavar="N", min=1, max=5, help="1 (first) to 5 (last), when workers are busy.")
     ] = None,
+    run_context: Annotated[
+        str | None,
+        typer.Option("--context", metavar="JSON", help="An object for tools, gates, policies and approvers."),
+    ] = None,
     conversation: Annotated[
         bool, typer.Option("--conversation", help="Stay open after an answer; PROMPT may be left out.")
     ] = False,
@@ -99,6 +103,7 @@ def start(
         "approvers": budget_approver or None,
     })  # fmt: skip
     rules = None if policy is None else PermissionPolicy.from_file(policy)
+    given = None if run_context is None else json_object("--context", run_context)
 
     async def work(client: AgentClient) -> int:
         known = run_id is not None and await exists(client.get_run(run_id))
@@ -113,6 +118,7 @@ def start(
             priority=priority,
             conversation=conversation,
             budget=budget,
+            context=given,
         )
         if as_json:
             emit({"run_id": run.id, "started": not known})

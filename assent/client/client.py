@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from datetime import datetime
 from itertools import chain
 from typing import Final, Literal, Unpack
@@ -92,6 +92,7 @@ class AgentClient:
         priority: int | None = None,
         conversation: bool = False,
         budget: Budget | None = None,
+        context: Mapping[str, JsonValue] | None = None,
     ) -> RunHandle:
         """Start a run. With an *id* that a run has already, this is that run: starting is idempotent.
 
@@ -102,13 +103,18 @@ class AgentClient:
         A *conversation* stays open after an answer, until `RunHandle.close`; it may begin without an *input*. To one
         that is there already nothing is said: that is what `send_message` is for.
 
+        *context* is a JSON object of up to 16 KiB for the tools, gates, groups and policies of the run, for notices and
+        for people who decide; the model does not get it. It cannot be changed later, and child runs have the same.
+
         Raises:
-            MessageError: *agent* or *input* is empty, or too long, *priority* is not 1 to 5, the *id* begins
-                with a hyphen or has characters that do not show, or another kind of workflow has it.
+            MessageError: *agent* or *input* is empty, or too long, *priority* is not 1 to 5, *context* is not such
+                an object, the *id* begins with a hyphen or has characters that do not show, or another kind of workflow
+                has it.
             ServerUnreachableError: the server does not answer.
         """
         options: dict[str, object] = {"requested_by": requested_by, "max_turns": max_turns, "policy": policy}
         options |= {"max_tool_calls": max_tool_calls, "conversation": conversation or None, "budget": budget}
+        options["context"] = context
         given = {name: value for name, value in options.items() if value is not None}
         request = read_request(({"agent": agent, "input": input, **given},))
         run = self.get_run(id or f"{agent}-{uuid.uuid4().hex[:12]}")
@@ -121,18 +127,25 @@ class AgentClient:
         return run
 
     async def send_message(
-        self, run_id: str, content: str, *, by: str, agent: str | None = None, requested_by: str | None = None
+        self,
+        run_id: str,
+        content: str,
+        *,
+        by: str,
+        agent: str | None = None,
+        requested_by: str | None = None,
+        context: Mapping[str, JsonValue] | None = None,
     ) -> RunHandle:
         """Say something in a conversation; with an *agent*, begin the conversation with it where there is none.
 
         Beginning and saying are one call to the server: of two at the same time one begins, and both are heard. A run
         that is there already takes it, whatever its agent, and also where it is no conversation. *requested_by* is who
-        asked for a conversation that begins, *by* unless it is given. Needs no worker; `RunHandle.send_and_wait`
-        waits for the answer.
+        asked for a conversation that begins, *by* unless it is given, and *context* is its context, as for `start`.
+        Needs no worker; `RunHandle.send_and_wait` waits for the answer.
 
         Raises:
-            MessageError: *content* or *by* is empty or too long, another kind of workflow has the id, or it cannot be
-                the id of a run that begins.
+            MessageError: *content* or *by* is empty or too long, *context* is not as for `start`, another kind of
+                workflow has the id, or it cannot be the id of a run that begins.
             RunNotFoundError: the conversation has ended; or there is none, and no *agent* to begin one with.
             ServerUnreachableError: the server does not answer.
         """
@@ -141,7 +154,8 @@ class AgentClient:
             await run.send_message(content, by=by)
             return run
         body = message_of(content, by)
-        query = {"agent": agent, "input": "", "requested_by": requested_by or by.strip(), "conversation": True}
+        query: dict[str, object] = {"agent": agent, "input": "", "requested_by": requested_by or by.strip()}
+        query |= {"conversation": True} | ({} if context is None else {"context": context})
         request = read_request((query,))
         # The server signals whatever has the id, so what that is is asked first.
         if await exists(run):

@@ -174,8 +174,8 @@ def _start_check(run: Run, decision: Decision, what: Checkable, event: MessageRe
     number, context = run.checks_made + 1, run.call_context
     checking = replace(run, checks_made=number, checks=(*run.checks, PendingCheck(number, decision, event)))
     check = approvals.check_input(requirement, decision, what, agent=context.agent, requested_by=context.requested_by)
-    if context.policy is not None:
-        check = check.model_copy(update={"policy": context.policy})
+    given = {"policy": context.policy, "context": context.context}
+    check = check.model_copy(update={name: value for name, value in given.items() if value is not None})
     return Step(checking, (CheckCall(number, check),), check=number)
 
 

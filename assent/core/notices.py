@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Final, Literal
 
-from pydantic import Field
+from pydantic import Field, JsonValue
 
 from assent.wire.limits import NOTICE_NAMES_LIMIT
 from assent.wire.protocol import RequirementKind, Stored
@@ -40,12 +40,16 @@ class Notice(Stored):
 
 
 class NoticesInput(Stored):
-    """The input of the activity `send_notices`. *parents* are the parent runs, the outermost first."""
+    """The input of the activity `send_notices`. *parents* are the parent runs, the outermost first.
+
+    *context* is that of the run, for the webhooks that ask for it.
+    """
 
     agent: str
     notices: list[Notice]
     requested_by: str | None = None
     parents: list[RunAbove] = Field(default_factory=list[RunAbove])
+    context: dict[str, JsonValue] | None = None
 
 
 def notices_of(before: Sequence[Requirement], after: Sequence[Requirement], at: datetime) -> list[Notice]:

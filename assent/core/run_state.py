@@ -135,6 +135,11 @@ class Run:
         return self.request.requested_by if self.request else None
 
     @property
+    def context(self) -> dict[str, JsonValue] | None:
+        """Return the context that the run was started with."""
+        return self.request.context if self.request else None
+
+    @property
     def call_context(self) -> CallContext:
         """Return what all tool calls of the turn have in common."""
         request = self.request
@@ -148,6 +153,7 @@ class Run:
             parent=self.parent,
             compacted=self.compaction is not None and self.compaction.made > 0,
             handed_over=self.agent is not None,
+            context=self.context,
         )
 
     def on(self, event: RunEvent) -> Run:
@@ -210,6 +216,7 @@ def state_of(run: Run) -> RunState:
         status=run.status,
         input=request.input if request else "",
         requested_by=run.requested_by,
+        context=run.context,
         content=run.content,
         output=run.output,
         error=f"{run.failure.kind}: {run.failure.message}" if run.failure else None,

@@ -166,6 +166,8 @@ def _with_notices(before: Run, step: Step, at: datetime) -> Step:
     fields: dict[str, object] = {"agent": run.call_context.agent}
     if run.requested_by is not None:
         fields["requested_by"] = run.requested_by
+    if run.context is not None:
+        fields["context"] = run.context
     if run.request is not None and run.request.parents:
         fields["parents"] = [RunAbove(run_id=each.run_id, agent=each.agent) for each in run.request.parents]
     notices = notices_of(before.requirements, run.requirements, at)

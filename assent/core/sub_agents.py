@@ -73,11 +73,11 @@ def delegation_objection(run: Run, delegation: Delegation) -> str | None:
 
 
 def child_request(run: Run, call: Call, delegation: Delegation, budget: Budget | None) -> RunRequest:
-    """Return the request for a child run that answers a call. Its requester is that of this run."""
+    """Return the request for a child run that answers a call. Its requester and context are those of this run."""
     parents = run.request.parents if run.request else []
     parent = ParentRun(run_id=run.id, agent=run.call_context.agent, tool=call.call.tool, call_id=call.call.call_id)
     fields: dict[str, object] = {"agent": delegation.agent, "input": delegation.input, "parents": [*parents, parent]}
-    optional = {"requested_by": run.requested_by, "policy": delegation.policy, "budget": budget}
+    optional = {"requested_by": run.requested_by, "policy": delegation.policy, "budget": budget, "context": run.context}
     return RunRequest.model_validate(fields | {name: each for name, each in optional.items() if each is not None})
 
 

@@ -42,7 +42,7 @@ _KINDS: Final[dict[Verdict, RequirementKind]] = {"ask": "confirmation", "externa
 
 @dataclass(frozen=True, slots=True)
 class CallContext:
-    """What all calls of a turn have in common: the run, its agent and requester, the turn, the request's policy.
+    """What all calls of a turn have in common: run, agent, requester, turn, the request's policy and context.
 
     *parent* is the parent run. *handed_over*: the agent took the conversation over from another one.
     """
@@ -56,6 +56,7 @@ class CallContext:
     parent: Execution | None = None
     compacted: bool = False
     handed_over: bool = False
+    context: dict[str, JsonValue] | None = None
 
     @property
     def scope(self) -> str:
@@ -261,6 +262,7 @@ def run_tool(context: CallContext, position: int, call: ToolCall, gate: Gate, ap
         "values": None if approved is None else approved.values,
         "policy": context.policy,
         "output_limit": gate.output_limit,
+        "context": context.context,
     }
     options = gate.options or _DEFAULT_OPTIONS
     return RunTool(

@@ -54,6 +54,7 @@ def model_call(run: Run) -> CallModel:
         "requested_by": run.requested_by,
         "policy": context.policy,
         "routed": True if run.model_task_queue is not None else None,
+        "context": run.context,
     }
     given = {name: value for name, value in fields.items() if value is not None}
     return CallModel(ModelCallInput.model_validate(given), run.model_task_queue)

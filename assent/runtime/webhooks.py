@@ -26,7 +26,7 @@ from assent.core.notices import Notice, NoticesInput, NoticeType
 from assent.wire.declarations import declared
 from assent.wire.digest import canonical, sha256_hex
 from assent.wire.errors import ConfigurationError
-from assent.wire.text import one_line
+from assent.wire.text import one_line, visible
 
 PREFIX: Final = "whsec_"
 SHORTEST_SECRET: Final = 24
@@ -54,8 +54,8 @@ class Webhook(BaseModel):
     *url* is `http` or `https`; it may hold a user name and password or a token, and is never logged or stored whole.
     *secret_env* names the environment variable of the worker that holds the secret: `whsec_` and base64; several,
     separated by spaces, are all signed with, so that a secret can be replaced. *arguments* adds the arguments of a
-    call that waits. *link* is an address for people, in which `{run_id}` and `{requirement_id}` are replaced.
-    *events* are the types of notices that are sent; None: all.
+    call that waits, *context* the context of the run. *link* is an address for people, in which `{run_id}` and
+    `{requirement_id}` are replaced. *events* are the types of notices that are sent; None: all.
 
     Pure; safe in workflow code.
     """
@@ -65,6 +65,7 @@ class Webhook(BaseModel):
     url: str = Field(repr=False)
     secret_env: str = Field(min_length=1)
     arguments: bool = False
+    context: bool = False
     link: str | None = None
     events: tuple[NoticeType, ...] | None = None
 
@@ -193,8 +194,19 @@ def body(webhook: Webhook, run_id: str, batch: NoticesInput, notice: Notice, arg
     if webhook.arguments:
         data |= {"arguments": arguments.text, "arguments_left_out": arguments.left_out}
         data |= {"in_effect": arguments.in_effect}
+    if webhook.context:
+        data["context"] = _shown(batch.context)
     whole: dict[str, JsonValue] = {"type": notice.type, "timestamp": _time(notice.at), "data": data}
     return json.dumps(whole, separators=(",", ":")).encode()
+
+
+def _shown(value: JsonValue) -> JsonValue:
+    """A JSON value whose texts hide nothing."""
+    if isinstance(value, dict):
+        return {one_line(name): _shown(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_shown(each) for each in value]
+    return visible(value) if isinstance(value, str) else value
 
 
 def _name(name: str | None) -> str | None:

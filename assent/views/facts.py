@@ -6,7 +6,7 @@ One list of facts for the terminal, the Temporal Web UI and notices: each lays t
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, cast
@@ -35,9 +35,18 @@ class Fact:
     at_length: bool = False
 
 
-def facts_of(requirement: Requirement, requirements: Sequence[Requirement], requested_by: str | None) -> Iterator[Fact]:
-    """The facts about a requirement that waits; *requirements* are all of its run."""
+def facts_of(
+    requirement: Requirement,
+    requirements: Sequence[Requirement],
+    requested_by: str | None,
+    context: Mapping[str, JsonValue] | None = None,
+) -> Iterator[Fact]:
+    """The facts about a requirement that waits; *requirements* are all of its run, *context* is that of the run.
+
+    *context* is left out where it is shown beside the requirement.
+    """
     yield from read_as(requirement)
+    yield from context_of(context)
     yield Fact("decides", "May decide: ", _who(requirement, requested_by))
     yield from _requester(requirement, requested_by)
     yield from _votes(requirement)
@@ -62,6 +71,12 @@ def read_as(requirement: Requirement) -> Iterator[Fact]:
     if requirement.read_as:
         text = typed(requirement.read_as, ", ")
         yield Fact("in effect", "In effect, with defaults and validators: ", (Said(text),), at_length=True)
+
+
+def context_of(context: Mapping[str, JsonValue] | None) -> Iterator[Fact]:
+    """What the run was started with, beside its prompt."""
+    if context:
+        yield Fact("context", "Context of the run: ", (Said(typed({**context}, ", ")),), at_length=True)
 
 
 def moment(at: datetime) -> str:

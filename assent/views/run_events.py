@@ -339,7 +339,7 @@ def _opened(before: Run, run: Run, at: datetime) -> Iterator[RunEvent]:
 
 
 def _waiting(run: Run, requirement: Requirement, at: datetime) -> RunEvent:
-    facts = facts_of(requirement, run.requirements, run.requested_by)
+    facts = facts_of(requirement, run.requirements, run.requested_by, run.context)
     return RunEvent(
         kind="waiting",
         at=at,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import islice
 from typing import Final
@@ -23,7 +23,7 @@ from assent.views.facts import (
     ran_last,
 )
 from assent.views.json_layout import BROKEN, laid_out, wrapped
-from assent.wire.digest import json_size
+from assent.wire.digest import canonical, json_size
 from assent.wire.limits import (
     DETAILS_ARGUMENTS,
     DETAILS_NAME,
@@ -124,6 +124,8 @@ def details(run: Run, at: datetime | None = None) -> str:
     pending = run.pending
     room = min(DETAILS_ARGUMENTS, DETAILS_TOTAL // max(1, min(len(pending), DETAILS_REQUIREMENTS)))
     parts = [_headline(run), *_above(run)]
+    if pending:
+        parts += _context(run.context, DETAILS_ARGUMENTS)
     parts += [_waiting(run, requirement, room) for requirement in pending[:DETAILS_REQUIREMENTS]]
     if len(pending) > DETAILS_REQUIREMENTS:
         hidden = len(pending) - DETAILS_REQUIREMENTS
@@ -171,6 +173,22 @@ def _above(run: Run) -> list[str]:
     return [f"**Path:** {path}. Parent runs: {commands}"]
 
 
+def _context(context: Mapping[str, JsonValue] | None, room: int) -> list[str]:
+    """What the run was started with, beside its prompt."""
+    if not context:
+        return []
+    text, is_cut = _cut(canonical(context).decode(), room)
+    more = ["**Cut: this is only the beginning.** `assent show` has all of it."] if is_cut else []
+    return [f"### Context of the run\n\n{fenced(text, 'json')}", *more]
+
+
+def _cut(raw: str, room: int) -> tuple[str, bool]:
+    """Lay JSON out in at most *room* characters; also return whether that is only the beginning."""
+    text = laid_out(raw[:room])
+    is_cut = len(raw) > room or len(text) > room
+    return f"{text[:room]}…" if is_cut else text, is_cut
+
+
 def _below(run: Run) -> list[str]:
     """The runs of other agents at work for this one: what waits in them is decided there alone."""
     below = children_of(run)
@@ -214,14 +232,11 @@ _ASKS: Final[dict[RequirementKind, str]] = {
 
 
 def _waiting(run: Run, requirement: Requirement, room: int) -> str:
-    raw = requirement.arguments
-    text = laid_out(raw[:room])
-    cut = len(raw) > room or len(text) > room
-    shown = f"{text[:room]}…" if cut else text or "(no arguments)"
+    text, cut = _cut(requirement.arguments, room)
     lines = [
         f"### {_ASKS[requirement.kind]}: {code(requirement.tool)}",
         *(["**Cut: read the whole before you decide.** More below."] if cut else []),
-        fenced(shown, "json"),
+        fenced(text or "(no arguments)", "json"),
         "\n".join(f"- {term}" for term in _terms(run, requirement, None if cut else text)),
         _how(run, requirement),
     ]
@@ -343,6 +358,8 @@ def request_summary(request: RunRequest) -> str:
 def request_details(request: RunRequest) -> str:
     """What the run was asked, and by whom, in Markdown."""
     requester = f"Requested by {code(request.requested_by)}.\n\n" if request.requested_by else ""
+    context = "".join(f"\n\n{each}" for each in _context(request.context, DETAILS_WORDS))
+    head = f"Agent {code(request.agent)}. {requester}"
     if not request.input.strip():
-        return f"Agent {code(request.agent)}. {requester}A conversation that begins with whatever is sent to it."
-    return f"Agent {code(request.agent)}. {requester}Prompt:\n\n{fenced(wrapped(bounded(request.input, 10_000)))}"
+        return f"{head}A conversation that begins with whatever is sent to it.{context}"
+    return f"{head}Prompt:\n\n{fenced(wrapped(bounded(request.input, 10_000)))}{context}"

@@ -40,6 +40,14 @@ def json_size(value: object) -> int:
     return len(canonical(value))
 
 
+def json_depth(value: object) -> int:
+    """Return how many objects and lists of a JSON value are in each other; 0 for text, a number or the like."""
+    if not isinstance(value, dict | list):
+        return 0
+    inner = cast("dict[str, object] | list[object]", value)
+    return 1 + max(map(json_depth, inner.values() if isinstance(inner, dict) else inner), default=0)
+
+
 def sha256_hex(data: bytes) -> str:
     """The SHA-256 of *data* as 64 hex digits."""
     return hashlib.sha256(data).hexdigest()

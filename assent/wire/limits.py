@@ -14,6 +14,10 @@ PROMPT_LIMIT: Final = 1_000_000
 """Bytes of a run's input."""
 POLICY_LIMIT: Final = 4_000
 """Bytes of the policy in a request."""
+CONTEXT_LIMIT: Final = 16_384
+"""Bytes of the context in a request: every call carries it."""
+CONTEXT_DEPTH: Final = 20
+"""Objects and lists in each other in the context: readers of JSON stop at some depth."""
 POLICIES_LIMIT: Final = 16_000
 """Bytes of all policies that limit a child run, together."""
 NAME_LIMIT: Final = 256

@@ -22,12 +22,14 @@ from pydantic import (
 from pydantic_core import to_json
 
 from assent.wire import json_schema
-from assent.wire.digest import Json, json_size, parse_arguments
+from assent.wire.digest import Json, canonical, json_depth, json_size, parse_arguments
 from assent.wire.duration import Duration
 from assent.wire.errors import ArgumentsError, MessageError
 from assent.wire.limits import (
     CALL_ARGUMENTS_LIMIT,
     CONDITIONS_LIMIT,
+    CONTEXT_DEPTH,
+    CONTEXT_LIMIT,
     EVIDENCE_LIMIT,
     FIELD_SHOWN,
     MESSAGE_SHOWN,
@@ -267,6 +269,9 @@ def read_request(arguments: tuple[object, ...]) -> RunRequest:
     if size > PROMPT_LIMIT:
         message = f"AgentRun: input: the prompt is {size} bytes long; it may be {PROMPT_LIMIT}"
         raise MessageError(message)
+    if request.context is not None and (problem := _context_problem(request.context)):
+        message = f"AgentRun: context: {problem}"
+        raise MessageError(message)
     return request
 
 
@@ -319,6 +324,20 @@ def _fields_problem(gate: Gate) -> str | None:
     if (problem := json_schema.schema_problem(gate.fields)) is not None:
         return f"call.gate.fields: {problem}"
     return None
+
+
+def _context_problem(context: Mapping[str, Json]) -> str | None:
+    """Return what is wrong with a context that is a JSON object for Python; None if nothing is."""
+    if (depth := json_depth(context)) > CONTEXT_DEPTH:
+        return f"{depth} objects and lists are in each other; there may be {CONTEXT_DEPTH}"
+    try:
+        text = canonical(context)
+        text.decode()
+    except UnicodeDecodeError:
+        return "a text in it has half a character, which JSON cannot carry"
+    except ValueError:
+        return "a number in it is not finite, and JSON has only finite ones"
+    return None if len(text) <= CONTEXT_LIMIT else f"it is {len(text)} bytes long; it may be {CONTEXT_LIMIT}"
 
 
 @dataclass(frozen=True, slots=True)

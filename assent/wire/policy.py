@@ -112,23 +112,23 @@ Conditions = Mapping[str, Condition]
 """Conditions by the name of the argument; a dotted name leads into nested objects: `order.amount`."""
 
 
-def conditions_hold(conditions: Conditions, arguments: Mapping[str, object]) -> bool:
-    """Whether all *conditions* hold of a call's *arguments* (JSON values). One on an argument that is absent does not.
+def conditions_hold(conditions: Conditions, values: Mapping[str, object], what: str = "argument") -> bool:
+    """Whether all *conditions* hold of these JSON values, of which *what* names one. One on an absent value does not.
 
     Raises:
         TypeError: as `Condition.holds`.
     """
-    return all(_holds(path, condition, arguments) for path, condition in conditions.items())
+    return all(_holds(path, condition, values, what) for path, condition in conditions.items())
 
 
-def _holds(path: str, condition: Condition, arguments: Mapping[str, object]) -> bool:
-    value = _at(path, arguments)
+def _holds(path: str, condition: Condition, values: Mapping[str, object], what: str) -> bool:
+    value = _at(path, values)
     if value is _ABSENT:
         return False
     try:
         return condition.holds(value)
     except TypeError as error:
-        message = f"argument {path!r}: {error}"
+        message = f"{what} {path!r}: {error}"
         raise TypeError(message) from None
 
 
@@ -172,8 +172,9 @@ class Rule(_Data):
     """One rule of a policy: what happens to the calls that it matches.
 
     *tool* is a glob on the tool's name: `*` matches any run of characters, `?` one, `[ab]` one of a set; upper and
-    lower case differ. *arguments* are conditions on the arguments, and *effect* one that the tool declares: whatever
-    is given must hold. *reason* is told to the model of a denial, and shown to the approver.
+    lower case differ. *arguments* are conditions on the arguments, *context* on the context of the run, and *effect*
+    is one that the tool declares: whatever is given must hold. *reason* is told to the model of a denial, and shown to
+    the approver.
 
     Example:
         `Rule(decision="ask", tool="pay", arguments={"amount": {"above": 1000}}, reason="a large sum")`
@@ -182,11 +183,16 @@ class Rule(_Data):
     decision: Decision
     tool: str = Field(default="*", min_length=1)
     arguments: dict[str, Condition] | None = Field(default=None, min_length=1)
+    context: dict[str, Condition] | None = Field(default=None, min_length=1)
     effect: Effect | None = None
     reason: str | None = Field(default=None, min_length=1, max_length=1_000)
 
     def matches(
-        self, tool: str, arguments: Mapping[str, object] | None = None, effects: AbstractSet[str] = frozenset()
+        self,
+        tool: str,
+        arguments: Mapping[str, object] | None = None,
+        effects: AbstractSet[str] = frozenset(),
+        context: Mapping[str, object] | None = None,
     ) -> bool:
         """Whether the rule speaks of a call of this tool. Without *arguments*, a rule on arguments does not.
 
@@ -194,6 +200,8 @@ class Rule(_Data):
             TypeError: as `Condition.holds`.
         """
         if not fnmatchcase(tool, self.tool) or (self.effect is not None and self.effect not in effects):
+            return False
+        if self.context is not None and not conditions_hold(self.context, context or {}, "context"):
             return False
         if self.arguments is None:
             return True
@@ -297,19 +305,29 @@ class PermissionPolicy(_Data):
         return policy_digest({"rules": rules, "default": self.default, **others})
 
     def judge(
-        self, tool: str, arguments: Mapping[str, object] | None = None, effects: AbstractSet[str] = frozenset()
+        self,
+        tool: str,
+        arguments: Mapping[str, object] | None = None,
+        effects: AbstractSet[str] = frozenset(),
+        context: Mapping[str, object] | None = None,
     ) -> Judgement:
         """What the rules say about a call. Without *arguments*, rules on arguments have no opinion.
 
-        *arguments* are JSON values by name, *effects* what the tool declares.
+        *arguments* are JSON values by name, *effects* what the tool declares, *context* is that of the run.
         """
-        own = self._judged(tool, arguments, effects)
-        return strictest(own, *(policy.judge(tool, arguments, effects) for policy in self.also))
+        own = self._judged(tool, arguments, effects, context)
+        return strictest(own, *(policy.judge(tool, arguments, effects, context) for policy in self.also))
 
-    def _judged(self, tool: str, arguments: Mapping[str, object] | None, effects: AbstractSet[str]) -> Judgement:
+    def _judged(
+        self,
+        tool: str,
+        arguments: Mapping[str, object] | None,
+        effects: AbstractSet[str],
+        context: Mapping[str, object] | None,
+    ) -> Judgement:
         for number, rule in enumerate(self.rules, 1):
             try:
-                if rule.matches(tool, arguments, effects):
+                if rule.matches(tool, arguments, effects, context):
                     return Judgement(rule.decision, rule.reason)
             except Exception as error:  # a rule that cannot be evaluated means ask, whatever it raises
                 return Judgement("ask", f"rule {number} of the policy cannot be evaluated: {error}", failed=True)

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter
 from pydantic_core import to_json
 
 from assent.wire.budget import Budget
+from assent.wire.digest import Json
 from assent.wire.policy import PermissionPolicy
 
 WORKFLOW: Final = "AgentRun"
@@ -192,6 +193,7 @@ class RunRequest(Stored):
     answer, for the next message, until it is closed; it may begin without an *input*. Its limits are for each answer.
     *parents* are the parent runs of a child run, the outermost first: Temporal must agree. With a *call*, people are
     asked about it instead of a model: *agent* is then the name of the workflow that asks, and *input* may be empty.
+    *context* is for tools, gates, policies and people; the model does not get it. It stays the same for the whole run.
     """
 
     agent: str = Field(min_length=1, max_length=100)
@@ -204,6 +206,7 @@ class RunRequest(Stored):
     budget: Budget | None = None
     parents: list[ParentRun] = Field(default_factory=list[ParentRun], max_length=20)
     call: WorkflowCall | None = None
+    context: dict[str, Json] | None = None
 
 
 class Usage(Stored):
@@ -291,7 +294,8 @@ class Prefix(Stored):
 class ModelCallInput(Stored):
     """The input of the activity `call_model`. *delta* is what the conversation gained since the last call.
 
-    *requested_by* and *policy* are the request's, for its gates. *routed*: it runs where the agent's model is asked.
+    *requested_by*, *policy* and *context* are the request's, for its gates. *routed*: it runs where the agent's model
+    is asked.
     """
 
     agent: str
@@ -301,6 +305,7 @@ class ModelCallInput(Stored):
     requested_by: str | None = None
     policy: PermissionPolicy | None = None
     routed: bool = False
+    context: dict[str, JsonValue] | None = None
 
 
 class TurnFailure(Stored):
@@ -372,8 +377,8 @@ class Authorization(Stored):
 class ToolCallInput(Stored):
     """The input of a tool's activity. *arguments* are the raw bytes (UTF-8 text) that were approved.
 
-    They are the model's own, unless a person edited them. *values* are what a person filled in. *policy* is the
-    request's own, *output_limit* the gate's.
+    They are the model's own, unless a person edited them. *values* are what a person filled in. *policy* and *context*
+    are the request's own, *output_limit* the gate's.
     """
 
     agent: str
@@ -385,6 +390,7 @@ class ToolCallInput(Stored):
     values: dict[str, JsonValue] | None = None
     policy: PermissionPolicy | None = None
     output_limit: int | None = None
+    context: dict[str, JsonValue] | None = None
 
 
 class Reference(Stored):
@@ -461,6 +467,7 @@ class CheckInput(Stored):
     values: dict[str, JsonValue] | None = None
     output: JsonValue = None
     policy: PermissionPolicy | None = None
+    context: dict[str, JsonValue] | None = None
 
 
 class Checked(Stored):

@@ -212,8 +212,8 @@ class RunState(Stored):
     *ignored_dropped* counts the older ones that are no longer kept; *requirements_dropped* counts the oldest
     decided requirements, which only the histories of earlier executions have. *tool_calls* counts the calls of the
     run that were run or waited for, *budget* is what it may use by now. *grants* are the decisions that were
-    remembered, those that ended included. *agent* is the one that answers by now. *parents* are the parent runs,
-    the outermost first; *children* are the active child runs.
+    remembered, those that ended included. *agent* is the one that answers by now. *context* is the request's.
+    *parents* are the parent runs, the outermost first; *children* are the active child runs.
     """
 
     id: str
@@ -222,6 +222,7 @@ class RunState(Stored):
     status: RunStatus = "running"
     input: str = ""
     requested_by: str | None = None
+    context: dict[str, JsonValue] | None = None
     content: str | None = None
     output: JsonValue = None
     error: str | None = None

@@ -5,9 +5,19 @@ from __future__ import annotations
 import pytest
 
 from assent.core.events import Complete, Fail, MessageReceived
+from assent.core.notices import NoticesInput
 from assent.core.state_machine import MAX_TURNS, state_of
-from assent.wire.protocol import Gate, ModelTurn, ToolOptions, Usage
-from tests.unit.strategies import ALLOW, ASK, EXTERNAL, NOW, Play, function_call, playing, said, turn_of
+from assent.wire.protocol import (
+    CheckInput,
+    Gate,
+    ModelCallInput,
+    ModelTurn,
+    RunRequest,
+    ToolCallInput,
+    ToolOptions,
+    Usage,
+)
+from tests.unit.strategies import ALLOW, ASK, EXTERNAL, NOW, TO_B, Play, function_call, playing, said, turn_of
 
 DENY = Gate(verdict="deny", reason="not here")
 INVALID = Gate(verdict="invalid", reason="amount: not a number")
@@ -227,6 +237,21 @@ def test_each_call_has_an_idempotency_key_of_its_own() -> None:
 def test_who_asked_is_told_to_the_tool_and_only_then() -> None:
     assert playing(ALLOW).ran[0].input.requested_by == "alice"
     assert "requested_by" not in playing(ALLOW, requested_by=None).ran[0].input.model_fields_set
+
+
+def test_whatever_works_for_a_run_gets_its_context_and_only_where_there_is_one() -> None:
+    def inputs(context: object = None) -> dict[type, object]:
+        play = playing(ASK, ALLOW, TO_B, notices=True, context=context)
+        play.offer("approve", {"id": play.run.requirements[0].id, "by": "bob", "arguments": {"to": "B"}})
+        play.comes(2, {"delegation": {"agent": "b", "input": "do it"}})
+        given = [getattr(each, "input", getattr(each, "request", None)) for each in play.commands]
+        return {
+            type(each): each.model_dump(exclude_unset=True).get("context", "") for each in given if each is not None
+        }
+
+    kinds = (ModelCallInput, ToolCallInput, NoticesInput, CheckInput, RunRequest)
+    assert inputs({"tenant": "acme"}) == {kind: {"tenant": "acme"} for kind in kinds}
+    assert inputs() == dict.fromkeys(kinds, "")
 
 
 def test_approval_of_one_call_does_not_approve_its_twin() -> None:

@@ -45,7 +45,7 @@ hostile = st.sampled_from(HOSTILE) | st.text(st.characters(exclude_categories=["
 def play_of(text: str) -> Play:
     """A run where everything that a model or a person may write is *text*."""
     play = Play(run=Run())
-    play.start(agent=text, requested_by=text if text.strip() else "alice")
+    play.start(agent=text, requested_by=text if text.strip() else "alice", context={text: [text]})
     gate = Gate(verdict="ask", needed=2, approvers=["bob", text], reason=text)
     call, other = function_call("c", text, text), function_call("d", text, text)
     play.model(ModelTurn(items=[said(text), call, other], gates={"c": gate, "d": EXTERNAL}))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -189,6 +191,22 @@ def test_a_request_is_read_and_unknown_fields_of_later_versions_are_ignored() ->
     assert read_request((body,)) == RunRequest(agent="a", input="x", requested_by="alice", max_turns=3)
 
 
+def in_context(context: object) -> tuple[object, ...]:
+    return ({"agent": "a", "input": "x", "context": context},)
+
+
+def test_a_context_up_to_the_limit_is_kept_as_it_is() -> None:
+    for context in ({}, {"a": "x" * 16_376}, {"a": [None, True, 1, 0.5, {"ä": ["\u202e"]}]}):
+        assert read_request(in_context(context)).context == context
+    for depth in (250, 300, 900):  # deeper than what pydantic reads
+        value: object = 1
+        for _ in range(depth):
+            value = [value]
+        with pytest.raises(MessageError, match=r"^AgentRun: context") as caught:
+            read_request(in_context({"a": value}))
+        assert len(str(caught.value)) <= 2 * LINE
+
+
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
@@ -200,6 +218,19 @@ def test_a_request_is_read_and_unknown_fields_of_later_versions_are_ignored() ->
         (({"agent": "a", "input": " \n"},), "the prompt is empty"),
         (({"agent": "a", "input": "x", "max_turns": 0},), "max_turns"),
         (({"agent": "a", "input": "x", "requested_by": 7},), "requested_by"),
+        (in_context([1]), "context: Input should be a valid dictionary"),
+        (in_context("{}"), "context: Input should be a valid dictionary"),
+        (in_context({1: 1}), "context.1"),
+        (in_context({"a": object()}), "context.a: input was not a valid JSON value"),
+        (in_context({"a": [float("nan")]}), "context: a number in it is not finite"),
+        (in_context({"a": json.loads("1e999")}), "context: a number in it is not finite"),
+        (in_context({"a": 10**400}), "context.a: an integer in it has more than 308 digits"),
+        (in_context({"a": "\ud800"}), "context: a text in it has half a character"),
+        (
+            in_context({"a": [[[[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]]]]}),
+            "context: 21 objects and lists are in each other",
+        ),
+        (in_context({"a": "x" * 16_377}), "context: it is 16385 bytes long; it may be 16384"),
     ],
 )
 def test_a_request_that_does_not_fit_yields_one_line(arguments: tuple[object, ...], problem: str) -> None:

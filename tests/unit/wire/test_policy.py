@@ -225,6 +225,23 @@ def test_a_rule_on_an_effect_takes_a_tool_that_declares_it() -> None:
     assert policy.judge("t", {}) == Judgement("ask")
 
 
+def test_a_rule_on_the_context_is_about_that_of_the_run_and_about_no_argument() -> None:
+    policy = PermissionPolicy.from_toml("""
+        default = "allow"
+        [[rules]]
+        decision = "deny"
+        context.tenant = "acme"
+        context."order.cents".above = 5
+    """)
+    denied = {"tenant": "acme", "order": {"cents": 6}}
+    assert policy.judge("t", {}, context=denied) == policy.judge("t", None, context=denied) == Judgement("deny")
+    for context in (None, {}, {"tenant": "acme"}, {"tenant": "acme", "order": {"cents": 5}}):
+        assert policy.judge("t", {"context": denied, **denied}, context=context) == Judgement("allow")
+    unclear = policy.judge("t", {}, context={"tenant": "acme", "order": {"cents": "much"}})
+    assert (unclear.decision, unclear.failed) == ("ask", True)
+    assert "context 'order.cents': it is compared with a number" in str(unclear.reason)
+
+
 def test_a_rule_that_cannot_be_evaluated_means_ask_and_says_which_and_why() -> None:
     policy = PermissionPolicy(
         rules=(Rule(decision="allow", tool="x"), Rule(decision="deny", arguments={"a": Condition(above=1)})),
