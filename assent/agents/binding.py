@@ -13,7 +13,7 @@ from pydantic_core import to_jsonable_python
 
 from assent.agents.tool import Tool
 from assent.core.approvals import only_adds
-from assent.wire.digest import canonical, parse_arguments, values_digest
+from assent.wire.digest import canonical, parse_arguments, sorted_lists, split_binding, values_digest
 from assent.wire.errors import ArgumentsError
 from assent.wire.protocol import ToolCallInput
 
@@ -31,9 +31,12 @@ def as_json(values: Mapping[str, object]) -> dict[str, JsonValue]:
     return read
 
 
-def binding(tool: Tool, read: Mapping[str, JsonValue] | None) -> str:
-    """Return the digest of the tool, "-", and the digest of its values *read* by `as_json` (None: cannot be told)."""
-    return f"{tool.digest}-{'' if read is None else values_digest(_ordered(tool, dict(read)))}"
+def binding(tool: Tool, differing: Mapping[str, JsonValue] | None) -> str:
+    """Return the digest of the tool, "-", and that of the values *differing* from the arguments (None: cannot be told).
+
+    The arguments are bound as they are written, so that both together bind every value that the tool gets.
+    """
+    return f"{tool.digest}-{'' if differing is None else values_digest(_ordered(tool, dict(differing)))}"
 
 
 def differences(tool: Tool, raw: str, read: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
@@ -58,21 +61,23 @@ def bound_values(tool: Tool, call: ToolCallInput) -> tuple[dict[str, object], st
     values, approved = tool.validate(call.arguments), call.authorization
     if approved is None:
         return values, None
-    tool_then, _, values_then = approved.binding.partition("-")
+    tool_then, values_then = split_binding(approved.binding)
     if tool_then != tool.digest:
         return values, TOOL_CHANGED
     read = _told(tool, values)
-    if binding(tool, read) == approved.binding:
+    now = None if read is None else differences(tool, call.arguments, read)
+    if binding(tool, now) == approved.binding:
         return values, None
-    if not values_then and (read is None or not differences(tool, call.arguments, read)):
+    if not values_then and not now:
         return values, None  # They were shown as written.
     given = parse_arguments(call.arguments)
     whole = {**given, **(approved.read_as or {})}
     if only_adds(given, read) and only_adds(given, whole):
         again = _again(tool, whole)
-        if again is not None and binding(tool, _told(tool, again)) == approved.binding:
-            return again, None
-    return values, _changed(tool, call.arguments, approved.read_as, read)
+        told = None if again is None else _told(tool, again)
+        if told is not None and binding(tool, differences(tool, call.arguments, told)) == approved.binding:
+            return again or {}, None
+    return values, _changed(approved.read_as, now)
 
 
 def input_problem(values: Mapping[str, JsonValue], read: Mapping[str, object]) -> str | None:
@@ -100,22 +105,16 @@ def _again(tool: Tool, whole: Mapping[str, JsonValue]) -> dict[str, object] | No
         return None
 
 
-def _changed(tool: Tool, raw: str, then: Mapping[str, JsonValue] | None, read: Mapping[str, JsonValue] | None) -> str:
-    now = {} if read is None else differences(tool, raw, read)
-    names = [name for name in {**(then or {}), **now} if (then or {}).get(name) != now.get(name)]
+def _changed(then: Mapping[str, JsonValue] | None, now: Mapping[str, JsonValue] | None) -> str:
+    then, now = then or {}, now or {}
+    names = [name for name in {**then, **now} if then.get(name) != now.get(name)]
     about = f" ({', '.join(names)})" if names else ""
     return f"the tool would get other values{about} than a person was shown"
 
 
 def _ordered(tool: Tool, value: JsonValue) -> JsonValue:
     """Return *value* with its lists sorted where the tool takes sets: the order of a set differs between processes."""
-    if not tool.takes_sets:
-        return value
-    if isinstance(value, list):
-        return sorted((_ordered(tool, each) for each in value), key=canonical)
-    if isinstance(value, dict):
-        return {name: _ordered(tool, each) for name, each in value.items()}
-    return value
+    return sorted_lists(value) if tool.takes_sets else value
 
 
 def _text(value: object) -> str:

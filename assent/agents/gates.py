@@ -216,7 +216,7 @@ def _reading(tool: Tool, arguments: str, values: Mapping[str, object]) -> tuple[
     except Exception as error:  # whatever a user's serializer raises, or a value that JSON does not have
         note = f"the values that the tool gets cannot be shown: {error_text(error, REASON_LIMIT)}"
         return {"failed": True, "binding": binding(tool, None)}, note
-    bound: dict[str, object] = {"binding": binding(tool, read)}
+    bound: dict[str, object] = {"binding": binding(tool, differing)}
     if not differing:
         return bound, None
     if size <= READ_AS_LIMIT:

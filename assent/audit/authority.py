@@ -11,12 +11,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from pydantic import JsonValue
+
 from assent.core.approvals import edited_text, fold_name
 from assent.core.events import MessageReceived, ModelAnswered, RunTool, ToolAnswered
 from assent.core.state_machine import Run
 from assent.wire import messages
 from assent.wire.conversation import ToolCall, tool_calls
-from assent.wire.digest import parse_arguments, requirement_id
+from assent.wire.digest import parse_arguments, requirement_id, sorted_lists, split_binding, values_digest
 from assent.wire.errors import ArgumentsError, MessageError
 from assent.wire.messages import Approve, Reject, Revoke, SubmitInput, SubmitResult
 from assent.wire.protocol import Gate, ToolCallInput
@@ -96,6 +98,9 @@ class Authority:
             yield f"{command.tool} ran with other bytes than requirement {shown.requirement_id[:8]} is about"
         if requirement.arguments != ran.arguments:
             yield f"{command.tool} ran with other arguments than requirement {requirement.short_id} shows"
+        hidden = shown.read_as is None and (gate is None or gate.failed)  # Too long to be shown, which people were told
+        if not hidden and not _binds(shown.binding, shown.read_as or {}):
+            yield f"{command.tool} ran with other values than requirement {requirement.short_id} binds"
         yield from self._decisions(requirement, None if edited else gate, run, at)
 
     def _unauthorized(self, command: RunTool, gate: Gate | None, *, edited: bool) -> Iterator[str]:
@@ -149,6 +154,12 @@ def _canonical(arguments: str) -> str:
         return edited_text(parse_arguments(arguments))
     except ArgumentsError:
         return arguments
+
+
+def _binds(binding: str, read_as: dict[str, JsonValue]) -> bool:
+    """Return whether these are the values that the *binding* of a requirement is about. A set has no order."""
+    bound = split_binding(binding)[1]
+    return bound in {values_digest(read_as), values_digest(sorted_lists(read_as))} or not (bound or read_as)
 
 
 def _is_digest_of(command: RunTool, ran: ToolCallInput, run_id: str) -> bool:

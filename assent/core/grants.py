@@ -1,6 +1,7 @@
 """Remembered decisions: further calls of one tool of the same run are approved or rejected unasked, within limits.
 
-A grant has a number of uses, an end, or both. It holds under one version of the policy, and ends with its run.
+A grant has a number of uses, an end, or both. It holds under one version of the policy
+and for the tool as it is, and ends with its run.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pydantic import JsonValue
 
 from assent.core.approvals import SHORTEST_PREFIX
 from assent.core.deadlines import add_seconds
-from assent.wire.digest import parse_arguments, sha256_hex
+from assent.wire.digest import parse_arguments, sha256_hex, split_binding
 from assent.wire.errors import ArgumentsError
 from assent.wire.messages import Remember, Revoke
 from assent.wire.policy import conditions_hold
@@ -33,6 +34,7 @@ def make_grant(decided: Requirement, remember: Remember, at: datetime) -> Grant:
         at=at,
         requirement_id=decided.id,
         policy_version=decided.policy_version,
+        tool_digest=split_binding(decided.binding)[0],
         uses=remember.uses,
         expires_at=None if remember.expires_after is None else add_seconds(at, remember.expires_after.total_seconds()),
         arguments=remember.arguments,
@@ -48,16 +50,19 @@ def find_grant(
     arguments: str,
     read_as: Mapping[str, JsonValue] | None,
     policy_version: str,
+    binding: str,
     at: datetime,
     may_decide: Callable[[Grant], bool],
 ) -> Grant | None:
     """Return the grant that decides a call, a rejection before an approval; None if a person must decide.
 
-    *read_as* has the values that the tool gets where the *arguments* say something else. *may_decide* returns whether
-    the giver of a grant may decide this very call so: the grant of a person who may not decides nothing.
+    *read_as* has the values that the tool gets where the *arguments* say something else; *binding* is the gate's.
+    *may_decide* returns whether the giver of a grant may decide this very call so: the grant of a person who may not
+    decides nothing. A tool whose parameters, defaults or flags changed is not the one that was decided about.
     """
+    bound = (policy_version, split_binding(binding)[0])
     for grant in sorted(grants, key=lambda each: each.verdict == "approve"):
-        fits = grant.tool == tool and grant.policy_version == policy_version and grant.is_active(at)
+        fits = grant.tool == tool and (grant.policy_version, grant.tool_digest) == bound and grant.is_active(at)
         if fits and may_decide(grant) and _covers(grant, arguments, read_as):
             return grant
     return None

@@ -392,6 +392,7 @@ class _CallStarter:
             arguments=call.call.arguments,
             read_as=call.gate.read_as,
             policy_version=call.policy_version,
+            binding=call.gate.binding,
             at=self.event.at,
             may_decide=partial(approvals.may_grant, gate=call.gate, requested_by=self.run.requested_by),
         )

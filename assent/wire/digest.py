@@ -91,6 +91,21 @@ def values_digest(values: object) -> str:
     return sha256_hex(canonical([_VALUES, values]))[:32]
 
 
+def sorted_lists(value: JsonValue) -> JsonValue:
+    """*value* with each list in it sorted."""
+    if isinstance(value, list):
+        return sorted(map(sorted_lists, value), key=canonical)
+    if isinstance(value, dict):
+        return {name: sorted_lists(each) for name, each in value.items()}
+    return value
+
+
+def split_binding(binding: str) -> tuple[str, str]:
+    """The two digests of a gate's binding: of the tool, and of the values that differ from the arguments."""
+    tool, _, values = binding.partition("-")
+    return tool, values
+
+
 def extend(digest: str, items: Iterable[object]) -> str:
     """The running digest of a conversation after *items* were appended to one whose digest is *digest*."""
     for item in items:

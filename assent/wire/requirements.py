@@ -45,7 +45,8 @@ class Grant(Stored):
 
     *verdict* is the decision. *id* is 64 hex digits, matched by prefix as a requirement's. At most *uses* calls (None:
     any number), until *expires_at* (None: while the run lives), with arguments that satisfy *arguments*, and only under
-    the same *policy_version*. *used* counts. *by* gave it with the decision on *requirement_id*.
+    the same *policy_version*, of the tool of the same *tool_digest*. *used* counts. *by* gave it with the decision on
+    *requirement_id*.
     """
 
     id: str
@@ -54,6 +55,7 @@ class Grant(Stored):
     at: datetime
     requirement_id: str
     policy_version: str = ""
+    tool_digest: str = ""
     uses: int | None = None
     expires_at: datetime | None = None
     arguments: dict[str, Condition] | None = None

@@ -353,6 +353,9 @@ async def test_a_changed_tool_takes_a_granted_call_back_to_a_person(assent_envir
         [again] = (await run.until_paused()).active_requirements
         assert again.read_as == {"amount": 5_000_000}
         await run.approve(again, by="bob")
+        [ungranted] = (await run.until_paused()).active_requirements
+        assert ungranted.tool_args == {"to": "b"}
+        await run.approve(ungranted, by="bob")
         assert (await run.result()).content == "done"
 
 

@@ -64,6 +64,18 @@ def other_arguments_ran_under_the_same_approval(it: Forged) -> None:
     other_arguments_ran_than_were_approved(it)
 
 
+@attack("approved", "decisions")
+def the_tool_got_other_values_than_were_approved(it: Forged) -> None:
+    values = {"read_as": {"amount": 5000}}
+    it.change(it.completed("call_model"), lambda turn: [each.update(values) for each in asked(turn)])
+    it.change(it.scheduled("pay"), lambda value: value["authorization"].update(values))
+    it.shown(set_to(**values))
+
+
+def asked(turn: dict[str, Any]) -> list[dict[str, Any]]:
+    return [gate for gate in turn["gates"].values() if gate["verdict"] == "ask"]
+
+
 @attack("approved", "activities")
 def what_is_deleted_says_that_another_tool_ran(it: Forged) -> None:
     attributes(it.scheduled("pay"))["activityType"]["name"] = "restart"

@@ -199,6 +199,18 @@ def test_what_a_grant_lets_through_carries_an_authorization_that_holds() -> None
     )
 
 
+def test_a_changed_tool_is_not_the_one_that_was_decided_about() -> None:
+    old, values, new = (bound_to(each) for each in ("old-1", "old-2", "new-1"))
+    play = remembering({"uses": 9}, old)
+    assert [again(play, gate) for gate in (values, new)] == [True, False]
+    play = rejecting({"uses": 9}, old)
+    assert [outcome(play, gate) for gate in (values, new)] == ["rejected", "waits"]
+
+
+def bound_to(binding: str) -> Gate:
+    return ASK.model_copy(update={"binding": binding})
+
+
 # -- rejections that are remembered -----------------------------------------------------------------------------------
 
 
@@ -384,7 +396,7 @@ def test_a_grant_is_never_used_beyond_its_bounds(
         if number == revoked:
             grants = (grants[0].model_copy(update={"revoked_at": at, "revoked_by": "x"}),)
         found = find_grant(
-            grants, tool="pay", arguments="{}", read_as=None, policy_version="p1", at=at, may_decide=anybody
+            grants, tool="pay", arguments="{}", read_as=None, policy_version="p1", binding="", at=at, may_decide=anybody
         )
         if found is not None:
             grants = spend(grants, found)
@@ -399,7 +411,9 @@ def test_the_first_grant_that_fits_is_used() -> None:
         return Grant(id=f"{number}" * 64, tool=tool, by="bob", at=NOW, requirement_id="r", uses=1)
 
     grants = (grant(1, "look"), grant(2, "pay"), grant(3, "pay"))
-    found = find_grant(grants, tool="pay", arguments="{}", read_as=None, policy_version="", at=NOW, may_decide=anybody)
+    found = find_grant(
+        grants, tool="pay", arguments="{}", read_as=None, policy_version="", binding="", at=NOW, may_decide=anybody
+    )
     assert found is not None
     assert found == grants[1]
     assert [each.used for each in spend(grants, found)] == [0, 1, 0]
