@@ -6,12 +6,10 @@ import asyncio
 import json
 import socket
 import time
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-import pytest_asyncio
 from aiohttp import web
 from openai import AsyncOpenAI
 from pydantic import JsonValue
@@ -51,19 +49,6 @@ from tests.unit.activities.providers.provider_calls import (
 def key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-test-key-1234")
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
-
-
-@pytest_asyncio.fixture
-async def server() -> AsyncIterator[ModelServer]:
-    async with ModelServer() as running:
-        yield running
-
-
-@pytest_asyncio.fixture
-async def providers() -> AsyncIterator[Providers]:
-    opened = Providers()
-    yield opened
-    await opened.close()
 
 
 @both

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-import pytest_asyncio
 from pydantic import JsonValue
 
 from assent.activities.providers import Providers, Question
@@ -18,19 +17,6 @@ from tests.unit.activities.providers.provider_calls import Api, both, failure_of
 Body = dict[str, JsonValue]
 
 streamed = pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
-
-
-@pytest_asyncio.fixture
-async def server() -> AsyncIterator[ModelServer]:
-    async with ModelServer() as running:
-        yield running
-
-
-@pytest_asyncio.fixture
-async def providers() -> AsyncIterator[Providers]:
-    opened = Providers()
-    yield opened
-    await opened.close()
 
 
 def asked(server: ModelServer, api: Api, *, stream: bool, steps: tuple[Step, ...]) -> Question:

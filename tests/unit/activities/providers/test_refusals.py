@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
-import pytest_asyncio
 from pydantic import JsonValue
 
 from assent.activities.providers import Providers, Question
@@ -17,19 +15,6 @@ from assent.testing import ModelServer, alters, fails, says
 from assent.wire.conversation import tool_output, user_message
 from assent.wire.protocol import Item
 from tests.unit.activities.providers.provider_calls import TOOLS, Api, both, failure_of, model, question
-
-
-@pytest_asyncio.fixture
-async def server() -> AsyncIterator[ModelServer]:
-    async with ModelServer() as running:
-        yield running
-
-
-@pytest_asyncio.fixture
-async def providers() -> AsyncIterator[Providers]:
-    opened = Providers()
-    yield opened
-    await opened.close()
 
 
 def extra(*where: str) -> JsonValue:
