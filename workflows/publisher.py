@@ -121,7 +121,9 @@ def _memo(run: Run, last: Run, closed: Sequence[Requirement]) -> dict[str, objec
         if slot in tell and tell[slot] != told.get(slot):
             memo[visibility.pending_key(slot)] = entry.model_dump(mode="json", exclude_defaults=True)
     # The client that starts a run can put anything there; the inbox shows the run's own request.
-    if workflow.memo().get(protocol.MEMO_REQUEST) != (asked := visibility.request_memo(run.request, run.agent)):
+    if workflow.memo().get(protocol.MEMO_REQUEST) != (
+        asked := visibility.request_memo(run.request, run.agent, run.caller)
+    ):
         memo[protocol.MEMO_REQUEST] = asked
     return memo
 

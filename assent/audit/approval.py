@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Final
 
@@ -13,7 +13,7 @@ from assent.wire.digest import parse_arguments
 from assent.wire.errors import ArgumentsError
 from assent.wire.protocol import ApprovalType, RequirementKind, Stored
 from assent.wire.requirements import Execution, IgnoredMessage, PendingRequirement, Requirement, RequirementStatus, Vote
-from assent.wire.visibility import RunAbove
+from assent.wire.visibility import RequestMemo, RunAbove
 
 
 class ApprovalContext(Stored):
@@ -39,7 +39,8 @@ class Approval(Stored):
     of the record before this one for the same call: an edit's (by *edited_by*), a lost call's, or one that a stricter
     policy did not accept. *values* are what a person filled in, *evidence* came with a result from outside. *parents*
     are the parent runs of its run, the outermost first. *read_as* has the values that the tool gets where *arguments*
-    say something else; *binding* is the gate's.
+    say something else; *binding* is the gate's. *caller* is the id of the workflow whose code asks, in a run without a
+    model (empty: a client asks); *agent* is then the name of that workflow.
     """
 
     id: str
@@ -76,6 +77,7 @@ class Approval(Stored):
     values: dict[str, JsonValue] | None = None
     evidence: JsonValue = None
     parents: list[RunAbove] = Field(default_factory=list[RunAbove])
+    caller: str | None = None
 
     @property
     def short_id(self) -> str:
@@ -142,17 +144,15 @@ def fields_of(run: Run, requirement: Requirement, ignored: Iterable[IgnoredMessa
         ),
         "requested_by": request.requested_by if request else None,
         "parents": [RunAbove(run_id=each.run_id, agent=each.agent) for each in request.parents] if request else [],
+        "caller": run.caller,
         "ignored_messages": [each for each in ignored if each.requirement_id == requirement.id],
     }
 
 
-def pending_approval(
-    run_id: str, agent: str, requested_by: str | None, parents: Sequence[RunAbove], requirement: PendingRequirement
-) -> Approval:
-    """The record of a requirement of the inbox, which is all that a run's memo has of it."""
+def pending_approval(run_id: str, asked: RequestMemo, requirement: PendingRequirement) -> Approval:
+    """The record of a requirement of the inbox, which is all that the memos of a run have of it."""
     kept = {name: getattr(requirement, name) for name in _PENDING}
     context = ApprovalContext(
         turn=requirement.turn, call_id=requirement.call_id, policy_version=requirement.policy_version
     )
-    known = {"run_id": run_id, "agent": agent, "requested_by": requested_by, "parents": list(parents)}
-    return Approval.model_validate({**kept, **known, "status": "pending", "context": context})
+    return Approval.model_validate({**kept, **dict(asked), "run_id": run_id, "status": "pending", "context": context})

@@ -336,6 +336,7 @@ def run_record(
         usage=run.usage,
         history_events=events,
         parents=request.parents if request else [],
+        caller=run.caller,
         events=[
             Citation(execution_id=executions[0], event_id=first.event_id),
             Citation(execution_id=executions[-1], event_id=last.event_id),

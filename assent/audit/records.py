@@ -122,7 +122,8 @@ class RunRecord(Stored):
     *started_identity* and *started_principal* name the sender of its start, as in `SentMessage`; *attribution* compares
     *requested_by*. *agent* is the first agent, also after a handoff. *context* is that of the request, as canonical
     JSON. *parents* are its parent run and the parents of that, the root of the run tree first. *resets* are the
-    workflow resets that made its executions.
+    workflow resets that made its executions. *caller* is the id of the workflow whose code asks people, in a run
+    without a model (empty: a client asks); *agent* is its name.
     """
 
     record: Literal["run"] = "run"
@@ -151,6 +152,7 @@ class RunRecord(Stored):
     history_events: int
     parents: list[ParentRun] = Field(default_factory=list[ParentRun])
     resets: list[Reset] = Field(default_factory=list[Reset])
+    caller: str | None = None
     events: list[Citation]
 
 

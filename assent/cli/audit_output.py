@@ -30,7 +30,7 @@ from assent.audit.records import (
 from assent.cli.console import LABEL, NARROWEST, fit, moment, named, print_given, quoted
 from assent.cli.console import field as print_field
 from assent.views.commands import audit_command, typed
-from assent.views.facts import grant_words, path_text
+from assent.views.facts import caller_words, grant_words, path_text
 from assent.wire.protocol import Gate
 from assent.wire.text import bounded, one_line, plain
 
@@ -145,7 +145,10 @@ def _print_run(page: Page, run: RunRecord) -> None:
     for each in run.parents:
         call = f"{named(each.agent)} calls {named(each.tool)}"
         page.command("parent run", f"{call}: {audit_command(page.program, each.run_id)}")
-    page.say("agent", named(run.agent), *versions, *(f"policy {one_line(each)}" for each in run.policy_versions))
+    if run.caller is not None:
+        page.say("workflow", f"{named(run.agent)} {one_line(run.caller)}".rstrip())
+    else:
+        page.say("agent", named(run.agent), *versions, *(f"policy {one_line(each)}" for each in run.policy_versions))
     if run.models:
         page.say("model", *map(named, run.models))
     page.say("requester", named(run.requested_by), _who(run.started_identity, run.started_principal, run.attribution))
@@ -153,15 +156,17 @@ def _print_run(page: Page, run: RunRecord) -> None:
     page.say("when", f"started {moment(run.started_at)}", ended)
     usage = run.usage
     tokens = f"{usage.input_tokens:,} tokens in", f"{usage.output_tokens:,} out"
-    page.say("usage", _many(run.turns, "turn"), _many(run.tool_calls, "tool call"), *tokens)
+    if run.caller is None:
+        page.say("usage", _many(run.turns, "turn"), _many(run.tool_calls, "tool call"), *tokens)
     _print_executions(page, run)
     if run.builds:
         page.say("builds", *map(named, run.builds))
-    page.digest("prompt", run.input)
+    if run.caller is None:
+        page.digest("prompt", run.input)
     if run.context is not None:
         page.digest("context", run.context)
     if run.answer is not None:
-        page.digest("answer", run.answer)
+        page.digest("answer" if run.caller is None else "decision", run.answer)
     if run.error is not None:
         page.quote("error", run.error)
 
@@ -209,10 +214,11 @@ def _print_approval(page: Page, record: ApprovalRecord) -> None:
     if record.arguments_before is not None:
         page.quote("before", record.arguments_before)
     page.say("gate", *_gate(record.gate, record))
-    call = f"in turn {record.context.turn}", f"call {named(record.context.call_id)}"
+    call = [f"in turn {record.context.turn}", f"call {named(record.context.call_id)}"] if record.caller is None else []
     model = [f"model {named(record.model)}"] if record.model else []
     requester = f"for {named(record.requested_by)}"
-    page.say("asked", f"{moment(record.created_at)} by {named(record.agent)}", *call, *model, requester)
+    by = named(record.agent) if record.caller is None else plain(caller_words(record.agent, record.caller))
+    page.say("asked", f"{moment(record.created_at)} by {by}", *call, *model, requester)
     for label, text in _terms(record):
         page.say(label, text)
     if record.note:
@@ -240,7 +246,8 @@ def _gate(gate: Gate | None, record: ApprovalRecord) -> Iterator[str]:
         yield "none of its own: it follows another requirement"
     else:
         yield "not known: the model's call is in a missing execution"
-    yield f"policy {one_line(record.context.policy_version) or 'unknown'}"
+    if record.caller is None:
+        yield f"policy {one_line(record.context.policy_version) or 'unknown'}"
     if record.agent_version:
         yield f"agent version {one_line(record.agent_version)}"
 

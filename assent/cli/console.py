@@ -50,7 +50,7 @@ _WHOLE: Final[frozenset[RunEventKind]] = frozenset(
 )
 """Events that are never shortened: acts of people, and deadlines."""
 _OPTIONS: Final = (
-    "--arguments JSON, all of them, which replace the model's",
+    "--arguments JSON, all of them, which replace these",
     "--remember-uses N, --remember-for 2h, to approve further calls too",
 )
 GROWING: Final = 8
@@ -143,11 +143,11 @@ def _barred(console: Console, text: str) -> Iterator[Text]:
 # -- requirements -----------------------------------------------------------------------------------------------------
 
 
-def print_commands(console: Console, run_id: str, requirement: Requirement, program: str) -> None:
+def print_commands(console: Console, state: RunState, requirement: Requirement, program: str) -> None:
     """Print the commands that decide *requirement*, ready to copy."""
     for choice in choices(requirement.kind, requirement.fields):
-        field(console, choice.label, assent_command(program, run_id, requirement.short_id, choice))
-    for option in _OPTIONS[: len(more_to_approve(requirement))]:
+        field(console, choice.label, assent_command(program, state.id, requirement.short_id, choice))
+    for option in _OPTIONS[: len(more_to_approve(requirement, state.caller))]:
         field(console, "", f"approve also takes {option}")
 
 
@@ -167,7 +167,7 @@ def print_requirement(console: Console, state: RunState, requirement: Requiremen
         print_facts(console, facts_of(requirement, state.requirements, state.requested_by))
         print_votes(console, requirement.votes)
         if program is not None:
-            print_commands(console, state.id, requirement, program)
+            print_commands(console, state, requirement, program)
     else:
         _print_outcome(console, state, requirement)
 
@@ -368,12 +368,12 @@ def _meaning(event: RunEvent) -> str:
         "superseded": f"{call}, {event.text}: {event.arguments}",
         "tool_started": f"{call} {event.arguments}",
         "tool_finished": f"{call}: {event.text}{more}",
-        "completed": f"after turn {event.turn}",
+        "completed": f"after turn {event.turn}" if event.turn else "",
         "idle": f"after turn {event.turn}; waits for the next message",
         "agent_started": f"{call}: {event.text}",
         "agent_finished": f"{call}: {event.child.agent if event.child else ''}: {event.text}{more}",
-        "failed": f"in turn {event.turn}",
-        "cancelled": f"in turn {event.turn}",
+        "failed": f"in turn {event.turn}" if event.turn else "",
+        "cancelled": f"in turn {event.turn}" if event.turn else "",
     }
     meanings |= dict.fromkeys(("decided", "escalated", "reminded", "expired", "lost"), f"{call}: {event.text}")
     return meanings.get(event.kind, event.text)

@@ -37,11 +37,11 @@ from assent.core.approvals import EFFECTS
 from assent.core.state_machine import Run
 from assent.history.resets import Reset
 from assent.views.commands import assent_command, choices, show_command, typed
-from assent.views.facts import context_of, model_words, not_started, path_text, ran_before, span
+from assent.views.facts import caller_words, context_of, model_words, not_started, path_text, ran_before, span
 from assent.wire.budget import Budget
 from assent.wire.protocol import RequirementKind
 from assent.wire.requirements import RunState
-from assent.wire.text import one_line
+from assent.wire.text import one_line, plain
 
 HEADINGS: Final = ("ID", "AGE", "RUN", "AGENT", "TOOL", "KIND", "REQUESTED BY")
 UNTIL: Final = "UNTIL"
@@ -142,7 +142,8 @@ def print_change(console: Console, change: Change, at: datetime, each: Approval)
 
 def _cells(each: Approval) -> tuple[str, ...]:
     requester = named(each.requested_by) if each.requested_by else "-"
-    parts = (each.id[:8], age(each.created_at), each.run_id, path_text(each.path), each.tool, each.kind, requester)
+    asks = path_text(each.path) if each.caller is None else plain(caller_words(each.agent, each.caller))
+    parts = (each.id[:8], age(each.created_at), each.run_id, asks, each.tool, each.kind, requester)
     return tuple(map(one_line, parts))
 
 
@@ -208,7 +209,8 @@ def print_state(
         console.print()
         print_past(console, ran_before(run), state.id, program)
         print_words(console, model_words(run))
-    ending = [(label, text) for label, text in (("answer", state.content), ("error", state.error)) if text is not None]
+    answer = "answer" if state.caller is None else "decision"
+    ending = [(label, text) for label, text in ((answer, state.content), ("error", state.error)) if text is not None]
     if ending:
         console.print()
     for label, text in ending:
@@ -220,7 +222,10 @@ def _print_head(console: Console, state: RunState, progress: Progress | None) ->
     field(console, "status", status(state))
     agent = state.agent or (progress.agent if progress else None)
     requester = state.requested_by or (progress.requested_by if progress else None)
-    field(console, "agent", named(agent) if agent else "not known yet: no worker has begun the run")
+    if state.caller is not None:
+        field(console, "workflow", f"{named(state.agent)} {one_line(state.caller)}".rstrip())
+    else:
+        field(console, "agent", named(agent) if agent else "not known yet: no worker has begun the run")
     field(console, "requester", named(requester) if requester else "none named")
     if state.input:
         quoted(console, "prompt", state.input)
@@ -228,7 +233,8 @@ def _print_head(console: Console, state: RunState, progress: Progress | None) ->
     usage = state.usage
     counts = f"{state.turns} turn{'s' * (state.turns != 1)}, {usage.requests} request{'s' * (usage.requests != 1)}"
     failed = f" and {usage.failed} failed" if usage.failed else ""
-    field(console, "usage", f"{counts}{failed}, {usage.input_tokens} tokens in, {usage.output_tokens} out")
+    if state.caller is None:
+        field(console, "usage", f"{counts}{failed}, {usage.input_tokens} tokens in, {usage.output_tokens} out")
     if state.budget is not None:
         field(console, "budget", _limits(state.budget))
     if state.requirements_dropped:

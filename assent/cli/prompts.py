@@ -83,14 +83,14 @@ async def decide_at_terminal(
     if folded is not None:
         print_past(console, ran_before(folded), run.id, program)
         print_words(console, model_words(folded))
-    dialogue = Dialogue(console, requirement, approver, read)
+    dialogue = Dialogue(console, requirement, approver, read, state.caller)
     refused = False
     while True:
         try:
             decision = await dialogue.decision(refused=refused)
             if decision is None:
                 console.print()
-                print_commands(console, run.id, requirement, program)
+                print_commands(console, state, requirement, program)
                 return
             signal, body = decision
             outcome = await run.decide(signal, {"id": requirement.id, **body}, check=False)
@@ -116,6 +116,7 @@ class Dialogue:
     requirement: Requirement
     approver: str
     read: Read
+    caller: str | None = None
 
     async def decision(self, *, refused: bool = False) -> Decision | None:
         """Return the approver's decision, after a *refused* one or not; None at the end of the input."""
@@ -132,14 +133,15 @@ class Dialogue:
         """Ask the question once; None if the approver went back to it."""
         kind = self.requirement.kind
         question, letters = _QUESTIONS[kind]
-        if kind == "confirmation" and not more_to_approve(self.requirement):
+        if kind == "confirmation" and not more_to_approve(self.requirement, self.caller):
             question, letters = "Approve it? [y/n] ", "yn"
         # Events of other calls and runs are printed meanwhile, so the question names its call.
         call = f"{self.requirement.short_id} {one_line(self.requirement.tool)}"
         match kind, await self._choice(f"{named(self.approver)}, {call}: {question}", letters):
             case _, "n" | "g":
-                effect = "The run ends with this reason: " if kind == "budget" else "The model gets this reason: "
-                return "reject", {"reason": await self._text(f"Why not? {effect}")}
+                to = "The model gets this reason" if self.caller is None else "The workflow gets this reason"
+                effect = "The run ends with this reason" if kind == "budget" else to
+                return "reject", {"reason": await self._text(f"Why not? {effect}: ")}
             case "confirmation", "e":
                 return await self._edit()
             case "input", _:

@@ -228,7 +228,7 @@ def _run(execution: WorkflowExecutionInfo, memo: dict[str, object]) -> list[Appr
     waiting = [each for each in memo.values() if isinstance(each, PendingRequirement)]
     asked = visibility.read_request_memo(memo.get(protocol.MEMO_REQUEST), execution.parent_execution.workflow_id)
     run_id = execution.execution.workflow_id
-    return [pending_approval(run_id, asked.agent, asked.requested_by, asked.parents, each) for each in waiting]
+    return [pending_approval(run_id, asked, each) for each in waiting]
 
 
 async def _decoded(client: Client, payloads: Sequence[Payload], kinds: Sequence[type[Any]]) -> list[object]:

@@ -42,7 +42,7 @@ class Notice(Stored):
 class NoticesInput(Stored):
     """The input of the activity `send_notices`. *parents* are the parent runs, the outermost first.
 
-    *context* is that of the run, for the webhooks that ask for it.
+    *context* is that of the run, for the webhooks that ask for it. *caller* is `Run.caller`.
     """
 
     agent: str
@@ -50,6 +50,7 @@ class NoticesInput(Stored):
     requested_by: str | None = None
     parents: list[RunAbove] = Field(default_factory=list[RunAbove])
     context: dict[str, JsonValue] | None = None
+    caller: str | None = None
 
 
 def notices_of(before: Sequence[Requirement], after: Sequence[Requirement], at: datetime) -> list[Notice]:

@@ -130,6 +130,13 @@ class Run:
         return self.request.call if self.request else None
 
     @property
+    def caller(self) -> str | None:
+        """Return the id of the workflow that asks people; empty if a client does, None in a run with a model."""
+        if self.workflow_call is None:
+            return None
+        return self.parent.run_id if self.parent else ""
+
+    @property
     def requested_by(self) -> str | None:
         """Return the claimed name of the requester."""
         return self.request.requested_by if self.request else None
@@ -227,6 +234,7 @@ def state_of(run: Run) -> RunState:
         grants=list(run.grants),
         budget=run.budget,
         parents=list(request.parents) if request else [],
+        caller=run.caller,
         children=[call.child for call in run.calls if call.running and call.child is not None],
         requirements=list(run.requirements),
         requirements_dropped=run.requirements_dropped,

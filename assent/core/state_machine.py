@@ -170,6 +170,8 @@ def _with_notices(before: Run, step: Step, at: datetime) -> Step:
         fields["context"] = run.context
     if run.request is not None and run.request.parents:
         fields["parents"] = [RunAbove(run_id=each.run_id, agent=each.agent) for each in run.request.parents]
+    if run.caller is not None:
+        fields["caller"] = run.caller
     notices = notices_of(before.requirements, run.requirements, at)
     batches = [notices[start : start + BATCH] for start in range(0, len(notices), BATCH)]
     commands = [SendNotices(NoticesInput.model_validate({**fields, "notices": batch})) for batch in batches]

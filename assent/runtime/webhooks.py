@@ -179,6 +179,7 @@ def body(webhook: Webhook, run_id: str, batch: NoticesInput, notice: Notice, arg
         "agent": one_line(batch.agent),
         "requested_by": _name(batch.requested_by),
         "parents": [{"run_id": each.run_id, "agent": one_line(each.agent)} for each in batch.parents],
+        "caller": batch.caller,
         "requirement_id": notice.requirement_id,
         "short_id": notice.requirement_id[:8],
         "kind": notice.kind,

@@ -159,14 +159,17 @@ def span(seconds: float) -> str:
     return f"{seconds:g} s"
 
 
-def more_to_approve(requirement: Requirement) -> list[str]:
-    """What an approval may add: other arguments, a grant for further calls. Empty if it may not."""
+def more_to_approve(requirement: Requirement, caller: str | None) -> list[str]:
+    """What an approval may add: other arguments, a grant for further calls. Empty if it may not.
+
+    *caller* is `Run.caller`.
+    """
     if requirement.kind != "confirmation":
         return []
     edit = '`"arguments": {…}`, all of them, which run instead'
     grant = '`"remember": {"uses": 2}`, or `{"expires_after": 3600}`, which lets further calls of the tool through'
-    # One person cannot let through what takes several.
-    return [edit] if requirement.needed > 1 else [edit, grant]
+    # One person cannot let through what takes several, and a workflow asks about one call.
+    return [edit] if requirement.needed > 1 or caller is not None else [edit, grant]
 
 
 # -- child runs --------------------------------------------------------------------------------------------------------
@@ -188,6 +191,11 @@ def path_words(agents: Sequence[str]) -> Words:
 def path_text(agents: Sequence[str]) -> str:
     """The same in one line of text, in which no agent's name can pass for a path."""
     return " > ".join(one_line(typed(each, ",") if {">", '"'} & {*each} else each) for each in agents)
+
+
+def caller_words(workflow: str, caller: str) -> Words:
+    """The workflow that asks people, by its name and its id, if it has one."""
+    return ("workflow ", Said(workflow), *((" ", Said(caller)) if caller else ()))
 
 
 # -- what came before -------------------------------------------------------------------------------------------------

@@ -33,7 +33,7 @@ from assent.core.events import (
 from assent.core.model_routing import redirect_queue
 from assent.core.state_machine import Run, Step
 from assent.core.tool_calls import gate_of
-from assent.views.facts import facts_of, grant_words
+from assent.views.facts import caller_words, facts_of, grant_words
 from assent.wire.conversation import text_of, tool_calls
 from assent.wire.limits import EVENT_TEXT_SHOWN, TERM_SHOWN
 from assent.wire.protocol import ChildRun, DecisionStatus, InputField, ModelTurn, RunResult, Stored
@@ -101,7 +101,7 @@ def describe(event: Event, before: Run, step: Step) -> Iterator[RunEvent]:
     yield from _timed(before, run, at)
     match event:
         case Started() if not before.id:
-            yield RunEvent(kind="started", at=at, text=run.request.input if run.request else "")
+            yield RunEvent(kind="started", at=at, text=_asked(run))
         case ModelAnswered() | Summarised() if redirect_queue(before, event):
             pass  # No model was asked; that it is asked was told.
         case ModelAnswered():
@@ -125,6 +125,12 @@ def describe(event: Event, before: Run, step: Step) -> Iterator[RunEvent]:
         yield RunEvent(kind="idle", at=at, turn=run.turn, text=run.content or "")
     if isinstance(event, CancelRequested) and run.status == "cancelled":
         yield RunEvent(kind="cancelled", at=at, turn=run.turn)
+
+
+def _asked(run: Run) -> str:
+    if run.caller is not None:
+        return f"{plain(caller_words(run.call_context.agent, run.caller), TERM_SHOWN)} asks"
+    return run.request.input if run.request else ""
 
 
 def _calls(turn: ModelTurn) -> list[str]:

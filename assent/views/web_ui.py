@@ -13,6 +13,7 @@ from assent.core.state_machine import Run
 from assent.views.commands import Choice, choices, metadata_command, revoke_command, show_command, signal_command, typed
 from assent.views.facts import (
     active_grants,
+    caller_words,
     children_of,
     edit_of,
     facts_of,
@@ -141,19 +142,22 @@ def details(run: Run, at: datetime | None = None) -> str:
 
 def _headline(run: Run) -> str:
     agent = _name(run.call_context.agent) if run.request else "the agent"
+    asks = None if run.caller is None else markdown(caller_words(run.call_context.agent, run.caller), DETAILS_NAME)
     requester = f", requested by {_name(run.request.requested_by)}" if run.request and run.request.requested_by else ""
     if run.ended:
         turns = "1 turn" if run.turn == 1 else f"{run.turn} turns"
         why = f": {code(bounded(f'{run.failure.kind}: {run.failure.message}', DETAILS_WORDS))}" if run.failure else ""
-        return f"**{run.status.capitalize()}** after {turns} of {agent}{requester}{why}"
+        done = f" after {turns} of {agent}" if asks is None else f", asked by {asks}"
+        return f"**{run.status.capitalize()}**{done}{requester}{why}"
     waiting = len(run.pending)
     if run.status == "idle":
         return f"**Idle** after turn {run.turn} of {agent}{requester}; it waits for the next message"
     if not waiting:
         nothing = f"nothing waits for a person{_at_work(run)}"
-        return f"**{run.status.capitalize()}**, turn {run.turn} of {agent}{requester}; {nothing}"
+        return f"**{run.status.capitalize()}**, {asks or f'turn {run.turn} of {agent}'}{requester}; {nothing}"
     calls = "1 call waits" if waiting == 1 else f"{waiting} calls wait"
-    return f"**{calls} for a decision**, turn {run.turn} of {agent}{requester}{_warning(run)}"
+    where = f"turn {run.turn} of {agent}" if asks is None else f"{asks} asks"
+    return f"**{calls} for a decision**, {where}{requester}{_warning(run)}"
 
 
 def _at_work(run: Run) -> str:
@@ -247,8 +251,8 @@ def _terms(run: Run, requirement: Requirement, text: str | None) -> Iterator[str
     yield _completeness(run, requirement, text)
     for fact in facts_of(requirement, run.requirements, run.requested_by):
         yield fact.lead + markdown(fact.words, DETAILS_WORDS)
-    if more_to_approve(requirement):
-        yield "`approve` may also have " + ", or ".join(more_to_approve(requirement))
+    if more := more_to_approve(requirement, run.caller):
+        yield "`approve` may also have " + ", or ".join(more)
     yield "To decide: **More Actions**, **Send a Signal**, choose one, paste its data with your own name for `NAME`, \
 and **Submit** (again, if the dialog stays)"
 

@@ -215,7 +215,8 @@ class RunState(Stored):
     decided requirements, which only the histories of earlier executions have. *tool_calls* counts the calls of the
     run that were run or waited for, *budget* is what it may use by now. *grants* are the decisions that were
     remembered, those that ended included. *agent* is the one that answers by now. *context* is the request's.
-    *parents* are the parent runs, the outermost first; *children* are the active child runs.
+    *parents* are the parent runs, the outermost first; *children* are the active child runs. *caller* is the id of the
+    workflow whose code asks people, in a run without a model (empty: a client asks); *agent* is then its name.
     """
 
     id: str
@@ -236,6 +237,7 @@ class RunState(Stored):
     budget: Budget | None = None
     parents: list[ParentRun] = Field(default_factory=list[ParentRun])
     children: list[ChildRun] = Field(default_factory=list[ChildRun])
+    caller: str | None = None
     requirements: list[Requirement] = Field(default_factory=list[Requirement])
     requirements_dropped: int = 0
     ignored_messages: list[IgnoredMessage] = Field(default_factory=list[IgnoredMessage])

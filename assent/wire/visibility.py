@@ -41,13 +41,14 @@ class RequestMemo(Stored):
     agent: str = ""
     requested_by: str | None = None
     parents: list[RunAbove] = Field(default_factory=list[RunAbove], max_length=ABOVE)
+    caller: str | None = None
 
 
-def request_memo(request: RunRequest | None, agent: str | None = None) -> dict[str, object]:
+def request_memo(request: RunRequest | None, agent: str | None = None, caller: str | None = None) -> dict[str, object]:
     """The memo `assent_request`: who asked which agent, for inboxes where no search attributes are registered.
 
     *agent* is the one that continues the conversation after a handoff. Child runs have the ids and agents of their
-    parents, the outermost first.
+    parents, the outermost first. *caller* is `Run.caller`.
     """
     if request is None:
         return {}
@@ -56,16 +57,21 @@ def request_memo(request: RunRequest | None, agent: str | None = None) -> dict[s
         memo["requested_by"] = request.requested_by
     if request.parents:
         memo["parents"] = [{"run_id": each.run_id, "agent": each.agent} for each in request.parents]
+    if caller is not None:
+        memo["caller"] = caller
     return memo
 
 
 def read_request_memo(memo: object, parent: str | None = None) -> RequestMemo:
     """Read a memo `assent_request`. A client can put anything there; what does not fit counts as empty.
 
-    Parents count as none unless the last one is *parent*, the workflow that started the run according to Temporal.
+    Parents count as none unless the last one is *parent*, the workflow that started the run according to Temporal. A
+    caller is always that one.
     """
     given = cast("dict[str, object]", memo) if isinstance(memo, dict) else {}
     fields = {name: given[name] for name in ("agent", "requested_by") if isinstance(given.get(name), str)}
+    if isinstance(given.get("caller"), str):
+        fields["caller"] = parent or ""
     try:
         read = RequestMemo.model_validate({**fields, "parents": given.get("parents", [])})
     except ValidationError:

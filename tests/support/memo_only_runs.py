@@ -35,7 +35,8 @@ def pending_memos(entries: Sequence[object]) -> dict[str, object]:
 
 def approvals_in(*waiting: PendingRequirement, run_id: str = "run", requested_by: str | None = None) -> list[Approval]:
     """What waits in one run of the inbox."""
-    return [pending_approval(run_id, "agent", requested_by, [], each) for each in waiting]
+    asked = visibility.RequestMemo(agent="agent", requested_by=requested_by)
+    return [pending_approval(run_id, asked, each) for each in waiting]
 
 
 @asynccontextmanager

@@ -73,7 +73,7 @@ async def test_opened_decided_and_executed_are_each_posted_once_and_verify(assen
         assert {each["data"]["requirement_id"] for each in (opened, decided, executed)} == {requirement.id}
         assert opened["type"] == "requirement.opened"
         assert opened["data"] | {"requirement_id": "", "short_id": ""} == {
-            "run_id": run.id, "agent": "payer", "requested_by": "alice", "parents": [],
+            "run_id": run.id, "agent": "payer", "requested_by": "alice", "parents": [], "caller": None,
             "requirement_id": "", "short_id": "", "kind": "confirmation", "effects": None, "tool": "pay",
             "status": "pending", "execution": None, "approvers": None,
             "expires_at": None, "by": None, "link": f"https://ui.test/w/{run.id}",

@@ -26,7 +26,7 @@ from assent.views.web_ui import DETAILS_CHILDREN, details
 from assent.wire.protocol import ChildRun, ParentRun, RunRequest, RunResult, Usage
 from assent.wire.requirements import Requirement, RunState
 from assent.wire.text import visible
-from assent.wire.visibility import RunAbove, read_request_memo, request_memo
+from assent.wire.visibility import RequestMemo, RunAbove, read_request_memo, request_memo
 from tests.support.memo_only_runs import NOW, approvals_in, requirement
 from tests.unit.strategies import ALLOW, ASK, HOSTILE, TO_B, Play, playing, turn_of, unhurried
 from tests.unit.views.test_web_ui import shape
@@ -109,10 +109,21 @@ def test_no_name_of_an_agent_passes_for_a_path(agents: list[str]) -> None:
     assert read == agents
 
 
+@pytest.mark.parametrize(("parent", "caller"), [("payout-4711", "payout-4711"), (None, "")])
+def test_the_inbox_names_the_workflow_that_asks_as_temporal_does(parent: str | None, caller: str) -> None:
+    memo = request_memo(RunRequest(agent="Payout", input=""), None, "claimed")
+    asked = pending_approval("r", read_request_memo(json.loads(json.dumps(memo)), parent), requirement("r"))
+    assert asked.caller == caller
+    shown = printed(140, lambda console: output.print_pending(console, [asked], "assent"))
+    assert f"workflow Payout {caller}".rstrip() in shown
+
+
 @pytest.mark.parametrize("columns", [80, 140])
 def test_the_inbox_shows_the_path_at_any_width(columns: int) -> None:
     above = [RunAbove(run_id="deploy-7", agent="boss"), RunAbove(run_id="deploy-7.lead", agent="lead")]
-    waiting = pending_approval("deploy-7.lead.clerk", "clerk", "alice", above, requirement("r"))
+    waiting = pending_approval(
+        "deploy-7.lead.clerk", RequestMemo(agent="clerk", requested_by="alice", parents=above), requirement("r")
+    )
     shown = printed(columns, lambda console: output.print_pending(console, [waiting], "assent"))
     assert "boss > lead > clerk" in shown
     assert max(map(len, shown.splitlines())) <= columns

@@ -8,7 +8,7 @@ import pytest
 from pydantic import JsonValue
 
 from assent.core.continue_as_new import carry
-from assent.core.events import CancelRequested, Complete, Fail, Started
+from assent.core.events import CancelRequested, Complete, Fail, SendNotices, Started
 from assent.core.state_machine import Run, decide, state_of
 from assent.core.workflow_calls import CALL_ID
 from assent.wire.digest import requirement_id
@@ -71,6 +71,8 @@ def test_the_facts_of_the_callers_worker_are_those_of_the_request() -> None:
     run = asking(attributes=True, notices=True, continue_after=100).run
     assert (run.attributes, run.notices, run.continue_after) == (True, True, 100)
     assert asking().run.continue_after == 0
+    [sent] = [each for each in asking(notices=True).commands if isinstance(each, SendNotices)]
+    assert (sent.input.agent, sent.input.caller) == ("Payout", "")
 
 
 def test_a_run_that_was_cancelled_before_its_code_ran_asks_nothing() -> None:

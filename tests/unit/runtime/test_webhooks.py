@@ -123,6 +123,7 @@ def test_a_notice_has_ids_names_times_and_a_link() -> None:
             "agent": "ops",
             "requested_by": "alice",
             "parents": [],
+            "caller": None,
             "requirement_id": "ab" * 32,
             "short_id": "abababab",
             "kind": "confirmation",

@@ -21,6 +21,7 @@ from assent.wire.limits import MEMO_APPROVERS
 from assent.wire.protocol import Checked, Escalation, Gate, InputField
 from assent.wire.requirements import EscalationStep
 from assent.wire.text import plain, visible
+from assent.wire.visibility import RequestMemo
 from tests.unit.strategies import ALLOW, ASK, EXTERNAL, HOSTILE, NOW, Play, turn_of, unhurried
 
 AMOUNT = InputField(name="amount", type={"type": "integer"}, description="how much")
@@ -279,7 +280,7 @@ def test_a_record_has_who_may_decide_by_when_and_where_it_comes_from() -> None:
 def test_a_pending_record_from_the_inbox_has_what_the_memo_has() -> None:
     gate = Gate(verdict="ask", approvers=["bob"], expires_after=60)
     [entry] = pending_memo(waiting(gate).run.pending)
-    record = pending_approval("r", "a", None, [], entry)
+    record = pending_approval("r", RequestMemo(agent="a"), entry)
     assert (record.approvers, record.expires_at is not None, record.approvers_left_out) == (["bob"], True, 0)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -23,7 +24,7 @@ from assent.views.web_ui import (
 )
 from assent.wire.digest import requirement_id
 from assent.wire.limits import MEMO_ARGUMENTS, MEMO_TOTAL
-from assent.wire.protocol import Gate, ModelTurn
+from assent.wire.protocol import Execution, Gate, ModelTurn
 from assent.wire.text import one_line, visible
 from tests.unit.strategies import (
     ALLOW,
@@ -189,6 +190,19 @@ def test_what_was_decided_and_what_ran_before_is_shown() -> None:
     shown = details(play.run)
     assert "**rejected** by `bob`: `too much`" in shown
     assert "`pay({})` → `found it`" in shown
+
+
+def test_the_workflow_that_asks_is_named_and_no_model_is() -> None:
+    play = Play()
+    play.ask()
+    assert details(play.run).startswith("**1 call waits for a decision**, workflow `Payout` asks, requested by `alice`")
+    assert "remember" not in details(play.run)
+    below = replace(play.run, parent=Execution(run_id="payout-4711", execution_id="e"))
+    assert "workflow `Payout` `payout-4711` asks" in details(below)
+    play.approve()
+    assert details(play.run).startswith("**Completed**, asked by workflow `Payout`, requested by `alice`")
+    for shown in (details(play.run), details(below)):
+        assert "turn" not in shown
 
 
 def test_a_run_that_waits_for_nobody_says_so() -> None:
