@@ -356,12 +356,17 @@ def _bounded_code(text: str) -> str:
 
 def request_summary(request: RunRequest) -> str:
     """The run in one line of Markdown."""
+    if request.call is not None:
+        return f"{code(request.agent)} asks: {code(request.call.tool)}"
     return f"{code(request.agent)}: {code(bounded(request.input, 200)) if request.input.strip() else 'a conversation'}"
 
 
 def request_details(request: RunRequest) -> str:
     """What the run was asked, and by whom, in Markdown."""
     requester = f"Requested by {code(request.requested_by)}.\n\n" if request.requested_by else ""
+    if request.call is not None:
+        asks = f"Workflow {code(request.agent)} asks people about {code(request.call.tool)}. {requester}"
+        return f"{asks}Arguments:\n\n{fenced(laid_out(bounded(request.call.arguments, 10_000)), 'json')}"
     context = "".join(f"\n\n{each}" for each in _context(request.context, DETAILS_WORDS))
     head = f"Agent {code(request.agent)}. {requester}"
     if not request.input.strip():

@@ -41,6 +41,7 @@ from tests.replay import (
     sub_agent_runs,
     summary_runs,
     waiting_runs,
+    workflow_call_runs,
 )
 from tests.replay import tools as decided
 from tests.support import tools
@@ -268,6 +269,7 @@ async def main() -> None:
             sub_agent_runs.tell_of_teams,
             sub_agent_runs.tell_of_a_gated_agent,
             sub_agent_runs.tell_of_handoffs,
+            workflow_call_runs.tell_of_a_workflow_that_asks,
         ):
             await tell_of(running, written)
 

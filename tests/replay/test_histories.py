@@ -28,6 +28,7 @@ from tests.replay import (
     sub_agent_runs,
     summary_runs,
     waiting_runs,
+    workflow_call_runs,
 )
 from tests.replay.record import CONTINUED, DECIDED, DEPLOYED, STORIES
 from tests.replay.replayed_commands import given, written
@@ -49,6 +50,7 @@ WAITING = (
     "handing-over",
     continued_runs.NAMES[0],
     *waiting_runs.NAMES,
+    workflow_call_runs.NAMES[0],
 )
 RUNNING = (
     "waiting-for-the-model",
@@ -87,6 +89,7 @@ def test_there_is_a_history_of_every_story() -> None:
         *model_routing_runs.NAMES,
         *continued_runs.NAMES,
         *outcome_runs.NAMES,
+        *workflow_call_runs.NAMES,
     }
 
 

@@ -20,6 +20,8 @@ from assent.views.web_ui import (
     call_summary,
     details,
     pending_memo,
+    request_details,
+    request_summary,
     signal_command,
 )
 from assent.wire.digest import requirement_id
@@ -201,8 +203,12 @@ def test_the_workflow_that_asks_is_named_and_no_model_is() -> None:
     assert "workflow `Payout` `payout-4711` asks" in details(below)
     play.approve()
     assert details(play.run).startswith("**Completed**, asked by workflow `Payout`, requested by `alice`")
-    for shown in (details(play.run), details(below)):
+    request = play.run.request
+    assert request is not None
+    assert request_summary(request) == "`Payout` asks: `pay`"
+    for shown in (details(play.run), details(below), request_details(request)):
         assert "turn" not in shown
+        assert "conversation" not in shown
 
 
 def test_a_run_that_waits_for_nobody_says_so() -> None:
