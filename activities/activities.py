@@ -7,6 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from threading import Thread
 from typing import Final
 
+from temporalio.client import Client
+
 from assent.agents.agent import Agent, with_their_agents
 from assent.agents.tool import Tool
 from assent.runtime.webhooks import Webhook
@@ -101,9 +103,9 @@ class Activities:
         """Whether there is a webhook that notices go to."""
         return bool(self._notices.endpoints)
 
-    def guard(self, theirs: Sequence[str], gated: Sequence[str]) -> Guard:
-        """The interceptor of their worker, whose other activities are *theirs*; those *gated* run only as approved."""
-        return Guard(self._calls, [*RESERVED, *(each.name for each in self.tools)], theirs, gated)
+    def guard(self, client: Client, theirs: Sequence[str], gated: Sequence[str]) -> Guard:
+        """The interceptor of a worker with other activities, *theirs*, of which those *gated* run only as approved."""
+        return Guard(client, self._calls, [*RESERVED, *(each.name for each in self.tools)], theirs, gated)
 
     @staticmethod
     def check(

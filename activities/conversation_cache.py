@@ -23,7 +23,7 @@ from assent.wire.conversation import Conversation
 from assent.wire.errors import HistoryError
 from assent.wire.protocol import Item, ModelCallInput, Prefix
 
-from .own_run import own_run
+from .own_run import own_client, own_run
 
 UNUSED: Final = 600.0
 """Seconds after its last model call for which a conversation is kept: by then its run has mostly ended, or waits."""
@@ -113,7 +113,7 @@ def _key(digest: str) -> tuple[str, str]:
 
 async def _rebuilt() -> Conversation:
     own = own_run()
-    events = [event async for page in pages(activity.client(), own.run_id, own.execution_id) for event in page.events]
+    events = [event async for page in pages(own_client(), own.run_id, own.execution_id) for event in page.events]
     until = schedules(activity.info().activity_id)
     return fold(events, run_id=own.run_id, execution_id=own.execution_id, until=until).conversation
 

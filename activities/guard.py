@@ -14,6 +14,7 @@ from typing import Final, cast
 
 from temporalio import activity
 from temporalio.api.common.v1 import Payload
+from temporalio.client import Client
 from temporalio.common import RawValue
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError
@@ -27,7 +28,7 @@ from assent.wire.text import bounded
 
 from . import payload_limits
 from .history_check import Requested, requested_call
-from .own_run import encoded, own_run, run_of_activity
+from .own_run import encoded, own_run, run_of_activity, with_client
 from .parent_check import cancel_own_run, orphaned
 from .reset_check import opened_before_a_reset
 from .run_tool import AGAIN, ERROR_LIMIT, ToolCalls, is_stopped_by_hand, once, was_started_before, words
@@ -42,8 +43,11 @@ class Guard(Interceptor):
     Those that are *gated* run only in a run of Assent.
     """
 
-    def __init__(self, calls: ToolCalls, own: Collection[str], theirs: Collection[str], gated: Collection[str]) -> None:
-        """*calls* answers for tools that the worker does not have."""
+    def __init__(
+        self, client: Client, calls: ToolCalls, own: Collection[str], theirs: Collection[str], gated: Collection[str]
+    ) -> None:
+        """*client* is the worker's; *calls* answers for tools that the worker does not have."""
+        self.client = client
         self.calls = calls
         self.own = frozenset(own)
         self.theirs = frozenset(theirs)
@@ -95,6 +99,7 @@ class _Guarded(ActivityInboundInterceptor):
         return _later(f"activity {name!r} is not served by the worker that was asked")
 
     async def _gated(self, name: str, input: ExecuteActivityInput) -> ToolOutcome:
+        with_client(self._guard.client)
         try:
             requested = await requested_call()
         except (RPCError, HistoryError) as error:
@@ -105,7 +110,11 @@ class _Guarded(ActivityInboundInterceptor):
             return ToolOutcome(refused="the history of the run does not ask for this call")
         if requested.command.attempts == 1 and was_started_before():
             raise once()
-        return await _refused(name, requested) or await self._run(requested, input)
+        try:
+            refused = await _refused(name, requested)
+        except RPCError as error:
+            return _later(f"it could not be checked: {error.message}")
+        return refused or await self._run(requested, input)
 
     async def _run(self, requested: Requested, input: ExecuteActivityInput) -> ToolOutcome:
         try:

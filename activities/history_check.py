@@ -7,13 +7,11 @@ this activity, and the call must be the one that the rules ask for there.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Final, cast
+from typing import Final
 
 from cachetools import LRUCache
-from pydantic import JsonValue
 from temporalio import activity
 from temporalio.api.common.v1 import Payload
 from temporalio.api.history.v1 import HistoryEvent
@@ -28,7 +26,7 @@ from assent.wire.digest import canonical, sha256_hex
 from assent.wire.errors import HistoryError
 from assent.wire.protocol import Gate, ToolCallInput
 
-from .own_run import own_run
+from .own_run import own_client, own_run
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +40,7 @@ class Requested:
     @property
     def is_given(self) -> bool:
         """Whether the activity was given the approved arguments, each value in its place."""
-        arguments = cast("dict[str, JsonValue]", json.loads(self.command.input.arguments))
-        return self.given == _digest(PLAIN.to_payloads(list(arguments.values())))
+        return self.command.values is not None and self.given == _digest(PLAIN.to_payloads(self.command.values))
 
 
 @dataclass(slots=True)
@@ -104,9 +101,9 @@ async def requested_call() -> Requested | None:
     try:
         # Calls of one run may read side by side: events are added in order, and those that are known left out.
         if folded.last:
-            folded.feed(await newer_events(activity.client(), run.run_id, run.execution_id, folded.last))
+            folded.feed(await newer_events(own_client(), run.run_id, run.execution_id, folded.last))
         else:
-            async for page in pages(activity.client(), run.run_id, run.execution_id):
+            async for page in pages(own_client(), run.run_id, run.execution_id):
                 folded.feed(page.events)
     except HistoryError:
         _known.pop(run.execution_id, None)  # It may have been added in part.

@@ -8,9 +8,11 @@ says.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from typing import TypeVar, cast, get_type_hints
+from contextvars import ContextVar
+from typing import Final, TypeVar, cast, get_type_hints
 
 from temporalio import activity
+from temporalio.client import Client
 from temporalio.common import RawValue
 from temporalio.exceptions import ApplicationError
 
@@ -19,6 +21,23 @@ from assent.wire import protocol
 from assent.wire.protocol import Execution
 
 Argument = TypeVar("Argument")
+
+
+_client: Final[ContextVar[Client | None]] = ContextVar("assent_client", default=None)
+
+
+def own_client() -> Client:
+    """Return the client of the worker that runs this activity.
+
+    Raises:
+        RuntimeError: the activity is run by hand, without one.
+    """
+    return _client.get() or activity.client()
+
+
+def with_client(client: Client) -> None:
+    """Have `own_client` give *client* in this activity: for sync activities, to which the SDK gives none."""
+    _client.set(client)
 
 
 def own_run() -> Execution:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Final
 
-from temporalio import activity
 from temporalio.client import WorkflowExecutionDescription, WorkflowExecutionStatus
 from temporalio.service import RPCError, RPCStatusCode
 
@@ -19,7 +18,7 @@ from assent.wire import protocol
 from assent.wire.protocol import Execution
 from assent.wire.visibility import read_request_memo
 
-from .own_run import own_run
+from .own_run import own_client, own_run
 
 PUT_BACK: Final = "the run that asked for this was put back to before it did, so that this one is cancelled"
 ENDED: Final = "the run that asked for this has ended, so that this one is cancelled"
@@ -43,7 +42,7 @@ async def orphaned(parent: Execution | None) -> str | None:
 
 async def _began(parent: Execution, below: str) -> WorkflowExecutionDescription | str:
     """Return the run *parent* if it is running and its history has the child *below*; else the reason."""
-    client = activity.client()
+    client = own_client()
     began = await client.get_workflow_handle(parent.run_id, run_id=parent.execution_id).describe()
     if began.status == WorkflowExecutionStatus.RUNNING:
         return began
@@ -64,7 +63,7 @@ async def _parent_of(run: WorkflowExecutionDescription) -> Execution | None:
 
 async def _was_begun(parent: str, execution_id: str, child: str) -> bool:
     """Whether the history of a run, since it was put back, has that it began this one."""
-    async for page in pages(activity.client(), parent, execution_id):
+    async for page in pages(own_client(), parent, execution_id):
         if any(event.event_type == CHILD_INITIATED and child_id_of(event) == child for event in page.events):
             return True
     return False
@@ -72,4 +71,4 @@ async def _was_begun(parent: str, execution_id: str, child: str) -> bool:
 
 async def cancel_own_run() -> None:
     """Ask for the run under way to be cancelled; in its activity."""
-    await activity.client().get_workflow_handle(own_run().run_id).cancel()
+    await own_client().get_workflow_handle(own_run().run_id).cancel()

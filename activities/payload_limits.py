@@ -7,7 +7,6 @@ import contextlib
 import logging
 from typing import Final
 
-from temporalio import activity
 from temporalio.api.common.v1 import Payloads
 from temporalio.converter import DataConverter, ExternalStorage, StorageDriverStoreContext
 
@@ -15,6 +14,8 @@ from assent.runtime.converter import PLAIN, data_converter
 from assent.runtime.storage import store_text
 from assent.wire.digest import text_digest
 from assent.wire.protocol import Reference, ToolOutcome
+
+from .own_run import own_client
 
 RESULT_LIMIT: Final = 2_000_000
 """Bytes of an activity's result as the server is given it: encoded by the codec, where there is one."""
@@ -105,6 +106,6 @@ async def _is_up(storage: ExternalStorage) -> bool:
 def _converter() -> DataConverter:
     """The data converter of the worker that runs the activity."""
     try:
-        return activity.client().data_converter
+        return own_client().data_converter
     except RuntimeError:  # There is no client where an activity is run by hand.
         return data_converter

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from typing import Final
 
 from cachetools import LRUCache
-from temporalio import activity
 from temporalio.api.enums.v1 import WorkflowTaskFailedCause
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.service import RPCError, RPCStatusCode
@@ -20,7 +19,7 @@ from assent.history.pages import pages
 from assent.wire import visibility
 from assent.wire.protocol import Authorization
 
-from .own_run import own_run
+from .own_run import own_client, own_run
 
 _known: Final[LRUCache[str, tuple[str, bool]]] = LRUCache(10_000)
 """By execution id: the previous execution, and whether a reset made this one."""
@@ -71,7 +70,7 @@ async def _beginning(run_id: str, execution_id: str) -> tuple[str, bool]:
     """The execution before *execution_id* (empty for none), and whether a reset made this one. It never changes."""
     known = _known.get(execution_id)
     if known is None:
-        handle = activity.client().get_workflow_handle(run_id, run_id=execution_id)
+        handle = own_client().get_workflow_handle(run_id, run_id=execution_id)
         first = await anext(handle.fetch_history_events(page_size=1))
         begun = first.workflow_execution_started_event_attributes
         known = begun.continued_execution_run_id, begun.original_execution_run_id != execution_id
@@ -82,7 +81,7 @@ async def _beginning(run_id: str, execution_id: str) -> tuple[str, bool]:
 async def _places(run_id: str, execution_id: str, ids: Sequence[str]) -> tuple[int, int]:
     """The events of an execution in which it was reset, and in which one of *ids* was first listed; 0 where in none."""
     reset, opened = 0, 0
-    async for page in pages(activity.client(), run_id, execution_id):
+    async for page in pages(own_client(), run_id, execution_id):
         for event in page.events:
             if _is_reset(event):
                 reset = event.event_id

@@ -35,7 +35,7 @@ from assent.wire.errors import ConfigurationError
 from assent.wire.requirements import PendingRequirement
 from assent.wire.text import visible
 
-from .own_run import own_run
+from .own_run import own_client, own_run
 from .providers.errors import retry_delay
 
 POST_TIMEOUT: Final = 15.0
@@ -215,7 +215,7 @@ class Notices:
             return {}
         run = own_run()
         try:
-            handle = activity.client().get_workflow_handle(run.run_id, run_id=run.execution_id)
+            handle = own_client().get_workflow_handle(run.run_id, run_id=run.execution_id)
             memo = await (await handle.describe(rpc_timeout=DESCRIBE_TIMEOUT)).memo()
             waiting = [_PENDING.validate_python(memo[name]) for name in visibility.pending_keys(memo)]
         except (RPCError, ValueError, RuntimeError, TypeError, KeyError):

@@ -106,7 +106,8 @@ class AssentPlugin(SimplePlugin):
     def configure_worker(self, config: WorkerConfig) -> WorkerConfig:
         """Add the workflow, the activities and what runs them; everything else stays."""
         config = super().configure_worker(config)
-        converter = config["client"].data_converter  # pyright: ignore[reportTypedDictNotRequiredAccess]
+        client = config["client"]  # pyright: ignore[reportTypedDictNotRequiredAccess]
+        converter = client.data_converter
         check_converter(converter)
         workflows = list(config.get("workflows") or ())
         if AgentRun in workflows:
@@ -123,7 +124,7 @@ class AssentPlugin(SimplePlugin):
         theirs = cast("list[Callable[..., object]]", [*(config.get("activities") or ())])
         names = [_activity_name(each) for each in theirs]
         _check_names(activities, [name for name in names if name], self._gated)
-        guard = activities.guard([name for name in names if name], self._gated)
+        guard = activities.guard(client, [name for name in names if name], self._gated)
         self._activities[guard] = activities
         own: list[Callable[..., object]] = list(activities.all)
         if None not in names:

@@ -273,7 +273,9 @@ class AgentRun:
 
     async def _run_tool(self, command: RunTool) -> None:
         try:
-            result = await self._pace.execute(command.tool, command.input, activity_options.for_tool(command))
+            result = await self._pace.execute(
+                command.tool, command.input, activity_options.for_tool(command), command.values
+            )
         except ActivityError as error:
             nonces = self._nonce(command) if asks_outcome(self._run, command.position) else {}
             self._failed(error, lambda failure: ToolLost(now(), command.position, failure, nonces))

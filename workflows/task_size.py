@@ -8,11 +8,11 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from datetime import timedelta
 from typing import Final
 
-from pydantic import BaseModel
+from pydantic import BaseModel, JsonValue
 from temporalio import workflow
 
 from .activity_options import Options
@@ -42,15 +42,19 @@ class Pace:
         self._fits(size := size_in_json(value))
         self._used += size
 
-    async def execute(self, activity: str, given: BaseModel, options: Options) -> object:
-        """What an activity gives, as JSON, once it may be scheduled.
+    async def execute(
+        self, activity: str, given: BaseModel, options: Options, values: Sequence[JsonValue] | None = None
+    ) -> object:
+        """What an activity gives, as JSON, once it may be scheduled; with *values*, it is given these instead.
 
         Raises:
             ActivityError: it gives nothing.
         """
         await self.admitted(given)
         # Without a type: a result from an operator could fail to decode, and block the run for ever.
-        result: object = await workflow.execute_activity(activity, given, **options)
+        result: object = await workflow.execute_activity(
+            activity, args=[given] if values is None else values, **options
+        )
         return result
 
     async def admitted(self, value: BaseModel) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import cast
@@ -25,10 +26,12 @@ def timeless(run: Run) -> Run:
     return replace(run, ignored_messages=tuple(each.model_copy(update={"at": at}) for each in run.ignored_messages))
 
 
-def difference(command: RunTool | CallModel | CheckCall | Summarise, given: object) -> str | None:
-    """The field in which an activity's input is not what the rules asked for; None where there is none."""
+def difference(command: RunTool | CallModel | CheckCall | Summarise, given: Sequence[object]) -> str | None:
+    """The field in which an activity's inputs are not what the rules asked for; None where there is none."""
+    if isinstance(command, RunTool) and command.values is not None:
+        return None if list(command.values) == list(given) else "input"
     try:
-        found = type(command.input).model_validate(given)
+        found = type(command.input).model_validate((*given, None)[0])
     except ValidationError:
         return "input"
     fields = type(command.input).model_fields

@@ -6,7 +6,7 @@ no history can show.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from google.protobuf.json_format import MessageToDict
@@ -178,7 +178,7 @@ class Verifier(AuditObserver):
             self._add("activities", problems, scheduled)
             return
         attributes = scheduled.activity_task_scheduled_event_attributes
-        given = (*values_of(attributes.input.payloads), None)[0]
+        given = values_of(attributes.input.payloads)
         name = _name(command)
         if attributes.activity_type.name != name:
             self._problem("activities", f"{attributes.activity_type.name} ran instead of {name}", scheduled)
@@ -238,7 +238,7 @@ class Verifier(AuditObserver):
             text = "the state carried into this execution differs from the end of the previous one"
             self._problem("continued", text, transition.source)
 
-    def _tool(self, transition: Transition, command: RunTool, given: object, scheduled: HistoryEvent) -> None:
+    def _tool(self, transition: Transition, command: RunTool, given: Sequence[object], scheduled: HistoryEvent) -> None:
         self._examined["decisions"] += 1
         attempts = scheduled.activity_task_scheduled_event_attributes.retry_policy.maximum_attempts
         if command.attempts != attempts:
@@ -246,7 +246,8 @@ class Verifier(AuditObserver):
             text = f"{command.tool} may be started {limit} times, and the rules say {command.attempts}"
             self._problem("decisions", text, scheduled)
         try:
-            call = ToolCallInput.model_validate(given)
+            # An activity that workflow code asked about reads its authorization from the history, as the audit does.
+            call = command.input if command.values is not None else ToolCallInput.model_validate((*given, None)[0])
         except ValidationError:
             self._problem("decisions", f"the input of {command.tool} cannot be read", scheduled)
             return

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
+from pydantic import JsonValue
+
 from assent.core.compaction import SummariseInput, Summary
 from assent.core.notices import NoticesInput
 from assent.wire.protocol import (
@@ -198,7 +200,10 @@ class Summarise:
 
 @dataclass(frozen=True, slots=True)
 class RunTool:
-    """Schedule the tool's activity, whose type is *tool*. *attempts* limits its starts."""
+    """Schedule the tool's activity, whose type is *tool*. *attempts* limits its starts.
+
+    An activity that workflow code asked about is given *values* instead of *input*; its worker reads that from history.
+    """
 
     position: int
     turn: int
@@ -206,6 +211,7 @@ class RunTool:
     input: ToolCallInput
     options: ToolOptions
     attempts: int
+    values: tuple[JsonValue, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

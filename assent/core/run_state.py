@@ -161,6 +161,7 @@ class Run:
             compacted=self.compaction is not None and self.compaction.made > 0,
             handed_over=self.agent is not None,
             context=self.context,
+            activity=request is not None and request.call is not None and request.call.activity,
         )
 
     def on(self, event: RunEvent) -> Run:

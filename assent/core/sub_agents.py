@@ -87,6 +87,15 @@ def child_run_id(run: Run, agent: str, nonce: str) -> str:
     return f"{parent}.{agent}-{nonce[:12]}"
 
 
+def child_id(parent: str, name: str, execution_id: str, number: int) -> str:
+    """Return the id of the run that other workflow code starts, for its request of this *number* for *name*.
+
+    It is the same after a workflow reset, so that the run of before ends where it still waits.
+    """
+    short = parent if len(parent.encode()) <= PARENT_ID_LIMIT else sha256_hex(parent.encode())
+    return f"{short}.{name}-{sha256_hex(execution_id.encode())[:8]}-{number}"
+
+
 def read_result(value: object) -> tuple[RunResult | Failure, Usage]:
     """Return the result of a child run, and its usage. The workflow may have returned any value."""
     try:

@@ -14,7 +14,7 @@ from assent.core.events import Failure, RunTool
 from assent.core.transitions import CALL, CallEvent, CallStatus
 from assent.wire.budget import Budget
 from assent.wire.conversation import ToolCall, text_of, tool_calls
-from assent.wire.digest import idempotency_key, requirement_id
+from assent.wire.digest import idempotency_key, parse_arguments, requirement_id
 from assent.wire.messages import shown
 from assent.wire.policy import PermissionPolicy
 from assent.wire.protocol import (
@@ -44,7 +44,8 @@ _KINDS: Final[dict[Verdict, RequirementKind]] = {"ask": "confirmation", "externa
 class CallContext:
     """What all calls of a turn have in common: run, agent, requester, turn, the request's policy and context.
 
-    *parent* is the parent run. *handed_over*: the agent took the conversation over from another one.
+    *parent* is the parent run. *handed_over*: the agent took the conversation over from another one. *activity*: the
+    call is of an activity that workflow code asked about.
     """
 
     run_id: str
@@ -57,6 +58,7 @@ class CallContext:
     compacted: bool = False
     handed_over: bool = False
     context: dict[str, JsonValue] | None = None
+    activity: bool = False
 
     @property
     def scope(self) -> str:
@@ -272,6 +274,7 @@ def run_tool(context: CallContext, position: int, call: ToolCall, gate: Gate, ap
         input=ToolCallInput.model_validate({name: each for name, each in fields.items() if each is not None}),
         options=options,
         attempts=1 if gate.at_most_once else options.attempts or WORKER_LOSSES,
+        values=tuple(parse_arguments(call.arguments).values()) if context.activity else None,
     )
 
 
