@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 from pydantic import JsonValue
@@ -13,12 +14,13 @@ from assent import Agent, AgentClient, Decision, Requirement, RunFailedError, Ru
 from assent.client.start import exists
 from assent.testing import Environment, says
 from tests.support.visibility import soon
-from tests.workflows.test_continue_as_new import live, replay
+from tests.workflows.test_continue_as_new import executions, live, replay
+from tests.workflows.test_decision_binds_one_call import reset
 
 TO_SHOP = '{"to": "shop", "cents": 500}'
 
 
-def request(verdict: str = "ask", **gate: object) -> dict[str, object]:
+def request(verdict: str = "ask", **gate: object) -> dict[str, Any]:
     """The input of a run that asks people about a transfer, for alice."""
     call = {"tool": "wire_transfer", "arguments": TO_SHOP, "gate": {"verdict": verdict, **gate}, "attributes": True}
     return {"agent": "Payout", "input": "", "requested_by": "alice", "call": call}
@@ -79,10 +81,17 @@ async def test_people_decide_for_workflow_code_without_a_model(assent_environmen
         assert (decision.status, decision.decided_by) == ("approved", ["carol", "bob"])
         assert decision.arguments == {"to": "shop", "cents": 400}
 
-        run = await start(client, "no", request())
-        await run.send_message("Hurry.", by="bob")
-        await run.reject(await pending(run), by="bob", reason="not that shop")
+        long = request(needed=2, expires_after=3600)
+        run = await start(client, "no", long | {"call": {**long["call"], "continue_after": 16}})
+        asked = await pending(run)
+        await run.approve(asked, by="carol")
+        first = (await run.description()).run_id
+        for _ in range(4):
+            await run.send_message("Hurry.", by="bob")
+        assert await soon(run.description, lambda seen: seen.run_id != first)
+        await run.reject(asked, by="bob", reason="not that shop")
         decision = await decided(client, run)
+        assert len(await executions(client, run)) > 1
         assert (decision.status, decision.decided_by, decision.reason) == ("rejected", ["bob"], "not that shop")
 
         run = await start(client, "late", request(expires_after=0.2))
@@ -134,6 +143,21 @@ async def test_a_workflow_asks_and_is_answered(assent_environment: Environment) 
             assert (await run.state()).requirements[0].status == "cancelled"
             assert (await run.approve(asked, by="bob", check=False)).status == "late"
             assert (await run.verify()).ok
+
+
+async def test_no_approval_survives_a_reset_to_the_start(assent_environment: Environment) -> None:
+    agent = Agent(name="other", model=assent_environment.responses(says("No model is asked.")))
+    async with assent_environment.serve(agent) as client:
+        run = await start(client, "reset", request())
+        asked = await pending(run)
+        await run.approve(asked, by="bob")
+        assert (await decided(client, run)).approved
+        await reset(assent_environment, run, "--type", "FirstWorkflowTask")
+        again = await pending(run)
+        assert again.id != asked.id
+        assert [each.status for each in (await run.state()).ignored_messages] == ["unknown"]
+        await run.reject(again, by="bob", reason="changed my mind")
+        assert (await decided(client, run)).status == "rejected"
 
 
 async def test_a_run_that_was_cancelled_before_a_worker_took_it_asked_nothing(assent_environment: Environment) -> None:

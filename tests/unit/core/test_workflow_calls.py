@@ -5,16 +5,29 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import JsonValue
 
+from assent.core.approvals import fold_name
 from assent.core.continue_as_new import carry
 from assent.core.events import CancelRequested, Complete, Fail, SendNotices, Started
 from assent.core.state_machine import Run, decide, state_of
 from assent.core.workflow_calls import CALL_ID
 from assent.wire.digest import requirement_id
 from assent.wire.limits import CALL_ARGUMENTS_LIMIT
-from assent.wire.protocol import Decision, Execution, Gate, InputField, RunResult
-from tests.unit.strategies import ASK, EXTERNAL, INPUT, NOW, RUN_ID, Play
+from assent.wire.protocol import Decision, Execution, Gate, InputField, RunResult, Verdict
+from tests.unit.strategies import (
+    ASK,
+    EXTERNAL,
+    INPUT,
+    NOW,
+    RUN_ID,
+    Play,
+    gates_of,
+    spellings,
+    unhurried,
+)
 
 RAW = '{"to": "shop", "cents": 500}'
 TYPED = Gate(verdict="external", fields=[InputField(name="output", type={"type": "integer"})])
@@ -374,6 +387,73 @@ def test_a_run_that_waits_continues_as_new(gate: Gate) -> None:
         play.run.calls,
         play.run.requirements,
     )
+
+
+@st.composite
+def asked_gates(draw: st.DrawFn) -> Gate:
+    """Gates that a workflow may ask under."""
+    verdict: Verdict = draw(st.sampled_from(["ask", "ask", "input", "external"]))
+    drawn = draw(gates_of(verdict))
+    fields = INPUT.fields if verdict == "input" else []
+    needed = drawn.needed if verdict == "ask" else 1
+    deadline = draw(st.none() | st.just(60.0))
+    return drawn.model_copy(
+        update={"at_most_once": False, "fields": fields, "needed": needed, "expires_after": deadline}
+    )
+
+
+def act(play: Play, name: str, by: str) -> None:
+    """Somebody sends something about what waits, the activity ends, or time passes."""
+    body: dict[str, JsonValue] = {"id": play.run.requirements[-1].id, "by": by}
+    match name:
+        case "tool":
+            play.tool(0, "7")
+        case "lose":
+            play.lose()
+        case "wait":
+            play.wait(seconds=40)
+        case "cancel":
+            play.cancel()
+        case "edit":
+            changed: dict[str, JsonValue] = {"to": by, "cents": 1}
+            play.send("approve", {**body, "arguments": changed})
+        case "reject":
+            play.send(name, {**body, "reason": "no"})
+        case "submit_input":
+            play.send(name, {**body, "values": {"amount": 5}})
+        case "submit_result":
+            play.send(name, {**body, "output": 7})
+        case _:
+            play.send("approve", body)
+
+
+ACTS = ["approve", "approve", "edit", "reject", "submit_input", "submit_result", "tool", "lose", "wait", "cancel"]
+
+
+@unhurried
+@given(asked_gates(), st.booleans(), st.lists(st.tuples(st.sampled_from(ACTS), spellings), max_size=12))
+def test_whatever_happens_one_call_is_decided_by_people(gate: Gate, runs: bool, acts: list[tuple[str, str]]) -> None:
+    play = asking(gate, activity=runs and gate.verdict == "ask")
+    for name, by in acts:
+        act(play, name, by)
+    run = play.run
+    assert (play.asked, play.checks, run.turn, len(run.calls)) == ([], [], 0, 1)
+    again = [each for each in run.requirements if each.kind == "outcome" and each.status == "approved"]
+    assert len(play.ran) <= 1 + len(again)
+    if not run.ended:
+        assert len(run.pending) == (0 if run.calls[0].running else 1)
+    elif run.status == "completed":
+        decision = decision_of(play)
+        about = run.requirement(decision.requirement_id)
+        assert about is not None
+        if decision.approved:
+            assert about.status == "approved"
+            one = about.votes[-1].verdict == "submit"  # What happened is said by one person.
+            assert len({fold_name(name) for name in decision.decided_by}) >= (1 if one else about.needed)
+            own = gate.verdict != "external" and not gate.self_approval
+            assert not (own and "alice" in {fold_name(name) for name in decision.decided_by})
+        assert bool(play.ran) or decision.status != "refused"
+        assert "\n" not in result_of(play).content
 
 
 # -- bad input --------------------------------------------------------------------------------------------------------
