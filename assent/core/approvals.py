@@ -313,7 +313,7 @@ EFFECTS: Final[dict[RequirementKind, dict[str, str]]] = {
     "outcome": {
         SUBMIT_RESULT: "it happened, with this result",
         APPROVE: "run it again",
-        REJECT: "give up; the model is told why",
+        REJECT: "give up; the outcome is unknown",
     },
     "budget": {
         APPROVE: "add the original amount and continue",

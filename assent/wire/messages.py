@@ -250,6 +250,10 @@ def read_request(arguments: tuple[object, ...]) -> RunRequest:
     try:
         request = RunRequest.model_validate(arguments[0])
     except ValidationError as error:
+        if "call" in cast("dict[str, object]", arguments[0]):
+            wanted = (
+                '{"agent": "YOUR WORKFLOW", "input": "", "call": {"tool": "NAME", "arguments": "{…}", "gate": {…}}}'
+            )
         message = f"AgentRun: {problems(error)}: {wanted}"
         raise MessageError(message) from None
     if request.call is not None and (problem := _call_problem(request, request.call)) is not None:

@@ -45,7 +45,7 @@ async def test_the_inbox_says_what_a_verdict_does_where_it_is_ambiguous(assent_e
     lines = [" ".join(line.split()) for line in ran.out.splitlines()]
     for line in (
         "again assent approve RUN ID --by YOUR_NAME # of kind outcome: run it again",
-        "give up assent reject RUN ID --by YOUR_NAME --reason WHY # of kind outcome: give up; the model is told why",
+        "give up assent reject RUN ID --by YOUR_NAME --reason WHY # of kind outcome: give up; the outcome is unknown",
         "extend assent approve RUN ID --by YOUR_NAME # of kind budget: add the original amount and continue",
         "end assent reject RUN ID --by YOUR_NAME --reason WHY # of kind budget: use no more: the run ends",
     ):

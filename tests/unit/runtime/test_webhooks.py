@@ -145,7 +145,7 @@ def test_a_notice_says_what_each_decision_does_where_its_name_does_not() -> None
     assert said["data"]["effects"] == {
         "submit_result": "it happened, with this result",
         "approve": "run it again",
-        "reject": "give up; the model is told why",
+        "reject": "give up; the outcome is unknown",
     }
 
 

@@ -149,7 +149,7 @@ def test_an_unknown_outcome_is_shown_with_its_three_choices() -> None:
         f"Unknown outcome: `{first.short_id} approved by bob`",
         "`submit_result`: it happened, with this result",
         "`approve`: run it again",
-        "`reject`: give up; the model is told why",
+        "`reject`: give up; the outcome is unknown",
         "| `submit_result` |",
         "| `approve` |",
         "| `reject` |",
