@@ -21,6 +21,7 @@ from typing import Any, Final, TypedDict, TypeVar, Unpack, cast, overload
 from weakref import WeakKeyDictionary
 
 from pydantic import JsonValue, TypeAdapter, ValidationError
+from pydantic_core import to_json
 from temporalio import workflow
 from temporalio.api.common.v1 import Payload
 from temporalio.common import RawValue, TypedSearchAttributes, WorkflowIDReusePolicy
@@ -146,7 +147,11 @@ async def external_result(
     """
     output = [InputField(name="output", type=_schema(output_type))]
     decision = await _decision(_call(tool, arguments, "external", terms, fields=output), terms)
-    return TypeAdapter(output_type).validate_python(_output(tool, decision, "ExternalError"))
+    value = _output(tool, decision, "ExternalError")
+    try:
+        return TypeAdapter(output_type).validate_json(to_json(value))
+    except ValidationError as error:  # A validator of the type's own, which no schema says.
+        raise ApplicationError(messages.problems(error), type="ExternalError", non_retryable=True) from None
 
 
 class ActivityTerms(Terms, total=False):

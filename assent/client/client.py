@@ -11,7 +11,15 @@ from itertools import chain
 from typing import Final, Literal, Unpack
 
 from pydantic import JsonValue
-from temporalio.client import Client
+from temporalio.client import (
+    Client,
+    Schedule,
+    ScheduleAlreadyRunningError,
+    ScheduleHandle,
+    ScheduleOverlapPolicy,
+    SchedulePolicy,
+    ScheduleSpec,
+)
 from temporalio.common import Priority, TypedSearchAttributes
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError
@@ -25,7 +33,7 @@ from assent.client.filters import Filters, Sort, Wanted, in_order
 from assent.client.paging import Page, check_limit, position_of, token_of
 from assent.client.read_statistics import read_statistics
 from assent.client.run_handle import RunHandle, decide_all, message_of
-from assent.client.start import attributes_of, begin, check_own, exists, priority_of
+from assent.client.start import attributes_of, begin, check_own, exists, priority_of, scheduled
 from assent.client.watch_all import Options, Watcher
 from assent.runtime import connection
 from assent.runtime.connection_errors import refused
@@ -125,6 +133,46 @@ class AgentClient:
         except RPCError as error:
             raise _translated(error) from error
         return run
+
+    async def schedule(
+        self,
+        id: str,
+        agent: str,
+        input: str,
+        *,
+        spec: ScheduleSpec,
+        overlap: ScheduleOverlapPolicy = ScheduleOverlapPolicy.ALLOW_ALL,
+        requested_by: str | None = None,
+        max_turns: int | None = None,
+        max_tool_calls: int | None = None,
+        policy: PermissionPolicy | None = None,
+        priority: int | None = None,
+        budget: Budget | None = None,
+        context: Mapping[str, JsonValue] | None = None,
+    ) -> ScheduleHandle:
+        """Create the Temporal schedule *id*, which starts a run of *agent* whenever *spec* says.
+
+        *overlap* says what happens while the run before has not ended. It may wait for a person for long, so the next
+        one starts beside it; Temporal's own default, `SKIP`, would start none. The other options are those of `start`.
+        The ids of the runs are *id* and the time. The handle pauses, triggers, changes and deletes the schedule.
+
+        Raises:
+            MessageError: an option does not fit, as for `start`; or there is a schedule of this id.
+            ServerUnreachableError: the server does not answer.
+        """
+        options: dict[str, object] = {"requested_by": requested_by, "max_turns": max_turns, "policy": policy}
+        options |= {"max_tool_calls": max_tool_calls, "budget": budget, "context": context}
+        given = {name: value for name, value in options.items() if value is not None}
+        request = read_request(({"agent": agent, "input": input, **given},))
+        attributes = attributes_of(request) if await self._registered() else TypedSearchAttributes.empty
+        begins = scheduled(request, id, self.task_queue, attributes, priority_of(request, priority))
+        try:
+            return await self.temporal.create_schedule(id, Schedule(begins, spec, SchedulePolicy(overlap=overlap)))
+        except ScheduleAlreadyRunningError:
+            message = f"there is a schedule {id!r} already: change it with the Temporal client or CLI"
+            raise MessageError(message) from None
+        except RPCError as error:
+            raise _translated(error) from error
 
     async def send_message(
         self,

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from pydantic import JsonValue
-from temporalio.client import Client
+from temporalio.client import Client, ScheduleActionStartWorkflow
 from temporalio.common import (
     Priority,
     SearchAttributeKey,
@@ -46,10 +46,7 @@ async def begin(
         WorkflowAlreadyStartedError: a workflow has, or had, the id; with a *message*, one that has ended.
         RPCError: the server does not answer, or refuses.
     """
-    if run_id.startswith("-") or one_line(run_id) != run_id:
-        why = "a command would read it as an option" if run_id.startswith("-") else "it has characters that do not show"
-        problem = f"a run cannot have the id {run_id!r}: {why}"
-        raise MessageError(problem)
+    _check_id(run_id)
     conflict = WorkflowIDConflictPolicy.FAIL if message is None else WorkflowIDConflictPolicy.USE_EXISTING
     await client.start_workflow(
         protocol.WORKFLOW,
@@ -66,6 +63,35 @@ async def begin(
         start_signal=None if message is None else protocol.SEND_MESSAGE,
         start_signal_args=[] if message is None else [sendable(message)],
     )
+
+
+def scheduled(
+    request: RunRequest, run_id: str, task_queue: str, attributes: TypedSearchAttributes, priority: Priority
+) -> ScheduleActionStartWorkflow:
+    """Return the action of a schedule that starts such a run; the server adds the time to the id.
+
+    Raises:
+        MessageError: the id begins with a hyphen, or has characters that do not show.
+    """
+    _check_id(run_id)
+    return ScheduleActionStartWorkflow(
+        protocol.WORKFLOW,
+        request,
+        id=run_id,
+        task_queue=task_queue,
+        memo={protocol.MEMO_REQUEST: visibility.request_memo(request)},
+        typed_search_attributes=attributes,
+        static_summary=request_summary(request),
+        static_details=request_details(request),
+        priority=priority,
+    )
+
+
+def _check_id(run_id: str) -> None:
+    if run_id.startswith("-") or one_line(run_id) != run_id:
+        why = "a command would read it as an option" if run_id.startswith("-") else "it has characters that do not show"
+        problem = f"a run cannot have the id {run_id!r}: {why}"
+        raise MessageError(problem)
 
 
 async def check_own(run: RunHandle) -> None:
