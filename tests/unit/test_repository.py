@@ -194,7 +194,8 @@ INSIDE = {
     # Other packages' names.
     "AbstractSet", "AsyncGenerator", "AsyncIterator", "Callable", "ClassVar", "DataConverter", "ExternalStorage",
     "FailureConverter", "ForwardRef", "Iterator", "JsonValue", "Literal", "Mapping", "None", "Path", "PayloadCodec",
-    "PayloadConverter", "Sequence", "Unpack", "WorkflowExecutionDescription", "WorkflowHistory",
+    "PayloadConverter", "ScheduleHandle", "ScheduleOverlapPolicy", "ScheduleSpec", "Sequence", "Unpack",
+    "WorkflowExecutionDescription", "WorkflowHistory",
 }  # fmt: skip
 
 
