@@ -21,7 +21,7 @@ class Filters(TypedDict, total=False):
     *agent*, *tool*, *requested_by* and *kind* are compared exactly. *approver* leaves what this person may decide and
     has not approved yet, names compared as the run compares them. *older_than* leaves what has waited at least this
     long, *due_within* what has a deadline at most this far away, past ones included. *tree* is the id of a run: it
-    and its child runs are left.
+    and its child runs are left; or that of a workflow: what it asks is left.
     """
 
     agent: str | None
@@ -54,12 +54,16 @@ class Wanted:
         return all(each is None for each in others)
 
 
+def _tree_of(each: Approval) -> set[str | None]:
+    return {each.run_id, each.caller, *(parent.run_id for parent in each.parents)}
+
+
 def is_wanted(each: Approval, wanted: Wanted, now: datetime) -> bool:
     """Return whether a pending approval passes the filters."""
     return (
         wanted.agent in {None, each.agent}
         and wanted.requested_by in {None, each.requested_by}
-        and (wanted.tree is None or wanted.tree in {each.run_id, *(parent.run_id for parent in each.parents)})
+        and (wanted.tree is None or wanted.tree in _tree_of(each))
         and wanted.tool in {None, each.tool}
         and wanted.kind in {None, each.kind}
         and (wanted.older_than is None or now - each.created_at >= wanted.older_than)

@@ -128,7 +128,10 @@ async def test_a_workflow_asks_and_is_answered(assent_environment: Environment) 
                 Payout.run, args=[request(), client.task_queue], id=theirs, task_queue=theirs
             )
             run = client.get_run(f"{theirs}-approval")
-            await run.approve(await pending(run), by="bob")
+            asked = await pending(run)
+            found = await soon(lambda: client.pending(tree=theirs), bool)
+            assert [(each.id, each.agent, each.caller) for each in found] == [(asked.id, "Payout", theirs)]
+            await run.approve(asked, by="bob")
             assert await caller.result() == "paid 500"
             assert (await decided(client, run)).status == "approved"
 
