@@ -18,6 +18,7 @@ from temporalio.worker import ReplayerConfig, Worker, WorkerConfig, WorkerDeploy
 
 from assent.activities import Activities
 from assent.activities.guard import Guard, unknown_activity
+from assent.activities.nexus_service import AssentServiceHandler
 from assent.agents.agent import Agent, with_their_agents
 from assent.runtime import embedded_server
 from assent.runtime.connection import attributes_usable, check_namespace, connect
@@ -61,6 +62,7 @@ class AssentPlugin(SimplePlugin):
         continue_after: events of its history after which a run continues as new, in addition to when the server
             suggests it; 0: only then.
         requires_requester: runs without a `requested_by` fail.
+        nexus: the worker serves the Nexus service `assent`, whose operation `run_agent` runs an agent.
 
     Live text of a model call comes as often as the worker passes heartbeats on: `max_heartbeat_throttle_interval`.
 
@@ -84,9 +86,10 @@ class AssentPlugin(SimplePlugin):
         prefix_cache: int = 64 * 1024 * 1024,
         continue_after: int = 0,
         requires_requester: bool = False,
+        nexus: bool = False,
     ) -> None:
         """Check the agents against each other, and the secrets of the webhooks."""
-        super().__init__("assent.AssentPlugin")
+        super().__init__("assent.AssentPlugin", nexus_service_handlers=[AssentServiceHandler()] if nexus else None)
         Activities.check(agents, webhooks, prices)
         self._agents = agents
         self._groups = {name: list(members) for name, members in (groups or {}).items()}
