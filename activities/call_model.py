@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from copy import deepcopy
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Final
@@ -15,16 +16,16 @@ from temporalio.exceptions import ApplicationError
 
 from assent.agents.agent import Agent
 from assent.agents.gates import budget_approvers
-from assent.agents.tool import GateContext, Tool
+from assent.agents.tool import GateContext, RunContext, Tool
 from assent.core.budget_rules import EXTEND
 from assent.wire.budget import Budget, Price
 from assent.wire.conversation import Conversation, ToolCall, tool_calls, user_message
-from assent.wire.digest import json_size
+from assent.wire.digest import json_size, text_digest
 from assent.wire.errors import HistoryError
-from assent.wire.limits import REASON_LIMIT
+from assent.wire.limits import INSTRUCTIONS_LIMIT, REASON_LIMIT, VALUE_SHOWN
 from assent.wire.messages import problems
-from assent.wire.protocol import RULES_VERSION, Gate, ModelCallInput, ModelTurn, Usage
-from assent.wire.text import error_text
+from assent.wire.protocol import RULES_VERSION, Gate, ModelCallInput, ModelTurn, TurnInstructions, Usage
+from assent.wire.text import bounded, error_text, one_line
 
 from . import model_routing, payload_limits, user_code
 from .conversation_cache import Prefixes
@@ -89,7 +90,7 @@ class ModelCalls:
 
         Raises:
             ApplicationError: the agent is not served here, or the run lacks a requester; the provider refused (final),
-                or could not answer (retried).
+                or could not answer (retried); the function of the instructions failed (retried).
         """
         agent = self._agent(call)
         if (queue := model_routing.elsewhere(agent, routed=call.routed)) is not None:
@@ -97,9 +98,10 @@ class ModelCalls:
         attempts = ModelAttempts(call.turn, begun=call.turn > 1)
         async with heartbeats(attempts.told):
             conversation = await self._conversation(call)
+            instructions = await self._instructions(agent, call)
             question = Question(
                 model=agent.model,
-                instructions=agent.instructions,
+                instructions=instructions,
                 items=conversation.items,
                 tools=self._tools[agent.name],
                 output_schema=agent.output_schema,
@@ -110,9 +112,9 @@ class ModelCalls:
                 # Users' gates may take a while: a lost heartbeat here would pay for another answer.
                 turn = await self._kept(agent, call, answer, attempts)
             except GaveUpError as error:
-                return await self._gave_up(agent, call, error)
+                return _with_instructions(await self._gave_up(agent, call, error), agent, call, instructions)
         self._prefixes.keep(conversation.append(turn.items), call.prefix)
-        return turn
+        return _with_instructions(turn, agent, call, instructions)
 
     def _agent(self, call: ModelCallInput) -> Agent:
         agent = self._agents.get(call.agent)
@@ -129,6 +131,27 @@ class ModelCalls:
         # A new run is a mistake of its starter. One that has run before must survive a worker set up wrongly.
         first = call.turn == 1 and not call.routed
         raise ApplicationError(message, type=kind, non_retryable=first, next_retry_delay=None if first else _SLOW)
+
+    async def _instructions(self, agent: Agent, call: ModelCallInput) -> str | None:
+        if not callable(agent.instructions):
+            return agent.instructions
+        context = RunContext(
+            run_id=own_run().run_id,
+            agent=agent.name,
+            requested_by=call.requested_by,
+            context=deepcopy(call.context or {}),
+        )
+        try:
+            text = await self._users.awaited(partial(agent.instructions, context), _end())
+            problem = _text_problem(text)
+        except TooSlowError as error:
+            text, problem = None, str(error)
+        except Exception as error:  # whatever a user's function raises: a deployment may mend it
+            text, problem = None, error_text(error, REASON_LIMIT)
+        if problem is not None or not isinstance(text, str):
+            message = f"the function of the instructions of agent {agent.name!r} failed: {problem}"
+            raise ApplicationError(message, type="InstructionsFailed")
+        return text
 
     async def _conversation(self, call: ModelCallInput) -> Conversation:
         try:
@@ -254,6 +277,26 @@ class ModelCalls:
         except TooSlowError as error:
             message = f"the output_type could not check the answer: {error}"
             raise ApplicationError(message, type="OutputCheckTooSlow", non_retryable=True) from None
+
+
+def _text_problem(text: object) -> str | None:
+    """What is wrong with what a function gave as instructions; None if nothing is."""
+    if not isinstance(text, str):
+        return f"it gave {bounded(one_line(repr(text)), VALUE_SHOWN)}, which is no text"
+    if (size := len(text.encode())) > INSTRUCTIONS_LIMIT:
+        return f"it gave {size} bytes; instructions may have {INSTRUCTIONS_LIMIT}"
+    return None
+
+
+def _with_instructions(turn: ModelTurn, agent: Agent, call: ModelCallInput, text: str | None) -> ModelTurn:
+    """*turn* with the instructions that the model got, if a function gave them: the text once, then its digest."""
+    if text is None or not callable(agent.instructions):
+        return turn
+    digest = text_digest(text)
+    said = (
+        TurnInstructions(sha256=digest) if digest == call.instructions else TurnInstructions(sha256=digest, text=text)
+    )
+    return turn.model_copy(update={"instructions": said})
 
 
 def _context(agent: Agent, call: ModelCallInput, call_id: str, tool: str) -> GateContext:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
-from collections.abc import Callable
+import inspect
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -57,6 +58,21 @@ class UserCode:
         future.cancel()
         raise TooSlowError(f"it took longer than {LIMIT:g} s" if left >= LIMIT else "the turn's time for gates is over")
 
+    async def awaited(self, work: Callable[[], object], end: float | None = None) -> object:
+        """As `answer`; if *work* is async, it runs in the loop, within the same limits."""
+        value = await self.answer(work, end)
+        if not inspect.isawaitable(value):
+            return value
+        task = asyncio.ensure_future(_contained_in_loop(value))
+        try:
+            left = LIMIT if end is None else end - asyncio.get_running_loop().time()
+            done, _ = await asyncio.wait([task], timeout=max(0, min(LIMIT, left)))
+            if done:
+                return task.result()
+            raise TooSlowError(f"it took longer than {LIMIT:g} s")
+        finally:
+            task.cancel()
+
     def close(self) -> None:
         """Let go of the threads."""
         self._threads.shutdown(wait=False, cancel_futures=True)
@@ -93,5 +109,16 @@ def _contained(work: Callable[[], R]) -> R:
         return work()
     except (KeyboardInterrupt, SystemExit, GeneratorExit, StopIteration) as error:
         # These would end the event loop, or leave its future without an end.
+        message = f"{type(error).__name__}: {error}"
+        raise RuntimeError(message) from error
+
+
+async def _contained_in_loop(work: Awaitable[object]) -> object:
+    try:
+        return await work
+    except (KeyboardInterrupt, SystemExit, asyncio.CancelledError) as error:
+        if (task := asyncio.current_task()) is not None and task.cancelling():
+            raise
+        # As above; and a user's code cancels no activity.
         message = f"{type(error).__name__}: {error}"
         raise RuntimeError(message) from error

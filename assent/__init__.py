@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from assent.agents.approval_decorator import approval
     from assent.agents.ask_user import ask_user
     from assent.agents.models import OpenAIChat, OpenAIResponses
-    from assent.agents.tool import GateContext, Tool, ToolContext
+    from assent.agents.tool import GateContext, RunContext, Tool, ToolContext
     from assent.agents.tool_decorator import tool
     from assent.audit.approval import Approval, ApprovalContext
     from assent.audit.checks import Check, Problem, Verification
@@ -93,7 +93,7 @@ else:
         "agents.approval_decorator": ("approval",),
         "agents.ask_user": ("ask_user",),
         "agents.models": ("OpenAIChat", "OpenAIResponses"),
-        "agents.tool": ("GateContext", "Tool", "ToolContext"),
+        "agents.tool": ("GateContext", "RunContext", "Tool", "ToolContext"),
         "agents.tool_decorator": ("tool",),
         "audit.approval": ("Approval", "ApprovalContext"),
         "audit.checks": ("Check", "Problem", "Verification"),
@@ -236,6 +236,7 @@ __all__ = [
     "Reset",
     "Rule",
     "RunAbove",
+    "RunContext",
     "RunEvent",
     "RunEventKind",
     "RunFailedError",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from types import UnionType
@@ -14,7 +14,7 @@ from pydantic import JsonValue, TypeAdapter
 from assent.agents.gates import Gatekeeper, Groups, is_members
 from assent.agents.models import Model
 from assent.agents.schema import no_schema
-from assent.agents.tool import Confirmation, Target, Tool, takes
+from assent.agents.tool import Confirmation, RunContext, Target, Tool, takes
 from assent.agents.tool_decorator import NAME, gate_problem, tool, tool_from
 from assent.core.compaction import LEAST
 from assent.core.state_machine import MAX_TURNS
@@ -30,11 +30,19 @@ _VERSION: Final = "assent.agent.v1"
 _NOT_IN_TOOL_NAMES: Final = re.compile(r"[^A-Za-z0-9_-]")
 
 
+Instructions = Callable[[RunContext], str] | Callable[[RunContext], Awaitable[str]]
+"""A function that gives the instructions of a run's next model call.
+
+Called on the worker before each model call, sync in a thread, async in the worker's loop. The turn records its text.
+"""
+
+
 @declared
 @dataclass(frozen=True, kw_only=True)
 class Agent:
     """A named agent: its model, instructions, tools, policy and limits.
 
+    *instructions* are text, or a function of the `RunContext` that gives it.
     *tools* are what `@tool` made, or plain functions. *policy* decides which calls are allowed, asked for or denied;
     without one, the tools' own flags do. *output_type* is a type that the final answer must fit (a pydantic model, a
     dataclass, anything pydantic reads); the model is asked again where it does not. *max_turns* bounds the model calls
@@ -56,7 +64,7 @@ class Agent:
 
     name: str
     model: Model
-    instructions: str | None = None
+    instructions: str | Instructions | None = None
     tools: Sequence[Callable[..., object]] = ()
     policy: PermissionPolicy | None = None
     output_type: type[object] | None = None
@@ -174,10 +182,12 @@ class Agent:
         """The version of the agent, as histories record it: 16 hex digits over what the model and the gates go by.
 
         Name, model and settings, instructions, policy, limits and output schema; of each tool its name, description,
-        schema and what is declared about it. Not the code of tools: which that was, the worker's build says.
+        schema and what is declared about it. Not the code of tools and of other functions: which that was, the worker's
+        build says.
         """
         model = {**asdict(self.model), "timeout": self.model.timeout.total_seconds()}
-        made = [self.name, model, self.instructions, self.policy_version()]
+        instructions = ["function"] if callable(self.instructions) else self.instructions
+        made = [self.name, model, instructions, self.policy_version()]
         budget = None if self.budget is None else self.budget.model_dump(mode="json")
         bounds: list[object] = [self.max_turns, self.max_tool_calls, self.output_schema, budget]
         if self.max_context_tokens is not None:
@@ -201,7 +211,6 @@ _TEXT: Final = "give text"
 _COUNT: Final = "give a whole number"
 _TYPES: Final[tuple[tuple[str, type | UnionType, str], ...]] = (
     ("name", str, 'give text, e.g. name="deployer"'),
-    ("instructions", str | None, _TEXT),
     ("tools", Sequence, "give a list of functions, or of what @tool makes of them"),
     ("policy", PermissionPolicy | None, 'give a PermissionPolicy, e.g. PermissionPolicy.from_file("policy.toml")'),
     ("max_turns", int, _COUNT),
@@ -223,6 +232,9 @@ def wrong_types(agent: Agent) -> Iterator[str]:
         text_for_list = kind is Sequence and isinstance(value, str)
         if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)) or text_for_list:
             yield f"{name} is {shown(value)}; {todo}"
+    said = cast("object", agent.instructions)
+    if not isinstance(said, str | None) and not (callable(said) and takes(said) == 1):
+        yield f"instructions is {shown(said)}; give text, or a function of the RunContext"
     model = cast("object", agent.model)
     if isinstance(model, str):
         yield f"model is {shown(model)}; write OpenAIResponses({model!r}), or OpenAIChat({model!r}, base_url=…)"

@@ -80,6 +80,17 @@ class GateContext:
 
 @final
 @dataclass(frozen=True, kw_only=True)
+class RunContext:
+    """What the instructions of an agent may depend on. *requested_by* and *context* are claims."""
+
+    run_id: str
+    agent: str
+    requested_by: str | None = None
+    context: Mapping[str, JsonValue] = field(default_factory=dict[str, JsonValue])
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
 class ApprovalTerms:
     """What `@approval` says: how many people, which, and until when. See there."""
 

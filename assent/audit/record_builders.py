@@ -257,6 +257,7 @@ class TurnBuilder:
             finished_at=time_of(self.events[-1]),
             failure=f"{failure.kind}: {failure.message}" if failure else None,
             agent=self.agent,
+            instructions_sha256=turn.instructions.sha256 if turn and turn.instructions else "",
             events=self.cites,
         )
 
@@ -326,6 +327,7 @@ def run_record(
         attribution=event_fields.attribution_of(first, requester),
         status=event_types.CLOSED_BY_SERVER.get(closed_as or "", run.status),
         input=event_fields.digest_of(request.input if request else ""),
+        instructions=[event_fields.digest_of(text) for text in _distinct(map(_instructions, turns))],
         context=None if context is None else event_fields.digest_of(canonical(context).decode()),
         answer=None if run.content is None else event_fields.digest_of(run.content),
         error=f"{run.failure.kind}: {run.failure.message}" if run.failure else None,
@@ -342,6 +344,10 @@ def run_record(
             Citation(execution_id=executions[-1], event_id=last.event_id),
         ],
     )
+
+
+def _instructions(turn: ModelTurn) -> str:
+    return turn.instructions.text or "" if turn.instructions else ""
 
 
 def _distinct(values: Iterable[str]) -> list[str]:

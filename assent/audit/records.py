@@ -120,9 +120,10 @@ class RunRecord(Stored):
     *executions* are in order; the records lack what happened in those that are *missing*. *agent_versions*,
     *policy_versions* and *models* are in order of first use. *builds* are those of the workers of its workflow tasks.
     *started_identity* and *started_principal* name the sender of its start, as in `SentMessage`; *attribution* compares
-    *requested_by*. *agent* is the first agent, also after a handoff. *context* is that of the request, as canonical
-    JSON. *parents* are its parent run and the parents of that, the root of the run tree first. *resets* are the
-    workflow resets that made its executions. *caller* is the id of the workflow whose code asks people, in a run
+    *requested_by*. *agent* is the first agent, also after a handoff. *instructions* are the texts that functions gave
+    as instructions, in order of first use; *agent_versions* digest other ones. *context* is that of the request, as
+    canonical JSON. *parents* are its parent run and the parents of that, the root of the run tree first. *resets* are
+    the workflow resets that made its executions. *caller* is the id of the workflow whose code asks people, in a run
     without a model (empty: a client asks); *agent* is its name.
     """
 
@@ -142,6 +143,7 @@ class RunRecord(Stored):
     status: RunStatus | Literal["terminated", "timed out"]
     input: TextDigest
     context: TextDigest | None = None
+    instructions: list[TextDigest] = Field(default_factory=list[TextDigest])
     answer: TextDigest | None = None
     error: str | None = None
     started_at: datetime
@@ -173,6 +175,8 @@ class SummaryPart(Stored):
 class TurnRecord(Stored):
     """One model call: agent, model, usage, attempts and worker.
 
+    *instructions_sha256* names those of its run's *instructions* that the model got; empty if no function gave them.
+
     With *summary*, it was not a turn: after *turn*, it summarised older turns.
     """
 
@@ -190,6 +194,7 @@ class TurnRecord(Stored):
     finished_at: datetime | None
     failure: str | None = None
     agent: str = ""
+    instructions_sha256: str = ""
     events: list[Citation]
 
 

@@ -161,14 +161,21 @@ def _print_run(page: Page, run: RunRecord) -> None:
     _print_executions(page, run)
     if run.builds:
         page.say("builds", *map(named, run.builds))
-    if run.caller is None:
-        page.digest("prompt", run.input)
-    if run.context is not None:
-        page.digest("context", run.context)
-    if run.answer is not None:
-        page.digest("answer" if run.caller is None else "decision", run.answer)
+    for label, text in _texts(run):
+        page.digest(label, text)
     if run.error is not None:
         page.quote("error", run.error)
+
+
+def _texts(run: RunRecord) -> Iterator[tuple[str, TextDigest]]:
+    """Yield what the run was given and what it gave, with labels."""
+    if run.caller is None:
+        yield "prompt", run.input
+    yield from (("instructed", each) for each in run.instructions)
+    if run.context is not None:
+        yield "context", run.context
+    if run.answer is not None:
+        yield "answer" if run.caller is None else "decision", run.answer
 
 
 def _print_executions(page: Page, run: RunRecord) -> None:

@@ -68,8 +68,11 @@ def carry(run: Run, notices: Sequence[NoticesInput] = ()) -> Carried:
 def shortened(run: Run) -> Run:
     """Return the run as a new execution knows it: decided requirements of earlier turns are short, the oldest dropped.
 
-    Those that extended the budget are never dropped: their number names the next one.
+    Those that extended the budget are never dropped: their number names the next one. The history of a new execution
+    gets the text of the instructions again.
     """
+    if run.instructions is not None:
+        run = replace(run, instructions=None)
     old = [each for each in run.requirements if each.turn < run.turn and each.status != "pending"]
     if not old:
         return run

@@ -58,7 +58,8 @@ class Run:
     parent run. After a handoff, *agent* continues the run, limited by *policy*; *handoff* takes effect with the next
     turn. *model_task_queue* is where model calls go, if known and not the run's own queue. *continue_after* is the
     number of history events after which the run continues as new (0: when the server suggests it; None: the first
-    turn has not said it yet). *wake_at* is when its timer fires.
+    turn has not said it yet). *wake_at* is when its timer fires. *instructions* is the SHA-256 of the newest
+    instructions from a function that the history of the execution has.
     """
 
     id: str = ""
@@ -103,6 +104,7 @@ class Run:
     model_task_queue: str | None = None
     continue_after: int | None = None
     wake_at: datetime | None = None
+    instructions: str | None = None
     content: str | None = None
     output: JsonValue = None
     failure: Failure | None = None

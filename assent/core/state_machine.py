@@ -61,6 +61,7 @@ from assent.core.tool_results import asks_outcome
 from assent.wire import conversation, messages
 from assent.wire.budget import tightened
 from assent.wire.conversation import EMPTY_DIGEST, Conversation, ToolCall, user_message
+from assent.wire.digest import text_digest
 from assent.wire.errors import MessageError
 from assent.wire.protocol import ModelTurn, WorkflowCall
 from assent.wire.requirements import Grant, Requirement
@@ -288,6 +289,7 @@ def _model_answered(run: Run, event: ModelAnswered) -> Step:
         max_turns=_max_turns(run, turn),
         model_task_queue=model_routing.queue_after(run, turn),
         max_tool_calls=_lowest(run.max_tool_calls, turn.max_tool_calls),
+        instructions=_instructions(run, turn),
     )
     if run.turn == 1:  # Facts of the worker come with the first turn only.
         budget = tightened(turn.budget, request.budget if request else None)
@@ -327,6 +329,12 @@ def _max_turns(run: Run, turn: ModelTurn) -> int:
         return run.max_turns
     requested = run.request.max_turns if run.request else None
     return min(requested, turn.max_turns) if requested else turn.max_turns
+
+
+def _instructions(run: Run, turn: ModelTurn) -> str | None:
+    """Return the digest of the newest instructions from a function; a text is worth more than what is said of it."""
+    new = turn.instructions.text if turn.instructions else None
+    return run.instructions if new is None else text_digest(new)
 
 
 def _lowest(*limits: int | None) -> int | None:

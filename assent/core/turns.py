@@ -55,6 +55,7 @@ def model_call(run: Run) -> CallModel:
         "policy": context.policy,
         "routed": True if run.model_task_queue is not None else None,
         "context": run.context,
+        "instructions": run.instructions,
     }
     given = {name: value for name, value in fields.items() if value is not None}
     return CallModel(ModelCallInput.model_validate(given), run.model_task_queue)

@@ -41,6 +41,8 @@ QUEUE_LIMIT: Final = 200_000
 
 TURN_LIMIT: Final = 1_000_000
 """Bytes of the tool outputs that one model call carries."""
+INSTRUCTIONS_LIMIT: Final = 64_000
+"""UTF-8 bytes of instructions that a function gives: a turn that fits has room for them."""
 ANSWER_LIMIT: Final = 256 * 1024
 """Bytes of a child run's answer that the model gets; the whole is in the history."""
 CARRIED_LIMIT: Final = 1_900_000

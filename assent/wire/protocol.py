@@ -295,7 +295,8 @@ class ModelCallInput(Stored):
     """The input of the activity `call_model`. *delta* is what the conversation gained since the last call.
 
     *requested_by*, *policy* and *context* are the request's, for its gates. *routed*: it runs where the agent's model
-    is asked.
+    is asked. *instructions* is the SHA-256 of the newest instructions from a function that this execution's history
+    has.
     """
 
     agent: str
@@ -306,6 +307,17 @@ class ModelCallInput(Stored):
     policy: PermissionPolicy | None = None
     routed: bool = False
     context: dict[str, JsonValue] | None = None
+    instructions: str | None = None
+
+
+class TurnInstructions(Stored):
+    """The instructions that a function gave for a turn: their SHA-256 in hex; the *text* if it is another than before.
+
+    The *text* also comes with the first turn of an execution.
+    """
+
+    sha256: str
+    text: str | None = None
 
 
 class TurnFailure(Stored):
@@ -320,7 +332,8 @@ class ModelTurn(Stored):
 
     A call without a gate is denied. *agent_version* is `Agent.version`, given with the first turn and with each that
     has calls. *follow_up* is what the model is told where its answer does not fit the output type. *wasted* is what
-    answers used that could not be used; with *failure* no more are asked for, and the run ends.
+    answers used that could not be used; with *failure* no more are asked for, and the run ends. *instructions* are
+    those that the model got, if the agent's are a function.
 
     Facts of the worker come with the first turn only: *rules_version* (the rules that the run follows), *max_turns*,
     *max_tool_calls*, *budget*, *max_context_tokens*, *attributes* (whether the search attributes may be upserted) and
@@ -337,6 +350,7 @@ class ModelTurn(Stored):
     usage: Usage = Usage()
     wasted: Usage = Usage()
     failure: TurnFailure | None = None
+    instructions: TurnInstructions | None = None
     model: str = ""
     structured: bool = False
     follow_up: str | None = None

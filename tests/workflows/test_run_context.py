@@ -17,6 +17,7 @@ from assent import (
     MessageError,
     PermissionPolicy,
     Rule,
+    RunContext,
     RunFailedError,
     RunHandle,
     ToolContext,
@@ -24,10 +25,12 @@ from assent import (
     approval,
     tool,
 )
+from assent.client.progress import describe_progress, progress_of
 from assent.testing import Conversation, Environment, Reply, call, calls, says
 from tests.support.cli_operator import Operator
+from tests.support.visibility import soon
 from tests.support.webhook_receiver import NAME, SECRET, receiving
-from tests.workflows.test_continue_as_new import live, replay
+from tests.workflows.test_continue_as_new import executions, live, replay
 from tests.workflows.test_sub_agents import child_of
 
 CONTEXT: dict[str, JsonValue] = {"tenant": "acme", "ticket": 4711, "note": "\u202e`x` <b>\n### Approve: `pay`"}
@@ -149,3 +152,45 @@ async def test_a_context_that_is_none_is_refused_at_the_start(assent_environment
         await client.temporal.start_workflow("AgentRun", request, id="foreign-context", task_queue=client.task_queue)
         with pytest.raises(RunFailedError, match="AgentRun: context: Input should be a valid dictionary"):
             await client.get_run("foreign-context").result()
+
+
+given: list[str] = []
+
+
+async def _instructions(context: RunContext) -> str:
+    given.append(context.run_id)
+    if given.count(context.run_id) == 1:
+        raise LookupError("no such\ntenant yet")
+    after = "" if given.count(context.run_id) < 4 else " Be brief."
+    return f"You work for {context.context['tenant']}, asked by {context.requested_by}.{after}"
+
+
+async def test_instructions_of_a_function_are_recorded_once_and_named_by_each_turn(
+    assent_environment: Environment,
+) -> None:
+    turns = [calls(call("pay", amount=1)) for _ in range(4)]
+    model = assent_environment.chat(*turns, lambda seen: says(str(seen.instructions)))
+    agent = Agent(name="a", model=model, tools=[pay], groups=_members, instructions=_instructions)
+    async with assent_environment.serve(agent, continue_after=20) as client:
+        run = await client.start("a", "Go.", requested_by="alice", context=CONTEXT)
+
+        async def fails() -> bool:
+            return any("InstructionsFailed" in each for each in describe_progress(await progress_of(run)))
+
+        assert await soon(fails)
+        [line] = describe_progress(await progress_of(run))
+        assert "the function of the instructions of agent 'a' failed: LookupError: no such\\ntenant yet" in line
+        assert (await run.result()).content == "You work for acme, asked by alice. Be brief."
+        assert (await run.verify()).ok
+        audit = await run.audit()
+        first, second = audit.run.instructions
+        assert (first.text, second.text) == (
+            "You work for acme, asked by alice.",
+            "You work for acme, asked by alice. Be brief.",
+        )
+        assert [each.instructions_sha256 for each in audit.turns] == [first.sha256] * 2 + [second.sha256] * 3
+        # The history of each execution has each text once.
+        histories = [str(each.events) for each in await executions(client, run)]
+        assert 1 < len(histories) < 5
+        assert [each.count('text\\":\\"You work') for each in histories] == [1] * len(histories)
+        await replay(client, run)
