@@ -17,6 +17,7 @@ from assent.wire.protocol import Checked, CheckInput
 from assent.wire.text import bounded
 
 from . import payload_limits
+from .check_fields import fields_problem
 from .own_run import own_run
 from .user_code import TooSlowError, UserCode, gate_or_ask
 
@@ -34,12 +35,21 @@ class Checks:
 
     async def check_call(self, check: CheckInput) -> Checked:
         """What is wrong with edited arguments, values or a result; and the gate that edited arguments get."""
+        if check.fields:
+            return await self._of_fields(check)
         agent = self._agents.get(check.agent)
         tool = agent.tool(check.tool) if agent else None
         if agent is None or tool is None:
             return Checked(problem=f"agent {check.agent!r} has no tool named {check.tool!r} on the worker that looked")
         found = await self._checked(agent, tool, check)
         return found if await payload_limits.fits(found) else Checked(problem="its gate is too large to be kept")
+
+    async def _of_fields(self, check: CheckInput) -> Checked:
+        values = {"output": check.output} if check.values is None else check.values
+        try:
+            return Checked(problem=await self._users.answer(partial(fields_problem, check.fields, values)))
+        except TooSlowError as error:
+            return Checked(problem=f"it could not be checked: {error}")
 
     async def _checked(self, agent: Agent, tool: Tool, check: CheckInput) -> Checked:
         if check.what == "arguments":

@@ -104,7 +104,7 @@ async def request_approval(tool: str, arguments: Mapping[str, object], **terms: 
     """Ask people whether something may be done, and wait for their decision; doing it is up to the caller.
 
     Args:
-        tool: what is to be done, in up to 64 letters, digits, `_` and `-`: the inbox knows it by this name.
+        tool: what is to be done, in up to 100 letters, digits and `_.:/-`: the inbox knows it by this name.
         arguments: what exactly, as JSON: shown, hashed and bound by the decision.
         terms: who decides, and until when.
 

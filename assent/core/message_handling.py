@@ -109,8 +109,8 @@ def _decide(run: Run, decision: Decision, event: MessageReceived) -> Step:
     if ruling.requirement and getattr(decision, "remember", None) and (objection := _grant_objection(run)) is not None:
         refused = ruling.result.model_copy(update={"status": "refused", "detail": objection})
         return _ignore(run, event, decision.by, refused)
-    if ruling.check is not None and run.workflow_call is not None:
-        checked = workflow_calls.check(run, run.workflow_call, decision)
+    if ruling.check is not None and run.workflow_call is not None and isinstance(decision, Approve):
+        checked = workflow_calls.check_edit(run, run.workflow_call, decision)
         return _apply_checked(run, decision, checked, event, event.at)
     if ruling.check is not None:
         return _start_check(run, decision, ruling.check, event)
@@ -174,7 +174,9 @@ def _start_check(run: Run, decision: Decision, what: Checkable, event: MessageRe
     number, context = run.checks_made + 1, run.call_context
     checking = replace(run, checks_made=number, checks=(*run.checks, PendingCheck(number, decision, event)))
     check = approvals.check_input(requirement, decision, what, agent=context.agent, requested_by=context.requested_by)
-    given = {"policy": context.policy, "context": context.context}
+    given: dict[str, object] = {"policy": context.policy, "context": context.context}
+    if run.workflow_call is not None:
+        given["fields"] = run.workflow_call.gate.fields
     check = check.model_copy(update={name: value for name, value in given.items() if value is not None})
     return Step(checking, (CheckCall(number, check),), check=number)
 

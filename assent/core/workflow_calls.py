@@ -11,15 +11,13 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Final, cast
 
-from pydantic import JsonValue, ValidationError
+from pydantic import JsonValue
 
-from assent.core.approvals import Decision as Message
 from assent.core.events import ModelAnswered, Started
 from assent.core.run_state import Run
-from assent.wire import json_schema
 from assent.wire.digest import canonical, json_size, parse_arguments
 from assent.wire.limits import CALL_ARGUMENTS_LIMIT, RESULT_SHOWN
-from assent.wire.messages import Approve, SubmitInput, SubmitResult, problems, shown
+from assent.wire.messages import Approve, shown
 from assent.wire.protocol import SEND_MESSAGE, Checked, Decision, Gate, ModelTurn, WorkflowCall
 from assent.wire.requirements import IgnoredMessage
 from assent.wire.text import bounded, one_line
@@ -68,26 +66,9 @@ def order(run: Run) -> Sequence[str]:
     return list(parse_arguments(call.arguments)) if call is not None and call.activity else ()
 
 
-def check(run: Run, call: WorkflowCall, message: Message) -> Checked:
-    """Check edited arguments, values or a result. No tool is asked: the request says what is valid."""
-    match message:
-        case SubmitInput():
-            return Checked(problem=_values_problem(call, message.values))
-        case SubmitResult():
-            return Checked(problem=_values_problem(call, {"output": message.output}))
-        case Approve():
-            gate = gate_of(call)
-            return Checked(problem=_edit_problem(order(run), message.arguments or {}), gate=gate)
-        case _:
-            return Checked(problem=None)
-
-
-def _values_problem(call: WorkflowCall, values: dict[str, JsonValue]) -> str | None:
-    try:
-        json_schema.check(call.gate.fields, values)
-    except ValidationError as error:
-        return problems(error)
-    return None
+def check_edit(run: Run, call: WorkflowCall, message: Approve) -> Checked:
+    """Check edited arguments. No tool knows them, and the rules of an edit are simple: a worker is not asked."""
+    return Checked(problem=_edit_problem(order(run), message.arguments or {}), gate=gate_of(call))
 
 
 def _edit_problem(names: Sequence[str], arguments: dict[str, JsonValue]) -> str | None:

@@ -21,7 +21,6 @@ from pydantic import (
 )
 from pydantic_core import to_json
 
-from assent.wire import json_schema
 from assent.wire.digest import Json, canonical, json_depth, json_size, parse_arguments
 from assent.wire.duration import Duration
 from assent.wire.errors import ArgumentsError, MessageError
@@ -325,8 +324,6 @@ def _fields_problem(gate: Gate) -> str | None:
         return "call.gate.fields: a result from outside has one field, 'output'"
     if len({*names}) < len(names):
         return "call.gate.fields: two of them have the same name"
-    if (problem := json_schema.schema_problem(gate.fields)) is not None:
-        return f"call.gate.fields: {problem}"
     return None
 
 

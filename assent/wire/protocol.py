@@ -169,13 +169,13 @@ class Gate(Stored):
 class WorkflowCall(Stored):
     """What workflow code asks people about, in a run without a model.
 
-    *tool* names what is to be done, by the rule for names of tools. *arguments* are the raw JSON text of an object:
+    *tool* names what is to be done, as an activity type does. *arguments* are the raw JSON text of an object:
     what people see and what is bound. The *gate* says what they send (`ask`, `input` or `external`), and all terms.
     *activity*: once approved, the activity of type *tool* runs, at most once, with the values of *arguments* in their
     order. *attributes*, *notices* and *continue_after* are facts of the caller's worker, as in `ModelTurn`.
     """
 
-    tool: str = Field(pattern="^[A-Za-z0-9_-]{1,64}$")
+    tool: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:/-]{0,99}$")
     arguments: str
     gate: Gate
     activity: bool = False
@@ -469,7 +469,7 @@ class CheckInput(Stored):
     """The input of the activity `check_call`: something that a person sent, to be checked where the tool is known.
 
     *what* says which: edited *arguments* (raw text), *values* for the fields of an `input`, or an *output* from
-    outside. *arguments* are otherwise those of the call.
+    outside. *arguments* are otherwise those of the call. With *fields*, these say what fits, and no tool does.
     """
 
     what: Literal["arguments", "values", "output"]
@@ -482,6 +482,7 @@ class CheckInput(Stored):
     output: JsonValue = None
     policy: PermissionPolicy | None = None
     context: dict[str, JsonValue] | None = None
+    fields: list[InputField] = Field(default_factory=list[InputField])
 
 
 class Checked(Stored):
