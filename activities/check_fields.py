@@ -19,8 +19,6 @@ from assent.wire.text import bounded, one_line
 
 _SHOWN: Final = 200
 _FORMATS: Final = FormatChecker()
-# The format of pydantic's times, for which the library would need another package.
-_FORMATS.checks("date-time", raises=ValueError)(lambda value: not isinstance(value, str) or _is_time(value))
 
 
 def fields_problem(fields: Sequence[InputField], values: Mapping[str, JsonValue]) -> str | None:
@@ -47,5 +45,6 @@ def _problem(field: InputField, value: JsonValue) -> str | None:
         return f"its type is no JSON schema that values can be checked against: {error}"
 
 
-def _is_time(value: str) -> bool:
-    return datetime.fromisoformat(value).tzinfo is not None
+@_FORMATS.checks("date-time", raises=ValueError)  # The library would need another package for it.
+def _is_time(value: object) -> bool:
+    return not isinstance(value, str) or datetime.fromisoformat(value).tzinfo is not None
