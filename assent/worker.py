@@ -61,7 +61,7 @@ class AssentPlugin(SimplePlugin):
         prefix_cache: bytes of conversation that the worker keeps, so that a model call carries only what is new.
         continue_after: events of its history after which a run continues as new, in addition to when the server
             suggests it; 0: only then.
-        requires_requester: runs without a `requested_by` fail.
+        requires_requester: runs without a `requested_by` fail, and workflow code may not ask without one.
         nexus: the worker serves the Nexus service `assent`, whose operation `run_agent` runs an agent.
 
     Live text of a model call comes as often as the worker passes heartbeats on: `max_heartbeat_throttle_interval`.
@@ -169,6 +169,7 @@ class AssentPlugin(SimplePlugin):
             "notices": activities.sends_notices,
             "continue_after": self._continue_after,
             "groups": self._groups,
+            "requires_requester": self._requires_requester,
         }
 
 

@@ -317,6 +317,9 @@ async def _decision(call: WorkflowCall, terms: Terms) -> Decision:
     fields: dict[str, object] = {"agent": workflow.info().workflow_type[:100], "input": "", "call": call}
     if "requested_by" in terms:
         fields["requested_by"] = terms["requested_by"]
+    elif _facts().get("requires_requester"):
+        message = f"{call.tool!r} has no requester, and may not be without on this worker: give requested_by"
+        raise MessageError(message)
     request = RunRequest.model_validate(fields)
     result = await _run(request, call.tool, terms.get("task_queue"), attributes=call.attributes)
     return result.output_as(Decision)

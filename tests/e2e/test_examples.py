@@ -36,6 +36,14 @@ PROGRAMS = {
         "The run completes",
         "resolved by test_user, executed: web 1.4.2 is live",
     ),
+    "own_worker.py": (
+        "finance is asked",
+        "asked by alice, may be approved by bob and dora",
+        "alice may not approve",
+        "Paid: 5000.00 EUR to DE02120300000000202051",
+        "every check passed",
+        "encrypted by the team's own codec",
+    ),
     "pause_restart_resume.py": (
         "Two runs pause, because the policy says ask",
         "kill -9",
