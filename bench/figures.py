@@ -11,6 +11,7 @@ from statistics import quantiles
 from typing import Final
 
 from assent import AgentClient
+from bench.asking import asked
 from bench.auditing import measured
 from bench.inbox import both, fill
 from bench.long import PART, early_and_late, left_behind
@@ -208,6 +209,15 @@ async def approve(stage: Stage, scale: Scale) -> list[Figure]:
     return [Figure("approve", "signal to the tool's first line", "ms", wall.assent, wall.bare, limit=1.2)]
 
 
+async def asking(stage: Stage, scale: Scale) -> list[Figure]:
+    """`request_approval` in a workflow, beside a child workflow that waits for a signal; in this process."""
+    ours, bare = await asked(stage.assent.agents.temporal, scale.approvals)
+    return [
+        Figure("asking", "a workflow's start to its request in the inbox", "ms", ours.listed, bare.listed, limit=1.3),
+        Figure("asking", "decision to the workflow's end", "ms", ours.decided, bare.decided, limit=1.3),
+    ]
+
+
 async def storm(stage: Stage, scale: Scale) -> list[Figure]:
     """Everything that waits is approved at once; and what a gate adds to one call."""
     rate, tasks = Pairs(), Pairs()
@@ -347,6 +357,7 @@ MEASURES: Final[dict[str, Callable[[Stage, Scale], Awaitable[Sequence[Line]]]]] 
     "long": long,
     "replay": replay,
     "approve": approve,
+    "asking": asking,
     "storm": storm,
     "watch": watch,
     "audit": audit,
