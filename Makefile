@@ -29,10 +29,10 @@ $(STAMP): requirements.lock pyproject.toml
 demo: setup
 	@$(BIN)/python examples/demo.py
 
-# Side by side, each with a server of its own. More processes than cores are hardly faster, and bring the SDK's limit of
-# two seconds for a workflow task within reach of the largest tests.
+# Side by side, each with a server of its own: one process more than there are cores, because a test often waits. With
+# still more, the SDK's limit of two seconds for a workflow task comes within reach of the largest tests.
 test: setup
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
+	$(BIN)/python -m pytest -n $$($(PYTHON) -c 'import os; print(min(4, os.cpu_count() + 1))') --dist worksteal
 
 # What a commit needs: quick, and without a server. The slow state machines and sandboxes are left to `make test`.
 check: setup

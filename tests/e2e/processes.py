@@ -5,19 +5,22 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import sys
 from asyncio.subprocess import PIPE, STDOUT, Process
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from assent.client.client import AgentClient
 from assent.runtime.connection import connect
 from assent.runtime.embedded_server import temporal_binary
 from assent.wire.errors import ServerUnreachableError
+from tests.support.preloaded import python_command
 
 ROOT = Path(__file__).parents[2]
+WORKER = partial(python_command, ROOT / "worker.py")
+"""The command that runs `worker.py`."""
 
 
 @dataclass
@@ -61,7 +64,7 @@ async def start(*command: str, env: Mapping[str, str] | None = None) -> Running:
 async def worker(address: str, models: str, ledger: Path, *, queue: str) -> AsyncGenerator[Running]:
     """A worker process for the agents of `tests.e2e.agents`; killed at the end if it still runs."""
     env = {"TEMPORAL_ADDRESS": address, "OPENAI_BASE_URL": models, "LEDGER": str(ledger)}
-    running = await start(sys.executable, "worker.py", "--agents", "tests.e2e.agents", "--task-queue", queue, env=env)
+    running = await start(*WORKER(), "--agents", "tests.e2e.agents", "--task-queue", queue, env=env)
     try:
         await running.until("Serving")
         yield running

@@ -30,7 +30,7 @@ from assent.runtime.embedded_server import free_port
 from assent.testing import Approved, Environment, ModelServer, call, calls, check_replay, drive
 from assent.wire.errors import ServerUnreachableError
 from tests.e2e.agents import note
-from tests.e2e.processes import Running, reachable, server, start
+from tests.e2e.processes import WORKER, Running, reachable, server, start
 from tests.e2e.tcp_proxy import proxy
 from tests.support.run_probes import PATIENCE, content, lines, told, until
 
@@ -130,8 +130,8 @@ class Place:
         (self.folder / "go").touch()
 
     @asynccontextmanager
-    async def worker(self, address: str | None = None) -> AsyncGenerator[Running]:
-        """A worker process, killed at the end if it still runs."""
+    async def worker(self, address: str | None = None, *, is_forked: bool = True) -> AsyncGenerator[Running]:
+        """A worker process, killed at the end if it still runs. Only if it is not forked, its process id is known."""
         env = {
             "TEMPORAL_ADDRESS": address or self.address,
             "OPENAI_BASE_URL": self.models.url,
@@ -140,7 +140,8 @@ class Place:
             "ASSENT_CACHED_RUNS": "0",
         }
         queue = self.client.task_queue
-        running = await start(sys.executable, "worker.py", "--agents", __name__, "--task-queue", queue, env=env)
+        command = WORKER() if is_forked else [sys.executable, "worker.py"]
+        running = await start(*command, "--agents", __name__, "--task-queue", queue, env=env)
         try:
             await running.until("Serving")
             yield running
@@ -283,14 +284,14 @@ async def test_two_workers_take_turns_and_each_is_killed_in_its_own(
     turns = 2
     async with place(assent_environment, tmp_path) as it:
         it.models.script("faulty", *(calls(call("stamp", number=number)) for number in range(turns)), told)
-        async with it.worker() as first:
+        async with it.worker(is_forked=False) as first:
             run, requirement = await it.waits()
             workers = [first.process.pid]
             await first.end(signal.SIGKILL)
         for number in range(turns):
             # Durable, with no worker there at all.
             await run.send("approve", {"id": requirement.id, "by": "carol"})
-            async with it.worker() as running:
+            async with it.worker(is_forked=False) as running:
                 workers.append(running.process.pid)
                 await it.until(f"stamped {number}, {running.process.pid}")
                 state = await run.until_paused()
@@ -316,7 +317,7 @@ async def test_a_worker_at_its_memory_limit_runs_a_gated_tool_once(
     """The model is told of the tool's `MemoryError`; the worker lives, and neither tool is run again."""
     async with place(assent_environment, tmp_path) as it:
         it.models.script("faulty", calls(call("devour")), calls(call("nibble")), calls(call("stamp", number=1)), told)
-        async with it.worker() as first:
+        async with it.worker(is_forked=False) as first:
             limit_memory(first.process.pid)
             run, _ = await it.waits()
             state = await drive(run, lambda _: Approved(), by="carol")

@@ -9,7 +9,6 @@ import asyncio
 import os
 import random
 import signal
-import sys
 import uuid
 from asyncio import StreamReader, StreamWriter
 from collections.abc import AsyncGenerator
@@ -27,7 +26,7 @@ from assent.client.start import exists
 from assent.runtime.embedded_server import free_port
 from assent.testing import Environment, ModelServer, call, calls, check_replay, says
 from tests.e2e.agents import note
-from tests.e2e.processes import Running, reachable, server, start
+from tests.e2e.processes import WORKER, Running, reachable, server, start
 from tests.e2e.tcp_proxy import Proxy
 from tests.support.pending import pending_with_runs
 from tests.support.run_probes import PATIENCE, events, lines, until
@@ -119,7 +118,7 @@ class Place:
             "ASSENT_CACHED_RUNS": "0",
         }
         queue = queue or self.client.task_queue
-        running = await start(sys.executable, "worker.py", "--agents", __name__, "--task-queue", queue, env=env)
+        running = await start(*WORKER(), "--agents", __name__, "--task-queue", queue, env=env)
         try:
             await running.until("Serving")
             yield running

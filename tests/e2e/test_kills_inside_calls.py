@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import sys
 import uuid
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -14,7 +13,7 @@ from pathlib import Path
 from assent import AgentClient, RunHandle
 from assent.testing import Environment, ModelServer, Step, call, calls, hangs
 from assent.wire.activity_ids import model_activity_id
-from tests.e2e.processes import Running, start
+from tests.e2e.processes import WORKER, Running, start
 from tests.support.run_probes import PATIENCE, calls_of, content, lines, told, until
 from tests.workflows.test_wire import temporal
 
@@ -39,7 +38,7 @@ class Doomed:
             "ASSENT_CACHED_RUNS": "0",
         }
         queue = self.client.task_queue
-        command = (sys.executable, "worker.py", "--agents", "tests.support.run_probes", "--task-queue", queue)
+        command = (*WORKER(), "--agents", "tests.support.run_probes", "--task-queue", queue)
         running = await start(*command, env=env)
         try:
             await running.until("Serving")

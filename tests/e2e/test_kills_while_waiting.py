@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import sys
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -31,7 +30,7 @@ from assent import (
 from assent.runtime.embedded_server import free_port
 from assent.testing import Conversation, ModelServer, Reply, call, calls, check_replay, says
 from tests.e2e.agents import note
-from tests.e2e.processes import Running, reachable, server, start
+from tests.e2e.processes import WORKER, Running, reachable, server, start
 
 QUEUE = "kills"
 DEADLINE = timedelta(seconds=8)
@@ -121,7 +120,7 @@ class House:
             "OPENAI_BASE_URL": self.models.url,
             "LEDGER": str(self.folder / "ledger"),
         }
-        command = (sys.executable, "worker.py", "--agents", __name__, "--task-queue", QUEUE)
+        command = (*WORKER(), "--agents", __name__, "--task-queue", QUEUE)
         running = await start(*command, env=env)
         try:
             await running.until("Serving")

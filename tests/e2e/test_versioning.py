@@ -21,7 +21,7 @@ from assent.runtime.embedded_server import temporal_binary
 from assent.runtime.settings import Settings
 from assent.testing import Environment, ModelServer, Step, call, calls, check_replay, says
 from assent.wire.errors import ConfigurationError
-from tests.e2e.processes import Running, start
+from tests.e2e.processes import WORKER, Running, start
 from tests.e2e.test_worker import module, one_line
 from tests.e2e.test_worker import run as run_worker
 
@@ -67,8 +67,8 @@ class Deployment:
             "ASSENT_BUILD_ID": build,
         }
         options = ("--task-queue", self.name, "--deployment", self.name, "--versioning", self.versioning)
-        command = (*(program or ("worker.py",)), "--agents", "tests.e2e.two_builds", *options)
-        running = await start(sys.executable, *command, env=env)
+        command = (sys.executable, *program) if program else WORKER()
+        running = await start(*command, "--agents", "tests.e2e.two_builds", *options, env=env)
         try:
             await running.until("stop with")
             yield running

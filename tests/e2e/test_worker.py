@@ -15,7 +15,7 @@ import pytest
 
 from assent.runtime.embedded_server import embedded_server, free_port
 from assent.wire.errors import DatabaseInUseError
-from tests.e2e.processes import ROOT, Running
+from tests.e2e.processes import ROOT, WORKER, Running
 
 GOOD = """
     from assent import Agent, OpenAIResponses, tool
@@ -35,7 +35,7 @@ def module(folder: Path, body: str = "", *, tools: str = "", model: str = ', bas
 def run(folder: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("OPENAI", "ASSENT", "TEMPORAL"))}
     return subprocess.run(
-        [sys.executable, str(ROOT / "worker.py"), *arguments],
+        [*WORKER(), *arguments],
         cwd=folder,
         env={**kept, "TEMPORAL_ADDRESS": f"127.0.0.1:{free_port()}", **env},
         capture_output=True,

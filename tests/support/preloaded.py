@@ -1,7 +1,7 @@
-"""Processes of the `assent` command, forked from an interpreter that has imported it: importing takes a second of CPU.
+"""Processes of `assent`, `worker.py` and examples, forked from an interpreter that has imported what they import.
 
-Each is a process of its own, with the streams, environment and folder of whoever starts it. `python -m assent.cli` is
-started as it is, too: see `tests/e2e` and `tests/workflows/test_terminal_decisions.py`.
+Importing takes one to two seconds of CPU. Each is a process of its own, with the streams, environment and folder of
+whoever starts it. They are started as they are, too: see `tests/e2e` and `tests/workflows/test_terminal_decisions.py`.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import marshal
 import os
+import runpy
 import select
 import signal
 import socket
@@ -17,6 +18,7 @@ import sys
 import tempfile
 from contextlib import suppress
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -44,13 +46,23 @@ def assent_command() -> list[str]:
     """The command that starts `assent`; its arguments follow."""
     if sys.platform != "linux":
         return [sys.executable, "-m", "assent.cli"]
-    return [sys.executable, "-I", "-S", str(STARTER), _interpreter()]
+    return [sys.executable, "-I", "-S", str(STARTER), _interpreter(), "assent"]
+
+
+def python_command(file: Path) -> list[str]:
+    """The command that runs a file, as `python FILE` does; its arguments follow."""
+    if sys.platform != "linux":
+        return [sys.executable, str(file)]
+    return [sys.executable, "-I", "-S", str(STARTER), _interpreter(), str(file)]
 
 
 def serve(path: str) -> None:
     """Fork for each start, until standard input ends."""
-    from assent.cli.main import COMMANDS, imported  # noqa: PLC0415 - only the interpreter imports it
+    # What only the interpreter imports: it costs the process that starts it nothing.
+    from assent.cli.main import COMMANDS, imported  # noqa: PLC0415
 
+    for module in ("openai", "assent.worker"):
+        import_module(module)
     for name in COMMANDS:
         imported(name)
     gc.freeze()  # Otherwise each fork copies what its garbage collector looks at.
@@ -113,7 +125,11 @@ def _become(request: tuple[list[str], dict[str, str], str], streams: list[int]) 
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)
-    sys.argv = ["assent", *arguments]
+    sys.argv = arguments
+    if arguments[0] != "assent":
+        sys.path[0] = str(Path(arguments[0]).parent)
+        runpy.run_path(arguments[0], run_name="__main__")
+        return
     from assent.cli.main import main  # noqa: PLC0415 - imported long ago
 
     sys.exit(main())

@@ -19,6 +19,7 @@ socket.send_fds(connection, [len(request).to_bytes(8)], [0, 1, 2])
 connection.sendall(request)
 code = int.from_bytes(connection.recv(2), signed=True)
 if code < 0:
-    signal.signal(-code, signal.SIG_DFL)
+    if -code != signal.SIGKILL:
+        signal.signal(-code, signal.SIG_DFL)
     os.kill(os.getpid(), -code)
 sys.exit(code)

@@ -34,8 +34,11 @@ def script(random: Random, among: Sequence[Call] = CALLS) -> list[Step]:
     return [*turns, *[says("done")] * 20]
 
 
-@pytest.mark.parametrize("continue_after", [0, 12])
-@pytest.mark.parametrize("cached", [0, 1_000])
+# Runs that are replayed at every step and continue as new all the time, and runs that do neither.
+in_one_execution_and_in_many = pytest.mark.parametrize(("cached", "continue_after"), [(0, 12), (1_000, 0)])
+
+
+@in_one_execution_and_in_many
 async def test_the_audit_is_what_the_run_says_of_itself(
     assent_environment: Environment, cached: int, continue_after: int
 ) -> None:
@@ -109,8 +112,7 @@ async def acted(life: Life, *, is_served: bool) -> None:
             await each.act(state, is_served=is_served)
 
 
-@pytest.mark.parametrize("continue_after", [0, 12])
-@pytest.mark.parametrize("cached", [0, 1_000])
+@in_one_execution_and_in_many
 async def test_the_audit_of_agents_that_work_for_agents_is_what_each_run_says_of_itself(
     assent_environment: Environment, cached: int, continue_after: int
 ) -> None:
