@@ -31,8 +31,9 @@ demo: setup
 
 # Side by side, each with a server of its own: one process more than there are cores, because a test often waits. With
 # still more, the SDK's limit of two seconds for a workflow task comes within reach of the largest tests.
+SIDE_BY_SIDE = $$($(PYTHON) -c 'import os; print(min(4, os.cpu_count() + 1))')
 test: setup
-	$(BIN)/python -m pytest -n $$($(PYTHON) -c 'import os; print(min(4, os.cpu_count() + 1))') --dist worksteal
+	$(BIN)/python -m pytest -n $(SIDE_BY_SIDE) --dist worksteal
 
 # What a commit needs: quick, and without a server. The slow state machines and sandboxes are left to `make test`.
 check: setup
@@ -83,7 +84,7 @@ test-lowest test-newest:
 	.venv-$(RESOLUTION)/bin/python -m pip install --quiet --disable-pip-version-check uv
 	.venv-$(RESOLUTION)/bin/uv pip install --quiet --python .venv-$(RESOLUTION) --resolution $(RESOLUTION) \
 		--group dev -e '.[embedded,signing,testing]'
-	.venv-$(RESOLUTION)/bin/python -m pytest -n auto --maxprocesses 4 --dist worksteal $(TESTS)
+	.venv-$(RESOLUTION)/bin/python -m pytest -n $(SIDE_BY_SIDE) --dist worksteal $(TESTS)
 
 # Minutes each: long runs, and kills.
 soak: setup
