@@ -83,7 +83,7 @@ test-lowest test-newest:
 	$(PYTHON) -m venv --clear .venv-$(RESOLUTION)
 	.venv-$(RESOLUTION)/bin/python -m pip install --quiet --disable-pip-version-check uv
 	.venv-$(RESOLUTION)/bin/uv pip install --quiet --python .venv-$(RESOLUTION) --resolution $(RESOLUTION) \
-		--group dev -e '.[embedded,signing,testing]'
+		--group dev -e '.[embedded,otel,signing,testing]'
 	.venv-$(RESOLUTION)/bin/python -m pytest -n $(SIDE_BY_SIDE) --dist worksteal $(TESTS)
 
 # Minutes each: long runs, and kills.
@@ -92,7 +92,7 @@ soak: setup
 
 # Without the extra `s3`, whose packages are pinned by others, and hold back what the rest needs.
 lock:
-	uv pip compile pyproject.toml --extra embedded --extra signing --extra testing --group dev --generate-hashes \
+	uv pip compile pyproject.toml --extra embedded --extra otel --extra signing --extra testing --group dev --generate-hashes \
 	  --no-emit-index-url --universal --python-version 3.11 --quiet -o requirements.lock
 	uv pip compile pyproject.toml --generate-hashes --no-emit-index-url --universal --python-version 3.11 \
 	  --constraints requirements.lock --quiet -o requirements-worker.lock

@@ -103,9 +103,10 @@ class Activities:
         """Whether there is a webhook that notices go to."""
         return bool(self._notices.endpoints)
 
-    def guard(self, client: Client, theirs: Sequence[str], gated: Sequence[str]) -> Guard:
+    def guard(self, client: Client, theirs: Sequence[str], gated: Sequence[str], *, trace_content: bool) -> Guard:
         """The interceptor of a worker with other activities, *theirs*, of which those *gated* run only as approved."""
-        return Guard(client, self._calls, [*RESERVED, *(each.name for each in self.tools)], theirs, gated)
+        own = [*RESERVED, *(each.name for each in self.tools)]
+        return Guard(client, self._calls, own, theirs, gated, trace_content=trace_content)
 
     @staticmethod
     def check(

@@ -21,6 +21,7 @@ from temporalio.service import RPCError
 from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput, Interceptor
 
 from assent.agents.authorization import RESET, mismatch
+from assent.runtime import tracing
 from assent.runtime.converter import decoded
 from assent.wire.errors import HistoryError
 from assent.wire.protocol import ToolOutcome
@@ -44,7 +45,14 @@ class Guard(Interceptor):
     """
 
     def __init__(
-        self, client: Client, calls: ToolCalls, own: Collection[str], theirs: Collection[str], gated: Collection[str]
+        self,
+        client: Client,
+        calls: ToolCalls,
+        own: Collection[str],
+        theirs: Collection[str],
+        gated: Collection[str],
+        *,
+        trace_content: bool,
     ) -> None:
         """*client* is the worker's; *calls* answers for tools that the worker does not have."""
         self.client = client
@@ -52,6 +60,7 @@ class Guard(Interceptor):
         self.own = frozenset(own)
         self.theirs = frozenset(theirs)
         self.gated = frozenset(gated)
+        self.trace_content = trace_content
 
     def intercept_activity(self, next: ActivityInboundInterceptor) -> ActivityInboundInterceptor:
         """Stand before the activity and before the worker's other interceptors."""
@@ -77,6 +86,7 @@ class _Guarded(ActivityInboundInterceptor):
 
     async def execute_activity(self, input: ExecuteActivityInput) -> object:
         name, guard = activity.info().activity_type, self._guard
+        tracing.with_content(switched_on=guard.trace_content)
         if name in guard.own:
             return await self._next(input)
         if run_of_activity() is None:
@@ -117,8 +127,11 @@ class _Guarded(ActivityInboundInterceptor):
         return refused or await self._run(requested, input)
 
     async def _run(self, requested: Requested, input: ExecuteActivityInput) -> ToolOutcome:
+        call = requested.command.input
+        name, run_id = requested.command.tool, own_run().run_id
         try:
-            result = await self._next(input)
+            with tracing.tool(name, call.agent, call.call_id, call.arguments, run_id):
+                result = await self._next(input)
         except asyncio.CancelledError:
             if requested.command.attempts == 1 and is_stopped_by_hand():
                 raise once() from None

@@ -14,9 +14,11 @@ from pydantic import ValidationError
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
+from assent.runtime import tracing
 from assent.wire.live_text import LiveText, TextSoFar, Wasted
 from assent.wire.protocol import TurnFailure, Usage
 
+from .own_run import own_run
 from .providers import ONE_ANSWER, SLOW, Answer, Posture, Providers, Question, posture, to_application_error
 
 ANSWERS_LIMIT: Final = 5
@@ -74,7 +76,10 @@ class ModelAttempts:
         if self.so_far.wasted.answers >= ANSWERS_LIMIT:
             raise self._gave_up(Posture("UnusableAnswers", self.so_far.wasted.failure, retry=False))
         try:
-            return await providers.ask(question, self.so_far)
+            with tracing.chat(question.model, question.instructions, question.items, own_run().run_id) as span:
+                answer = await providers.ask(question, self.so_far)
+                span.answered(answer.model, answer.usage, answer.items)
+                return answer
         except Exception as error:
             raise self._failed(posture(error)) from None  # A chained error would be written to the history too.
 

@@ -21,6 +21,7 @@ from assent.agents.agent import Agent
 from assent.agents.authorization import Refusal, asked_again, context_of, refusal, unapproved
 from assent.agents.binding import bound_values, input_problem
 from assent.agents.tool import Target, Tool, ToolContext
+from assent.runtime import tracing
 from assent.wire.errors import ArgumentsError, HistoryError
 from assent.wire.limits import POLICIES_LIMIT
 from assent.wire.policy import combined
@@ -155,7 +156,10 @@ class ToolCalls:
     async def _attempt(self, tool: Tool, call: ToolCallInput, arguments: dict[str, object]) -> ToolOutcome:
         # From here on the tool may have acted, whatever it raises: only `NotStartedError` says that it was not run.
         try:
-            value = await self._call(tool, arguments, self._threads if call.authorization is None else self._decided)
+            threads = self._threads if call.authorization is None else self._decided
+            with tracing.tool(tool.name, call.agent, call.call_id, call.arguments, own_run().run_id) as span:
+                value = await self._call(tool, arguments, threads)
+                span.content("gen_ai.tool.call.result", lambda: tool.render(value))
             if tool.target is not None:
                 return _directed(self._agents[call.agent], tool.target, call, tool.render(value))
             return await payload_limits.of_output(tool.render(value), call.output_limit)

@@ -20,7 +20,7 @@ from assent.activities import Activities
 from assent.activities.guard import Guard, unknown_activity
 from assent.activities.nexus_service import AssentServiceHandler
 from assent.agents.agent import Agent, with_their_agents
-from assent.runtime import embedded_server
+from assent.runtime import embedded_server, tracing
 from assent.runtime.connection import attributes_usable, check_namespace, connect
 from assent.runtime.connection_errors import worker_stopped
 from assent.runtime.deployments import advice, deployment_config
@@ -62,6 +62,7 @@ class AssentPlugin(SimplePlugin):
         continue_after: events of its history after which a run continues as new, in addition to when the server
             suggests it; 0: only then.
         requires_requester: runs without a `requested_by` fail, and workflow code may not ask without one.
+        trace_content: spans hold prompts, answers, arguments and results too (docs/observability.md).
         nexus: the worker serves the Nexus service `assent`, whose operation `run_agent` runs an agent.
 
     Live text of a model call comes as often as the worker passes heartbeats on: `max_heartbeat_throttle_interval`.
@@ -86,6 +87,7 @@ class AssentPlugin(SimplePlugin):
         prefix_cache: int = 64 * 1024 * 1024,
         continue_after: int = 0,
         requires_requester: bool = False,
+        trace_content: bool = False,
         nexus: bool = False,
     ) -> None:
         """Check the agents against each other, and the secrets of the webhooks."""
@@ -99,6 +101,7 @@ class AssentPlugin(SimplePlugin):
         self._prefix_cache = prefix_cache
         self._continue_after = continue_after
         self._requires_requester = requires_requester
+        self._trace_content = trace_content
         self._activities: WeakKeyDictionary[Guard, Activities] = WeakKeyDictionary()
 
     def configure_client(self, config: ClientConfig) -> ClientConfig:
@@ -127,7 +130,9 @@ class AssentPlugin(SimplePlugin):
         theirs = cast("list[Callable[..., object]]", [*(config.get("activities") or ())])
         names = [_activity_name(each) for each in theirs]
         _check_names(activities, [name for name in names if name], self._gated)
-        guard = activities.guard(client, [name for name in names if name], self._gated)
+        guard = activities.guard(
+            client, [name for name in names if name], self._gated, trace_content=self._trace_content
+        )
         self._activities[guard] = activities
         own: list[Callable[..., object]] = list(activities.all)
         if None not in names:
@@ -135,7 +140,9 @@ class AssentPlugin(SimplePlugin):
         config["activities"] = [*theirs, *own]
         config["workflows"] = [*workflows, AgentRun]
         config["interceptors"] = [guard, *(config.get("interceptors") or ())]
-        facts = {"assent_facts": lambda: self._facts(activities)}
+        facts: dict[str, Callable[..., object]] = {"assent_facts": lambda: self._facts(activities)}
+        if tracing.is_replay_safe():
+            facts[tracing.SWITCH] = tracing.is_replay_safe
         config["workflow_runner"] = runner_for(converter, config.get("workflow_runner"), facts)
         return config
 

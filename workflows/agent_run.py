@@ -52,6 +52,7 @@ from assent.core.events import (
 from assent.core.state_machine import Run, Step, asks_outcome, decide, state_of
 from assent.core.tool_calls import gated_calls, read_check, read_outcome, read_turn
 from assent.core.workflow_calls import CALL_ID, has_call
+from assent.runtime import tracing
 from assent.runtime.converter import decoded
 from assent.wire import messages, protocol
 from assent.wire.errors import MessageError
@@ -80,6 +81,7 @@ class AgentRun:
         A continued run is restored here, because the first messages may arrive before `run`.
         """
         self._run = Run()
+        self._trace = tracing.RunTrace(switched_on=tracing.SWITCH in workflow.extern_functions())
         self._ending: Complete | Fail | Cancel | None = None
         self._fault: BaseException | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -97,7 +99,9 @@ class AgentRun:
     async def run(self, *arguments: object) -> RunResult:
         """Run the agent to its end. The input is one `RunRequest`; anything else fails the run with one line."""
         if not continue_as_new.is_continued():
-            self._start(arguments)
+            with self._trace.began(lambda: self._run):
+                self._start(arguments)
+        self._trace.goes_on()
         try:
             await self._until_over()
         except asyncio.CancelledError:
@@ -193,11 +197,13 @@ class AgentRun:
     def _apply(self, event: Event) -> Step:
         self._continuing.told(event)
         step = decide(self._run, event)
+        self._trace.told(event, self._run, step.run)
         self._run = step.run
         if isinstance(event, CheckAnswered) and step.result is not None:
             self._answers[event.number] = step.result
-        for command in step.commands:
-            self._carry_out(command)
+        with self._trace.applied():
+            for command in step.commands:
+                self._carry_out(command)
         return step
 
     def _carry_out(self, command: Command) -> None:

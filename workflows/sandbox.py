@@ -19,7 +19,8 @@ from .agent_run import AgentRun
 
 # `assent` is pure where workflows use it; loading it again for every run would cost a waiting run 1 MB of memory
 # instead of 86 KB. pydantic_core and annotated_types belong to pydantic, which the SDK lets through without them.
-_PASSED: Final = ("assent", "pydantic_core", "annotated_types")
+# A copy of opentelemetry in the sandbox would not have the tracer provider of the process.
+_PASSED: Final = ("assent", "pydantic_core", "annotated_types", "opentelemetry")
 
 
 class _ContextFree(WorkflowInstance):
@@ -51,10 +52,10 @@ class _ContextFree(WorkflowInstance):
 
 
 class _Runner(WorkflowRunner):
-    """Gives `AgentRun` to the sandbox of Assent, and other workflows to *theirs*, with what `assent.workflow` asks for.
+    """Gives `AgentRun` to the sandbox of Assent, and other workflows to *theirs*, with *functions*.
 
-    *functions* are the extern functions that `assent.workflow` calls. *context_free*: the data converter has neither a
-    codec nor external storage, so no serialization context is ever looked at.
+    *functions* are the extern functions that Assent looks for in workflow code. *context_free*: the data converter has
+    neither a codec nor external storage, so no serialization context is ever looked at.
     """
 
     def __init__(
@@ -74,9 +75,10 @@ class _Runner(WorkflowRunner):
         runner.prepare_workflow(defn)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
     def create_instance(self, det: WorkflowInstanceDetails) -> WorkflowInstance:
+        functions: dict[str, Callable[..., object]] = {**det.extern_functions, **self._functions}
+        det = dataclasses.replace(det, extern_functions=functions)
         if det.defn.cls is not AgentRun:
-            functions: dict[str, Callable[..., object]] = {**det.extern_functions, **self._functions}
-            return self._theirs.create_instance(dataclasses.replace(det, extern_functions=functions))
+            return self._theirs.create_instance(det)
         instance = self._own.create_instance(dataclasses.replace(det, payload_converter_factory=LenientConverter))
         return _ContextFree(instance) if self._context_free else instance
 

@@ -47,3 +47,18 @@ assert "assent.wire.protocol" in sys.modules
 assert inside is sys.modules["assent.wire.protocol"].RunRequest
 """
     assert "assent.wire.protocol" in loaded_by(code)
+
+
+def test_a_worker_needs_no_opentelemetry_and_does_not_load_its_sdk() -> None:
+    loaded = loaded_by("import assent.worker")
+    assert not loaded & {"temporalio.contrib.opentelemetry", "opentelemetry.sdk"}
+    code = """
+import sys
+sys.modules["opentelemetry"] = None
+import assent.worker
+from assent.runtime import tracing
+with tracing.tool("refund", "refunds", "c1", "{}", "run") as span:
+    span.content("gen_ai.tool.call.result", lambda: 1 / 0)
+assert tracing.trace is None and not tracing.is_replay_safe()
+"""
+    assert "assent.runtime.tracing" in loaded_by(code)
