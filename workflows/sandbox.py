@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 from temporalio.bridge.proto.workflow_activation import WorkflowActivation
@@ -51,6 +52,10 @@ class _ContextFree(WorkflowInstance):
         return self._inner.get_thread_id()
 
 
+_OWN: Final = SandboxedWorkflowRunner(restrictions=SandboxRestrictions.default.with_passthrough_modules(*_PASSED))
+_Functions = Mapping[str, Callable[..., object]]
+
+
 class _Runner(WorkflowRunner):
     """Gives `AgentRun` to the sandbox of Assent, and other workflows to *theirs*, with *functions*.
 
@@ -58,32 +63,48 @@ class _Runner(WorkflowRunner):
     neither a codec nor external storage, so no serialization context is ever looked at.
     """
 
-    def __init__(
-        self, theirs: WorkflowRunner, functions: Mapping[str, Callable[..., object]], *, context_free: bool
-    ) -> None:
-        """*theirs* is left as it is, but its sandbox lets `assent` through."""
-        self._own = SandboxedWorkflowRunner(restrictions=SandboxRestrictions.default.with_passthrough_modules(*_PASSED))
-        if isinstance(theirs, SandboxedWorkflowRunner):
-            passing = theirs.restrictions.with_passthrough_modules(*_PASSED)
-            theirs = dataclasses.replace(theirs, restrictions=passing)
+    def __init__(self, theirs: WorkflowRunner, functions: _Functions, *, context_free: bool) -> None:
+        """*theirs* is left as it is."""
         self._theirs = theirs
         self._functions = functions
         self._context_free = context_free
 
     def prepare_workflow(self, defn: object) -> None:
-        runner = self._own if getattr(defn, "cls", None) is AgentRun else self._theirs
+        runner = _OWN if getattr(defn, "cls", None) is AgentRun else self._theirs
         runner.prepare_workflow(defn)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
     def create_instance(self, det: WorkflowInstanceDetails) -> WorkflowInstance:
-        functions: dict[str, Callable[..., object]] = {**det.extern_functions, **self._functions}
-        det = dataclasses.replace(det, extern_functions=functions)
-        if det.defn.cls is not AgentRun:
-            return self._theirs.create_instance(det)
-        instance = self._own.create_instance(dataclasses.replace(det, payload_converter_factory=LenientConverter))
-        return _ContextFree(instance) if self._context_free else instance
+        det = _with_functions(det, self._functions)
+        if det.defn.cls is AgentRun:
+            return _own_instance(det, context_free=self._context_free)
+        return self._theirs.create_instance(det)
 
     def set_worker_level_failure_exception_types(self, types: Sequence[type[BaseException]]) -> None:
         self._theirs.set_worker_level_failure_exception_types(types)
+
+
+@dataclass(frozen=True)
+class _Sandbox(SandboxedWorkflowRunner):
+    """As `_Runner`, and still a sandbox: a plugin that comes later adds to its restrictions what it needs."""
+
+    functions: _Functions = field(default_factory=dict[str, Callable[..., object]])
+    context_free: bool = False
+
+    def create_instance(self, det: WorkflowInstanceDetails) -> WorkflowInstance:
+        det = _with_functions(det, self.functions)
+        if det.defn.cls is AgentRun:
+            return _own_instance(det, context_free=self.context_free)
+        return super().create_instance(det)
+
+
+def _own_instance(det: WorkflowInstanceDetails, *, context_free: bool) -> WorkflowInstance:
+    instance = _OWN.create_instance(dataclasses.replace(det, payload_converter_factory=LenientConverter))
+    return _ContextFree(instance) if context_free else instance
+
+
+def _with_functions(det: WorkflowInstanceDetails, functions: _Functions) -> WorkflowInstanceDetails:
+    merged: dict[str, Callable[..., object]] = {**det.extern_functions, **functions}
+    return dataclasses.replace(det, extern_functions=merged)
 
 
 def runner_for(
@@ -93,4 +114,8 @@ def runner_for(
 ) -> WorkflowRunner:
     """The runner of a worker or replayer with this *converter*; it runs workflows other than `AgentRun` as *theirs*."""
     context_free = converter.payload_codec is None and converter.external_storage is None
-    return _Runner(theirs or SandboxedWorkflowRunner(), functions or {}, context_free=context_free)
+    theirs, functions = theirs or SandboxedWorkflowRunner(), functions or {}
+    if type(theirs) is not SandboxedWorkflowRunner:
+        return _Runner(theirs, functions, context_free=context_free)
+    restrictions = theirs.restrictions.with_passthrough_modules(*_PASSED)
+    return _Sandbox(restrictions, theirs.runner_class, functions=functions, context_free=context_free)

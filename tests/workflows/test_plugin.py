@@ -16,7 +16,9 @@ from temporalio.api.common.v1 import Payload
 from temporalio.client import Client
 from temporalio.common import RawValue
 from temporalio.converter import DataConverter, PayloadConverter
-from temporalio.worker import Replayer, Worker
+from temporalio.plugin import SimplePlugin
+from temporalio.worker import Replayer, Worker, WorkflowRunner
+from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
 from assent import Agent, AgentClient, ConfigurationError, tool
 from assent.testing import Approved, Environment, call, calls, drive, says
@@ -124,6 +126,22 @@ async def test_two_workers_of_one_client_have_activities_of_their_own(assent_env
             pass
         # The end of the other one has closed no connection of this one's.
         run = await AgentClient(client, task_queue=first).start("refunds", "Refund 4711.")
+        assert (await drive(run, lambda _: Approved())).content == "done"
+
+
+async def test_a_plugin_that_comes_later_finds_a_sandbox_to_add_to(assent_environment: Environment) -> None:
+    def passing(runner: WorkflowRunner | None) -> WorkflowRunner:
+        assert isinstance(runner, SandboxedWorkflowRunner)
+        return replace(runner, restrictions=runner.restrictions.with_passthrough_modules("tests.support.shop"))
+
+    later = SimplePlugin("later", workflow_runner=passing)
+    client, queue = await connected(assent_environment), queue_name()
+    plugins = [AssentPlugin([refunds(assent_environment)]), later]
+    async with shop(client, queue, plugins=plugins) as worker:
+        runner = worker.config(active_config=True).get("workflow_runner")
+        assert isinstance(runner, SandboxedWorkflowRunner)
+        assert {"assent", "tests.support.shop"} <= runner.restrictions.passthrough_modules
+        run = await AgentClient(client, task_queue=queue).start("refunds", "Refund 4711.")
         assert (await drive(run, lambda _: Approved())).content == "done"
 
 
