@@ -98,7 +98,9 @@ class _Sandbox(SandboxedWorkflowRunner):
 
 
 def _own_instance(det: WorkflowInstanceDetails, *, context_free: bool) -> WorkflowInstance:
-    instance = _OWN.create_instance(dataclasses.replace(det, payload_converter_factory=LenientConverter))
+    # What makes other workflows fail may be of modules that this sandbox does not let through; `AgentRun` needs none.
+    own = dataclasses.replace(det, payload_converter_factory=LenientConverter, worker_level_failure_exception_types=())
+    instance = _OWN.create_instance(own)
     return _ContextFree(instance) if context_free else instance
 
 
