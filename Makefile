@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+FRAMEWORKS := openai_agents pydantic_ai langgraph
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo check test test-llm test-integrations test-lowest test-newest lint format bench test-ui soak histories lock clean
@@ -13,7 +14,7 @@ help:
 	@echo "make test     the tests          make lint     ruff, mypy strict, pyright strict"
 	@echo "make bench    the benchmarks     make test-ui  approve by clicking in the Temporal Web UI"
 	@echo "make soak     long runs          make test-llm a real language model, and LiteLLM's proxy"
-	@echo "make test-integrations           a program in TypeScript"
+	@echo "make test-integrations           a program in TypeScript, agents of other frameworks"
 	@echo "make test-lowest, test-newest    the tests with the lowest and the newest dependencies that are allowed"
 
 setup: $(STAMP)
@@ -67,14 +68,20 @@ test-llm: setup .venv-llm/.installed
 	.venv-llm/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	@touch $@
 
-# A program in another language. Without node and npm its test says that it is skipped.
-test-integrations: setup examples/typescript/node_modules/.installed
+# Without node and npm the test of the TypeScript program says that it is skipped.
+test-integrations: setup examples/typescript/node_modules/.installed $(FRAMEWORKS:%=.venv-integrations-%/.installed)
 	$(BIN)/python -m pytest -m integrations tests/integrations
 
 examples/typescript/node_modules/.installed: examples/typescript/package-lock.json
 	@if command -v npm >/dev/null; then \
 		cd $(@D)/.. && npm ci --ignore-scripts --no-audit --no-fund --silent && touch node_modules/.installed; \
 	fi
+
+.venv-integrations-%/.installed: examples/integrations/%/requirements.txt pyproject.toml
+	@echo "Installing into $(@D): about a minute"
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -r $< -e .
+	@touch $@
 
 # With the lowest versions that pyproject.toml allows, and with the newest: TESTS="tests/unit" for some of them.
 test-lowest: RESOLUTION := lowest-direct

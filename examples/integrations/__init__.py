@@ -1,0 +1,1 @@
+"""Agents of other frameworks on Temporal, each in an environment of its own: `make test-integrations`."""

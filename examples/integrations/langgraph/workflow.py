@@ -1,0 +1,21 @@
+"""The workflow that runs the graph."""
+
+from __future__ import annotations
+
+from temporalio import workflow
+from temporalio.langgraph import graph
+
+with workflow.unsafe.imports_passed_through():
+    from examples.integrations import payments
+
+
+@workflow.defn
+class LangGraphPayer:
+    """One request, to the agent's last words."""
+
+    @workflow.run
+    async def run(self, prompt: str) -> str:
+        """Run the graph."""
+        messages = [{"role": "system", "content": payments.INSTRUCTIONS}, {"role": "user", "content": prompt}]
+        state = await graph("payer").compile().ainvoke({"messages": messages})
+        return str(state["messages"][-1]["content"])

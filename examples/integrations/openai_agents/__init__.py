@@ -1,0 +1,1 @@
+"""A payer in the OpenAI Agents SDK."""

@@ -1,0 +1,1 @@
+"""A payer in pydantic-ai."""
