@@ -6,6 +6,7 @@ crosses activities.
 
 from __future__ import annotations
 
+import asyncio
 import operator
 from typing import Annotated, Any, TypedDict
 
@@ -56,9 +57,9 @@ async def ask_model(state: State) -> State:
 
 
 async def call_tools(state: State) -> State:
-    """Carry out the calls of the last answer, in workflow code."""
+    """Carry out the calls of the last answer side by side, in workflow code."""
     [answer] = convert_to_messages(state["messages"][-1:])
-    results = [await TOOLS[call["name"]].ainvoke(call) for call in answer.tool_calls]
+    results = await asyncio.gather(*(TOOLS[call["name"]].ainvoke(call) for call in answer.tool_calls))
     return {"messages": convert_to_openai_messages(results)}
 
 
