@@ -11,6 +11,7 @@ import operator
 from typing import Annotated, Any, TypedDict
 
 from langchain_core.messages import convert_to_messages, convert_to_openai_messages
+from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
 from langgraph.graph import END, START, StateGraph
@@ -34,16 +35,14 @@ async def look_up_invoice(number: str) -> str:
     return await workflow.execute_activity(payments.look_up_invoice, number, start_to_close_timeout=payments.TIMEOUT)
 
 
-async def wire_transfer(to: str, cents: int) -> str:
+async def wire_transfer(to: str, cents: int, config: RunnableConfig) -> str:  # noqa: D417 - the model does not see config
     """Send money. It cannot be taken back.
 
     Args:
         to: The IBAN of the receiver.
         cents: How much, in euro cents.
     """
-    return await workflow.execute_activity(
-        payments.wire_transfer, args=[to, cents], start_to_close_timeout=payments.TIMEOUT
-    )
+    return await payments.transfer_if_approved(to, cents, config["configurable"]["requested_by"])
 
 
 TOOLS = {each.__name__: tool(each, parse_docstring=True) for each in (look_up_invoice, wire_transfer)}
@@ -56,10 +55,10 @@ async def ask_model(state: State) -> State:
     return {"messages": convert_to_openai_messages([answer], text_format="string")}
 
 
-async def call_tools(state: State) -> State:
+async def call_tools(state: State, config: RunnableConfig) -> State:
     """Carry out the calls of the last answer side by side, in workflow code."""
     [answer] = convert_to_messages(state["messages"][-1:])
-    results = await asyncio.gather(*(TOOLS[call["name"]].ainvoke(call) for call in answer.tool_calls))
+    results = await asyncio.gather(*(TOOLS[call["name"]].ainvoke(call, config) for call in answer.tool_calls))
     return {"messages": convert_to_openai_messages(results)}
 
 

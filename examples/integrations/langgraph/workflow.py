@@ -14,8 +14,12 @@ class LangGraphPayer:
     """One request, to the agent's last words."""
 
     @workflow.run
-    async def run(self, prompt: str) -> str:
+    async def run(self, prompt: str, requested_by: str) -> str:
         """Run the graph."""
         messages = [{"role": "system", "content": payments.INSTRUCTIONS}, {"role": "user", "content": prompt}]
-        state = await graph("payer").compile().ainvoke({"messages": messages})
+        state = (
+            await graph("payer")
+            .compile()
+            .ainvoke({"messages": messages}, {"configurable": {"requested_by": requested_by}})
+        )
         return str(state["messages"][-1]["content"])

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from agents import Agent, Runner, function_tool
+from agents import Agent, RunContextWrapper, Runner, function_tool
 from temporalio import workflow
 from temporalio.openai_agents.workflow import activity_as_tool
 
@@ -13,16 +13,14 @@ with workflow.unsafe.imports_passed_through():
     from examples.integrations import payments
 
 
-async def wire_transfer(to: str, cents: int) -> str:
+async def wire_transfer(context: RunContextWrapper[str], to: str, cents: int) -> str:  # noqa: D417 - the model does not see context
     """Send money. It cannot be taken back.
 
     Args:
         to: The IBAN of the receiver.
         cents: How much, in euro cents.
     """
-    return await workflow.execute_activity(
-        payments.wire_transfer, args=[to, cents], start_to_close_timeout=payments.TIMEOUT
-    )
+    return await payments.transfer_if_approved(to, cents, context.context)
 
 
 @workflow.defn
@@ -30,7 +28,7 @@ class OpenAIAgentsPayer:
     """One request, to the agent's last words."""
 
     @workflow.run
-    async def run(self, prompt: str) -> str:
+    async def run(self, prompt: str, requested_by: str) -> str:
         """Run the agent."""
         agent = Agent(
             name="payer",
@@ -41,5 +39,5 @@ class OpenAIAgentsPayer:
                 function_tool(wire_transfer),
             ],
         )
-        result = await Runner.run(agent, prompt)
+        result = await Runner.run(agent, prompt, context=requested_by)
         return str(result.final_output)

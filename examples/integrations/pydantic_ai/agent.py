@@ -6,11 +6,10 @@ for a person.
 
 from __future__ import annotations
 
-from pydantic_ai import Agent
+from pydantic_ai import Agent, RunContext
 from pydantic_ai.durable_exec.temporal import TemporalDurability
 from pydantic_ai.models.openai import OpenAIResponsesModel
 from pydantic_ai.toolsets import FunctionToolset
-from temporalio import workflow
 
 from examples.integrations import payments
 
@@ -24,25 +23,24 @@ async def look_up_invoice(number: str) -> str:
     return await payments.look_up_invoice(number)
 
 
-async def wire_transfer(to: str, cents: int) -> str:
+async def wire_transfer(context: RunContext[str], to: str, cents: int) -> str:  # noqa: D417 - the model does not see context
     """Send money. It cannot be taken back.
 
     Args:
         to: The IBAN of the receiver.
         cents: How much, in euro cents.
     """
-    return await workflow.execute_activity(
-        payments.wire_transfer, args=[to, cents], start_to_close_timeout=payments.TIMEOUT
-    )
+    return await payments.transfer_if_approved(to, cents, context.deps)
 
 
-tools = FunctionToolset(id="payments")
+tools = FunctionToolset[str](id="payments")
 tools.add_function(look_up_invoice)
 tools.add_function(wire_transfer, metadata={"temporal": False})
 
 agent = Agent(
     OpenAIResponsesModel(payments.MODEL),
     name="payer",
+    deps_type=str,
     instructions=payments.INSTRUCTIONS,
     toolsets=[tools],
     capabilities=[TemporalDurability()],

@@ -15,7 +15,7 @@ class PydanticAIPayer:
     __pydantic_ai_agents__ = (agent,)
 
     @workflow.run
-    async def run(self, prompt: str) -> str:
+    async def run(self, prompt: str, requested_by: str) -> str:
         """Run the agent."""
-        result = await agent.run(prompt)
+        result = await agent.run(prompt, deps=requested_by)
         return str(result.output)
