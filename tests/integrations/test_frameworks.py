@@ -95,8 +95,8 @@ class Payer:
                     runs.append(self.client.get_run(child.workflow_id))
                     if len(runs) == len(transfers):
                         break
-            waiting = [(run, *(await run.until_paused()).active_requirements) for run in runs]
-        order = [{"to": to, "cents": cents} for to, cents in transfers]
+            waiting = [(run, (await run.until_paused()).active_requirements[0]) for run in runs]
+        order: list[object] = [{"to": to, "cents": cents} for to, cents in transfers]
         return Payment(handle, sorted(waiting, key=lambda each: order.index(each[1].tool_args or {})))
 
     def sent(self, iban: str) -> list[str]:
