@@ -190,7 +190,7 @@ async def test_no_tool_reaches_a_decision_through_its_context(assent_environment
         assert (requirement.tool, requirement.votes, state.ignored_messages) == ("pay", [], [])
         [context] = [each for each in SEEN if each.run_id == run.id]
         known = dataclasses.asdict(context)
-        assert all(isinstance(value, str | int | tuple | None) for value in known.values())
+        assert all(isinstance(value, str | int | tuple | dict | None) for value in known.values())
         # Nor does it learn the id that a decision would have to name.
         assert requirement.short_id not in str(known)
         assert requirement.nonce not in str(known)

@@ -121,7 +121,6 @@ def test_a_key_in_the_place_of_its_variable_is_refused_and_not_repeated(key: str
         ({"name": 3}, "agent 3: name is 3; give text"),
         ({"name": "a b"}, "agent 'a b': a name is up to 100 letters"),
         ({"instructions": ["be", "brief"]}, "agent 'a': instructions is ['be', 'brief']; give text"),
-        ({"instructions": look_up}, "agent 'a': instructions is <function look_up"),
         ({"description": 3}, "agent 'a': description is 3; give text"),
         ({"tools": look_up}, "agent 'a': tools is <function look_up"),
         ({"tools": "look_up"}, "agent 'a': tools is 'look_up'; give a list of functions"),
