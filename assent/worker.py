@@ -20,6 +20,7 @@ from assent.activities import Activities
 from assent.activities.guard import Guard, unknown_activity
 from assent.activities.nexus_service import AssentServiceHandler
 from assent.agents.agent import Agent, with_their_agents
+from assent.agents.gates import is_members
 from assent.runtime import embedded_server, tracing
 from assent.runtime.connection import attributes_usable, check_namespace, connect
 from assent.runtime.connection_errors import worker_stopped
@@ -95,6 +96,10 @@ class AssentPlugin(SimplePlugin):
         Activities.check(agents, webhooks, prices)
         self._agents = agents
         self._groups = {name: list(members) for name, members in (groups or {}).items()}
+        for name, members in (groups or {}).items():
+            if not is_members(members):
+                message = f"AssentPlugin: groups has {members!r} for {name!r}: give a list of names"
+                raise ConfigurationError(message)
         self._gated = list(gated_activities)
         self._webhooks = webhooks
         self._prices = prices

@@ -33,6 +33,7 @@ from assent.views import web_ui
 from assent.wire import messages, protocol, visibility
 from assent.wire.budget import Budget
 from assent.wire.errors import ConfigurationError, MessageError
+from assent.wire.limits import REASON_LIMIT
 from assent.wire.policy import PermissionPolicy
 from assent.wire.protocol import (
     Decision,
@@ -44,6 +45,7 @@ from assent.wire.protocol import (
     ToolOptions,
     WorkflowCall,
 )
+from assent.wire.text import error_text
 from assent.workflows import publisher
 
 __all__ = [
@@ -202,7 +204,8 @@ async def execute_gated_activity(
 
     Raises:
         NotApprovedError: it was rejected, expired, or refused as it was about to run.
-        ApplicationError: it failed: of type `ActivityFailed`, with its error.
+        ApplicationError: it failed: of type `ActivityFailed`, with its error. Or it was executed, and its result does
+            not fit the activity's annotation, or has more than 256 KiB: of type `ActivityResult`.
         ConfigurationError, MessageError: as `request_approval`.
 
     In workflow code only.
@@ -217,7 +220,11 @@ async def execute_gated_activity(
     call = _call(name, named, "ask", terms, activity=True, options=ToolOptions.model_validate(options))
     decision = await _decision(call, terms)
     payload = PLAIN.to_payload(_output(name, decision, "ActivityFailed"))
-    result: object = workflow.payload_converter().from_payloads([payload], None if kind is None else [kind])[0]
+    try:
+        result: object = workflow.payload_converter().from_payloads([payload], None if kind is None else [kind])[0]
+    except Exception as error:  # whatever a converter raises: it would fail the workflow task again and again
+        message = f"activity {name!r} was executed, and its result cannot be read: {error_text(error, REASON_LIMIT)}"
+        raise ApplicationError(message, type="ActivityResult", non_retryable=True) from None
     return result
 
 
@@ -352,8 +359,11 @@ async def _run(request: RunRequest, name: str, task_queue: str | None, *, attrib
 
 
 def _output(tool: str, decision: Decision, failure: str) -> JsonValue:
-    if decision.status == "executed":
+    if decision.status == "executed" and decision.error is None:
         return decision.output
+    if decision.status == "executed":
+        message = f"{tool!r} was executed, but {decision.error}"
+        raise ApplicationError(message, decision.model_dump(mode="json"), type="ActivityResult", non_retryable=True)
     if decision.status == "failed":
         message = decision.error or f"{tool!r} failed"
         raise ApplicationError(message, decision.model_dump(mode="json"), type=failure, non_retryable=True)

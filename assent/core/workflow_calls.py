@@ -102,21 +102,23 @@ def decision_of(run: Run) -> Decision:
         "values": requirement.values,
         "evidence": requirement.evidence,
     }
-    if status == "executed":
-        fields["output"] = call.submitted if votes[-1].verdict == "submit" else _value(answer)
+    if status == "executed" and votes[-1].verdict == "submit":
+        fields["output"] = call.submitted
+    elif status == "executed":
+        fields |= _value(answer)
     if status in _PREFIXES:
         fields["error"] = answer.removeprefix(_PREFIXES[status])
     return Decision.model_validate(fields)
 
 
-def _value(output: str) -> JsonValue:
-    """Return the result of an activity, which is JSON; a text that is none, as an operator may set it, as it is."""
+def _value(output: str) -> dict[str, JsonValue]:
+    """Return the result of an activity, which is JSON; what was cut, or set by an operator, may be none."""
     try:
         value = cast("JsonValue", json.loads(output))
         canonical(value)  # JSON has no NaN.
     except (ValueError, RecursionError):
-        return output
-    return value
+        return {"output": output, "error": "its result is not whole JSON: it was too large, or set by an operator"}
+    return {"output": value}
 
 
 def summary(decision: Decision) -> str:

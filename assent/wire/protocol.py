@@ -258,10 +258,10 @@ class Decision(Stored):
     """What people decided about the call of a `WorkflowCall`: the output of its run, as JSON.
 
     `approved`: they approved it, or filled in the *values*; nothing ran. `executed` and `failed`: its activity, or the
-    system that carried it out, gave an *output* or an *error*. `refused`: it was approved and did not run; *error* says
-    why. `rejected`, with the *reason*, and `expired`: it is not to be done. *decided_by* are those whose decision
-    counted, *requirement_id* is what they decided last, *arguments* what they approved, with edits. *evidence* came
-    with a result from outside.
+    system that carried it out, gave an *output* or an *error*; both, where the output of what was executed was cut.
+    `refused`: it was approved and did not run; *error* says why. `rejected`, with the *reason*, and `expired`: it is
+    not to be done. *decided_by* are those whose decision counted, *requirement_id* is what they decided last,
+    *arguments* what they approved, with edits. *evidence* came with a result from outside.
     """
 
     status: Literal["approved", "rejected", "expired", "executed", "failed", "refused"]

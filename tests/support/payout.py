@@ -38,6 +38,11 @@ async def fail(why: str) -> str:
     raise ValueError(why)
 
 
+@activity.defn
+async def boast(size: int) -> str:
+    return "x" * size
+
+
 @workflow.defn
 class Payout:
     """Asks what its input says, and returns how that ended."""
@@ -94,6 +99,9 @@ class Payout:
 
     async def failing(self, _: str) -> str:
         return await execute_gated_activity(fail, ["no money"])
+
+    async def large(self, _: str) -> str:
+        return await execute_gated_activity(boast, [300_000])
 
     async def agent(self, _: str) -> str:
         return (await run_agent("refunds", "Refund 4711.", requested_by="clerk")).content

@@ -173,6 +173,8 @@ async def test_what_cannot_stand_side_by_side_is_refused_in_one_line(assent_envi
         assert "\n" not in str(refused.value)
     with pytest.raises(ConfigurationError, match="two agents are named 'refunds'"):
         AssentPlugin([agent, refunds(assent_environment)])
+    with pytest.raises(ConfigurationError, match="groups has 'bob' for 'finance': give a list of names"):
+        AssentPlugin(groups={"finance": "bob"})
     odd = replace(DataConverter.default, payload_converter_class=Rot13)
     with pytest.raises(ConfigurationError, match=r"Rot13 cannot stand beside .*belongs into payload_codec"):
         await connected(assent_environment, odd, plugins=[AssentPlugin()])

@@ -32,7 +32,7 @@ from assent.testing import Environment, call, calls, says
 from assent.worker import AssentPlugin
 from assent.workflow import request_approval
 from tests.support.encrypting_codec import Encrypting
-from tests.support.payout import Payout, fail, wire
+from tests.support.payout import Payout, boast, fail, wire
 from tests.support.tools import pay
 
 
@@ -42,7 +42,7 @@ async def payouts(client: Client, agents: Sequence[Agent] = (), **more: Any) -> 
     queue = f"payouts-{uuid.uuid4().hex[:8]}"
     plugin = AssentPlugin(agents, groups={"finance": ["bob", "dora"]}, gated_activities=["wire"])
     with ThreadPoolExecutor(4) as threads:
-        options: dict[str, Any] = {"workflows": [Payout], "activities": [wire, fail], "plugins": [plugin]} | more
+        options: dict[str, Any] = {"workflows": [Payout], "activities": [wire, fail, boast], "plugins": [plugin]} | more
         async with Worker(client, task_queue=queue, activity_executor=threads, **options):
             yield AgentClient(client, task_queue=queue)
 
@@ -178,6 +178,12 @@ async def test_a_gated_activity_runs_once_with_what_was_approved(
         with pytest.raises(WorkflowFailureError) as failed:
             await ended(failing)
         assert str(failed.value.cause) == "ActivityFailed: ValueError: no money"
+        large = await begun(agents, "large")
+        run, requirement = await asked(agents, large)
+        await run.approve(requirement, by="bob")
+        with pytest.raises(WorkflowFailureError, match="Workflow execution failed") as failed:
+            await ended(large)
+        assert str(failed.value.cause).startswith("ActivityResult: 'boast' was executed, but its result is not whole")
 
 
 async def test_the_end_of_the_workflow_ends_what_it_asked(assent_environment: Environment) -> None:

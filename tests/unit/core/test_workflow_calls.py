@@ -309,6 +309,7 @@ def test_the_result_of_the_activity_is_the_output(output: str, value: JsonValue)
     play.tool(0, output)
     decision = decision_of(play)
     assert (decision.status, decision.output, decision.decided_by) == ("executed", value, ["bob"])
+    assert (decision.error is None) == (output not in {"by hand", "NaN"})
     assert play.requirement.execution == "executed"
 
 
