@@ -6,6 +6,7 @@ anything else, because an exception in a signal handler wedges a run for ever. N
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Final, Literal, TypeVar, cast
@@ -184,6 +185,8 @@ class Decide(_FromPerson):
 # -- reading ----------------------------------------------------------------------------------------------------------
 
 _M = TypeVar("_M", bound=Inbound)
+_HALF: Final = re.compile("[\ud800-\udfff]")
+"""Half of a character, as some programs cut texts: no UTF-8 has it."""
 Message = Approve | Reject | SubmitResult | SubmitInput | SendMessage | Revoke | Close
 
 _KINDS: Final[Mapping[str, type[Message]]] = {
@@ -258,24 +261,29 @@ def read_request(arguments: tuple[object, ...]) -> RunRequest:
     if request.call is not None and (problem := _call_problem(request, request.call)) is not None:
         message = f"AgentRun: {problem}"
         raise MessageError(message)
-    if not request.input.strip() and not request.conversation and request.call is None:
-        message = "AgentRun: input: the prompt is empty; say what the agent is to do"
-        raise MessageError(message)
-    if request.requested_by is not None and not request.requested_by.strip():
-        message = "AgentRun: requested_by: the name is empty; leave it out, or say who asks"
+    if (problem := _text_problem(request)) is not None:
+        message = f"AgentRun: {problem}"
         raise MessageError(message)
     limit = POLICIES_LIMIT if request.parents else POLICY_LIMIT
     if request.policy is not None and (length := len(request.policy.model_dump_json().encode())) > limit:
         message = f"AgentRun: policy: it is {length} bytes long; it may be {limit}, as every call carries it"
         raise MessageError(message)
-    size = json_size(request.input)
-    if size > PROMPT_LIMIT:
-        message = f"AgentRun: input: the prompt is {size} bytes long; it may be {PROMPT_LIMIT}"
-        raise MessageError(message)
     if request.context is not None and (problem := _context_problem(request.context)):
         message = f"AgentRun: context: {problem}"
         raise MessageError(message)
     return request
+
+
+def _text_problem(request: RunRequest) -> str | None:
+    """Return what is wrong with the prompt or the requester of a request; None if nothing is."""
+    if not request.input.strip() and not request.conversation and request.call is None:
+        return "input: the prompt is empty; say what the agent is to do"
+    if request.requested_by is not None and not request.requested_by.strip():
+        return "requested_by: the name is empty; leave it out, or say who asks"
+    if _HALF.search(request.input):
+        return "input: the prompt has half a character, which JSON cannot carry"
+    size = json_size(request.input)
+    return None if size <= PROMPT_LIMIT else f"input: the prompt is {size} bytes long; it may be {PROMPT_LIMIT}"
 
 
 _MODEL_ONLY: Final = ("conversation", "policy", "budget", "max_turns", "max_tool_calls", "parents")

@@ -218,6 +218,7 @@ def test_a_context_up_to_the_limit_is_kept_as_it_is() -> None:
         (({"agent": "a", "input": " \n"},), "the prompt is empty"),
         (({"agent": "a", "input": "x", "max_turns": 0},), "max_turns"),
         (({"agent": "a", "input": "x", "requested_by": 7},), "requested_by"),
+        (({"agent": "a", "input": "x\ud83d"},), "input: the prompt has half a character"),
         (in_context([1]), "context: Input should be a valid dictionary"),
         (in_context("{}"), "context: Input should be a valid dictionary"),
         (in_context({1: 1}), "context.1"),
