@@ -55,7 +55,7 @@ class AssentPlugin(SimplePlugin):
 
     Args:
         agents: the agents that it serves, and those that they ask or hand over to.
-        groups: who is in the groups that `assent.workflow` names as approvers: a mapping of names to names.
+        groups: who is in the groups that `assent.workflow` names as approvers: a mapping of a name to names of people.
         gated_activities: names of activities that run only through `execute_gated_activity`.
         webhooks: where notices go: the same on every worker of a task queue.
         prices: what models cost, by their id.
@@ -72,7 +72,7 @@ class AssentPlugin(SimplePlugin):
         ConfigurationError: two agents have one name, or two different tools do; the environment holds no key for an
             agent's model, or no usable secret for a webhook; and, from the worker or client that it is given to: its
             payload converter cannot stand beside Assent's, it has a second plugin of this kind, or a tool has the name
-            of one of its activities.
+            of one of its activities; or a group is no list of names.
 
     I/O; not in workflow code.
     """
@@ -95,11 +95,11 @@ class AssentPlugin(SimplePlugin):
         super().__init__("assent.AssentPlugin", nexus_service_handlers=[AssentServiceHandler()] if nexus else None)
         Activities.check(agents, webhooks, prices)
         self._agents = agents
-        self._groups = {name: list(members) for name, members in (groups or {}).items()}
         for name, members in (groups or {}).items():
             if not is_members(members):
                 message = f"AssentPlugin: groups has {members!r} for {name!r}: give a list of names"
                 raise ConfigurationError(message)
+        self._groups = {name: list(members) for name, members in (groups or {}).items()}
         self._gated = list(gated_activities)
         self._webhooks = webhooks
         self._prices = prices
