@@ -90,7 +90,7 @@ test-lowest test-newest:
 	$(PYTHON) -m venv --clear .venv-$(RESOLUTION)
 	.venv-$(RESOLUTION)/bin/python -m pip install --quiet --disable-pip-version-check uv
 	.venv-$(RESOLUTION)/bin/uv pip install --quiet --python .venv-$(RESOLUTION) --resolution $(RESOLUTION) \
-		--group dev -e '.[embedded,otel,signing,testing]'
+		--group dev -e '.[embedded,mcp,otel,proof,signing,testing,web]'
 	.venv-$(RESOLUTION)/bin/python -m pytest -n $(SIDE_BY_SIDE) --dist worksteal $(TESTS)
 
 # Minutes each: long runs, and kills.
@@ -99,10 +99,11 @@ soak: setup
 
 # Without the extra `s3`, whose packages are pinned by others, and hold back what the rest needs.
 lock:
-	uv pip compile pyproject.toml --extra embedded --extra otel --extra signing --extra testing --group dev --generate-hashes \
+	uv pip compile pyproject.toml --extra embedded --extra mcp --extra otel --extra proof --extra signing --extra testing --extra web \
+	  --group dev --generate-hashes \
 	  --no-emit-index-url --universal --python-version 3.11 --quiet -o requirements.lock
-	uv pip compile pyproject.toml --generate-hashes --no-emit-index-url --universal --python-version 3.11 \
-	  --constraints requirements.lock --quiet -o requirements-worker.lock
+	uv pip compile pyproject.toml --extra mcp --extra proof --extra web --generate-hashes --no-emit-index-url \
+	  --universal --python-version 3.11 --constraints requirements.lock --quiet -o requirements-worker.lock
 
 clean:
 	rm -rf $(VENV) .venv-* .assent .bench dist
