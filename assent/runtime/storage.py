@@ -150,7 +150,7 @@ def s3_driver(bucket: str, prefix: str) -> StorageDriver:
         ConfigurationError: the extra `s3` is not installed.
     """
     if find_spec("aioboto3") is None or find_spec("types_aiobotocore_s3") is None:
-        message = "s3:// needs the S3 driver of the Temporal SDK: pip install 'temporalio[aioboto3]'"
+        message = "s3:// needs the S3 driver of the Temporal SDK: pip install 'assent-agents[s3]'"
         raise ConfigurationError(message)
     return S3StorageDriver(client=_Prefixed(prefix.rstrip("/")), bucket=bucket)
 

@@ -33,6 +33,8 @@ LAYERS: dict[str, set[str]] = {
 }
 """Each folder of `assent`, and the folders that it may import. `cli` and `testing` may import all of them."""
 PURE = ("wire", "core", "agents", "views")
+FOLDERS = ("activities", "workflows")
+"""At the top of a checkout, with a link in `assent`."""
 IMPURE = {
     "asyncio", "httpx", "openai", "os", "random", "secrets", "socket", "subprocess", "temporalio",
     "threading", "time", "uuid",
@@ -88,7 +90,7 @@ def test_pure_folders_import_neither_temporal_nor_network_nor_clock(folder: str)
         assert not wrong, f"{path.relative_to(ROOT)} imports {wrong}"
 
 
-@pytest.mark.parametrize("package", ["activities", "workflows"])
+@pytest.mark.parametrize("package", FOLDERS)
 def test_the_folders_at_the_top_are_imported_as_parts_of_assent(package: str) -> None:
     # A link, so that a checkout has the names of the wheel; a wheel with them at its top overwrites other people's.
     assert (ROOT / "assent" / package).readlink() == Path("..") / package
@@ -140,9 +142,17 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_wheel_has_one_top_level_name(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     tops = {name.split("/")[0] for name in names}
-    assert tops == {"assent", f"assent-{assent.__version__}.dist-info"}
+    assert tops == {"assent", f"assent_agents-{assent.__version__}.dist-info"}
     assert "assent/py.typed" in names
     assert not [name for name in names if "test_" in name or name.endswith(".lock")]
+
+
+def test_the_wheel_has_every_module_also_of_the_linked_folders(wheel: Path) -> None:
+    # Python 3.11's `rglob` does not look into links.
+    found = [path for name in ("assent", *FOLDERS) for path in (ROOT / name).rglob("*.py")]
+    modules = {path.relative_to(ROOT).as_posix().removeprefix("assent/") for path in found}
+    names = {name.removeprefix("assent/") for name in zipfile.ZipFile(wheel).namelist() if name.endswith(".py")}
+    assert names == modules
 
 
 @pytest.mark.slow
@@ -162,7 +172,7 @@ assent.worker.AssentPlugin()
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("lock", ["requirements.lock", "requirements-worker.lock"])
+@pytest.mark.parametrize("lock", sorted(path.name for path in ROOT.glob("requirements*.lock")))
 def test_locks_pin_with_hashes_and_name_no_index(lock: str) -> None:
     text = (ROOT / lock).read_text()
     assert "://" not in text
@@ -172,14 +182,13 @@ def test_locks_pin_with_hashes_and_name_no_index(lock: str) -> None:
 
 
 def test_no_line_names_the_package_assent_of_another_project() -> None:
-    # Until our distribution has a name of its own on PyPI, `pip install assent` brings another project's code.
+    # Ours is `assent-agents`.
     places = [ROOT / name for name in ("assent", "activities", "workflows", "examples", "bench", "docs", "docker")]
     paths = [path for place in places for path in place.rglob("*") if path.suffix in {".py", ".md", ".sh", ".yml"}]
     text = {path: path.read_text() for path in [*paths, *ROOT.glob("*.md"), *ROOT.glob("*.py"), ROOT / "Dockerfile"]}
     assert len(text) > 100
     text[ROOT / "README.md"] = text[ROOT / "README.md"].replace("**Do not `pip install assent`**", "")
-    text[ROOT / "CHANGELOG.md"] = text[ROOT / "CHANGELOG.md"].replace("`pip install 'assent[…]'`", "")
-    wrong = re.compile(r"\bassent\[(?=[a-z\u2026])|\b(?:pip|uv|pipx|poetry) (?:install|add) [^\n`]*\bassent\b(?!\.)")
+    wrong = re.compile(r"\bassent\[(?=[a-z\u2026])|\b(?:pip|uv|pipx|poetry) (?:install|add) [^\n`]*\bassent\b(?![.-])")
     for path, content in text.items():
         found = wrong.search(content)
         assert not found, f"{path.relative_to(ROOT)}: {found and found[0]}"

@@ -305,5 +305,5 @@ for act in (lambda: load_signer(Path({str(keys.private)!r})),
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stderr == ""
-    line = "signatures need the package cryptography, which is not installed: pip install cryptography"
+    line = "signatures need the package cryptography, which is not installed: pip install 'assent-agents[signing]'"
     assert done.stdout.splitlines() == [line, line]
