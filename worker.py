@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from assent.cli.errors import exit_code
+from assent.cli.worker import models
 from assent.runtime.connection import exit_cleanly
 from assent.runtime.logs import configure_logs
 from assent.runtime.settings import Settings, Versioning, load_agents
@@ -33,6 +34,9 @@ def main(
         float | None, typer.Option(metavar="N", help="Model and tool calls a second on the task queue, of all workers.")
     ] = None,
     embedded: Annotated[bool, typer.Option("--embedded", help="Start a Temporal server too, with its Web UI.")] = False,
+    scripted: Annotated[
+        bool, typer.Option("--scripted", help="Follow each module's list `script` instead of asking its models.")
+    ] = False,
 ) -> None:
     """Serve the agents of these modules. Settings also from ASSENT_AGENTS, ASSENT_WEBHOOKS, … and TEMPORAL_*."""
     exit_cleanly()
@@ -46,8 +50,9 @@ def main(
             versioning=versioning,
             max_activities_per_second=max_activities_per_second,
         )
-        found = load_agents(agents or settings.agents)
-        asyncio.run(run_worker(found, settings, with_server=embedded, say=say))
+        modules = agents or settings.agents
+        with models(modules, scripted=scripted):
+            asyncio.run(run_worker(load_agents(modules), settings, with_server=embedded, say=say))
     except AssentError as error:
         print(f"worker: {error}", file=sys.stderr)
         raise SystemExit(exit_code(error)) from None

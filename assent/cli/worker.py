@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Annotated, Literal
 
@@ -13,6 +15,7 @@ from assent.cli.common import place_of
 from assent.runtime.connection import connect, exit_cleanly
 from assent.runtime.logs import configure_logs
 from assent.runtime.settings import Settings, load_agents
+from assent.wire.errors import ConfigurationError
 from assent.worker import run_worker
 
 
@@ -36,6 +39,9 @@ def worker(
         typer.Option(metavar="N", help="Limit of model and tool calls per second, for all workers of the task queue."),
     ] = None,
     embedded: Annotated[bool, typer.Option("--embedded", help="Start a Temporal server too, with its Web UI.")] = False,
+    scripted: Annotated[
+        bool, typer.Option("--scripted", help="Follow each module's list `script` instead of asking its models.")
+    ] = False,
 ) -> int:
     """Serve agents until SIGTERM or Ctrl-C. Reads ASSENT_AGENTS=module,module and ASSENT_WEBHOOKS too."""
     place = place_of(context)
@@ -48,13 +54,29 @@ def worker(
         versioning=versioning,
         max_activities_per_second=max_activities_per_second,
     )
+    modules = agents or settings.agents
     reach = partial(connect, place.address, namespace=place.namespace, profile=place.profile)
-    serve = run_worker(
-        load_agents(agents or settings.agents),
-        settings,
-        with_server=embedded,
-        say=partial(print, flush=True),
-        reach=reach,
-    )
-    asyncio.run(serve)
+    say = partial(print, flush=True)
+    with models(modules, scripted=scripted):
+        asyncio.run(run_worker(load_agents(modules), settings, with_server=embedded, say=say, reach=reach))
     return exit_codes.DONE
+
+
+@contextmanager
+def models(modules: Sequence[str], *, scripted: bool) -> Generator[None]:
+    """Let the models of *modules* be what they are or, if *scripted*, a script.
+
+    Raises:
+        ConfigurationError: the extra `testing` is not installed, or as `assent.testing.scripted`. One line.
+    """
+    if not scripted:
+        yield
+        return
+    try:
+        from assent.testing.scripted import scripted as play
+    except ModuleNotFoundError as error:
+        message = f"--scripted needs {error.name}, which is not installed: pip install 'assent-agents[testing]'"
+        raise ConfigurationError(message) from None
+    with play(modules) as url:
+        print(f"No model is asked: scripts of {', '.join(modules)} answer at {url}", flush=True)
+        yield
