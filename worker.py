@@ -1,6 +1,6 @@
 """Run a worker: `python worker.py --agents MODULE [--task-queue NAME] [--embedded]`. Ends gracefully on SIGTERM.
 
-`--deployment NAME --build-id ID` switch worker versioning on: see docs/deployment.md.
+`--deployment NAME --build-id ID` switch worker versioning on: see docs/guides/deployment.md.
 """
 
 from __future__ import annotations

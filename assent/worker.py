@@ -63,7 +63,7 @@ class AssentPlugin(SimplePlugin):
         continue_after: events of its history after which a run continues as new, in addition to when the server
             suggests it; 0: only then.
         requires_requester: runs without a `requested_by` fail, and workflow code may not ask without one.
-        trace_content: spans hold prompts, answers, arguments and results too (docs/observability.md).
+        trace_content: spans hold prompts, answers, arguments and results too (docs/guides/observability.md).
         nexus: the worker serves the Nexus service `assent`, whose operation `run_agent` runs an agent.
 
     Live text of a model call comes as often as the worker passes heartbeats on: `max_heartbeat_throttle_interval`.

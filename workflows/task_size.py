@@ -20,7 +20,7 @@ from .activity_options import Options
 LIMIT: Final = 3_000_000
 """Bytes of activity inputs and accepted updates in one workflow task; the rest of 4 MiB is for the memo and codecs.
 
-Another number changes the commands of runs that are under way (docs/changing-rules.md).
+Another number changes the commands of runs that are under way (docs/why/changing-rules.md).
 """
 _SOONEST: Final = timedelta(milliseconds=1)
 _WHY: Final = "what exceeds one workflow task continues in the next"

@@ -1,4 +1,4 @@
-"""The `assent` command: `assent --help`, and `docs/cli.md`."""
+"""The `assent` command: `assent --help`, and `docs/reference/cli.md`."""
 
 from assent.cli.main import main
 

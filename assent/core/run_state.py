@@ -54,7 +54,7 @@ class Run:
     *turns_before* and *tool_calls_before* count those of earlier answers of a conversation, which the limits leave
     out. *closing*: the run ends with its next answer. *budget* is what it may use now, *allowance* what it got first.
     *held* is what the next model call carries once the budget is extended. *prefix* names the items that the newest
-    model call did not carry. *rules_version* is that of its first turn (docs/changing-rules.md). *parent* is the
+    model call did not carry. *rules_version* is that of its first turn (docs/why/changing-rules.md). *parent* is the
     parent run. After a handoff, *agent* continues the run, limited by *policy*; *handoff* takes effect with the next
     turn. *model_task_queue* is where model calls go, if known and not the run's own queue. *continue_after* is the
     number of history events after which the run continues as new (0: when the server suggests it; None: the first

@@ -1,6 +1,6 @@
 """The transitions of a run, of a tool call and of a requirement: (status, event) -> status.
 
-The rules change a status only through these tables, so a final status is never left. docs/architecture.md draws them.
+The rules change a status only through these tables, so a final status is never left.
 """
 
 from __future__ import annotations

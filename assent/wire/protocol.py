@@ -45,7 +45,7 @@ MEMO_STATUS: Final = "assent_status"
 MEMO_REQUEST: Final = "assent_request"
 
 RULES_VERSION: Final = 1
-"""The version of the rules that a worker gives with the first turn of a run (docs/changing-rules.md)."""
+"""The version of the rules that a worker gives with the first turn of a run (docs/why/changing-rules.md)."""
 
 RESERVED_TOOL_NAMES: Final = frozenset({CALL_MODEL, CHECK_CALL, SEND_NOTICES, SUMMARISE, ASK_USER})
 """Activity types that Assent uses or will use itself; a tool may not take them."""

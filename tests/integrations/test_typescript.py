@@ -1,4 +1,4 @@
-"""The TypeScript program of `examples/typescript`, which knows `docs/wire.md` only."""
+"""The TypeScript program of `examples/typescript`, which knows `docs/reference/wire.md` only."""
 
 from __future__ import annotations
 

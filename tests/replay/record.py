@@ -1,7 +1,7 @@
 """Record a history of every kind of run and wait: `make histories`.
 
 It deletes the folder of today's version of the rules and records all of it again. So it is for versions that no release
-has given yet: a run of a released version may still wait, and its histories stay as they are (docs/changing-rules.md).
+has given yet: a run of a released version may still wait, and they stay as they are (docs/why/changing-rules.md).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How a rule is changed (docs/changing-rules.md), shown by a rule that a version 2 of them would add."""
+"""How a rule is changed (docs/why/changing-rules.md), shown by a rule that a version 2 of them would add."""
 
 from __future__ import annotations
 

@@ -17,10 +17,12 @@ from assent.cli.main import main
 from assent.wire.requirements import RunState
 
 ROOT = Path(__file__).parents[2]
-PAGES = {path.relative_to(ROOT).as_posix(): path.read_text() for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]}
+PAGES = {
+    path.relative_to(ROOT).as_posix(): path.read_text() for path in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+}
 GIVEN = {"client", "run", "content"}
 """Names that a block with `await` may use without making them: what the page has introduced in words."""
-RUN_ELSEWHERE = "docs/notices.md"
+RUN_ELSEWHERE = "docs/guides/notices.md"
 """Its programs are run by `test_webhooks.py`."""
 
 
@@ -122,6 +124,8 @@ def test_files_and_targets_that_a_page_names_exist(page: str) -> None:
 
 
 def test_the_wire_names_every_field_of_a_runs_state() -> None:
-    [table] = re.findall(r"\| field of `RunState` \|.*?\n\n", (ROOT / "docs" / "wire.md").read_text(), re.DOTALL)
+    [table] = re.findall(
+        r"\| field of `RunState` \|.*?\n\n", (ROOT / "docs" / "reference" / "wire.md").read_text(), re.DOTALL
+    )
     first = "".join(row.split("|")[1] for row in table.splitlines()[2:] if row)
     assert set(re.findall(r"`(\w+)`", first)) == set(RunState.model_fields)

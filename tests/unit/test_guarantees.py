@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs" / "guarantees.md").read_text()
+PAGE = (ROOT / "docs" / "why" / "guarantees.md").read_text()
 CITED = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", PAGE)
 ROWS = {
     cells[0]: cells[1:] for cells in re.findall(r"^\| ([a-z]+-\d+) \| (.+) \| (.*) \| (.+) \|$", PAGE, re.MULTILINE)

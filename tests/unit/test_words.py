@@ -1,4 +1,4 @@
-"""One word for one thing (docs/glossary.md): the words that it replaced stay out of pages, docstrings and messages."""
+"""One word for one thing (docs/reference/glossary.md): what it replaced stays out of pages, docstrings and messages."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PLACES = [
-    *(path.relative_to(ROOT).as_posix() for path in sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])),
+    *(path.relative_to(ROOT).as_posix() for path in sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])),
     *(f"assent/{path.name}" for path in sorted((ROOT / "assent").iterdir()) if path.suffix == ".py" or path.is_dir()),
     "activities", "workflows", "examples", "worker.py", "starter.py",
 ]  # fmt: skip

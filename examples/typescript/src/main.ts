@@ -1,4 +1,4 @@
-// Starts, lists, decides and reads runs of Assent's agents. Written from docs/wire.md alone. Prints JSON, one value a line.
+// Starts, lists, decides and reads runs of Assent's agents. Written from docs/reference/wire.md alone. Prints JSON, one value a line.
 
 import { randomUUID } from "node:crypto";
 import { parseArgs } from "node:util";

@@ -1,4 +1,4 @@
-// The names and the JSON of docs/wire.md, as far as this program needs them.
+// The names and the JSON of docs/reference/wire.md, as far as this program needs them.
 
 /** The input of the workflow `AgentRun`. */
 export interface RunRequest {

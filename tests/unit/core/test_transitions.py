@@ -19,7 +19,7 @@ from assent.wire.protocol import Gate, RunResult
 from tests.unit.core.transition_rows import ALL, TABLES, changes, explains, recorded
 from tests.unit.strategies import ALLOW, ASK, EXTERNAL, INPUT, ONCE, TO_B, Play, playing, turn_of
 
-PAGE: Final = Path(__file__).parents[3] / "docs" / "architecture.md"
+PAGE: Final = Path(__file__).parents[3] / "docs" / "why" / "architecture.md"
 DENY: Final = Gate(verdict="deny")
 EXPIRES: Final = Gate(verdict="ask", expires_after=60.0)
 ENDS: Final = Gate(verdict="external", stop=True)

@@ -232,9 +232,9 @@ def test_webhooks_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch)
     )  # fmt: skip
 
 
-# -- the programs of docs/notices.md ----------------------------------------------------------------------------------
+# -- the programs of docs/guides/notices.md ----------------------------------------------------------------------------
 
-DOCS = Path(__file__).parents[3] / "docs" / "notices.md"
+DOCS = Path(__file__).parents[3] / "docs" / "guides" / "notices.md"
 
 
 @asynccontextmanager
