@@ -33,6 +33,9 @@ def main(
     max_activities_per_second: Annotated[
         float | None, typer.Option(metavar="N", help="Model and tool calls a second on the task queue, of all workers.")
     ] = None,
+    metrics_address: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Serve metrics for Prometheus here.")
+    ] = None,
     embedded: Annotated[bool, typer.Option("--embedded", help="Start a Temporal server too, with its Web UI.")] = False,
     scripted: Annotated[
         bool, typer.Option("--scripted", help="Follow each module's list `script` instead of asking its models.")
@@ -49,6 +52,7 @@ def main(
             build_id=build_id,
             versioning=versioning,
             max_activities_per_second=max_activities_per_second,
+            metrics_address=metrics_address,
         )
         modules = agents or settings.agents
         with models(modules, scripted=scripted):

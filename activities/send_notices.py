@@ -27,6 +27,7 @@ from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError
 
 from assent.core.approvals import edited_text
+from assent.core.measurements import NOTICES_REFUSED
 from assent.core.notices import Notice, NoticesInput
 from assent.runtime import webhooks
 from assent.runtime.webhooks import Arguments, Webhook
@@ -280,6 +281,8 @@ class _Queue:
 
     def _given_up(self, notice: Notice, outcome: Outcome) -> None:
         origin, run_id = self.endpoint.webhook.origin, own_run().run_id
+        refused = activity.metric_meter().create_counter(NOTICES_REFUSED.name, NOTICES_REFUSED.text)
+        refused.add(1, {"webhook": origin})
         _log.warning("%s refused the notice %s of run %r: %s", origin, notice.type, run_id, outcome.said)
         if outcome.kind == "gone":
             _log.error("%s wants no more notices (status 410): it gets none until this worker is restarted", origin)

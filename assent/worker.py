@@ -25,6 +25,7 @@ from assent.runtime import embedded_server, tracing
 from assent.runtime.connection import attributes_usable, check_namespace, connect
 from assent.runtime.connection_errors import worker_stopped
 from assent.runtime.deployments import advice, deployment_config
+from assent.runtime.metrics import METRICS_BUCKETS, SWITCH, Metrics, serve_metrics
 from assent.runtime.settings import Settings
 from assent.runtime.webhooks import Webhook
 from assent.wire import protocol
@@ -33,7 +34,7 @@ from assent.wire.errors import ConfigurationError
 from assent.workflows.agent_run import AgentRun
 from assent.workflows.sandbox import runner_for
 
-__all__ = ["AssentPlugin", "Price", "Webhook"]
+__all__ = ["METRICS_BUCKETS", "AssentPlugin", "Price", "Webhook"]
 
 DATABASE: Final = Path(".assent/temporal.db")
 GRACE: Final = timedelta(seconds=30)
@@ -146,6 +147,10 @@ class AssentPlugin(SimplePlugin):
         config["workflows"] = [*workflows, AgentRun]
         config["interceptors"] = [guard, *(config.get("interceptors") or ())]
         facts: dict[str, Callable[..., object]] = {"assent_facts": lambda: self._facts(activities)}
+        tools = [*(each.name for each in activities.tools), *filter(None, names)]
+        queue = config.get("task_queue") or ""
+        if (metrics := Metrics.of(client, queue, activities.agents.keys(), tools)) is not None:
+            facts[SWITCH] = metrics.record
         if tracing.is_replay_safe():
             facts[tracing.SWITCH] = tracing.is_replay_safe
         config["workflow_runner"] = runner_for(converter, config.get("workflow_runner"), facts)
@@ -284,13 +289,15 @@ async def run_worker(
     *say* prints what is served and where. *reach* connects to Temporal, unless *with_server* starts one.
 
     Raises:
-        ConfigurationError: the agents contradict each other, a webhook has no usable secret, or there is no
-            `temporal` binary for *with_server*.
+        ConfigurationError: the agents contradict each other, a webhook has no usable secret, there is no `temporal`
+            binary for *with_server*, or metrics cannot be served at their address.
         ServerUnreachableError: no Temporal server answers, or it cannot be used. As `connect` and `serving`.
     """
     # What is wrong with the agents and webhooks is said before anything is started.
     Activities.check(agents, settings.webhooks, settings.prices)
     deployment = _deployment(settings)
+    if settings.metrics_address:
+        say(f"Metrics at {serve_metrics(settings.metrics_address)}")
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)

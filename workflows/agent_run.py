@@ -49,10 +49,11 @@ from assent.core.events import (
     ToolLost,
     WakeAt,
 )
+from assent.core.measurements import measurements
 from assent.core.state_machine import Run, Step, asks_outcome, decide, state_of
 from assent.core.tool_calls import gated_calls, read_check, read_outcome, read_turn
 from assent.core.workflow_calls import CALL_ID, has_call
-from assent.runtime import tracing
+from assent.runtime import metrics, tracing
 from assent.runtime.converter import decoded
 from assent.wire import messages, protocol
 from assent.wire.errors import MessageError
@@ -82,6 +83,7 @@ class AgentRun:
         """
         self._run = Run()
         self._trace = tracing.RunTrace(switched_on=tracing.SWITCH in workflow.extern_functions())
+        self._record = workflow.extern_functions().get(metrics.SWITCH)
         self._ending: Complete | Fail | Cancel | None = None
         self._fault: BaseException | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -198,6 +200,8 @@ class AgentRun:
         self._continuing.told(event)
         step = decide(self._run, event)
         self._trace.told(event, self._run, step.run)
+        if self._record is not None and not workflow.unsafe.is_replaying():
+            self._record(measurements(self._run, event, step))
         self._run = step.run
         if isinstance(event, CheckAnswered) and step.result is not None:
             self._answers[event.number] = step.result

@@ -38,6 +38,9 @@ def worker(
         float | None,
         typer.Option(metavar="N", help="Limit of model and tool calls per second, for all workers of the task queue."),
     ] = None,
+    metrics_address: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Serve metrics for Prometheus here.")
+    ] = None,
     embedded: Annotated[bool, typer.Option("--embedded", help="Start a Temporal server too, with its Web UI.")] = False,
     scripted: Annotated[
         bool, typer.Option("--scripted", help="Follow each module's list `script` instead of asking its models.")
@@ -53,6 +56,7 @@ def worker(
         build_id=build_id,
         versioning=versioning,
         max_activities_per_second=max_activities_per_second,
+        metrics_address=metrics_address,
     )
     modules = agents or settings.agents
     reach = partial(connect, place.address, namespace=place.namespace, profile=place.profile)

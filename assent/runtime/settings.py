@@ -56,6 +56,7 @@ class Settings(BaseSettings):
     *deployment* and *build_id* switch Temporal's worker versioning on, *versioning* is what it does to runs that are
     under way. *max_activities_per_second* limits the task queue, all its workers together.
     *prices* is what models cost, by their id: `{"gpt-5-mini": {"input": 0.25, "output": 2}}`, for a million tokens.
+    *metrics_address* is the `HOST:PORT` where a worker serves metrics for Prometheus; empty: nowhere.
     *requires_requester* makes runs without a `requested_by` fail, whatever their agent says.
     """
 
@@ -77,6 +78,7 @@ class Settings(BaseSettings):
     deployment: str = ""
     build_id: str = ""
     versioning: Versioning = "auto-upgrade"
+    metrics_address: str = ""
     max_activities_per_second: Annotated[float | None, Field(gt=0, allow_inf_nan=False)] = None
 
     @classmethod

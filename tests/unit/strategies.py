@@ -175,6 +175,7 @@ class Play:
 
     def _decided(self, event: Event) -> Step:
         step = decide(self.run, event)
+        self.decided(self.run, event, step)
         self.run = step.run
         self.events.append(event)
         for command in step.commands:  # In the order in which the workflow carries them out.
@@ -182,6 +183,9 @@ class Play:
             if isinstance(command, AskBudget):
                 self._decided(BudgetReached(event.at, {command.call_id: f"nonce-{len(self.events)}"}))
         return step
+
+    def decided(self, before: Run, event: Event, step: Step) -> None:
+        """For those who look on: what an event did to the run."""
 
     def start(self, **request: object) -> Step:
         """Begin, by default for alice."""

@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import cast
 
@@ -30,6 +30,20 @@ from assent.core.events import (
     RunTool,
     WakeAt,
 )
+from assent.core.measurements import (
+    CLOSED,
+    COST,
+    DECISION_TIME,
+    DECISIONS,
+    IGNORED,
+    MODEL_CALLS,
+    REQUESTED,
+    RUNS,
+    TOKENS,
+    TOOL_CALLS,
+    Metric,
+    measurements,
+)
 from assent.core.message_handling import CHECKS_AT_ONCE
 from assent.core.run_state import KEPT_MESSAGES
 from assent.core.state_machine import MAX_TURNS, Run, Step, decide, state_of
@@ -49,8 +63,14 @@ Place = tuple[int, int]
 """A call: its turn, and its position in that."""
 
 
+@dataclass
 class Witness(Play):
-    """A play in which every event is handled twice: it must come to the same, and leave its inputs alone."""
+    """A play in which every event is handled twice: it must come to the same, and leave its inputs alone.
+
+    *measured* sums what was measured, by metric and labels.
+    """
+
+    measured: Counter[tuple[Metric, tuple[str, ...]]] = field(default_factory=Counter[tuple[Metric, tuple[str, ...]]])
 
     def tell(self, event: Event) -> Step:
         """What the event comes to."""
@@ -69,6 +89,17 @@ class Witness(Play):
             assert explains(rows, *change), f"{change} has no row in the tables"
         return step
 
+    def decided(self, before: Run, event: Event, step: Step) -> None:
+        """Sum what is measured; of a time, how often."""
+        for metric, value, labels in measurements(before, event, step):
+            assert len(labels) == len(metric.labels)
+            assert value > 0 or metric is DECISION_TIME
+            self.measured[metric, labels] += 1 if metric is DECISION_TIME else int(value)
+
+    def total(self, metric: Metric, *labels: str) -> int:
+        """The sum of a metric, of the series that have all these labels."""
+        return sum(value for (each, own), value in self.measured.items() if each is metric and {*labels} <= {*own})
+
 
 class Promises(RuleBasedStateMachine):
     """A run that is watched: what is kept of it besides, and what must hold."""
@@ -81,6 +112,7 @@ class Promises(RuleBasedStateMachine):
         self.voters: dict[str, set[str]] = {}
         self.said: list[str] = []
         self.not_counted = 0
+        self.counted = 0
         self.rebuilt: list[Item] = []
         self.under_way: set[Place] = set()
         self.licensed: Counter[Place] = Counter()
@@ -252,6 +284,7 @@ class Promises(RuleBasedStateMachine):
         changed = (step.run.requirements, step.run.grants, step.run.queued)
         assert kept != changed or any(isinstance(command, CallModel) for command in step.commands)
         if result.requirement_id is not None:
+            self.counted += 1
             self.vote_counted(result, by)
 
     def vote_counted(self, result: DecisionResult, by: str) -> None:
@@ -366,6 +399,31 @@ class Promises(RuleBasedStateMachine):
         assert len(self.run_now.ignored_messages) <= KEPT_MESSAGES
         assert len(self.run_now.ignored_messages) + self.run_now.ignored_dropped == self.not_counted
         assert len(self.run_now.checks) <= CHECKS_AT_ONCE
+
+    @invariant()
+    def what_is_measured_sums_up_to_the_state(self) -> None:
+        """The counters are what the run knows of itself, by other accounts than those that they are made of."""
+        run, total = self.run_now, self.play.total
+        used = [total(MODEL_CALLS, "answered"), total(TOKENS, "input"), total(TOKENS, "output")]
+        assert used == [run.usage.requests, run.usage.input_tokens, run.usage.output_tokens]
+        assert total(COST) == round(run.usage.cost * 1_000_000)
+        assert total(REQUESTED) - total(CLOSED) == len(run.pending)
+        waited = [each for each in run.requirements if each.grant is None]
+        for status in ("approved", "rejected", "expired", "superseded", "cancelled"):
+            assert total(CLOSED, status) == sum(each.status == status for each in waited)
+        assert total(DECISION_TIME) == total(CLOSED, "approved") + total(CLOSED, "rejected")
+        assert total(DECISIONS, "grant") == len(run.requirements) - len(waited)
+        not_counted = {"duplicate", "late", "refused", "superseded", "unknown", "unreadable"}
+        decided = sum(total(DECISIONS, "person", each) for each in not_counted)
+        assert total(DECISIONS, "person") - decided == self.counted
+        assert decided + total(IGNORED, "send_message") + total(IGNORED, "revoke") + total(IGNORED, "other") == (
+            total(IGNORED)
+        )
+        assert total(IGNORED) == self.not_counted
+        calls = sum(item.get("type") == "function_call" for item in run.conversation.items)
+        assert total(TOOL_CALLS, "denied") + total(TOOL_CALLS, "invalid") == calls - run.tool_calls
+        assert total(RUNS, "started") == bool(run.request)
+        assert total(RUNS) - total(RUNS, "started") == total(RUNS, run.status) == int(run.ended)
 
     @invariant()
     def the_state_survives_as_json(self) -> None:

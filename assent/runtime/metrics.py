@@ -1,0 +1,144 @@
+"""The metrics of a worker: its Runtime's meter, with names in labels that stay few; and the address to scrape.
+
+I/O; not in workflow code.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Final
+
+from temporalio.client import Client
+from temporalio.common import MetricCounter, MetricGaugeFloat, MetricHistogramFloat, MetricMeter
+from temporalio.runtime import PrometheusConfig, Runtime, TelemetryConfig
+
+from assent.core.budget_rules import EXTEND
+from assent.core.measurements import DECISION_TIME, METRICS, Measurement, Metric
+from assent.wire.errors import ConfigurationError
+from assent.wire.text import bounded, one_line
+
+SWITCH: Final = "assent_metrics"
+"""The extern function that workflow code finds where the worker has a meter: it takes the measurements of a step."""
+METRICS_BUCKETS: Final[Mapping[str, Sequence[float]]] = {
+    DECISION_TIME.name: [10, 60, 300, 900, 3_600, 4 * 3_600, 86_400, 3 * 86_400, 7 * 86_400, 30 * 86_400]
+}
+"""For a Runtime's `histogram_bucket_overrides`: seconds to days, for the time to a decision."""
+OTHER: Final = "other"
+NAMES_LIMIT: Final = 500
+"""Pairs of agent and tool, beyond those that the worker serves, that are labels: a client can begin any name."""
+_NAME_LENGTH: Final = 80
+_COUNTER_MAX: Final = 2**53
+
+Instrument = MetricCounter | MetricHistogramFloat | MetricGaugeFloat
+
+
+class Metrics:
+    """Records measurements with a meter. It may be used from several threads.
+
+    Names of agents and tools that the worker serves are always labels, and so are the first 500 other pairs.
+    """
+
+    def __init__(self, meter: MetricMeter, agents: Collection[str], tools: Collection[str]) -> None:
+        """Create every metric, so that its description is there before its first value."""
+        self._instruments = {metric.name: _created(meter, metric) for metric in METRICS}
+        self._agents = frozenset([*agents, ""])
+        self._tools = frozenset([*tools, EXTEND, ""])
+        self._others: set[tuple[str, str]] = set()
+
+    @classmethod
+    def of(cls, client: Client, task_queue: str, agents: Collection[str], tools: Collection[str]) -> Metrics | None:
+        """Return the metrics of a worker with this *client*; None if its Runtime has no metrics."""
+        meter = (client.service_client.config.runtime or Runtime.default()).metric_meter
+        if meter is MetricMeter.noop:
+            return None
+        labels = {"namespace": client.namespace, "task_queue": task_queue}
+        return cls(meter.with_additional_attributes(labels), agents, tools)
+
+    def record(self, measurements: Iterable[Measurement]) -> None:
+        """Add to counters and histograms, and set gauges. What no counter can hold is left out."""
+        for metric, value, labels in measurements:
+            attributes = self._labels(metric, labels)
+            match self._instruments[metric.name]:
+                case MetricCounter() as counter if 0 <= value < _COUNTER_MAX:
+                    counter.add(int(value), attributes)
+                case MetricHistogramFloat() as histogram:
+                    histogram.record(value, attributes)
+                case MetricGaugeFloat() as gauge:
+                    gauge.set(value, attributes)
+                case _:
+                    pass
+
+    def names(self, agent: str, tool: str) -> tuple[str, str]:
+        """Return an agent and a tool as they are in labels."""
+        if agent in self._agents and tool in self._tools:
+            return agent, tool
+        pair = _readable(agent), _readable(tool)
+        if pair in self._others or len(self._others) < NAMES_LIMIT:
+            self._others.add(pair)
+            return pair
+        return agent if agent in self._agents else OTHER, tool if tool in self._tools else OTHER
+
+    def _labels(self, metric: Metric, labels: tuple[str, ...]) -> dict[str, str | int | float | bool]:
+        named: dict[str, str | int | float | bool] = dict(zip(metric.labels, labels, strict=True))
+        if "agent" in named:
+            agent, tool = self.names(str(named["agent"]), str(named.get("tool", "")))
+            named["agent"] = agent
+            if "tool" in named:
+                named["tool"] = tool
+        return named
+
+
+def _created(meter: MetricMeter, metric: Metric) -> Instrument:
+    match metric.kind:
+        case "counter":
+            return meter.create_counter(metric.name, metric.text)
+        case "histogram":
+            return meter.create_histogram_float(metric.name, metric.text)
+        case "gauge":
+            return meter.create_gauge_float(metric.name, metric.text)
+
+
+def _readable(name: str) -> str:
+    """Return a name that came from a client: short, in one line, of whole characters."""
+    return bounded(one_line(name.encode("utf-8", "replace").decode()), _NAME_LENGTH)
+
+
+# -- where Prometheus scrapes -----------------------------------------------------------------------------------------
+
+
+def serve_metrics(address: str) -> str:
+    """Serve the metrics of this process at *address*, `HOST:PORT`, and return their URL.
+
+    Call it before the first client is made: it sets the process's default Runtime. Without a host it is every address
+    of the machine.
+
+    Raises:
+        ConfigurationError: *address* is none, its host has no address here, or its port is taken. One line.
+    """
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isdecimal() or not 0 < int(port) < 65_536:
+        message = f"the metrics address {address!r} is not HOST:PORT, for example 127.0.0.1:9464"
+        raise ConfigurationError(message)
+    host = host.removeprefix("[").removesuffix("]")
+    try:
+        # The exporter takes numbers only. Where a name has addresses of both kinds, IPv4 is what others try first.
+        found = socket.getaddrinfo(host or "0.0.0.0", int(port), type=socket.SOCK_STREAM)  # noqa: S104 - as asked for
+    except (OSError, UnicodeError) as error:
+        message = f"the host of the metrics address {address!r} is not known: {error}"
+        raise ConfigurationError(message) from None
+    number = str(min(found, key=lambda each: each[0] != socket.AF_INET)[4][0])
+    bind = f"[{number}]:{port}" if ":" in number else f"{number}:{port}"
+    config = PrometheusConfig(
+        bind_address=bind,
+        counters_total_suffix=True,
+        durations_as_seconds=True,
+        histogram_bucket_overrides=METRICS_BUCKETS,
+    )
+    try:
+        runtime = Runtime(telemetry=TelemetryConfig(metrics=config, attach_service_name=False))
+    except ValueError as error:
+        message = f"metrics cannot be served at {address}: {one_line(str(error))}"
+        raise ConfigurationError(message) from None
+    Runtime.set_default(runtime, error_if_already_set=False)
+    return f"http://{bind}/metrics"
