@@ -21,6 +21,7 @@ from assent.activities.guard import Guard, unknown_activity
 from assent.activities.nexus_service import AssentServiceHandler
 from assent.agents.agent import Agent, with_their_agents
 from assent.agents.gates import is_members
+from assent.client.waiting import report_waiting
 from assent.runtime import embedded_server, tracing
 from assent.runtime.connection import attributes_usable, check_namespace, connect
 from assent.runtime.connection_errors import worker_stopped
@@ -108,7 +109,7 @@ class AssentPlugin(SimplePlugin):
         self._continue_after = continue_after
         self._requires_requester = requires_requester
         self._trace_content = trace_content
-        self._activities: WeakKeyDictionary[Guard, Activities] = WeakKeyDictionary()
+        self._workers: WeakKeyDictionary[Guard, tuple[Activities, Metrics | None]] = WeakKeyDictionary()
 
     def configure_client(self, config: ClientConfig) -> ClientConfig:
         """Refuse a payload converter that cannot stand beside Assent's; nothing is changed."""
@@ -139,7 +140,6 @@ class AssentPlugin(SimplePlugin):
         guard = activities.guard(
             client, [name for name in names if name], self._gated, trace_content=self._trace_content
         )
-        self._activities[guard] = activities
         own: list[Callable[..., object]] = list(activities.all)
         if None not in names:
             own.append(unknown_activity)
@@ -149,8 +149,10 @@ class AssentPlugin(SimplePlugin):
         facts: dict[str, Callable[..., object]] = {"assent_facts": lambda: self._facts(activities)}
         tools = [*(each.name for each in activities.tools), *filter(None, names)]
         queue = config.get("task_queue") or ""
-        if (metrics := Metrics.of(client, queue, activities.agents.keys(), tools)) is not None:
+        metrics = Metrics.of(client, queue, activities.agents.keys(), tools)
+        if metrics is not None:
             facts[SWITCH] = metrics.record
+        self._workers[guard] = activities, metrics
         if tracing.is_replay_safe():
             facts[tracing.SWITCH] = tracing.is_replay_safe
         config["workflow_runner"] = runner_for(converter, config.get("workflow_runner"), facts)
@@ -166,17 +168,24 @@ class AssentPlugin(SimplePlugin):
         return config
 
     async def run_worker(self, worker: Worker, next: Callable[[Worker], Awaitable[None]]) -> None:
-        """Look the search attributes up, run the worker, and let go of connections and threads.
+        """Look the search attributes up, run the worker, report what waits, and let go of connections and threads.
 
         Raises:
             ServerUnreachableError: the server does not answer.
         """
         config = worker.config(active_config=True)
-        [activities] = [self._activities[each] for each in config.get("interceptors") or () if isinstance(each, Guard)]
+        [guard] = [each for each in config.get("interceptors") or () if isinstance(each, Guard)]
+        (activities, metrics), reading = self._workers[guard], None
         try:
-            activities.attributes = await attributes_usable(worker.client)
+            registered = activities.attributes = await attributes_usable(worker.client)
+            if metrics is not None:
+                report = report_waiting(worker.client, worker.task_queue, metrics.record, registered=registered)
+                reading = asyncio.create_task(report)
             await next(worker)
         finally:
+            if reading is not None:
+                reading.cancel()
+                await asyncio.wait([reading])
             await activities.close()
 
     def _facts(self, activities: Activities) -> dict[str, object]:

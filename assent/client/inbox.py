@@ -57,11 +57,12 @@ class _Unreadable:
 
 
 async def pending(
-    client: Client, wanted: Wanted, unreadable: set[str], *, registered: bool
+    client: Client, wanted: Wanted, unreadable: set[str], *, registered: bool, task_queue: str | None = None
 ) -> AsyncIterator[list[Approval]]:
     """Yield the runs that wait, in the server's order, each with its approvals that pass *wanted*.
 
-    *registered* says that the namespace has the Assent search attributes; without them all running runs are read.
+    *task_queue* leaves the runs that it serves. *registered* says that the namespace has the Assent search attributes;
+    without them all running runs are read.
 
     Raises:
         MessageError: a name is no text that can be sent.
@@ -69,6 +70,8 @@ async def pending(
     """
     now, seen, token = datetime.now(UTC), set[str](), b""
     query = await _query(client, wanted, registered=registered)
+    if task_queue is not None:
+        query += f" AND TaskQueue = {_quoted(task_queue)}"
     while True:
         executions, token = await _read(client, query, token, PAGE)
         for run in await _runs(client, executions, unreadable):
@@ -209,7 +212,8 @@ async def _runs(
         run_id, (name, value) = executions[number].execution.workflow_id, problems[0]
         why = encoding_problem(value.error) or bounded(one_line(str(value.error)), ERROR_SHOWN)
         others = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        _log.warning("run %r is left out: its memo %s%s cannot be read: %s", run_id, name, others, why)
+        if run_id not in unreadable:
+            _log.warning("run %r is left out: its memo %s%s cannot be read: %s", run_id, name, others, why)
         unreadable.add(run_id)
     return [_run(each, memo) for each, memo in zip(executions, found, strict=True)]
 

@@ -68,6 +68,9 @@ async def test_what_is_scraped_is_what_happened_once_over_replays_and_a_restart(
             before = await scraped(url, queue)
             assert await first.end(signal.SIGTERM) == 0
         async with worker(models.url, address, queue, tmp_path / "ledger") as (_, url):
+            async with asyncio.timeout(10):
+                while "assent_approvals_waiting" not in (gauges := await scraped(url, queue)):  # noqa: ASYNC110 - as above
+                    await asyncio.sleep(0.02)
             await run.approve(requirement, by="bob")
             usage = (await run.result()).usage
             after = await scraped(url, queue)
@@ -79,6 +82,8 @@ async def test_what_is_scraped_is_what_happened_once_over_replays_and_a_restart(
         ("payer", "approve", "refused"): 1,
         ("payer", "other", "unreadable"): 1,
     }
+    assert gauges["assent_approvals_waiting"] == {("payer", "pay"): 1}
+    assert 0 < gauges["assent_approvals_oldest_seconds"]["payer", "pay"] < 60
     assert after["assent_runs_total"] == {("payer", "completed"): 1}
     assert "assent_approvals_requested_total" not in after
     assert after["assent_approvals_closed_total"] == {("payer", "confirmation", "approved", "pay"): 1}

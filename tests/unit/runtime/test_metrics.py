@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import socket
+from pathlib import Path
 
 import pytest
 from temporalio.runtime import MetricBuffer, Runtime, TelemetryConfig
 
-from assent.core.measurements import COST, DECISION_TIME, REQUESTED, RUNS, WAITING, Measurement
+from assent.core.measurements import COST, DECISION_TIME, METRICS, REQUESTED, RUNS, WAITING, Measurement
 from assent.runtime.metrics import NAMES_LIMIT, Metrics, serve_metrics
 from assent.wire.errors import ConfigurationError
 
@@ -67,3 +69,13 @@ def test_a_port_that_is_taken_is_one_line() -> None:
         with pytest.raises(ConfigurationError, match=f"metrics cannot be served at {address}: ") as raised:
             serve_metrics(address)
     assert "\n" not in str(raised.value)
+
+
+def test_the_page_lists_every_metric_with_its_labels() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "guides" / "observability.md").read_text()
+    rows = re.findall(r"^\| `(assent_\w+)` \| (.*?) \|", page, re.MULTILINE)
+    listed = {name.removesuffix("_total"): tuple(re.findall(r"`(\w+)`", labels)) for name, labels in rows}
+    assert listed == {metric.name: metric.labels for metric in METRICS}
+    assert {name for name, _ in rows if name.endswith("_total")} == {
+        f"{metric.name}_total" for metric in METRICS if metric.kind == "counter"
+    }
