@@ -15,7 +15,7 @@ help:
 	@echo "make bench    the benchmarks     make test-ui  approve by clicking in the Temporal Web UI"
 	@echo "make soak     long runs          make test-llm a real language model, and LiteLLM's proxy"
 	@echo "make test-integrations           a program in TypeScript, agents of other frameworks"
-	@echo "make dist     sdist and wheel, checked"
+	@echo "make dist     sdist and wheel, checked; the page Start, followed in empty environments"
 	@echo "make test-lowest, test-newest    the tests with the lowest and the newest dependencies that are allowed"
 
 setup: $(STAMP)
@@ -100,6 +100,7 @@ dist: setup .venv-dist/.installed
 	.venv-dist/bin/python -m build --no-isolation --outdir dist .
 	.venv-dist/bin/twine check --strict dist/*
 	.venv-dist/bin/check-wheel-contents dist/*.whl
+	$(BIN)/python -m pytest -s -m dist tests/dist
 
 .venv-dist/.installed: requirements-dist.lock
 	$(PYTHON) -m venv .venv-dist

@@ -6,9 +6,11 @@ import ast
 import builtins
 import io
 import re
+import sys
 from contextlib import redirect_stdout
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -39,7 +41,7 @@ def code(text: str) -> str:
 
 
 @pytest.mark.parametrize("page", [page for page, text in PAGES.items() if blocks(text, "python")])
-def test_python_of_a_page_runs_as_printed(page: str) -> None:
+def test_python_of_a_page_runs_as_printed(page: str, monkeypatch: pytest.MonkeyPatch) -> None:
     names: dict[str, Any] = {**vars(builtins), "__name__": "docs", "input": print}
     for block in blocks(PAGES[page], "python"):
         program = compile(block, page, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
@@ -47,6 +49,9 @@ def test_python_of_a_page_runs_as_printed(page: str) -> None:
             continue
         if not program.co_flags & 0x80:  # Nothing is awaited outside of a function.
             exec(program, names)
+            if name := re.match(r"# (\w+)\.py\n", block):  # Later blocks may import it.
+                monkeypatch.setitem(sys.modules, name[1], ModuleType(name[1]))
+                vars(sys.modules[name[1]]).update(names)
             continue
         tree = ast.parse(block)
         for node in ast.walk(tree):
@@ -115,7 +120,7 @@ def test_links_of_a_page_lead_somewhere(page: str) -> None:
 def test_files_and_targets_that_a_page_names_exist(page: str) -> None:
     text = code(PAGES[page])
     for path in re.findall(
-        r"(?<![\w/])(?:assent|activities|workflows|tests|examples|bench|docs|docker)/[\w/.]*\w", text
+        r"(?<![\w/.])(?:assent|activities|workflows|tests|examples|bench|docs|docker)/[\w/.]*\w", text
     ):
         assert (ROOT / path).exists(), path
     targets = re.findall(r"^(\S+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
