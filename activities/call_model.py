@@ -97,7 +97,7 @@ class ModelCalls:
             return ModelTurn(items=[], task_queue=queue)
         attempts = ModelAttempts(call.turn, begun=call.turn > 1)
         async with heartbeats(attempts.told):
-            conversation = await self._conversation(call)
+            conversation, attachments = await self._conversation(call)
             instructions = await self._instructions(agent, call)
             question = Question(
                 model=agent.model,
@@ -106,6 +106,7 @@ class ModelCalls:
                 tools=self._tools[agent.name],
                 output_schema=agent.output_schema,
                 output_name=permitted_name(getattr(agent.output_type, "__name__", "output")),
+                attachments=attachments,
             )
             try:
                 answer = await attempts.ask(self._providers, question)
@@ -153,9 +154,10 @@ class ModelCalls:
             raise ApplicationError(message, type="InstructionsFailed")
         return text
 
-    async def _conversation(self, call: ModelCallInput) -> Conversation:
+    async def _conversation(self, call: ModelCallInput) -> tuple[Conversation, Mapping[str, str]]:
         try:
-            return await self._prefixes.conversation(call)
+            conversation = await self._prefixes.conversation(call)
+            return conversation, await self._prefixes.attachments(conversation)
         except HistoryError as error:
             raise ApplicationError(str(error), type="HistoryError", non_retryable=True) from error
 

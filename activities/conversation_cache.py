@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Final, cast
 
 from cachetools import TTLCache
 from temporalio import activity
 
+from assent.core.run_state import Run
 from assent.history.fold import fold
 from assent.history.pages import pages
 from assent.history.workflow_tasks import schedules
 from assent.wire.conversation import Conversation
 from assent.wire.errors import HistoryError
+from assent.wire.parts import digests_of
 from assent.wire.protocol import Item, ModelCallInput, Prefix
 
 from .own_run import own_client, own_run
@@ -29,12 +31,15 @@ UNUSED: Final = 600.0
 """Seconds after its last model call for which a conversation is kept: by then its run has mostly ended, or waits."""
 _SLOT = 8
 """Bytes of a reference to an item."""
+_ATTACHMENTS: Final = "attachments"
+"""What stands in the place of a digest for the images and files of a run."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
     conversation: Conversation
     size: int
+    attachments: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 class Prefixes:
@@ -73,7 +78,34 @@ class Prefixes:
             self.hits += 1
             return entry.conversation.append(delta)
         self.misses += 1
-        return _checked(await _rebuilt(), prefix, delta)
+        return _checked((await self._rebuilt()).conversation, prefix, delta)
+
+    async def attachments(self, conversation: Conversation) -> Mapping[str, str]:
+        """The bytes that a conversation names: base64, by SHA-256. They are in the history, where they came.
+
+        Raises:
+            HistoryError: the run's history does not have them.
+        """
+        names = {*digests_of(conversation.items)}
+        entry = self._entries.get(_key(_ATTACHMENTS)) if names else _Entry(conversation, 0)
+        if entry is None or names - entry.attachments.keys():
+            known = (await self._rebuilt()).attachments
+        else:
+            known = entry.attachments
+        if lost := names - known.keys():
+            message = f"the history does not have the image or file of SHA-256 {min(lost)}"
+            raise HistoryError(message)
+        return {name: known[name] for name in names}
+
+    async def _rebuilt(self) -> Run:
+        own = own_run()
+        events = [event async for page in pages(own_client(), own.run_id, own.execution_id) for event in page.events]
+        until = schedules(activity.info().activity_id)
+        run = fold(events, run_id=own.run_id, execution_id=own.execution_id, until=until)
+        size = memory_size({**run.attachments})
+        if self._enabled and run.attachments and size <= self._entries.maxsize:
+            self._entries[_key(_ATTACHMENTS)] = _Entry(Conversation(), size, run.attachments)
+        return run
 
     @property
     def kept(self) -> int:
@@ -109,13 +141,6 @@ def memory_size(value: object) -> int:
 def _key(digest: str) -> tuple[str, str]:
     # By run as well, so that two runs whose conversations are equal do not take each other's entry away.
     return own_run().run_id, digest
-
-
-async def _rebuilt() -> Conversation:
-    own = own_run()
-    events = [event async for page in pages(own_client(), own.run_id, own.execution_id) for event in page.events]
-    until = schedules(activity.info().activity_id)
-    return fold(events, run_id=own.run_id, execution_id=own.execution_id, until=until).conversation
 
 
 def _checked(rebuilt: Conversation, prefix: Prefix, delta: list[Item]) -> Conversation:

@@ -58,6 +58,7 @@ if TYPE_CHECKING:
         ServerUnreachableError,
     )
     from assent.wire.messages import Remember
+    from assent.wire.parts import FilePart, ImagePart, Part, TextPart
     from assent.wire.policy import Condition, Judgement, PermissionPolicy, Rule
     from assent.wire.protocol import (
         ApprovalType,
@@ -138,6 +139,7 @@ else:
             "ServerUnreachableError",
         ),
         "wire.messages": ("Remember",),
+        "wire.parts": ("FilePart", "ImagePart", "Part", "TextPart"),
         "wire.policy": ("Condition", "Judgement", "PermissionPolicy", "Rule"),
         "wire.protocol": (
             "ApprovalType",
@@ -208,6 +210,7 @@ __all__ = [
     "Escalation",
     "EscalationStep",
     "Figures",
+    "FilePart",
     "Filters",
     "Gate",
     "GateContext",
@@ -216,6 +219,7 @@ __all__ = [
     "HandoffRecord",
     "HistoryError",
     "IgnoredMessage",
+    "ImagePart",
     "InputField",
     "Judgement",
     "MessageError",
@@ -226,6 +230,7 @@ __all__ = [
     "OpenAIResponses",
     "Page",
     "ParentRun",
+    "Part",
     "PermissionPolicy",
     "Problem",
     "Remember",
@@ -254,6 +259,7 @@ __all__ = [
     "Statistics",
     "SummaryPart",
     "TextDigest",
+    "TextPart",
     "Tool",
     "ToolContext",
     "ToolRun",

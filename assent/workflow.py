@@ -34,6 +34,7 @@ from assent.wire import messages, protocol, visibility
 from assent.wire.budget import Budget
 from assent.wire.errors import ConfigurationError, MessageError
 from assent.wire.limits import REASON_LIMIT
+from assent.wire.parts import Part, content_json, inline_problem
 from assent.wire.policy import PermissionPolicy
 from assent.wire.protocol import (
     Decision,
@@ -230,7 +231,7 @@ async def execute_gated_activity(
 
 async def run_agent(
     agent: str,
-    input: str,
+    input: str | Sequence[Part],
     *,
     requested_by: str | None = None,
     policy: PermissionPolicy | None = None,
@@ -242,7 +243,8 @@ async def run_agent(
 ) -> RunResult:
     """Run an agent on *input* in a child workflow, and return its result; `RunResult.output_as` has it typed.
 
-    The parameters are those of `AgentClient.start`.
+    The parameters are those of `AgentClient.start`. The bytes of images and files are in the histories of both; all of
+    an *input* of parts may be 1.5 MB long as JSON.
 
     Raises:
         ChildWorkflowError: the run failed, or was cancelled or terminated; its cause says why.
@@ -254,7 +256,11 @@ async def run_agent(
     options: dict[str, object] = {"requested_by": requested_by, "policy": policy, "budget": budget}
     options |= {"max_turns": max_turns, "max_tool_calls": max_tool_calls, "context": context}
     given = {name: value for name, value in options.items() if value is not None}
-    request = RunRequest.model_validate({"agent": agent, "input": input, **given})
+    content = content_json(input)
+    if (problem := inline_problem(content)) is not None:
+        message = f"AgentRun: input: {problem}"
+        raise MessageError(message)
+    request = RunRequest.model_validate({"agent": agent, "input": content, **given})
     return await _run(request, agent, task_queue, attributes=bool(_facts().get("attributes")))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
@@ -19,6 +19,7 @@ from .errors import CallError, in_stream, unreadable
 from .exchange import Answer, JsonObject, Question, ToolSpec
 from .metadata import Ending, calls_in, ending, mapping, mappings, usage_of, words
 from .opaque import address, call_fields, fields_of, message_fields, with_fields
+from .parts import chat_content
 from .past_calls import permitted_arguments, permitted_name, raw_arguments
 from .question import format_of, instructions_of, tool_choice
 from .refusals import Refusable
@@ -65,7 +66,10 @@ def body_of(question: Question, by: str = "", without: AbstractSet[Refusable] = 
     model = question.model
     body: dict[str, JsonValue] = {
         "model": model.id,
-        "messages": [*_system(instructions_of(question, without)), *messages_of(question.items, by)],
+        "messages": [
+            *_system(instructions_of(question, without)),
+            *messages_of(question.items, by, question.attachments),
+        ],
         "temperature": model.temperature,
         "top_p": model.top_p,
         _tokens_name(question, without): model.max_output_tokens,
@@ -130,11 +134,14 @@ class _Turn:
         return [message, *self.outputs]
 
 
-def messages_of(items: Sequence[Item], by: str = "") -> list[JsonObject]:
-    """The conversation as chat messages for the address *by*.
+def messages_of(items: Sequence[Item], by: str = "", attachments: Mapping[str, str] | None = None) -> list[JsonObject]:
+    """The conversation as chat messages for the address *by*; *attachments* are the bytes that it names.
 
     Outputs are put right behind the calls they answer, as this API demands, even if a message arrived while the
     run waited. Reasoning items are left out.
+
+    Raises:
+        CallError: as `chat_content`.
 
     Pure; safe in workflow code.
     """
@@ -147,7 +154,7 @@ def messages_of(items: Sequence[Item], by: str = "") -> list[JsonObject]:
         if not _is_models(item):
             messages += turn.messages()
             turn = _Turn()
-            messages += _said(item)
+            messages += _said(item, attachments or {})
             continue
         turn.opaque |= fields_of(item, "message", by)
         if item.get("type") == "function_call":
@@ -162,11 +169,13 @@ def _is_models(item: Item) -> bool:
     return item.get("role") == "assistant" or item.get("type") == "function_call"
 
 
-def _said(item: Item) -> list[JsonObject]:
-    role = item.get("role")
+def _said(item: Item, attachments: Mapping[str, str]) -> list[JsonObject]:
+    role, content = item.get("role"), item.get("content")
     if not isinstance(role, str):
         return []
-    return [{"role": "system" if role == "developer" else role, "content": _text(item.get("content"))}]
+    if isinstance(content, list) and role == "user":
+        return [{"role": role, "content": chat_content(content, attachments)}]
+    return [{"role": "system" if role == "developer" else role, "content": _text(content)}]
 
 
 def _call(item: Item, opaque: JsonObject) -> JsonObject:

@@ -6,8 +6,8 @@ Pure; safe in workflow code.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from pydantic import JsonValue
 
@@ -33,7 +33,7 @@ class ToolSpec:
 
 @dataclass(frozen=True)
 class Question:
-    """One call of a model. *items* are the whole conversation, oldest first.
+    """One call of a model. *items* are the whole conversation, oldest first; *attachments* the bytes that it names.
 
     *output_schema* is the JSON schema that the final answer has to fit, *output_name* what the provider calls it
     (letters, digits, `_` and `-`).
@@ -47,6 +47,7 @@ class Question:
     tools: Sequence[ToolSpec] = ()
     output_schema: JsonObject | None = None
     output_name: str = "output"
+    attachments: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 @dataclass(frozen=True)

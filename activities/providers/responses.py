@@ -6,6 +6,7 @@ all the same, so it is asked for in encrypted form and passed back exactly as it
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Final, cast
 
@@ -19,6 +20,7 @@ from .errors import CallError, Posture, in_stream, unreadable
 from .exchange import Answer, JsonObject, Question, ToolSpec
 from .metadata import Ending, calls_in, ending, mapping, usage_of, words
 from .opaque import KEY
+from .parts import responses_content
 from .past_calls import permitted_arguments, permitted_name, raw_arguments
 from .question import format_of, instructions_of, tool_choice
 from .refusals import Refusable
@@ -65,7 +67,7 @@ def body_of(question: Question, without: AbstractSet[Refusable] = frozenset()) -
     model = question.model
     body: dict[str, JsonValue] = {
         "model": model.id,
-        "input": [_sendable({key: value for key, value in item.items() if key != KEY}) for item in question.items],
+        "input": [_sendable(item, question.attachments) for item in question.items],
         "store": False,
         "instructions": instructions_of(question, without),
         "temperature": model.temperature,
@@ -100,8 +102,11 @@ def _format(question: Question, without: AbstractSet[Refusable]) -> JsonObject:
     return {"type": "json_schema", "name": question.output_name, "schema": schema, "strict": strict}
 
 
-def _sendable(item: Item) -> Item:
+def _sendable(item: Item, attachments: Mapping[str, str]) -> Item:
     """*item* with what the API wants of it: of a message, what need not be kept in histories; calls that it reads."""
+    item = {key: value for key, value in item.items() if key != KEY}
+    if item.get("role") == "user":
+        return {**item, "content": responses_content(item.get("content"), attachments)}
     if item.get("type") == "function_call":
         name, arguments = permitted_name(item.get("name")), permitted_arguments(item.get("arguments"))
         return {**item, "name": name, "arguments": arguments}

@@ -14,6 +14,7 @@ from assent.core.approvals import fold_name
 from assent.history import event_types
 from assent.history.event_types import time_of
 from assent.wire.digest import sha256_hex
+from assent.wire.parts import payload_text
 from assent.wire.text import bounded
 
 
@@ -29,11 +30,10 @@ def digest_of(text: str) -> TextDigest:
 
 
 def content_of(payloads: Iterable[Payload]) -> TextDigest:
-    """Return the bytes of a message as they were sent, one input a line."""
-    data = b"\n".join(payload.data for payload in payloads)
-    return TextDigest(
-        text=bounded(data.decode("utf-8", "replace"), TEXT_SHOWN), size=len(data), sha256=sha256_hex(data)
-    )
+    """Return a message as it was sent, one input a line, its text without the bytes of images and files."""
+    sent = [payload.data for payload in payloads]
+    data, text = b"\n".join(sent), b"\n".join(map(payload_text, sent)).decode("utf-8", "replace")
+    return TextDigest(text=bounded(text, TEXT_SHOWN), size=len(data), sha256=sha256_hex(data))
 
 
 def principal_of(event: HistoryEvent) -> str | None:

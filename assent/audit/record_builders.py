@@ -326,7 +326,7 @@ def run_record(
         started_principal=event_fields.principal_of(first),
         attribution=event_fields.attribution_of(first, requester),
         status=event_types.CLOSED_BY_SERVER.get(closed_as or "", run.status),
-        input=event_fields.digest_of(request.input if request else ""),
+        input=event_fields.digest_of(request.prompt if request else ""),
         instructions=[event_fields.digest_of(text) for text in _distinct(map(_instructions, turns))],
         context=None if context is None else event_fields.digest_of(canonical(context).decode()),
         answer=None if run.content is None else event_fields.digest_of(run.content),

@@ -32,6 +32,7 @@ from assent.client.approval_search import SEARCHED, ApprovalFilter, Histories, a
 from assent.client.filters import Filters, Sort, Wanted, in_order
 from assent.client.paging import Page, check_limit, position_of, token_of
 from assent.client.read_statistics import read_statistics
+from assent.client.rpc import check_inline
 from assent.client.run_handle import RunHandle, decide_all, message_of
 from assent.client.start import attributes_of, begin, check_own, exists, priority_of, scheduled
 from assent.client.watch_all import Options, Watcher
@@ -42,6 +43,7 @@ from assent.wire.budget import Budget
 from assent.wire.errors import DecisionError, MessageError, NoWorkerError, RunNotFoundError
 from assent.wire.messages import read_request
 from assent.wire.names import TASK_QUEUE
+from assent.wire.parts import Part, content_json
 from assent.wire.policy import PermissionPolicy
 from assent.wire.protocol import ApprovalType, RunRequest
 from assent.wire.requirements import RequirementStatus, RunState
@@ -90,7 +92,7 @@ class AgentClient:
     async def start(
         self,
         agent: str,
-        input: str = "",
+        input: str | Sequence[Part] = "",
         *,
         requested_by: str | None = None,
         id: str | None = None,
@@ -111,20 +113,23 @@ class AgentClient:
         A *conversation* stays open after an answer, until `RunHandle.close`; it may begin without an *input*. To one
         that is there already nothing is said: that is what `send_message` is for.
 
+        *input* is text, or a list of `TextPart`, `ImagePart` and `FilePart`. Bytes are in the history once. Such a list
+        may be 1.5 MB long as JSON; with an external storage, it may have 10 MB of bytes.
+
         *context* is a JSON object of up to 16 KiB for the tools, gates, groups and policies of the run, for notices and
         for people who decide; the model does not get it. It cannot be changed later, and child runs have the same.
 
         Raises:
-            MessageError: *agent* or *input* is empty, or too long, *priority* is not 1 to 5, *context* is not such
-                an object, the *id* begins with a hyphen or has characters that do not show, or another kind of workflow
-                has it.
+            MessageError: *agent* or *input* is empty, too long or does not fit, *priority* is not 1 to 5, *context* is
+                not such an object, the *id* begins with a hyphen or has characters that do not show, or another kind of
+                workflow has it.
             ServerUnreachableError: the server does not answer.
         """
         options: dict[str, object] = {"requested_by": requested_by, "max_turns": max_turns, "policy": policy}
         options |= {"max_tool_calls": max_tool_calls, "conversation": conversation or None, "budget": budget}
         options["context"] = context
         given = {name: value for name, value in options.items() if value is not None}
-        request = read_request(({"agent": agent, "input": input, **given},))
+        request = self._request({"agent": agent, "input": content_json(input), **given})
         run = self.get_run(id or f"{agent}-{uuid.uuid4().hex[:12]}")
         try:
             await self._start(request, run.id, priority_of(request, priority))
@@ -138,7 +143,7 @@ class AgentClient:
         self,
         id: str,
         agent: str,
-        input: str,
+        input: str | Sequence[Part],
         *,
         spec: ScheduleSpec,
         overlap: ScheduleOverlapPolicy = ScheduleOverlapPolicy.ALLOW_ALL,
@@ -163,7 +168,7 @@ class AgentClient:
         options: dict[str, object] = {"requested_by": requested_by, "max_turns": max_turns, "policy": policy}
         options |= {"max_tool_calls": max_tool_calls, "budget": budget, "context": context}
         given = {name: value for name, value in options.items() if value is not None}
-        request = read_request(({"agent": agent, "input": input, **given},))
+        request = self._request({"agent": agent, "input": content_json(input), **given})
         attributes = attributes_of(request) if await self._registered() else TypedSearchAttributes.empty
         begins = scheduled(request, id, self.task_queue, attributes, priority_of(request, priority))
         try:
@@ -177,7 +182,7 @@ class AgentClient:
     async def send_message(
         self,
         run_id: str,
-        content: str,
+        content: str | Sequence[Part],
         *,
         by: str,
         agent: str | None = None,
@@ -192,8 +197,8 @@ class AgentClient:
         Needs no worker; `RunHandle.send_and_wait` waits for the answer.
 
         Raises:
-            MessageError: *content* or *by* is empty or too long, *context* is not as for `start`, another kind of
-                workflow has the id, or it cannot be the id of a run that begins.
+            MessageError: *content* or *by* is empty, too long or does not fit, *context* is not as for `start`, another
+                kind of workflow has the id, or it cannot be the id of a run that begins.
             RunNotFoundError: the conversation has ended; or there is none, and no *agent* to begin one with.
             ServerUnreachableError: the server does not answer.
         """
@@ -422,6 +427,11 @@ class AgentClient:
         if await self._registered():
             attributes = attributes_of(request, message)
         await begin(self.temporal, self.task_queue, request, run_id, attributes, priority, message)
+
+    def _request(self, fields: Mapping[str, object]) -> RunRequest:
+        request = read_request((fields,))
+        check_inline(self.temporal, "AgentRun: input", content_json(request.input))
+        return request
 
     async def _registered(self) -> bool:
         # They do not go away again, but a worker may register them at any time.

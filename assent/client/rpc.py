@@ -7,6 +7,7 @@ from typing import Final
 
 from pydantic import JsonValue, TypeAdapter
 from pydantic_core import PydanticSerializationError, to_json
+from temporalio.client import Client
 from temporalio.exceptions import ApplicationError, CancelledError, TerminatedError
 from temporalio.service import RPCError, RPCStatusCode
 
@@ -17,6 +18,7 @@ from assent.wire.errors import (
     RunFailedError,
     RunNotFoundError,
 )
+from assent.wire.parts import inline_problem, without_bytes
 
 MESSAGE_LIMIT: Final = 1_000_000
 """Bytes (as JSON) of a signal or update."""
@@ -38,10 +40,15 @@ def as_json(value: object) -> JsonValue:
     return plain
 
 
-def sendable(body: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
-    """Return *body* if it can be sent. The server accepts an update of over 2 MiB, which blocks the run for ever."""
+def sendable(client: Client, body: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+    """Return *body* if it can be sent. The server accepts an update of over 2 MiB, which blocks the run for ever.
+
+    Raises:
+        MessageError: it cannot: it is no JSON, or too large.
+    """
+    check_inline(client, "content", body.get("content"))
     try:
-        size = len(canonical(dict(body)))
+        size = len(canonical(without_bytes(dict(body))))
         to_json(body)
     except (ValueError, PydanticSerializationError) as error:
         message = f"the message is not JSON that can be sent: {error}"
@@ -50,6 +57,17 @@ def sendable(body: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
         message = f"the message is {size} bytes long; it may be {MESSAGE_LIMIT}"
         raise MessageError(message)
     return dict(body)
+
+
+def check_inline(client: Client, name: str, content: JsonValue) -> None:
+    """Check that images and files fit into an input, or that the client has a storage for them.
+
+    Raises:
+        MessageError: they do not, and it has none.
+    """
+    if client.data_converter.external_storage is None and (problem := inline_problem(content)) is not None:
+        message = f"{name}: {problem}"
+        raise MessageError(message)
 
 
 def has_ended(error: RPCError) -> bool:

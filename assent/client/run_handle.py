@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from datetime import timedelta
@@ -36,6 +36,7 @@ from assent.views.run_events import RunEvent, describe
 from assent.wire import messages, protocol
 from assent.wire.errors import DecisionError, HistoryError, RequirementNotFoundError
 from assent.wire.messages import Remember
+from assent.wire.parts import Part, content_json
 from assent.wire.protocol import DecisionOutcome, RunResult
 from assent.wire.requirements import Grant, Requirement, RunState
 
@@ -176,7 +177,7 @@ class RunHandle:
         """
         return await read_tree(self._client, self.id, self._handle.run_id)
 
-    async def send_and_wait(self, content: str, *, by: str) -> RunState:
+    async def send_and_wait(self, content: str | Sequence[Part], *, by: str) -> RunState:
         """Send a message and wait for its answer: the model's first answer after it read the message.
 
         The answer is the `content` of the state returned, also where others talk to the run at the same time. If the
@@ -184,8 +185,8 @@ class RunHandle:
         take the message back.
 
         Raises:
-            MessageError: *content* or *by* is empty or too long; or the message did not count, since the conversation
-                is being closed, or too much waits for the model.
+            MessageError: *content* or *by* is empty, too long or does not fit; or the message did not count, since the
+                conversation is being closed, or too much waits for the model.
             RunNotFoundError: there is no run of this id, or it has ended.
         """
         body = message_of(content, by)
@@ -389,13 +390,15 @@ class RunHandle:
         """
         return await signals.located(self._client, state or await self.state(), wanted, signal)
 
-    async def send_message(self, content: str, *, by: str) -> None:
+    async def send_message(self, content: str | Sequence[Part], *, by: str) -> None:
         """Send the model a message, which it reads with its next turn. Needs no worker.
+
+        *content* is text, or a list of text, images and files, as the *input* of `AgentClient.start`.
 
         An idle conversation continues with it; `send_and_wait` waits for the answer too. Sending again sends twice.
 
         Raises:
-            MessageError: *content* or *by* is empty or too long.
+            MessageError: *content* or *by* is empty, too long or does not fit.
             RunNotFoundError: there is no run of this id, or it has ended.
         """
         await self.send(protocol.SEND_MESSAGE, message_of(content, by))
@@ -475,13 +478,13 @@ def _reset_event(reset: Reset) -> RunEvent:
     return RunEvent(kind="reset", at=reset.at, text=reset.text)
 
 
-def message_of(content: str, by: str) -> dict[str, JsonValue]:
+def message_of(content: str | Sequence[Part], by: str) -> dict[str, JsonValue]:
     """Return the input of the signal `send_message`.
 
     Raises:
-        MessageError: *content* or *by* is empty or too long.
+        MessageError: *content* or *by* is empty, too long or does not fit.
     """
-    body: dict[str, JsonValue] = {"content": content, "by": by}
+    body: dict[str, JsonValue] = {"content": content_json(content), "by": by}
     messages.read(protocol.SEND_MESSAGE, [body])
     return body
 

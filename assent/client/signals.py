@@ -95,7 +95,7 @@ async def send(client: Client, run_id: str, signal: str, body: Mapping[str, Json
         ServerUnreachableError: the server does not answer.
     """
     with translate_errors(client, run_id):
-        await client.get_workflow_handle(run_id).signal(signal, sendable(body))
+        await client.get_workflow_handle(run_id).signal(signal, sendable(client, body))
 
 
 async def decide(

@@ -61,7 +61,7 @@ async def begin(
         static_details=request_details(request),
         priority=priority,
         start_signal=None if message is None else protocol.SEND_MESSAGE,
-        start_signal_args=[] if message is None else [sendable(message)],
+        start_signal_args=[] if message is None else [sendable(client, message)],
     )
 
 
@@ -118,7 +118,7 @@ async def exists(run: RunHandle) -> bool:
 
 def attributes_of(request: RunRequest, message: Mapping[str, JsonValue] | None = None) -> TypedSearchAttributes:
     """Return the search attributes known at the start; *message* is the first message of a conversation."""
-    status: RunStatus = "running" if request.input.strip() or message else "idle"
+    status: RunStatus = "running" if request.prompt.strip() or message else "idle"
     pairs: list[SearchAttributePair[str]] = [
         SearchAttributePair(SearchAttributeKey.for_keyword(protocol.ATTRIBUTE_AGENT), request.agent),
         SearchAttributePair(SearchAttributeKey.for_keyword(protocol.ATTRIBUTE_STATUS), status),

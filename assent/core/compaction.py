@@ -12,9 +12,10 @@ from typing import Final
 
 from pydantic import Field
 
-from assent.wire.conversation import Conversation, fitted, text_of, user_message
+from assent.wire.conversation import Conversation, fitted, user_message
 from assent.wire.digest import canonical, json_size
 from assent.wire.limits import REPLACED_LEAST, SUMMARY_LIMIT, TRANSCRIPT_LIMIT
+from assent.wire.parts import content_text
 from assent.wire.protocol import Item, ModelTurn, Prefix, Stored, Usage
 
 TRIES: Final = 3
@@ -207,5 +208,5 @@ def _entry(item: Item) -> tuple[dict[str, str], str] | None:
         case "reasoning":
             return None
         case _:
-            text = text_of([{**item, "role": "assistant"}])
+            text = content_text(item.get("content"))
             return ({"by": str(item.get("role"))}, text) if text else None

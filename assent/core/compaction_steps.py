@@ -15,6 +15,7 @@ from assent.core.compaction import SummariseInput, Summary
 from assent.core.events import Failure, Summarise, Summarised
 from assent.core.run_state import Run, Step
 from assent.wire.messages import shown
+from assent.wire.parts import digests_of
 from assent.wire.protocol import Item
 
 
@@ -75,7 +76,10 @@ def finish_summary(run: Run, event: Summarised) -> Run | None:
         waits = replace(state, failures=state.failures + 1, again=run.turn + compaction.AGAIN, under_way=None)
         return replace(idle, compaction=waits)
     done = replace(state, failures=0, tokens=0, again=run.turn + 1, under_way=None)
-    return replace(idle, compaction=done, conversation=compaction.with_summary(run.conversation, request, text))
+    shorter = compaction.with_summary(run.conversation, request, text)
+    named = {*digests_of(shorter.items), *digests_of(run.queued)}
+    attachments = {digest: data for digest, data in run.attachments.items() if digest in named}
+    return replace(idle, compaction=done, conversation=shorter, attachments=attachments)
 
 
 def is_left_out(event: Summarised, before: Run, after: Run) -> bool:

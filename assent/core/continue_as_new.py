@@ -24,7 +24,7 @@ from assent.core.events import Channel, MessageReceived
 from assent.core.notices import NoticesInput
 from assent.core.run_state import PendingCheck, Run
 from assent.wire import messages
-from assent.wire.digest import json_size
+from assent.wire.digest import json_size, sha256_hex
 from assent.wire.errors import MessageError
 from assent.wire.limits import CARRIED_LIMIT, STATE_LIMIT, VALUE_SHOWN
 from assent.wire.protocol import Stored
@@ -41,12 +41,14 @@ _WITHOUT_DEFAULTS: Final = frozenset({"requirements", "ignored_messages", "usage
 class Carried(Stored):
     """The input of a continued execution. *carried* is the version of the format.
 
-    *state* is the run: base64 of zlib of its JSON. *notices* were not sent yet, or it is unknown whether they were.
+    *state* is the run: base64 of zlib of its JSON. *attachments* are those of the run, which zlib makes no shorter.
+    *notices* were not sent yet, or it is unknown whether they were.
     """
 
     carried: Literal[1] = _FORMAT
     state: str
     notices: list[NoticesInput] = Field(default_factory=list[NoticesInput])
+    attachments: dict[str, str] = Field(default_factory=dict[str, str])
 
 
 class _StoredCheck(Stored):
@@ -61,8 +63,10 @@ class _StoredCheck(Stored):
 
 def carry(run: Run, notices: Sequence[NoticesInput] = ()) -> Carried:
     """Return what a new execution needs to continue *run*, and to send *notices*."""
-    state = base64.b64encode(zlib.compress(_dumped(shortened(run)))).decode()
-    return Carried(carried=_FORMAT, state=state, **({"notices": list(notices)} if notices else {}))
+    short = replace(shortened(run), attachments={})
+    state = base64.b64encode(zlib.compress(_dumped(short))).decode()
+    optional = {"notices": list(notices), "attachments": dict(run.attachments)}
+    return Carried.model_validate({"carried": _FORMAT, "state": state} | {k: v for k, v in optional.items() if v})
 
 
 def shortened(run: Run) -> Run:
@@ -131,10 +135,18 @@ def restore(arguments: Sequence[object]) -> Run | None:
     if carried is None:
         return None
     try:
-        return _loaded(_unpacked(carried.state))
+        run = replace(_loaded(_unpacked(carried.state)), attachments=_named(carried.attachments))
     except (ValueError, TypeError, KeyError, RecursionError, zlib.error, binascii.Error, MessageError):
         message = "AgentRun: the state that the execution before carried cannot be read"
         raise MessageError(message) from None
+    return run
+
+
+def _named(attachments: dict[str, str]) -> dict[str, str]:
+    for name, data in attachments.items():
+        if sha256_hex(base64.b64decode(data, validate=True)) != name:
+            raise ValueError(name)
+    return attachments
 
 
 def unsent_notices(arguments: Sequence[object]) -> list[NoticesInput]:

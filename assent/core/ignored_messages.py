@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from assent.core.events import MessageReceived
 from assent.wire import messages
 from assent.wire.digest import json_size
-from assent.wire.limits import QUEUE_LIMIT
+from assent.wire.limits import ATTACHED_LIMIT, QUEUE_LIMIT
 from assent.wire.protocol import DecisionResult, Item
 from assent.wire.requirements import IgnoredMessage
 
@@ -44,3 +46,11 @@ def queue_objection(queued_size: int, item: Item) -> str | None:
     if size <= QUEUE_LIMIT:
         return None
     return f"too long: {size} bytes of messages would wait for the model; the limit is {QUEUE_LIMIT}"
+
+
+def attachments_objection(attachments: Mapping[str, str]) -> str | None:
+    """Return why a run may not have these images and files; None if it may."""
+    size = sum(map(len, attachments.values()))
+    if size <= ATTACHED_LIMIT:
+        return None
+    return f"too long: the run's images and files would have {size} bytes of base64; the limit is {ATTACHED_LIMIT}"

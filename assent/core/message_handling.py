@@ -17,6 +17,7 @@ from assent.wire.digest import json_size, text_digest
 from assent.wire.errors import MessageError
 from assent.wire.limits import CHECKS_SIZE, VALUE_SHOWN
 from assent.wire.messages import Approve, Close, Message, Reject, Revoke, SendMessage, SubmitInput, SubmitResult
+from assent.wire.parts import attachments_of
 from assent.wire.protocol import Checked, DecisionResult, DecisionStatus, Gate
 from assent.wire.requirements import Requirement
 from assent.wire.text import bounded
@@ -61,11 +62,19 @@ def _queue(run: Run, message: SendMessage, event: MessageReceived) -> Step:
     item = user_message(message.content)
     late = "the run has ended" if run.ended else "the conversation is being closed" if run.closing else None
     no_model = None if run.workflow_call is None else workflow_calls.NO_MODEL
-    objection = late or no_model or ignored_messages.queue_objection(run.queued_size, item)
+    attachments = {**run.attachments, **attachments_of(message.content)}
+    objection = (
+        late
+        or no_model
+        or ignored_messages.queue_objection(run.queued_size, item)
+        or ignored_messages.attachments_objection(attachments)
+    )
     if objection is not None:
         status: DecisionStatus = "late" if late else "refused"
         return _ignore(run, event, message.by, DecisionResult(status=status, detail=objection))
-    queued = replace(run, queued=(*run.queued, item), queued_size=run.queued_size + json_size(item))
+    queued = replace(
+        run, queued=(*run.queued, item), queued_size=run.queued_size + json_size(item), attachments=attachments
+    )
     recorded = DecisionResult(status="recorded", detail="the model reads it with its next turn")
     return replace(resume(queued, event.at) if run.status == "idle" else Step(queued), result=recorded)
 

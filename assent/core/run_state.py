@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import takewhile
@@ -53,6 +54,7 @@ class Run:
 
     *turns_before* and *tool_calls_before* count those of earlier answers of a conversation, which the limits leave
     out. *closing*: the run ends with its next answer. *budget* is what it may use now, *allowance* what it got first.
+    *attachments* are the bytes that the conversation and what is to join it name: base64, by SHA-256.
     *held* is what the next model call carries once the budget is extended. *prefix* names the items that the newest
     model call did not carry. *rules_version* is that of its first turn (docs/why/changing-rules.md). *parent* is the
     parent run. After a handoff, *agent* continues the run, limited by *policy*; *handoff* takes effect with the next
@@ -82,6 +84,7 @@ class Run:
     model_running: bool = False
     conversation: Conversation = field(default_factory=Conversation)
     prefix: Prefix | None = None
+    attachments: Mapping[str, str] = field(default_factory=dict[str, str])
     compaction: Compaction | None = None
     calls: tuple[Call, ...] = ()
     queued: tuple[Item, ...] = ()
@@ -224,7 +227,7 @@ def state_of(run: Run) -> RunState:
         execution_id=run.execution_id,
         agent=run.call_context.agent,
         status=run.status,
-        input=request.input if request else "",
+        input=request.prompt if request else "",
         requested_by=run.requested_by,
         context=run.context,
         content=run.content,

@@ -63,6 +63,7 @@ from assent.wire.budget import tightened
 from assent.wire.conversation import EMPTY_DIGEST, Conversation, ToolCall, user_message
 from assent.wire.digest import text_digest
 from assent.wire.errors import MessageError
+from assent.wire.parts import attachments_of
 from assent.wire.protocol import ModelTurn, WorkflowCall
 from assent.wire.requirements import Grant, Requirement
 from assent.wire.visibility import RunAbove
@@ -192,7 +193,8 @@ def _start(run: Run, event: Started) -> Step:
     started = replace(
         run,
         **ids,
-        request=request,
+        request=request.model_copy(update={"input": request.prompt}),
+        attachments={**run.attachments, **attachments_of(request.input)},
         max_turns=min(request.max_turns or MAX_TURNS, MAX_TURNS),
         max_tool_calls=request.max_tool_calls,
         started_at=event.at,
@@ -201,7 +203,7 @@ def _start(run: Run, event: Started) -> Step:
     )
     if request.call is not None:
         return _ask_people(started, request.call, event)
-    if request.input.strip():
+    if request.prompt.strip():
         return turns.call_model(started, [user_message(request.input)], event.at)
     # A conversation without a prompt starts with the first message.
     idle = started.on("await_message")

@@ -19,7 +19,7 @@ from temporalio.converter import PayloadConverter
 from assent.agents.models import Model
 from assent.core.events import Event, Started
 from assent.core.run_state import Run
-from assent.wire.conversation import text_of
+from assent.wire.parts import content_text
 from assent.wire.protocol import Item, Usage
 from assent.wire.requirements import Requirement
 
@@ -144,7 +144,7 @@ def _message(item: Item) -> dict[str, object]:
         case _:
             return {
                 "role": item.get("role", "assistant"),
-                "parts": [_text(text_of([item]) or str(item.get("content")))],
+                "parts": [_text(content_text(item.get("content")))],
             }
 
 

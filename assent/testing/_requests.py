@@ -14,6 +14,11 @@ Both APIs are read into one form, the items of a Responses input.
 | a field of a message that the server does not know | Groq, Mistral | crewAIInc/crewAI#5878 |
 | an array with positions and no `items`, look-around in a pattern, an output that is no object | OpenAI | openai/openai-agents-python#302, pydantic/pydantic-ai#5508, pydantic/pydantic#13630 |
 | `content: null` beside tool calls, with status 500 | llama-cpp-python's server | tried, 0.3.36 |
+| an image or file of another role than `user` | OpenAI | openai/openai-node#1030, OpenHands/OpenHands#7700 |
+| a part without source, an image's data URL without media type, of another one, or empty | OpenAI | langchain-ai/langchainjs#9512; Alibaba-NLP/OmniSearch#3, CherryHQ/cherry-studio#14608, anomalyco/opencode#23983 |
+| `file_data` without a file name, over the Responses API | OpenAI | laravel/ai#321 |
+| a file that is no PDF, or by URL, over the Chat Completions API | OpenAI | openai/openai-dotnet#613, pydantic/pydantic-ai#4445; its guide to file inputs |
+| more than 50 MB of images and files | OpenAI | its guides to images and file inputs |
 """  # noqa: E501 - a table row is one line
 
 from __future__ import annotations
@@ -30,6 +35,21 @@ from assent.testing._reasoning import check_chat_reasoning, check_reasoning, mar
 from assent.wire.protocol import Item
 
 JsonObject = dict[str, JsonValue]
+
+
+_CHAT_PARTS: Final[Mapping[str, frozenset[str]]] = {
+    "text": frozenset({"text"}),
+    "image_url": frozenset({"url", "detail"}),
+    "file": frozenset({"file_data", "file_id", "filename"}),
+}
+"""What stands in a content part under the name of its type."""
+_DATA_URL: Final = re.compile("(?:data:([^;,]*);base64,)?(.*)", re.DOTALL)
+_BASE64: Final = re.compile("(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?")
+_IMAGES: Final = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
+_IMAGE: Final = "an image MIME type (e.g. 'data:image/png;base64,aW1nIGJ5dGVzIGhlcmU=')"
+_FILE: Final = "an application/pdf MIME type (e.g. 'data:application/pdf;base64,SGVsbG8sIFdvcmxkIQ==')"
+_ATTACHED: Final = 50_000_000
+"""Bytes of all images and files of a request."""
 
 
 def _words(text: str) -> frozenset[str]:
@@ -59,6 +79,13 @@ _ITEM_NEEDS: Final[Mapping[str, tuple[str, ...]]] = {
     "function_call": ("call_id", "name", "arguments"),
     "function_call_output": ("call_id", "output"),
     "reasoning": ("id", "summary"),
+}
+_PART_FIELDS: Final[Mapping[str, frozenset[str]]] = {
+    "output_text": _words("type text annotations logprobs"),
+    "refusal": _words("type refusal"),
+    "input_text": _words("type text prompt_cache_breakpoint"),
+    "input_image": _words("type detail file_id image_url prompt_cache_breakpoint"),
+    "input_file": _words("type detail file_data file_id file_url filename prompt_cache_breakpoint"),
 }
 _MESSAGE_FIELDS: Final = frozenset({"role", "content", "name", "tool_calls", "tool_call_id", "refusal"})
 _NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
@@ -102,6 +129,7 @@ def read_responses(body: JsonObject) -> Asked:
     for index, item in enumerate(items):
         _check_item(item, f"input[{index}]")
     _check_pairs(items)
+    _check_attached(items)
     if problem := check_reasoning(items, _model(body)):
         raise BadRequestError(problem[0], param="input", code=problem[1])
     text = body.get("text")
@@ -127,6 +155,7 @@ def read_chat(body: JsonObject) -> Asked:
     _check_tool_messages(messages)
     items = [item for index, message in enumerate(messages) for item in _items(message, f"messages[{index}]")]
     _check_pairs(items)
+    _check_attached(items)
     _check_response_format(body.get("response_format"))
     tools = objects(body.get("tools", []), "tools")
     names = [_tool_name(_function(tool, f"tools[{n}]"), f"tools[{n}].function") for n, tool in enumerate(tools)]
@@ -198,10 +227,7 @@ def _check_item(item: Item, where: str) -> None:
     kind = item.get("type", "message")
     if not isinstance(kind, str) or kind not in _ITEM_FIELDS:
         raise BadRequestError(f"Invalid value: '{kind}'.", param=f"{where}.type", code="invalid_value")
-    for name in item.keys() - _ITEM_FIELDS[kind]:
-        raise BadRequestError(
-            f"Unknown parameter: '{where}.{name}'.", param=f"{where}.{name}", code="unknown_parameter"
-        )
+    _check_fields(item, _ITEM_FIELDS[kind], where)
     _need(item, _ITEM_NEEDS[kind], where)
     if kind == "function_call":
         _check_past_call(item, where)
@@ -213,10 +239,68 @@ def _check_item(item: Item, where: str) -> None:
 def _check_parts(parts: Sequence[JsonValue], *, assistant: bool, where: str) -> None:
     known = {"output_text", "refusal"} if assistant else {"input_text", "input_image", "input_file"}
     for index, part in enumerate(parts):
+        place = f"{where}.content[{index}]"
         kind = part.get("type") if isinstance(part, dict) else None
-        if kind not in known:
-            param = f"{where}.content[{index}].type"
-            raise BadRequestError(f"Invalid value: '{kind}'. Supported values are: {sorted(known)}.", param=param)
+        if not isinstance(part, dict) or not isinstance(kind, str) or kind not in known:
+            message = f"Invalid value: '{kind}'. Supported values are: {sorted(known)}."
+            raise BadRequestError(message, param=f"{place}.type")
+        _check_fields(part, _PART_FIELDS[kind], place)
+        if kind == "input_text":
+            _need(part, ["text"], place)
+        elif kind == "input_image":
+            _check_image(part, "image_url", place)
+        elif kind == "input_file":
+            _check_file(part, place)
+
+
+def _check_fields(value: JsonObject, known: frozenset[str], where: str) -> None:
+    for name in value.keys() - known:
+        raise BadRequestError(
+            f"Unknown parameter: '{where}.{name}'.", param=f"{where}.{name}", code="unknown_parameter"
+        )
+
+
+def _check_image(value: JsonObject, key: str, where: str) -> None:
+    if value.get("file_id") is None:
+        _need(value, [key], where)
+    if (url := value.get(key)) is not None and not str(url).startswith(("https://", "http://")):
+        _check_data(url, f"Invalid '{where}.{key}'", f"{where}.{key}", _IMAGE, _IMAGES)
+
+
+def _check_file(part: JsonObject, where: str) -> None:
+    if not {"file_data", "file_id", "file_url"} & part.keys() or ("file_data" in part and not part.get("filename")):
+        raise BadRequestError(f"Missing required parameter: '{where}'.", param=where, code="missing_required_parameter")
+    if "file_data" in part:
+        _check_data(part["file_data"], f"Invalid '{where}.file_data'", f"{where}.file_data", _FILE, None)
+
+
+def _check_data(value: JsonValue, invalid: str, param: str, wanted: str, kinds: frozenset[str] | None) -> None:
+    """Check a data URL of one of the media types; of any of them without *kinds*."""
+    found = _DATA_URL.fullmatch(str(value))
+    kind, data = found.groups() if found else (None, "")
+    if kind is None:
+        problem = "got a value without the 'data:' prefix"
+    elif not kind or (kinds is not None and kind not in kinds):
+        problem = f"got unsupported MIME type '{kind}'"
+    elif not data:
+        problem = "got empty base64-encoded bytes"
+    elif not _BASE64.fullmatch(data):
+        problem = "got an invalid base64-encoded value"
+    else:
+        return
+    message = f"{invalid}. Expected a base64-encoded data URL with {wanted}, but {problem}."
+    raise BadRequestError(message, param=param, code="invalid_value")
+
+
+def _check_attached(items: Iterable[Item]) -> None:
+    """All images and files together are not too large."""
+    contents = [content for item in items if isinstance(content := item.get("content"), list)]
+    parts = [part for content in contents for part in content if isinstance(part, dict)]
+    urls = [str(part.get(name)) for part in parts for name in ("image_url", "file_data") if name in part]
+    size = sum(len(url) * 3 // 4 for url in urls if url.startswith("data:"))
+    if size > _ATTACHED:
+        message = f"The images and files of the request have {size} bytes; the limit is {_ATTACHED}."
+        raise BadRequestError(message, param="input", code="request_too_large")
 
 
 def _check_pairs(items: Iterable[Item]) -> None:
@@ -283,10 +367,43 @@ def _items(message: JsonObject, where: str) -> list[Item]:
     thought = any(mark_of(call.get("id")) for call in given)
     for name in message.keys() - _MESSAGE_FIELDS - ({"reasoning_content"} if thought else set[str]()):
         raise BadRequestError(f"property '{where}.{name}' is unsupported", param=f"{where}.{name}")
+    if isinstance(content, list):
+        content = [_chat_part(part, str(role), where, index) for index, part in enumerate(objects(content, where))]
     if role in {"system", "developer"}:
         return []
     said: list[Item] = [{"role": role, "content": content}] if content else []
     return [*said, *calls]
+
+
+def _chat_part(part: JsonObject, role: str, message: str, index: int) -> JsonValue:
+    """A content part of a chat message, as the Responses API has it."""
+    where, kind = f"{message}.content[{index}]", part.get("type")
+    if not isinstance(kind, str) or kind not in _CHAT_PARTS:
+        wanted = f"Supported values are: {sorted(_CHAT_PARTS)}."
+        raise BadRequestError(f"Invalid value: '{kind}'. {wanted}", param=f"{where}.type", code="invalid_value")
+    _check_fields(part, frozenset({"type", kind, "prompt_cache_breakpoint"}), where)
+    _need(part, [kind], where)
+    if kind == "text":
+        return {"type": "output_text" if role == "assistant" else "input_text", "text": part["text"]}
+    if role != "user":
+        what = "Image URLs are" if kind == "image_url" else "Files are"
+        problem = (
+            f"{what} only allowed for messages with role 'user', but this message with role '{role}' contains one."
+        )
+        raise BadRequestError(f"Invalid '{message}'. {problem}", param=message, code="invalid_value")
+    inner, place = part[kind], f"{where}.{kind}"
+    if not isinstance(inner, dict):
+        raise BadRequestError(f"Invalid type for '{place}': expected an object.", param=place)
+    _check_fields(inner, _CHAT_PARTS[kind], place)
+    if kind == "image_url":
+        _check_image(inner, "url", place)
+        return {"type": "input_image", "image_url": inner["url"]}
+    if "file_data" in inner:
+        param = f"{place}.file_data"
+        _check_data(inner["file_data"], f"Invalid file data: '{param}'", param, _FILE, frozenset({"application/pdf"}))
+    else:
+        _need(inner, ["file_id"], place)
+    return {"type": "input_file", **inner}
 
 
 def _tool_calls(message: JsonObject, where: str) -> list[JsonObject]:

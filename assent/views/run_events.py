@@ -130,7 +130,7 @@ def describe(event: Event, before: Run, step: Step) -> Iterator[RunEvent]:
 def _asked(run: Run) -> str:
     if run.caller is not None:
         return f"{plain(caller_words(run.call_context.agent, run.caller), TERM_SHOWN)} asks"
-    return run.request.input if run.request else ""
+    return run.request.prompt if run.request else ""
 
 
 def _calls(turn: ModelTurn) -> list[str]:

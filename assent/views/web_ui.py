@@ -358,7 +358,8 @@ def request_summary(request: RunRequest) -> str:
     """The run in one line of Markdown."""
     if request.call is not None:
         return f"{code(request.agent)} asks: {code(request.call.tool)}"
-    return f"{code(request.agent)}: {code(bounded(request.input, 200)) if request.input.strip() else 'a conversation'}"
+    prompt = bounded(request.prompt, 200)
+    return f"{code(request.agent)}: {code(prompt) if prompt.strip() else 'a conversation'}"
 
 
 def request_details(request: RunRequest) -> str:
@@ -369,6 +370,6 @@ def request_details(request: RunRequest) -> str:
         return f"{asks}Arguments:\n\n{fenced(laid_out(bounded(request.call.arguments, 10_000)), 'json')}"
     context = "".join(f"\n\n{each}" for each in _context(request.context, DETAILS_WORDS))
     head = f"Agent {code(request.agent)}. {requester}"
-    if not request.input.strip():
+    if not request.prompt.strip():
         return f"{head}A conversation that begins with whatever is sent to it.{context}"
-    return f"{head}Prompt:\n\n{fenced(wrapped(bounded(request.input, 10_000)))}{context}"
+    return f"{head}Prompt:\n\n{fenced(wrapped(bounded(request.prompt, 10_000)))}{context}"

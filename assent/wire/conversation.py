@@ -12,6 +12,7 @@ from typing import Final
 
 from assent.wire.digest import extend, json_size
 from assent.wire.limits import TURN_LIMIT
+from assent.wire.parts import Part, item_content
 from assent.wire.protocol import Item, Prefix
 
 EMPTY_DIGEST: Final = ""
@@ -47,9 +48,9 @@ class Conversation:
         return Conversation((*self.items, *items), extend(self.digest, items))
 
 
-def user_message(text: str) -> Item:
-    """What a person said."""
-    return {"role": "user", "content": text}
+def user_message(content: str | Sequence[Part]) -> Item:
+    """What a person said; bytes are named by their SHA-256."""
+    return {"role": "user", "content": item_content(content)}
 
 
 def tool_output(call_id: str, output: str) -> Item:

@@ -11,7 +11,20 @@ from typing import Final
 # -- what a client sends ----------------------------------------------------------------------------------------------
 
 PROMPT_LIMIT: Final = 1_000_000
-"""Bytes of a run's input."""
+"""Bytes of the text of a run's input."""
+PARTS_COUNT: Final = 50
+"""Parts of one input or message."""
+PARTS_LIMIT: Final = 10_000_000
+"""Bytes of the images and files of one input or message: a workflow task reads them in a fraction of a second."""
+INLINE_LIMIT: Final = 1_500_000
+"""Bytes of an input or message with parts, where no external storage keeps it: an execution begins with at most 2 MiB,
+and a continued one with those of all messages."""
+ATTACHED_LIMIT: Final = 20_000_000
+"""Bytes (base64) of the images and files of one run: each model call sends them."""
+URL_LIMIT: Final = 4_096
+"""Characters of the URL of an image or file."""
+FILE_NAME_LIMIT: Final = 200
+"""Characters of the name of a file."""
 POLICY_LIMIT: Final = 4_000
 """Bytes of the policy in a request."""
 CONTEXT_LIMIT: Final = 16_384

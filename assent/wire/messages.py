@@ -6,7 +6,6 @@ anything else, because an exception in a signal handler wedges a run for ever. N
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Final, Literal, TypeVar, cast
@@ -14,8 +13,10 @@ from typing import Annotated, Final, Literal, TypeVar, cast
 from pydantic import (
     BaseModel,
     ConfigDict,
+    Discriminator,
     Field,
     StringConstraints,
+    Tag,
     ValidationError,
     field_validator,
     model_validator,
@@ -38,6 +39,7 @@ from assent.wire.limits import (
     PROMPT_LIMIT,
     USES_LIMIT,
 )
+from assent.wire.parts import HALF, PARTS, TEXT, Parts, content_problem, kind_of, without_bytes
 from assent.wire.policy import Condition
 from assent.wire.protocol import (
     APPROVE,
@@ -154,9 +156,9 @@ class SubmitInput(_FromPerson):
 
 
 class SendMessage(_FromPerson):
-    """The signal `send_message`: something more for the model to read before its next turn."""
+    """The signal `send_message`: something more for the model to read before its next turn: text, or parts."""
 
-    content: _Words = _Text
+    content: Annotated[Annotated[_Words, _Text, Tag(TEXT)] | Parts, Discriminator(kind_of)]
 
 
 class Revoke(_FromPerson):
@@ -185,8 +187,6 @@ class Decide(_FromPerson):
 # -- reading ----------------------------------------------------------------------------------------------------------
 
 _M = TypeVar("_M", bound=Inbound)
-_HALF: Final = re.compile("[\ud800-\udfff]")
-"""Half of a character, as some programs cut texts: no UTF-8 has it."""
 Message = Approve | Reject | SubmitResult | SubmitInput | SendMessage | Revoke | Close
 
 _KINDS: Final[Mapping[str, type[Message]]] = {
@@ -275,12 +275,15 @@ def read_request(arguments: tuple[object, ...]) -> RunRequest:
 
 
 def _text_problem(request: RunRequest) -> str | None:
-    """Return what is wrong with the prompt or the requester of a request; None if nothing is."""
-    if not request.input.strip() and not request.conversation and request.call is None:
+    """Return what is wrong with the input or the requester of a request; None if nothing is."""
+    if not request.prompt.strip() and not request.conversation and request.call is None:
         return "input: the prompt is empty; say what the agent is to do"
     if request.requested_by is not None and not request.requested_by.strip():
         return "requested_by: the name is empty; leave it out, or say who asks"
-    if _HALF.search(request.input):
+    if not isinstance(request.input, str):
+        problem = content_problem(request.input)
+        return problem and f"input: {problem}"
+    if HALF.search(request.input):
         return "input: the prompt has half a character, which JSON cannot carry"
     size = json_size(request.input)
     return None if size <= PROMPT_LIMIT else f"input: the prompt is {size} bytes long; it may be {PROMPT_LIMIT}"
@@ -377,6 +380,9 @@ def _message(name: str, body: dict[str, object]) -> Message:
     if isinstance(read_as, SubmitResult) and json_size(read_as.evidence) > EVIDENCE_LIMIT:
         problem = f"{name}: evidence: it is too long; send up to {EVIDENCE_LIMIT} bytes, such as a link to it"
         raise MessageError(problem)
+    if isinstance(read_as, SendMessage) and (wrong := content_problem(read_as.content)):
+        problem = f"{name}: content: {wrong}"
+        raise MessageError(problem)
     return read_as
 
 
@@ -416,9 +422,10 @@ def problems(error: ValidationError) -> str:
 
 
 def _place(location: tuple[int | str, ...]) -> str:
-    return bounded(one_line(".".join(map(str, location))), FIELD_SHOWN) or "input"
+    named = [str(each) for each in location if each not in {TEXT, PARTS}]
+    return bounded(one_line(".".join(named)), FIELD_SHOWN) or "input"
 
 
 def shown(arguments: Sequence[object]) -> str:
-    """Show what arrived, cut to a limit, for people who look at the run."""
-    return bounded(", ".join(repr(argument) for argument in arguments), MESSAGE_SHOWN)
+    """Show what arrived, cut to a limit and without the bytes of images and files, for people who look at the run."""
+    return bounded(", ".join(repr(without_bytes(argument)) for argument in arguments), MESSAGE_SHOWN)

@@ -14,6 +14,7 @@ from pydantic_core import to_json
 
 from assent.wire.budget import Budget
 from assent.wire.digest import Json
+from assent.wire.parts import Content, readable
 from assent.wire.policy import PermissionPolicy
 
 WORKFLOW: Final = "AgentRun"
@@ -187,17 +188,18 @@ class WorkflowCall(Stored):
 class RunRequest(Stored):
     """The input of the workflow `AgentRun`. Any language may start a run with this JSON.
 
-    *agent* is the agent's name on the worker. *input* is the prompt. *requested_by* is who asked, as a claim of the
-    starter. *max_turns*, *max_tool_calls* and *budget* may lower the agent's own limits, never raise them; *policy*
-    applies in addition to the agent's own, and the stricter of the two wins. A *conversation* stays open after an
-    answer, for the next message, until it is closed; it may begin without an *input*. Its limits are for each answer.
+    *agent* is the agent's name on the worker. *input* is the prompt: text, or a list of text, images and files.
+    *requested_by* is who asked, as a claim of the starter. *max_turns*, *max_tool_calls* and *budget* may lower the
+    agent's own limits, never raise them; *policy* applies in addition to the agent's own, and the stricter of the two
+    wins. A *conversation* stays open after an answer, for the next message, until it is closed; it may begin without an
+    *input*. Its limits are for each answer.
     *parents* are the parent runs of a child run, the outermost first: Temporal must agree. With a *call*, people are
     asked about it instead of a model: *agent* is then the name of the workflow that asks, and *input* may be empty.
     *context* is for tools, gates, policies and people; the model does not get it. It stays the same for the whole run.
     """
 
     agent: str = Field(min_length=1, max_length=100)
-    input: str
+    input: Content
     requested_by: str | None = Field(default=None, max_length=200)
     max_turns: int | None = Field(default=None, ge=1)
     max_tool_calls: int | None = Field(default=None, ge=0)
@@ -207,6 +209,11 @@ class RunRequest(Stored):
     parents: list[ParentRun] = Field(default_factory=list[ParentRun], max_length=20)
     call: WorkflowCall | None = None
     context: dict[str, Json] | None = None
+
+    @property
+    def prompt(self) -> str:
+        """The input as text: of each image or file what it is, its size and its SHA-256."""
+        return readable(self.input)
 
 
 class Usage(Stored):

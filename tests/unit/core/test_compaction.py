@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
 
-from assent import Agent
+from assent import Agent, FilePart
 from assent.agents.models import OpenAIChat
 from assent.core.compaction import (
     AGAIN,
@@ -33,6 +33,7 @@ from assent.wire.conversation import Conversation, tool_output, user_message
 from assent.wire.digest import canonical
 from assent.wire.errors import ConfigurationError
 from assent.wire.limits import SUMMARY_LIMIT
+from assent.wire.parts import content_json, digests_of
 from assent.wire.protocol import Item, ModelTurn, Usage
 from tests.unit.strategies import ALLOW, ASK, Play, function_call, said, turn_of, unhurried
 
@@ -237,6 +238,23 @@ def test_the_model_is_asked_with_the_summary_in_the_place_of_the_old_turns() -> 
     assert last.input.prefix == Conversation().append(play.run.conversation.items[:3]).prefix
     assert (play.run.usage.requests, play.run.usage.input_tokens) == (before.usage.requests + 1, 1_807)
     assert state_of(play.run).status == "running"
+
+
+def test_a_summary_takes_images_and_files_with_it_and_its_transcript_names_them() -> None:
+    play = Play()
+    play.start()
+    file = FilePart(data=b"%PDF", media_type="application/pdf", name="offer.pdf")
+    play.send("send_message", {"content": content_json([file]), "by": "alice"})
+    turn(play, 900)
+    told = f"[file: offer.pdf, application/pdf, 4 bytes, SHA-256 {next(iter(play.run.attachments))}]"
+    assert told in transcript(play.run.conversation.items, 100_000)
+    for _ in range(10):
+        assert play.run.attachments.keys() == {*digests_of([*play.run.conversation.items, *play.run.queued])}
+        if isinstance(play.commands[-1], Summarise):
+            summarised(play)
+        else:
+            turn(play, 900)
+    assert not play.run.attachments
 
 
 def test_a_run_without_a_limit_never_makes_a_summary() -> None:

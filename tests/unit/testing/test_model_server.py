@@ -25,6 +25,7 @@ from assent.testing import (
     says,
     thinks,
 )
+from assent.testing._requests import BadRequestError, read_responses
 from assent.testing.model_server import Reply
 
 JsonObject = dict[str, JsonValue]
@@ -188,6 +189,83 @@ async def test_broken_conversations_are_refused(client: Client, items: list[Json
     status, body = await client.respond(*items)
     assert status == 400
     assert words in message_of(body)
+
+
+PNG, PDF = "data:image/png;base64,aGk=", "data:application/pdf;base64,aGk="
+IMAGE: JsonObject = {"type": "input_image", "detail": "auto", "image_url": PNG}
+FILE: JsonObject = {"type": "input_file", "filename": "a.pdf", "file_data": PDF}
+
+
+@pytest.mark.parametrize(
+    ("part", "words"),
+    [
+        (IMAGE, ""),
+        ({"type": "input_image", "file_id": "file-1"}, ""),
+        ({**IMAGE, "image_url": "https://x/y.png"}, ""),
+        (FILE, ""),
+        ({**FILE, "file_data": "data:text/csv;base64,aGk="}, ""),
+        ({"type": "input_file", "file_url": "https://x/y.pdf"}, ""),
+        ({"type": "image_url", "image_url": {"url": PNG}}, "Invalid value: 'image_url'."),
+        ({**IMAGE, "media_type": "image/png"}, "Unknown parameter: 'input[0].content[0].media_type'."),
+        ({"type": "input_image"}, "Missing required parameter: 'input[0].content[0].image_url'."),
+        ({**IMAGE, "image_url": "aGk="}, "got a value without the 'data:' prefix"),
+        ({**IMAGE, "image_url": "data:;base64,aGk="}, "got unsupported MIME type ''"),
+        ({**IMAGE, "image_url": "data:image/bmp;base64,aGk="}, "got unsupported MIME type 'image/bmp'"),
+        ({**IMAGE, "image_url": "data:image/png;base64,"}, "got empty base64-encoded bytes"),
+        ({**IMAGE, "image_url": "data:image/png;base64,aGk"}, "got an invalid base64-encoded value"),
+        ({"type": "input_file", "file_data": PDF}, "Missing required parameter: 'input[0].content[0]'."),
+        ({"type": "input_file", "filename": "a.pdf"}, "Missing required parameter: 'input[0].content[0]'."),
+        ({**FILE, "file_data": "aGk="}, "got a value without the 'data:' prefix"),
+    ],
+)
+async def test_images_and_files_that_a_response_does_not_take_are_refused(
+    client: Client, part: JsonObject, words: str
+) -> None:
+    client.server.script("m", lambda _: says("Hi."))
+    status, body = await client.respond({"role": "user", "content": [part]})
+    assert status == (400 if words else 200)
+    assert not words or words in message_of(body)
+    assert (await client.respond({"role": "assistant", "content": [part]}))[0] == 400
+
+
+CHAT_IMAGE: JsonObject = {"type": "image_url", "image_url": {"url": PNG}}
+
+
+@pytest.mark.parametrize(
+    ("part", "words"),
+    [
+        (CHAT_IMAGE, ""),
+        ({"type": "image_url", "image_url": {"url": "https://x/y.png", "detail": "low"}}, ""),
+        ({"type": "file", "file": {"filename": "a.pdf", "file_data": PDF}}, ""),
+        ({"type": "file", "file": {"file_id": "file-1"}}, ""),
+        (IMAGE, "Invalid value: 'input_image'."),
+        ({"type": "image_url", "image_url": PNG}, "expected an object"),
+        ({"type": "image_url", "image_url": {"file_id": "file-1"}}, "Unknown parameter"),
+        ({**CHAT_IMAGE, "detail": "low"}, "Unknown parameter: 'messages[0].content[1].detail'."),
+        ({"type": "image_url", "image_url": {"url": "data:image/x;base64,aGk="}}, "unsupported MIME type 'image/x'"),
+        ({"type": "file", "file": {"filename": "a.pdf"}}, "'messages[0].content[1].file.file_id'."),
+        ({"type": "file", "file": {"file_url": "https://x/y.pdf"}}, "Unknown parameter"),
+        ({"type": "file", "file": {"file_data": "data:text/csv;base64,aGk="}}, "an application/pdf MIME type"),
+    ],
+)
+async def test_images_and_files_that_a_chat_does_not_take_are_refused(
+    client: Client, part: JsonObject, words: str
+) -> None:
+    client.server.script("m", lambda seen: says(str(seen.user)))
+    status, body = await client.complete({"role": "user", "content": [{"type": "text", "text": "Look."}, part]})
+    assert status == (400 if words else 200)
+    assert (words or "['Look.']") in (message_of(body) if words else json.dumps(body))
+    for role in ("assistant", "system", "developer"):
+        status, body = await client.complete(USER, {"role": role, "content": [part]})
+        assert status == 400
+        assert words or "only allowed for messages with role 'user'" in message_of(body)
+
+
+def test_too_many_bytes_of_images_and_files_are_refused() -> None:
+    large: JsonObject = {**IMAGE, "image_url": f"data:image/png;base64,{'A' * 34_000_000}"}
+    read_responses({"model": "m", "input": [{"role": "user", "content": [large]}]})
+    with pytest.raises(BadRequestError, match="the limit is 50000000"):
+        read_responses({"model": "m", "input": [{"role": "user", "content": [large, large]}]})
 
 
 TOOL_CALL: JsonObject = {"id": "a", "type": "function", "function": {"name": "a", "arguments": "{}"}}

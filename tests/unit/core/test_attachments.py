@@ -1,0 +1,79 @@
+"""Images and files of a run: the conversation names their bytes, which the run keeps for as long as it does."""
+
+from __future__ import annotations
+
+import base64
+import json
+
+import pytest
+
+from assent import FilePart, ImagePart, TextPart
+from assent.core.continue_as_new import carry, restore
+from assent.core.events import CallModel
+from assent.core.state_machine import state_of
+from assent.wire.digest import sha256_hex
+from assent.wire.errors import MessageError
+from assent.wire.limits import ATTACHED_LIMIT, PARTS_LIMIT
+from assent.wire.parts import Part, content_json, readable
+from tests.unit.strategies import Play
+
+PNG, PDF = bytes(1_000), b"%PDF" * 1_000
+INPUT: list[Part] = [TextPart(text="What is this?"), ImagePart(data=PNG, media_type="image/png")]
+MESSAGE: list[Part] = [FilePart(data=PDF, media_type="application/pdf")]
+KEPT = {sha256_hex(data): base64.b64encode(data).decode() for data in (PNG, PDF)}
+
+
+def looking() -> Play:
+    """A conversation about an image that has answered once."""
+    play = Play()
+    play.start(input=content_json(INPUT), conversation=True)
+    play.answer("A cat.")
+    return play
+
+
+def calls_of(play: Play) -> list[CallModel]:
+    return [command for command in play.commands if isinstance(command, CallModel)]
+
+
+def test_a_model_call_names_bytes_and_carries_none() -> None:
+    play = looking()
+    sent = play.send("send_message", {"content": content_json(MESSAGE), "by": "alice"})
+    assert sent.status == "recorded"
+    play.answer("An offer.")
+    first, second = [json.dumps(call.input.model_dump(mode="json")) for call in calls_of(play)]
+    assert (sha256_hex(PNG) in first, sha256_hex(PNG) in second, sha256_hex(PDF) in second) == (True, False, True)
+    for data in KEPT.values():
+        assert data[:40] not in first + second + state_of(play.run).model_dump_json()
+    assert play.run.attachments == KEPT
+    assert state_of(play.run).input == readable(INPUT)
+
+
+def test_a_new_execution_has_them_and_no_others() -> None:
+    play = looking()
+    play.send("send_message", {"content": content_json(MESSAGE), "by": "alice"})
+    carried = json.loads(carry(play.run).model_dump_json(exclude_unset=True))
+    assert restore([carried]) == play.run
+    assert all(data[:40] not in carried["state"] for data in KEPT.values())
+    [other] = [name for name in KEPT if name != sha256_hex(PNG)]
+    for wrong in ({other: KEPT[sha256_hex(PNG)]}, {other: "%"}):
+        with pytest.raises(MessageError, match="cannot be read"):
+            restore([{**carried, "attachments": wrong}])
+
+
+def test_a_message_that_does_not_count_brings_none() -> None:
+    play = looking()
+    play.send("close", {"by": "alice"})
+    late = play.send("send_message", {"content": content_json(MESSAGE), "by": "alice"})
+    assert late.status == "late"
+    assert play.run.attachments.keys() == {sha256_hex(PNG)}
+
+
+def test_a_run_keeps_a_bounded_number_of_bytes() -> None:
+    play = looking()
+    images = [ImagePart(data=bytes([each]) * (PARTS_LIMIT * 3 // 4), media_type="image/png") for each in range(2)]
+    sent = [play.send("send_message", {"content": content_json([each]), "by": "alice"}) for each in images]
+    result = sent[1]
+    assert sent[0].status == "recorded"
+    assert result.status == "refused"
+    assert f"the limit is {ATTACHED_LIMIT}" in result.detail
+    assert sum(map(len, play.run.attachments.values())) <= ATTACHED_LIMIT
