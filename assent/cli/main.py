@@ -80,6 +80,7 @@ COMMANDS: Final = {
         "worker:worker",
         "Serve agents until SIGTERM or Ctrl-C. Reads ASSENT_AGENTS=module,module and ASSENT_WEBHOOKS too.",
     ),
+    "web": ("Worker", "web:web", "Serve the page on which people decide, in a browser. Needs no worker."),
     "setup": (
         "Worker",
         "runs:setup",

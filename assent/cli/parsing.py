@@ -8,7 +8,7 @@ from typing import Final
 
 from pydantic import JsonValue
 
-from assent.cli.prompts import read_json
+from assent.views.field_values import read_json
 from assent.wire.digest import parse_arguments
 from assent.wire.errors import ArgumentsError, MessageError
 

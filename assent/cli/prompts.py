@@ -5,10 +5,9 @@ There is no default: an empty answer decides nothing, and a refused answer is as
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Final, NoReturn
+from typing import Final
 
 from pydantic import JsonValue
 from rich.console import Console
@@ -28,7 +27,8 @@ from assent.client.run_handle import RunHandle
 from assent.client.signals import Signal, as_read
 from assent.core.approvals import edited_text
 from assent.views.commands import typed
-from assent.views.facts import choices_of, context_of, field_words, model_words, more_to_approve, ran_before
+from assent.views.facts import context_of, field_words, model_words, more_to_approve, ran_before
+from assent.views.field_values import read_json, value_of
 from assent.wire.digest import parse_arguments
 from assent.wire.errors import ArgumentsError, AssentError, MessageError
 from assent.wire.protocol import InputField, RequirementKind
@@ -244,46 +244,3 @@ class Dialogue:
             if len(text.encode("utf-8", "surrogatepass")) < LINE_LIMIT:
                 return text
             self._complain(f"a terminal accepts {LINE_LIMIT} bytes per line; use the `assent` commands for more")
-
-
-def value_of(field: InputField, text: str) -> JsonValue:
-    """Read a typed text as a value of *field*: one of its choices, text as it is, or JSON.
-
-    Raises:
-        ValueError: it is not one of the choices, or not JSON.
-    """
-    listed = choices_of(field.type)
-    if listed:
-        for each in listed:
-            # Characters that cannot be typed, or that are invisible, may be typed as they are shown.
-            spellings = (each, one_line(each)) if isinstance(each, str) else ()
-            if text.strip() in (*spellings, typed(each, ", ")):
-                return each
-        message = f"choose one of {', '.join(typed(each, ', ') for each in listed)}"
-        raise ValueError(message)
-    if field.type.get("type") == "string":
-        return text
-    try:
-        return read_json(text)
-    except ValueError as error:
-        message = f"that is not JSON ({error}); text goes in double quotes"
-        raise ValueError(message) from None
-
-
-def read_json(text: str) -> JsonValue:
-    """Read a JSON value; NaN and Infinity, which JSON does not have, are refused.
-
-    Raises:
-        ValueError: it is not JSON.
-    """
-    try:
-        value: JsonValue = json.loads(text, parse_constant=_no_constant)
-    except RecursionError:
-        message = "it is nested too deeply"
-        raise ValueError(message) from None
-    return value
-
-
-def _no_constant(name: str) -> NoReturn:
-    message = f"{name} is not a JSON number"
-    raise ValueError(message)

@@ -118,7 +118,7 @@ def warn_of_unknown_variables() -> None:
     for name in sorted(os.environ):
         if not name.startswith("ASSENT_") or name in known or _BY_KUBERNETES.search(name):
             continue
-        if name in os.environ.get("ASSENT_WEBHOOKS", ""):
+        if name.startswith("ASSENT_WEB_") or name in os.environ.get("ASSENT_WEBHOOKS", ""):
             continue
         near = get_close_matches(name, known, 1, 0.8)
         hint = f"; did you mean {near[0]}?" if near else ""

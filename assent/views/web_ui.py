@@ -226,19 +226,20 @@ def _show_command(run_id: str) -> str:
     return code(show_command("assent", run_id))
 
 
-_ASKS: Final[dict[RequirementKind, str]] = {
+ASKS: Final[dict[RequirementKind, str]] = {
     "confirmation": "Approve or reject",
     "external": "Carry out elsewhere, or reject",
     "input": "Fill in, or reject",
     "outcome": "Say what came of",
     "budget": "Extend the run's budget",
 }
+"""What a requirement asks a person for, by its kind."""
 
 
 def _waiting(run: Run, requirement: Requirement, room: int) -> str:
     text, cut = _cut(requirement.arguments, room)
     lines = [
-        f"### {_ASKS[requirement.kind]}: {code(requirement.tool)}",
+        f"### {ASKS[requirement.kind]}: {code(requirement.tool)}",
         *(["**Cut: read the whole before you decide.** More below."] if cut else []),
         fenced(text or "(no arguments)", "json"),
         "\n".join(f"- {term}" for term in _terms(run, requirement, None if cut else text)),

@@ -1,0 +1,69 @@
+"""Reads what people type into the fields of a tool: at the terminal and in the approvals page."""
+
+from __future__ import annotations
+
+import json
+from typing import NoReturn
+
+from pydantic import JsonValue
+
+from assent.views.commands import resolved, typed
+from assent.views.facts import choices_of
+from assent.wire.protocol import InputField
+from assent.wire.text import one_line
+
+
+def schema_of(field: InputField) -> dict[str, JsonValue]:
+    """The JSON schema of what may be filled in: references followed, and `null` left out of two alternatives."""
+    definitions = field.type.get("$defs")
+    schema = resolved(field.type, definitions)
+    branches = schema.get("anyOf")
+    if isinstance(branches, list):
+        others = [each for each in branches if isinstance(each, dict) and each.get("type") != "null"]
+        if len(others) == 1 and len(branches) == 2:
+            return resolved(others[0], definitions)
+    return schema
+
+
+def value_of(field: InputField, text: str) -> JsonValue:
+    """Read a typed text as a value of *field*: one of its choices, text as it is, or JSON.
+
+    Raises:
+        ValueError: it is not one of the choices, or not JSON.
+    """
+    schema = schema_of(field)
+    listed = choices_of(schema)
+    if listed:
+        for each in listed:
+            # Characters that cannot be typed, or that are invisible, may be typed as they are shown.
+            spellings = (each, one_line(each)) if isinstance(each, str) else ()
+            if text.strip() in (*spellings, typed(each, ", ")):
+                return each
+        message = f"choose one of {', '.join(typed(each, ', ') for each in listed)}"
+        raise ValueError(message)
+    if schema.get("type") == "string":
+        return text
+    try:
+        return read_json(text)
+    except ValueError as error:
+        message = f"that is not JSON ({error}); text goes in double quotes"
+        raise ValueError(message) from None
+
+
+def read_json(text: str) -> JsonValue:
+    """Read a JSON value; NaN and Infinity, which JSON does not have, are refused.
+
+    Raises:
+        ValueError: it is not JSON.
+    """
+    try:
+        value: JsonValue = json.loads(text, parse_constant=_no_constant)
+    except RecursionError:
+        message = "it is nested too deeply"
+        raise ValueError(message) from None
+    return value
+
+
+def _no_constant(name: str) -> NoReturn:
+    message = f"{name} is not a JSON number"
+    raise ValueError(message)

@@ -1,0 +1,90 @@
+"""The approvals page as an ASGI application, and the server that serves it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.sessions import SessionMiddleware
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Scope
+from temporalio.service import RPCError
+from typing_extensions import override
+
+from assent.client.client import AgentClient
+from assent.web.guard import Guard
+from assent.web.pages import Site
+from assent.web.rendering import STATIC
+from assent.web.settings import WebSettings
+from assent.wire.errors import AssentError
+
+_SIGN_IN_MINUTES = 10
+
+
+class _Files(StaticFiles):
+    """Files whose links change when they do."""
+
+    @override
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        response = await super().get_response(path, scope)
+        response.headers["cache-control"] = "public, max-age=31536000, immutable"
+        return response
+
+
+def application(client: AgentClient, settings: WebSettings) -> ASGIApp:
+    """Return the approvals page over *client*; the settings are checked already (`WebSettings.read`)."""
+    site = Site(client, settings)
+    page = site.signed_in
+    routes = [
+        Route("/", page(site.show_inbox)),
+        Route("/request", page(site.show_request)),
+        Route("/request", page(site.decide), methods=["POST"]),
+        Route("/arguments", page(site.show_arguments)),
+        Route("/sign-in", site.sign_in),
+        Route("/signed-in", site.signed_in_by_provider),
+        Route("/sign-out", page(site.sign_out), methods=["POST"]),
+        Route("/healthz", _health(client)),
+        Mount("/static", _Files(directory=STATIC)),
+    ]
+    # Holds state, nonce and code verifier of a sign-in that is under way; the session is another cookie.
+    while_signing_in = Middleware(
+        SessionMiddleware,
+        secret_key=site.sign_ins.key,
+        session_cookie="__Host-assent-sign-in" if settings.secure else "assent-sign-in",
+        max_age=_SIGN_IN_MINUTES * 60,
+        same_site="lax",
+        https_only=settings.secure,
+    )
+    handlers = dict.fromkeys((HTTPException, AssentError, RPCError, Exception), site.show_error)
+    app = Starlette(routes=routes, middleware=[while_signing_in], exception_handlers=handlers)
+    return Guard(app, origins=settings.origins, secure=settings.secure)
+
+
+def _health(client: AgentClient) -> Callable[[Request], Awaitable[Response]]:
+    async def health(request: Request) -> Response:
+        """Say whether the page can reach the Temporal server."""
+        del request
+        try:
+            is_up = await client.temporal.service_client.check_health(timeout=timedelta(seconds=2))
+        except RPCError:
+            is_up = False
+        return PlainTextResponse("ok\n" if is_up else "the Temporal server does not answer\n", 200 if is_up else 503)
+
+    return health
+
+
+async def serve(client: AgentClient, settings: WebSettings, *, grace: int = 5) -> None:
+    """Serve the page until SIGTERM or Ctrl-C; requests under way get *grace* seconds. I/O."""
+    host, port = settings.address
+    config = uvicorn.Config(
+        application(client, settings), host=host, port=port, log_config=None, access_log=False, server_header=False,
+        proxy_headers=False, lifespan="off", timeout_graceful_shutdown=grace, ws="none",
+    )  # fmt: skip
+    await uvicorn.Server(config).serve()

@@ -1,0 +1,276 @@
+"""The pages: what waits, and one request with its decision."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final, cast, get_args
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from temporalio.service import RPCError
+
+from assent.client.client import AgentClient
+from assent.client.filters import Sort
+from assent.core.approvals import edited_text
+from assent.web.access import may_see
+from assent.web.forms import arguments_of, decision_of
+from assent.web.guard import RateLimit, check_origin, read_form
+from assent.web.inbox import InboxReader, Query, Show, inbox_of
+from assent.web.rendering import Renderer, link
+from assent.web.requests import RequestView, read_request
+from assent.web.settings import WebSettings
+from assent.web.sign_in import Person, SignIn, openid_provider, person_from
+from assent.web.values import brief, differences, editable, rows_of, title_of
+from assent.wire.errors import AssentError, MessageError, RequirementNotFoundError, RunNotFoundError
+from assent.wire.protocol import DecisionOutcome
+from assent.wire.text import bounded, one_line
+
+Page = Callable[[Request, Person], Awaitable[Response]]
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+_SIGN_IN_RATE: Final = (20, 60.0)
+_POST_RATE: Final = (60, 60.0)
+_LONGEST: Final = 2_000
+_log = logging.getLogger(__name__)
+
+_COUNTED: Final = {
+    "approved": "Approved.", "rejected": "Rejected.", "executed": "The result is handed in.",
+    "failed": "The failure is recorded.", "recorded": "Your approval is recorded.", "sent": "Your decision is sent.",
+}  # fmt: skip
+_NOT_COUNTED: Final = {
+    "late": "Too late: your decision changed nothing.", "duplicate": "You have decided this before.",
+    "refused": "Your decision did not count.", "unknown": "There is no such request.",
+    "superseded": "The request was replaced, so your decision changed nothing.",
+}  # fmt: skip
+
+
+class Site:
+    """The handlers of the pages, over one client."""
+
+    def __init__(self, client: AgentClient, settings: WebSettings) -> None:
+        self.client = client
+        self.settings = settings
+        self.sign_ins = SignIn(settings)
+        self.renderer = Renderer()
+        self.inbox = InboxReader(client)
+        self._provider = openid_provider(settings) if settings.sign_in == "oidc" else None
+        self._sign_in_rate = RateLimit(*_SIGN_IN_RATE)
+        self._post_rate = RateLimit(*_POST_RATE)
+
+    # -- who ----------------------------------------------------------------------------------------------------------
+
+    def signed_in(self, page: Page) -> Endpoint:
+        """Let only those who are signed in see a page, and only pages of this site post to it."""
+
+        async def endpoint(request: Request) -> Response:
+            person = self.sign_ins.person_of(request)
+            if person is None:
+                return self._to_sign_in(request)
+            if request.method == "POST":
+                check_origin(request, self.settings.origins)
+                self._post_rate.check(person.name)
+            response = await page(request, person)
+            if request.url.path != "/sign-out":
+                self.sign_ins.renew(request, response, person)
+            return response
+
+        return endpoint
+
+    async def form_of(self, request: Request, person: Person) -> dict[str, str]:
+        """Return the fields of a form that was made for this person.
+
+        Raises:
+            HTTPException: it was not, or cannot be read.
+        """
+        form = await read_form(request)
+        if not self.sign_ins.is_own(form.get("token", ""), person):
+            raise HTTPException(403, "This form is too old, or was made for another session. Nothing was done.")
+        return form
+
+    def _to_sign_in(self, request: Request) -> Response:
+        if self.settings.sign_in == "header":
+            raise HTTPException(401, "You are not signed in. The proxy in front of this page signs people in.")
+        if request.method != "GET":
+            raise HTTPException(401, "Your session has ended, so nothing was done. Sign in again.")
+        query = f"?{request.url.query}" if request.url.query else ""
+        return RedirectResponse(link("/sign-in", next=f"{request.url.path}{query}"), 303)
+
+    async def sign_in(self, request: Request) -> Response:
+        """Show the button that leads to the provider, or lead there."""
+        target = _own_path(request.query_params.get("next"))
+        if self.sign_ins.person_of(request) is not None or self._provider is None:
+            return RedirectResponse(target, 303)
+        if "go" not in request.query_params:
+            return self.renderer.page("sign_in.html", self._base(request, None) | {"next": target})
+        self._sign_in_rate.check(self._address(request))
+        request.session["next"] = target
+        return await self._provider.authorize_redirect(request, f"{self.settings.base}/signed-in")
+
+    async def signed_in_by_provider(self, request: Request) -> Response:
+        """Begin the session of the person whom the provider sends back."""
+        if self._provider is None:
+            raise HTTPException(404)
+        self._sign_in_rate.check(self._address(request))
+        try:
+            answer = await self._provider.authorize_access_token(request)
+        except Exception as error:  # Authlib, its JOSE library and httpx raise their own; each means: not signed in
+            _log.warning("a sign-in failed: %s", bounded(one_line(f"{type(error).__name__}: {error}"), _LONGEST))
+            raise HTTPException(403, "The sign-in did not succeed. Try again.") from None
+        person = person_from(answer, self.settings)
+        if isinstance(person, str):
+            raise HTTPException(403, f"You cannot be signed in: {person}.")
+        response = RedirectResponse(_own_path(cast("str | None", request.session.pop("next", None))), 303)
+        self.sign_ins.begin(response, person)
+        return response
+
+    async def sign_out(self, request: Request, person: Person) -> Response:
+        """End the session."""
+        await self.form_of(request, person)
+        response = RedirectResponse("/sign-in", 303)
+        self.sign_ins.end(response, person)
+        return response
+
+    def _address(self, request: Request) -> str:
+        return request.client.host if request.client else ""
+
+    # -- pages --------------------------------------------------------------------------------------------------------
+
+    async def show_inbox(self, request: Request, person: Person) -> Response:
+        """Show what waits."""
+        query = _query(request)
+        inbox = inbox_of(person, await self.inbox.read(query), query)
+        values = self._base(request, person) | {"inbox": inbox, "query": query, "brief": brief, "title_of": title_of}
+        return self._live(request, "inbox.html", "_inbox.html", values)
+
+    async def show_request(self, request: Request, person: Person) -> Response:
+        """Show one request."""
+        view = await self._view(request, person)
+        if request.headers.get("if-none-match") == view.etag:
+            return Response(status_code=304, headers={"etag": view.etag})
+        response = self.renderer.page("request.html", self._of(request, person, view))
+        response.headers["etag"] = view.etag
+        return response
+
+    async def show_arguments(self, request: Request, person: Person) -> Response:
+        """Show the exact arguments, all of them, as text."""
+        view = await self._view(request, person)
+        return PlainTextResponse(view.requirement.arguments.encode("utf-8", "surrogatepass"))
+
+    async def decide(self, request: Request, person: Person) -> Response:
+        """Send the decision of a form."""
+        form = await self.form_of(request, person)
+        view = await self._view(request, person)
+        try:
+            if form.get("action") == "edit":
+                return self._preview(request, person, view, form)
+            signal, body = decision_of(form, view.requirement)
+            run = self.client.get_run(view.state.id)
+            body = {"id": view.requirement.id, "by": person.name, **body}
+            outcome = await run.decide(signal, body, check=False)
+        except MessageError as error:
+            values = self._of(request, person, view) | {"given": defaultdict(str, form), "problem": str(error)}
+            return self.renderer.page("request.html", values, 400)
+        self.inbox.forget()
+        return self._after(outcome, view)
+
+    def _preview(self, request: Request, person: Person, view: RequestView, form: Mapping[str, str]) -> Response:
+        arguments = arguments_of(form)
+        now, changed = edited_text(arguments), differences(view.arguments, arguments)
+        values = self._of(request, person, view) | {"changed": changed, "now": now, "text": editable(arguments)}
+        return self.renderer.page("edit.html", values | {"rows": rows_of(arguments)})
+
+    def _after(self, outcome: DecisionOutcome, view: RequestView) -> Response:
+        known = _COUNTED if outcome.counted else _NOT_COUNTED
+        lead = known.get(outcome.status, outcome.status)
+        detail = "" if outcome.status in {"approved", "rejected", "executed"} else bounded(outcome.detail, _LONGEST)
+        note = self.sign_ins.note("good" if outcome.counted else "bad", lead, detail)
+        target = outcome.requirement_id or view.requirement.id
+        return RedirectResponse(link("/request", run=view.state.id, id=target, note=note), 303)
+
+    # -- parts --------------------------------------------------------------------------------------------------------
+
+    async def _view(self, request: Request, person: Person) -> RequestView:
+        run_id, requirement_id = (request.query_params.get(name, "") for name in ("run", "id"))
+        if not run_id or not requirement_id:
+            raise HTTPException(404, "This link is not whole.")
+        view = await read_request(self.client, run_id, requirement_id)
+        if not may_see(person, view.state):
+            raise HTTPException(404, "There is no such request.")
+        return view
+
+    def _of(self, request: Request, person: Person, view: RequestView) -> dict[str, object]:
+        return self._base(request, person) | {
+            "view": view,
+            "one": view.requirement,
+            "state": view.state,
+            "objection": view.objection(person.name),
+            "may_reject": view.may_reject(person.name),
+            "given": defaultdict[str, str](str),
+            "problem": "",
+            "here": link("/request", run=view.state.id, id=view.requirement.id),
+        }
+
+    def _base(self, request: Request, person: Person | None) -> dict[str, object]:
+        return {
+            "person": person,
+            "token": self.sign_ins.token(person) if person else "",
+            "note": self.sign_ins.noted(request.query_params.get("note")),
+            "path": request.url.path,
+            "settings": self.settings,
+        }
+
+    def _live(self, request: Request, page: str, part: str, values: Mapping[str, object]) -> Response:
+        """Answer with a page, or that nothing in its live part has changed."""
+        live = self.renderer.text(part, values)
+        etag = f'"{hashlib.sha256(live.encode()).hexdigest()[:32]}"'
+        if request.headers.get("if-none-match") == etag:
+            return Response(status_code=304, headers={"etag": etag})
+        response = self.renderer.page(page, values)
+        response.headers["etag"] = etag
+        return response
+
+    # -- errors -------------------------------------------------------------------------------------------------------
+
+    async def show_error(self, request: Request, error: Exception) -> Response:
+        """Say in words what went wrong."""
+        headers: Mapping[str, str] | None = None
+        match error:
+            case HTTPException():
+                status, words, headers = error.status_code, error.detail, error.headers
+            case RunNotFoundError() | RequirementNotFoundError():
+                status, words = 404, str(error)
+            case MessageError():
+                status, words = 400, str(error)
+            case AssentError() | RPCError():
+                status, words = 503, str(error)
+            case _:
+                status, words = 500, "An error in Assent itself. The log of the service has the rest."
+        try:
+            person = self.sign_ins.person_of(request)
+        except Exception:  # The page of an error must not fail
+            person = None
+        values = self._base(request, person) | {"status": status, "words": bounded(words, _LONGEST)}
+        response = self.renderer.page("message.html", values, status)
+        response.headers.update(headers or {})
+        return response
+
+
+def _own_path(path: str | None) -> str:
+    """Return a path of this site to lead to; another site's address leads to the inbox."""
+    is_own = path is not None and path.startswith("/") and not path.startswith(("//", "/\\")) and path.isprintable()
+    return path if is_own and path is not None else "/"
+
+
+def _query(request: Request) -> Query:
+    given = request.query_params
+    show: Show = "all" if given.get("show") == "all" else "mine"
+    sort = cast("Sort", given["sort"]) if given.get("sort") in get_args(Sort) else "age"
+    page = given.get("page", "1")
+    number = int(page) if page.isascii() and page.isdigit() and len(page) < 4 else 1
+    return Query(
+        show, sort, given.get("agent") or None, given.get("tool") or None, given.get("token") or None, max(1, number)
+    )

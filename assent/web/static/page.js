@@ -1,0 +1,75 @@
+// The approvals page works without this script. It refreshes what waits, and adds keys.
+"use strict";
+
+const EVERY = 3000;
+let etag = "";
+
+// The part of the page that changes by itself. A document parsed by the browser never runs the scripts in it.
+function refresh() {
+  const live = document.querySelector("[data-live]");
+  if (!live || document.visibilityState !== "visible") return;
+  const request = new XMLHttpRequest();
+  request.open("GET", location.pathname + location.search);
+  request.responseType = "document";
+  if (etag) request.setRequestHeader("If-None-Match", etag);
+  request.onload = () => {
+    if (request.status !== 200 || !request.response) return;
+    const next = request.response.querySelector("[data-live]");
+    const first = !etag;
+    etag = request.getResponseHeader("ETag") || "";
+    if (first && next && next.textContent === live.textContent) return;
+    if (next && !live.contains(document.activeElement?.closest("select, input"))) show(live, next, request.response.title);
+  };
+  request.send();
+}
+
+function show(live, next, title) {
+  const focused = live.contains(document.activeElement) ? document.activeElement.id : "";
+  const was = live.querySelector("[data-status]")?.dataset.status;
+  const now = next.querySelector("[data-status]")?.dataset.status;
+  live.replaceChildren(...Array.from(next.childNodes, (node) => document.adoptNode(node)));
+  document.title = title;
+  if (focused) document.getElementById(focused)?.focus();
+  if (was === "pending" && now !== was) decided();
+}
+
+// Another person has decided it: the form would only be refused.
+function decided() {
+  const form = document.getElementById("decide");
+  if (!form) return;
+  const note = document.createElement("p");
+  note.className = "note stale";
+  note.setAttribute("role", "alert");
+  note.textContent = "It has just been decided. Your decision would change nothing.";
+  form.prepend(note);
+  for (const button of form.querySelectorAll("button")) button.disabled = true;
+}
+
+function move(by) {
+  const cards = Array.from(document.querySelectorAll(".card"));
+  if (!cards.length) return;
+  const at = cards.indexOf(document.activeElement);
+  cards[Math.min(Math.max(at + by, 0), cards.length - 1)].focus();
+}
+
+document.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, textarea, select")) return;
+  if (event.key === "j") move(1);
+  else if (event.key === "k") move(-1);
+  else if (event.key === "u" || event.key === "i") location.assign("/");
+  else if (event.key === "d") document.querySelector("#decide input:not([type=hidden]), #decide textarea, #decide button")?.focus();
+  else return;
+  event.preventDefault();
+});
+
+// A form that is sent twice would be a second decision.
+document.addEventListener("submit", (event) => {
+  const form = event.target;
+  if (form.dataset.sent) event.preventDefault();
+  form.dataset.sent = "1";
+});
+window.addEventListener("pageshow", () => document.querySelectorAll("form").forEach((form) => delete form.dataset.sent));
+for (const select of document.querySelectorAll(".filters select")) select.addEventListener("change", () => select.form.requestSubmit());
+
+setInterval(refresh, EVERY);
+document.addEventListener("visibilitychange", refresh);
