@@ -57,8 +57,12 @@ format: setup
 bench: setup
 	$(BIN)/python -m bench
 
-test-ui: setup
+test-ui: setup tests/ui/node_modules/.installed
 	ASSENT_SCREENSHOTS=1 $(BIN)/python -m pytest -m ui tests/ui
+
+# The check of accessibility, a script that the tests run in the browser.
+tests/ui/node_modules/.installed: tests/ui/package.json
+	cd $(@D)/.. && npm install --ignore-scripts --no-audit --no-fund --no-package-lock --silent && touch node_modules/.installed
 
 # A real language model, and LiteLLM's proxy. Building the model's server takes some minutes, once.
 test-llm: setup .venv-llm/.installed

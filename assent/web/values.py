@@ -64,7 +64,7 @@ def brief(value: Mapping[str, JsonValue] | None) -> list[tuple[str, str]]:
 
 
 def _short(text: str, length: int) -> str:
-    line = one_line(text[: length + 1])
+    line = one_line(" ".join(text[: 2 * length].split()))
     return line if len(line) <= length else f"{line[: length - 1]}…"
 
 

@@ -62,7 +62,7 @@ def pins(lock: str) -> dict[str, str]:
 
 
 def test_each_service_has_exactly_one_profile() -> None:
-    assert SERVICES.keys() == in_profile("dev").keys() | in_profile("postgres").keys()
+    assert SERVICES.keys() == in_profile("dev").keys() | in_profile("postgres").keys() | in_profile("web").keys()
 
 
 def test_up_without_flags_means_the_dev_profile() -> None:
@@ -135,6 +135,14 @@ def test_ports_are_for_this_machine_only_and_can_be_moved(profile: str) -> None:
         "${ASSENT_BIND:-127.0.0.1}:${TEMPORAL_PORT:-7233}",
         "${ASSENT_BIND:-127.0.0.1}:${TEMPORAL_UI_PORT:-8233}",
     }
+
+
+def test_the_approvals_page_asks_who_it_is_and_is_for_this_machine_only() -> None:
+    [web] = in_profile("web").values()
+    assert ports(web) == ["${ASSENT_BIND:-127.0.0.1}:${ASSENT_WEB_PORT:-8234}:8234"]
+    assert "ASSENT_WEB_DEMO_SIGN_IN" not in web["environment"]
+    # The worker's service builds the image, so there is one.
+    assert web["image"] == worker("dev")["image"]
 
 
 def test_the_image_copies_only_what_exists() -> None:

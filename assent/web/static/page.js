@@ -27,7 +27,7 @@ function show(live, next, title) {
   const focused = live.contains(document.activeElement) ? document.activeElement.id : "";
   const was = live.querySelector("[data-status]")?.dataset.status;
   const now = next.querySelector("[data-status]")?.dataset.status;
-  live.replaceChildren(...Array.from(next.childNodes, (node) => document.adoptNode(node)));
+  live.replaceChildren(...[...next.childNodes].map((node) => document.adoptNode(node)));
   document.title = title;
   if (focused) document.getElementById(focused)?.focus();
   if (was === "pending" && now !== was) decided();

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 import pytest
 from starlette.requests import HTTPConnection
@@ -23,10 +24,10 @@ BOB = Person("bob@example.com", "oidc", "https://id.example.com", "u-1")
 
 
 def asked(
-    cookie: str = "", *, headers: list[tuple[bytes, bytes]] | None = None, address: str = "10.0.0.1"
+    cookie: str = "", *, headers: Sequence[tuple[bytes, bytes]] = (), address: str = "10.0.0.1"
 ) -> HTTPConnection:
     given = [(b"cookie", cookie.encode())] if cookie else []
-    return HTTPConnection({"type": "http", "headers": [*given, *(headers or [])], "client": (address, 1), "path": "/"})
+    return HTTPConnection({"type": "http", "headers": [*given, *headers], "client": (address, 1), "path": "/"})
 
 
 def cookie_of(response: Response) -> str:
