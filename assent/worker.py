@@ -147,9 +147,8 @@ class AssentPlugin(SimplePlugin):
         config["workflows"] = [*workflows, AgentRun]
         config["interceptors"] = [guard, *(config.get("interceptors") or ())]
         facts: dict[str, Callable[..., object]] = {"assent_facts": lambda: self._facts(activities)}
-        tools = [*(each.name for each in activities.tools), *filter(None, names)]
-        queue = config.get("task_queue") or ""
-        metrics = Metrics.of(client, queue, activities.agents.keys(), tools)
+        served = activities.agents.values()
+        metrics = Metrics.of(client, config.get("task_queue") or "", served, [*filter(None, names)])
         if metrics is not None:
             facts[SWITCH] = metrics.record
         self._workers[guard] = activities, metrics
@@ -179,7 +178,7 @@ class AssentPlugin(SimplePlugin):
         try:
             registered = activities.attributes = await attributes_usable(worker.client)
             if metrics is not None:
-                report = report_waiting(worker.client, worker.task_queue, metrics.record, registered=registered)
+                report = report_waiting(worker.client, worker.task_queue, metrics, registered=registered)
                 reading = asyncio.create_task(report)
             await next(worker)
         finally:

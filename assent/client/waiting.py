@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from math import ceil
 from typing import Final
@@ -21,21 +21,20 @@ from assent.client import inbox
 from assent.client.filters import Wanted
 from assent.core.measurements import OLDEST, WAITING, Measurement
 from assent.runtime.connection import with_own_converter
+from assent.runtime.metrics import Metrics
 
 INTERVAL: Final = 60.0
 """Seconds for each page of waiting runs that was read: every worker reads, and servers limit such requests."""
 _log = logging.getLogger(__name__)
 
 
-async def report_waiting(
-    client: Client, task_queue: str, record: Callable[[Iterable[Measurement]], None], *, registered: bool
-) -> None:
+async def report_waiting(client: Client, task_queue: str, metrics: Metrics, *, registered: bool) -> None:
     """Read what waits on a task queue about once a minute, and record it, until cancelled.
 
     While the server does not answer, the last values stay. *registered* says whether the namespace has the Assent
     search attributes.
     """
-    client, known, unreadable = with_own_converter(client), set[tuple[str, ...]](), set[str]()
+    client, known, unreadable = with_own_converter(client), set[tuple[str, ...]](metrics.asking), set[str]()
     while True:
         waiting: list[Approval] = []
         runs = 0
@@ -49,7 +48,7 @@ async def report_waiting(
         else:
             gauges = waiting_gauges(waiting, datetime.now(UTC), known)
             known |= {each.labels for each in gauges}
-            record(gauges)
+            metrics.record(gauges)
         await asyncio.sleep(INTERVAL * max(1, ceil(runs / inbox.PAGE)))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
@@ -20,7 +20,7 @@ from assent.core.events import (
 )
 from assent.core.run_state import Run, Step
 from assent.wire import conversation, protocol
-from assent.wire.protocol import RunResult
+from assent.wire.protocol import RequirementKind, RunResult
 from assent.wire.requirements import IgnoredMessage, Requirement
 
 
@@ -38,7 +38,7 @@ class Metric:
 
 
 class Measurement(NamedTuple):
-    """A *value* for a metric, more than 0 for a counter; *labels* are the values of its labels, in their order."""
+    """A *value* for a metric; *labels* are the values of its labels, in their order."""
 
     metric: Metric
     value: float
@@ -118,6 +118,29 @@ def measurements(before: Run, event: Event, step: Step) -> list[Measurement]:
     if after.usage is not before.usage and not isinstance(event, AgentAnswered):  # A child run counts its own.
         found += _usage(before, after)
     return [each for each in found if each.value > 0 or each.metric is DECISION_TIME]
+
+
+def zeros(agent: str, tools: Iterable[str], asking: Mapping[str, RequirementKind]) -> list[Measurement]:
+    """Return zeros for the counters of an agent: one that begins with 1 has not increased, for Prometheus.
+
+    *asking* has the tools that wait for people, with what they wait for.
+    """
+    of_agent = {
+        RUNS: ("started", "completed", "failed", "cancelled"),
+        MODEL_CALLS: ("answered", "failed"),
+        TOKENS: ("input", "output"),
+    }
+    found = [Measurement(metric, 0, (agent, value)) for metric, values in of_agent.items() for value in values]
+    found.append(Measurement(COST, 0, (agent,)))
+    found += [
+        Measurement(TOOL_CALLS, 0, (agent, tool, outcome)) for tool in tools for outcome in ("executed", "failed")
+    ]
+    found += [Measurement(REQUESTED, 0, (agent, tool, kind)) for tool, kind in asking.items()]
+    for tool, kind in asking.items():
+        for status in ("approved", "rejected"):
+            found.append(Measurement(CLOSED, 0, (agent, tool, kind, status)))
+            found.append(Measurement(DECISIONS, 0, (agent, tool, status, "person")))
+    return found
 
 
 def _agent(run: Run) -> str:

@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Final
 
 from temporalio.client import Client
 from temporalio.common import MetricCounter, MetricGaugeFloat, MetricHistogramFloat, MetricMeter
 from temporalio.runtime import PrometheusConfig, Runtime, TelemetryConfig
 
+from assent.agents.agent import Agent
+from assent.agents.tool import Tool
 from assent.core.budget_rules import EXTEND
-from assent.core.measurements import DECISION_TIME, METRICS, Measurement, Metric
+from assent.core.measurements import DECISION_TIME, METRICS, Measurement, Metric, zeros
 from assent.wire.errors import ConfigurationError
+from assent.wire.protocol import RequirementKind
 from assent.wire.text import bounded, one_line
 
 SWITCH: Final = "assent_metrics"
@@ -39,21 +43,30 @@ class Metrics:
     Names of agents and tools that the worker serves are always labels, and so are the first 500 other pairs.
     """
 
-    def __init__(self, meter: MetricMeter, agents: Collection[str], tools: Collection[str]) -> None:
-        """Create every metric, so that its description is there before its first value."""
+    def __init__(self, meter: MetricMeter, agents: Collection[Agent], others: Collection[str] = ()) -> None:
+        """Create every metric, and the counters of *agents*, at 0. *others* are further names of tools."""
         self._instruments = {metric.name: _created(meter, metric) for metric in METRICS}
-        self._agents = frozenset([*agents, ""])
-        self._tools = frozenset([*tools, EXTEND, ""])
+        tools = {agent.name: [each.name for each in agent.all_tools] for agent in agents}
+        self._agents = frozenset([*tools, ""])
+        self._tools = frozenset([*chain.from_iterable(tools.values()), *others, EXTEND, ""])
         self._others: set[tuple[str, str]] = set()
+        self.asking: set[tuple[str, str]] = set()
+        """The agents and tools that wait for people, whatever their policies say."""
+        for agent in agents:
+            asking: dict[str, RequirementKind] = {
+                each.name: kind for each in agent.all_tools if (kind := _kind(each)) is not None
+            }
+            self.asking |= {(agent.name, tool) for tool in asking}
+            self.record(zeros(agent.name, tools[agent.name], asking))
 
     @classmethod
-    def of(cls, client: Client, task_queue: str, agents: Collection[str], tools: Collection[str]) -> Metrics | None:
+    def of(cls, client: Client, task_queue: str, agents: Collection[Agent], others: Collection[str]) -> Metrics | None:
         """Return the metrics of a worker with this *client*; None if its Runtime has no metrics."""
         meter = (client.service_client.config.runtime or Runtime.default()).metric_meter
         if meter is MetricMeter.noop:
             return None
         labels = {"namespace": client.namespace, "task_queue": task_queue}
-        return cls(meter.with_additional_attributes(labels), agents, tools)
+        return cls(meter.with_additional_attributes(labels), agents, others)
 
     def record(self, measurements: Iterable[Measurement]) -> None:
         """Add to counters and histograms, and set gauges. What no counter can hold is left out."""
@@ -87,6 +100,14 @@ class Metrics:
             if "tool" in named:
                 named["tool"] = tool
         return named
+
+
+def _kind(tool: Tool) -> RequirementKind | None:
+    if tool.external_execution:
+        return "external"
+    if tool.requires_user_input:
+        return "input"
+    return "confirmation" if tool.requires_confirmation else None
 
 
 def _created(meter: MetricMeter, metric: Metric) -> Instrument:

@@ -22,14 +22,18 @@ Series = dict[tuple[str, ...], float]
 
 
 async def scraped(url: str, queue: str) -> dict[str, Series]:
-    """The series of Assent by their name, each by the values of its labels, but for namespace and task queue."""
+    """The series of Assent by their name, each by the values of its labels, but for namespace and task queue.
+
+    What is 0 is left out.
+    """
     async with httpx.AsyncClient() as client:
         text = (await client.get(url)).text
     found: dict[str, Series] = {}
     for name, labels, value in re.findall(r"^(assent_\w+)\{(.*)\} (\S+)$", text, re.MULTILINE):
         named = dict(re.findall(r'(\w+)="([^"]*)"', labels))
         assert (named.pop("namespace"), named.pop("task_queue")) == ("default", queue)
-        found.setdefault(name, {})[tuple(named[each] for each in sorted(named))] = float(value)
+        if float(value) != 0:
+            found.setdefault(name, {})[tuple(named[each] for each in sorted(named))] = float(value)
     return found
 
 

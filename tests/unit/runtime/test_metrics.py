@@ -9,19 +9,36 @@ from pathlib import Path
 import pytest
 from temporalio.runtime import MetricBuffer, Runtime, TelemetryConfig
 
+from assent import Agent, OpenAIResponses, tool
 from assent.core.measurements import COST, DECISION_TIME, METRICS, REQUESTED, RUNS, WAITING, Measurement
 from assent.runtime.metrics import NAMES_LIMIT, Metrics, serve_metrics
 from assent.wire.errors import ConfigurationError
 
 
+@tool(requires_confirmation=True)
+def pay(to: str) -> str:
+    """Pay."""
+    return to
+
+
+@tool
+def look(at: str) -> str:
+    """Look."""
+    return at
+
+
+PAYER = Agent(name="payer", model=OpenAIResponses("m"), tools=[pay, look])
+
+
 @pytest.fixture(scope="module")
 def runtime() -> tuple[Runtime, MetricBuffer]:
     buffer = MetricBuffer(10_000)
-    return Runtime(telemetry=TelemetryConfig(metrics=buffer)), buffer
+    return Runtime(telemetry=TelemetryConfig(metrics=buffer, attach_service_name=False)), buffer
 
 
 def test_names_that_nobody_serves_are_few_in_labels(runtime: tuple[Runtime, MetricBuffer]) -> None:
-    metrics, buffer = Metrics(runtime[0].metric_meter, ["payer"], ["pay"]), runtime[1]
+    metrics, buffer = Metrics(runtime[0].metric_meter, [PAYER]), runtime[1]
+    assert buffer.retrieve_updates()
     for number in range(NAMES_LIMIT + 100):
         metrics.record([Measurement(RUNS, 1, (f"junk-{number}", "started"))])
     metrics.record([Measurement(REQUESTED, 1, ("payer", "pay", "confirmation"))])
@@ -34,15 +51,25 @@ def test_names_that_nobody_serves_are_few_in_labels(runtime: tuple[Runtime, Metr
     assert [each["tool"] for each in found[-3:-1]] == ["pay", "other"]
 
 
+def test_counters_of_the_agents_are_there_from_the_start_at_0(runtime: tuple[Runtime, MetricBuffer]) -> None:
+    metrics, buffer = Metrics(runtime[0].metric_meter, [PAYER]), runtime[1]
+    found = [(each.metric.name, {*each.attributes.values()}) for each in buffer.retrieve_updates() if each.value == 0]
+    assert ("assent_runs", {"payer", "completed"}) in found
+    assert ("assent_tool_calls", {"payer", "look", "executed"}) in found
+    requested = [labels for name, labels in found if name == "assent_approvals_requested"]
+    assert requested == [{"payer", "pay", "confirmation"}]
+    assert metrics.asking == {("payer", "pay")}
+
+
 def test_a_name_from_a_client_is_short_and_shows(runtime: tuple[Runtime, MetricBuffer]) -> None:
-    metrics, buffer = Metrics(runtime[0].metric_meter, [], []), runtime[1]
+    metrics, buffer = Metrics(runtime[0].metric_meter, []), runtime[1]
     metrics.record([Measurement(RUNS, 1, ("\ud800" + "x" * 500 + "\n", "started"))])
     [update] = buffer.retrieve_updates()
     assert len(str(update.attributes["agent"])) < 120
 
 
 def test_what_no_counter_can_hold_is_left_out(runtime: tuple[Runtime, MetricBuffer]) -> None:
-    metrics, buffer = Metrics(runtime[0].metric_meter, ["a"], ["t"]), runtime[1]
+    metrics, buffer = Metrics(runtime[0].metric_meter, []), runtime[1]
     metrics.record([Measurement(COST, 1e300, ("a",)), Measurement(COST, -1, ("a",)), Measurement(COST, 7, ("a",))])
     metrics.record([Measurement(DECISION_TIME, 0.5, ("a", "t", "input")), Measurement(WAITING, 2, ("a", "t"))])
     assert [each.value for each in buffer.retrieve_updates()] == [7, 0.5, 2]
