@@ -20,6 +20,7 @@ from .call_model import ModelCalls
 from .check_call import Checks
 from .conversation_cache import Prefixes
 from .guard import Guard
+from .mcp_servers import McpServers
 from .own_run import only_inside_a_run
 from .providers import Providers, missing_key, warm_up
 from .run_tool import ToolCalls
@@ -45,7 +46,8 @@ class Activities:
     Raises:
         ConfigurationError: two agents have one name, or two different tools do (the activity type is the tool's
             name), or the environment holds no key for an agent's model, or no usable secret for a webhook, or
-            *continue_after* is negative, or an agent's budget bounds its cost and its model has no price.
+            *continue_after* is negative, or an agent's budget bounds its cost and its model has no price; or an MCP
+            server cannot be used here (`McpServers`).
 
     I/O; not in workflow code.
     """
@@ -75,19 +77,21 @@ class Activities:
         self._decided = ThreadPoolExecutor(THREADS, thread_name_prefix="assent-decided-tool")
         self._users = UserCode()
         prefixes = Prefixes(prefix_cache)
+        self.servers = McpServers(agents)
         self._models = ModelCalls(
             self.agents,
             self._providers,
             prefixes,
             self._users,
+            self.servers,
             notices=bool(webhooks),
             continue_after=continue_after,
             prices=prices,
             requires_requester=requires_requester,
         )
         self._summaries = Summaries(self.agents, self._providers, prefixes, prices)
-        self._checks = Checks(self.agents, self._users)
-        self._calls = ToolCalls(self.agents, self._threads, self._decided, self._users)
+        self._checks = Checks(self.agents, self._users, self.servers)
+        self._calls = ToolCalls(self.agents, self._threads, self._decided, self._users, self.servers)
 
     @property
     def attributes(self) -> bool:
@@ -122,6 +126,7 @@ class Activities:
         _tools(agents)
         _check_keys(agents)
         _check_prices(agents, prices or {})
+        McpServers(agents)
         Notices(webhooks)
 
     @property
@@ -137,6 +142,7 @@ class Activities:
 
     async def close(self) -> None:
         """Close the connections to providers and webhooks, and let go of the threads."""
+        await self.servers.close()
         await self._providers.close()
         await self._notices.close()
         self._threads.shutdown(wait=False, cancel_futures=True)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from copy import deepcopy
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from functools import partial
+from functools import lru_cache, partial
 from typing import Final
 
 from pydantic import TypeAdapter, ValidationError
@@ -16,7 +17,7 @@ from temporalio.exceptions import ApplicationError
 
 from assent.agents.agent import Agent
 from assent.agents.gates import budget_approvers
-from assent.agents.tool import GateContext, RunContext, Tool
+from assent.agents.tool import GateContext, RunContext, Tool, permitted_name
 from assent.core.budget_rules import EXTEND
 from assent.wire.budget import Budget, Price
 from assent.wire.conversation import Conversation, ToolCall, tool_calls, user_message
@@ -30,9 +31,10 @@ from assent.wire.text import bounded, error_text, one_line
 from . import model_routing, payload_limits, user_code
 from .conversation_cache import Prefixes
 from .heartbeats import heartbeats
+from .mcp_servers import McpServers, ServerDownError
 from .model_attempts import GaveUpError, ModelAttempts
 from .own_run import own_run
-from .providers import Answer, Providers, Question, ToolSpec, permitted_name, portable
+from .providers import Answer, Providers, Question, ToolSpec, portable
 from .user_code import TooSlowError, UserCode, gate_or_ask
 
 ANSWER_LIMIT: Final = 1_000_000
@@ -62,6 +64,7 @@ class ModelCalls:
         providers: Providers,
         prefixes: Prefixes,
         users: UserCode,
+        servers: McpServers,
         *,
         notices: bool,
         continue_after: int = 0,
@@ -77,13 +80,13 @@ class ModelCalls:
         self._providers = providers
         self._prefixes = prefixes
         self._users = users
+        self._servers = servers
         self.attributes = False
         """Whether runs may upsert the Assent search attributes."""
         self._notices = notices
         self._continue_after = continue_after
         self._prices = prices or {}
         self._requires_requester = requires_requester
-        self._tools = {name: [_spec(each) for each in agent.all_tools] for name, agent in agents.items()}
 
     async def call_model(self, call: ModelCallInput) -> ModelTurn:
         """Ask the model, and say what each call that it makes needs before it may run.
@@ -99,17 +102,18 @@ class ModelCalls:
         async with heartbeats(attempts.told):
             conversation, attachments = await self._conversation(call)
             instructions = await self._instructions(agent, call)
+            tools = await self._listed(agent)
             question = Question(
                 model=agent.model,
                 instructions=instructions,
                 items=conversation.items,
-                tools=self._tools[agent.name],
+                tools=[_spec(each) for each in tools.values()],
                 output_schema=agent.output_schema,
                 output_name=permitted_name(getattr(agent.output_type, "__name__", "output")),
                 attachments=attachments,
             )
             try:
-                answer = await attempts.ask(self._providers, question)
+                answer = _named(await attempts.ask(self._providers, question), tools)
                 # Users' gates may take a while: a lost heartbeat here would pay for another answer.
                 turn = await self._kept(agent, call, answer, attempts)
             except GaveUpError as error:
@@ -153,6 +157,12 @@ class ModelCalls:
             message = f"the function of the instructions of agent {agent.name!r} failed: {problem}"
             raise ApplicationError(message, type="InstructionsFailed")
         return text
+
+    async def _listed(self, agent: Agent) -> dict[str, Tool]:
+        try:
+            return await self._servers.listed(agent)
+        except ServerDownError as error:
+            raise ApplicationError(str(error), type="ServerDown") from None
 
     async def _conversation(self, call: ModelCallInput) -> tuple[Conversation, Mapping[str, str]]:
         try:
@@ -250,10 +260,12 @@ class ModelCalls:
         keeper, gates = agent.gatekeeper(call.policy), dict[str, Gate]()
         end = min(asyncio.get_running_loop().time() + user_code.TURN_LIMIT, _end())
         for each in calls:
-            tool, context = agent.tool(each.tool), _context(agent, call, each.call_id, each.tool)
+            tool, context = self._servers.known(agent, each.tool), _context(agent, call, each.call_id, each.tool)
             gates[each.call_id] = await gate_or_ask(self._users, keeper, tool, context, each.arguments, end=end)
         if (share := OUTPUTS_LIMIT // len(calls)) < payload_limits.OUTPUT_LIMIT:
             gates = {name: gate.model_copy(update={"output_limit": share}) for name, gate in gates.items()}
+        if sum(len(gate.definition or "") for gate in gates.values()) > GATES_LIMIT // 2:
+            gates = {name: gate.model_copy(update={"definition": None}) for name, gate in gates.items()}
         if (size := sum(len(gate.model_dump_json()) for gate in gates.values())) > GATES_LIMIT:
             message = f"the gates of the turn are {size} bytes long; they may have {GATES_LIMIT}"
             raise ApplicationError(message, type="GatesTooLarge", non_retryable=True)
@@ -345,5 +357,19 @@ def _output(output_type: type[object], text: str) -> dict[str, object]:
     return {"structured": True}
 
 
+def _named(answer: Answer, tools: Mapping[str, Tool]) -> Answer:
+    """*answer* with the tools' own names in it: a name with a dot, as tools of MCP servers have, no provider takes."""
+    names = {each.model_name: name for name, each in tools.items() if each.model_name != name}
+    if not names:
+        return answer
+    calls = (each.get("type") == "function_call" and str(each.get("name")) in names for each in answer.items)
+    items = [
+        {**each, "name": names[str(each["name"])]} if is_call else each
+        for each, is_call in zip(answer.items, calls, strict=True)
+    ]
+    return replace(answer, items=items)
+
+
+@lru_cache(maxsize=4096)
 def _spec(each: Tool) -> ToolSpec:
-    return ToolSpec(name=each.name, description=each.description, parameters=portable(each.parameters))
+    return ToolSpec(name=each.model_name, description=each.description, parameters=portable(each.parameters))

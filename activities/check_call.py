@@ -18,6 +18,7 @@ from assent.wire.text import bounded
 
 from . import payload_limits
 from .check_fields import fields_problem
+from .mcp_servers import McpServers, ServerDownError
 from .own_run import own_run
 from .user_code import TooSlowError, UserCode, gate_or_ask
 
@@ -28,17 +29,21 @@ PROBLEM = 2_000
 class Checks:
     """The checks of a worker's agents."""
 
-    def __init__(self, agents: Mapping[str, Agent], users: UserCode) -> None:
+    def __init__(self, agents: Mapping[str, Agent], users: UserCode, servers: McpServers) -> None:
         """*agents* are those that the worker serves."""
         self._agents = agents
         self._users = users
+        self._servers = servers
 
     async def check_call(self, check: CheckInput) -> Checked:
         """What is wrong with edited arguments, values or a result; and the gate that edited arguments get."""
         if check.fields:
             return await self._of_fields(check)
         agent = self._agents.get(check.agent)
-        tool = agent.tool(check.tool) if agent else None
+        try:
+            tool = await self._servers.tool(agent, check.tool) if agent else None
+        except ServerDownError as error:
+            return Checked(problem=_told(f"it cannot be checked now: {error}"))
         if agent is None or tool is None:
             return Checked(problem=f"agent {check.agent!r} has no tool named {check.tool!r} on the worker that looked")
         found = await self._checked(agent, tool, check)

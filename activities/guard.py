@@ -22,9 +22,9 @@ from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput, 
 
 from assent.agents.authorization import RESET, mismatch
 from assent.runtime import tracing
-from assent.runtime.converter import decoded
+from assent.runtime.converter import PLAIN, decoded
 from assent.wire.errors import HistoryError
-from assent.wire.protocol import ToolOutcome
+from assent.wire.protocol import ToolCallInput, ToolOutcome
 from assent.wire.text import bounded
 
 from . import payload_limits
@@ -94,6 +94,8 @@ class _Guarded(ActivityInboundInterceptor):
                 message = f"activity {name!r} runs only once people approved it: see execute_gated_activity"
                 raise ApplicationError(message, type="NotApproved", non_retryable=True)
             return await self._next(input)
+        if guard.calls.serves(name):
+            return encoded(await self._of_server(name, input))
         if name not in guard.theirs:
             return encoded(self._missing(name, input))
         return encoded(await self._gated(name, input))
@@ -101,6 +103,11 @@ class _Guarded(ActivityInboundInterceptor):
     async def _next(self, input: ExecuteActivityInput) -> object:
         result: object = await self.next.execute_activity(input)
         return result
+
+    async def _of_server(self, name: str, input: ExecuteActivityInput) -> ToolOutcome:
+        with_client(self._guard.client)
+        [given] = cast("Sequence[RawValue]", input.args[0])
+        return await self._guard.calls.of_server(name, PLAIN.from_payload(given.payload, ToolCallInput))
 
     def _missing(self, name: str, input: ExecuteActivityInput) -> ToolOutcome:
         agent = _agent_of(cast("Sequence[RawValue]", input.args[0] if input.args else ()))

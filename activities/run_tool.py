@@ -19,8 +19,10 @@ from temporalio.service import RPCError
 
 from assent.agents.agent import Agent
 from assent.agents.authorization import Refusal, asked_again, context_of, refusal, unapproved
-from assent.agents.binding import bound_values, input_problem
+from assent.agents.binding import TOOL_CHANGED, bound_values, input_problem
+from assent.agents.mcp_server import definition_change
 from assent.agents.tool import Target, Tool, ToolContext
+from assent.core.tool_calls import CONNECTION_LOST
 from assent.runtime import tracing
 from assent.wire.errors import ArgumentsError, HistoryError
 from assent.wire.limits import POLICIES_LIMIT
@@ -30,8 +32,9 @@ from assent.wire.text import bounded, visible
 
 from . import payload_limits
 from .heartbeats import heartbeats
-from .history_check import is_requested
+from .history_check import is_requested, requested_call
 from .loop_watch import LoopWatch
+from .mcp_servers import ConnectionLostError, McpServers, ServerDownError
 from .own_run import own_run
 from .parent_check import cancel_own_run, orphaned
 from .reset_check import opened_before_a_reset
@@ -43,6 +46,8 @@ _log = logging.getLogger(__name__)
 
 AGAIN: Final = timedelta(minutes=1)
 """How long a call waits before it is tried again, that the worker which was asked does not serve."""
+DOWN: Final = timedelta(seconds=5)
+"""How long a call waits before it is tried again, whose MCP server cannot be reached; then twice as long, and so on."""
 START_WAIT: Final = 10.0
 """Seconds that a sync tool waits for a free thread before its call is tried again later."""
 ERROR_LIMIT: Final = 2_000
@@ -59,12 +64,20 @@ class ToolCalls:
     What people decided about has the threads *decided*, so that tools without a gate cannot hold it up.
     """
 
-    def __init__(self, agents: Mapping[str, Agent], threads: Executor, decided: Executor, users: UserCode) -> None:
+    def __init__(
+        self,
+        agents: Mapping[str, Agent],
+        threads: Executor,
+        decided: Executor,
+        users: UserCode,
+        servers: McpServers,
+    ) -> None:
         """The agents are asked again, at each call, whether it may run."""
         self._agents = agents
         self._threads = threads
         self._decided = decided
         self._users = users
+        self._servers = servers
         self._watch = LoopWatch()
 
     def running(self, tool: Tool) -> Callable[[ToolCallInput], Coroutine[object, object, ToolOutcome]]:
@@ -77,6 +90,15 @@ class ToolCalls:
 
         return run
 
+    def serves(self, name: str) -> bool:
+        """Whether an activity of this type is a tool of an MCP server of this worker."""
+        return self._servers.serves(name)
+
+    async def of_server(self, name: str, call: ToolCallInput) -> ToolOutcome:
+        """Run a call of a tool of an MCP server: which tools these have, no worker knows when it starts."""
+        async with heartbeats():
+            return await self._run(name, call)
+
     def gone(self, agent: str | None) -> ToolOutcome:
         """Answer for a tool that this worker does not have: renamed or removed while its call waited, or another's."""
         name = activity.info().activity_type
@@ -88,7 +110,11 @@ class ToolCalls:
         agent = self._agents.get(call.agent)
         if agent is None:
             return _not_served(call.agent)
-        tool = agent.tool(name)
+        try:
+            # A person decided on what the server said then, so it is asked what it says now.
+            tool = await self._servers.tool(agent, name, fresh=call.authorization is not None)
+        except ServerDownError as error:
+            return _down(error)
         if tool is None:
             return ToolOutcome(refused=f"agent {call.agent!r} has no tool named {name!r} any more")
         if _runs_once(tool, call) and was_started_before():
@@ -150,6 +176,10 @@ class ToolCalls:
             return ToolOutcome(refused=f"its arguments could not be checked: {words(error)}")
         if changed is None:
             return arguments
+        if changed == TOOL_CHANGED and tool.definition is not None:
+            kept = await requested_call()
+            then = kept.gate.definition if kept is not None and kept.gate is not None else None
+            changed = f"the MCP server changed the tool: {definition_change(then, tool.definition.text)}"
         again = await self._asking(agent, functools.partial(asked_again, reason=changed), tool, call)
         return again or ToolOutcome(refused=changed)
 
@@ -167,6 +197,10 @@ class ToolCalls:
             _log.warning("tool %r did not start: all threads for tools are busy", tool.name)
             why = "all threads for tools of the worker that was asked are busy"
             return ToolOutcome(refused=why, again_after=START_WAIT)
+        except ServerDownError as error:
+            return _down(error)
+        except ConnectionLostError as error:
+            raise ApplicationError(str(error), type=CONNECTION_LOST) from None
         except asyncio.CancelledError:
             if is_stopped_by_hand() and _runs_once(tool, call):
                 raise once() from None
@@ -259,6 +293,13 @@ def _not_served(agent: str) -> ToolOutcome:
     # Another worker of this task queue may serve it: a rolling deployment, or two teams on one queue.
     why = f"agent {agent!r} is not served by the worker that was asked"
     return ToolOutcome(refused=why, again_after=AGAIN.total_seconds())
+
+
+def _down(error: ServerDownError) -> ToolOutcome:
+    """The answer of a call that its MCP server was not sent; one that may have been sent before is lost."""
+    if was_started_before():
+        raise ApplicationError(str(error), type=CONNECTION_LOST) from None
+    return ToolOutcome(refused=str(error), again_after=DOWN.total_seconds())
 
 
 def _answer(

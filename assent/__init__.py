@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from assent.agents.agent import Agent
     from assent.agents.approval_decorator import approval
     from assent.agents.ask_user import ask_user
+    from assent.agents.mcp_server import MCPServer
     from assent.agents.models import OpenAIChat, OpenAIResponses
     from assent.agents.tool import GateContext, RunContext, Tool, ToolContext
     from assent.agents.tool_decorator import tool
@@ -93,6 +94,7 @@ else:
         "agents.agent": ("Agent",),
         "agents.approval_decorator": ("approval",),
         "agents.ask_user": ("ask_user",),
+        "agents.mcp_server": ("MCPServer",),
         "agents.models": ("OpenAIChat", "OpenAIResponses"),
         "agents.tool": ("GateContext", "RunContext", "Tool", "ToolContext"),
         "agents.tool_decorator": ("tool",),
@@ -222,6 +224,7 @@ __all__ = [
     "ImagePart",
     "InputField",
     "Judgement",
+    "MCPServer",
     "MessageError",
     "MessageRecord",
     "NoWorkerError",

@@ -226,6 +226,10 @@ def _check_names(activities: Activities, theirs: Sequence[str], gated: Sequence[
             kind = "Assent itself" if name in protocol.RESERVED_TOOL_NAMES else "a tool of an agent"
             message = f"two activities of the worker are named {name!r}, one of {kind}: rename one (@tool(name=…))"
             raise ConfigurationError(message)
+        if activities.servers.serves(name):
+            server = name.partition(".")[0]
+            message = f"an activity of the worker is named {name!r}, as a tool of the MCP server {server!r}: rename one"
+            raise ConfigurationError(message)
     for name in gated:
         if name not in theirs:
             known = ", ".join(sorted(theirs)) or "none"

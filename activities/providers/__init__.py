@@ -4,7 +4,6 @@ from .call_ids import with_unique_call_ids
 from .clients import Providers, missing_key, warm_up
 from .errors import ONE_ANSWER, SLOW, CallError, Posture, as_application_error, posture, to_application_error
 from .exchange import Answer, Question, ToolSpec
-from .past_calls import permitted_name
 from .strict_schema import portable
 
 __all__ = [
@@ -18,7 +17,6 @@ __all__ = [
     "ToolSpec",
     "as_application_error",
     "missing_key",
-    "permitted_name",
     "portable",
     "posture",
     "to_application_error",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from pydantic import JsonValue
 
 from assent.agents.models import OpenAIChat
+from assent.agents.tool import permitted_name
 from assent.wire.live_text import TextSoFar
 from assent.wire.protocol import Item
 from assent.wire.text import bounded
@@ -20,7 +21,7 @@ from .exchange import Answer, JsonObject, Question, ToolSpec
 from .metadata import Ending, calls_in, ending, mapping, mappings, usage_of, words
 from .opaque import address, call_fields, fields_of, message_fields, with_fields
 from .parts import chat_content
-from .past_calls import permitted_arguments, permitted_name, raw_arguments
+from .past_calls import permitted_arguments, raw_arguments
 from .question import format_of, instructions_of, tool_choice
 from .refusals import Refusable
 from .responses import CUT_OFF, FILTERED

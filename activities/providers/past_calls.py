@@ -10,17 +10,13 @@ Pure; safe in workflow code.
 from __future__ import annotations
 
 import json
-import re
 from typing import Final
 
 from pydantic import JsonValue
 
-from assent.agents.tool_decorator import NAME
 from assent.wire.digest import parse_arguments
 from assent.wire.errors import ArgumentsError
 
-_NOT_IN_NAMES: Final = re.compile(r"[^A-Za-z0-9_-]")
-_NAME_LENGTH: Final = 64
 _NO_ARGUMENTS: Final = "{}"
 
 
@@ -32,15 +28,6 @@ def raw_arguments(arguments: JsonValue) -> str:
     if arguments is None:
         return ""
     return arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
-
-
-def permitted_name(name: JsonValue) -> str:
-    """*name*, or one like it that providers permit.
-
-    Pure; safe in workflow code.
-    """
-    said = name if isinstance(name, str) else ""
-    return said if NAME.fullmatch(said) else _NOT_IN_NAMES.sub("_", said)[:_NAME_LENGTH] or "_"
 
 
 def permitted_arguments(arguments: JsonValue) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 from pydantic import JsonValue
 
+from assent.agents.tool import permitted_name
 from assent.wire.conversation import text_of
 from assent.wire.live_text import TextSoFar
 from assent.wire.protocol import Item, Usage
@@ -21,7 +22,7 @@ from .exchange import Answer, JsonObject, Question, ToolSpec
 from .metadata import Ending, calls_in, ending, mapping, usage_of, words
 from .opaque import KEY
 from .parts import responses_content
-from .past_calls import permitted_arguments, permitted_name, raw_arguments
+from .past_calls import permitted_arguments, raw_arguments
 from .question import format_of, instructions_of, tool_choice
 from .refusals import Refusable
 from .sse import ask_streamed

@@ -12,6 +12,7 @@ from typing import Final, cast
 from pydantic import JsonValue, TypeAdapter
 
 from assent.agents.gates import Gatekeeper, Groups, is_members
+from assent.agents.mcp_server import MCPServer
 from assent.agents.models import Model
 from assent.agents.schema import no_schema
 from assent.agents.tool import Confirmation, RunContext, Target, Tool, takes
@@ -53,7 +54,8 @@ class Agent:
     *model_task_queue* is where its model is asked, wherever its runs are: a rate limit of that task queue bounds the
     model calls of all agents that name it, and nothing else. A worker must serve the agent there, too.
     *requires_requester*: a run without a `requested_by` fails before its model is asked, because Assent
-    could not keep the requester from approving its calls.
+    could not keep the requester from approving its calls. *mcp_servers* are servers of the Model Context Protocol,
+    whose tools it has too.
 
     Raises:
         ConfigurationError: an option is unknown or of the wrong type; the name is empty or holds other characters than
@@ -77,6 +79,7 @@ class Agent:
     description: str | None = None
     model_task_queue: str | None = None
     requires_requester: bool = False
+    mcp_servers: Sequence[MCPServer] = ()
     _tools: dict[str, Tool] = field(init=False, repr=False, compare=False, default_factory=dict[str, Tool])
 
     def __post_init__(self) -> None:
@@ -87,6 +90,11 @@ class Agent:
             self._add(self._made(each))
         for to in self.handoffs:
             self._add(self._handoff(to))
+        for number, server in enumerate(self.mcp_servers):
+            if not isinstance(cast("object", server), MCPServer):
+                refuse(self._where, f"mcp_servers has {shown(server)}; give MCPServer(…)")
+            if server.name in {each.name for each in self.mcp_servers[:number]}:
+                refuse(self._where, f"two MCP servers are named {server.name!r}; give one another name")
         _ = self.output_schema
 
     @property
@@ -194,6 +202,8 @@ class Agent:
             bounds.append(self.max_context_tokens)
         if self.requires_requester:
             bounds.append("requires_requester")
+        if self.mcp_servers:
+            bounds.append([each.declared() for each in self.mcp_servers])
         return sha256_hex(canonical([_VERSION, *made, *bounds, [_declared(each) for each in self.all_tools]]))[:16]
 
     @cached_property
@@ -221,6 +231,7 @@ _TYPES: Final[tuple[tuple[str, type | UnionType, str], ...]] = (
     ("description", str | None, _TEXT),
     ("model_task_queue", str | None, _TEXT),
     ("requires_requester", bool, "give True or False"),
+    ("mcp_servers", Sequence, "give a list of MCPServer(…)"),
 )
 """The options of an agent, what each must be, and what to do where it is not."""
 

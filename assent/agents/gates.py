@@ -20,7 +20,7 @@ from assent.agents.binding import as_json, binding, differences
 from assent.agents.tool import PAUSES, GateContext, Tool, takes
 from assent.wire.digest import json_size
 from assent.wire.errors import ArgumentsError
-from assent.wire.limits import READ_AS_LIMIT, REASON_LIMIT, RESULT_SCHEMA_LIMIT
+from assent.wire.limits import DEFINITION_LIMIT, READ_AS_LIMIT, REASON_LIMIT, RESULT_SCHEMA_LIMIT
 from assent.wire.policy import Judgement, PermissionPolicy, strictest
 from assent.wire.protocol import Escalation, Gate, Verdict
 from assent.wire.text import bounded, error_text
@@ -73,7 +73,7 @@ class Gatekeeper:
 
     def _judge(self, tool: Tool, call: GateContext, values: Mapping[str, object] | None) -> Judgement:
         if all(policy is None for policy in self.policies):
-            return Judgement("allow")
+            return _of_server(tool, None)
         try:
             named = None if values is None else cast("dict[str, object]", to_jsonable_python(values, fallback=repr))
         except Exception as error:  # whatever a user's serializer raises: the rules cannot be asked
@@ -84,7 +84,7 @@ class Gatekeeper:
             None if policy is None else policy.judge(tool.name, named, tool.effects, call.context)
             for policy in self.policies
         ]
-        judged = strictest(*(each for each in (own, *others) if each is not None))
+        judged = strictest(*(each for each in (own, *others, _of_server(tool, own)) if each is not None))
         if judged.reason is None and judged in others and judged != own:
             # Neither the agent nor its tool has the reason, so the approver or the model needs it here.
             return replace(judged, reason=FROM_ABOVE)
@@ -157,6 +157,8 @@ class Gatekeeper:
         if tool.target is not None:
             fields["agent"] = tool.target.agent
         if verdict != "allow":
+            if tool.definition is not None:
+                fields["definition"] = bounded(tool.definition.text, DEFINITION_LIMIT)
             people = _People(self.groups, call, notes)
             terms = _Terms(tool, people, self.functions)
             fields |= terms.fields(arguments, verdict, asks=asks)
@@ -180,6 +182,20 @@ class Gatekeeper:
         if not isinstance(answer, bool):
             return True, f"requires_confirmation answered {bounded(repr(answer), 100)}, which is no boolean"
         return answer, None
+
+
+def _of_server(tool: Tool, own: Judgement | None) -> Judgement:
+    """Return what holds for a tool of an MCP server in any case: it asks, unless the agent's *own* policy allows it.
+
+    A rule must do so, not the default; for what the server calls destructive, a rule that means just this.
+    """
+    if tool.definition is None or (tool.definition.trusted and tool.read_only):
+        return Judgement("allow")
+    rule = own.rule if own is not None and own.decision == "allow" else None
+    if rule is not None and (not tool.destructive or rule.tool == tool.name or rule.effect == "destructive"):
+        return Judgement("allow")
+    kind = "destructive tool" if tool.destructive else "tool"
+    return Judgement("ask", f"a {kind} of the MCP server {tool.definition.server!r}, which no rule allows")
 
 
 def _own(call: GateContext) -> GateContext:

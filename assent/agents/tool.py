@@ -6,6 +6,7 @@ A tool is a plain function with annotations and a Google-style docstring; callin
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -32,6 +33,7 @@ R = TypeVarWithDefault("R", covariant=True, default=object)
 
 PAUSES: Final = ("requires_confirmation", "external_execution", "requires_user_input")
 """The flags that make a call wait; a tool has at most one of them."""
+_NOT_IN_NAMES: Final = re.compile(r"[^A-Za-z0-9_-]")
 _ANYTHING: Final = (None, NoneType, Any, object)
 """Return annotations that say nothing about a result; a stub that is never run often has one."""
 
@@ -118,6 +120,19 @@ class Target:
     task_queue: str | None = None
 
 
+@final
+@dataclass(frozen=True)
+class ServerDefinition:
+    """What an MCP *server* says of a tool, as canonical JSON: its description and schemas.
+
+    *trusted*: the operator believes what the server says of its tools.
+    """
+
+    server: str
+    trusted: bool
+    text: str
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Tool(Generic[P, R]):
     """A function that a model may call, with everything that is decided about it. Made by `tool` and `tool_from`.
@@ -126,7 +141,7 @@ class Tool(Generic[P, R]):
     *input_schema* what a person does. *context_parameter* is the parameter that receives the `ToolContext`. *options*
     is None where all are the default. *return_annotation* is None where there is none, and text where it does not
     resolve. *choices* names the argument that lists what may be chosen for the one field that a person fills in.
-    *target* is the agent that its calls go to, where they do.
+    *target* is the agent that its calls go to, where they do, *definition* what the MCP server says that it is of.
     """
 
     name: str
@@ -149,6 +164,7 @@ class Tool(Generic[P, R]):
     options: ToolOptions | None = None
     return_annotation: object = None
     target: Target | None = None
+    definition: ServerDefinition | None = None
 
     def __post_init__(self) -> None:
         """Refuse contradicting flags, and take the function's metadata as `functools.update_wrapper` would."""
@@ -164,6 +180,11 @@ class Tool(Generic[P, R]):
     def __repr__(self) -> str:
         """Its name and where it is."""
         return f"<Tool {self.name!r} ({self.source})>"
+
+    @property
+    def model_name(self) -> str:
+        """What the model calls it: its name, in the characters that providers permit."""
+        return permitted_name(self.name)
 
     @property
     def where(self) -> str:
@@ -191,7 +212,10 @@ class Tool(Generic[P, R]):
 
     @cached_property
     def digest(self) -> str:
-        """What an approval binds of the tool: its name, what it takes, and its flags; not its texts and its code."""
+        """What an approval binds of the tool: its name, what it takes, and its flags; not its texts and its code.
+
+        Of a tool of an MCP server also the texts: the one who changes them does not write the agent.
+        """
         asked = None if self.input_schema is None else without("description", self.input_schema.parameters)
         return tool_digest(
             {
@@ -205,6 +229,7 @@ class Tool(Generic[P, R]):
                 "effects": sorted(self.effects),
                 "idempotent": self.idempotent,
                 "target": None if self.target is None else {self.target.agent: self.target.handoff},
+                **({} if self.definition is None else {"definition": self.definition.text}),
             }
         )
 
@@ -330,6 +355,11 @@ def _text(value: object) -> str:
         return to_json(value, fallback=repr, inf_nan_mode="strings").decode("utf-8")
     except Exception:  # cycles, bytes that are no text, and whatever a user's serializer raises
         return repr(value)
+
+
+def permitted_name(name: JsonValue) -> str:
+    """Return *name*, or one like it that providers permit."""
+    return _NOT_IN_NAMES.sub("_", name if isinstance(name, str) else "")[:64] or "_"
 
 
 def flag_problem(made: Tool[P, R]) -> str | None:

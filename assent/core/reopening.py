@@ -10,8 +10,10 @@ from assent.core import deadlines, tool_calls, turns
 from assent.core.events import ToolAnswered, ToolLost
 from assent.core.run_state import Run, Step
 from assent.core.transitions import CallEvent
+from assent.wire.limits import AGAIN_WHY_SHOWN
 from assent.wire.protocol import Gate
 from assent.wire.requirements import Requirement
+from assent.wire.text import bounded
 
 LONGEST_RETRY: Final = 30 * 86_400.0
 """Seconds between two tries of a call that no worker serves, at most: each try costs some events."""
@@ -69,13 +71,15 @@ def retry_later(run: Run, event: ToolAnswered, seconds: float) -> Step:
     """Retry a call later, because its worker does not serve it and another may; the call stays approved."""
     call = run.calls[event.position]
     again_at = deadlines.add_seconds(event.at, min(max(seconds, 1.0) * 2.0 ** min(call.tries, 30), LONGEST_RETRY))
-    after = run.with_call(event.position, replace(call.on("retry_later"), again_at=again_at, tries=call.tries + 1))
+    why = bounded(event.outcome.refused or "", AGAIN_WHY_SHOWN)
+    retried = replace(call.on("retry_later"), again_at=again_at, again_why=why, tries=call.tries + 1)
+    after = run.with_call(event.position, retried)
     return Step(after.update_requirement(call.requirement_id, execution=None))
 
 
 def retry(run: Run, position: int, at: datetime) -> Step:
     """Run a call again whose retry is due."""
-    call = replace(run.calls[position].on("retry"), again_at=None, started_at=at)
+    call = replace(run.calls[position].on("retry"), again_at=None, again_why="", started_at=at)
     after = run.with_call(position, call).update_requirement(call.requirement_id, execution="running")
     approved = after.requirement(call.requirement_id)
     return Step(after, (tool_calls.run_tool(after.call_context, position, call.call, call.gate, approved),))

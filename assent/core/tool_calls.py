@@ -32,6 +32,8 @@ from assent.wire.protocol import (
 )
 from assent.wire.requirements import EscalationStep, Requirement
 
+CONNECTION_LOST: Final = "ConnectionLost"
+"""The type of the failure of a call whose MCP server was lost while it ran."""
 WORKER_LOSSES: Final = 5
 """The starts of an idempotent tool whose worker is lost, or whose time is up, each time."""
 
@@ -73,7 +75,8 @@ class Call:
     *call* has the arguments that run: a person's, where they were *edited*. *policy_version* is that of the turn.
     *started_at* is when its activity was scheduled. *executed*: the tool gave a result. *again_at* is when a call
     that no worker serves is retried, *tries* how often it was. *delegated* is the agent that answers it in the run
-    *child*, which may use *budget*. *submitted* is the output that a person handed in, as JSON.
+    *child*, which may use *budget*. *submitted* is the output that a person handed in, as JSON. *again_why* is why it
+    is retried.
     """
 
     call: ToolCall
@@ -91,6 +94,7 @@ class Call:
     child: ChildRun | None = None
     budget: Budget | None = None
     submitted: JsonValue = None
+    again_why: str = ""
 
     @property
     def status(self) -> CallStatus:
@@ -245,6 +249,8 @@ def open_outcome(
 
 def loss(failure: Failure, gate: Gate) -> str:
     """Return why the outcome of a call that was started is unknown."""
+    if failure.kind == CONNECTION_LOST:
+        return f"{failure.message}; it may or may not have taken effect"
     if failure.is_overrun:
         limit = (gate.options or _DEFAULT_OPTIONS).timeout
         return f"it passed its timeout of {limit:g} s: it may still be running, and may or may not have taken effect"

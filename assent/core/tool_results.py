@@ -80,7 +80,8 @@ def _tool_lost(run: Run, event: ToolLost) -> Step:
     if lost is not None and asks_outcome(run, event.position):
         return reopening.ask_outcome(run, event, lost)
     failure = event.failure
-    why = tool_calls.loss(failure, run.calls[event.position].gate) if failure.kind == "Timeout" else failure.message
+    told = failure.kind in {"Timeout", tool_calls.CONNECTION_LOST}
+    why = tool_calls.loss(failure, run.calls[event.position].gate) if told else failure.message
     return turns.answer_call(run, event.position, f"Error: {why}", "failed", event.at)
 
 

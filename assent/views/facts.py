@@ -256,7 +256,11 @@ def not_started(run: Run) -> list[str]:
     """Return a line for each call that is tried again, since no worker serves it or none had a free thread."""
     waiting = [each for each in run.calls if each.again_at is not None]
     start = "has not started; it is tried again at"
-    return [f"{one_line(each.call.tool)} {start} {each.again_at:%H:%M:%SZ}" for each in waiting]
+    return [
+        f"{one_line(each.call.tool)} {start} {each.again_at:%H:%M:%SZ}"
+        + (each.again_why and f": {one_line(each.again_why)}")
+        for each in waiting
+    ]
 
 
 def ran_before(run: Run) -> list[tuple[ToolCall, str]]:

@@ -72,6 +72,8 @@ REASON_LIMIT: Final = 2_000
 """Characters of the reason of a gate."""
 READ_AS_LIMIT: Final = 16_384
 """Bytes of the arguments as the tool reads them, in a gate."""
+DEFINITION_LIMIT: Final = 4_096
+"""Characters of what an MCP server says of a tool, in a gate."""
 RESULT_SCHEMA_LIMIT: Final = 4_096
 """Bytes of the JSON schema of a result from outside, in a gate; a longer one is left out."""
 PARENT_ID_LIMIT: Final = 600
@@ -91,6 +93,8 @@ NOTICE_NAMES_LIMIT: Final = 500
 """Characters of the names of approvers in a notice; if there are more, it has none."""
 RESULT_SHOWN: Final = 4_000
 """Characters of a result that a requirement keeps; the whole is in the history."""
+AGAIN_WHY_SHOWN: Final = 300
+"""Characters of why a call is retried, that a run keeps."""
 MESSAGE_SHOWN: Final = 300
 """Characters of an ignored message that a run keeps; the whole is in the history."""
 FIELD_SHOWN: Final = 60

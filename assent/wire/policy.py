@@ -9,7 +9,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Final, Literal, cast
@@ -210,11 +210,15 @@ class Rule(_Data):
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What a policy says of one call. *reason* is the rule's, or the error where one *failed*: then it is to ask."""
+    """What a policy says of one call. *reason* is the rule's, or the error where one *failed*: then it is to ask.
+
+    *rule* is the one that decided; None where the default did.
+    """
 
     decision: Decision
     reason: str | None = None
     failed: bool = False
+    rule: Rule | None = field(default=None, compare=False, repr=False)
 
 
 @declared
@@ -328,7 +332,7 @@ class PermissionPolicy(_Data):
         for number, rule in enumerate(self.rules, 1):
             try:
                 if rule.matches(tool, arguments, effects, context):
-                    return Judgement(rule.decision, rule.reason)
+                    return Judgement(rule.decision, rule.reason, rule=rule)
             except Exception as error:  # a rule that cannot be evaluated means ask, whatever it raises
                 return Judgement("ask", f"rule {number} of the policy cannot be evaluated: {error}", failed=True)
         return Judgement(self.default)
@@ -346,8 +350,15 @@ def policy_version(*policies: PermissionPolicy | None) -> str:
 
 
 def strictest(*judgements: Judgement) -> Judgement:
-    """The strictest of several judgements; of equals one that failed, which no grant covers, else the first."""
-    return max(judgements, key=lambda each: (_STRICTNESS[each.decision], each.failed), default=Judgement("allow"))
+    """The strictest of several judgements; of equals one that failed, which no grant covers, else the first.
+
+    Where all allow, it is one by a rule.
+    """
+
+    def strictness(each: Judgement) -> tuple[int, bool, bool]:
+        return _STRICTNESS[each.decision], each.failed, each.decision == "allow" and each.rule is not None
+
+    return max(judgements, key=strictness, default=Judgement("allow"))
 
 
 def combined(*policies: PermissionPolicy | None) -> PermissionPolicy | None:

@@ -139,8 +139,8 @@ class Gate(Stored):
     *at_most_once* that the tool is not started again after a timeout or the loss of its worker.
     *read_as* has the values that the tool gets where they are not what the arguments say, by parameter: defaults filled
     in, validators applied. *binding* is the digest of the tool, "-", and the digest of all its values (empty where they
-    cannot be told). *output_limit* is how many bytes of its result are kept, *agent* who answers it. Defaults are left
-    out.
+    cannot be told). *output_limit* is how many bytes of its result are kept, *agent* who answers it. *definition*
+    is the beginning of what an MCP server says of its tool, of a call that waits. Defaults are left out.
     """
 
     verdict: Verdict
@@ -162,6 +162,7 @@ class Gate(Stored):
     options: ToolOptions | None = None
     output_limit: int | None = Field(default=None, ge=1)
     agent: str | None = None
+    definition: str | None = None
 
 
 # -- the request ------------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from temporalio.api.enums.v1 import EventType
 from temporalio.common import RawValue
 
 from assent import Agent, RequirementNotFoundError, RunHandle, RunState
+from assent.activities.mcp_servers import McpServers
 from assent.activities.run_tool import ToolCalls
 from assent.activities.user_code import UserCode
 from assent.client.client import AgentClient
@@ -122,7 +123,7 @@ async def test_one_changed_byte_of_the_arguments_is_refused_at_the_activity(asse
         await drive(run, lambda _: Approved())
         approved = await approved_call(client, run)
     with ThreadPoolExecutor(1) as threads:
-        activity = ToolCalls({"ops": agent}, threads, threads, UserCode()).running(tools.pay)
+        activity = ToolCalls({"ops": agent}, threads, threads, UserCode(), McpServers([])).running(tools.pay)
         environment = activity_of(client, run.id, approved)
         changed = nearly(approved.arguments)
         assert '{"to": "a", "amount":  1}' in changed

@@ -10,6 +10,7 @@ from datetime import timedelta
 import pytest
 
 from assent import Agent, RunFailedError, ToolContext, approval, tool
+from assent.activities.mcp_servers import McpServers
 from assent.activities.run_tool import ToolCalls
 from assent.activities.user_code import UserCode
 from assent.testing import Environment, call, calls, check_replay, fails, says
@@ -76,7 +77,7 @@ async def test_arguments_swapped_after_the_approval_are_refused_at_the_activity(
     assert [(record.arguments, record.execution) for record in records] == [(approved.arguments, "executed")]
     assert tools.ran(run.id) == ["pay(A, 1)"]
     with ThreadPoolExecutor(1) as threads:
-        activity = ToolCalls({"ops": agent}, threads, threads, UserCode()).running(tools.pay)
+        activity = ToolCalls({"ops": agent}, threads, threads, UserCode(), McpServers([])).running(tools.pay)
         environment = activity_of(client, run.id, approved)
         outcome = await environment.run(activity, swapped)
         assert (outcome.output, outcome.gate) == (None, None)

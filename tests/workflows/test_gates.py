@@ -21,6 +21,7 @@ from assent import (
     approval,
     tool,
 )
+from assent.activities.mcp_servers import McpServers
 from assent.activities.run_tool import ToolCalls
 from assent.activities.user_code import UserCode
 from assent.testing import Approved, Conversation, Environment, Rejected, call, calls, check_replay, drive, fails, says
@@ -280,7 +281,7 @@ async def test_the_activity_refuses_what_was_not_approved(assent_environment: En
         )
     approved = ToolCallInput.model_validate_json(payload.data)
     with ThreadPoolExecutor(1) as threads:
-        activity = ToolCalls({"ops": agent}, threads, threads, UserCode()).running(tools.pay)
+        activity = ToolCalls({"ops": agent}, threads, threads, UserCode(), McpServers([])).running(tools.pay)
         environment = activity_of(client, run.id, approved)
         swapped = approved.model_copy(update={"arguments": approved.arguments.replace("1", "1000000")})
         spaced = approved.model_copy(update={"arguments": approved.arguments + " "})

@@ -1,0 +1,342 @@
+"""One connection to an MCP server, by the `mcp` package. The extra `mcp` installs it.
+
+A connection lives in a task of its own, which opens and closes it. Calls of any activity go through it side by side.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import secrets
+import time
+from collections.abc import AsyncGenerator
+from typing import Any, Final, cast
+
+import anyio
+import httpx2
+from mcp import Client, MCPError, StdioServerParameters, stdio_client
+from mcp.client.streamable_http import streamable_http_client
+from mcp.client.subscriptions import ListenNotSupportedError, SubscriptionLost
+from mcp_types import (
+    CONNECTION_CLOSED,
+    METHOD_NOT_FOUND,
+    CallToolResult,
+    InputRequiredResult,
+    RequestParamsMeta,
+    ToolListChangedNotification,
+)
+from pydantic import JsonValue, ValidationError
+
+from assent.agents.mcp_server import MCPServer
+from assent.wire.messages import problems
+from assent.wire.text import bounded, one_line
+
+from .mcp_servers import ConnectionLostError, ServerDownError, ToolError
+
+CONNECT_LIMIT: Final = 60.0
+"""Seconds for a server to start and to answer its first request, and for each list of tools."""
+IDLE: Final = 300.0
+"""Seconds without a call after which a connection is closed."""
+KEY: Final = "assent.idempotencyKey"
+"""The name of a call's idempotency key in its `_meta`."""
+_GARBAGE: Final = 100
+"""Lines that are no JSON-RPC, after which a server is given up."""
+_CLOSE_LIMIT: Final = 10.0
+_PAGES: Final = 20
+_WORDS: Final = 500
+_BODY_LIMIT: Final = 32 * 1024 * 1024
+"""Bytes of an answer over HTTP."""
+_RETRY_LISTEN: Final = 5.0
+_PROCESS: Final = secrets.token_hex(16)
+"""No server knows it, so none can claim that a call was not sent."""
+_NOT_SENT: Final = f"not sent {_PROCESS}: "
+_LOST: Final = f"lost {_PROCESS}: "
+
+
+class Connection:
+    """A connection to *server*; `open` before anything else."""
+
+    def __init__(self, server: MCPServer) -> None:
+        """Nothing is started yet."""
+        self._server = server
+        self._client: Client | None = None
+        self._read: Any = None
+        """The stream of the command's messages, as anyio has it."""
+        self._garbage = 0
+        self._calls = 0
+        self._retired = False
+        self._used = time.monotonic()
+        self._end = asyncio.Event()
+        self._scope = anyio.CancelScope()
+        self._task: asyncio.Task[None] | None = None
+        self.changed = True
+        """Whether its tools may be others than those that were listed last."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a call may be sent: it was not closed, and the command has not ended."""
+        if self._task is None or self._task.done() or self._retired or self._end.is_set():
+            return False
+        return self._read is None or self._read.statistics().open_send_streams > 0
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing of it is left."""
+        return self._task is not None and self._task.done()
+
+    async def open(self) -> None:
+        """Start the server, or connect to it.
+
+        Raises:
+            ServerDownError: it did not start, or does not answer.
+        """
+        ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._task = asyncio.create_task(self._live(ready))
+        try:
+            async with asyncio.timeout(CONNECT_LIMIT):
+                await asyncio.wait([ready, self._task], return_when=asyncio.FIRST_COMPLETED)
+        except TimeoutError:
+            await self.close()
+            raise ServerDownError(self._words(f"it did not answer within {CONNECT_LIMIT:g} s")) from None
+        except asyncio.CancelledError:
+            self._scope.cancel()
+            raise
+        if not ready.done():
+            error = None if self._task.cancelled() else self._task.exception()
+            raise ServerDownError(self._words("it ended" if error is None else _words(error))) from None
+
+    def retire(self) -> None:
+        """Take no further calls, and close once those under way have their answers."""
+        self._retired = True
+        if not self._calls:
+            self._end.set()
+
+    async def close(self) -> None:
+        """Close it, and end the command."""
+        self._end.set()
+        if self._task is not None:
+            if self._client is None:
+                self._scope.cancel()
+            # The package gives a command seconds to end, and then kills it.
+            await asyncio.wait([self._task], timeout=_CLOSE_LIMIT)
+            if self._task.done() and not self._task.cancelled():
+                self._task.exception()
+
+    async def tools(self) -> list[dict[str, JsonValue]]:
+        """Return what the server answers to `tools/list`, all pages.
+
+        Raises:
+            ServerDownError: it does not answer, or with what is no list.
+        """
+        found: list[dict[str, JsonValue]] = []
+        cursor: str | None = None
+        self.changed = False
+        try:
+            async with asyncio.timeout(CONNECT_LIMIT), self._busy() as client:
+                for _ in range(_PAGES):
+                    page = await client.list_tools(cursor=cursor)
+                    found += [each.model_dump(mode="json", by_alias=True, exclude_none=True) for each in page.tools]
+                    if (cursor := page.next_cursor) is None:
+                        break
+        except TimeoutError:
+            self.retire()
+            raise ServerDownError(self._words(f"it gave no list of its tools within {CONNECT_LIMIT:g} s")) from None
+        except Exception as error:  # of the package, of pydantic, of anyio: whatever a server's answer leads to
+            self.retire()
+            raise ServerDownError(self._words(f"it gave no list of its tools: {_words(error)}")) from None
+        return found
+
+    async def call(self, tool: str, arguments: dict[str, JsonValue], key: str) -> CallToolResult:
+        """Call a tool of the server, by its own name for it; *key* is the call's idempotency key.
+
+        Raises:
+            ServerDownError: the call was not sent.
+            ConnectionLostError: it was sent, and there was no answer.
+            ToolError: the server answered with an error, or with what is no result.
+        """
+        try:
+            async with self._busy() as client:
+                result = await client.session.call_tool(tool, arguments, meta=_meta(key), allow_input_required=True)
+        except MCPError as error:
+            raise self._meant(error) from None
+        except (anyio.ClosedResourceError, anyio.BrokenResourceError):
+            self.retire()
+            raise ConnectionLostError(self._words("it was lost during the call")) from None
+        except Exception as error:  # as above: the package checks the answer, also by the output schema
+            raise ToolError(self._words(f"it answered with what is no valid result: {_words(error)}")) from None
+
+        if isinstance(result, InputRequiredResult):
+            raise ToolError(self._words("it asks a question first, which cannot be answered here"))
+        return result
+
+    def _meant(self, error: MCPError) -> Exception:
+        said = error.message
+        if said.startswith(_NOT_SENT):
+            self.retire()
+            return ServerDownError(self._words(said.removeprefix(_NOT_SENT)))
+        if said.startswith(_LOST):
+            return ConnectionLostError(self._words(f"it was lost during the call: {said.removeprefix(_LOST)}"))
+        if error.code == CONNECTION_CLOSED:
+            self.retire()
+            return ConnectionLostError(self._words("it was lost during the call: the connection was closed"))
+        return ToolError(self._words(f"{bounded(one_line(said), _WORDS)} (code {error.code})"))
+
+    def _words(self, problem: str) -> str:
+        noise = f"; it wrote {self._garbage} lines that are no JSON-RPC" if self._garbage else ""
+        return f"MCP server {self._server.name!r}: {problem}{noise}"
+
+    # -- the task of the connection -----------------------------------------------------------------------------------
+
+    async def _live(self, ready: asyncio.Future[None]) -> None:
+        # Not by `Task.cancel`, which breaks the end of the command off: it would stay.
+        with self._scope:
+            await self._connected(ready)
+
+    async def _connected(self, ready: asyncio.Future[None]) -> None:
+        async with self._transport() as way, Client(way, cache=None, message_handler=self._received) as client:
+            self._client, self._used = client, time.monotonic()
+            ready.set_result(None)
+            async with asyncio.TaskGroup() as tasks:
+                listening = tasks.create_task(self._listen(client))
+                try:
+                    await self._until_idle()
+                finally:
+                    listening.cancel()
+
+    async def _until_idle(self) -> None:
+        while not self._end.is_set():
+            if not self._calls and time.monotonic() - self._used > IDLE:
+                self._end.set()
+                return
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(IDLE / 2, 30.0)):
+                    await self._end.wait()
+
+    async def _listen(self, client: Client) -> None:
+        """Follow the server's notices of other tools; servers of before 2026-07-28 send them by themselves."""
+        tools = client.server_capabilities.tools
+        while tools is not None and tools.list_changed:
+            try:
+                async with client.listen(tools_list_changed=True) as notices:
+                    async for _ in notices:
+                        self.changed = True
+            except ListenNotSupportedError:
+                return
+            except (MCPError, SubscriptionLost, TimeoutError) as error:
+                if isinstance(error, MCPError) and error.code == METHOD_NOT_FOUND:
+                    return
+            self.changed = True
+            await asyncio.sleep(_RETRY_LISTEN)
+
+    async def _received(self, message: object) -> None:
+        if isinstance(message, ToolListChangedNotification):
+            self.changed = True
+        elif isinstance(message, Exception):
+            self._garbage += 1
+            if self._garbage == _GARBAGE:
+                self._scope.cancel()
+
+    @contextlib.asynccontextmanager
+    async def _busy(self) -> AsyncGenerator[Client]:
+        if self._client is None or not self.is_open:
+            raise MCPError(CONNECTION_CLOSED, f"{_NOT_SENT}the connection is closed")
+        self._calls += 1
+        try:
+            yield self._client
+        finally:
+            self._calls -= 1
+            self._used = time.monotonic()
+            if self._retired and not self._calls:
+                self._end.set()
+
+    @contextlib.asynccontextmanager
+    async def _transport(self) -> AsyncGenerator[Any]:
+        server, headers = self._server, self._server.headers
+        if server.in_process is not None:
+            yield server.in_process
+        elif server.command is not None:
+            given = StdioServerParameters(
+                command=server.command, args=list(server.args), env=server.environment(os.environ)
+            )
+            yield self._watched(given)
+        else:
+            headers = {name: os.environ[variable] for name, variable in headers.items()}
+            timeout = httpx2.Timeout(30.0, read=server.timeout.total_seconds())
+            async with _Http(headers=headers, timeout=timeout) as http:
+                yield streamable_http_client(server.url or "", http_client=http)
+
+    @contextlib.asynccontextmanager
+    async def _watched(self, given: StdioServerParameters) -> AsyncGenerator[Any]:
+        async with stdio_client(given) as (read, write):
+            self._read = read
+            yield read, write
+
+
+class _Http(httpx2.AsyncClient):
+    """Turns what goes wrong with one request into the answer to it.
+
+    The package would close the connection under every other call, and say of none whether it was sent.
+    """
+
+    async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:  # noqa: ANN401 - the class's own
+        try:
+            response = await super().send(request, **options)
+        except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout) as error:
+            return _answer(request, 503, f"{_NOT_SENT}it cannot be reached: {_words(error)}")
+        except httpx2.TransportError as error:
+            return _answer(request, 502, f"{_LOST}{_words(error)}")
+        kind = response.headers.get("content-type", "")
+        if response.status_code >= 400 and not kind.startswith("application/json"):
+            await response.aclose()
+            said = f"it answered HTTP {response.status_code} {response.reason_phrase}"
+            # 400 is how a server of before 2026-07-28 answers the first request of the package, and no refusal.
+            refused = response.status_code in {401, 403, 404, 429, 503}
+            return _answer(request, response.status_code, (_NOT_SENT if refused else _LOST) + said)
+        if kind.startswith("application/json"):
+            response.stream = _Bounded(cast("httpx2.AsyncByteStream", response.stream))
+        return response
+
+
+class _Bounded(httpx2.AsyncByteStream):
+    """An answer up to its limit; what is cut off is no JSON, which fails the one request."""
+
+    def __init__(self, whole: httpx2.AsyncByteStream) -> None:
+        self._whole = whole
+
+    async def __aiter__(self) -> AsyncGenerator[bytes]:
+        size = 0
+        async for part in self._whole:
+            size += len(part)
+            if size > _BODY_LIMIT:
+                return
+            yield part
+
+    async def aclose(self) -> None:
+        await self._whole.aclose()
+
+
+def _meta(key: str) -> RequestParamsMeta:
+    # The specification allows any names in `_meta`; the package's type lists some.
+    return cast("RequestParamsMeta", {KEY: key})
+
+
+def _answer(request: httpx2.Request, status: int, message: str) -> httpx2.Response:
+    error = {"jsonrpc": "2.0", "id": None, "error": {"code": CONNECTION_CLOSED, "message": message}}
+    headers = {"content-type": "application/json"}
+    return httpx2.Response(status, headers=headers, content=json.dumps(error).encode(), request=request)
+
+
+def _words(error: BaseException) -> str:
+    """Return an error in one line; of a group, its first that is none."""
+    while isinstance(error, BaseExceptionGroup):
+        error = cast("BaseExceptionGroup[BaseException]", error).exceptions[0]
+    if isinstance(error, FileNotFoundError):
+        return f"there is no command {error.filename!r}"
+    if isinstance(error, ValidationError):
+        return bounded(problems(error), _WORDS)
+    said = error.message if isinstance(error, MCPError) else f"{type(error).__name__}: {error}"
+    for mark in (_NOT_SENT, _LOST):
+        said = said.removeprefix(mark)
+    return bounded(one_line(said), _WORDS)

@@ -1,0 +1,211 @@
+"""The MCP servers of a worker's agents: a connection to each, and the tools that they list.
+
+Nothing of the `mcp` package is loaded before an agent that has servers needs it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import json
+import logging
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from pydantic import JsonValue
+
+from assent.agents.agent import Agent
+from assent.agents.mcp_server import MCPServer, server_tools
+from assent.agents.tool import Tool, ToolContext
+from assent.wire.digest import sha256_hex
+from assent.wire.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from mcp_types import CallToolResult
+
+    from .mcp_connection import Connection
+
+_log = logging.getLogger(__name__)
+_LIST_AGE: Final = 600.0
+"""Seconds after which a list of tools is read again, though the server sent no notice."""
+_INSTALL: Final = "it needs the extra `mcp`: pip install 'assent-agents[mcp]'"
+
+
+class ServerDownError(Exception):
+    """An MCP server cannot be reached now: one line. Nothing was called."""
+
+
+class ConnectionLostError(Exception):
+    """A call was sent to an MCP server, and there is no answer: one line. It may or may not have taken effect."""
+
+
+class ToolError(Exception):
+    """An MCP server says that a call failed, in its own words."""
+
+
+@dataclass
+class _Server:
+    """One server, as a worker knows it. *told* are the lines that were logged about it."""
+
+    server: MCPServer
+    connection: Connection | None = None
+    tools: Mapping[str, Tool] = field(default_factory=dict[str, Tool])
+    listed_at: float | None = None
+    told: set[str] = field(default_factory=set[str])
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+class McpServers:
+    """The servers of *agents*, each by its name.
+
+    Raises:
+        ConfigurationError: two agents have different servers of one name; the extra `mcp` is not installed; or the
+            environment lacks a variable that a server needs.
+    """
+
+    def __init__(self, agents: Sequence[Agent]) -> None:
+        """Nothing is started before a run needs it."""
+        found: dict[str, tuple[MCPServer, str]] = {}
+        for agent in agents:
+            for server in agent.mcp_servers:
+                other, owner = found.setdefault(server.name, (server, agent.name))
+                if other != server:
+                    message = f"agents {owner!r} and {agent.name!r} have different MCP servers named {server.name!r}"
+                    raise ConfigurationError(f"{message}; give one another name")
+                if problem := _problem(server):
+                    raise ConfigurationError(f"agent {agent.name!r}: MCP server {server.name!r}: {problem}")
+        self._servers = {name: _Server(server) for name, (server, _) in found.items()}
+        self.opened: set[Connection] = set()
+
+    def serves(self, activity: str) -> bool:
+        """Whether an activity of this type is a tool of one of the servers, by its name."""
+        name, dot, _ = activity.partition(".")
+        return bool(dot) and name in self._servers
+
+    async def listed(self, agent: Agent) -> dict[str, Tool]:
+        """Return the tools of *agent* by their names: its own, then those of its servers as they are now.
+
+        Raises:
+            ServerDownError: a server cannot be reached, and its tools are not known, or it said that they changed.
+        """
+        found = {each.name: each for each in agent.all_tools}
+        taken = {each.model_name for each in agent.all_tools}
+        for server in agent.mcp_servers:
+            for each in (await self._listed(self._servers[server.name])).values():
+                if each.model_name in taken:
+                    self._tell(
+                        self._servers[server.name], f"tool {each.name} is left out: the agent has one of its own"
+                    )
+                else:
+                    found[each.name] = each
+        return found
+
+    def known(self, agent: Agent, name: str) -> Tool | None:
+        """Return a tool of *agent*; of a server's, as it was listed last."""
+        server = self._of(agent, name)
+        return agent.tool(name) if server is None else server.tools.get(name)
+
+    async def tool(self, agent: Agent, name: str, *, fresh: bool = False) -> Tool | None:
+        """Return a tool of *agent*; of a server's, as it is now if *fresh*, or as it was listed last.
+
+        Raises:
+            ServerDownError: its server cannot be reached.
+        """
+        server = self._of(agent, name)
+        return agent.tool(name) if server is None else (await self._listed(server, fresh=fresh)).get(name)
+
+    async def close(self) -> None:
+        """Close all connections, and end all commands."""
+        await asyncio.gather(*(each.close() for each in self.opened))
+
+    def _of(self, agent: Agent, name: str) -> _Server | None:
+        """The server of *agent* that a tool of this name is of."""
+        server, dot, _ = name.partition(".")
+        return self._servers[server] if dot and server in {each.name for each in agent.mcp_servers} else None
+
+    async def _listed(self, known: _Server, *, fresh: bool = False) -> Mapping[str, Tool]:
+        async with known.lock:
+            old = known.listed_at is None or time.monotonic() - known.listed_at > _LIST_AGE
+            changed = known.connection is not None and known.connection.changed
+            if not (fresh or old or changed):
+                return known.tools
+            listed = await (await self._connected(known)).tools()
+            found, problems = server_tools(known.server, listed, partial(self._call, known))
+            for each in problems:
+                self._tell(known, each)
+            known.tools, known.listed_at = {each.name: each for each in found}, time.monotonic()
+            return known.tools
+
+    async def _connected(self, known: _Server) -> Connection:
+        """Return the open connection to a server. Raises ServerDownError. Its lock must be held."""
+        from .mcp_connection import Connection  # noqa: PLC0415 - the extra `mcp` may not be installed
+
+        if known.connection is None or not known.connection.is_open:
+            if known.connection is not None:
+                known.connection.retire()
+            self.opened = {each for each in self.opened if not each.is_closed}
+            known.connection = Connection(known.server)
+            self.opened.add(known.connection)
+            await known.connection.open()
+        return known.connection
+
+    def _tell(self, known: _Server, problem: str) -> None:
+        if problem not in known.told:
+            known.told.add(problem)
+            _log.warning("MCP server %r: %s", known.server.name, problem)
+
+    async def _call(self, known: _Server, tool: str, arguments: dict[str, JsonValue], context: ToolContext) -> str:
+        async with known.lock:
+            connection = await self._connected(known)
+        return text_of_result(await connection.call(tool, arguments, context.idempotency_key))
+
+
+def text_of_result(result: CallToolResult) -> str:
+    """Return what a server answered as text for the model; what is no text is described.
+
+    Raises:
+        ToolError: the server says that the call failed.
+    """
+    parts = [_text_of_block(each.model_dump(mode="json", by_alias=True, exclude_none=True)) for each in result.content]
+    # The text is a copy of the structured content, by the specification; where a server sends none, it is made here.
+    if result.structured_content is not None and not any(parts):
+        parts = [json.dumps(result.structured_content, ensure_ascii=False)]
+    text = "\n".join(parts)
+    if result.is_error:
+        raise ToolError(text or "the server says so, and no more")
+    return text
+
+
+def _text_of_block(block: Mapping[str, JsonValue]) -> str:
+    match block:
+        case {"type": "text", "text": str(text)}:
+            return text
+        case {"type": "resource", "resource": {"text": str(text), "uri": str(uri)}}:
+            return f"[resource {uri}]\n{text}"
+        case {"type": "resource", "resource": {"blob": str(data), "uri": str(uri)}}:
+            return f"[resource {uri}: {_size(data)}]"
+        case {"type": "resource_link", "uri": str(uri)}:
+            return f"[link to resource {uri}]"
+        case {"type": str(kind), "data": str(data), "mimeType": str(mime)}:
+            return f"[{kind}, {mime}: {_size(data)}]"
+        case _:
+            return f"[content of type {block.get('type')!r}]"
+
+
+def _size(data: str) -> str:
+    return (
+        f"{len(data) * 3 // 4 - data[-2:].count('='):,} bytes, SHA-256 of the base64 text {sha256_hex(data.encode())}"
+    )
+
+
+def _problem(server: MCPServer) -> str | None:
+    """What keeps this worker from using a server; None if nothing does."""
+    if importlib.util.find_spec("mcp") is None:
+        return _INSTALL
+    if missing := server.missing(os.environ):
+        return f"the environment has no variable {', '.join(missing)}"
+    return None

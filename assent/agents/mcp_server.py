@@ -1,0 +1,297 @@
+"""An MCP server whose tools an agent has, and what one of its tools is to Assent.
+
+What a server says of itself is text of others. It may make the gate of a tool stricter; it makes it looser only where
+the operator trusts the server.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from fnmatch import fnmatchcase
+from types import NoneType, UnionType
+from typing import Any, Final, cast
+
+from jsonschema import Draft202012Validator, SchemaError
+from pydantic import JsonValue
+from referencing import Registry
+
+from assent.agents.approval_decorator import LONGEST_TIME
+from assent.agents.schema import ArgumentSchema, without
+from assent.agents.tool import ServerDefinition, Tool, ToolContext
+from assent.wire.declarations import declared, refuse, shown, source_of
+from assent.wire.digest import canonical, json_size, parse_arguments
+from assent.wire.errors import ArgumentsError
+from assent.wire.protocol import ToolOptions
+from assent.wire.text import bounded, one_line
+
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,31}")
+_TOOL_NAME: Final = re.compile(r"[A-Za-z0-9_./-]{1,128}")
+_VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+DESCRIPTION_LIMIT: Final = 4_000
+"""Characters of a tool's description that the model gets; all of it is bound."""
+DEFINITION_LIMIT: Final = 32_768
+"""Bytes of the name, description and schemas of one tool; a tool with more is left out."""
+DEFINITIONS_LIMIT: Final = 524_288
+"""Bytes of the definitions of all tools of one server."""
+TOOLS_LIMIT: Final = 128
+"""Tools of one server. Models take no more than that together."""
+CONTEXT: Final = "assent/context"
+"""The name under which the function of a server's tool gets the `ToolContext`: no tool may take an argument of it."""
+_CHANGE_SHOWN: Final = 400
+_PROBLEMS_SHOWN: Final = 5
+_PROBLEM_SHOWN: Final = 300
+
+Call = Callable[[str, dict[str, JsonValue], ToolContext], Awaitable[str]]
+"""Calls a tool of a server, by the server's own name for it."""
+
+
+@declared
+@dataclass(frozen=True, kw_only=True)
+class MCPServer:
+    """A server of the Model Context Protocol, whose tools an agent has: `Agent(mcp_servers=[MCPServer(…)])`.
+
+    It needs the extra `mcp`. The worker starts *command* with *args* and talks to it over its standard input and
+    output; or it talks to *url* over streamable HTTP; or to *in_process*, a server of the `mcp` package in the worker
+    itself, for tests. Workers keep one connection to a server for all runs.
+
+    A tool is called *name*, a dot, and the server's own name for it, in policy rules and in histories:
+    `files.read_file`. *tools* are globs on the server's own names: only these tools are used. *exclude* are globs of
+    tools that are not.
+
+    Each call is asked about, unless a rule of the agent's policy allows it, or the server is *trusted* and says that
+    the tool only reads. What the server calls destructive is allowed only by a rule that names the tool exactly, or
+    that has `effect="destructive"`. *trusted* means: the operator believes what this server says of its tools.
+
+    *env* and *headers* hold no secrets, only names of variables of the worker's environment. `env=["TOKEN"]` passes
+    the variable on; `env={"TOKEN": "FILES_TOKEN"}` does so under another name. `headers={"Authorization":
+    "FILES_AUTH"}` sends the value of `FILES_AUTH`, for example `Bearer …`. A command gets no other variables than
+    those, and `PATH`, `HOME` and their like. *timeout* is the longest that one call may take.
+
+    Raises:
+        ConfigurationError: none or several of *command*, *url* and *in_process* are given; *name* is not 1 to 32
+            letters, digits and `-`; or an option is of the wrong type. One line.
+    """
+
+    name: str
+    command: str | None = None
+    args: Sequence[str] = ()
+    env: Sequence[str] | Mapping[str, str] = ()
+    url: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    in_process: object = field(default=None, repr=False)
+    tools: Sequence[str] | None = None
+    exclude: Sequence[str] = ()
+    trusted: bool = False
+    timeout: timedelta = timedelta(minutes=10)
+
+    def __post_init__(self) -> None:
+        """Check all that can be checked without the server."""
+        for problem in self._problems():
+            refuse(f"{source_of()}: MCP server {shown(self.name)}", problem)
+
+    def _problems(self) -> Iterator[str]:
+        for name, kind, todo in _TYPES:
+            value: object = getattr(self, name)
+            if not isinstance(value, kind) or (isinstance(value, str) and kind not in {str, str | None}):
+                yield f"{name} is {shown(value)}; {todo}"
+        if not _NAME.fullmatch(self.name):
+            yield "a name is 1 to 32 ASCII letters, digits and '-', a letter or digit first"
+        ways = [name for name in ("command", "url", "in_process") if getattr(self, name) is not None]
+        if len(ways) != 1:
+            yield f"it has {' and '.join(ways) or 'no way to be reached'}; give one of command, url and in_process"
+        if isinstance(self.env, str) or not all(map(_is_variable, self.variables.values())):
+            todo = (
+                'give names of variables of the worker, e.g. env=["TOKEN"] or headers={"Authorization": "FILES_AUTH"}'
+            )
+            yield f"env and headers hold no values; {todo}"
+        if self.url is not None and not re.match(r"https?://[^@/?#]+([/?#]|$)", self.url):
+            yield "url starts with http:// or https:// and has no name and password in it; these belong into headers"
+        if not timedelta(0) < self.timeout <= LONGEST_TIME:
+            yield f"timeout is {shown(self.timeout)}; give a positive timedelta, e.g. timedelta(seconds=30)"
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """What each variable for the command, and each header, is taken from: a name of the worker's environment."""
+        given = self.env if isinstance(self.env, Mapping) else {name: name for name in self.env}
+        return {**given, **self.headers}
+
+    def missing(self, environment: Mapping[str, str]) -> list[str]:
+        """Return the names of the variables that *environment* lacks."""
+        return [name for name in dict.fromkeys(self.variables.values()) if not environment.get(name)]
+
+    def environment(self, environment: Mapping[str, str]) -> dict[str, str]:
+        """Return the variables that the command gets, from those of the worker."""
+        return {name: environment[self.variables[name]] for name in self.env}
+
+    def has(self, tool: str) -> bool:
+        """Return whether the filters let an agent have the tool of this name, which is the server's own."""
+        wanted = self.tools is None or any(fnmatchcase(tool, glob) for glob in self.tools)
+        return wanted and not any(fnmatchcase(tool, glob) for glob in self.exclude)
+
+    def declared(self) -> list[object]:
+        """Return what the version of an agent has of it."""
+        way = self.command or self.url or "in_process"
+        filters = [None if self.tools is None else list(self.tools), list(self.exclude)]
+        return [self.name, way, list(self.args), *filters, self.trusted, self.timeout.total_seconds()]
+
+
+def _is_variable(name: object) -> bool:
+    return isinstance(name, str) and _VARIABLE.fullmatch(name) is not None
+
+
+_TYPES: Final[tuple[tuple[str, type | UnionType | tuple[type, ...], str], ...]] = (
+    ("name", str, 'give text, e.g. name="files"'),
+    ("command", str | None, "give text, the arguments apart: args=[…]"),
+    ("args", Sequence, "give a list of texts"),
+    ("env", (Sequence, Mapping), "give a list of names, or a mapping"),
+    ("url", str | None, "give text"),
+    ("headers", Mapping, "give a mapping of headers to names of variables"),
+    ("tools", (Sequence, NoneType), 'give a list of globs, e.g. ["read_*"]'),
+    ("exclude", Sequence, 'give a list of globs, e.g. ["delete_*"]'),
+    ("trusted", bool, "give True or False"),
+    ("timeout", timedelta, "give a timedelta"),
+)
+"""The options of a server, what each must be, and what to do where it is not."""
+
+
+def definition_change(then: str | None, now: str) -> str:
+    """Return what a server changed in the definition of a tool, for a person: *then* is what a gate kept of it."""
+    try:
+        before, after = json.loads(then or "{}"), json.loads(now)
+    except ValueError:  # A gate keeps the beginning of a long one.
+        before, after = {"definition": then}, {"definition": now}
+    lines = [
+        f"{key} was {_from_difference(old, new)}, and is {_from_difference(new, old)}"
+        for key in after
+        if (old := _shown_json(before.get(key))) != (new := _shown_json(after[key]))
+    ]
+    return "; ".join(lines)
+
+
+def _shown_json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _from_difference(text: str, other: str) -> str:
+    """Return *text* from shortly before where it differs from *other*."""
+    same = next((at for at, pair in enumerate(zip(text, other, strict=False)) if pair[0] != pair[1]), len(other))
+    start = max(0, same - 20)
+    return ("…" if start else "") + bounded(one_line(text[start:]), _CHANGE_SHOWN)
+
+
+# -- the tools of a server --------------------------------------------------------------------------------------------
+
+
+def server_tools(
+    server: MCPServer, listed: Sequence[Mapping[str, JsonValue]], call: Call
+) -> tuple[list[Tool], list[str]]:
+    """Return the tools of a *server* by its answer to `tools/list`, and a line for each thing that is left out.
+
+    *call* carries a call out. At most `TOOLS_LIMIT` tools, and `DEFINITIONS_LIMIT` bytes of definitions, are taken.
+    """
+    found: dict[str, Tool] = {}
+    problems: list[str] = []
+    size = 0
+    wanted = [each for each in listed if server.has(str(each.get("name")))]
+    for count, each in enumerate(wanted):
+        if len(found) == TOOLS_LIMIT or size > DEFINITIONS_LIMIT:
+            todo = "name those that are needed: MCPServer(tools=[…])"
+            problems.append(f"it lists {len(wanted):,} tools, of which {len(found)} are used; {todo}")
+            break
+        made = _tool(server, each, call)
+        named = f"tool {count + 1} ({bounded(one_line(str(each.get('name'))), 100)}) is left out"
+        if isinstance(made, str):
+            problems.append(f"{named}: {made}")
+        elif made.model_name in found:
+            problems.append(f"{named}: towards the model it would have the name of another, {made.model_name}")
+        else:
+            found[made.model_name] = made
+            size += len(cast("ServerDefinition", made.definition).text)
+    return list(found.values()), problems
+
+
+def _tool(server: MCPServer, listed: Mapping[str, JsonValue], call: Call) -> Tool | str:
+    """Return a tool of a server, or why it cannot be used."""
+    name, schema, outputs = listed.get("name"), listed.get("inputSchema"), listed.get("outputSchema")
+    if not isinstance(name, str) or not _TOOL_NAME.fullmatch(name):
+        return "a name is 1 to 128 ASCII letters, digits, '_', '-', '.' and '/'"
+    if not isinstance(schema, dict) or schema.get("type") != "object":
+        return "its input schema is not that of an object"
+    if (problem := _schema_problem(schema)) or (isinstance(outputs, dict) and (problem := _schema_problem(outputs))):
+        return problem
+    description = listed.get("description")
+    told = description if isinstance(description, str) else ""
+    definition: dict[str, JsonValue] = {"description": told, "inputSchema": schema, "outputSchema": outputs}
+    if (size := json_size(definition)) > DEFINITION_LIMIT:
+        return f"its description and schemas have {size:,} bytes; they may have {DEFINITION_LIMIT:,}"
+    found = listed.get("annotations")
+    hints = found if isinstance(found, dict) else {}
+    destructive = hints.get("destructiveHint") is True
+
+    async def run(**arguments: object) -> str:
+        context = cast("ToolContext", arguments.pop(CONTEXT))
+        return await call(name, cast("dict[str, JsonValue]", arguments), context)
+
+    options = ToolOptions(timeout=server.timeout.total_seconds())
+    return Tool(
+        name=f"{server.name}.{name}",
+        description=bounded(told, DESCRIPTION_LIMIT),
+        schema=_ServerSchema(_for_models(schema), cast("Any", None), {}),
+        function=run,
+        source=f"MCP server {server.name!r}",
+        is_async=True,
+        context_parameter=CONTEXT,
+        # Of a server that is not trusted, no word loosens anything.
+        idempotent=server.trusted and hints.get("idempotentHint") is True,
+        read_only=server.trusted and hints.get("readOnlyHint") is True and not destructive,
+        destructive=destructive,
+        options=None if options == ToolOptions() else options,
+        definition=ServerDefinition(server.name, server.trusted, canonical(definition).decode("utf-8", "replace")),
+    )
+
+
+def _for_models(schema: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    return {"properties": {}, **{key: value for key, value in schema.items() if key != "$schema"}}
+
+
+def _schema_problem(schema: Mapping[str, JsonValue]) -> str | None:
+    try:
+        Draft202012Validator.check_schema(schema)
+    except (SchemaError, RecursionError) as error:
+        return f"a schema of it is none: {bounded(one_line(str(error).partition(chr(10))[0]), _PROBLEM_SHOWN)}"
+    return None
+
+
+def _without_patterns(schema: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+    """Return a schema without patterns: one of a server could take a worker's time for as long as it likes."""
+    checked = without("pattern", schema)
+    if b'"patternProperties"' in canonical(checked):  # What they allow cannot be told without them.
+        checked = without("additionalProperties", without("patternProperties", checked))
+    return checked
+
+
+class _ServerSchema(ArgumentSchema):
+    """What a tool of a server takes: its own JSON schema. The arguments reach the server as the model wrote them."""
+
+    def validate(self, raw: str) -> dict[str, object]:
+        """See `ArgumentSchema.validate`."""
+        given = parse_arguments(raw)
+        if CONTEXT in given:
+            raise ArgumentsError(f"{CONTEXT}: there is no such parameter")
+        try:
+            # A registry of its own: nothing is fetched that a schema refers to.
+            found = Draft202012Validator(_without_patterns(self.parameters), registry=Registry()).iter_errors(given)
+            lines = [f"{error.json_path.removeprefix('$.')}: {_words(error.message)}" for error in found]
+        except Exception as error:  # a reference that leads nowhere, a schema that is too deep
+            raise ArgumentsError(f"the arguments could not be checked: {_words(str(error))}") from None
+        if lines:
+            raise ArgumentsError("\n".join(lines[:_PROBLEMS_SHOWN]))
+        return cast("dict[str, object]", given)
+
+
+def _words(message: str) -> str:
+    return bounded(one_line(message), _PROBLEM_SHOWN)

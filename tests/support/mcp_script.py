@@ -1,0 +1,73 @@
+"""A small MCP server of 2025-11-25 over standard input and output, without any package: `python mcp_script.py FOLDER`.
+
+`FOLDER/tools.json` has the tools that it lists, read at each list; `FOLDER/ledger` gets a line for each call that took
+effect. What a tool does goes by its name.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+FOLDER = Path(sys.argv[1]) if len(sys.argv) > 1 else Path()
+SERVER = Path(__file__)
+
+
+def send(message: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps({"jsonrpc": "2.0", **message}) + "\n")
+    sys.stdout.flush()
+
+
+def effect(params: dict[str, Any]) -> None:
+    key = params.get("_meta", {}).get("assent.idempotencyKey")
+    with (FOLDER / "ledger").open("a") as ledger:
+        ledger.write(f"{params['name']} {json.dumps(params['arguments'])} {key}\n")
+
+
+def called(params: dict[str, Any]) -> dict[str, Any]:
+    name = params["name"]
+    if name == "hang":
+        time.sleep(3600)
+    if name == "big":
+        return {"content": [{"type": "text", "text": "x" * params["arguments"]["bytes"]}]}
+    effect(params)
+    if name == "die":
+        os._exit(1)
+    if name == "fail":
+        return {"content": [{"type": "text", "text": "the disk is full"}], "isError": True}
+    if name == "chatter":
+        sys.stdout.write("a line that is no JSON-RPC\n")
+    if name == "picture":
+        image = {"type": "image", "data": "aGVsbG8=", "mimeType": "image/png"}
+        link = {"type": "resource_link", "uri": "file:///a", "name": "a"}
+        return {"content": [image, link, {"type": "resource", "resource": {"uri": "file:///b", "text": "words"}}]}
+    if name == "count":
+        return {"content": [], "structuredContent": {"count": "many"}}
+    return {"content": [{"type": "text", "text": f"{name} done, {os.environ.get('TOKEN')}"}]}
+
+
+def main() -> None:
+    for line in sys.stdin:
+        message = json.loads(line)
+        if "id" not in message:
+            continue
+        match message["method"]:
+            case "initialize":
+                about = '{"protocolVersion": "2025-11-25", "capabilities": {"tools": {}}}'
+                result: dict[str, Any] = {**json.loads(about), "serverInfo": {"name": "script", "version": "1"}}
+            case "tools/list":
+                result = {"tools": json.loads((FOLDER / "tools.json").read_text())}
+            case "tools/call":
+                result = called(message["params"])
+            case _:
+                send({"id": message["id"], "error": {"code": -32601, "message": "no such method"}})
+                continue
+        send({"id": message["id"], "result": result})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,195 @@
+"""The connections of a worker to MCP servers: real processes and real HTTP, without Temporal."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import socket
+import sys
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from assent import Agent, ConfigurationError, MCPServer, OpenAIResponses, ToolContext, tool
+from assent.activities import mcp_connection
+from assent.activities.mcp_servers import ConnectionLostError, McpServers, ServerDownError, ToolError
+from assent.agents.mcp_server import CONTEXT
+from tests.support.mcp_script import SERVER
+
+ANY: dict[str, Any] = {"type": "object"}
+CALL = ToolContext(run_id="r", call_id="c", tool="t", agent="a", attempt=1, idempotency_key="the-key")
+
+
+def listed(name: str, **more: Any) -> dict[str, Any]:
+    return {"name": name, "inputSchema": ANY, **more}
+
+
+def lists(folder: Path, *tools: dict[str, Any]) -> MCPServer:
+    (folder / "tools.json").write_text(json.dumps(tools))
+    return MCPServer(name="files", command=sys.executable, args=[str(SERVER), str(folder)])
+
+
+def of(*servers: MCPServer) -> Agent:
+    return Agent(name="clerk", model=OpenAIResponses("gpt"), tools=[files_own], mcp_servers=servers)
+
+
+@tool
+def files_own() -> str:
+    """Do what no server does."""
+    return "own"
+
+
+@asynccontextmanager
+async def serving(agent: Agent) -> AsyncGenerator[McpServers]:
+    servers = McpServers([agent])
+    try:
+        yield servers
+    finally:
+        await servers.close()
+
+
+async def called(servers: McpServers, agent: Agent, name: str, **arguments: object) -> str:
+    found = await servers.tool(agent, name)
+    assert found is not None
+    function = cast("Callable[..., Awaitable[str]]", found.function)
+    return await function(**found.validate(json.dumps(arguments)), **{CONTEXT: CALL})
+
+
+async def test_one_process_serves_all_calls_until_it_dies_and_then_another_does(tmp_path: Path) -> None:
+    agent = of(lists(tmp_path, listed("die"), listed("write"), listed("fail")))
+    async with serving(agent) as servers:
+        assert list(await servers.listed(agent)) == ["files_own", "files.die", "files.write", "files.fail"]
+        assert await called(servers, agent, "files.write", to="a") == "write done, None"
+        with pytest.raises(ToolError, match=r"^the disk is full$"):
+            await called(servers, agent, "files.fail")
+        with pytest.raises(ConnectionLostError, match="'files': it was lost during the call"):
+            await called(servers, agent, "files.die")
+        assert await called(servers, agent, "files.write") == "write done, None"
+    ledger = [line.split() for line in (tmp_path / "ledger").read_text().splitlines()]
+    assert [line[0] for line in ledger] == ["write", "fail", "die", "write"]
+    assert {line[-1] for line in ledger} == {"the-key"}
+
+
+async def test_what_is_no_text_is_described_and_what_does_not_fit_is_a_failure(tmp_path: Path) -> None:
+    counted = {"type": "object", "properties": {"count": {"type": "integer"}}, "required": ["count"]}
+    agent = of(
+        lists(tmp_path, listed("picture"), listed("chatter"), listed("big"), listed("count", outputSchema=counted))
+    )
+    async with serving(agent) as servers:
+        told = (await called(servers, agent, "files.picture")).splitlines()
+        assert told[0].startswith("[image, image/png: 5 bytes, SHA-256 ")
+        assert told[1:] == ["[link to resource file:///a]", "[resource file:///b]", "words"]
+        assert await called(servers, agent, "files.chatter") == "chatter done, None"
+        assert len(await called(servers, agent, "files.big", bytes=5_000_000)) == 5_000_000
+        with pytest.raises(ToolError, match=r"it answered with what is no valid result: .*'many' is not of type"):
+            await called(servers, agent, "files.count")
+
+
+async def test_a_name_of_the_agents_own_tools_wins_and_a_list_that_is_none_costs_one_line(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    agent = of(lists(tmp_path, listed("own")))
+    async with serving(agent) as servers:
+        assert list(await servers.listed(agent)) == ["files_own"]
+        lists(tmp_path, {"name": "write", "inputSchema": {"type": "array"}})
+        with pytest.raises(
+            ServerDownError, match=r"it gave no list of its tools: tools.0.inputSchema.type: .*'object'"
+        ):
+            await servers.tool(agent, "files.write", fresh=True)
+    [line] = [each.getMessage() for each in caplog.records]
+    assert line == "MCP server 'files': tool files.own is left out: the agent has one of its own"
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (("no-such-command",), "there is no command 'no-such-command'"),
+        (("false",), "Connection closed"),
+        (("sleep", "60"), "it did not answer within 0.5 s"),
+        (("yes",), "it "),
+    ],
+)
+async def test_a_command_that_is_no_server_costs_one_line(
+    command: tuple[str, ...], said: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.CRITICAL, "mcp.client.stdio")
+    monkeypatch.setattr(mcp_connection, "CONNECT_LIMIT", 0.5)
+    agent = of(MCPServer(name="files", command=command[0], args=command[1:]))
+    async with serving(agent) as servers:
+        with pytest.raises(ServerDownError, match=f"^MCP server 'files': {said}"):
+            await servers.listed(agent)
+
+
+async def test_an_idle_connection_is_closed_and_opened_again_when_it_is_needed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mcp_connection, "IDLE", 0.1)
+    agent = of(lists(tmp_path, listed("write")))
+    async with serving(agent) as servers:
+        assert await called(servers, agent, "files.write")
+        [first] = servers.opened
+        await asyncio.sleep(0.5)
+        assert first.is_closed
+        assert await called(servers, agent, "files.write")
+        assert first not in servers.opened
+
+
+async def test_over_http_each_request_fails_by_itself(tmp_path: Path) -> None:
+    """One that could not be sent is told apart from one whose answer was lost."""
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        port = held.getsockname()[1]
+    agent = of(MCPServer(name="web", url=f"http://127.0.0.1:{port}/mcp"))
+    async with serving(agent) as servers:
+        with pytest.raises(ServerDownError, match=r"^MCP server 'web': it cannot be reached: ConnectError"):
+            await servers.listed(agent)
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "tests.support.mcp_http", str(port), tmp_path
+        )
+        try:
+            await _until_listed(servers, agent)
+            assert await called(servers, agent, "web.write") == "written with the-key"
+            hanging = asyncio.create_task(called(servers, agent, "web.hang"))
+            await asyncio.sleep(0.5)
+            with pytest.raises(ConnectionLostError, match="'web': it was lost during the call"):
+                await called(servers, agent, "web.die")
+            with pytest.raises(ConnectionLostError):
+                await hanging
+            with pytest.raises(ServerDownError, match="it cannot be reached"):
+                await called(servers, agent, "web.write")
+        finally:
+            await process.wait()
+    assert (tmp_path / "ledger").read_text().splitlines() == ["write", "hang", "die"]
+
+
+async def _until_listed(servers: McpServers, agent: Agent) -> None:
+    end = time.monotonic() + 30
+    while True:
+        try:
+            await servers.listed(agent)
+        except ServerDownError:
+            assert time.monotonic() < end
+            await asyncio.sleep(0.1)
+        else:
+            return
+
+
+def test_a_server_that_cannot_be_used_here_is_refused_at_the_start_of_a_worker(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("FILES_TOKEN", raising=False)
+    asks = MCPServer(name="files", url="https://files.example/mcp", headers={"Authorization": "FILES_TOKEN"})
+    with pytest.raises(
+        ConfigurationError, match="agent 'clerk': MCP server 'files': the environment has no variable FILES"
+    ):
+        McpServers([of(asks)])
+    one, other = MCPServer(name="files", command="a"), MCPServer(name="files", command="b")
+    with pytest.raises(ConfigurationError, match="agents 'clerk' and 'clerk' have different MCP servers named 'files'"):
+        McpServers([of(one), of(other)])
+    monkeypatch.setattr("importlib.util.find_spec", dict[str, None]().get)
+    with pytest.raises(ConfigurationError, match=r"it needs the extra `mcp`: pip install"):
+        McpServers([of(one)])
