@@ -272,7 +272,7 @@ async def serving(
     try:
         async with Worker(
             client,
-            plugins=[plugin],
+            plugins=[plugin, *tracing.plugins()],
             task_queue=settings.task_queue,
             max_cached_workflows=settings.cached_runs,
             sticky_queue_schedule_to_start_timeout=STICKY_TIMEOUT,

@@ -1,4 +1,4 @@
-"""Logs of a worker: one line an event by structlog, with the run and activity that it is about.
+"""Logs of a worker: one line an event by structlog, with the run, the activity and the trace that it is about.
 
 I/O; not in workflow code.
 """
@@ -14,6 +14,8 @@ from structlog.types import EventDict, WrappedLogger
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
+from assent.runtime import tracing
+
 # Their INFO lines, one an HTTP request or a task, would bury what an operator looks for.
 _QUIET: Final = ("httpx", "httpx2", "httpcore", "openai", "temporalio")
 
@@ -24,6 +26,7 @@ def configure_logs(level: int = logging.INFO) -> None:
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         add_activity,
+        add_trace,
         structlog.processors.format_exc_info,
     ]
     terminal = sys.stderr.isatty()
@@ -52,6 +55,13 @@ def _expected(record: logging.LogRecord) -> bool:
     if isinstance(error, ApplicationError):
         record.msg, record.args, record.exc_info = f"{record.getMessage().split(' (')[0]}: {error}", (), None
     return True
+
+
+def add_trace(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Add the ids of the trace and span that a line is about, where the process makes spans."""
+    for name, value in tracing.ids().items():
+        event.setdefault(name, value)
+    return event
 
 
 def add_activity(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

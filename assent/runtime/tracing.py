@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from temporalio import workflow
 from temporalio.converter import PayloadConverter
+from temporalio.worker import Plugin
 
 from assent.agents.models import Model
 from assent.core.events import Event, Started
@@ -41,6 +42,9 @@ _HEADER: Final = "_tracer-data"
 """Where Temporal's plugin writes the trace context in which a workflow is started, as a JSON object."""
 _content: Final[ContextVar[bool]] = ContextVar("assent_trace_content", default=False)
 
+_newest: ContextVar[trace.SpanContext | None] = ContextVar("assent_newest_span", default=None)
+"""The newest span of this activity: what the SDK logs of a failure comes after it has ended."""
+
 SWITCH: Final = "assent_traces"
 """The extern function that workflow code finds where `is_replay_safe`."""
 
@@ -57,6 +61,22 @@ def is_replay_safe() -> bool:
     # A process with such a provider has imported its package, which is slow to import.
     package = sys.modules.get(_PLUGIN)
     return package is not None and isinstance(trace.get_tracer_provider(), package.ReplaySafeTracerProvider)
+
+
+def plugins() -> list[Plugin]:
+    """Return Temporal's own plugin for a worker, where `is_replay_safe`. Not in workflow code."""
+    return [sys.modules[_PLUGIN].OpenTelemetryPlugin()] if is_replay_safe() else []
+
+
+def ids() -> dict[str, str]:
+    """Return the ids of the trace and span that a line of a log is about; empty where it is about none."""
+    if trace is None:
+        return {}
+    current = trace.get_current_span().get_span_context()
+    found = current if current.is_valid else _newest.get()
+    if found is None:
+        return {}
+    return {"trace_id": trace.format_trace_id(found.trace_id), "span_id": trace.format_span_id(found.span_id)}
 
 
 # -- in activities ----------------------------------------------------------------------------------------------------
@@ -121,6 +141,7 @@ def _operation(name: str, what: str, attributes: Attributes, run_id: str) -> Gen
     with trace.get_tracer("assent").start_as_current_span(
         f"{name} {what}", kind=kind, attributes=attributes, record_exception=False, set_status_on_exception=False
     ) as span:
+        _newest.set(span.get_span_context())
         try:
             yield Operation(span)
         except BaseException as error:

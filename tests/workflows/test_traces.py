@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import uuid
 from collections import Counter
 from collections.abc import Iterator
@@ -12,12 +13,14 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from structlog.types import EventDict
 from temporalio.client import Client
 from temporalio.contrib.opentelemetry import OpenTelemetryPlugin, create_tracer_provider
 from temporalio.worker import Worker
 
 from assent import Agent, AgentClient, tool
-from assent.testing import Environment, call, calls, says
+from assent.runtime.logs import add_trace
+from assent.testing import Environment, call, calls, fails, says
 from assent.worker import AssentPlugin
 from tests.workflows.test_continue_as_new import executions
 
@@ -25,6 +28,7 @@ from tests.workflows.test_continue_as_new import executions
 @tool
 def look_up(key: str) -> str:
     """Look something up."""
+    logging.getLogger("shop").warning("looks up")
     if key == "secret-key":
         message = "secret-error"
         raise ValueError(message)
@@ -44,6 +48,19 @@ def exporter(monkeypatch: pytest.MonkeyPatch) -> InMemorySpanExporter:
     provider, found = create_tracer_provider(), InMemorySpanExporter()
     provider.add_span_processor(SimpleSpanProcessor(found))
     monkeypatch.setattr(trace, "_TRACER_PROVIDER", provider)
+    return found
+
+
+@pytest.fixture
+def lines(monkeypatch: pytest.MonkeyPatch) -> list[EventDict]:
+    """The lines that the worker's log gets while the test runs."""
+    found: list[EventDict] = []
+
+    class Keeping(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            found.append(add_trace(None, "", {"event": record.getMessage()}))
+
+    monkeypatch.setattr(logging.getLogger(), "handlers", [*logging.getLogger().handlers, Keeping()])
     return found
 
 
@@ -130,10 +147,13 @@ async def test_one_trace_over_pause_restart_child_run_and_new_executions(
 
 
 async def test_content_is_exported_only_when_switched_on(
-    assent_environment: Environment, exporter: InMemorySpanExporter
+    assent_environment: Environment, exporter: InMemorySpanExporter, lines: list[EventDict]
 ) -> None:
-    """The order of the plugins does not matter; a run that was started outside a trace begins one."""
-    script = assent_environment.chat(calls(call("look_up", key="k")), says("the end"))
+    """The order of the plugins does not matter; a run that was started outside a trace begins one.
+
+    Lines of the log have the ids of the trace, also that of a failure, which comes after its span.
+    """
+    script = assent_environment.chat(fails(500), calls(call("look_up", key="k")), says("the end"))
     agent = Agent(name="reads", model=script, tools=[look_up], instructions="Be brief.")
     client = await Client.connect(assent_environment.server.address)
     agents = AgentClient(client, task_queue=f"traced-{uuid.uuid4().hex[:8]}")
@@ -141,7 +161,14 @@ async def test_content_is_exported_only_when_switched_on(
     async with Worker(client, task_queue=agents.task_queue, plugins=plugins):
         await (await agents.start("reads", "Look k up.")).result()
     spans = list(exporter.get_finished_spans())
-    assert tree(spans) == ["invoke_agent reads", "  chat model", "  execute_tool look_up", "  chat model"]
+    assert tree(spans) == [
+        "invoke_agent reads", "  chat model", "  chat model", "  execute_tool look_up", "  chat model",
+    ]  # fmt: skip
+    named = {f"{ids(each).span_id:016x}": each.name for each in spans}
+    logged = {str(line["event"])[:8]: line for line in lines if "trace_id" in line}
+    assert {line["trace_id"] for line in logged.values()} == {f"{ids(spans[0]).trace_id:032x}"}
+    assert named[logged["looks up"]["span_id"]] == "execute_tool look_up"
+    assert named[logged["Completi"]["span_id"]] == f"chat {script.id}"
     ran = next(each for each in spans if each.name == "execute_tool look_up").attributes or {}
     assert json.loads(str(ran["gen_ai.tool.call.arguments"])) == {"key": "k"}
     assert ran["gen_ai.tool.call.result"] == "secret-k"
