@@ -11,6 +11,7 @@ from temporalio.client import Client
 
 from assent.agents.agent import Agent, with_their_agents
 from assent.agents.tool import Tool
+from assent.proof.verification import check_installed
 from assent.runtime.webhooks import Webhook
 from assent.wire import protocol
 from assent.wire.budget import Price
@@ -22,6 +23,7 @@ from .conversation_cache import Prefixes
 from .guard import Guard
 from .mcp_servers import McpServers
 from .own_run import only_inside_a_run
+from .proofs import Proofs
 from .providers import Providers, missing_key, warm_up
 from .run_tool import ToolCalls
 from .send_notices import Notices
@@ -41,7 +43,8 @@ class Activities:
     *prefix_cache* is in bytes; 0 rebuilds every conversation from history. *webhooks* are where notices are sent: the
     same on every worker of a task queue. *continue_after* makes a run continue as new after so many events of its
     history, in addition to when the server suggests it; 0: only then. *prices* is what models cost, by their id.
-    *requires_requester* is that of every agent. Close it when its worker has stopped.
+    *requires_requester* is that of every agent. *proofs* says who may prove a decision. Close it when its
+    worker has stopped.
 
     Raises:
         ConfigurationError: two agents have one name, or two different tools do (the activity type is the tool's
@@ -61,9 +64,11 @@ class Activities:
         continue_after: int = 0,
         prices: Mapping[str, Price] | None = None,
         requires_requester: bool = False,
+        proofs: Proofs | None = None,
     ) -> None:
         """Check the agents against each other, and the secrets of the webhooks."""
-        self.check(agents, prices=prices)
+        proofs = proofs or Proofs()
+        self.check(agents, prices=prices, proofs=proofs)
         if continue_after < 0:
             message = f"continue_after is {continue_after}; give a number of events, or 0 for the server's suggestion"
             raise ConfigurationError(message)
@@ -88,10 +93,11 @@ class Activities:
             continue_after=continue_after,
             prices=prices,
             requires_requester=requires_requester,
+            proofs=proofs,
         )
         self._summaries = Summaries(self.agents, self._providers, prefixes, prices)
-        self._checks = Checks(self.agents, self._users, self.servers)
-        self._calls = ToolCalls(self.agents, self._threads, self._decided, self._users, self.servers)
+        self._checks = Checks(self.agents, self._users, self.servers, proofs)
+        self._calls = ToolCalls(self.agents, self._threads, self._decided, self._users, self.servers, proofs)
 
     @property
     def attributes(self) -> bool:
@@ -114,7 +120,10 @@ class Activities:
 
     @staticmethod
     def check(
-        agents: Sequence[Agent], webhooks: Sequence[Webhook] = (), prices: Mapping[str, Price] | None = None
+        agents: Sequence[Agent],
+        webhooks: Sequence[Webhook] = (),
+        prices: Mapping[str, Price] | None = None,
+        proofs: Proofs | None = None,
     ) -> None:
         """Refuse agents that cannot be served together, or not here, and webhooks without a secret.
 
@@ -127,6 +136,8 @@ class Activities:
         _check_keys(agents)
         _check_prices(agents, prices or {})
         McpServers(agents)
+        if proofs is not None:
+            _check_proofs(agents, proofs)
         Notices(webhooks)
 
     @property
@@ -176,6 +187,18 @@ def _check_prices(agents: Sequence[Agent], prices: Mapping[str, Price]) -> None:
                 f'ASSENT_PRICES={{"{agent.model.id}": {{"input": 0.25, "output": 2}}}}, for a million tokens'
             )
             raise ConfigurationError(message)
+
+
+def _check_proofs(agents: Sequence[Agent], proofs: Proofs) -> None:
+    if proofs.approvers is not None:
+        check_installed()
+        return
+    asking = [f"tool {each.name!r}" for agent in agents for each in agent.all_tools if each.terms.proof]
+    asking += [f"the policy of agent {agent.name!r}" for agent in agents if agent.policy and agent.policy.asks_proof]
+    asking += ["require_proof"] if proofs.level else []
+    if asking:
+        message = f"{asking[0]} asks for proof of who decides, and the worker has no approvers file: ASSENT_APPROVERS"
+        raise ConfigurationError(message)
 
 
 def _tools(agents: Sequence[Agent]) -> list[Tool]:

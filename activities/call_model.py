@@ -34,6 +34,7 @@ from .heartbeats import heartbeats
 from .mcp_servers import McpServers, ServerDownError
 from .model_attempts import GaveUpError, ModelAttempts
 from .own_run import own_run
+from .proofs import Proofs
 from .providers import Answer, Providers, Question, ToolSpec, portable
 from .user_code import TooSlowError, UserCode, gate_or_ask
 
@@ -70,6 +71,7 @@ class ModelCalls:
         continue_after: int = 0,
         prices: Mapping[str, Price] | None = None,
         requires_requester: bool = False,
+        proofs: Proofs,
     ) -> None:
         """*notices* says whether any are sent.
 
@@ -87,6 +89,7 @@ class ModelCalls:
         self._continue_after = continue_after
         self._prices = prices or {}
         self._requires_requester = requires_requester
+        self._proofs = proofs
 
     async def call_model(self, call: ModelCallInput) -> ModelTurn:
         """Ask the model, and say what each call that it makes needs before it may run.
@@ -236,6 +239,8 @@ class ModelCalls:
                 fields["max_tool_calls"] = agent.max_tool_calls
             if agent.budget is not None:
                 fields["budget"] = await self._budget(agent, agent.budget, call)
+            if self._proofs.level is not None:
+                fields["proof"] = self._proofs.level
             if agent.max_context_tokens is not None:
                 fields["max_context_tokens"] = agent.max_context_tokens
         if call.routed and (queue := model_routing.moved(agent)) is not None:
@@ -257,7 +262,7 @@ class ModelCalls:
 
     async def _gates(self, agent: Agent, call: ModelCallInput, calls: list[ToolCall]) -> dict[str, object]:
         """What the turn says of how its calls are gated: worked out here, once, and recorded with it."""
-        keeper, gates = agent.gatekeeper(call.policy), dict[str, Gate]()
+        keeper, gates = self._proofs.keeper(agent, call.policy), dict[str, Gate]()
         end = min(asyncio.get_running_loop().time() + user_code.TURN_LIMIT, _end())
         for each in calls:
             tool, context = self._servers.known(agent, each.tool), _context(agent, call, each.call_id, each.tool)
@@ -276,9 +281,10 @@ class ModelCalls:
 
     async def _budget(self, agent: Agent, budget: Budget, call: ModelCallInput) -> Budget:
         """The agent's budget, with the people that its approvers are by now."""
-        if budget.approvers is None or agent.groups is None:
+        groups = self._proofs.keeper(agent, call.policy).groups
+        if budget.approvers is None or groups is None:
             return budget
-        work = partial(budget_approvers, budget.approvers, agent.groups, _context(agent, call, "", EXTEND))
+        work = partial(budget_approvers, budget.approvers, groups, _context(agent, call, "", EXTEND))
         try:
             people = await self._users.answer(work, _end())
         except Exception:  # whatever a user's function raises: a group that cannot be looked up has no members

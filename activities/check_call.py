@@ -12,6 +12,7 @@ from assent.agents.agent import Agent
 from assent.agents.authorization import context_of
 from assent.agents.binding import input_problem
 from assent.agents.tool import Tool
+from assent.proof.verification import ProofError
 from assent.wire.errors import ArgumentsError
 from assent.wire.protocol import Checked, CheckInput
 from assent.wire.text import bounded
@@ -20,6 +21,7 @@ from . import payload_limits
 from .check_fields import fields_problem
 from .mcp_servers import McpServers, ServerDownError
 from .own_run import own_run
+from .proofs import Proofs
 from .user_code import TooSlowError, UserCode, gate_or_ask
 
 PROBLEM = 2_000
@@ -29,14 +31,25 @@ PROBLEM = 2_000
 class Checks:
     """The checks of a worker's agents."""
 
-    def __init__(self, agents: Mapping[str, Agent], users: UserCode, servers: McpServers) -> None:
+    def __init__(self, agents: Mapping[str, Agent], users: UserCode, servers: McpServers, proofs: Proofs) -> None:
         """*agents* are those that the worker serves."""
         self._agents = agents
         self._users = users
         self._servers = servers
+        self._proofs = proofs
 
     async def check_call(self, check: CheckInput) -> Checked:
-        """What is wrong with edited arguments, values or a result; and the gate that edited arguments get."""
+        """What is wrong with a proof, edited arguments, values or a result; and the gate that edited arguments get."""
+        if check.proof is None:
+            return await self._of_content(check)
+        try:
+            proof = self._proofs.verify(check.proof, check.requested_by)
+        except ProofError as error:
+            return Checked(problem=_told(str(error)))
+        found = Checked(problem=None) if check.what == "proof" else await self._of_content(check)
+        return found.model_copy(update={"proof": proof})
+
+    async def _of_content(self, check: CheckInput) -> Checked:
         if check.fields:
             return await self._of_fields(check)
         agent = self._agents.get(check.agent)
@@ -59,7 +72,9 @@ class Checks:
     async def _checked(self, agent: Agent, tool: Tool, check: CheckInput) -> Checked:
         if check.what == "arguments":
             context = context_of(check, tool, own_run().run_id)
-            gate = await gate_or_ask(self._users, agent.gatekeeper(check.policy), tool, context, check.arguments)
+            gate = await gate_or_ask(
+                self._users, self._proofs.keeper(agent, check.policy), tool, context, check.arguments
+            )
             if gate.verdict in {"deny", "invalid"}:
                 return Checked(problem=_told(gate.reason or "the policy does not permit it"))
             return Checked(problem=None, gate=gate, policy_version=agent.policy_version(check.policy))

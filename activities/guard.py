@@ -31,6 +31,7 @@ from . import payload_limits
 from .history_check import Requested, requested_call
 from .own_run import encoded, own_run, run_of_activity, with_client
 from .parent_check import cancel_own_run, orphaned
+from .proofs import Proofs
 from .reset_check import opened_before_a_reset
 from .run_tool import AGAIN, ERROR_LIMIT, ToolCalls, is_stopped_by_hand, once, was_started_before, words
 
@@ -128,7 +129,7 @@ class _Guarded(ActivityInboundInterceptor):
         if requested.command.attempts == 1 and was_started_before():
             raise once()
         try:
-            refused = await _refused(name, requested)
+            refused = await _refused(name, requested, self._guard.calls.proofs)
         except RPCError as error:
             return _later(f"it could not be checked: {error.message}")
         return refused or await self._run(requested, input)
@@ -151,7 +152,7 @@ class _Guarded(ActivityInboundInterceptor):
         return await payload_limits.of_output(_text(payload))
 
 
-async def _refused(name: str, requested: Requested) -> ToolOutcome | None:
+async def _refused(name: str, requested: Requested, proofs: Proofs) -> ToolOutcome | None:
     """Return why the activity may not run now; None if it may."""
     call = requested.command.input
     if (authorization := call.authorization) is None:
@@ -159,6 +160,8 @@ async def _refused(name: str, requested: Requested) -> ToolOutcome | None:
     problem = mismatch(name, call, authorization, run_id=own_run().run_id, now=datetime.now(UTC))
     if problem is not None:
         return ToolOutcome(refused=problem)
+    if (unproven := proofs.problem(authorization, call.arguments)) is not None:
+        return ToolOutcome(refused=unproven, gate=requested.gate, policy_version=authorization.policy_version)
     if (why := await orphaned(authorization.parent)) is not None:
         await cancel_own_run()
         return ToolOutcome(refused=why)

@@ -20,6 +20,7 @@ from temporalio.service import RPCError
 from assent.agents.agent import Agent
 from assent.agents.authorization import Refusal, asked_again, context_of, refusal, unapproved
 from assent.agents.binding import TOOL_CHANGED, bound_values, input_problem
+from assent.agents.gates import Gatekeeper
 from assent.agents.mcp_server import definition_change
 from assent.agents.tool import Target, Tool, ToolContext
 from assent.core.tool_calls import CONNECTION_LOST
@@ -37,6 +38,7 @@ from .loop_watch import LoopWatch
 from .mcp_servers import ConnectionLostError, McpServers, ServerDownError
 from .own_run import own_run
 from .parent_check import cancel_own_run, orphaned
+from .proofs import Proofs
 from .reset_check import opened_before_a_reset
 from .user_code import UserCode, gate_or_ask
 
@@ -71,8 +73,10 @@ class ToolCalls:
         decided: Executor,
         users: UserCode,
         servers: McpServers,
+        proofs: Proofs | None = None,
     ) -> None:
         """The agents are asked again, at each call, whether it may run."""
+        self.proofs = proofs or Proofs()
         self._agents = agents
         self._threads = threads
         self._decided = decided
@@ -143,6 +147,8 @@ class ToolCalls:
             return ToolOutcome(refused=bounded(text, ERROR_LIMIT), again_after=AGAIN.total_seconds())
         if not requested:
             return ToolOutcome(refused="the history of the run does not ask for this call")
+        if (why := self.proofs.problem(authorization, call.arguments, call.values)) is not None:
+            return await self._asking(agent, functools.partial(asked_again, reason=why), tool, call)
         if (why := await orphaned(authorization.parent)) is not None:
             await cancel_own_run()
             return ToolOutcome(refused=why)
@@ -153,14 +159,15 @@ class ToolCalls:
     async def _unapproved(self, agent: Agent, tool: Tool, call: ToolCallInput) -> ToolOutcome | None:
         """Return why a call without an approval may not run. Its recorded gate proves nothing, so it is asked again."""
         context = context_of(call, tool, own_run().run_id)
-        gate = await gate_or_ask(self._users, agent.gatekeeper(call.policy), tool, context, call.arguments)
+        gate = await gate_or_ask(self._users, self.proofs.keeper(agent, call.policy), tool, context, call.arguments)
         return _outcome(agent, call, unapproved(gate, call))
 
     async def _asking(
         self, agent: Agent, question: Callable[..., Refusal | None], tool: Tool, call: ToolCallInput
     ) -> ToolOutcome | None:
         """Return the answer of *question*, for which types, gates and groups of the user's may be asked."""
-        work = functools.partial(_answer, agent, question, tool, call, own_run().run_id)
+        keeper = self.proofs.keeper(agent, call.policy)
+        work = functools.partial(_answer, agent, keeper, question, tool, call, own_run().run_id)
         try:
             return await self._users.answer(work)
         except Exception as error:  # whatever users' code raises: the call has not started, and does not
@@ -303,9 +310,14 @@ def _down(error: ServerDownError) -> ToolOutcome:
 
 
 def _answer(
-    agent: Agent, question: Callable[..., Refusal | None], tool: Tool, call: ToolCallInput, run_id: str
+    agent: Agent,
+    keeper: Gatekeeper,
+    question: Callable[..., Refusal | None],
+    tool: Tool,
+    call: ToolCallInput,
+    run_id: str,
 ) -> ToolOutcome | None:
-    why = question(tool, call, agent.gatekeeper(call.policy), run_id=run_id, now=datetime.now(UTC))
+    why = question(tool, call, keeper, run_id=run_id, now=datetime.now(UTC))
     return _outcome(agent, call, why)
 
 

@@ -61,6 +61,15 @@ if TYPE_CHECKING:
     from assent.wire.messages import Remember
     from assent.wire.parts import FilePart, ImagePart, Part, TextPart
     from assent.wire.policy import Condition, Judgement, PermissionPolicy, Rule
+    from assent.wire.proofs import (
+        DecisionProof,
+        DecisionStatement,
+        Proof,
+        ServiceProof,
+        SshProof,
+        VerifiedProof,
+        WebAuthnProof,
+    )
     from assent.wire.protocol import (
         ApprovalType,
         ChildRun,
@@ -143,6 +152,15 @@ else:
         "wire.messages": ("Remember",),
         "wire.parts": ("FilePart", "ImagePart", "Part", "TextPart"),
         "wire.policy": ("Condition", "Judgement", "PermissionPolicy", "Rule"),
+        "wire.proofs": (
+            "DecisionProof",
+            "DecisionStatement",
+            "Proof",
+            "ServiceProof",
+            "SshProof",
+            "VerifiedProof",
+            "WebAuthnProof",
+        ),
         "wire.protocol": (
             "ApprovalType",
             "ChildRun",
@@ -207,7 +225,9 @@ __all__ = [
     "Decision",
     "DecisionError",
     "DecisionOutcome",
+    "DecisionProof",
     "DecisionResult",
+    "DecisionStatement",
     "DecisionStatus",
     "Escalation",
     "EscalationStep",
@@ -236,6 +256,7 @@ __all__ = [
     "Part",
     "PermissionPolicy",
     "Problem",
+    "Proof",
     "Remember",
     "Requirement",
     "RequirementKind",
@@ -258,7 +279,9 @@ __all__ = [
     "RunTree",
     "SentMessage",
     "ServerUnreachableError",
+    "ServiceProof",
     "Sort",
+    "SshProof",
     "Statistics",
     "SummaryPart",
     "TextDigest",
@@ -269,7 +292,9 @@ __all__ = [
     "TurnRecord",
     "Usage",
     "Verification",
+    "VerifiedProof",
     "Vote",
+    "WebAuthnProof",
     "Webhook",
     "WorkflowCall",
     "__version__",

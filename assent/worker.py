@@ -19,9 +19,11 @@ from temporalio.worker import ReplayerConfig, Worker, WorkerConfig, WorkerDeploy
 from assent.activities import Activities
 from assent.activities.guard import Guard, unknown_activity
 from assent.activities.nexus_service import AssentServiceHandler
+from assent.activities.proofs import Proofs
 from assent.agents.agent import Agent, with_their_agents
 from assent.agents.gates import is_members
 from assent.client.waiting import report_waiting
+from assent.proof.approvers import Approvers, ApproversFile
 from assent.runtime import embedded_server, tracing
 from assent.runtime.connection import attributes_usable, check_namespace, connect
 from assent.runtime.connection_errors import worker_stopped
@@ -32,6 +34,7 @@ from assent.runtime.webhooks import Webhook
 from assent.wire import protocol
 from assent.wire.budget import Price
 from assent.wire.errors import ConfigurationError
+from assent.wire.proofs import ProofLevel
 from assent.workflows.agent_run import AgentRun
 from assent.workflows.sandbox import runner_for
 
@@ -66,6 +69,9 @@ class AssentPlugin(SimplePlugin):
             suggests it; 0: only then.
         requires_requester: runs without a `requested_by` fail, and workflow code may not ask without one.
         trace_content: spans hold prompts, answers, arguments and results too (docs/guides/observability.md).
+        approvers: who may prove a decision, and with which keys: the path of an approvers file, which is read again
+            when it changes. Its groups count beside *groups*.
+        require_proof: every decision needs a proof of this level: `person` or `service` (docs/guides/proof.md).
         nexus: the worker serves the Nexus service `assent`, whose operation `run_agent` runs an agent.
 
     Live text of a model call comes as often as the worker passes heartbeats on: `max_heartbeat_throttle_interval`.
@@ -92,10 +98,13 @@ class AssentPlugin(SimplePlugin):
         requires_requester: bool = False,
         trace_content: bool = False,
         nexus: bool = False,
+        approvers: str | Path | Approvers | None = None,
+        require_proof: ProofLevel | None = None,
     ) -> None:
         """Check the agents against each other, and the secrets of the webhooks."""
         super().__init__("assent.AssentPlugin", nexus_service_handlers=[AssentServiceHandler()] if nexus else None)
-        Activities.check(agents, webhooks, prices)
+        self._proofs = _proofs(approvers, require_proof)
+        Activities.check(agents, webhooks, prices, self._proofs)
         self._agents = agents
         for name, members in (groups or {}).items():
             if not is_members(members):
@@ -133,6 +142,7 @@ class AssentPlugin(SimplePlugin):
             prefix_cache=self._prefix_cache,
             continue_after=self._continue_after,
             requires_requester=self._requires_requester,
+            proofs=self._proofs,
         )
         theirs = cast("list[Callable[..., object]]", [*(config.get("activities") or ())])
         names = [_activity_name(each) for each in theirs]
@@ -193,9 +203,18 @@ class AssentPlugin(SimplePlugin):
             "attributes": activities.attributes,
             "notices": activities.sends_notices,
             "continue_after": self._continue_after,
-            "groups": self._groups,
+            "groups": {**self._proofs.groups, **self._groups},
+            "proof": self._proofs.level,
             "requires_requester": self._requires_requester,
         }
+
+
+def _proofs(given: str | Path | Approvers | None, level: ProofLevel | None) -> Proofs:
+    if given is None:
+        return Proofs(None, level)
+    if isinstance(given, Approvers):
+        return Proofs(lambda: given, level)
+    return Proofs(ApproversFile(given).current, level)
 
 
 def check_converter(converter: DataConverter) -> None:
@@ -246,6 +265,8 @@ def plugin_for(agents: Sequence[Agent], settings: Settings) -> AssentPlugin:
         prefix_cache=settings.prefix_cache,
         continue_after=settings.continue_after,
         requires_requester=settings.requires_requester,
+        approvers=settings.approvers or None,
+        require_proof=settings.require_proof,
     )
 
 

@@ -36,6 +36,7 @@ from assent.wire.errors import ConfigurationError, MessageError
 from assent.wire.limits import REASON_LIMIT
 from assent.wire.parts import Part, content_json, inline_problem
 from assent.wire.policy import PermissionPolicy
+from assent.wire.proofs import ProofLevel, stricter_level
 from assent.wire.protocol import (
     Decision,
     Escalation,
@@ -74,8 +75,9 @@ class Terms(TypedDict, total=False):
     must approve (1 by default); one rejection ends it. *approvers* may decide: names of people, and of groups of the
     plugin (`AssentPlugin(groups=…)`); anybody by default. After *expires_after* it is expired; it waits for ever by
     default. *remind_every* sends notices. *escalate* are pairs of a time and of further people or groups, who may
-    decide too once it has waited so long. *reason* is for the approvers. *task_queue* is where the run is served; that
-    of the workflow by default.
+    decide too once it has waited so long. *proof* is what shows who decided: a `person`'s own key,
+    or at least the word of a `service` that signed them in. *reason* is for the approvers. *task_queue* is where the
+    run is served; that of the workflow by default.
     """
 
     requested_by: str
@@ -85,6 +87,7 @@ class Terms(TypedDict, total=False):
     remind_every: timedelta
     escalate: Sequence[tuple[timedelta, Sequence[str]]]
     self_approval: bool
+    proof: ProofLevel
     reason: str
     task_queue: str
 
@@ -296,6 +299,8 @@ def _gate(verdict: protocol.Verdict, terms: Terms, more: Mapping[str, object]) -
     # Who asks may answer a question.
     if terms.get("self_approval", verdict == "input"):
         found["self_approval"] = True
+    if level := stricter_level(terms.get("proof"), cast("ProofLevel | None", _facts().get("proof"))):
+        found["proof"] = level
     if "reason" in terms:
         found["reason"] = terms["reason"]
     return Gate.model_validate(found)

@@ -11,6 +11,7 @@ from typing import Final, TypeVar, cast, get_args, overload
 
 from assent.agents.tool import PAUSES, ApprovalTerms, P, R, Tool
 from assent.wire.declarations import refuse, shown, source_of, unknown_options
+from assent.wire.proofs import ProofLevel
 from assent.wire.protocol import ApprovalType
 
 F = TypeVar("F", bound=Callable[..., object])
@@ -35,6 +36,7 @@ def approval(
     remind_every: timedelta | None = None,
     escalate: Sequence[tuple[timedelta, Sequence[str]]] = (),
     self_approval: bool = False,
+    proof: ProofLevel | None = None,
 ) -> Callable[[F], F]: ...
 
 
@@ -49,6 +51,7 @@ def approval(
     remind_every: timedelta | None = None,
     escalate: Sequence[tuple[timedelta, Sequence[str]]] = (),
     self_approval: bool = False,
+    proof: ProofLevel | None = None,
     **unknown: object,
 ) -> F | Callable[[F], F]:
     """Mark a tool's calls as approvals in the sense of the records, and say who approves them; above or below `@tool`.
@@ -66,6 +69,8 @@ def approval(
         escalate: pairs of a time and of further people or groups: who may decide too, and are told, once a call has
             waited so long.
         self_approval: whether the requester may approve.
+        proof: what shows who decided: `person`, a signature by a person's own key; `service`, at least the word of a
+            service that signed the person in. By default the name in a decision is a claim.
         unknown: there is no other option; a misspelt one is refused.
 
     Raises:
@@ -73,7 +78,9 @@ def approval(
             or tool, or `audit` is asked of a tool that does not pause.
     """
     wrong = unknown_options(unknown, [each.name for each in fields(ApprovalOptions) if each.name != "wrong"])
-    given = ApprovalOptions(type, approvals, approvers, expires_after, remind_every, escalate, self_approval, wrong)
+    given = ApprovalOptions(
+        type, approvals, approvers, expires_after, remind_every, escalate, self_approval, proof, wrong
+    )
     return partial(_approve, given) if target is None else _approve(given, target)
 
 
@@ -88,6 +95,7 @@ class ApprovalOptions:
     remind_every: timedelta | None
     escalate: Sequence[tuple[timedelta, Sequence[str]]]
     self_approval: bool
+    proof: ProofLevel | None
     wrong: str | None = None
 
     def terms(self) -> ApprovalTerms:
@@ -100,6 +108,7 @@ class ApprovalOptions:
             remind_every=self.remind_every,
             escalate=tuple((after, tuple(names)) for after, names in self.escalate),
             self_approval=self.self_approval,
+            proof=self.proof,
         )
 
     def problem(self) -> str | None:
@@ -109,14 +118,11 @@ class ApprovalOptions:
     def _problems(self) -> Iterator[str]:
         if self.wrong is not None:
             yield self.wrong
-        if not isinstance(cast("object", self.self_approval), bool):
-            yield f"self_approval is {shown(self.self_approval)}; give True or False"
+        yield from self._who_problems()
         if self.type not in get_args(ApprovalType):
             yield f'@approval has no type {self.type!r}; use type="required" or type="audit"'
         if not _is_count(self.approvals):
             yield f"approvals is {self.approvals!r}; give a whole number from 1 to {MOST_APPROVALS}"
-        if self.approvers is not None and (problem := _names_problem(self.approvers)):
-            yield f"approvers is {self.approvers!r}; {problem}"
         for option in ("expires_after", "remind_every"):
             if getattr(self, option) is not None and not _is_time(getattr(self, option)):
                 problem = "give a positive timedelta, up to ten years, e.g. timedelta(hours=4)"
@@ -124,6 +130,14 @@ class ApprovalOptions:
         for step in self.escalate if isinstance(self.escalate, list | tuple) else [self.escalate]:
             if not _is_step(step):
                 yield f"escalate has {step!r}; give pairs such as (timedelta(hours=4), ['head-of-finance'])"
+
+    def _who_problems(self) -> Iterator[str]:
+        if not isinstance(cast("object", self.self_approval), bool):
+            yield f"self_approval is {shown(self.self_approval)}; give True or False"
+        if self.proof is not None and self.proof not in get_args(ProofLevel):
+            yield f'proof is {shown(self.proof)}; give "person" or "service"'
+        if self.approvers is not None and (problem := _names_problem(self.approvers)):
+            yield f"approvers is {self.approvers!r}; {problem}"
 
 
 def _is_count(value: object) -> bool:

@@ -16,8 +16,9 @@ from typing import Final
 
 from assent.agents.gates import Gatekeeper
 from assent.agents.tool import GateContext, Tool
-from assent.core.approvals import fold_names, may_approve
+from assent.core.approvals import fold_name, fold_names, may_approve
 from assent.wire.digest import requirement_id
+from assent.wire.proofs import ProofLevel, satisfies, stricter_level
 from assent.wire.protocol import Authorization, CheckInput, Gate, ToolCallInput
 
 RESET: Final = "the run was reset after this call began to wait: what was approved before that authorises nothing"
@@ -89,6 +90,7 @@ def mismatch(tool: str, call: ToolCallInput, authorization: Authorization, *, ru
         needed=authorization.needed,
         expires_at=authorization.expires_at,
         binding=authorization.binding,
+        proof=authorization.proof,
     )
     if not hmac.compare_digest(expected, authorization.requirement_id):
         return "the call is not the one that was approved: its digest differs"
@@ -123,11 +125,19 @@ def _stricter(gate: Gate, call: ToolCallInput, authorization: Authorization | No
             self_approval=gate.self_approval,
             requested_by=call.requested_by,
         )
+        and satisfies(_level(name, authorization), gate.proof)
     ]
     people = len(fold_names(valid))
     if people >= gate.needed:
         return None
     return f"the tool now needs {gate.needed} approval{'s' * (gate.needed > 1)}, and {people} of those it has count"
+
+
+def _level(name: str, authorization: Authorization) -> ProofLevel | None:
+    """The level of the proof that the approval of *name* came with; the tool's activity checks it."""
+    own = [each for each in authorization.proofs if fold_name(each.statement.by) == fold_name(name)]
+    levels: list[ProofLevel] = [each.verified.level for each in own]
+    return stricter_level(*levels)
 
 
 def _people(authorization: Authorization) -> int:

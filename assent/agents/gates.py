@@ -22,6 +22,7 @@ from assent.wire.digest import json_size
 from assent.wire.errors import ArgumentsError
 from assent.wire.limits import DEFINITION_LIMIT, READ_AS_LIMIT, REASON_LIMIT, RESULT_SCHEMA_LIMIT
 from assent.wire.policy import Judgement, PermissionPolicy, strictest
+from assent.wire.proofs import ProofLevel, stricter_level
 from assent.wire.protocol import Escalation, Gate, Verdict
 from assent.wire.text import bounded, error_text
 
@@ -42,13 +43,14 @@ class Gatekeeper:
     """What gates a call in addition to its tool: the policies in force, and the groups.
 
     *functions* says whether functions that tools bring are asked; without, only data is, which is what can be checked
-    again at any time. With *asks*, a person is asked in any case.
+    again at any time. With *asks*, a person is asked in any case. *proof* is the level that every decision needs.
     """
 
     policies: Sequence[PermissionPolicy | None] = ()
     groups: Groups | None = None
     functions: bool = True
     asks: bool = False
+    proof: ProofLevel | None = None
 
     def gate(self, tool: Tool | None, call: GateContext, arguments: str) -> Gate:
         """The gate of one call with these raw *arguments*: the strictest of the tool's own flags and the policies.
@@ -108,7 +110,12 @@ class Gatekeeper:
             notes += [note] if note else []
             failed = failed or note is not None
             verdict = "ask" if asks or confirms else "allow"
+        reading |= self._proof(tool, judged)
         return self._gate(tool, call, arguments, verdict, notes, asks=asks, failed=failed, reading=reading)
+
+    def _proof(self, tool: Tool, judged: Judgement) -> dict[str, object]:
+        level = stricter_level(self.proof, tool.terms.proof, judged.proof)
+        return {} if level is None else {"proof": level}
 
     def fallback(self, tool: Tool | None, call: GateContext, arguments: str, error: Exception) -> Gate:
         """Return the gate that asks, of a call whose own gate cannot be worked out: the approver sees *error*.
@@ -129,9 +136,9 @@ class Gatekeeper:
             verdict = "external" if tool.external_execution else "input"
         notes = [f"its gate could not be worked out: {error_text(error, REASON_LIMIT)}"]
         notes += [judged.reason] if judged.reason else []
-        keeper = Gatekeeper(self.policies, groups, functions=self.functions)
+        keeper = Gatekeeper(self.policies, groups, functions=self.functions, proof=self.proof)
         asks = judged.decision == "ask"
-        reading: dict[str, object] = {"binding": binding(tool, None)}
+        reading: dict[str, object] = {"binding": binding(tool, None)} | self._proof(tool, judged)
         return keeper._gate(tool, call, arguments, verdict, notes, asks=asks, failed=True, reading=reading)
 
     def _gate(

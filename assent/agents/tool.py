@@ -25,6 +25,7 @@ from assent.wire.declarations import refuse
 from assent.wire.digest import canonical, tool_digest
 from assent.wire.errors import ArgumentsError
 from assent.wire.policy import Effect
+from assent.wire.proofs import ProofLevel
 from assent.wire.protocol import ApprovalType, InputField, ToolOptions
 
 # With these defaults a bare `Tool` means any tool.
@@ -103,6 +104,7 @@ class ApprovalTerms:
     remind_every: timedelta | None = None
     escalate: tuple[tuple[timedelta, tuple[str, ...]], ...] = ()
     self_approval: bool = False
+    proof: ProofLevel | None = None
 
 
 @final

@@ -11,6 +11,7 @@ from pydantic import Field, JsonValue
 from assent.core.state_machine import Run
 from assent.wire.digest import parse_arguments
 from assent.wire.errors import ArgumentsError
+from assent.wire.proofs import ProofLevel
 from assent.wire.protocol import ApprovalType, RequirementKind, Stored
 from assent.wire.requirements import Execution, IgnoredMessage, PendingRequirement, Requirement, RequirementStatus, Vote
 from assent.wire.visibility import RequestMemo, RunAbove
@@ -39,8 +40,8 @@ class Approval(Stored):
     of the record before this one for the same call: an edit's (by *edited_by*), a lost call's, or one that a stricter
     policy did not accept. *values* are what a person filled in, *evidence* came with a result from outside. *parents*
     are the parent runs of its run, the outermost first. *read_as* has the values that the tool gets where *arguments*
-    say something else; *binding* is the gate's. *caller* is the id of the workflow whose code asks, in a run without a
-    model (empty: a client asks); *agent* is then the name of that workflow.
+    say something else; *binding* is the gate's, *proof* the level of proof that a decision needs. *caller* is the id of
+    the workflow whose code asks, in a run without a model (empty: a client asks); *agent* is then its name.
     """
 
     id: str
@@ -74,6 +75,7 @@ class Approval(Stored):
     edited_by: str | None = None
     read_as: dict[str, JsonValue] | None = None
     binding: str = ""
+    proof: ProofLevel | None = None
     values: dict[str, JsonValue] | None = None
     evidence: JsonValue = None
     parents: list[RunAbove] = Field(default_factory=list[RunAbove])

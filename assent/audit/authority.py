@@ -175,4 +175,5 @@ def _is_digest_of(command: RunTool, ran: ToolCallInput, run_id: str) -> bool:
         needed=shown.needed,
         expires_at=shown.expires_at,
         binding=shown.binding,
+        proof=shown.proof,
     )

@@ -15,7 +15,7 @@ from assent.wire.requirements import PendingRequirement
 SHOWN: Final = 20
 """Problems of one check that are listed; more are only counted."""
 CheckName = Literal[
-    "history", "continued", "activities", "workers", "decisions", "agents", "inbox", "end", "names", "above"
+    "history", "continued", "activities", "workers", "decisions", "agents", "inbox", "end", "names", "proofs", "above"
 ]
 CHECK_TEXTS: Final[dict[CheckName, str]] = {
     "history": "every event is there, in order",
@@ -27,12 +27,14 @@ CHECK_TEXTS: Final[dict[CheckName, str]] = {
     "inbox": "the inbox showed what was pending",
     "end": "the run ended as the rules say",
     "names": "the server saw the senders whose names the messages have",
+    "proofs": "each proof of who decided holds, and none is missing that a decision needs",
 }
 PARENT_CHECK_TEXT: Final = "the parent run records the same start, request and end"
 """What the check `above` is about, which compares the histories of a child run and its parent run."""
 NOT_PROVEN: Final = (
     "that the server's database was not changed before this history was read: keep a signed bundle from before",
-    "who sent what, if the server does not authenticate senders: then a name is a claim ('unverified')",
+    "who sent what, if the server does not authenticate senders: then a name without a proof is a claim",
+    "whose a public key is: a proof shows the key that its worker recorded, unless you give --approvers FILE",
     "that a tool did what it says: its result is what its worker reported",
     "that no operator reset an activity: the history has only its last start",
     "which messages the server or the run's validators refused (malformed updates), or never received",
@@ -101,6 +103,7 @@ def inbox_difference(entry: PendingRequirement, record: ApprovalRecord, run_id: 
         needed=record.needed,
         expires_at=record.expires_at,
         binding=record.binding,
+        proof=record.proof,
     )
     return None if derived == entry.id else "id than the digest of its contents"
 

@@ -29,6 +29,7 @@ from assent.audit.checks import (
 from assent.audit.comparing import difference, noticed, result_of, timeless
 from assent.audit.hash_chain import HashChain, execution_line, missing_line
 from assent.audit.observer import AuditObserver, SchedulingCommand
+from assent.audit.proofs import check_proofs
 from assent.audit.records import Audit, Citation
 from assent.audit.result_origins import ResultOrigins
 from assent.core import workflow_calls
@@ -281,6 +282,7 @@ class Verifier(AuditObserver):
 
         Raises:
             HistoryError: there was no history.
+            ConfigurationError: there are proofs, and the extra `proof` is not installed.
         """
         self._examined["workers"] = self._origins.examined
         self._check_inbox(audit)
@@ -288,7 +290,8 @@ class Verifier(AuditObserver):
             if not sent <= self._notices_due:
                 self._problem("activities", "notices were sent of what did not happen", cite=cite)
         self._check_end(audit)
-        checks = [*(self._check(name) for name in CHECK_TEXTS if name != "names"), check_names(audit)]
+        own = (self._check(name) for name in CHECK_TEXTS if name not in {"names", "proofs"})
+        checks = [*own, check_names(audit), check_proofs(audit)]
         return Verification(
             run_id=audit.run.run_id,
             ok=all(check.verdict in {"ok", "incomplete", "unverified"} for check in checks),

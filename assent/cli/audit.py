@@ -20,6 +20,7 @@ from assent.audit.bundles import check, export, recorded
 from assent.audit.csv_export import COLUMNS, rows
 from assent.audit.observer import AuditObserver
 from assent.audit.offline import audit_files
+from assent.audit.proofs import with_approvers
 from assent.audit.records import Audit
 from assent.audit.signing import Signer, load_signer
 from assent.audit.verifier import Verifier
@@ -29,6 +30,7 @@ from assent.cli.connect import with_client
 from assent.cli.console import make_console
 from assent.client.client import AgentClient
 from assent.history.files import by_run, named_run
+from assent.proof.approvers import Approvers
 from assent.runtime.payload_codec import HINT, configured_codec
 from assent.wire.errors import BundleError, RunNotFoundError
 
@@ -46,6 +48,10 @@ _Files = Annotated[
     typer.Option("--file", metavar="FILE.json", help="Read an execution's history from a file (repeatable)."),
 ]
 
+_Approvers = Annotated[
+    Path | None,
+    typer.Option("--approvers", metavar="FILE", help="Whose keys the proofs must be of: an approvers file."),
+]
 _RequireNames = Annotated[
     bool,
     typer.Option("--require-names", help="Exit with 1 if a name in a message is a claim that no server verified."),
@@ -93,6 +99,7 @@ def records(
     verify: Annotated[
         bool, typer.Option("--verify", help="Check the history against the decision rules; exit with 1 if one fails.")
     ] = False,
+    approvers: _Approvers = None,
     require_names: _RequireNames = False,
     as_json: AsJson = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print the approvals as a table, one row each.")] = False,
@@ -101,13 +108,13 @@ def records(
     """Print the records of a run; with --json one per line, with --csv only its approvals."""
     if as_json and as_csv:
         raise typer.BadParameter("--json and --csv are two formats; give one")
-    if require_names and not verify:
-        raise typer.BadParameter("--require-names is for --verify; give both")
+    people = _people(approvers, require_names=require_names, verify=verify)
     program = place_of(context).program
 
     async def work(read: AuditReader, run_id: str) -> int:
         code, document = exit_codes.DONE, list[dict[str, object]]()
         async for each in audits(read, run_id, verify=verify) if tree else _alone(read, run_id, verify=verify):
+            each = _against(each, people)  # noqa: PLW2901 - the same audit, with one check more
             is_root = each.run_id == run_id
             if as_csv:
                 _write_csv(each.audit, headings=is_root)
@@ -126,12 +133,26 @@ def records(
     return _with_histories(context, run, files, work, tree=tree)
 
 
+def _people(approvers: Path | None, *, require_names: bool, verify: bool) -> Approvers | None:
+    """Return the content of the approvers file; options of --verify go with it alone."""
+    for option, given in (("--require-names", require_names), ("--approvers", approvers is not None)):
+        if given and not verify:
+            raise typer.BadParameter(f"{option} is for --verify; give both")
+    return None if approvers is None else Approvers.from_file(approvers)
+
+
 async def _alone(read: AuditReader, run_id: str, *, verify: bool) -> AsyncIterator[AuditedRun]:
     verifier = Verifier(run_id) if verify else None
     found = await read(run_id, verifier)
     if not found.run.agent and configured_codec() is None:
         complain(f"the prompt of run {run_id!r} cannot be read; {HINT}")
     yield AuditedRun(run_id, (), found, verifier.verification(found) if verifier is not None else None)
+
+
+def _against(each: AuditedRun, people: Approvers | None) -> AuditedRun:
+    if people is None or each.audit is None or each.verification is None:
+        return each
+    return replace(each, verification=with_approvers(each.verification, each.audit, people))
 
 
 def _print(each: AuditedRun, program: str, *, tree: bool, is_root: bool) -> None:
@@ -242,11 +263,15 @@ def verify_bundle(
     ],
     *,
     key: Annotated[Path | None, typer.Option(metavar="PUBLIC.pem", help="Require a signature by this key.")] = None,
+    approvers: _Approvers = None,
     require_names: _RequireNames = False,
     as_json: AsJson = False,
 ) -> int:
     """Check a bundle without a server: its bytes, chain and signature, and its records by a new audit."""
+    people = None if approvers is None else Approvers.from_file(approvers)
     if bundle.is_dir():
+        if people is not None:
+            raise typer.BadParameter("--approvers goes with one bundle; name a file")
         folder = check_tree(bundle, public_key=key, codec=configured_codec())
         if as_json:
             emit(verify_output.tree_document(folder))
@@ -254,6 +279,8 @@ def verify_bundle(
             verify_output.print_tree(make_console(), folder)
         return verify_output.judge_tree(folder, require_names=require_names)
     result = check(bundle, public_key=key, codec=configured_codec())
+    if people is not None and result.audit is not None and result.verification is not None:
+        result = replace(result, verification=with_approvers(result.verification, result.audit, people))
     if as_json:
         emit(verify_output.bundle_document(result))
     else:

@@ -281,6 +281,8 @@ def _print_end(page: Page, record: ApprovalRecord) -> None:
         submitted = record.kind == "external" and record.execution is not None
         how = "result submitted" if submitted else record.status
         page.say("resolved", f"{how}{by} at {moment(record.resolved_at)}")
+    for vote in record.votes:
+        page.say("proof", vote.proof.verified.text if vote.proof else f"claimed by {named(vote.by)}")
     shown = any(run.result is not None for run in record.runs)
     if record.result is not None and not shown:
         page.quote(record.execution or "result", record.result)

@@ -234,7 +234,8 @@ def print_given(console: Console, given: Requirement | Approval) -> None:
 def print_votes(console: Console, votes: Sequence[Vote]) -> None:
     """Print each vote: the verdict, by whom, when, through which channel, and why."""
     for vote in votes:
-        field(console, "vote", f"{vote.verdict} by {named(vote.by)} at {moment(vote.at)} ({vote.channel})")
+        proof = f"; {vote.proof.verified.text}" if vote.proof else ""
+        field(console, "vote", f"{vote.verdict} by {named(vote.by)} at {moment(vote.at)} ({vote.channel}){proof}")
         if vote.reason:
             quoted(console, "reason", vote.reason)
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -15,7 +16,9 @@ from assent.cli.common import AsJson, By, CallId, Calls, Place, RequireAnswer, R
 from assent.cli.connect import with_client
 from assent.cli.console import field, make_console, print_edit, quoted
 from assent.cli.parsing import calls_of, json_object, json_value, seconds_of
+from assent.cli.signing import Key, Sign, signed
 from assent.client.client import AgentClient
+from assent.client.run_handle import RunHandle
 from assent.client.signals import Signal, as_read, locate_grant
 from assent.core.approvals import edited_text
 from assent.views.commands import show_command, typed
@@ -37,13 +40,18 @@ RememberIf = Annotated[
 ]
 
 
+Signer = Callable[[RunHandle, str, Mapping[str, JsonValue]], Awaitable[dict[str, JsonValue]]]
+"""Adds the proof of who decides to the body of a decision."""
+
+
 @dataclass(frozen=True)
 class Report:
-    """How a command reports the outcome of a decision or a message."""
+    """How a command proves a decision, with a *signer*, and reports the outcome of it or of a message."""
 
     place: Place
     as_json: bool
     require_answer: bool
+    signer: Signer | None = None
 
     def print(self, outcome: DecisionOutcome, call: str = "") -> bool:
         """Print JSON, and to standard error why there was no effect; return whether to print the outcome for people."""
@@ -90,6 +98,8 @@ def approve(
     remember_uses: RememberUses = None,
     remember_for: RememberFor = None,
     remember_if: RememberIf = None,
+    sign: Sign = False,
+    key: Key = None,
     require_answer: RequireAnswer = False,
     as_json: AsJson = False,
 ) -> int:
@@ -104,7 +114,9 @@ def approve(
     if arguments is not None:
         body["arguments"] = json_object("--arguments", arguments)
     body |= _remember(remember_uses, remember_for, remember_if)
-    return _decide(Report(place_of(context), as_json, require_answer), named, protocol.APPROVE, body)
+    return _decide(
+        Report(place_of(context), as_json, require_answer, _signer(sign=sign, key=key)), named, protocol.APPROVE, body
+    )
 
 
 def reject(
@@ -116,6 +128,8 @@ def reject(
     remember_uses: RememberUses = None,
     remember_for: RememberFor = None,
     remember_if: RememberIf = None,
+    sign: Sign = False,
+    key: Key = None,
     require_answer: RequireAnswer = False,
     as_json: AsJson = False,
 ) -> int:
@@ -126,7 +140,12 @@ def reject(
     With several calls, all are looked up before anything is sent.
     """
     body = body_of(by=by, reason=reason) | _remember(remember_uses, remember_for, remember_if)
-    return _decide(Report(place_of(context), as_json, require_answer), calls_of(calls), protocol.REJECT, body)
+    return _decide(
+        Report(place_of(context), as_json, require_answer, _signer(sign=sign, key=key)),
+        calls_of(calls),
+        protocol.REJECT,
+        body,
+    )
 
 
 def submit_result(
@@ -140,6 +159,8 @@ def submit_result(
     evidence: Annotated[
         str | None, typer.Option(metavar="JSON", help="Evidence for the record: a link, a ticket.")
     ] = None,
+    sign: Sign = False,
+    key: Key = None,
     require_answer: RequireAnswer = False,
     as_json: AsJson = False,
 ) -> int:
@@ -155,7 +176,12 @@ def submit_result(
         body["output"] = json_value("--output", output)
     if evidence is not None:
         body["evidence"] = json_value("--evidence", evidence)
-    return _decide(Report(place_of(context), as_json, require_answer), [(run, call)], protocol.SUBMIT_RESULT, body)
+    return _decide(
+        Report(place_of(context), as_json, require_answer, _signer(sign=sign, key=key)),
+        [(run, call)],
+        protocol.SUBMIT_RESULT,
+        body,
+    )
 
 
 def submit_input(
@@ -165,12 +191,19 @@ def submit_input(
     *,
     by: By,
     values: Annotated[str, typer.Option(metavar="JSON", help="The fields, as an object.")],
+    sign: Sign = False,
+    key: Key = None,
     require_answer: RequireAnswer = False,
     as_json: AsJson = False,
 ) -> int:
     """Submit the values that a tool asks a person for."""
     body = {**body_of(by=by), "values": json_object("--values", values)}
-    return _decide(Report(place_of(context), as_json, require_answer), [(run, call)], protocol.SUBMIT_INPUT, body)
+    return _decide(
+        Report(place_of(context), as_json, require_answer, _signer(sign=sign, key=key)),
+        [(run, call)],
+        protocol.SUBMIT_INPUT,
+        body,
+    )
 
 
 def revoke_grant(
@@ -182,17 +215,22 @@ def revoke_grant(
     *,
     by: By,
     reason: Annotated[str | None, typer.Option(help="Why; kept in the history.")] = None,
+    sign: Sign = False,
+    key: Key = None,
     require_answer: RequireAnswer = False,
     as_json: AsJson = False,
 ) -> int:
     """End a remembered decision: people are asked about further calls again."""
     body = body_of(by=by, reason=reason)
-    report = Report(place_of(context), as_json, require_answer)
+    report = Report(place_of(context), as_json, require_answer, _signer(sign=sign, key=key))
 
     async def work(client: AgentClient) -> int:
         handle = client.get_run(run)
         located = locate_grant(await handle.state(), grant)
-        outcome = await handle.decide(protocol.REVOKE, {"id": located.id, **body}, check=False)
+        sent: dict[str, JsonValue] = {"id": located.id, **body}
+        if report.signer is not None:
+            sent = await report.signer(handle, protocol.REVOKE, sent)
+        outcome = await handle.decide(protocol.REVOKE, sent, check=False)
         if report.print(outcome):
             console = make_console()
             field(console, "revoked" if outcome.status != "sent" else "sent", one_line(outcome.detail), style="bold")
@@ -200,6 +238,12 @@ def revoke_grant(
         return report.code(outcome)
 
     return with_client(report.place, work)
+
+
+def _signer(*, sign: bool, key: Path | None) -> Signer | None:
+    if not sign and key is None:
+        return None
+    return lambda run, signal, body: signed(run, signal, body, key)
 
 
 def _remember(uses: int | None, time: str | None, conditions: str | None) -> dict[str, JsonValue]:
@@ -223,6 +267,9 @@ def _decide(report: Report, calls: Sequence[tuple[str, str]], signal: Signal, bo
         if body.keys() & {"arguments", "remember"}:
             message = "--arguments and --remember-... go with one call; name one"
             raise MessageError(message)
+        if report.signer is not None:
+            message = "--sign goes with one call, which is what you sign; name one"
+            raise MessageError(message)
         return with_client(report.place, lambda client: _decide_several(client, report, calls, signal, body))
     return with_client(report.place, lambda client: _decide_one(client, report, *calls[0], signal, body))
 
@@ -232,7 +279,10 @@ async def _decide_one(
 ) -> int:
     run = client.get_run(run_id)
     requirement = await run.locate(call, signal)
-    outcome = await run.decide(signal, {"id": requirement.id, **body}, check=False)
+    sent: dict[str, JsonValue] = {"id": requirement.id, **body}
+    if report.signer is not None:
+        sent = await report.signer(run, signal, sent)
+    outcome = await run.decide(signal, sent, check=False)
     if report.print(outcome):
         console = make_console()
         field(console, outcome.status, one_line(outcome.detail), style="bold")

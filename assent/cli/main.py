@@ -60,6 +60,11 @@ COMMANDS: Final = {
         "Submit the result, or the error, of a call that was made elsewhere.",
     ),
     "submit-input": ("Decisions", "decisions:submit_input", "Submit the values that a tool asks a person for."),
+    "sign": (
+        "Decisions",
+        "signing:sign",
+        "Print a signed decision as JSON, to be sent with the `temporal` CLI or by a program; nothing is sent.",
+    ),
     "revoke": (
         "Decisions",
         "decisions:revoke_grant",

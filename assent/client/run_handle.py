@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from pydantic import JsonValue
@@ -26,6 +26,7 @@ from assent.client.rpc import as_json, run_failed
 from assent.client.run_tree import RunTree, read_tree
 from assent.client.signals import ANSWER_WAIT
 from assent.core.continue_as_new import shortened
+from assent.core.decision_proofs import statement_of
 from assent.core.events import Started
 from assent.core.run_state import Run, state_of
 from assent.history import pages
@@ -34,9 +35,10 @@ from assent.history.pages import Missing, Page
 from assent.history.resets import Reset, resets_of
 from assent.views.run_events import RunEvent, describe
 from assent.wire import messages, protocol
-from assent.wire.errors import DecisionError, HistoryError, RequirementNotFoundError
-from assent.wire.messages import Remember
+from assent.wire.errors import DecisionError, HistoryError, MessageError, RequirementNotFoundError
+from assent.wire.messages import Close, Remember, Revoke, SendMessage
 from assent.wire.parts import Part, content_json
+from assent.wire.proofs import DecisionStatement, Proof, instant
 from assent.wire.protocol import DecisionOutcome, RunResult
 from assent.wire.requirements import Grant, Requirement, RunState
 
@@ -281,13 +283,15 @@ class RunHandle:
         reason: str | None = None,
         arguments: Mapping[str, JsonValue] | None = None,
         remember: Remember | None = None,
+        proof: Proof | None = None,
         wait: timedelta = ANSWER_WAIT,
         check: bool = True,
     ) -> DecisionOutcome:
         """Approve a call that waits. *requirement* is one, a record of one, an id, or a unique prefix of an id.
 
         *arguments* replace the model's, and the model is told so; *remember* lets further calls of the tool run without
-        asking, within its limits. For a requirement of kind `outcome` it means: run the call again.
+        asking, within its limits. For a requirement of kind `outcome` it means: run the call again. *proof* shows who
+        decides: a signature of what `statement` gives; without it, *by* is a claim.
 
         The decision is durable as soon as it is sent. Its outcome is awaited for *wait*; without a worker the status
         is `sent`, and the decision counts once one runs. With `check=False` a decision that did not count is returned
@@ -303,7 +307,7 @@ class RunHandle:
         more: dict[str, JsonValue] = {}
         if arguments is not None:
             more["arguments"] = dict(arguments)
-        body = {**_body(requirement, by, reason, remember), **more}
+        body = {**_body(requirement, by, reason, remember, proof), **more}
         return await self.decide(protocol.APPROVE, body, wait=wait, check=check)
 
     async def reject(
@@ -313,6 +317,7 @@ class RunHandle:
         by: str,
         reason: str,
         remember: Remember | None = None,
+        proof: Proof | None = None,
         wait: timedelta = ANSWER_WAIT,
         check: bool = True,
     ) -> DecisionOutcome:
@@ -320,7 +325,7 @@ class RunHandle:
 
         *remember* rejects further calls of the tool without asking, within its limits.
         """
-        body = _body(requirement, by, reason, remember)
+        body = _body(requirement, by, reason, remember, proof)
         return await self.decide(protocol.REJECT, body, wait=wait, check=check)
 
     async def submit_result(
@@ -331,6 +336,7 @@ class RunHandle:
         output: object = None,
         error: str | None = None,
         evidence: object = None,
+        proof: Proof | None = None,
         wait: timedelta = ANSWER_WAIT,
         check: bool = True,
     ) -> DecisionOutcome:
@@ -338,7 +344,7 @@ class RunHandle:
 
         *evidence* is kept with it: a link, a ticket. For a requirement of kind `outcome` it means: this is the result.
         """
-        body = _body(requirement, by)
+        body = _body(requirement, by, proof=proof)
         body |= {"error": error} if error is not None else {"output": as_json(output)}
         if evidence is not None:
             body["evidence"] = as_json(evidence)
@@ -350,11 +356,12 @@ class RunHandle:
         *,
         by: str,
         values: Mapping[str, JsonValue],
+        proof: Proof | None = None,
         wait: timedelta = ANSWER_WAIT,
         check: bool = True,
     ) -> DecisionOutcome:
         """Fill in the values that a tool needs from a person. Otherwise as `approve`."""
-        body = {**_body(requirement, by), "values": dict(values)}
+        body = {**_body(requirement, by, proof=proof), "values": dict(values)}
         return await self.decide(protocol.SUBMIT_INPUT, body, wait=wait, check=check)
 
     async def revoke(
@@ -363,11 +370,12 @@ class RunHandle:
         *,
         by: str,
         reason: str | None = None,
+        proof: Proof | None = None,
         wait: timedelta = ANSWER_WAIT,
         check: bool = True,
     ) -> DecisionOutcome:
         """End a remembered decision: people are asked about further calls again. Otherwise as `approve`."""
-        return await self.decide(protocol.REVOKE, _body(grant, by, reason), wait=wait, check=check)
+        return await self.decide(protocol.REVOKE, _body(grant, by, reason, proof=proof), wait=wait, check=check)
 
     async def decide(
         self, signal: str, body: Mapping[str, JsonValue], *, wait: timedelta = ANSWER_WAIT, check: bool = True
@@ -379,6 +387,40 @@ class RunHandle:
             message = f"{what} in run {self.id!r}: {outcome.status}: {outcome.detail}"
             raise DecisionError(message, outcome)
         return outcome
+
+    async def statement(
+        self, signal: str, body: Mapping[str, JsonValue], *, valid_for: timedelta = timedelta(minutes=10)
+    ) -> DecisionStatement:
+        """Return what is signed to prove who sends this message: `signed_bytes()`, or `challenge` with a passkey.
+
+        *signal* and *body* are those of `decide`; the proof goes with them as *proof*, with the times of the statement,
+        and counts for *valid_for*, at most 7 days.
+
+        Raises:
+            MessageError: the body does not fit, or has a number that cannot be signed.
+            RequirementNotFoundError: nothing, or more than one thing, has its id.
+            RunNotFoundError: there is no run of this id.
+        """
+        message = messages.read(signal, [body])
+        if isinstance(message, SendMessage | Close):
+            raise MessageError(f"{signal} decides nothing, so there is nothing to prove")
+        state = await self.state()
+        if isinstance(message, Revoke):
+            target: Requirement | Grant = signals.locate_grant(state, message.id)
+        else:
+            target = await self.locate(message.id, signal, state)
+        now = datetime.now(UTC)
+        try:
+            return statement_of(
+                message,
+                namespace=self._client.namespace,
+                run_id=self.id,
+                requirement_id=target.id,
+                issued_at=instant(now),
+                expires_at=instant(now + valid_for),
+            )
+        except ValueError as error:
+            raise MessageError(f"it cannot be signed: {error}") from None
 
     async def locate(self, wanted: str, signal: str, state: RunState | None = None) -> Requirement:
         """Return the requirement that an id, or a unique prefix of one, names. *state* spares reading the run again.
@@ -490,10 +532,15 @@ def message_of(content: str | Sequence[Part], by: str) -> dict[str, JsonValue]:
 
 
 def _body(
-    target: Target | Grant, by: str, reason: str | None = None, remember: Remember | None = None
+    target: Target | Grant,
+    by: str,
+    reason: str | None = None,
+    remember: Remember | None = None,
+    proof: Proof | None = None,
 ) -> dict[str, JsonValue]:
     body: dict[str, JsonValue] = {"id": target if isinstance(target, str) else target.id, "by": by}
     body |= {} if reason is None else {"reason": reason}
+    body |= {} if proof is None else {"proof": proof.model_dump(mode="json")}
     return body if remember is None else {**body, "remember": remember.model_dump(mode="json", exclude_unset=True)}
 
 

@@ -17,7 +17,8 @@ from pydantic import JsonValue
 from assent.core.transitions import REQUIREMENT, RequirementEvent
 from assent.wire.digest import canonical, json_size
 from assent.wire.limits import NAME_LIMIT, OUTPUT_LIMIT, RESULT_SHOWN
-from assent.wire.messages import Approve, Reject, SubmitInput, SubmitResult
+from assent.wire.messages import Approve, Reject, Revoke, SubmitInput, SubmitResult
+from assent.wire.proofs import DecisionProof, ProofLevel, satisfies
 from assent.wire.protocol import (
     APPROVE,
     REJECT,
@@ -34,7 +35,7 @@ from assent.wire.text import bounded, hidden
 SHORTEST_PREFIX: Final = 6
 
 Decision = Approve | Reject | SubmitResult | SubmitInput
-Checkable = Literal["arguments", "values", "output"]
+Checkable = Literal["arguments", "values", "output", "proof"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,15 +128,23 @@ def with_dropped(detail: str, dropped: int) -> str:
 
 
 def rule(
-    requirements: Sequence[Requirement], decision: Decision, context: DecisionContext, *, checked: bool = False
+    requirements: Sequence[Requirement],
+    decision: Decision,
+    context: DecisionContext,
+    *,
+    checked: bool = False,
+    proof: DecisionProof | None = None,
 ) -> Ruling:
-    """Return the outcome of *decision*; *checked*: a worker has checked it and saw no problem."""
+    """Return the outcome of *decision*; *checked*: a worker has checked it, saw no problem, and found this *proof*."""
     requirement = find_requirement(requirements, decision.id)
     if isinstance(requirement, str):
         return Ruling(DecisionResult(status="unknown", detail=requirement))
     if requirement.status != "pending":
         return _too_late(requirement, decision)
-    if (objection := _objection(requirement, decision, context)) is not None:
+    objection = _objection(requirement, decision, context) or proof_objection(
+        requirement.proof, decision, proof, checked=checked
+    )
+    if objection is not None:
         return refuse(requirement, objection)
     check = None if checked else check_kind(requirement, decision)
     if check is not None:
@@ -146,6 +155,7 @@ def rule(
         at=context.at,
         reason=None if isinstance(decision, SubmitResult | SubmitInput) else decision.reason,
         channel=context.channel,
+        **({} if proof is None else {"proof": proof}),
     )
     match decision:
         case Reject():
@@ -169,7 +179,7 @@ def check_kind(requirement: Requirement, decision: Decision) -> Checkable | None
         case SubmitResult() if requirement.checked and requirement.kind == "external" and decision.error is None:
             return "output"
         case _:
-            return None
+            return None if decision.proof is None else "proof"
 
 
 def check_input(
@@ -218,6 +228,29 @@ def _is_same_time(given: JsonValue, read: JsonValue) -> bool:
         return datetime.fromisoformat(str(given)) == datetime.fromisoformat(str(read))
     except (TypeError, ValueError):
         return False
+
+
+def proof_objection(
+    level: ProofLevel | None, decision: Decision | Revoke, proof: DecisionProof | None, *, checked: bool
+) -> str | None:
+    """Return why a decision has not the proof that it needs at this *level*, or claims to have; None if it has.
+
+    *proof* is what a worker found, once it has *checked* the decision.
+    """
+    if decision.proof is None:
+        if level is None:
+            return None
+        whose = "a person's own key" if level == "person" else "a person's key, or by a service that signed them in"
+        return f"it takes a decision signed by {whose}: use the approvals page, or `assent approve … --sign`"
+    if not checked:
+        return None
+    if proof is None:
+        return "its proof was not verified"
+    if not satisfies(proof.verified.level, level):
+        return f"it takes a decision signed by a person's own key, and this one is only {proof.verified.text}"
+    if fold_name(proof.verified.person) != fold_name(decision.by):
+        return f"the proof is that of {proof.verified.person!r}, not of {decision.by!r}"
+    return None
 
 
 def refuse(requirement: Requirement, detail: str) -> Ruling:
@@ -389,7 +422,8 @@ def supersede(requirement: Requirement, decision: Approve, context: DecisionCont
 
 def decide_by_grant(requirement: Requirement, grant: Grant, at: datetime) -> Requirement:
     """Return the requirement of a call that a grant decides: resolved by the grant's giver, never pending."""
-    vote = Vote(verdict=grant.verdict, by=grant.by, at=at, reason=grant.reason, channel="grant")
+    proof = {} if grant.proof is None else {"proof": grant.proof}
+    vote = Vote(verdict=grant.verdict, by=grant.by, at=at, reason=grant.reason, channel="grant", **proof)
     if grant.verdict == "reject":
         return _resolve(requirement, "reject", vote, grant=grant.id)
     return _resolve(requirement, "grant", vote, execution="running", grant=grant.id)
@@ -397,7 +431,7 @@ def decide_by_grant(requirement: Requirement, grant: Grant, at: datetime) -> Req
 
 def may_grant(grant: Grant, gate: Gate, requested_by: str | None) -> bool:
     """Return whether a grant may decide the calls of a gate: its giver must be one who may decide them so."""
-    if gate.failed:
+    if gate.failed or not satisfies(grant.proof.verified.level if grant.proof else None, gate.proof):
         return False
     if grant.verdict == "reject":
         return is_approver(grant.by, gate.approvers or None)

@@ -131,7 +131,7 @@ def open_extension(run: Run, event: BudgetReached) -> Step:
     requirement = open_requirement(
         run.call_context,
         ToolCall(_call_id(run), EXTEND, canonical(arguments).decode()),
-        Gate(verdict="ask", approvers=approvers, reason=_usage_text(run, event.at)),
+        Gate(verdict="ask", approvers=approvers, reason=_usage_text(run, event.at), proof=run.proof),
         nonce=event.nonces[_call_id(run)],
         policy_version="",
         at=event.at,

@@ -101,7 +101,7 @@ def _short(requirement: Requirement) -> Requirement:
         needed=requirement.needed,
         approval_type=requirement.approval_type,
         status=requirement.status,
-        votes=[each.model_copy(update={"reason": None}) for each in requirement.votes],
+        votes=[each.model_copy(update={"reason": None, "proof": None}) for each in requirement.votes],
         resolved_by=requirement.resolved_by,
         resolved_at=requirement.resolved_at,
         reason=None if requirement.reason is None else bounded(requirement.reason, VALUE_SHOWN),

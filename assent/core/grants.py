@@ -27,7 +27,8 @@ GRANTS_LIMIT: Final = 100
 
 def make_grant(decided: Requirement, remember: Remember, at: datetime) -> Grant:
     """Return the grant that an approval or a rejection gives."""
-    return Grant(
+    proof = decided.votes[-1].proof if decided.votes else None
+    grant = Grant(
         id=sha256_hex(f"assent.grant.v1:{decided.id}".encode()),
         tool=decided.tool,
         by=decided.resolved_by or "",
@@ -41,6 +42,7 @@ def make_grant(decided: Requirement, remember: Remember, at: datetime) -> Grant:
         reason=decided.reason,
         verdict="reject" if decided.status == "rejected" else "approve",
     )
+    return grant if proof is None else grant.model_copy(update={"proof": proof})
 
 
 def find_grant(

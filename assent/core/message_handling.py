@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
-from assent.core import approvals, grants, ignored_messages, tool_calls, workflow_calls
+from assent.core import approvals, decision_proofs, grants, ignored_messages, tool_calls, workflow_calls
 from assent.core.approvals import Checkable, Decision, DecisionContext, Ruling
+from assent.core.decision_proofs import Provable
 from assent.core.events import CheckAnswered, CheckCall, Failure, MessageReceived
 from assent.core.run_state import PendingCheck, Run, Step
 from assent.core.turns import after_budget_decision, close, next_turn, resume
@@ -18,8 +19,9 @@ from assent.wire.errors import MessageError
 from assent.wire.limits import CHECKS_SIZE, VALUE_SHOWN
 from assent.wire.messages import Approve, Close, Message, Reject, Revoke, SendMessage, SubmitInput, SubmitResult
 from assent.wire.parts import attachments_of
-from assent.wire.protocol import Checked, DecisionResult, DecisionStatus, Gate
-from assent.wire.requirements import Requirement
+from assent.wire.proofs import DecisionProof
+from assent.wire.protocol import Checked, CheckInput, DecisionResult, DecisionStatus, Gate
+from assent.wire.requirements import Grant, Requirement
 from assent.wire.text import bounded
 
 CHECKS_AT_ONCE: Final = 20
@@ -104,6 +106,31 @@ def _revoke(run: Run, message: Revoke, event: MessageReceived) -> Step:
     kept, result = grants.revoke(run.grants, message, event.at)
     if result.status != "recorded":
         return _ignore(run, event, message.by, result)
+    grant = next(each for each in run.grants if each.id.startswith(message.id.strip().lower()))
+    if (unproven := _unproven_revocation(grant, message, None, checked=False)) is not None:
+        return _ignore(run, event, message.by, result.model_copy(update={"status": "refused", "detail": unproven}))
+    if message.proof is not None:
+        return _start_check(run, message, "proof", event, grant)
+    return Step(replace(run, grants=kept), result=result)
+
+
+def _unproven_revocation(grant: Grant, message: Revoke, proof: DecisionProof | None, *, checked: bool) -> str | None:
+    # Any proof will do: to revoke only means that people are asked again.
+    return approvals.proof_objection("service" if grant.proof else None, message, proof, checked=checked)
+
+
+def _revocation_checked(
+    run: Run, message: Revoke, checked: Checked | Failure, event: MessageReceived, at: datetime
+) -> Step:
+    kept, result = grants.revoke(run.grants, message, at)
+    if result.status != "recorded":
+        return _ignore(run, event, message.by, result)
+    grant = next(each for each in run.grants if each.id.startswith(message.id.strip().lower()))
+    problem = _problem(checked)
+    if problem is None:
+        problem = _unproven_revocation(grant, message, _found_proof(run, message, grant, checked, event), checked=True)
+    if problem is not None:
+        return _ignore(run, event, message.by, result.model_copy(update={"status": "refused", "detail": problem}))
     return Step(replace(run, grants=kept), result=result)
 
 
@@ -115,15 +142,15 @@ def _decide(run: Run, decision: Decision, event: MessageReceived) -> Step:
     if ruling.result.status == "unknown":
         detail = approvals.with_dropped(ruling.result.detail, run.requirements_dropped)
         return _ignore(run, event, decision.by, ruling.result.model_copy(update={"detail": detail}))
-    if ruling.requirement and getattr(decision, "remember", None) and (objection := _grant_objection(run)) is not None:
-        refused = ruling.result.model_copy(update={"status": "refused", "detail": objection})
-        return _ignore(run, event, decision.by, refused)
-    if ruling.check is not None and run.workflow_call is not None and isinstance(decision, Approve):
-        checked = workflow_calls.check_edit(run, run.workflow_call, decision)
-        return _apply_checked(run, decision, checked, event, event.at)
-    if ruling.check is not None:
-        return _start_check(run, decision, ruling.check, event)
-    return _apply(run, ruling, decision, event, event.at)
+    requirement = approvals.find_requirement(run.requirements, decision.id)
+    if ruling.check is None or isinstance(requirement, str):
+        return _apply(run, ruling, decision, event, event.at)
+    if run.workflow_call is None or not isinstance(decision, Approve):
+        return _start_check(run, decision, ruling.check, event, requirement)
+    if decision.proof is not None:
+        return _start_check(run, decision, "proof", event, requirement)
+    checked = workflow_calls.check_edit(run, run.workflow_call, decision)
+    return _apply_checked(run, decision, checked, event, event.at)
 
 
 def _grant_objection(run: Run) -> str | None:
@@ -144,6 +171,9 @@ def _apply(run: Run, ruling: Ruling, decision: Decision, event: MessageReceived,
     decided = ruling.requirement
     if decided is None:
         return _ignore(run, event, decision.by, ruling.result)
+    if getattr(decision, "remember", None) and (objection := _grant_objection(run)) is not None:
+        refused = ruling.result.model_copy(update={"status": "refused", "detail": objection})
+        return _ignore(run, event, decision.by, refused)
     after = run.with_requirement(decided)
     if isinstance(decision, Approve | Reject) and decision.remember is not None and decided.status != "pending":
         after = replace(after, grants=(*after.grants, grants.make_grant(decided, decision.remember, at)))
@@ -174,23 +204,38 @@ def _continue_call(run: Run, decided: Requirement, decision: Decision, answer: s
 # -- decisions that a worker checks first -----------------------------------------------------------------------------
 
 
-def _start_check(run: Run, decision: Decision, what: Checkable, event: MessageReceived) -> Step:
-    requirement = approvals.find_requirement(run.requirements, decision.id)
-    if isinstance(requirement, str):
-        return Step(run)
-    if (detail := _check_objection(run, decision)) is not None:
-        return _ignore(run, event, decision.by, approvals.refuse(requirement, detail).result)
+def _start_check(
+    run: Run, message: Provable, what: Checkable, event: MessageReceived, target: Requirement | Grant
+) -> Step:
+    """Have a worker check a message, and its proof, before it counts."""
+    detail, proof = _check_objection(run, message), None
+    try:
+        proof = decision_proofs.proof_to_check(run, message, target, event.at)
+    except ValueError as error:
+        detail = detail or f"its proof cannot be checked: {error}"
+    if detail is not None:
+        refused = DecisionResult(
+            status="refused",
+            requirement_id=target.id if isinstance(target, Requirement) else None,
+            tool=target.tool,
+            detail=detail,
+        )
+        return _ignore(run, event, message.by, refused)
     number, context = run.checks_made + 1, run.call_context
-    checking = replace(run, checks_made=number, checks=(*run.checks, PendingCheck(number, decision, event)))
-    check = approvals.check_input(requirement, decision, what, agent=context.agent, requested_by=context.requested_by)
-    given: dict[str, object] = {"policy": context.policy, "context": context.context}
+    checking = replace(run, checks_made=number, checks=(*run.checks, PendingCheck(number, message, event)))
+    given: dict[str, object] = {"policy": context.policy, "context": context.context, "proof": proof}
+    if isinstance(target, Requirement) and not isinstance(message, Revoke):
+        check = approvals.check_input(target, message, what, agent=context.agent, requested_by=context.requested_by)
+    else:
+        check = CheckInput(what="proof", agent=context.agent, tool=target.tool, call_id="", arguments="")
+        given["requested_by"] = context.requested_by
     if run.workflow_call is not None:
         given["fields"] = run.workflow_call.gate.fields
     check = check.model_copy(update={name: value for name, value in given.items() if value is not None})
     return Step(checking, (CheckCall(number, check),), check=number)
 
 
-def _check_objection(run: Run, decision: Decision) -> str | None:
+def _check_objection(run: Run, decision: Message) -> str | None:
     """Return why a message cannot be checked now; None if it can."""
     if len(run.checks) >= CHECKS_AT_ONCE:
         return "too many messages are being checked; send it again"
@@ -214,30 +259,62 @@ def _content(message: Message) -> object:
 def check_answered(run: Run, event: CheckAnswered) -> Step:
     """Apply a message that a worker has checked. Of several, the first without a problem counts."""
     check = next((each for each in run.checks if each.number == event.number), None)
-    if check is None or not isinstance(check.message, Approve | Reject | SubmitInput | SubmitResult):
+    if check is None:
         return Step(run)
     left = replace(run, checks=tuple(each for each in run.checks if each is not check))
+    if isinstance(check.message, Revoke):
+        return _revocation_checked(left, check.message, event.checked, check.event, event.at)
+    if not isinstance(check.message, Approve | Reject | SubmitInput | SubmitResult):
+        return Step(run)
     return _apply_checked(left, check.message, event.checked, check.event, event.at)
 
 
 def _apply_checked(
     run: Run, decision: Decision, checked: Checked | Failure, event: MessageReceived, at: datetime
 ) -> Step:
-    ruling = approvals.rule(run.requirements, decision, _context(run, event, at), checked=True)
     requirement = approvals.find_requirement(run.requirements, decision.id)
-    if ruling.requirement is not None and not isinstance(requirement, str):
-        problem = f"it could not be checked: {checked.message}" if isinstance(checked, Failure) else checked.problem
-        if problem is not None:
-            ruling = approvals.refuse(requirement, problem)
-        elif isinstance(decision, Approve) and isinstance(checked, Checked):
-            return _edit(run, requirement, decision, checked, event, at)
+    if isinstance(requirement, str):
+        return _apply(run, approvals.rule(run.requirements, decision, _context(run, event, at)), decision, event, at)
+    proof, problem = _found_proof(run, decision, requirement, checked, event), _problem(checked)
+    if requirement.status == "pending" and problem is not None:
+        return _apply(run, approvals.refuse(requirement, problem), decision, event, at)
+    ruling = approvals.rule(run.requirements, decision, _context(run, event, at), checked=True, proof=proof)
+    if ruling.requirement is not None and isinstance(decision, Approve) and decision.arguments is not None:
+        if run.workflow_call is not None:
+            checked = workflow_calls.check_edit(run, run.workflow_call, decision)
+        if isinstance(checked, Checked) and checked.problem is None:
+            return _edit(run, requirement, decision, _Found(checked, proof), event, at)
+        ruling = approvals.refuse(requirement, _problem(checked) or "")
     return _apply(run, ruling, decision, event, at)
 
 
+def _problem(checked: Checked | Failure) -> str | None:
+    return f"it could not be checked: {checked.message}" if isinstance(checked, Failure) else checked.problem
+
+
+def _found_proof(
+    run: Run, message: Provable, target: Requirement | Grant, checked: Checked | Failure, event: MessageReceived
+) -> DecisionProof | None:
+    """Return the proof that a worker found to hold, with what it takes to check it again."""
+    if isinstance(checked, Failure) or checked.proof is None:
+        return None
+    given = decision_proofs.proof_to_check(run, message, target, event.at)
+    return decision_proofs.checked_proof(given, checked.proof)
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What the check of an edit found."""
+
+    checked: Checked
+    proof: DecisionProof | None
+
+
 def _edit(
-    run: Run, requirement: Requirement, decision: Approve, checked: Checked, event: MessageReceived, at: datetime
+    run: Run, requirement: Requirement, decision: Approve, found: _Found, event: MessageReceived, at: datetime
 ) -> Step:
     """Replace a requirement by one for the edited arguments, with their own gate; the editor's vote counts once."""
+    checked = found.checked
     gate = checked.gate or Gate(verdict="deny")
     if gate.verdict not in {"ask", "allow"}:
         detail = gate.reason or "the tool with these arguments does not wait for an approval"
@@ -265,7 +342,7 @@ def _edit(
     )
     context = _context(run, event, at)
     plain = decision.model_copy(update={"id": opened.id, "arguments": None})
-    ruling = approvals.rule([opened], plain, context)
+    ruling = approvals.rule([opened], plain, context, checked=True, proof=found.proof)
     if ruling.requirement is None:
         return _apply(run, approvals.refuse(requirement, ruling.result.detail), decision, event, at)
     if gate.read_as and not approvals.only_adds(decision.arguments, {**(decision.arguments or {}), **gate.read_as}):

@@ -18,6 +18,7 @@ from assent.wire.budget import Budget
 from assent.wire.conversation import Conversation
 from assent.wire.messages import Message
 from assent.wire.policy import PermissionPolicy
+from assent.wire.proofs import ProofLevel
 from assent.wire.protocol import (
     DecisionResult,
     Execution,
@@ -60,8 +61,8 @@ class Run:
     parent run. After a handoff, *agent* continues the run, limited by *policy*; *handoff* takes effect with the next
     turn. *model_task_queue* is where model calls go, if known and not the run's own queue. *continue_after* is the
     number of history events after which the run continues as new (0: when the server suggests it; None: the first
-    turn has not said it yet). *wake_at* is when its timer fires. *instructions* is the SHA-256 of the newest
-    instructions from a function that the history of the execution has.
+    turn has not said it yet). *proof* is the level that every decision needs. *wake_at* is when its timer fires.
+    *instructions* is the SHA-256 of the newest instructions from a function that the history of the execution has.
     """
 
     id: str = ""
@@ -106,6 +107,7 @@ class Run:
     handoff: Handoff | None = None
     model_task_queue: str | None = None
     continue_after: int | None = None
+    proof: ProofLevel | None = None
     wake_at: datetime | None = None
     instructions: str | None = None
     content: str | None = None

@@ -299,6 +299,7 @@ def _model_answered(run: Run, event: ModelAnswered) -> Step:
             after,
             rules_version=turn.rules_version,
             continue_after=turn.continue_after,
+            proof=turn.proof,
             budget=budget,
             allowance=budget,
         )

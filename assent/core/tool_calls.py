@@ -195,6 +195,7 @@ def open_requirement(
         needed=gate.needed,
         expires_at=expires_at,
         binding=gate.binding,
+        proof=gate.proof,
     )
     return Requirement(
         id=identity,
@@ -211,6 +212,7 @@ def open_requirement(
         expires_at=expires_at,
         approval_type=gate.approval_type,
         self_approval=gate.self_approval,
+        proof=gate.proof,
         note=gate.reason,
         escalations=[
             EscalationStep(at=add_seconds(at, each.after), approvers=each.approvers) for each in gate.escalations
@@ -240,6 +242,7 @@ def open_outcome(
         remind_every=lost.remind_every.total_seconds() if lost.remind_every else None,
         approval_type=lost.approval_type,
         self_approval=lost.self_approval,
+        proof=lost.proof,
         read_as=lost.read_as,
         binding=lost.binding,
     )
@@ -303,4 +306,8 @@ def _authorization(context: CallContext, approved: Requirement) -> Authorization
         fields["binding"] = approved.binding
     if approved.read_as is not None:
         fields["read_as"] = approved.read_as
+    if approved.proof is not None:
+        fields["proof"] = approved.proof
+    if proofs := [vote.proof for vote in approved.votes if vote.verdict != "reject" and vote.proof is not None]:
+        fields["proofs"] = proofs
     return Authorization.model_validate(fields)

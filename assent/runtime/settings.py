@@ -27,6 +27,7 @@ from assent.runtime.webhooks import Webhook
 from assent.wire.budget import Price
 from assent.wire.errors import ConfigurationError
 from assent.wire.names import TASK_QUEUE
+from assent.wire.proofs import ProofLevel
 from assent.wire.text import bounded
 
 _WORDS: Final = 300
@@ -57,7 +58,8 @@ class Settings(BaseSettings):
     under way. *max_activities_per_second* limits the task queue, all its workers together.
     *prices* is what models cost, by their id: `{"gpt-5-mini": {"input": 0.25, "output": 2}}`, for a million tokens.
     *metrics_address* is the `HOST:PORT` where a worker serves metrics for Prometheus; empty: nowhere.
-    *requires_requester* makes runs without a `requested_by` fail, whatever their agent says.
+    *requires_requester* makes runs without a `requested_by` fail, whatever their agent says. *approvers* is the path of
+    the approvers file, *require_proof* the level of proof that every decision needs: `person` or `service`.
     """
 
     model_config = SettingsConfigDict(
@@ -72,6 +74,8 @@ class Settings(BaseSettings):
     continue_after: Annotated[int, Field(ge=0)] = 0
     prices: dict[str, Price] = {}
     requires_requester: bool = False
+    approvers: str = ""
+    require_proof: ProofLevel | None = None
     payload_codec: str = ""
     storage: str = ""
     storage_threshold: Annotated[int, Field(ge=16 * 1024)] = 128 * 1024

@@ -21,6 +21,7 @@ from assent.runtime.settings import Settings
 from assent.runtime.webhooks import Webhook
 from assent.testing.model_server import ModelServer, Step
 from assent.wire.budget import Price
+from assent.wire.proofs import ProofLevel
 from assent.worker import serving
 
 
@@ -54,12 +55,15 @@ class Environment:
         continue_after: int = 0,
         prices: Mapping[str, Price] | None = None,
         requires_requester: bool = False,
+        approvers: Path | None = None,
+        require_proof: ProofLevel | None = None,
     ) -> AsyncGenerator[AgentClient]:
         """A worker that serves *agents* while the block runs, and a client of its task queue (new, unless named).
 
         *prefix_cache* 0 rebuilds every conversation from history; *cached_runs* 0 replays every run at every step.
         *webhooks* are sent notices. After *continue_after* events of its history, a run continues as new.
-        *prices* is what models cost, by their id. *requires_requester*: runs without a `requested_by` fail.
+        *prices* is what models cost, by their id. *requires_requester*: runs without a `requested_by` fail. *approvers*
+        is an approvers file, *require_proof* the level of proof that every decision needs.
         """
         queue = task_queue or f"test-{uuid.uuid4().hex[:8]}"
         # A connection of its own, so that two workers can serve one queue, as they do in production.
@@ -72,6 +76,8 @@ class Environment:
             continue_after=continue_after,
             prices=dict(prices or {}),
             requires_requester=requires_requester,
+            approvers=str(approvers or ""),
+            require_proof=require_proof,
         )
         async with serving(connection, agents, settings, grace=timedelta(seconds=1)):
             yield self.client(queue)

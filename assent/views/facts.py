@@ -49,6 +49,8 @@ def facts_of(
     yield from context_of(context)
     yield Fact("decides", "May decide: ", _who(requirement, requested_by))
     yield from _requester(requirement, requested_by)
+    if requirement.proof is not None:
+        yield Fact("proof", "Proof: ", (PROOF_WORDS[requirement.proof],))
     yield from _votes(requirement)
     if requirement.expires_at is not None:
         until = f"{moment(requirement.expires_at)}; after that, silence is a rejection"
@@ -64,6 +66,12 @@ def facts_of(
     for choice in choices(requirement.kind, requirement.fields):
         if choice.means:
             yield Fact(choice.label, "", (Said(choice.signal), f": {choice.means}"))
+
+
+PROOF_WORDS: Final = {
+    "person": "a decision counts only if it is signed by the person's own key: on the approvals page, or with --sign",
+    "service": "a decision counts only if it is signed, or sent by the approvals page for a person who signed in",
+}
 
 
 def read_as(requirement: Requirement) -> Iterator[Fact]:

@@ -102,6 +102,7 @@ def _entry(requirement: Requirement, size: int, *, fits: bool, named: bool) -> P
         self_approval=requirement.self_approval,
         read_as=requirement.read_as if fits else None,
         binding=requirement.binding,
+        proof=requirement.proof,
     )
 
 

@@ -69,16 +69,18 @@ def requirement_id(
     needed: int,
     expires_at: datetime | None,
     binding: str = "",
+    proof: str | None = None,
 ) -> str:
     """The id of a requirement: what exactly is approved, as 64 hex digits.
 
     *arguments* are the raw text that the model produced; *nonce* is unique to the requirement, so that equal calls,
     and a call before and after a workflow reset, are different requirements. *binding* is the gate's; empty where
-    there is no tool.
+    there is no tool. *proof* is the level of proof that a decision needs.
     """
     deadline = None if expires_at is None else expires_at.isoformat()
     parts = [_REQUIREMENT, run_id, nonce, call_id, tool, text_digest(arguments), policy_version, needed, deadline]
-    return sha256_hex(canonical([*parts, binding] if binding else parts))
+    more = [binding, proof] if proof is not None else [binding] if binding else []
+    return sha256_hex(canonical([*parts, *more]))
 
 
 def tool_digest(tool: object) -> str:

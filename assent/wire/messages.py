@@ -41,6 +41,7 @@ from assent.wire.limits import (
 )
 from assent.wire.parts import HALF, PARTS, TEXT, Parts, content_problem, kind_of, without_bytes
 from assent.wire.policy import Condition
+from assent.wire.proofs import Proof
 from assent.wire.protocol import (
     APPROVE,
     CLOSE,
@@ -113,7 +114,13 @@ class _FromPerson(Inbound):
     ref: _Words | None = Field(default=None, max_length=64)
 
 
-class Approve(_FromPerson):
+class _Proven(_FromPerson):
+    """What a person may have to prove. *proof* shows that *by* sends exactly this; without it, the name is a claim."""
+
+    proof: Proof | None = None
+
+
+class Approve(_Proven):
     """The signal `approve`. *arguments* are run in the place of the model's; *remember* is a grant for further calls.
 
     Of an `outcome` requirement it says: run it again.
@@ -125,7 +132,7 @@ class Approve(_FromPerson):
     remember: Remember | None = None
 
 
-class Reject(_FromPerson):
+class Reject(_Proven):
     """The signal `reject`. *reason* is what the model is told; *remember* rejects further calls too.
 
     Of an `outcome` requirement it says: give up.
@@ -136,7 +143,7 @@ class Reject(_FromPerson):
     remember: Remember | None = None
 
 
-class SubmitResult(_FromPerson):
+class SubmitResult(_Proven):
     """The signal `submit_result`: the result of a call that was carried out elsewhere, or its *error*.
 
     *evidence* is kept with it: a link, a ticket, whatever shows it. Of an `outcome` requirement it says: it happened.
@@ -148,7 +155,7 @@ class SubmitResult(_FromPerson):
     evidence: Json = None
 
 
-class SubmitInput(_FromPerson):
+class SubmitInput(_Proven):
     """The signal `submit_input`: the fields that a tool needs from a person."""
 
     id: _Words = _Id
@@ -161,7 +168,7 @@ class SendMessage(_FromPerson):
     content: Annotated[Annotated[_Words, _Text, Tag(TEXT)] | Parts, Discriminator(kind_of)]
 
 
-class Revoke(_FromPerson):
+class Revoke(_Proven):
     """The signal `revoke`: a remembered grant ends. *id* is the grant's."""
 
     id: _Words = _Id
@@ -174,7 +181,7 @@ class Close(_FromPerson):
     reason: _Words | None = Field(default=None, max_length=20_000)
 
 
-class Decide(_FromPerson):
+class Decide(_Proven):
     """The update `decide`: as `approve`, `reject` or `revoke`, plus the *verdict*, with an answer."""
 
     id: _Words = _Id
@@ -402,15 +409,20 @@ def _decision(decide: Decide) -> Approve | Reject | Revoke:
         message = f"{DECIDE}: remember goes with the verdict approve or reject, not revoke"
         raise MessageError(message)
     if decide.verdict == "revoke":
-        return Revoke(id=decide.id, by=decide.by, reason=decide.reason)
+        return Revoke(id=decide.id, by=decide.by, reason=decide.reason, proof=decide.proof)
     if decide.verdict == "approve":
         return Approve(
-            id=decide.id, by=decide.by, reason=decide.reason, arguments=decide.arguments, remember=decide.remember
+            id=decide.id,
+            by=decide.by,
+            reason=decide.reason,
+            arguments=decide.arguments,
+            remember=decide.remember,
+            proof=decide.proof,
         )
     if not decide.reason:
         message = f"{DECIDE}: a rejection needs a reason; it is what the model is told"
         raise MessageError(message)
-    return Reject(id=decide.id, by=decide.by, reason=decide.reason, remember=decide.remember)
+    return Reject(id=decide.id, by=decide.by, reason=decide.reason, remember=decide.remember, proof=decide.proof)
 
 
 def problems(error: ValidationError) -> str:

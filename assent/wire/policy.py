@@ -9,7 +9,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Final, Literal, cast
@@ -28,6 +28,7 @@ from assent.wire.declarations import declared, refuse, shown, source_of
 from assent.wire.digest import Json, canonical, policy_digest
 from assent.wire.errors import ConfigurationError
 from assent.wire.limits import VALUE_SHOWN
+from assent.wire.proofs import ProofLevel, stricter_level
 from assent.wire.text import bounded, one_line
 
 Decision = Literal["allow", "ask", "deny"]
@@ -174,7 +175,7 @@ class Rule(_Data):
     *tool* is a glob on the tool's name: `*` matches any run of characters, `?` one, `[ab]` one of a set; upper and
     lower case differ. *arguments* are conditions on the arguments, *context* on the context of the run, and *effect*
     is one that the tool declares: whatever is given must hold. *reason* is told to the model of a denial, and shown to
-    the approver.
+    the approver. *require_proof* is what shows who decided: a `person`'s own key, or at least a `service`'s word.
 
     Example:
         `Rule(decision="ask", tool="pay", arguments={"amount": {"above": 1000}}, reason="a large sum")`
@@ -186,6 +187,14 @@ class Rule(_Data):
     context: dict[str, Condition] | None = Field(default=None, min_length=1)
     effect: Effect | None = None
     reason: str | None = Field(default=None, min_length=1, max_length=1_000)
+    require_proof: ProofLevel | None = None
+
+    @model_validator(mode="after")
+    def _proves_what_it_asks(self) -> Rule:
+        if self.require_proof is not None and self.decision != "ask":
+            message = f"require_proof goes with the decision ask, not {self.decision}"
+            raise ValueError(message)
+        return self
 
     def matches(
         self,
@@ -219,6 +228,7 @@ class Judgement:
     reason: str | None = None
     failed: bool = False
     rule: Rule | None = field(default=None, compare=False, repr=False)
+    proof: ProofLevel | None = None
 
 
 @declared
@@ -301,6 +311,11 @@ class PermissionPolicy(_Data):
         return cls.from_toml(text, where=str(path))
 
     @property
+    def asks_proof(self) -> bool:
+        """Whether a rule asks for proof of who decides."""
+        return any(rule.require_proof for rule in self.rules) or any(policy.asks_proof for policy in self.also)
+
+    @property
     def version(self) -> str:
         """The digest of the rules, 16 hex digits: which policy was in force."""
         # What a rule leaves out is left out, so that a policy keeps its version when rules learn to say more.
@@ -332,7 +347,7 @@ class PermissionPolicy(_Data):
         for number, rule in enumerate(self.rules, 1):
             try:
                 if rule.matches(tool, arguments, effects, context):
-                    return Judgement(rule.decision, rule.reason, rule=rule)
+                    return Judgement(rule.decision, rule.reason, rule=rule, proof=rule.require_proof)
             except Exception as error:  # a rule that cannot be evaluated means ask, whatever it raises
                 return Judgement("ask", f"rule {number} of the policy cannot be evaluated: {error}", failed=True)
         return Judgement(self.default)
@@ -352,13 +367,16 @@ def policy_version(*policies: PermissionPolicy | None) -> str:
 def strictest(*judgements: Judgement) -> Judgement:
     """The strictest of several judgements; of equals one that failed, which no grant covers, else the first.
 
-    Where all allow, it is one by a rule.
+    Where all allow, it is one by a rule. The strictest proof that one of them asks for is asked for, whichever decides.
     """
 
     def strictness(each: Judgement) -> tuple[int, bool, bool]:
         return _STRICTNESS[each.decision], each.failed, each.decision == "allow" and each.rule is not None
 
-    return max(judgements, key=strictness, default=Judgement("allow"))
+    found = max(judgements, key=strictness, default=Judgement("allow"))
+    asked: list[ProofLevel | None] = [each.proof for each in judgements]
+    level = stricter_level(*asked)
+    return found if level == found.proof else replace(found, proof=level)
 
 
 def combined(*policies: PermissionPolicy | None) -> PermissionPolicy | None:

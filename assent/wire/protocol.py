@@ -16,6 +16,7 @@ from assent.wire.budget import Budget
 from assent.wire.digest import Json
 from assent.wire.parts import Content, readable
 from assent.wire.policy import PermissionPolicy
+from assent.wire.proofs import DecisionProof, ProofLevel, ProofToCheck, VerifiedProof
 
 WORKFLOW: Final = "AgentRun"
 CALL_MODEL: Final = "call_model"
@@ -139,8 +140,9 @@ class Gate(Stored):
     *at_most_once* that the tool is not started again after a timeout or the loss of its worker.
     *read_as* has the values that the tool gets where they are not what the arguments say, by parameter: defaults filled
     in, validators applied. *binding* is the digest of the tool, "-", and the digest of all its values (empty where they
-    cannot be told). *output_limit* is how many bytes of its result are kept, *agent* who answers it. *definition*
-    is the beginning of what an MCP server says of its tool, of a call that waits. Defaults are left out.
+    cannot be told). *proof* is the level of proof that a decision needs. *output_limit* is how many bytes of its result
+    are kept, *agent* who answers it. *definition* is the beginning of what an MCP server says of its tool, of a call
+    that waits. Defaults are left out.
     """
 
     verdict: Verdict
@@ -158,6 +160,7 @@ class Gate(Stored):
     failed: bool = False
     read_as: dict[str, JsonValue] | None = None
     binding: str = ""
+    proof: ProofLevel | None = None
     stop: bool = False
     options: ToolOptions | None = None
     output_limit: int | None = Field(default=None, ge=1)
@@ -345,7 +348,8 @@ class ModelTurn(Stored):
 
     Facts of the worker come with the first turn only: *rules_version* (the rules that the run follows), *max_turns*,
     *max_tool_calls*, *budget*, *max_context_tokens*, *attributes* (whether the search attributes may be upserted) and
-    *continue_after* (events of a history after which the run continues as new; 0: when the server suggests it).
+    *continue_after* (events of a history after which the run continues as new; 0: when the server suggests it) and
+    *proof* (the level of proof that every decision needs).
     *notices* says, with each turn that has calls, whether any are sent. *task_queue* is where the model is asked from
     then on (empty: where the run is); without items, it was not.
     """
@@ -367,6 +371,7 @@ class ModelTurn(Stored):
     attributes: bool = False
     notices: bool = False
     continue_after: int = Field(default=0, ge=0)
+    proof: ProofLevel | None = None
     budget: Budget | None = None
     max_context_tokens: int | None = Field(default=None, ge=1)
     task_queue: str | None = Field(default=None, max_length=200)
@@ -381,6 +386,7 @@ class Authorization(Stored):
     *execution_id* is Temporal's id of the run's first execution: in another one, after a workflow reset, an approval of
     before authorises nothing. *follows* is the requirement that edits replaced by this one. *parent* is the run
     that it works for, if one, where a reset may have taken that back. *binding* and *read_as* are the gate's.
+    *proof* is the level of proof that it needed, *proofs* are those of its approvals.
     """
 
     requirement_id: str
@@ -394,6 +400,8 @@ class Authorization(Stored):
     parent: Execution | None = None
     binding: str = ""
     read_as: dict[str, JsonValue] | None = None
+    proof: ProofLevel | None = None
+    proofs: list[DecisionProof] = Field(default_factory=list[DecisionProof])
 
 
 class ToolCallInput(Stored):
@@ -478,9 +486,10 @@ class CheckInput(Stored):
 
     *what* says which: edited *arguments* (raw text), *values* for the fields of an `input`, or an *output* from
     outside. *arguments* are otherwise those of the call. With *fields*, these say what fits, and no tool does.
+    *proof* is checked first; with `proof`, nothing else is.
     """
 
-    what: Literal["arguments", "values", "output"]
+    what: Literal["arguments", "values", "output", "proof"]
     agent: str
     tool: str
     call_id: str
@@ -491,17 +500,19 @@ class CheckInput(Stored):
     policy: PermissionPolicy | None = None
     context: dict[str, JsonValue] | None = None
     fields: list[InputField] = Field(default_factory=list[InputField])
+    proof: ProofToCheck | None = None
 
 
 class Checked(Stored):
     """The result of `check_call`: a *problem*, in one line for the sender, or none.
 
-    *gate* is that of edited arguments, under *policy_version*.
+    *gate* is that of edited arguments, under *policy_version*. *proof* is what a check of the proof found.
     """
 
     problem: str | None  # Required, so that no answer of another activity is taken for "nothing is wrong".
     gate: Gate | None = None
     policy_version: str = ""
+    proof: VerifiedProof | None = None
 
 
 # -- decisions and deliveries -----------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from assent.wire.budget import Budget
 from assent.wire.digest import parse_arguments
 from assent.wire.duration import Duration
 from assent.wire.policy import Condition
+from assent.wire.proofs import DecisionProof, ProofLevel
 from assent.wire.protocol import (
     ApprovalType,
     ChildRun,
@@ -24,13 +25,14 @@ from assent.wire.protocol import (
 
 
 class Vote(Stored):
-    """One accepted decision of a person on a requirement."""
+    """One accepted decision of a person on a requirement. Without a *proof*, *by* is a claim."""
 
     verdict: Literal["approve", "reject", "submit"]
     by: str
     at: datetime
     reason: str | None = None
     channel: str = "signal"
+    proof: DecisionProof | None = None
 
 
 class EscalationStep(Stored):
@@ -46,7 +48,7 @@ class Grant(Stored):
     *verdict* is the decision. *id* is 64 hex digits, matched by prefix as a requirement's. At most *uses* calls (None:
     any number), until *expires_at* (None: while the run lives), with arguments that satisfy *arguments*, and only under
     the same *policy_version*, of the tool of the same *tool_digest*. *used* counts. *by* gave it with the decision on
-    *requirement_id*.
+    *requirement_id*, whose *proof* it has.
     """
 
     id: str
@@ -64,6 +66,7 @@ class Grant(Stored):
     revoked_at: datetime | None = None
     reason: str | None = None
     verdict: Literal["approve", "reject"] = "approve"
+    proof: DecisionProof | None = None
 
     @property
     def short_id(self) -> str:
@@ -112,7 +115,7 @@ class Requirement(Stored):
     where the conversation had been handed over to it. *shortened*: it was decided in an earlier execution, and only who
     decided what and when is kept; the history of that execution has the rest.
     *read_as* has the values that the tool gets where they are not what *arguments* say: defaults filled in, validators
-    applied. *binding* is the gate's.
+    applied. *binding* is the gate's. *proof* is the level of proof that a decision needs (None: a name will do).
     """
 
     id: str
@@ -154,6 +157,7 @@ class Requirement(Stored):
     shortened: bool = False
     read_as: dict[str, JsonValue] | None = None
     binding: str = ""
+    proof: ProofLevel | None = None
 
     @property
     def short_id(self) -> str:
@@ -291,3 +295,4 @@ class PendingRequirement(Stored):
     self_approval: bool = False
     read_as: dict[str, JsonValue] | None = None
     binding: str = ""
+    proof: ProofLevel | None = None

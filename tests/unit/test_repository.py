@@ -26,9 +26,10 @@ LAYERS: dict[str, set[str]] = {
     "views": {"wire", "core"},
     "runtime": {"wire", "core", "agents"},
     "history": {"wire", "core", "runtime"},
-    "audit": {"wire", "core", "runtime", "history"},
+    "proof": {"wire", "core"},
+    "audit": {"wire", "core", "runtime", "history", "proof"},
     "client": {"wire", "core", "runtime", "history", "audit", "views"},
-    "activities": {"wire", "core", "agents", "runtime", "history"},
+    "activities": {"wire", "core", "agents", "runtime", "history", "proof"},
     "workflows": {"wire", "core", "views", "runtime"},
     "web": {"wire", "core", "agents", "runtime", "history", "audit", "client", "views"},
 }
@@ -201,7 +202,7 @@ INSIDE = {
     "Json", "HistoryPosition", "Instructions", "Model", "Options", "Record", "Run", "ServerDefinition", "Target",
     "ToolOptions", "Transition",
     # Words of a closed set, which a type checker shows as such.
-    "Attribution", "CheckName", "Decision", "Effect", "Execution", "NoticeType", "Seconds", "Verdict",
+    "Attribution", "CheckName", "Decision", "Effect", "Execution", "NoticeType", "ProofLevel", "Seconds", "Verdict",
     # Other packages' names.
     "AbstractSet", "AsyncGenerator", "AsyncIterator", "Callable", "ClassVar", "DataConverter", "ExternalStorage",
     "FailureConverter", "ForwardRef", "Iterator", "JsonValue", "Literal", "Mapping", "None", "Path", "PayloadCodec",

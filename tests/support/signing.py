@@ -1,0 +1,130 @@
+"""People who sign decisions: with real `ssh-keygen` keys, with a passkey made here, and a service that vouches."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import subprocess
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import cbor2
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.asymmetric.ec import ECDSA
+
+from assent.wire.proofs import (
+    NAMESPACE,
+    DecisionStatement,
+    ServiceProof,
+    SshProof,
+    WebAuthnProof,
+    service_bytes,
+)
+
+SITE = "approvals.example"
+ORIGIN = f"https://{SITE}"
+ISSUER = "https://login.example"
+SERVICE = "approvals.example"
+
+
+def base64url(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).decode().rstrip("=")
+
+
+def instant(at: datetime) -> str:
+    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def times(at: datetime, valid: timedelta = timedelta(minutes=10)) -> dict[str, str]:
+    return {"issued_at": instant(at), "expires_at": instant(at + valid)}
+
+
+@dataclass(frozen=True)
+class SshSigner:
+    """A key of ssh-keygen's, in a file."""
+
+    path: Path
+
+    @classmethod
+    def make(cls, folder: Path, name: str, kind: str = "ed25519") -> SshSigner:
+        path = folder / name
+        subprocess.run(["ssh-keygen", "-q", "-t", kind, "-N", "", "-C", name, "-f", str(path)], check=True, timeout=60)
+        return cls(path)
+
+    @property
+    def public(self) -> str:
+        return self.path.with_suffix(".pub").read_text().strip()
+
+    def sign(self, data: bytes, namespace: str = NAMESPACE) -> str:
+        command = ["ssh-keygen", "-q", "-Y", "sign", "-n", namespace, "-f", str(self.path)]
+        return subprocess.run(command, input=data, check=True, capture_output=True, timeout=60).stdout.decode()
+
+    def prove(self, statement: DecisionStatement, namespace: str = NAMESPACE) -> SshProof:
+        signature = self.sign(statement.signed_bytes(), namespace)
+        return SshProof(
+            kind="sshsig", signature=signature, issued_at=statement.issued_at, expires_at=statement.expires_at
+        )
+
+
+class PasskeySigner:
+    """An authenticator as WebAuthn describes one, in software: its assertions are made byte by byte."""
+
+    def __init__(self, identity: bytes = b"passkey-of-somebody-0001") -> None:
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self.credential_id = base64url(identity)
+
+    @property
+    def public(self) -> str:
+        numbers = self._key.public_key().public_numbers()
+        cose = {1: 2, 3: -7, -1: 1, -2: numbers.x.to_bytes(32), -3: numbers.y.to_bytes(32)}
+        return base64url(cbor2.dumps(cose))
+
+    def prove(
+        self, statement: DecisionStatement, *, origin: str = ORIGIN, site: str = SITE, verified: bool = True
+    ) -> WebAuthnProof:
+        challenge = base64url(statement.challenge)
+        client_data = json.dumps(
+            {"type": "webauthn.get", "challenge": challenge, "origin": origin, "crossOrigin": False}
+        ).encode()
+        flags = 0x01 | (0x04 if verified else 0)
+        authenticator_data = hashlib.sha256(site.encode()).digest() + bytes([flags]) + (7).to_bytes(4)
+        signed = authenticator_data + hashlib.sha256(client_data).digest()
+        return WebAuthnProof(
+            kind="webauthn",
+            credential_id=self.credential_id,
+            authenticator_data=base64url(authenticator_data),
+            client_data=base64url(client_data),
+            signature=base64url(self._key.sign(signed, ECDSA(hashes.SHA256()))),
+            issued_at=statement.issued_at,
+            expires_at=statement.expires_at,
+        )
+
+
+class ServiceSigner:
+    """A service that signs people in and vouches for them."""
+
+    def __init__(self, name: str = SERVICE) -> None:
+        self._key = ed25519.Ed25519PrivateKey.generate()
+        self.name = name
+
+    @property
+    def public(self) -> str:
+        return base64url(self._key.public_key().public_bytes_raw())
+
+    def prove(self, statement: DecisionStatement, login: str, issuer: str = ISSUER) -> ServiceProof:
+        unsigned = ServiceProof(
+            kind="oidc",
+            service=self.name,
+            issuer=issuer,
+            subject="00u1",
+            login=login,
+            signed_in_at=statement.issued_at,
+            signature="AA",
+            issued_at=statement.issued_at,
+            expires_at=statement.expires_at,
+        )
+        signature = base64url(self._key.sign(service_bytes(statement, unsigned)))
+        return unsigned.model_copy(update={"signature": signature})
