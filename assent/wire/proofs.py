@@ -47,6 +47,7 @@ Instant = Annotated[str, StringConstraints(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:
 """A time in UTC to the second, as text: `2026-11-29T12:00:00Z`. As text, because its bytes are signed."""
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 _Base64 = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]+$", max_length=4_000)]
+_Armored = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=4_000)]
 _Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 _Long = Annotated[str, StringConstraints(min_length=1, max_length=1_000)]
 
@@ -109,7 +110,7 @@ class SshProof(_Proof):
     """An SSH signature of the statement's bytes in the namespace `assent-decision`, as `ssh-keygen -Y sign` prints."""
 
     kind: Literal["sshsig"]
-    signature: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=4_000)]
+    signature: _Armored
 
 
 class ServiceProof(_Proof):

@@ -202,9 +202,13 @@ INSIDE = {
     "Json", "HistoryPosition", "Instructions", "Model", "Options", "Record", "Run", "ServerDefinition", "Target",
     "ToolOptions", "Transition",
     # Words of a closed set, which a type checker shows as such.
-    "Attribution", "CheckName", "Decision", "Effect", "Execution", "NoticeType", "ProofLevel", "Seconds", "Verdict",
+    "Attribution", "CheckName", "Decision", "Effect", "Execution", "Method", "NoticeType",
+    "ProofLevel", "Seconds", "Verdict",
+    # Texts of a certain shape.
+    "Armored", "Base64", "Digest", "Instant", "Long", "Name",
     # Other packages' names.
-    "AbstractSet", "AsyncGenerator", "AsyncIterator", "Callable", "ClassVar", "DataConverter", "ExternalStorage",
+    "AbstractSet", "AsyncGenerator", "AsyncIterator", "Callable", "ClassVar", "DataConverter",
+    "ExternalStorage",
     "FailureConverter", "ForwardRef", "Iterator", "JsonValue", "Literal", "Mapping", "None", "Path", "PayloadCodec",
     "PayloadConverter", "ScheduleHandle", "ScheduleOverlapPolicy", "ScheduleSpec", "Sequence", "Unpack",
     "WorkflowExecutionDescription", "WorkflowHistory",
