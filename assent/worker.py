@@ -156,7 +156,7 @@ class AssentPlugin(SimplePlugin):
         config["activities"] = [*theirs, *own]
         config["workflows"] = [*workflows, AgentRun]
         config["interceptors"] = [guard, *(config.get("interceptors") or ())]
-        facts: dict[str, Callable[..., object]] = {"assent_facts": lambda: self._facts(activities)}
+        facts: dict[str, Callable[..., object]] = {"assent_facts": lambda: self._facts(activities, converter)}
         served = activities.agents.values()
         metrics = Metrics.of(client, config.get("task_queue") or "", served, [*filter(None, names)])
         if metrics is not None:
@@ -197,9 +197,10 @@ class AssentPlugin(SimplePlugin):
                 await asyncio.wait([reading])
             await activities.close()
 
-    def _facts(self, activities: Activities) -> dict[str, object]:
-        """What workflow code gives with a request, of this worker."""
+    def _facts(self, activities: Activities, converter: DataConverter) -> dict[str, object]:
+        """What workflow code gives with a request, of this worker; and whether what is large has a storage."""
         return {
+            "stored": converter.external_storage is not None,
             "attributes": activities.attributes,
             "notices": activities.sends_notices,
             "continue_after": self._continue_after,

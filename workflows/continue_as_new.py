@@ -6,15 +6,16 @@ former to begin a new one. A run that is pinned to a build continues in the buil
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final, NoReturn
+from typing import Final, NoReturn, cast
 
 from temporalio import workflow
 
 from assent.core.continue_as_new import Carried, size_of
 from assent.core.events import CallModel, Event, MessageReceived, Started
 from assent.core.run_state import Run
-from assent.wire.limits import CARRIED_LIMIT
+from assent.wire.limits import CARRIED_LIMIT, STATE_LIMIT
 from assent.wire.messages import Undecodable
 
 from .task_size import size_in_json
@@ -96,18 +97,18 @@ class Continuing:
 
     def may_carry(self, carried: Carried) -> bool:
         """Whether the new execution can be given this much; if not, the run stays in this one."""
-        size = size_of(carried)
+        size, limit = size_of(carried), _limit()
         # The compressed size may differ between machines, so the result is read from the history.
         if workflow.unsafe.is_replaying():
             large = workflow.patched(_TOO_LARGE)
         else:
-            large = size >= CARRIED_LIMIT and workflow.patched(_TOO_LARGE)
+            large = size >= limit and workflow.patched(_TOO_LARGE)
         self.is_settled = False
         if large:
             why = "The build of this run is not the current one" if is_outdated() else "The history of this run is long"
             self.stays = (
                 f"**{why}, and the run cannot continue in a new one:** it would carry {size:,} bytes, of at most "
-                f"{CARRIED_LIMIT:,}. The server stops it at 51,200 events or 10,000 signals."
+                f"{limit:,}. The server stops it at 51,200 events or 10,000 signals."
             )
         return not large
 
@@ -118,6 +119,12 @@ def _is_long(run: Run) -> bool:
     if info.is_continue_as_new_suggested() or is_outdated():
         return True
     return 0 < (run.continue_after or 0) <= info.get_current_history_length()
+
+
+def _limit() -> int:
+    """The bytes that the new execution can be given: with an external storage, as many as a state may have."""
+    facts = cast("Callable[[], Mapping[str, object]] | None", workflow.extern_functions().get("assent_facts"))
+    return STATE_LIMIT if facts is not None and facts().get("stored") else CARRIED_LIMIT
 
 
 def _size(value: object) -> int:

@@ -14,7 +14,17 @@ from pathlib import Path
 import httpx
 import pytest
 
-from assent import Agent, ConfigurationError, HistoryError, RunHandle, ToolContext, tool
+from assent import (
+    Agent,
+    ConfigurationError,
+    HistoryError,
+    ImagePart,
+    MessageError,
+    RunHandle,
+    TextPart,
+    ToolContext,
+    tool,
+)
 from assent.activities import payload_limits
 from assent.audit.verifier import Verifier
 from assent.client.client import AgentClient
@@ -336,3 +346,19 @@ async def test_settings_that_name_a_storage_serve_no_client_without_one(assent_e
     with pytest.raises(ConfigurationError, match="the settings name an external storage, and the client has none"):
         async with serving(assent_environment.server.client, [agent], Settings(storage="directory:/nowhere")):
             pass
+
+
+@pytest.mark.usefixtures("root")
+async def test_images_that_no_history_takes_are_kept_in_the_storage(assent_environment: Environment) -> None:
+    image = ImagePart(data=bytes(5_000_000), media_type="image/png")
+    steps: list[Step] = [calls(call("read_page")), lambda seen: says(f"{len(json.dumps(seen.items))}")]
+    async with keeping(assent_environment, steps, continue_after=5) as (client, agent):
+        with pytest.raises(MessageError, match="without an external storage"):
+            await assent_environment.client(client.task_queue).start(agent, [image])
+        run = await client.start(agent, [TextPart(text="What is it?"), image])
+        assert int((await run.result()).content) > 6_000_000
+        description = await run.description()
+        assert description.raw_description.workflow_execution_info.history_size_bytes < 100 * KIB
+        assert (await run.verify()).ok
+        audit = await run.audit()
+        assert len(audit.run.executions) > 1
