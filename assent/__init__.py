@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         ToolRun,
         TurnRecord,
     )
+    from assent.client.attachments import attachment
     from assent.client.client import AgentClient
     from assent.client.filters import Filters, Sort
     from assent.client.paging import Page
@@ -126,6 +127,7 @@ else:
             "ToolRun",
             "TurnRecord",
         ),
+        "client.attachments": ("attachment",),
         "client.client": ("AgentClient",),
         "client.filters": ("Filters", "Sort"),
         "client.paging": ("Page",),
@@ -300,6 +302,7 @@ __all__ = [
     "__version__",
     "approval",
     "ask_user",
+    "attachment",
     "data_converter",
     "tool",
 ]

@@ -29,6 +29,10 @@ Calls = Annotated[
 ]
 By = Annotated[str, typer.Option("--by", metavar="NAME", help="Who decides: a name for the audit.")]
 RequireAnswer = Annotated[bool, typer.Option("--require-answer", help="Exit with 5 if no worker has read it yet.")]
+Attach = Annotated[
+    list[str] | None,
+    typer.Option(metavar="FILE|URL", help="An image or file for the model (repeatable).", show_default=False),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on standard output.")]
 
 

@@ -8,11 +8,13 @@ from typing import Annotated
 import typer
 from pydantic import JsonValue
 
-from assent.cli.common import AsJson, RequireAnswer, RunId, place_of
+from assent.cli.common import AsJson, Attach, RequireAnswer, RunId, place_of
 from assent.cli.connect import with_client
 from assent.cli.console import field, make_console
 from assent.cli.decisions import Report
+from assent.cli.parsing import content_of
 from assent.client.client import AgentClient
+from assent.client.run_handle import message_of
 from assent.views.commands import show_command
 from assent.wire import protocol
 from assent.wire.text import one_line
@@ -26,12 +28,13 @@ def send_message(
     text: Annotated[str, typer.Argument(metavar="TEXT", help="The message to the model.", show_default=False)],
     *,
     by: Sender,
+    attach: Attach = None,
     require_answer: RequireAnswer = False,
     as_json: AsJson = False,
 ) -> int:
     """Send the model a message. It reads it on its next turn; an idle conversation continues at once."""
     report = Report(place_of(context), as_json, require_answer)
-    return _send(report, run, protocol.SEND_MESSAGE, {"content": text, "by": by})
+    return _send(report, run, protocol.SEND_MESSAGE, message_of(content_of(text, attach), by))
 
 
 def close(

@@ -8,9 +8,11 @@ from typing import Final
 
 from pydantic import JsonValue
 
+from assent.client.attachments import attachment
 from assent.views.field_values import read_json
 from assent.wire.digest import parse_arguments
 from assent.wire.errors import ArgumentsError, MessageError
+from assent.wire.parts import Part, TextPart
 
 _TIME: Final = re.compile(r"([0-9]{1,9})(s|m|h|d)")
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
@@ -30,6 +32,16 @@ def calls_of(arguments: Sequence[str]) -> list[tuple[str, str]]:
         message = "name each call: RUN ID [ID...], or RUN/ID [RUN/ID...] for calls of several runs"
         raise MessageError(message)
     return [(run, call) for run, _, call in pairs]
+
+
+def content_of(text: str, attached: Sequence[str] | None) -> str | list[Part]:
+    """Return what a prompt or message says, with the files and URLs of `--attach`.
+
+    Raises:
+        MessageError: as `attachment`.
+    """
+    parts: list[Part] = [attachment(each) for each in attached or ()]
+    return [*([TextPart(text=text)] if text.strip() else []), *parts] if parts else text
 
 
 def json_value(option: str, text: str) -> JsonValue:

@@ -12,10 +12,10 @@ from pydantic import ValidationError
 from temporalio.service import RPCError
 
 from assent.cli import exit_codes, output
-from assent.cli.common import AsJson, RunId, complain, emit, place_of
+from assent.cli.common import AsJson, Attach, RunId, complain, emit, place_of
 from assent.cli.connect import with_client
 from assent.cli.console import field, make_console
-from assent.cli.parsing import json_object, seconds_of
+from assent.cli.parsing import content_of, json_object, seconds_of
 from assent.cli.watching import end_of, watch_run
 from assent.client.client import AgentClient
 from assent.client.progress import progress_of
@@ -78,6 +78,7 @@ def start(
         str | None,
         typer.Option("--context", metavar="JSON", help="An object for tools, gates, policies and approvers."),
     ] = None,
+    attach: Attach = None,
     conversation: Annotated[
         bool, typer.Option("--conversation", help="Stay open after an answer; PROMPT may be left out.")
     ] = False,
@@ -90,7 +91,8 @@ def start(
     Each limit and --policy can only tighten the agent's own. `assent send-message` continues a --conversation,
     `assent close` ends it.
     """
-    if not (prompt.strip() or conversation):
+    content = content_of(prompt, attach)
+    if not (isinstance(content, list) or prompt.strip() or conversation):
         message = f"the PROMPT is empty; say what {agent} should do: assent start {shlex.quote(agent)} 'PROMPT'"
         raise MessageError(message)
     place = place_of(context)
@@ -109,7 +111,7 @@ def start(
         known = run_id is not None and await exists(client.get_run(run_id))
         run = await client.start(
             agent,
-            prompt,
+            content,
             requested_by=requested_by,
             id=run_id,
             max_turns=max_turns,

@@ -11,6 +11,7 @@ from zipfile import ZipFile
 
 import pytest
 from google.protobuf.json_format import MessageToJson
+from pydantic import JsonValue
 from temporalio.api.enums.v1 import EventType
 
 from assent import Agent, FilePart, ImagePart, OpenAIChat, OpenAIResponses, TextPart
@@ -18,6 +19,7 @@ from assent.audit import bundles
 from assent.testing import Environment, call, calls, says
 from tests.support import tools
 from tests.support.cli_operator import Operator
+from tests.support.visibility import soon
 from tests.workflows.test_continue_as_new import executions, live, replay
 
 # Bytes that no compressor makes fewer of.
@@ -74,15 +76,26 @@ async def test_people_are_shown_size_and_digest_and_never_the_bytes(
     assent_environment: Environment, tmp_path: Path
 ) -> None:
     agent = Agent(name="viewer", model=assent_environment.responses(says("A cat.")), tools=tools.ALL)
+    (tmp_path / "cat.png").write_bytes(PNG)
+    (tmp_path / "offer.pdf").write_bytes(PDF)
     async with assent_environment.serve(agent) as client:
-        run = await client.start("viewer", INPUT, requested_by="alice", conversation=True)
+        operator = Operator(assent_environment, client)
+        attached = ["--attach", str(tmp_path / "cat.png"), "--attach", "https://example.com/cat.webp"]
+        began = await operator.assent("start", "viewer", "What is this?", *attached, "--conversation", "--json")
+        run = client.get_run(began.json["run_id"])
         state = await run.until_paused()
         assert state == await live(client, run)
-        prompt = f"What is this?\n\n[image: image/png, {len(PNG)} bytes, SHA-256 {sha256(PNG)}]"
-        assert state.input == prompt
+        image = f"[image: image/png, {len(PNG)} bytes, SHA-256 {sha256(PNG)}]"
+        assert state.input == f"What is this?\n\n{image}\n\n[image: https://example.com/cat.webp]"
+        # One that does not fit is kept, without its bytes.
+        wrong: JsonValue = [{"type": "image", "data": base64_of(PNG), "media_type": "image/bmp"}]
+        await run.send("send_message", {"content": wrong, "by": "alice"})
+        [ignored] = (await soon(run.state, lambda each: bool(each.ignored_messages))).ignored_messages
+        assert "content.0.image.media_type: it is none of" in ignored.detail
+        assert sha256(PNG) in ignored.text
     # No worker reads it.
-    await run.send_message(MESSAGE, by="alice")
-    operator = Operator(assent_environment, client)
+    sent = await operator.assent("send-message", run.id, " ", "--attach", str(tmp_path / "offer.pdf"), "--by", "alice")
+    assert sent.out.startswith("sent")
     shown = {name: (await operator.assent(name, run.id)).out for name in ("show", "audit")}
     shown["details"] = MessageToJson((await run.description()).raw_description)
     shown["state"] = (await run.state()).model_dump_json()

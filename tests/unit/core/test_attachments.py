@@ -60,6 +60,15 @@ def test_a_new_execution_has_them_and_no_others() -> None:
             restore([{**carried, "attachments": wrong}])
 
 
+def test_a_run_with_a_part_that_does_not_fit_fails_in_one_line() -> None:
+    play = Play()
+    play.start(input=[{"type": "image", "data": base64.b64encode(PNG).decode()}])
+    state = state_of(play.run)
+    assert state.status == "failed"
+    assert (state.error or "").startswith("InvalidRunRequest: AgentRun: input.0.image: data needs its media_type")
+    assert not play.run.attachments
+
+
 def test_a_message_that_does_not_count_brings_none() -> None:
     play = looking()
     play.send("close", {"by": "alice"})

@@ -1,0 +1,48 @@
+"""Files and URLs to attach: read, or refused with one line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from assent import FilePart, ImagePart, MessageError, attachment
+from assent.wire.limits import PARTS_LIMIT
+
+
+def test_the_ending_says_what_a_file_is(tmp_path: Path) -> None:
+    for name, media_type in (("a.PNG", "image/png"), ("b.jpg", "image/jpeg"), ("c.webp", "image/webp")):
+        (tmp_path / name).write_bytes(b"x")
+        assert attachment(tmp_path / name) == ImagePart(data=b"x", media_type=media_type)
+    for name, media_type in (("a.pdf", "application/pdf"), ("b.md", "text/markdown"), ("c.htm", "text/html")):
+        (tmp_path / name).write_bytes(b"x")
+        assert attachment(str(tmp_path / name)) == FilePart(data=b"x", media_type=media_type, name=name)
+
+
+def test_a_url_is_left_to_the_provider() -> None:
+    assert attachment("https://x/a.jpeg?token=1") == ImagePart(url="https://x/a.jpeg?token=1")
+    assert attachment("https://x/a") == FilePart(url="https://x/a")
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("missing.png", "it cannot be read: No such file"),
+        ("folder.pdf", "it cannot be read: Is a directory"),
+        ("empty.png", "data: it has 0 bytes"),
+        ("large.pdf", f"it has {PARTS_LIMIT + 1} bytes"),
+        ("tool.exe", "a file to attach ends in one of .csv .docx .gif"),
+        ("noending", "a file to attach ends in one of"),
+        ("http://x/a.png", "url: it is no URL"),
+        ("https://x/ b", "url: it is no URL"),
+    ],
+)
+def test_what_cannot_be_attached_is_said_in_one_line(tmp_path: Path, name: str, problem: str) -> None:
+    (tmp_path / "folder.pdf").mkdir()
+    (tmp_path / "empty.png").write_bytes(b"")
+    with (tmp_path / "large.pdf").open("wb") as large:
+        large.truncate(PARTS_LIMIT + 1)
+    with pytest.raises(MessageError) as caught:
+        attachment(name if "://" in name else tmp_path / name)
+    assert problem in str(caught.value)
+    assert "\n" not in str(caught.value)
