@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 FRAMEWORKS := openai_agents pydantic_ai langgraph
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test test-llm test-integrations test-lowest test-newest lint format bench test-ui soak histories lock dist clean
+.PHONY: help setup docs demo check test test-llm test-integrations test-lowest test-newest lint format bench test-ui soak histories lock dist clean
 
 help:
 	@echo "make demo     an agent asks, waits, is approved and finishes, on a real Temporal server"
@@ -15,6 +15,7 @@ help:
 	@echo "make bench    the benchmarks     make test-ui  approve by clicking in the Temporal Web UI"
 	@echo "make soak     long runs          make test-llm a real language model, and LiteLLM's proxy"
 	@echo "make test-integrations           a program in TypeScript, agents of other frameworks"
+	@echo "make docs     the documentation's site, in site/"
 	@echo "make dist     sdist and wheel, checked; the page Start, followed in empty environments"
 	@echo "make test-lowest, test-newest    the tests with the lowest and the newest dependencies that are allowed"
 
@@ -98,6 +99,28 @@ test-lowest test-newest:
 		--group dev -e '.[embedded,mcp,otel,proof,signing,testing,web]'
 	.venv-$(RESOLUTION)/bin/python -m pytest -n $(SIDE_BY_SIDE) --dist worksteal $(TESTS)
 
+# Broken links and anchors fail. The site has its own search, and opens without a server.
+docs: setup .venv-docs/.installed .venv-docs/scripts/.fetched
+	$(BIN)/python docs/site/tables.py
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --quiet
+	@echo "Built: site/index.html"
+
+.venv-docs/.installed: requirements-docs.lock
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
+# What draws the diagrams, and what lets the search work without a server. Without npm there is neither.
+SCRIPTS := mermaid@11.17.2:dist/mermaid.min.js:581ed7d74bd9048d0e3a91363927d72ef22942d7722546b27f7cc29e35390eb8 \
+	iframe-worker@1.0.4:shim/index.js:e8e412dbcfea9b7e31b5ffa288d7b6035915e714c542f4176a0cdbe262fc9609
+.venv-docs/scripts/.fetched: .venv-docs/.installed Makefile
+	mkdir -p $(@D)
+	@if command -v npm >/dev/null; then cd $(@D) && for each in $(SCRIPTS); do \
+		set -- $$(echo $$each | tr @: '  '); npm pack --silent $$1@$$2 >/dev/null && \
+		tar -xzOf $$1-$$2.tgz package/$$3 >$$1.js && rm $$1-$$2.tgz && echo "$$4  $$1.js" | sha256sum --check --quiet || exit 1; \
+	done; fi
+	@touch $@
+
 # The wheel is built from the sdist. README.md is the long description.
 dist: setup .venv-dist/.installed
 	rm -rf dist
@@ -124,9 +147,11 @@ lock:
 	  --universal --python-version 3.11 --constraints requirements.lock --quiet -o requirements-worker.lock
 	printf '%s\n' build check-wheel-contents hatchling twine | uv pip compile - --generate-hashes --no-emit-index-url \
 	  --universal --python-version 3.11 --quiet -o requirements-dist.lock
+	printf '%s\n' mkdocs-material 'mkdocstrings[python]' | uv pip compile - --generate-hashes --no-emit-index-url \
+	  --universal --python-version 3.11 --quiet -o requirements-docs.lock
 
 clean:
-	rm -rf $(VENV) .venv-* .assent .bench dist
+	rm -rf $(VENV) .venv-* .assent .bench dist site
 
 histories: setup
 	$(BIN)/python -m tests.replay.record

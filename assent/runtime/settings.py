@@ -46,44 +46,48 @@ Versioning = Literal["auto-upgrade", "pinned"]
 
 
 class Settings(BaseSettings):
-    """*agents* are the modules whose agents a worker serves; in the environment `ASSENT_AGENTS=module,module`.
-
-    *task_queue* is where runs are started and served. *prefix_cache* is bytes of conversation that a worker keeps,
-    *cached_runs* the runs it keeps in memory. *webhooks* are where it sends notices; in the environment
-    `ASSENT_WEBHOOKS`, a JSON list. *continue_after* makes a run continue as new after so
-    many events of its history, in addition to when the server suggests it; 0: only then. *payload_codec* is the
-    `module:NAME` of what encrypts all that is stored (`assent.runtime.payload_codec`); every `connect` reads it too.
-    *storage* keeps payloads of *storage_threshold* bytes and more outside of histories (`runtime.storage`), likewise.
-    *deployment* and *build_id* switch Temporal's worker versioning on, *versioning* is what it does to runs that are
-    under way. *max_activities_per_second* limits the task queue, all its workers together.
-    *prices* is what models cost, by their id: `{"gpt-5-mini": {"input": 0.25, "output": 2}}`, for a million tokens.
-    *metrics_address* is the `HOST:PORT` where a worker serves metrics for Prometheus; empty: nowhere.
-    *requires_requester* makes runs without a `requested_by` fail, whatever their agent says. *approvers* is the path of
-    the approvers file, *require_proof* the level of proof that every decision needs: `person` or `service`.
-    """
+    """The settings of a worker; docs/reference/settings.md is made of the text below each field."""
 
     model_config = SettingsConfigDict(
         env_prefix="ASSENT_", extra="ignore", hide_input_in_errors=True, validate_assignment=True
     )
 
     agents: Annotated[list[str], NoDecode] = []
+    """Modules whose agents the worker serves, with commas between: `module,module`."""
     task_queue: str = TASK_QUEUE
+    """The task queue on which runs are started and served."""
     prefix_cache: int = 64 * 1024 * 1024
+    """Bytes of conversations that a worker keeps. What is not kept is rebuilt from the run's history."""
     cached_runs: int = 1_000
+    """Runs that a worker keeps in memory."""
     webhooks: list[Webhook] = []
+    """Where the worker sends notices: a JSON list."""
     continue_after: Annotated[int, Field(ge=0)] = 0
+    """Events of its history after which a run continues as new; 0: only when the server suggests it."""
     prices: dict[str, Price] = {}
+    """What models cost for a million tokens, by their id: `{"gpt-5-mini": {"input": 0.25, "output": 2}}`."""
     requires_requester: bool = False
+    """`1`: a run without `requested_by` fails, whatever its agent says."""
     approvers: str = ""
+    """The path of the file that says which keys speak for whom."""
     require_proof: ProofLevel | None = None
+    """The proof that every decision needs: `person` or `service`."""
     payload_codec: str = ""
+    """`module:NAME` of the codec that encrypts all that is stored. Clients and commands read it too."""
     storage: str = ""
+    """Where large payloads are kept outside of histories: `directory:/path` or `s3://bucket/prefix`."""
     storage_threshold: Annotated[int, Field(ge=16 * 1024)] = 128 * 1024
+    """Payloads of so many bytes and more are kept there; at least 16,384."""
     deployment: str = ""
+    """The Temporal deployment of the worker. With a build, it switches worker versioning on."""
     build_id: str = ""
+    """The build of the worker in that deployment."""
     versioning: Versioning = "auto-upgrade"
+    """What active runs do when another build becomes current: `auto-upgrade` or `pinned`."""
     metrics_address: str = ""
+    """`HOST:PORT` where the worker serves metrics for Prometheus."""
     max_activities_per_second: Annotated[float | None, Field(gt=0, allow_inf_nan=False)] = None
+    """The limit of model and tool calls per second, for all workers of the task queue together."""
 
     @classmethod
     def read(cls, **given: object) -> Settings:

@@ -6,6 +6,7 @@ import ast
 import builtins
 import io
 import re
+import runpy
 import sys
 from contextlib import redirect_stdout
 from functools import cache
@@ -85,6 +86,23 @@ def commands(page: str) -> set[tuple[str, str]]:
                 )
             found |= {(command, option) for option in options or [""]}
     return found
+
+
+def test_the_session_in_the_readme_is_the_one_of_the_start_page() -> None:
+    # `make dist` types the start page's commands, and compares what they print.
+    start = dict.fromkeys(PAGES["docs/start/index.md"].replace(" | grep -E '^(ok|verdict)'", "").splitlines())
+    [session] = blocks(PAGES["README.md"], "console")
+    assert not [line for line in session.splitlines() if line not in start]
+    assert blocks(PAGES["README.md"], "python")[0] == blocks(PAGES["docs/start/index.md"], "python")[0]
+
+
+MADE = {path.name: (path, text) for path, text in runpy.run_path(str(ROOT / "docs" / "site" / "tables.py"))["pages"]()}
+
+
+@pytest.mark.parametrize("page", MADE)
+def test_parts_that_come_from_the_code_are_what_the_code_says(page: str) -> None:
+    path, text = MADE[page]
+    assert path.read_text() == text, "run: python docs/site/tables.py"
 
 
 @cache
