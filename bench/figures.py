@@ -11,6 +11,7 @@ from statistics import quantiles
 from typing import Final
 
 from assent import AgentClient
+from assent.runtime.embedded_server import free_port
 from bench.asking import asked
 from bench.auditing import measured
 from bench.inbox import both, fill
@@ -20,7 +21,7 @@ from bench.peered import compared
 from bench.processes import cpu_of, cpu_seconds, running, until
 from bench.replaying import Replays
 from bench.report import Figure, Line
-from bench.sides import Side
+from bench.sides import Assent, Side
 from bench.stage import Stage
 from bench.storm import approved_at_once, tasks_added_by_a_gate
 from bench.task import GUARDED, Task
@@ -115,6 +116,28 @@ async def turn(stage: Stage, scale: Scale) -> list[Figure]:
     return [
         Figure("turn", f"a turn, run of {scale.turns}", "ms", wall.assent, wall.bare, limit=1.15),
         Figure("turn", "processor time of the worker, a turn", "ms", cpu.assent, cpu.bare),
+    ]
+
+
+async def telemetry(stage: Stage, scale: Scale) -> list[Figure]:
+    """As `turn`, with traces and metrics on, beside the same worker without."""
+    off, address = stage.assent, f"127.0.0.1:{free_port()}"
+    variables = {**off.variables, "ASSENT_METRICS_ADDRESS": address}
+    on = Assent(off.temporal, variables, "bench.traced_agents")
+    wall, cpu = {on: list[float](), off: list[float]()}, {on: list[float](), off: list[float]()}
+    async with on.worker() as process:
+        workers = {on: process, off: stage.worker(off)}
+        await on.run(Task(turns=2))
+        for number in range(2 * scale.turn_pairs):
+            for side in (on, off) if number % 2 else (off, on):
+                before, begun = cpu_seconds(workers[side]), time.perf_counter()
+                await side.run(Task(turns=scale.turns))
+                wall[side].append((time.perf_counter() - begun) * 1_000 / scale.turns)
+                cpu[side].append((cpu_seconds(workers[side]) - before) * 1_000 / scale.turns)
+    what = "traces and metrics on; bare: off"
+    return [
+        Figure("telemetry", f"a turn, {what}", "ms", wall[on], wall[off], limit=1.05),
+        Figure("telemetry", "processor time of the worker, a turn", "ms", cpu[on], cpu[off]),
     ]
 
 
@@ -352,6 +375,7 @@ async def _side_by_side(work: Callable[[Task], Awaitable[object]], tasks: Iterab
 
 MEASURES: Final[dict[str, Callable[[Stage, Scale], Awaitable[Sequence[Line]]]]] = {
     "turn": turn,
+    "telemetry": telemetry,
     "throughput": throughput,
     "history": history,
     "long": long,

@@ -101,16 +101,17 @@ class Assent(Side):
 
     name = "asst"
 
-    def __init__(self, client: Client, variables: Mapping[str, str]) -> None:
-        """*client* has Assent's data converter."""
+    def __init__(self, client: Client, variables: Mapping[str, str], module: str = "bench.agents") -> None:
+        """*client* has Assent's data converter. *module* has the agent."""
         super().__init__(variables)
+        self.module = module
         self.agents = AgentClient(client)
         self._ids: dict[str, str] = {}
 
     @property
     @override
     def command(self) -> Sequence[str]:
-        return ["worker.py", "--agents", "bench.agents", "--task-queue", self.queue]
+        return ["worker.py", "--agents", self.module, "--task-queue", self.queue]
 
     @override
     async def start(self, task: Task) -> str:
