@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from cachetools import TTLCache
+from cachetools import LRUCache
 
 from assent.audit.approval import Approval
 from assent.client.client import AgentClient
@@ -18,7 +18,10 @@ from assent.web.access import may_see
 from assent.web.sign_in import Person
 
 FRESH: Final = 1.0
-"""Seconds for which a read serves everyone."""
+"""Seconds for which a read is not repeated."""
+STALE: Final = 10.0
+"""Seconds for which a page that is opened shows a read at once, while the next one is made."""
+_CHOICES: Final = 1_000
 RUNS: Final = 1_000
 """Runs of one read: the most that the server returns at once. All of them are sorted."""
 SHOWN: Final = 50
@@ -26,7 +29,6 @@ SHOWN: Final = 50
 
 Show = Literal["mine", "all"]
 _Key = tuple[str | None, str | None, str | None]
-_Read = asyncio.Task[Page[Approval]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,24 +77,54 @@ def inbox_of(person: Person, read: Page[Approval], query: Query) -> Inbox:
     )
 
 
+@dataclass(slots=True)
+class _Read:
+    """The newest read for one choice, and the one under way."""
+
+    page: Page[Approval] | None = None
+    at: float = 0.0
+    task: asyncio.Task[Page[Approval]] | None = None
+
+
 class InboxReader:
     """Reads the inbox, at most once a second for each choice of agent and tool, however many look."""
 
     def __init__(self, client: AgentClient) -> None:
         self._client = client
-        self._reads = TTLCache[_Key, _Read](1_000, FRESH, timer=time.monotonic)
+        self._reads = LRUCache[_Key, _Read](_CHOICES)
 
-    async def read(self, query: Query) -> Page[Approval]:
-        """Return what waits. Raises as `AgentClient.pending`."""
+    async def read(self, query: Query, *, fresh: bool) -> Page[Approval]:
+        """Return what waits: of the last second if it must be *fresh*, otherwise of the last ten.
+
+        Raises as `AgentClient.pending`.
+        """
         key = (query.agent, query.tool, query.token)
-        task = self._reads.get(key)
-        if task is None:
-            agent, tool, token = key
-            task = asyncio.create_task(self._client.pending(limit=RUNS, page_token=token, agent=agent, tool=tool))
-            self._reads[key] = task
+        known = self._reads.get(key)
+        if known is None:
+            known = self._reads[key] = _Read()
+        age = time.monotonic() - known.at
+        if known.page is not None and age < FRESH:
+            return known.page
+        if known.task is None or known.task.done():
+            known.task = asyncio.create_task(self._read(known, key))
+            known.task.add_done_callback(_retrieve)
+        if known.page is not None and age < STALE and not fresh:
+            return known.page
         # One who leaves must not end the read of the others.
-        return await asyncio.shield(task)
+        return await asyncio.shield(known.task)
+
+    async def _read(self, known: _Read, key: _Key) -> Page[Approval]:
+        agent, tool, token = key
+        known.page = await self._client.pending(limit=RUNS, page_token=token, agent=agent, tool=tool)
+        known.at = time.monotonic()
+        return known.page
 
     def forget(self) -> None:
         """Read again, because a decision was sent."""
         self._reads.clear()
+
+
+def _retrieve(task: asyncio.Task[Page[Approval]]) -> None:
+    """Take note of an error that no one waits for any more."""
+    if not task.cancelled():
+        task.exception()

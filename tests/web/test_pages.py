@@ -92,6 +92,9 @@ async def test_what_waits_is_seen_and_approved_and_runs_once(desk: Desk) -> None
         assert text in shown
     assert "another person decides" in words(await alice.get(path))
 
+    files = re.findall(r'(?:src|href)="(/static/[^"]+)"', (await bob.get(path)).text)
+    assert sum([len((await bob.get(each)).content) for each in {*files, path}]) < 60_000
+
     refused = await alice.decide(path, action="approve")
     assert "Your decision did not count. 'alice' asked for this run and may not approve in it" in refused
     assert "Approved." in await bob.decide(path, action="approve", reason="the bill is right")
