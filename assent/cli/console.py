@@ -27,9 +27,9 @@ from assent.views.commands import (
     watch_command,
 )
 from assent.views.facts import Fact, changes, edit_of, facts_of, grant_words, more_to_approve, read_as
-from assent.views.run_events import RunEvent, RunEventKind
+from assent.views.run_events import RunEvent, RunEventKind, meaning
 from assent.wire.conversation import ToolCall
-from assent.wire.limits import EVENT_TEXT_SHOWN, RESULT_SHOWN
+from assent.wire.limits import RESULT_SHOWN
 from assent.wire.protocol import RequirementKind
 from assent.wire.requirements import Grant, IgnoredMessage, Requirement, RunState, Vote
 from assent.wire.text import Said, bounded, one_line, plain, visible
@@ -333,7 +333,7 @@ def event_row(
     """
     row = Text.assemble(lead or "", _event_head(event))
     more = event.text if event.kind in {"completed", "failed", "idle"} else event.reason
-    whole = one_line(_meaning(event) + (f": {more}" if answer and more else ""))
+    whole = one_line(meaning(event) + (f": {more}" if answer and more else ""))
     room = max(console.width - cell_len(row.plain), NARROWEST // 2)
     shown = whole if event.kind in _WHOLE else fit(whole, room)
     row.append(shown)
@@ -352,29 +352,3 @@ def growing(console: Console, event: RunEvent) -> Text:
 def _event_head(event: RunEvent) -> Text:
     label = f"{event.kind.replace('_', ' '):<15}"
     return Text.assemble((f"{event.at.astimezone(UTC):%H:%M:%SZ}  ", "dim"), (label, _STYLES.get(event.kind, "")))
-
-
-def _meaning(event: RunEvent) -> str:
-    call = f"{event.requirement_id[:8]} {event.tool}" if event.requirement_id else f"{event.tool}"
-    more = " …" if len(event.text) >= EVENT_TEXT_SHOWN else ""
-    grant = f"grant {event.grant[:8]}" if event.grant else "a grant"
-    called = f"calls: {', '.join(event.calls)}" if event.calls else ""
-    meanings: dict[RunEventKind, str] = {
-        "model_called": f"turn {event.turn}",
-        "model_answered": "; ".join(filter(None, [called, event.text])) or "no words, no calls",
-        "waiting": f"{call} ({event.text}) {event.arguments}",
-        "granted": f"{call}, {event.text}: {event.arguments}",
-        "remembered": f"{grant}: {event.text}",
-        "revoked": f"{grant} of {event.tool}: {event.text}",
-        "superseded": f"{call}, {event.text}: {event.arguments}",
-        "tool_started": f"{call} {event.arguments}",
-        "tool_finished": f"{call}: {event.text}{more}",
-        "completed": f"after turn {event.turn}" if event.turn else "",
-        "idle": f"after turn {event.turn}; waits for the next message",
-        "agent_started": f"{call}: {event.text}",
-        "agent_finished": f"{call}: {event.child.agent if event.child else ''}: {event.text}{more}",
-        "failed": f"in turn {event.turn}" if event.turn else "",
-        "cancelled": f"in turn {event.turn}" if event.turn else "",
-    }
-    meanings |= dict.fromkeys(("decided", "escalated", "reminded", "expired", "lost"), f"{call}: {event.text}")
-    return meanings.get(event.kind, event.text)

@@ -36,6 +36,7 @@ from assent.client.rpc import check_inline
 from assent.client.run_handle import RunHandle, decide_all, message_of
 from assent.client.start import attributes_of, begin, check_own, exists, priority_of, scheduled
 from assent.client.watch_all import Options, Watcher
+from assent.core.approvals import fold_name
 from assent.runtime import connection
 from assent.runtime.connection_errors import refused
 from assent.views.run_events import RunEvent
@@ -323,6 +324,18 @@ class AgentClient:
         """
         # The server can count runs, but not what waits in them, nor of which type.
         return sum(map(is_recorded, await self.pending()))
+
+    async def get_decisions(self, by: str, *, limit: int = 500) -> list[Approval]:
+        """The approvals that a person voted on, the newest vote first, of the newest *limit* runs that have waited.
+
+        Reads the history of each of these runs; those of ended runs only once.
+
+        Raises:
+            ServerUnreachableError: the server does not answer.
+        """
+        records = await self._histories.read(await self._decided(most=limit))
+        voted = [(vote.at, each) for each in records for vote in each.votes if fold_name(vote.by) == fold_name(by)]
+        return [each for _, each in sorted(voted, key=lambda one: one[0], reverse=True)]
 
     async def resolve_approval(
         self,

@@ -218,11 +218,19 @@ class RunHandle:
         Raises:
             RunNotFoundError: there is no run of this id.
         """
-        return with_live_text(self._events(), self.description)
+        return with_live_text(self._events(self._followed()), self.description)
 
-    async def _events(self) -> AsyncGenerator[RunEvent]:
+    async def events(self) -> list[RunEvent]:
+        """Return what has happened in the run so far, from its beginning.
+
+        Raises:
+            RunNotFoundError: there is no run of this id.
+        """
+        return [event async for event in self._events(self._existing())]
+
+    async def _events(self, pages: AsyncIterator[Page]) -> AsyncGenerator[RunEvent]:
         before, fold = Run(), HistoryFold(self.id)
-        async for page in self._followed():
+        async for page in pages:
             fold, resets = fold_for(fold, page), deque(resets_of(page.events))
             for transition in fold.feed(page.events):
                 while resets and resets[0].event_id < transition.source.event_id:
@@ -249,9 +257,7 @@ class RunHandle:
             RunNotFoundError: there is no run of this id.
         """
         fold = HistoryFold(self.id)
-        async for page in self._followed() if wait else self._chain():
-            if isinstance(page, Missing):
-                continue
+        async for page in self._followed() if wait else self._existing():
             fold = fold_for(fold, page)
             for transition in fold.feed(page.events):
                 yield transition
@@ -506,6 +512,12 @@ class RunHandle:
         execution_id = (await self.description()).run_id
         with translate_errors(self._client, self.id):
             async for page in pages.following(self._client, self.id, execution_id, whole=True):
+                yield page
+
+    async def _existing(self) -> AsyncIterator[Page]:
+        """Yield the history as it is now, without the executions that are gone."""
+        async for page in self._chain():
+            if not isinstance(page, Missing):
                 yield page
 
     async def _chain(self) -> AsyncIterator[Page | Missing]:

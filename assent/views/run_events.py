@@ -382,3 +382,30 @@ def _commands(step: Step, at: datetime, *, again: bool) -> Iterator[RunEvent]:
                 yield RunEvent(kind="failed", at=at, turn=turn, text=f"{failure.kind}: {failure.message}")
             case _:
                 pass
+
+
+def meaning(event: RunEvent) -> str:
+    """What an event says, behind its kind: render it safely."""
+    call = f"{event.requirement_id[:8]} {event.tool}" if event.requirement_id else f"{event.tool}"
+    more = " …" if len(event.text) >= EVENT_TEXT_SHOWN else ""
+    grant = f"grant {event.grant[:8]}" if event.grant else "a grant"
+    called = f"calls: {', '.join(event.calls)}" if event.calls else ""
+    meanings: dict[RunEventKind, str] = {
+        "model_called": f"turn {event.turn}",
+        "model_answered": "; ".join(filter(None, [called, event.text])) or "no words, no calls",
+        "waiting": f"{call} ({event.text}) {event.arguments}",
+        "granted": f"{call}, {event.text}: {event.arguments}",
+        "remembered": f"{grant}: {event.text}",
+        "revoked": f"{grant} of {event.tool}: {event.text}",
+        "superseded": f"{call}, {event.text}: {event.arguments}",
+        "tool_started": f"{call} {event.arguments}",
+        "tool_finished": f"{call}: {event.text}{more}",
+        "completed": f"after turn {event.turn}" if event.turn else "",
+        "idle": f"after turn {event.turn}; waits for the next message",
+        "agent_started": f"{call}: {event.text}",
+        "agent_finished": f"{call}: {event.child.agent if event.child else ''}: {event.text}{more}",
+        "failed": f"in turn {event.turn}" if event.turn else "",
+        "cancelled": f"in turn {event.turn}" if event.turn else "",
+    }
+    meanings |= dict.fromkeys(("decided", "escalated", "reminded", "expired", "lost"), f"{call}: {event.text}")
+    return meanings.get(event.kind, event.text)

@@ -22,6 +22,7 @@ from assent.client.client import AgentClient
 from assent.web.guard import Guard
 from assent.web.pages import Site
 from assent.web.rendering import STATIC
+from assent.web.run_pages import RunPages
 from assent.web.settings import WebSettings
 from assent.wire.errors import AssentError
 
@@ -41,12 +42,16 @@ class _Files(StaticFiles):
 def application(client: AgentClient, settings: WebSettings) -> ASGIApp:
     """Return the approvals page over *client*; the settings are checked already (`WebSettings.read`)."""
     site = Site(client, settings)
-    page = site.signed_in
+    page, runs = site.signed_in, RunPages(site)
     routes = [
         Route("/", page(site.show_inbox)),
         Route("/request", page(site.show_request)),
         Route("/request", page(site.decide), methods=["POST"]),
         Route("/arguments", page(site.show_arguments)),
+        Route("/run", page(runs.show_run)),
+        Route("/audit", page(runs.show_audit)),
+        Route("/mine", page(runs.show_mine)),
+        Route("/statistics", page(runs.show_statistics)),
         Route("/sign-in", site.sign_in),
         Route("/signed-in", site.signed_in_by_provider),
         Route("/sign-out", page(site.sign_out), methods=["POST"]),

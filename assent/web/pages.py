@@ -106,7 +106,7 @@ class Site:
         if self.sign_ins.person_of(request) is not None or self._provider is None:
             return RedirectResponse(target, 303)
         if "go" not in request.query_params:
-            return self.renderer.page("sign_in.html", self._base(request, None) | {"next": target})
+            return self.renderer.page("sign_in.html", self.base(request, None) | {"next": target})
         self._sign_in_rate.check(self._address(request))
         request.session["next"] = target
         return await self._provider.authorize_redirect(request, f"{self.settings.base}/signed-in")
@@ -146,8 +146,8 @@ class Site:
         # The script on the page waits for news; a person who opens the page does not.
         read = await self.inbox.read(query, fresh="if-none-match" in request.headers)
         inbox = inbox_of(person, read, query)
-        values = self._base(request, person) | {"inbox": inbox, "query": query, "brief": brief, "title_of": title_of}
-        return self._live(request, "inbox.html", "_inbox.html", values)
+        values = self.base(request, person) | {"inbox": inbox, "query": query, "brief": brief, "title_of": title_of}
+        return self.live(request, "inbox.html", "_inbox.html", values)
 
     async def show_request(self, request: Request, person: Person) -> Response:
         """Show one request."""
@@ -206,7 +206,7 @@ class Site:
         return view
 
     def _of(self, request: Request, person: Person, view: RequestView) -> dict[str, object]:
-        return self._base(request, person) | {
+        return self.base(request, person) | {
             "view": view,
             "one": view.requirement,
             "state": view.state,
@@ -217,7 +217,8 @@ class Site:
             "here": link("/request", run=view.state.id, id=view.requirement.id),
         }
 
-    def _base(self, request: Request, person: Person | None) -> dict[str, object]:
+    def base(self, request: Request, person: Person | None) -> dict[str, object]:
+        """Return what every template needs."""
         return {
             "person": person,
             "token": self.sign_ins.token(person) if person else "",
@@ -226,7 +227,7 @@ class Site:
             "settings": self.settings,
         }
 
-    def _live(self, request: Request, page: str, part: str, values: Mapping[str, object]) -> Response:
+    def live(self, request: Request, page: str, part: str, values: Mapping[str, object]) -> Response:
         """Answer with a page, or that nothing in its live part has changed."""
         live = self.renderer.text(part, values)
         etag = f'"{hashlib.sha256(live.encode()).hexdigest()[:32]}"'
@@ -256,7 +257,7 @@ class Site:
             person = self.sign_ins.person_of(request)
         except Exception:  # The page of an error must not fail
             person = None
-        values = self._base(request, person) | {"status": status, "words": bounded(words, _LONGEST)}
+        values = self.base(request, person) | {"status": status, "words": bounded(words, _LONGEST)}
         response = self.renderer.page("message.html", values, status)
         response.headers.update(headers or {})
         return response

@@ -50,6 +50,16 @@ def age(at: datetime, now: datetime | None = None) -> str:
     return "under a minute"
 
 
+def seconds(length: float | None) -> str:
+    """Return a length of time, in its largest unit."""
+    if length is None:
+        return "-"
+    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if length >= size:
+            return f"{length / size:.1f} {unit}"
+    return f"{length:.1f} s"
+
+
 def _is_urgent(at: datetime) -> bool:
     return (at - datetime.now(UTC)).total_seconds() < _URGENT
 
@@ -81,6 +91,7 @@ class Renderer:
         )
         filters |= {
             "words": _words, "exact": _exact, "age": age, "moment": moment, "line": one_line, "bounded": bounded,
+            "seconds": seconds,
         }  # fmt: skip
         tests["urgent"] = _is_urgent
         names |= {"link": link, "version": _version()}

@@ -106,6 +106,18 @@ async def test_what_waits_is_seen_and_approved_and_runs_once(desk: Desk) -> None
     assert (record.status, record.resolved_by, record.reason) == ("approved", "bob", "the bill is right")
     assert [each.by for each in record.ignored_messages] == ["alice"]
 
+    events = words(await bob.get(link("/run", id=run.id)))
+    for text in (f"Completed {run.id} payer asked by alice", "Waiting", "Decided", "Not counted"):
+        assert text in events
+    audit = words(await bob.get(link("/audit", id=run.id)))
+    for text in ("Verified Audit", "pay approved by bob", "approve as alice : refused", "What no check can show"):
+        assert text in audit
+    assert "Approved pay payer asked by alice" in words(await bob.get("/mine"))
+    assert "You have decided nothing" in words(await alice.get("/mine"))
+    statistics = words(await bob.get("/statistics"))
+    assert re.search(r"Tool Asked Waiting .* pay \d+ ", statistics)
+    assert re.search(r"Person Decisions .* bob \d+ ", statistics)
+
 
 async def test_a_rejection_needs_a_reason_and_the_model_gets_it(desk: Desk) -> None:
     run, path = await desk.ask("payer")

@@ -1,0 +1,111 @@
+"""The pages about what has happened: a run, its audit, a person's decisions, and statistics."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from typing import Final, Generic, TypeVar
+
+from cachetools import LRUCache
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from assent.audit.checks import Verification
+from assent.audit.decision_statistics import Statistics
+from assent.client import read
+from assent.core.run_state import Run, state_of
+from assent.views.facts import children_of, grant_words
+from assent.views.run_events import meaning
+from assent.web.access import may_see
+from assent.web.pages import Site
+from assent.web.sign_in import Person
+from assent.web.values import title_of
+
+EVENTS: Final = 200
+"""Events of a run on its page; the newest. A link shows all of them."""
+DECISIONS: Final = 100
+RUNS: Final = 500
+"""Runs whose histories are read for decisions and statistics."""
+DAYS: Final = 30
+_KEPT: Final = 30.0
+"""Seconds for which statistics are shown again."""
+
+_T = TypeVar("_T")
+
+
+class Kept(Generic[_T]):
+    """Keeps answers that cost many reads for some seconds, and makes each only once for all who wait for it."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._answers: LRUCache[str, tuple[float, asyncio.Task[_T]]] = LRUCache(100)
+
+    async def get(self, key: str, make: Callable[[], Awaitable[_T]]) -> _T:
+        """Return the answer of this key."""
+        at, task = self._answers.get(key, (0.0, None))
+        if task is None or time.monotonic() - at > self._seconds or (task.done() and task.exception() is not None):
+            task = asyncio.ensure_future(make())
+            self._answers[key] = time.monotonic(), task
+        return await asyncio.shield(task)
+
+
+class RunPages:
+    """The handlers of these pages."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self._statistics = Kept[Statistics](_KEPT)
+        self._verifications = Kept[Verification](_KEPT)
+
+    async def show_run(self, request: Request, person: Person) -> Response:
+        """Show a run: what it was asked, what waits in it, and what has happened."""
+        run = await self._run(request, person)
+        events = await self._site.client.get_run(run.id).events()
+        shown = events if "all" in request.query_params else events[-EVENTS:]
+        values = {
+            "run": run,
+            "state": state_of(run),
+            "children": children_of(run),
+            "events": [(event, meaning(event)) for event in reversed(shown)],
+            "earlier": len(events) - len(shown),
+            "grant_words": grant_words,
+            "title_of": title_of,
+        }
+        return self._site.live(request, "run.html", "_run.html", self._site.base(request, person) | values)
+
+    async def show_audit(self, request: Request, person: Person) -> Response:
+        """Check a run's history, and show who decided what."""
+        run = await self._run(request, person)
+        handle = self._site.client.get_run(run.id)
+        # An ended run's history does not change; checking it takes time that grows with it.
+        verification = await self._verifications.get(f"{run.id} {run.execution_id} {run.status}", handle.verify)
+        values = {"state": state_of(run), "verification": verification, "approvals": await handle.audit()}
+        return self._site.renderer.page("audit.html", self._site.base(request, person) | values)
+
+    async def show_mine(self, request: Request, person: Person) -> Response:
+        """Show what a person has decided."""
+        decided = await self._site.client.get_decisions(person.name, limit=RUNS)
+        visible = [each for each in decided if may_see(person, each)][:DECISIONS]
+        values = {"decided": visible, "runs": RUNS, "title_of": title_of}
+        return self._site.renderer.page("mine.html", self._site.base(request, person) | values)
+
+    async def show_statistics(self, request: Request, person: Person) -> Response:
+        """Show how people decide."""
+        since = datetime.now(UTC) - timedelta(days=DAYS)
+        client = self._site.client
+        figures = await self._statistics.get("all", lambda: client.statistics(since=since, limit=RUNS))
+        values = {"figures": figures, "days": DAYS}
+        return self._site.renderer.page("statistics.html", self._site.base(request, person) | values)
+
+    async def _run(self, request: Request, person: Person) -> Run:
+        run_id = request.query_params.get("id", "")
+        if not run_id:
+            raise HTTPException(404, "This link is not whole.")
+        client = self._site.client.temporal
+        run, _ = await read.read(client, run_id, await read.describe(client, run_id))
+        if not may_see(person, state_of(run)):
+            raise HTTPException(404, "There is no such run.")
+        return run
