@@ -285,8 +285,8 @@ class ApproversFile:
     def __init__(self, path: str | Path) -> None:
         """Read it for the first time."""
         self._path = Path(path)
-        self._seen = self._stamp()
         self._read: Approvers | ConfigurationError = Approvers.from_file(self._path)
+        self._seen = self._stamp()
 
     def current(self) -> Approvers:
         """The content of the file by now.
@@ -305,8 +305,9 @@ class ApproversFile:
         return self._read
 
     def _stamp(self) -> list[tuple[int, int, int]]:
-        """What changes with the file, and with an `allowed_signers` file beside it."""
-        names = [self._path, self._path.parent / "allowed_signers"]
+        """What changes with the file, and with the `allowed_signers` file that it names."""
+        signers = getattr(self._read, "allowed_signers", None)
+        names = [self._path] if signers is None else [self._path, self._path.parent / signers]
         found: list[tuple[int, int, int]] = []
         for name in names:
             try:

@@ -14,6 +14,7 @@ from assent.agents.approval_decorator import approval
 from assent.agents.gates import APPROVERS, Groups
 from assent.agents.tool import Confirmation, GateContext, Tool
 from assent.agents.tool_decorator import tool
+from assent.wire.errors import ConfigurationError
 from assent.wire.limits import REASON_LIMIT
 from assent.wire.policy import Condition, Decision, PermissionPolicy, Rule
 from assent.wire.protocol import Gate
@@ -372,3 +373,27 @@ def test_a_group_named_in_vain_does_not_change_a_call_that_needs_nobody() -> Non
         "verdict": "allow",
         "at_most_once": True,
     }
+
+
+# -- proof ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_strictest_proof_that_anything_asks_for_is_asked_for() -> None:
+    service = Rule(decision="ask", tool="give", require_proof="service")
+    person = Rule(decision="ask", tool="give", require_proof="person")
+    plain, proven = with_terms(), with_terms(proof="service")
+    assert gate_of(plain).proof is None
+    assert gate_of(proven).proof == "service"
+    assert gate_of(plain, PermissionPolicy(rules=(service,))).proof == "service"
+    assert gate_of(plain, PermissionPolicy(rules=(service,)), PermissionPolicy(rules=(person,))).proof == "person"
+    assert gate_of(proven, PermissionPolicy(rules=(person,))).proof == "person"
+    # Also where another policy decides.
+    assert gate_of(plain, PermissionPolicy(rules=(person,)), PermissionPolicy.of(ask=["*"])).proof == "person"
+
+
+@pytest.mark.parametrize("decision", ["allow", "deny"])
+def test_a_rule_that_asks_nobody_can_ask_for_no_proof(decision: Decision) -> None:
+    with pytest.raises(ConfigurationError, match="require_proof goes with the decision ask"):
+        Rule(decision=decision, require_proof="person")
+    with pytest.raises(ConfigurationError, match=r"rules\.0.*require_proof goes with the decision ask"):
+        PermissionPolicy.from_toml(f'[[rules]]\ndecision = "{decision}"\nrequire_proof = "person"\n')
