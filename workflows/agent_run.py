@@ -200,6 +200,7 @@ class AgentRun:
         self._continuing.told(event)
         step = decide(self._run, event)
         self._trace.told(event, self._run, step.run)
+        # An eviction counts as a replay, too.
         if self._record is not None and not workflow.unsafe.is_replaying():
             self._record(measurements(self._run, event, step))
         self._run = step.run

@@ -39,9 +39,13 @@ async def scraped(url: str, queue: str) -> dict[str, Series]:
 
 @asynccontextmanager
 async def worker(models: str, address: str, queue: str, ledger: Path) -> AsyncGenerator[tuple[Running, str]]:
-    """A worker that replays every run at every step, and the URL of its metrics."""
+    """A worker that replays every run at every step and continues it as new, and the URL of its metrics."""
     variables = {"OPENAI_BASE_URL": models, "LEDGER": str(ledger), "TEMPORAL_ADDRESS": address}
-    variables |= {"ASSENT_CACHED_RUNS": "0", "ASSENT_PRICES": '{"e2e": {"input": 1, "output": 2}}'}
+    variables |= {
+        "ASSENT_CACHED_RUNS": "0",
+        "ASSENT_CONTINUE_AFTER": "8",
+        "ASSENT_PRICES": '{"e2e": {"input": 1, "output": 2}}',
+    }
     place = f"localhost:{free_port()}"
     options = ("--agents", "tests.e2e.agents", "--task-queue", queue, "--metrics-address", place)
     running = await start(*WORKER(), *options, env=variables)
@@ -69,6 +73,7 @@ async def test_what_is_scraped_is_what_happened_once_over_replays_and_a_restart(
             async with asyncio.timeout(10):
                 while len((await run.state()).ignored_messages) < 2:  # noqa: ASYNC110 - another process writes it
                     await asyncio.sleep(0.02)
+            await client.temporal.get_workflow_handle(run.id).query("state")
             before = await scraped(url, queue)
             assert await first.end(signal.SIGTERM) == 0
         async with worker(models.url, address, queue, tmp_path / "ledger") as (_, url):
