@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 FRAMEWORKS := openai_agents pydantic_ai langgraph
 
 .DEFAULT_GOAL := help
-.PHONY: help setup docs demo check test test-llm test-integrations test-lowest test-newest lint format bench test-ui soak histories lock dist clean
+.PHONY: help setup docs demo check test test-llm test-integrations test-deploy test-lowest test-newest lint format bench test-ui soak histories lock dist clean
 
 help:
 	@echo "make demo     an agent asks, waits, is approved and finishes, on a real Temporal server"
@@ -46,6 +46,7 @@ check: setup
 	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 -m "not slow and not ui and not soak" tests/unit tests/replay
 
 lint: setup
+	$(BIN)/codespell
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -87,6 +88,17 @@ examples/typescript/node_modules/.installed: examples/typescript/package-lock.js
 	@echo "Installing into $(@D): about a minute"
 	$(PYTHON) -m venv $(@D)
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -r $< -e .
+	@touch $@
+
+# The manifests, put together by kubectl and compared with the schemas of Kubernetes.
+test-deploy: .venv-deploy/.installed
+	kubectl kustomize deploy/kubernetes/keda >/dev/null
+	kubectl kustomize deploy/kubernetes/base >.venv-deploy/base.yaml
+	.venv-deploy/bin/kubernetes-validate --strict --kubernetes-version 1.34 .venv-deploy/base.yaml
+
+.venv-deploy/.installed: deploy/kubernetes/requirements.txt
+	$(PYTHON) -m venv .venv-deploy
+	.venv-deploy/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	@touch $@
 
 # With the lowest versions that pyproject.toml allows, and with the newest: TESTS="tests/unit" for some of them.

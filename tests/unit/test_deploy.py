@@ -13,6 +13,7 @@ import pytest
 import temporalio.bridge
 
 from assent.core.measurements import METRICS
+from assent.runtime.settings import Settings
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 ALERTS = DEPLOY / "prometheus" / "alerts.yml"
@@ -78,3 +79,19 @@ def test_panels_of_the_dashboard_lie_side_by_side() -> None:
     assert len(cells) == len(set(cells))
     assert max(x for x, _ in cells) < 24
     assert len({panel["id"] for panel in DASHBOARD["panels"]}) == len(places)
+
+
+def test_the_manifests_fit_the_image_and_the_settings() -> None:
+    base = {path.stem: path.read_text() for path in (DEPLOY / "kubernetes" / "base").glob("*.yaml")}
+    image = (DEPLOY.parent / "Dockerfile").read_text()
+    variables = re.findall(r"- ASSENT_(\w+)=", base["kustomization"])
+    assert len(variables) == 3
+    assert {name.lower() for name in variables} <= Settings.model_fields.keys()
+    [port] = re.findall(r"METRICS_ADDRESS=0.0.0.0:(\d+)", base["kustomization"])
+    assert f"containerPort: {port}" in base["deployment"]
+    [probe] = re.findall(r"command: \[python, (\S+)\]", base["deployment"])
+    assert f" {probe}\n" in image
+    [user] = re.findall(r"runAsUser: (\d+)", base["deployment"])
+    assert f"USER {user}:" in image
+    [grace] = re.findall(r"terminationGracePeriodSeconds: (\d+)", base["deployment"])
+    assert int(grace) > 30, "what a stopping worker gives running tools"

@@ -138,7 +138,7 @@ def test_links_of_a_page_lead_somewhere(page: str) -> None:
 def test_files_and_targets_that_a_page_names_exist(page: str) -> None:
     text = code(PAGES[page])
     for path in re.findall(
-        r"(?<![\w/.])(?:assent|activities|workflows|tests|examples|bench|docs|docker)/[\w/.]*\w", text
+        r"(?<![\w/.])(?:assent|activities|workflows|tests|examples|bench|docs|deploy|docker)/[\w/.]*\w", text
     ):
         assert (ROOT / path).exists(), path
     targets = re.findall(r"^(\S+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
