@@ -21,19 +21,24 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp.client.subscriptions import ListenNotSupportedError, SubscriptionLost
 from mcp_types import (
     CONNECTION_CLOSED,
+    INVALID_PARAMS,
+    INVALID_REQUEST,
     METHOD_NOT_FOUND,
     CallToolResult,
+    ErrorData,
     InputRequiredResult,
+    InputResponses,
     RequestParamsMeta,
     ToolListChangedNotification,
 )
-from pydantic import JsonValue, ValidationError
+from pydantic import JsonValue, TypeAdapter, ValidationError
 
+from assent.agents.mcp_question import question_of
 from assent.agents.mcp_server import MCPServer
 from assent.wire.messages import problems
 from assent.wire.text import bounded, one_line
 
-from .mcp_servers import ConnectionLostError, ServerDownError, ToolError
+from .mcp_servers import ConnectionLostError, QuestionError, ServerDownError, StateRefusedError, ToolError
 
 CONNECT_LIMIT: Final = 60.0
 """Seconds for a server to start and to answer its first request, and for each list of tools."""
@@ -49,6 +54,7 @@ _WORDS: Final = 500
 _BODY_LIMIT: Final = 32 * 1024 * 1024
 """Bytes of an answer over HTTP."""
 _RETRY_LISTEN: Final = 5.0
+_RESPONSES: Final[TypeAdapter[InputResponses]] = TypeAdapter(InputResponses)
 _PROCESS: Final = secrets.token_hex(16)
 """No server knows it, so none can claim that a call was not sent."""
 _NOT_SENT: Final = f"not sent {_PROCESS}: "
@@ -148,18 +154,38 @@ class Connection:
             raise ServerDownError(self._words(f"it gave no list of its tools: {_words(error)}")) from None
         return found
 
-    async def call(self, tool: str, arguments: dict[str, JsonValue], key: str) -> CallToolResult:
+    async def call(
+        self,
+        tool: str,
+        arguments: dict[str, JsonValue],
+        key: str,
+        state: str | None = None,
+        responses: dict[str, JsonValue] | None = None,
+    ) -> CallToolResult:
         """Call a tool of the server, by its own name for it; *key* is the call's idempotency key.
 
+        *responses* are the answer to its question, *state* is that of the question.
+
         Raises:
+            QuestionError: it asks a question first.
+            StateRefusedError: it does not take *state* back; nothing was done.
             ServerDownError: the call was not sent.
             ConnectionLostError: it was sent, and there was no answer.
             ToolError: the server answered with an error, or with what is no result.
         """
         try:
             async with self._busy() as client:
-                result = await client.session.call_tool(tool, arguments, meta=_meta(key), allow_input_required=True)
+                result = await client.session.call_tool(
+                    tool,
+                    arguments,
+                    meta=_meta(key),
+                    input_responses=None if responses is None else _RESPONSES.validate_python(responses),
+                    request_state=state,
+                    allow_input_required=True,
+                )
         except MCPError as error:
+            if responses is not None and error.code == INVALID_PARAMS:
+                raise StateRefusedError(self._words(f"it does not take its question back: {_words(error)}")) from None
             raise self._meant(error) from None
         except (anyio.ClosedResourceError, anyio.BrokenResourceError):
             self.retire()
@@ -168,7 +194,8 @@ class Connection:
             raise ToolError(self._words(f"it answered with what is no valid result: {_words(error)}")) from None
 
         if isinstance(result, InputRequiredResult):
-            raise ToolError(self._words("it asks a question first, which cannot be answered here"))
+            asked = question_of(result.model_dump(mode="json", by_alias=True, exclude_none=True))
+            raise ToolError(self._words(asked)) if isinstance(asked, str) else QuestionError(asked)
         return result
 
     def _meant(self, error: MCPError) -> Exception:
@@ -195,7 +222,10 @@ class Connection:
             await self._connected(ready)
 
     async def _connected(self, ready: asyncio.Future[None]) -> None:
-        async with self._transport() as way, Client(way, cache=None, message_handler=self._received) as client:
+        async with (
+            self._transport() as way,
+            Client(way, cache=None, message_handler=self._received, elicitation_callback=_not_now) as client,
+        ):
             self._client, self._used = client, time.monotonic()
             ready.set_result(None)
             async with asyncio.TaskGroup() as tasks:
@@ -272,6 +302,12 @@ class Connection:
         async with stdio_client(given) as (read, write):
             self._read = read
             yield read, write
+
+
+async def _not_now(context: object, params: object) -> ErrorData:
+    """Answer a server of before 2026-07-28, which asks in the middle of a call and holds it meanwhile."""
+    del context, params
+    return ErrorData(code=INVALID_REQUEST, message="no person can be asked while a call is under way")
 
 
 class _Http(httpx2.AsyncClient):

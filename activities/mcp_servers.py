@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Final
 from pydantic import JsonValue
 
 from assent.agents.agent import Agent
-from assent.agents.mcp_server import MCPServer, server_tools
+from assent.agents.mcp_question import Question, response
+from assent.agents.mcp_server import Answer, MCPServer, server_tools
 from assent.agents.tool import Tool, ToolContext
 from assent.wire.digest import sha256_hex
 from assent.wire.errors import ConfigurationError
@@ -41,6 +42,19 @@ class ServerDownError(Exception):
 
 class ConnectionLostError(Exception):
     """A call was sent to an MCP server, and there is no answer: one line. It may or may not have taken effect."""
+
+
+class StateRefusedError(Exception):
+    """An MCP server does not take back the state of its own question: it expired, or the server was restarted."""
+
+
+class QuestionError(Exception):
+    """An MCP server asks a person in the middle of a call."""
+
+    def __init__(self, question: Question) -> None:
+        """*question* is what it asks."""
+        super().__init__(question.words)
+        self.question = question
 
 
 class ToolError(Exception):
@@ -158,10 +172,34 @@ class McpServers:
             known.told.add(problem)
             _log.warning("MCP server %r: %s", known.server.name, problem)
 
-    async def _call(self, known: _Server, tool: str, arguments: dict[str, JsonValue], context: ToolContext) -> str:
+    async def _call(
+        self,
+        known: _Server,
+        tool: str,
+        arguments: dict[str, JsonValue],
+        context: ToolContext,
+        answer: Answer | None,
+    ) -> str:
         async with known.lock:
             connection = await self._connected(known)
-        return text_of_result(await connection.call(tool, arguments, context.idempotency_key))
+        call = partial(connection.call, tool, arguments, context.idempotency_key)
+        if answer is None:
+            return text_of_result(await call())
+        asked, values = answer
+        try:
+            return text_of_result(await call(asked.state, response(asked, values)))
+        except StateRefusedError:
+            _log.info("MCP server %r does not take its question back: the call is made again", known.server.name)
+        try:
+            return text_of_result(await call())
+        except QuestionError as error:
+            again = error.question.stored
+            if again.digest != asked.digest:
+                raise
+        try:
+            return text_of_result(await call(again.state, response(again, values)))
+        except StateRefusedError as error:
+            raise ToolError(str(error)) from None
 
 
 def text_of_result(result: CallToolResult) -> str:

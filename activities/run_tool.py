@@ -21,7 +21,8 @@ from assent.agents.agent import Agent
 from assent.agents.authorization import Refusal, asked_again, context_of, refusal, unapproved
 from assent.agents.binding import TOOL_CHANGED, bound_values, input_problem
 from assent.agents.gates import Gatekeeper
-from assent.agents.mcp_server import definition_change
+from assent.agents.mcp_question import question_gate
+from assent.agents.mcp_server import ANSWER, definition_change
 from assent.agents.tool import Target, Tool, ToolContext
 from assent.core.tool_calls import CONNECTION_LOST
 from assent.runtime import tracing
@@ -35,7 +36,7 @@ from . import payload_limits
 from .heartbeats import heartbeats
 from .history_check import is_requested, requested_call
 from .loop_watch import LoopWatch
-from .mcp_servers import ConnectionLostError, McpServers, ServerDownError
+from .mcp_servers import ConnectionLostError, McpServers, QuestionError, ServerDownError
 from .own_run import own_run
 from .parent_check import cancel_own_run, orphaned
 from .proofs import Proofs
@@ -204,10 +205,8 @@ class ToolCalls:
             _log.warning("tool %r did not start: all threads for tools are busy", tool.name)
             why = "all threads for tools of the worker that was asked are busy"
             return ToolOutcome(refused=why, again_after=START_WAIT)
-        except ServerDownError as error:
-            return _down(error)
-        except ConnectionLostError as error:
-            raise ApplicationError(str(error), type=CONNECTION_LOST) from None
+        except (ServerDownError, QuestionError, ConnectionLostError) as error:
+            return await self._unanswered(error, tool, call)
         except asyncio.CancelledError:
             if is_stopped_by_hand() and _runs_once(tool, call):
                 raise once() from None
@@ -223,6 +222,16 @@ class ToolCalls:
             if activity.info().attempt < _attempts(tool, call):
                 raise ApplicationError(text, type=type(error).__name__) from None
             return ToolOutcome(error=text)
+
+    async def _unanswered(self, error: Exception, tool: Tool, call: ToolCallInput) -> ToolOutcome:
+        """Return what follows where an MCP server gave no result."""
+        if isinstance(error, ServerDownError):
+            return _down(error)
+        if isinstance(error, QuestionError):
+            work = functools.partial(question_gate, error.question)
+            asked = await self._asking(self._agents[call.agent], work, tool, call)
+            return asked or ToolOutcome(refused=str(error))
+        raise ApplicationError(str(error), type=CONNECTION_LOST)
 
     async def _call(self, tool: Tool, arguments: dict[str, object], threads: Executor) -> object:
         function = functools.partial(tool.function, **arguments)
@@ -335,6 +344,8 @@ def _arguments(tool: Tool, call: ToolCallInput, info: activity.Info) -> tuple[di
         values = tool.validate_input(call.arguments, call.values or {})
         changed = changed or input_problem(call.values or {}, values)
         arguments |= values
+    if call.question is not None:
+        arguments[ANSWER] = (call.question, call.values or {})
     if tool.context_parameter is not None:
         arguments[tool.context_parameter] = _context(tool, call, info)
     return arguments, changed

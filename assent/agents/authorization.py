@@ -50,7 +50,8 @@ def refusal(tool: Tool, call: ToolCallInput, keeper: Gatekeeper, *, run_id: str,
     found = call.authorization
     if found is not None and (problem := mismatch(tool.name, call, found, run_id=run_id, now=now)):
         return Refusal(problem)
-    stricter = _stricter(gate, call, found)
+    # Who answers a server's question answers for a call that ran as approved until then.
+    stricter = None if call.question is not None else _stricter(gate, call, found)
     return None if stricter is None else Refusal(stricter, keeper.gate(tool, context, call.arguments))
 
 

@@ -25,7 +25,7 @@ from assent.agents.tool import ServerDefinition, Tool, ToolContext
 from assent.wire.declarations import declared, refuse, shown, source_of
 from assent.wire.digest import canonical, json_size, parse_arguments
 from assent.wire.errors import ArgumentsError
-from assent.wire.protocol import ToolOptions
+from assent.wire.protocol import ServerQuestion, ToolOptions
 from assent.wire.text import bounded, one_line
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,31}")
@@ -40,13 +40,17 @@ DEFINITIONS_LIMIT: Final = 524_288
 TOOLS_LIMIT: Final = 128
 """Tools of one server. Models take no more than that together."""
 CONTEXT: Final = "assent/context"
-"""The name under which the function of a server's tool gets the `ToolContext`: no tool may take an argument of it."""
+ANSWER: Final = "assent/answer"
+"""The names under which the function of a server's tool gets the `ToolContext`, and a person's answer to a question of
+the server: no tool may take arguments of these names."""
 _CHANGE_SHOWN: Final = 400
 _PROBLEMS_SHOWN: Final = 5
 _PROBLEM_SHOWN: Final = 300
 
-Call = Callable[[str, dict[str, JsonValue], ToolContext], Awaitable[str]]
-"""Calls a tool of a server, by the server's own name for it."""
+Answer = tuple[ServerQuestion, dict[str, JsonValue]]
+"""A question of a server, and what a person filled in."""
+Call = Callable[[str, dict[str, JsonValue], ToolContext, Answer | None], Awaitable[str]]
+"""Calls a tool of a server, by the server's own name for it; with the answer to a question that it asked."""
 
 
 @declared
@@ -221,7 +225,7 @@ def _tool(server: MCPServer, listed: Mapping[str, JsonValue], call: Call) -> Too
         return "a name is 1 to 128 ASCII letters, digits, '_', '-', '.' and '/'"
     if not isinstance(schema, dict) or schema.get("type") != "object":
         return "its input schema is not that of an object"
-    if (problem := _schema_problem(schema)) or (isinstance(outputs, dict) and (problem := _schema_problem(outputs))):
+    if (problem := schema_problem(schema)) or (isinstance(outputs, dict) and (problem := schema_problem(outputs))):
         return problem
     description = listed.get("description")
     told = description if isinstance(description, str) else ""
@@ -234,7 +238,8 @@ def _tool(server: MCPServer, listed: Mapping[str, JsonValue], call: Call) -> Too
 
     async def run(**arguments: object) -> str:
         context = cast("ToolContext", arguments.pop(CONTEXT))
-        return await call(name, cast("dict[str, JsonValue]", arguments), context)
+        answer = cast("Answer | None", arguments.pop(ANSWER, None))
+        return await call(name, cast("dict[str, JsonValue]", arguments), context, answer)
 
     options = ToolOptions(timeout=server.timeout.total_seconds())
     return Tool(
@@ -258,7 +263,8 @@ def _for_models(schema: dict[str, JsonValue]) -> dict[str, JsonValue]:
     return {"properties": {}, **{key: value for key, value in schema.items() if key != "$schema"}}
 
 
-def _schema_problem(schema: Mapping[str, JsonValue]) -> str | None:
+def schema_problem(schema: Mapping[str, JsonValue]) -> str | None:
+    """Return why a server's *schema* is none, in a line; None if it is one."""
     try:
         Draft202012Validator.check_schema(schema)
     except (SchemaError, RecursionError) as error:
@@ -266,7 +272,7 @@ def _schema_problem(schema: Mapping[str, JsonValue]) -> str | None:
     return None
 
 
-def _without_patterns(schema: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+def without_patterns(schema: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
     """Return a schema without patterns: one of a server could take a worker's time for as long as it likes."""
     checked = without("pattern", schema)
     if b'"patternProperties"' in canonical(checked):  # What they allow cannot be told without them.
@@ -280,11 +286,12 @@ class _ServerSchema(ArgumentSchema):
     def validate(self, raw: str) -> dict[str, object]:
         """See `ArgumentSchema.validate`."""
         given = parse_arguments(raw)
-        if CONTEXT in given:
-            raise ArgumentsError(f"{CONTEXT}: there is no such parameter")
+        for name in (CONTEXT, ANSWER):
+            if name in given:
+                raise ArgumentsError(f"{name}: there is no such parameter")
         try:
             # A registry of its own: nothing is fetched that a schema refers to.
-            found = Draft202012Validator(_without_patterns(self.parameters), registry=Registry()).iter_errors(given)
+            found = Draft202012Validator(without_patterns(self.parameters), registry=Registry()).iter_errors(given)
             lines = [f"{error.json_path.removeprefix('$.')}: {_words(error.message)}" for error in found]
         except Exception as error:  # a reference that leads nowhere, a schema that is too deep
             raise ArgumentsError(f"the arguments could not be checked: {_words(str(error))}") from None

@@ -231,8 +231,15 @@ def _start_check(
         given["requested_by"] = context.requested_by
     if run.workflow_call is not None:
         given["fields"] = run.workflow_call.gate.fields
+    elif isinstance(target, Requirement) and what == "values" and _is_question(run, target):
+        given["fields"] = target.fields  # The server's own: no tool says what fits.
     check = check.model_copy(update={name: value for name, value in given.items() if value is not None})
     return Step(checking, (CheckCall(number, check),), check=number)
+
+
+def _is_question(run: Run, requirement: Requirement) -> bool:
+    """Return whether an MCP server asks for what this requirement is."""
+    return any(call.gate.question is not None and call.requirement_id == requirement.id for call in run.calls)
 
 
 def _check_objection(run: Run, decision: Message) -> str | None:

@@ -274,6 +274,7 @@ def run_tool(context: CallContext, position: int, call: ToolCall, gate: Gate, ap
         "policy": context.policy,
         "output_limit": gate.output_limit,
         "context": context.context,
+        "question": gate.question,
     }
     options = gate.options or _DEFAULT_OPTIONS
     return RunTool(

@@ -256,6 +256,8 @@ def _before(requirement: Requirement, requirements: Sequence[Requirement]) -> It
     was = Said(f"{before.short_id} {before.status}{by}")
     if requirement.kind == "outcome":
         yield Fact("follows", "", ("Unknown outcome: ", was))
+    elif requirement.kind == "input":
+        yield Fact("follows", "", ("Asked in the middle of the call: ", was))
     else:
         yield Fact("follows", "", ("Asked again: it takes more today than it had with ", was))
 

@@ -93,6 +93,8 @@ NOTICE_NAMES_LIMIT: Final = 500
 """Characters of the names of approvers in a notice; if there are more, it has none."""
 RESULT_SHOWN: Final = 4_000
 """Characters of a result that a requirement keeps; the whole is in the history."""
+QUESTION_LIMIT: Final = 32_768
+"""Bytes of a question that an MCP server asks in the middle of a call, with the state that it needs again."""
 AGAIN_WHY_SHOWN: Final = 300
 """Characters of why a call is retried, that a run keeps."""
 MESSAGE_SHOWN: Final = 300

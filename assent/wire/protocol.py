@@ -127,6 +127,19 @@ class InputField(Stored):
     required: bool = True
 
 
+class ServerQuestion(Stored):
+    """A question of an MCP server, asked in the middle of a call; the answer goes there with *key* and *state*.
+
+    *digest* is that of the question itself: a stored answer is given to an equal question only. *url*: it is answered
+    elsewhere, at a URL.
+    """
+
+    key: str
+    digest: str
+    state: str | None = None
+    url: bool = False
+
+
 class Gate(Stored):
     """What one tool call needs before it may run, worked out on the worker when the model asked for it.
 
@@ -142,7 +155,7 @@ class Gate(Stored):
     in, validators applied. *binding* is the digest of the tool, "-", and the digest of all its values (empty where they
     cannot be told). *proof* is the level of proof that a decision needs. *output_limit* is how many bytes of its result
     are kept, *agent* who answers it. *definition* is the beginning of what an MCP server says of its tool, of a call
-    that waits. Defaults are left out.
+    that waits; *question* is what that server asks in the middle of the call. Defaults are left out.
     """
 
     verdict: Verdict
@@ -166,6 +179,7 @@ class Gate(Stored):
     output_limit: int | None = Field(default=None, ge=1)
     agent: str | None = None
     definition: str | None = None
+    question: ServerQuestion | None = None
 
 
 # -- the request ------------------------------------------------------------------------------------------------------
@@ -408,7 +422,7 @@ class ToolCallInput(Stored):
     """The input of a tool's activity. *arguments* are the raw bytes (UTF-8 text) that were approved.
 
     They are the model's own, unless a person edited them. *values* are what a person filled in. *policy* and *context*
-    are the request's own, *output_limit* the gate's.
+    are the request's own, *output_limit* and *question* the gate's.
     """
 
     agent: str
@@ -421,6 +435,7 @@ class ToolCallInput(Stored):
     policy: PermissionPolicy | None = None
     output_limit: int | None = None
     context: dict[str, JsonValue] | None = None
+    question: ServerQuestion | None = None
 
 
 class Reference(Stored):

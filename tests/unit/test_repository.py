@@ -199,7 +199,8 @@ def test_no_line_names_the_package_assent_of_another_project() -> None:
 INSIDE = {
     # Of the program's own parts: what the CLI, the audit and the worker read, which may change at any time.
     "ApprovalTerms", "ArgumentSchema", "AuditObserver", "Confirmation", "Content", "Duration", "Gatekeeper", "Groups",
-    "Json", "HistoryPosition", "Instructions", "Model", "Options", "Record", "Run", "ServerDefinition", "Target",
+    "Json", "HistoryPosition", "Instructions", "Model", "Options", "Record", "Run", "ServerDefinition",
+    "ServerQuestion", "Target",
     "ToolOptions", "Transition",
     # Words of a closed set, which a type checker shows as such.
     "Attribution", "CheckName", "Decision", "Effect", "Execution", "Method", "NoticeType",

@@ -10,8 +10,11 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from mcp.server import MCPServer as Asking
+from mcp.server.mcpserver import Context
+from mcp_types import ElicitRequest, ElicitRequestFormParams, ElicitResult, InputRequiredResult
 
-from assent import Agent, MCPServer, RunHandle
+from assent import Agent, DecisionError, MCPServer, RunHandle
 from assent.activities import run_tool
 from assent.client.progress import describe_progress, progress_of
 from assent.testing import Conversation, Environment, Reply, call, calls, check_replay, says
@@ -110,3 +113,56 @@ async def until(run: RunHandle, line: str) -> None:
             if any(line in each for each in said):
                 return
             await asyncio.sleep(0.1)
+
+
+def asking(folder: Path, words: str = "Which room?") -> Asking:
+    """A server whose tool asks a question first; each has a key of its own for its state, as after a restart."""
+    asks: Asking = Asking("rooms", log_level="CRITICAL")
+
+    @asks.tool()
+    def book(context: Context) -> InputRequiredResult | str:
+        """Book a room."""
+        given = context.input_responses
+        if given is None:
+            schema = {"type": "object", "properties": {"room": {"type": "integer", "minimum": 1}}, "required": ["room"]}
+            form = ElicitRequestFormParams(message=words, requested_schema=schema)
+            return InputRequiredResult(input_requests={"room": ElicitRequest(params=form)}, request_state="sealed")
+        room = given["room"]
+        assert isinstance(room, ElicitResult)
+        with (folder / "ledger").open("a") as ledger:
+            ledger.write(f"book {room.content}\n")
+        return f"booked {room.content}"
+
+    return asks
+
+
+async def test_a_question_of_a_server_waits_for_a_person_and_is_answered_once(
+    assent_environment: Environment, tmp_path: Path
+) -> None:
+    """Also by another worker, after the server was restarted; another question is put to a person again."""
+    model = assent_environment.responses(calls(call("rooms_book")), told)
+
+    def agent(server: Asking) -> Agent:
+        return Agent(name="clerk", model=model, mcp_servers=[MCPServer(name="rooms", in_process=server)])
+
+    async with assent_environment.serve(agent(asking(tmp_path))) as client:
+        run = await client.start("clerk", "Book.", requested_by="alice")
+        [asked] = (await run.until_paused()).active_requirements
+        await run.approve(asked, by="bob")
+        [question] = (await run.until_paused()).active_requirements
+        assert (question.kind, question.note) == ("input", "the MCP server 'rooms' asks: Which room?")
+        assert [(each.name, each.type, each.required) for each in question.fields] == [
+            ("room", {"type": "integer", "minimum": 1}, True)
+        ]
+        with pytest.raises(DecisionError, match=r"room: .*0 is less than the minimum of 1"):
+            await run.submit_input(question, values={"room": 0}, by="bob")
+    async with assent_environment.serve(agent(asking(tmp_path, "Which floor?")), task_queue=client.task_queue):
+        await run.submit_input(question, values={"room": 7}, by="bob")
+        [other] = (await run.until_paused()).active_requirements
+        assert (other.note, effects(tmp_path)) == ("the MCP server 'rooms' asks: Which floor?", [])
+    async with assent_environment.serve(agent(asking(tmp_path, "Which floor?")), task_queue=client.task_queue):
+        await run.submit_input(other, values={"room": 3}, by="bob")
+        assert (await run.result()).content == "booked {'room': 3}"
+        assert (await run.verify()).ok
+        await check_replay(await run.history())
+    assert (tmp_path / "ledger").read_text() == "book {'room': 3}\n"

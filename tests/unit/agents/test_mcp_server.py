@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from assent import Agent, ConfigurationError, MCPServer, OpenAIResponses, PermissionPolicy, Rule, Tool, ToolContext
-from assent.agents.mcp_server import CONTEXT, definition_change, server_tools
+from assent.agents.mcp_server import CONTEXT, Answer, definition_change, server_tools
 from assent.agents.tool import GateContext
 from assent.wire.errors import ArgumentsError
 from assent.wire.protocol import Gate
@@ -17,7 +17,7 @@ ANY: dict[str, Any] = {"type": "object"}
 NOTHING = "'nothing' is not valid under any of the given schemas"
 
 
-async def never(_tool: str, _arguments: dict[str, Any], _context: ToolContext) -> str:
+async def never(_tool: str, _arguments: dict[str, Any], _context: ToolContext, _answer: Answer | None) -> str:
     raise AssertionError
 
 
