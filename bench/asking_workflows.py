@@ -20,6 +20,17 @@ class Asking:
 
 
 @workflow.defn
+class AskingForProof:
+    """Waits for an approval that proves who decided."""
+
+    @workflow.run
+    async def run(self) -> str:
+        """Return how it was decided."""
+        arguments = {"to": "DE02120300000000202051", "cents": 500}
+        return (await request_approval("wire", arguments, requested_by="al", proof="service")).status
+
+
+@workflow.defn
 class BareAsking:
     """Waits for a child that waits for a signal."""
 

@@ -234,10 +234,11 @@ async def approve(stage: Stage, scale: Scale) -> list[Figure]:
 
 async def asking(stage: Stage, scale: Scale) -> list[Figure]:
     """`request_approval` in a workflow, beside a child workflow that waits for a signal; in this process."""
-    ours, bare = await asked(stage.assent.agents.temporal, scale.approvals)
+    ours, proven, bare = await asked(stage.assent.agents.temporal, scale.approvals)
     return [
         Figure("asking", "a workflow's start to its request in the inbox", "ms", ours.listed, bare.listed, limit=1.3),
         Figure("asking", "decision to the workflow's end", "ms", ours.decided, bare.decided, limit=1.3),
+        Figure("asking", "decision to its end with a proof, beside without", "ms", proven.decided, ours.decided),
     ]
 
 
