@@ -59,6 +59,7 @@ _MENDABLE: Final = {
     r"|organization (must be verified|has been (restricted|disabled))|organization_restricted",
 }
 """What gateways say in a 400 that an operator mends, where others send 401, 402, 403 or 404."""
+_DATA: Final = re.compile(r"(data:[^;,\s]*;base64,)[A-Za-z0-9+/=]+")
 _KEY: Final = re.compile(r"\b(sk-|Bearer\s+)[^\s'\",}]{6,}", re.IGNORECASE)
 
 
@@ -289,7 +290,7 @@ def _connection_message(error: APIConnectionError) -> str:
 
 
 def _bounded(message: str, *, secret: str = "") -> str:
-    # Some compatible servers repeat the whole key in a 401; histories are kept for years.
+    # Some compatible servers repeat the whole key in a 401, or an image that they refuse; histories are kept for years.
     if len(secret) >= 6:
         message = message.replace(secret, "[key]")
-    return _KEY.sub("[key]", message)[:MESSAGE_LIMIT]
+    return _DATA.sub(r"\1…", _KEY.sub("[key]", message))[:MESSAGE_LIMIT]

@@ -43,6 +43,14 @@ FILE_TYPES: Final[Mapping[str, str]] = {
     "application/vnd.openxmlformats-officedocument.presentationml.presentation": "pptx",
 }
 """The media types of files that providers read, each with the ending of a name."""
+_BEGINNINGS: Final[Mapping[str, bytes]] = {
+    "image/png": b"\x89PNG\r\n\x1a\n",
+    "image/jpeg": b"\xff\xd8\xff",
+    "image/gif": b"GIF8",
+    "image/webp": b"RIFF",
+    "application/pdf": b"%PDF-",
+}
+"""The first bytes of images and of PDFs."""
 HALF: Final = re.compile("[\ud800-\udfff]")
 """Half of a character, as some programs cut texts: no UTF-8 has it."""
 TEXT: Final = "~text"
@@ -154,6 +162,10 @@ class _Media(Part):
             raise ValueError(message)
         if self.data is not None and self.media_type is None:
             message = "data needs its media_type"
+            raise ValueError(message)
+        # A provider refuses it at each later turn of a conversation too.
+        if self.data is not None and not self.data.startswith(_BEGINNINGS.get(self.media_type or "", b"")):
+            message = f"data does not begin as {self.media_type} does"
             raise ValueError(message)
         described = [name for name in ("media_type", "name") if getattr(self, name, None) is not None]
         if self.data is None and described:

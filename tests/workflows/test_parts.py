@@ -23,8 +23,8 @@ from tests.support.visibility import soon
 from tests.workflows.test_continue_as_new import executions, live, replay
 
 # Bytes that no compressor makes fewer of.
-PNG = hashlib.shake_256(b"png").digest(60_000)
-PDF = hashlib.shake_256(b"pdf").digest(90_000)
+PNG = b"\x89PNG\r\n\x1a\n" + hashlib.shake_256(b"png").digest(60_000)
+PDF = b"%PDF-" + hashlib.shake_256(b"pdf").digest(90_000)
 CONTINUED = EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CONTINUED_AS_NEW
 INPUT = [TextPart(text="What is this?"), ImagePart(data=PNG, media_type="image/png")]
 MESSAGE = [FilePart(data=PDF, media_type="application/pdf", name="offer.pdf"), TextPart(text="And this?")]

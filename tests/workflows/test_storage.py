@@ -350,7 +350,7 @@ async def test_settings_that_name_a_storage_serve_no_client_without_one(assent_e
 
 @pytest.mark.usefixtures("root")
 async def test_images_that_no_history_takes_are_kept_in_the_storage(assent_environment: Environment) -> None:
-    image = ImagePart(data=bytes(5_000_000), media_type="image/png")
+    image = ImagePart(data=b"\x89PNG\r\n\x1a\n".ljust(5_000_000), media_type="image/png")
     steps: list[Step] = [calls(call("read_page")), lambda seen: says(f"{len(json.dumps(seen.items))}")]
     async with keeping(assent_environment, steps, continue_after=5) as (client, agent):
         with pytest.raises(MessageError, match="without an external storage"):

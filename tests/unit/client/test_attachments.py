@@ -11,12 +11,17 @@ from assent.wire.limits import PARTS_LIMIT
 
 
 def test_the_ending_says_what_a_file_is(tmp_path: Path) -> None:
-    for name, media_type in (("a.PNG", "image/png"), ("b.jpg", "image/jpeg"), ("c.webp", "image/webp")):
-        (tmp_path / name).write_bytes(b"x")
-        assert attachment(tmp_path / name) == ImagePart(data=b"x", media_type=media_type)
-    for name, media_type in (("a.pdf", "application/pdf"), ("b.md", "text/markdown"), ("c.htm", "text/html")):
-        (tmp_path / name).write_bytes(b"x")
-        assert attachment(str(tmp_path / name)) == FilePart(data=b"x", media_type=media_type, name=name)
+    png, jpeg, webp = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"RIFF"
+    for name, media_type, data in (
+        ("a.PNG", "image/png", png),
+        ("b.jpg", "image/jpeg", jpeg),
+        ("c.webp", "image/webp", webp),
+    ):
+        (tmp_path / name).write_bytes(data)
+        assert attachment(tmp_path / name) == ImagePart(data=data, media_type=media_type)
+    for name, media_type, data in (("a.pdf", "application/pdf", b"%PDF-"), ("c.htm", "text/html", b"x")):
+        (tmp_path / name).write_bytes(data)
+        assert attachment(str(tmp_path / name)) == FilePart(data=data, media_type=media_type, name=name)
 
 
 def test_a_url_is_left_to_the_provider() -> None:
@@ -31,6 +36,7 @@ def test_a_url_is_left_to_the_provider() -> None:
         ("folder.pdf", "it cannot be read: Is a directory"),
         ("empty.png", "data: it has 0 bytes"),
         ("large.pdf", f"it has {PARTS_LIMIT + 1} bytes"),
+        ("really.png", "data does not begin as image/png does"),
         ("tool.exe", "a file to attach ends in one of .csv .docx .gif"),
         ("noending", "a file to attach ends in one of"),
         ("http://x/a.png", "url: it is no URL"),
@@ -40,6 +46,7 @@ def test_a_url_is_left_to_the_provider() -> None:
 def test_what_cannot_be_attached_is_said_in_one_line(tmp_path: Path, name: str, problem: str) -> None:
     (tmp_path / "folder.pdf").mkdir()
     (tmp_path / "empty.png").write_bytes(b"")
+    (tmp_path / "really.png").write_bytes(b"\xff\xd8\xff")
     with (tmp_path / "large.pdf").open("wb") as large:
         large.truncate(PARTS_LIMIT + 1)
     with pytest.raises(MessageError) as caught:

@@ -48,6 +48,8 @@ from assent.core.message_handling import CHECKS_AT_ONCE
 from assent.core.run_state import KEPT_MESSAGES
 from assent.core.state_machine import MAX_TURNS, Run, Step, decide, state_of
 from assent.wire.digest import parse_arguments, requirement_id
+from assent.wire.messages import SendMessage, read
+from assent.wire.parts import content_text, digests_of, readable
 from assent.wire.policy import conditions_hold
 from assent.wire.protocol import DecisionResult, Gate, Item, ModelCallInput, ToolCallInput
 from assent.wire.requirements import Grant, Requirement, RunState
@@ -269,7 +271,9 @@ class Promises(RuleBasedStateMachine):
         elif step.result.status not in COUNTED:
             assert due or not step.commands, "what does not count changes nothing"
         elif step.result.requirement_id is None and name == "send_message":
-            self.said.append(str(body["content"]).strip())
+            sent = read(name, arguments)
+            assert isinstance(sent, SendMessage)
+            self.said.append(readable(sent.content))
         return step
 
     def answered(self, before: Run, step: Step, by: str) -> None:
@@ -326,8 +330,9 @@ class Promises(RuleBasedStateMachine):
         assert conversation.digest == digest_of(self.rebuilt)
         if not self.run_now.ended:
             known = (*conversation.items, *(self.run_now.held or ()), *self.run_now.queued)
+            assert self.run_now.attachments.keys() == {*digests_of(known)}, "of each file the bytes, and no others"
             words = [item for item in known if item.get("role") == "user"]
-            assert sorted(str(item["content"]) for item in words) == sorted(self.said), "no message is lost"
+            assert sorted(content_text(item["content"]) for item in words) == sorted(self.said), "no message is lost"
 
     @invariant()
     def at_most_one_model_call_is_under_way(self) -> None:

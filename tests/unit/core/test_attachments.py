@@ -17,7 +17,7 @@ from assent.wire.limits import ATTACHED_LIMIT, PARTS_LIMIT
 from assent.wire.parts import Part, content_json, readable
 from tests.unit.strategies import Play
 
-PNG, PDF = bytes(1_000), b"%PDF" * 1_000
+PNG, PDF = b"\x89PNG\r\n\x1a\n".ljust(1_000), b"%PDF-" * 1_000
 INPUT: list[Part] = [TextPart(text="What is this?"), ImagePart(data=PNG, media_type="image/png")]
 MESSAGE: list[Part] = [FilePart(data=PDF, media_type="application/pdf")]
 KEPT = {sha256_hex(data): base64.b64encode(data).decode() for data in (PNG, PDF)}
@@ -79,7 +79,9 @@ def test_a_message_that_does_not_count_brings_none() -> None:
 
 def test_a_run_keeps_a_bounded_number_of_bytes() -> None:
     play = looking()
-    images = [ImagePart(data=bytes([each]) * (PARTS_LIMIT * 3 // 4), media_type="image/png") for each in range(2)]
+    images = [
+        ImagePart(data=(PNG + bytes([each])).ljust(PARTS_LIMIT * 3 // 4), media_type="image/png") for each in range(2)
+    ]
     sent = [play.send("send_message", {"content": content_json([each]), "by": "alice"}) for each in images]
     result = sent[1]
     assert sent[0].status == "recorded"

@@ -243,10 +243,10 @@ def test_the_model_is_asked_with_the_summary_in_the_place_of_the_old_turns() -> 
 def test_a_summary_takes_images_and_files_with_it_and_its_transcript_names_them() -> None:
     play = Play()
     play.start()
-    file = FilePart(data=b"%PDF", media_type="application/pdf", name="offer.pdf")
+    file = FilePart(data=b"%PDF-", media_type="application/pdf", name="offer.pdf")
     play.send("send_message", {"content": content_json([file]), "by": "alice"})
     turn(play, 900)
-    told = f"[file: offer.pdf, application/pdf, 4 bytes, SHA-256 {next(iter(play.run.attachments))}]"
+    told = f"[file: offer.pdf, application/pdf, 5 bytes, SHA-256 {next(iter(play.run.attachments))}]"
     assert told in transcript(play.run.conversation.items, 100_000)
     for _ in range(10):
         assert play.run.attachments.keys() == {*digests_of([*play.run.conversation.items, *play.run.queued])}

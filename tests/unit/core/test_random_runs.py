@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition, rule
 from pydantic import JsonValue
 
+from assent import FilePart
 from assent.core.events import CheckAnswered, Failure, TimeReached
 from assent.wire.budget import Budget
+from assent.wire.parts import content_json
 from assent.wire.protocol import Checked, Gate, ModelTurn, Usage, Verdict
 from tests.unit.core.budget_invariants import BUDGETS, USAGES, BudgetPromises
 from tests.unit.core.run_invariants import fields_of
@@ -263,6 +265,12 @@ class Lives(BudgetPromises):
     def chats(self, content: str) -> None:
         """Somebody tells the model more."""
         self.message("send_message", {"content": content, "by": "bob"})
+
+    @rule(data=st.sampled_from([b"a", b"b"]))
+    def attaches(self, data: bytes) -> None:
+        """Somebody gives the model a file."""
+        file = FilePart(data=data, media_type="text/plain")
+        self.message("send_message", {"content": content_json([file]), "by": "bob"})
 
     @precondition(lambda self: self.run_now.requirements)
     @rule(index=positions, write=ways_to_write_an_id, by=spellings)

@@ -20,7 +20,8 @@ from assent.wire.messages import SendMessage, read, read_request, shown
 from assent.wire.parts import content_json, inline_problem, readable
 from tests.unit.strategies import json_values
 
-DATA = bytes(range(256))
+DATA = b"\x89PNG\r\n\x1a\n" + bytes(range(256))
+PDF = b"%PDF-" + bytes(range(256))
 BASE64 = base64.b64encode(DATA).decode()
 IMAGE = {"type": "image", "data": BASE64, "media_type": "image/png"}
 URL = {"type": "image", "url": "https://example.com/a.png"}
@@ -65,6 +66,7 @@ def problem_of(parts: object) -> str:
         ({"type": "image", "data": BASE64}, ".0.image: data needs its media_type"),
         ({**IMAGE, "media_type": "image/svg+xml"}, ".0.image.media_type: it is none of image/png, image/jpeg"),
         ({**IMAGE, "type": "file"}, ".0.file.media_type: it is none of application/pdf"),
+        ({**IMAGE, "media_type": "image/jpeg"}, ".0.image: data does not begin as image/jpeg does"),
         ({**URL, "media_type": "image/png"}, ".0.image: media_type goes with data"),
         ({**URL, "mime_type": "image/png"}, ".0.image.mime_type: Extra inputs are not permitted"),
         ({**URL, "sha256": "ab"}, ".0.image.sha256: Extra inputs are not permitted"),
@@ -93,7 +95,7 @@ def test_lists_that_do_not_fit_are_refused_in_one_line() -> None:
     assert (
         problem_of([{**TEXT, "text": "x" * 600_000}] * 2) == ": its texts are 1200004 bytes long; they may be 1000000"
     )
-    half = {**IMAGE, "data": base64.b64encode(bytes(PARTS_LIMIT // 2 + 1)).decode()}
+    half = {**IMAGE, "data": base64.b64encode(DATA.ljust(PARTS_LIMIT // 2 + 1)).decode()}
     assert (
         problem_of([half, half]) == f": its images and files have {PARTS_LIMIT + 2} bytes; they may have {PARTS_LIMIT}"
     )
@@ -114,7 +116,7 @@ PARTS: list[TextPart | ImagePart | FilePart] = [
     TextPart(text="What is this?"),
     ImagePart(url="https://example.com/a.png"),
     ImagePart(data=DATA, media_type="image/png"),
-    FilePart(data=DATA, media_type="application/pdf", name="offer.pdf"),
+    FilePart(data=PDF, media_type="application/pdf", name="offer.pdf"),
     FilePart(file_id="file-1"),
 ]
 
@@ -135,7 +137,7 @@ def test_people_are_told_what_each_part_is() -> None:
         "What is this?",
         "[image: https://example.com/a.png]",
         f"[image: image/png, {about}]",
-        f"[file: offer.pdf, application/pdf, {about}]",
+        f"[file: offer.pdf, application/pdf, {len(PDF)} bytes, SHA-256 {sha256_hex(PDF)}]",
         "[file: file id file-1]",
     ]
 
@@ -159,7 +161,7 @@ def test_bytes_are_shown_nowhere() -> None:
 
 
 def test_what_is_too_large_for_an_input_needs_a_storage() -> None:
-    small = ImagePart(data=bytes(INLINE_LIMIT * 3 // 4 - 100), media_type="image/png")
+    small = ImagePart(data=DATA.ljust(INLINE_LIMIT * 3 // 4 - 100), media_type="image/png")
     assert inline_problem(content_json([small])) is None
     assert inline_problem(content_json("x" * 2_000_000)) is None
     assert "without an external storage" in (inline_problem(content_json([small, TextPart(text="x" * 100)])) or "")

@@ -118,6 +118,11 @@ def test_messages_are_bounded() -> None:
     assert len(posture(refusal(400, body={"message": "x" * 9000})).message) == MESSAGE_LIMIT
 
 
+def test_an_image_that_a_server_repeats_is_not_kept() -> None:
+    said = posture(refusal(400, body={"message": "Input 'data:image/png;base64,iVBORw0KGgo=' is no image"})).message
+    assert said == "Input 'data:image/png;base64,…' is no image"
+
+
 def test_an_unknown_error_is_retried_because_a_fixed_worker_may_come() -> None:
     assert posture(RuntimeError("bug")) == Posture("ModelCallFailed", "RuntimeError: bug", retry=True)
 

@@ -19,15 +19,15 @@ from assent.wire.parts import Part, attachments_of
 
 from .provider_calls import failure_of, model
 
-DATA = b"\x89PNG"
+DATA, FILE = b"\x89PNG\r\n\x1a\n", b"%PDF-1.7"
 IMAGE = f"data:image/png;base64,{base64.b64encode(DATA).decode()}"
-PDF = f"data:application/pdf;base64,{base64.b64encode(DATA).decode()}"
+PDF = f"data:application/pdf;base64,{base64.b64encode(FILE).decode()}"
 BOTH: list[Part] = [
     TextPart(text="Look."),
     ImagePart(data=DATA, media_type="image/png"),
     ImagePart(url="https://example.com/a.png"),
-    FilePart(data=DATA, media_type="application/pdf"),
-    FilePart(data=DATA, media_type="application/pdf", name="offer.pdf"),
+    FilePart(data=FILE, media_type="application/pdf"),
+    FilePart(data=FILE, media_type="application/pdf", name="offer.pdf"),
     FilePart(file_id="file-1"),
 ]
 RESPONSES_ONLY: list[Part] = [ImagePart(file_id="file-2"), FilePart(url="https://example.com/a.pdf")]
