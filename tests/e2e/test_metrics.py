@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import re
 import signal
 import uuid
@@ -18,6 +19,7 @@ from assent.testing import Environment, ModelServer, call, calls, says
 from assent.wire.errors import DecisionError
 from tests.e2e.processes import WORKER, Running, start
 
+SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()
 Series = dict[tuple[str, ...], float]
 
 
@@ -46,6 +48,7 @@ async def worker(models: str, address: str, queue: str, ledger: Path) -> AsyncGe
         "ASSENT_CONTINUE_AFTER": "8",
         "ASSENT_PRICES": '{"e2e": {"input": 1, "output": 2}}',
     }
+    variables |= {"ASSENT_WEBHOOKS": f'[{{"url": "{models}/nothing", "secret_env": "HOOK"}}]', "HOOK": SECRET}
     place = f"localhost:{free_port()}"
     options = ("--agents", "tests.e2e.agents", "--task-queue", queue, "--metrics-address", place)
     running = await start(*WORKER(), *options, env=variables)
@@ -74,7 +77,9 @@ async def test_what_is_scraped_is_what_happened_once_over_replays_and_a_restart(
                 while len((await run.state()).ignored_messages) < 2:  # noqa: ASYNC110 - another process writes it
                     await asyncio.sleep(0.02)
             await client.temporal.get_workflow_handle(run.id).query("state")
-            before = await scraped(url, queue)
+            async with asyncio.timeout(10):
+                while "assent_notices_refused_total" not in (before := await scraped(url, queue)):  # noqa: ASYNC110
+                    await asyncio.sleep(0.02)
             assert await first.end(signal.SIGTERM) == 0
         async with worker(models.url, address, queue, tmp_path / "ledger") as (_, url):
             async with asyncio.timeout(10):
@@ -91,6 +96,9 @@ async def test_what_is_scraped_is_what_happened_once_over_replays_and_a_restart(
         ("payer", "approve", "refused"): 1,
         ("payer", "other", "unreadable"): 1,
     }
+    [(labels, refused)] = before["assent_notices_refused_total"].items()
+    assert models.url.startswith(labels[1])
+    assert refused == 1
     assert gauges["assent_approvals_waiting"] == {("payer", "pay"): 1}
     assert 0 < gauges["assent_approvals_oldest_seconds"]["payer", "pay"] < 60
     assert after["assent_runs_total"] == {("payer", "completed"): 1}
