@@ -22,6 +22,7 @@ from assent.client.rpc import to_assent_error
 from assent.runtime.payload_codec import encoding_problem
 from assent.wire import protocol, visibility
 from assent.wire.errors import MessageError
+from assent.wire.protocol import RunStatus
 from assent.wire.requirements import PendingRequirement
 from assent.wire.text import bounded, one_line
 
@@ -124,6 +125,12 @@ async def total(client: Client, wanted: Wanted, *, registered: bool) -> int | No
         client.count_workflows(f"{_RUNNING} AND {unsure}"),
     )
     return None if more.count else sure.count
+
+
+async def count_open(client: Client, status: RunStatus, task_queue: str) -> int:
+    """Count the runs of a task queue that have not ended and have this status. Raises as `pending`."""
+    query = f"{_RUNNING} AND TaskQueue = {_quoted(task_queue)} AND {protocol.ATTRIBUTE_STATUS} = {_quoted(status)}"
+    return (await client.count_workflows(query)).count
 
 
 async def decided(

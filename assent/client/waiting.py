@@ -1,4 +1,4 @@
-"""How many requirements wait on a task queue, and for how long: read from visibility for the metrics of a worker.
+"""The runs of a task queue and what they wait for, and for how long: read from visibility for a worker's metrics.
 
 I/O; not in workflow code.
 """
@@ -19,7 +19,7 @@ from temporalio.service import RPCError
 from assent.audit.approval import Approval
 from assent.client import inbox
 from assent.client.filters import Wanted
-from assent.core.measurements import OLDEST, WAITING, Measurement
+from assent.core.measurements import OLDEST, OPEN, WAITING, Measurement
 from assent.runtime.connection import with_own_converter
 from assent.runtime.metrics import Metrics
 
@@ -29,7 +29,7 @@ _log = logging.getLogger(__name__)
 
 
 async def report_waiting(client: Client, task_queue: str, metrics: Metrics, *, registered: bool) -> None:
-    """Read what waits on a task queue about once a minute, and record it, until cancelled.
+    """Read the open runs of a task queue and what waits about once a minute, and record it, until cancelled.
 
     While the server does not answer, the last values stay. *registered* says whether the namespace has the Assent
     search attributes.
@@ -43,12 +43,17 @@ async def report_waiting(client: Client, task_queue: str, metrics: Metrics, *, r
             async for run in found:
                 waiting += run
                 runs += 1
+            opened = [
+                Measurement(OPEN, await inbox.count_open(client, status, task_queue), (status,))
+                for status in ("running", "waiting", "idle")
+                if registered
+            ]
         except RPCError as error:
             _log.warning("what waits could not be read for the metrics: %s", error)
         else:
             gauges = waiting_gauges(waiting, datetime.now(UTC), known)
             known |= {each.labels for each in gauges}
-            metrics.record(gauges)
+            metrics.record([*gauges, *opened])
         await asyncio.sleep(INTERVAL * max(1, ceil(runs / inbox.PAGE)))
 
 

@@ -73,6 +73,7 @@ IGNORED: Final = Metric(
 NOTICES_REFUSED: Final = Metric(
     "assent_notices_refused", "counter", ("webhook",), "Notices that a webhook refused for good"
 )
+OPEN: Final = Metric("assent_runs_open", "gauge", ("status",), "Runs that have not ended, by what they do now")
 WAITING: Final = Metric("assent_approvals_waiting", "gauge", ("agent", "tool"), "Requirements that wait now")
 OLDEST: Final = Metric(
     "assent_approvals_oldest_seconds",
@@ -82,7 +83,7 @@ OLDEST: Final = Metric(
 )
 METRICS: Final = (
     RUNS, REQUESTED, CLOSED, DECISIONS, DECISION_TIME, TOOL_CALLS, MODEL_CALLS, TOKENS, COST, IGNORED, NOTICES_REFUSED,
-    WAITING, OLDEST,
+    OPEN, WAITING, OLDEST,
 )  # fmt: skip
 
 _COUNTED: Final = frozenset({"approved", "rejected", "executed", "failed", "recorded"})

@@ -99,6 +99,7 @@ async def test_what_is_scraped_is_what_happened_once_over_replays_and_a_restart(
     [(labels, refused)] = before["assent_notices_refused_total"].items()
     assert models.url.startswith(labels[1])
     assert refused == 1
+    assert gauges["assent_runs_open"] == {("waiting",): 1}
     assert gauges["assent_approvals_waiting"] == {("payer", "pay"): 1}
     assert 0 < gauges["assent_approvals_oldest_seconds"]["payer", "pay"] < 60
     assert after["assent_runs_total"] == {("payer", "completed"): 1}
