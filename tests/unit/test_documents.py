@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from assent import PermissionPolicy
 from assent.cli.main import main
 from assent.wire.requirements import RunState
 
@@ -94,6 +95,13 @@ def test_the_session_in_the_readme_is_the_one_of_the_start_page() -> None:
     [session] = blocks(PAGES["README.md"], "console")
     assert not [line for line in session.splitlines() if line not in start]
     assert blocks(PAGES["README.md"], "python")[0] == blocks(PAGES["docs/start/index.md"], "python")[0]
+
+
+@pytest.mark.parametrize("page", [page for page, text in PAGES.items() if "# policy.toml" in text])
+def test_policies_of_a_page_can_be_read(page: str) -> None:
+    for block in blocks(PAGES[page], "toml"):
+        if block.startswith("# policy.toml"):
+            assert PermissionPolicy.from_toml(block).rules
 
 
 MADE = {path.name: (path, text) for path, text in runpy.run_path(str(ROOT / "docs" / "site" / "tables.py"))["pages"]()}
