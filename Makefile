@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 FRAMEWORKS := openai_agents pydantic_ai langgraph
 
 .DEFAULT_GOAL := help
-.PHONY: help setup docs demo check test test-llm test-integrations test-deploy test-lowest test-newest lint format bench test-ui soak histories lock dist clean
+.PHONY: help setup docs demo check test test-llm test-integrations mcp-proof test-deploy test-lowest test-newest lint format bench test-ui soak histories lock dist clean
 
 help:
 	@echo "make demo     an agent asks, waits, is approved and finishes, on a real Temporal server"
@@ -15,6 +15,7 @@ help:
 	@echo "make bench    the benchmarks     make test-ui  approve by clicking in the Temporal Web UI"
 	@echo "make soak     long runs          make test-llm a real language model, and LiteLLM's proxy"
 	@echo "make test-integrations           a program in TypeScript, agents of other frameworks"
+	@echo "make mcp-proof                   MCP servers of others, killed in every gap; needs node and npm"
 	@echo "make docs     the documentation's site, in site/"
 	@echo "make dist     sdist and wheel, checked; the page Start, followed in empty environments"
 	@echo "make test-lowest, test-newest    the tests with the lowest and the newest dependencies that are allowed"
@@ -88,6 +89,14 @@ examples/typescript/node_modules/.installed: examples/typescript/package-lock.js
 	@echo "Installing into $(@D): about a minute"
 	$(PYTHON) -m venv $(@D)
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -r $< -e .
+	@touch $@
+
+mcp-proof: setup .mcp-servers/.installed
+	$(BIN)/python -m pytest -n 0 -m mcp tests/integrations
+
+.mcp-servers/.installed: Makefile
+	npm install --prefix $(@D) --ignore-scripts --no-audit --no-fund --silent \
+	  @modelcontextprotocol/server-filesystem@2026.8.31 @modelcontextprotocol/server-everything@2026.8.31
 	@touch $@
 
 # The manifests, put together by kubectl and compared with the schemas of Kubernetes.

@@ -1,0 +1,242 @@
+"""`make mcp-proof`: MCP servers that nobody here wrote, and `kill -9` of server, worker and Temporal in every gap.
+
+What took effect is counted by lines in a file that the server writes. One for each approval, none after a rejection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import sys
+import uuid
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+from assent import Requirement, RunHandle
+from assent.testing import Conversation, ModelServer, Reply, Step, call, calls, says
+from tests.e2e.processes import ROOT, WORKER, Running, reachable, server, start
+
+pytestmark = [pytest.mark.mcp, pytest.mark.timeout(150)]
+
+R = TypeVar("R")
+NODE = ROOT / ".mcp-servers" / "node_modules" / ".bin"
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        port: int = held.getsockname()[1]
+        return port
+
+
+@dataclass
+class Stage:
+    """Temporal, a worker and two servers, each a process that can be killed and started again."""
+
+    folder: Path
+    models: ModelServer
+    model: str
+    ports: dict[str, int] = field(default_factory=lambda: {name: free_port() for name in ("temporal", "rooms", "all")})
+    queue: str = field(default_factory=lambda: f"mcp-{uuid.uuid4().hex[:8]}")
+    processes: dict[str, Running] = field(default_factory=dict[str, Running])
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.ports['temporal']}"
+
+    async def start(self, name: str) -> None:
+        """Start one of: temporal, rooms, everything, worker."""
+        command: list[str]
+        match name:
+            case "temporal":
+                self.processes[name] = await server(self.folder / "temporal.db", self.ports[name])
+                await reachable(self.address, self.queue)
+            case "rooms":
+                command = [
+                    sys.executable,
+                    "-m",
+                    "tests.integrations.mcp_rooms",
+                    str(self.ports[name]),
+                    str(self.folder),
+                ]
+                self.processes[name] = await start(*command)
+            case "everything":
+                command = [str(NODE / "mcp-server-everything"), "streamableHttp"]
+                self.processes[name] = await start(*command, env={"PORT": str(self.ports["all"])})
+            case _:
+                env = {
+                    "TEMPORAL_ADDRESS": self.address,
+                    "OPENAI_BASE_URL": self.models.url,
+                    "MODEL": self.model,
+                    "MCP_NODE": str(NODE),
+                    "FOLDER": str(self.folder),
+                    "EVERYTHING_URL": f"http://127.0.0.1:{self.ports['all']}/mcp",
+                    "ROOMS_URL": f"http://127.0.0.1:{self.ports['rooms']}/mcp",
+                    "ASSENT_CACHED_RUNS": "0",
+                }
+                command = [*WORKER(), "--agents", "tests.integrations.mcp_agents", "--task-queue", self.queue]
+                self.processes[name] = await start(*command, env=env)
+                await self.processes[name].until("Serving")
+
+    async def kill(self, name: str) -> None:
+        """Kill a process at once, and start it again."""
+        await self.processes[name].end(signal.SIGKILL)
+        await self.start(name)
+
+    def lines(self, name: str) -> list[str]:
+        """The lines of a file that the server writes."""
+        path = self.folder / name
+        return path.read_text().splitlines() if path.exists() else []
+
+    async def begins(self) -> None:
+        """Wait until a tool has begun."""
+        async with asyncio.timeout(60):
+            while not self.lines("begun"):  # noqa: ASYNC110 - another process writes the file
+                await asyncio.sleep(0.02)
+
+
+@asynccontextmanager
+async def stage(folder: Path, *steps: Step) -> AsyncGenerator[tuple[Stage, RunHandle]]:
+    """A stage, and a run of its agent."""
+    assert NODE.exists(), "make mcp-proof installs the servers"
+    async with AsyncExitStack() as stack:
+        models = await stack.enter_async_context(ModelServer())
+        model = f"mcp-{uuid.uuid4().hex[:8]}"
+        models.script(model, *steps)
+        made = Stage(folder, models, model)
+        try:
+            for name in ("temporal", "rooms", "everything", "worker"):
+                await made.start(name)
+            client = await reachable(made.address, made.queue)
+            yield made, await client.start("clerk", "Go.", requested_by="alice")
+        finally:
+            for running in made.processes.values():
+                await running.end(signal.SIGKILL)
+
+
+async def retried(what: Callable[[], Awaitable[R]]) -> R:
+    """Do it once the server, which was just started again, answers."""
+    async with asyncio.timeout(60):
+        while True:
+            try:
+                return await what()
+            except Exception:  # the connection was cut, or a worker is not there yet
+                await asyncio.sleep(0.3)
+
+
+async def waiting(run: RunHandle, kind: str, than: Requirement | None = None) -> Requirement:
+    """The requirement that the run waits for, another *than* before."""
+    async with asyncio.timeout(90):
+        while True:
+            state = await retried(run.until_paused)
+            found = [each for each in state.active_requirements if than is None or each.id != than.id]
+            if found:
+                assert found[0].kind == kind
+                return found[0]
+            await asyncio.sleep(0.2)
+
+
+async def ended(run: RunHandle, made: Stage) -> str:
+    """The content of the run; a person who is asked for an outcome reads it from the file."""
+    async with asyncio.timeout(120):
+        while True:
+            state = await retried(run.state)
+            for each in state.active_requirements:
+                if each.kind == "outcome":
+                    said = f"seen: {len(made.lines('effects'))}"
+                    await retried(partial(run.submit_result, each, by="bob", output=said))
+            if state.is_finished:
+                return str(state.content or state.error)
+            await asyncio.sleep(0.3)
+
+
+def texts(folder: Path) -> dict[str, str]:
+    """What is written in the text files of a folder."""
+    return {each.name: each.read_text() for each in folder.glob("*.txt")}
+
+
+def told(seen: Conversation) -> Reply:
+    return says(str(seen.last_output))
+
+
+async def test_servers_of_other_people_do_what_is_approved_and_nothing_else(tmp_path: Path) -> None:
+    """Filesystem over standard input and output, "everything" over HTTP; both are killed while a call waits."""
+    kept, dropped = str(tmp_path / "kept.txt"), str(tmp_path / "dropped.txt")
+    steps: list[Step] = [
+        calls(call("files_read_text_file", path=str(tmp_path / "seed.txt"))),
+        calls(
+            call("files_write_file", path=kept, content="once"), call("files_write_file", path=dropped, content="no")
+        ),
+        calls(call("everything_echo", message="hello")),
+        told,
+    ]
+    (tmp_path / "seed.txt").write_text("seed")
+    async with stage(tmp_path, *steps) as (made, run):
+        pair = (await run.until_paused()).active_requirements
+        assert [each.tool for each in pair] == ["files.write_file", "files.write_file"]  # Reading is allowed: trusted.
+        first, second = sorted(pair, key=lambda each: "dropped" in each.arguments)
+        await made.kill("worker")  # The filesystem server ends with it.
+        await run.approve(first, by="bob")
+        await run.reject(second, by="bob", reason="not that one")
+        echo = await waiting(run, "confirmation")
+        assert echo.tool == "everything.echo"
+        await made.kill("everything")
+        await run.approve(echo, by="bob")
+        assert await ended(run, made) == "Echo: hello"
+    assert texts(tmp_path) == {"seed.txt": "seed", "kept.txt": "once"}
+
+
+@pytest.mark.parametrize("victim", ["rooms", "worker", "temporal"])
+async def test_a_kill_before_the_approval_and_one_in_the_call_leave_one_effect_at_most(
+    tmp_path: Path, victim: str
+) -> None:
+    async with stage(tmp_path, calls(call("rooms_clean")), told) as (made, run):
+        asked = await waiting(run, "confirmation")
+        await made.kill(victim)
+        assert made.lines("effects") == []
+        await retried(lambda: run.approve(asked, by="bob"))
+        await made.begins()
+        await made.kill(victim)
+        content = await ended(run, made)
+    # A killed server did nothing, and a person said so; what the others asked for, it did once.
+    assert (made.lines("begun"), made.lines("effects")) == (["clean"], [] if victim == "rooms" else ["clean"])
+    assert content in {"seen: 0", "seen: 1", "cleaned"}
+
+
+@pytest.mark.parametrize("victim", ["rooms", "worker", "temporal", "clock"])
+async def test_a_question_outlives_kills_and_its_state_and_its_answer_is_given_once(
+    tmp_path: Path, victim: str
+) -> None:
+    async with stage(tmp_path, calls(call("rooms_book")), told) as (made, run):
+        asked = await waiting(run, "confirmation")
+        await run.approve(asked, by="bob")
+        question = await waiting(run, "input", than=asked)
+        if victim == "clock":  # Past the ten minutes for which the server takes its state back.
+            (tmp_path / "clock").write_text("900")
+        else:
+            await made.kill(victim)
+        await retried(lambda: run.submit_input(question, by="bob", values={"room": 7}))
+        await made.begins()
+        if victim != "clock":
+            await made.kill(victim)
+        content = await ended(run, made)
+    assert (made.lines("begun"), made.lines("effects")) == (["book"], [] if victim == "rooms" else ["book 7"])
+    assert content in {"seen: 0", "seen: 1", "booked"}
+
+
+@pytest.mark.parametrize("victim", ["rooms", "worker", "temporal"])
+async def test_nothing_takes_effect_after_a_rejection(tmp_path: Path, victim: str) -> None:
+    async with stage(tmp_path, calls(call("rooms_book")), told) as (made, run):
+        asked = await waiting(run, "confirmation")
+        await run.approve(asked, by="bob")
+        question = await waiting(run, "input", than=asked)
+        await made.kill(victim)
+        await retried(lambda: run.reject(question, by="bob", reason="no room at all"))
+        assert "no room at all" in await ended(run, made)
+    assert (made.lines("begun"), made.lines("effects")) == ([], [])
