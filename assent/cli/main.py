@@ -86,6 +86,11 @@ COMMANDS: Final = {
         "Serve agents until SIGTERM or Ctrl-C. Reads ASSENT_AGENTS=module,module and ASSENT_WEBHOOKS too.",
     ),
     "web": ("Worker", "web:web", "Serve the page on which people decide, in a browser. Needs no worker."),
+    "invite": (
+        "Worker",
+        "web:invite",
+        "Print a link with which a person makes a passkey. You sign it with your SSH key, as an administrator.",
+    ),
     "setup": (
         "Worker",
         "runs:setup",

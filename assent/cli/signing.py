@@ -63,11 +63,21 @@ def ssh_proof(statement: DecisionStatement, key: Path | None) -> SshProof:
     Raises:
         ConfigurationError: ssh-keygen is not there, or does not sign with this key. One line.
     """
+    return SshProof(
+        kind="sshsig",
+        signature=ssh_signature(statement.signed_bytes(), NAMESPACE, key),
+        issued_at=statement.issued_at,
+        expires_at=statement.expires_at,
+    )
+
+
+def ssh_signature(data: bytes, namespace: str, key: Path | None) -> str:
+    """Sign bytes with ssh-keygen, for one purpose, the *namespace*. Raises as `ssh_proof`."""
     path = (key or DEFAULT_KEY).expanduser()
-    command = ["ssh-keygen", "-q", "-Y", "sign", "-n", NAMESPACE, "-f", str(path)]
+    command = ["ssh-keygen", "-q", "-Y", "sign", "-n", namespace, "-f", str(path)]
     try:
         made = subprocess.run(  # noqa: S603 - no shell, and the key is the caller's own file
-            command, input=statement.signed_bytes(), capture_output=True, timeout=_PATIENCE, check=False
+            command, input=data, capture_output=True, timeout=_PATIENCE, check=False
         )
     except FileNotFoundError:
         message = "ssh-keygen is not installed; it signs decisions"
@@ -79,12 +89,7 @@ def ssh_proof(statement: DecisionStatement, key: Path | None) -> SshProof:
         said = one_line(made.stderr.decode("utf-8", "replace").strip()) or f"exit code {made.returncode}"
         message = f"ssh-keygen does not sign with {path}: {said}; name your key with --key"
         raise ConfigurationError(message)
-    return SshProof(
-        kind="sshsig",
-        signature=made.stdout.decode("ascii"),
-        issued_at=statement.issued_at,
-        expires_at=statement.expires_at,
-    )
+    return made.stdout.decode("ascii")
 
 
 def sign(

@@ -1,17 +1,23 @@
-"""The command `web`: the page on which people decide, in a browser."""
+"""The commands `web`, the page on which people decide, and `invite`, which lets a person make a passkey for it."""
 
 from __future__ import annotations
 
+import sys
+from datetime import UTC, datetime, timedelta
 from typing import Annotated
+from urllib.parse import urlsplit
 
 import typer
 
 from assent.cli import exit_codes
-from assent.cli.common import place_of
+from assent.cli.common import By, place_of
 from assent.cli.connect import with_client
+from assent.cli.parsing import seconds_of
+from assent.cli.signing import Key, ssh_signature
 from assent.client.client import AgentClient
 from assent.runtime.logs import configure_logs
-from assent.wire.errors import ConfigurationError
+from assent.wire.errors import ConfigurationError, MessageError
+from assent.wire.proofs import instant
 
 
 def web(
@@ -57,3 +63,32 @@ def web(
         return exit_codes.DONE
 
     return with_client(place_of(context), work)
+
+
+def invite(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="The person's name in the approvers file.", show_default=False)
+    ],
+    *,
+    by: By,
+    url: Annotated[
+        str, typer.Option(metavar="URL", envvar="ASSENT_WEB_URL", help="The address of the approvals page.")
+    ],
+    valid_for: Annotated[str, typer.Option(metavar="TIME", help="How long the invitation counts: 12h, 2d.")] = "1d",
+    key: Key = None,
+) -> int:
+    """Print a link with which a person makes a passkey. You sign it with your SSH key, as an administrator."""
+    try:
+        from assent.web.enrolment import NAMESPACE, Invitation
+    except ModuleNotFoundError as error:
+        message = f"invitations need the package {error.name}; install the extra `web`"
+        raise ConfigurationError(message) from None
+    parts = urlsplit(url)
+    if parts.hostname is None:
+        message = f"--url is {url!r}; give an address, as https://approvals.example.com"
+        raise MessageError(message)
+    until = datetime.now(UTC) + timedelta(seconds=seconds_of("--valid-for", valid_for))
+    invitation = Invitation(name, by, parts.hostname, instant(until))
+    signature = ssh_signature(invitation.signed_bytes(), NAMESPACE, key)
+    sys.stdout.write(f"{url.rstrip('/')}/enrol?invitation={invitation.token(signature)}\n")
+    return exit_codes.DONE

@@ -8,6 +8,9 @@ from assent.wire.requirements import RunState
 
 
 def may_see(person: Person, shown: Approval | RunState) -> bool:
-    """Return whether a person may see a run and what waits in it. For now, all who are signed in see everything."""
-    del person, shown
-    return True
+    """Return whether a person may see a run and what waits in it.
+
+    With an approvers file those whom it names see everything, and others nothing; without one, all who are signed in.
+    """
+    del shown
+    return person.listed

@@ -6,27 +6,32 @@ import hashlib
 import logging
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from typing import Final, cast, get_args
 
 from markupsafe import Markup
+from pydantic import JsonValue
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 from temporalio.service import RPCError
 
 from assent.client.client import AgentClient
 from assent.client.filters import Sort
 from assent.core.approvals import edited_text
 from assent.web.access import may_see
-from assent.web.forms import arguments_of, decision_of
+from assent.web.enrolment import entry_of, read_invitation, registration_options
+from assent.web.forms import Decision, arguments_of, decision_of
 from assent.web.guard import RateLimit, check_origin, read_form
 from assent.web.inbox import InboxReader, Query, Show, inbox_of
+from assent.web.proofs import Prover, passkey_proof
 from assent.web.rendering import Renderer, link
 from assent.web.requests import RequestView, read_request
 from assent.web.settings import WebSettings
 from assent.web.sign_in import Person, SignIn, openid_provider, person_from
 from assent.web.values import brief, differences, editable, rows_of, title_of
 from assent.wire.errors import AssentError, MessageError, RequirementNotFoundError, RunNotFoundError
+from assent.wire.proofs import Proof
 from assent.wire.protocol import DecisionOutcome
 from assent.wire.text import bounded, one_line
 
@@ -58,17 +63,27 @@ class Site:
         self.sign_ins = SignIn(settings)
         self.renderer = Renderer()
         self.inbox = InboxReader(client)
+        self.prover = Prover(settings)
         self._provider = openid_provider(settings) if settings.sign_in == "oidc" else None
         self._sign_in_rate = RateLimit(*_SIGN_IN_RATE)
         self._post_rate = RateLimit(*_POST_RATE)
 
     # -- who ----------------------------------------------------------------------------------------------------------
 
+    def person_of(self, request: Request) -> Person | None:
+        """Return who is signed in, by their name in the approvers file; None where no one is."""
+        person, approvers = self.sign_ins.person_of(request), self.prover.approvers
+        if person is None or approvers is None:
+            return person and replace(person, login=person.name)
+        known = approvers.person(person.name)
+        name = person.name if known is None else known.name
+        return replace(person, login=person.name, name=name, listed=known is not None)
+
     def signed_in(self, page: Page) -> Endpoint:
         """Let only those who are signed in see a page, and only pages of this site post to it."""
 
         async def endpoint(request: Request) -> Response:
-            person = self.sign_ins.person_of(request)
+            person = self.person_of(request)
             if person is None:
                 return self._to_sign_in(request)
             if request.method == "POST":
@@ -103,7 +118,7 @@ class Site:
     async def sign_in(self, request: Request) -> Response:
         """Show the button that leads to the provider, or lead there."""
         target = _own_path(request.query_params.get("next"))
-        if self.sign_ins.person_of(request) is not None or self._provider is None:
+        if self.person_of(request) is not None or self._provider is None:
             return RedirectResponse(target, 303)
         if "go" not in request.query_params:
             return self.renderer.page("sign_in.html", self.base(request, None) | {"next": target})
@@ -170,15 +185,39 @@ class Site:
         try:
             if form.get("action") == "edit":
                 return self._preview(request, person, view, form)
-            signal, body = decision_of(form, view.requirement)
+            signal, body = _decision(form, view, person)
             run = self.client.get_run(view.state.id)
-            body = {"id": view.requirement.id, "by": person.name, **body}
+            if proof := await self._proof(form, view, person, signal, body):
+                body["proof"] = proof.model_dump(mode="json")
             outcome = await run.decide(signal, body, check=False)
         except MessageError as error:
             values = self._of(request, person, view) | {"given": defaultdict(str, form), "problem": str(error)}
             return self.renderer.page("request.html", values, 400)
         self.inbox.forget()
         return self._after(outcome, view)
+
+    async def challenge(self, request: Request, person: Person) -> Response:
+        """Return what a passkey signs for the decision of a form."""
+        form = await self.form_of(request, person)
+        view = await self._view(request, person)
+        try:
+            signal, body = _decision(form, view, person)
+            statement = await self.client.get_run(view.state.id).statement(signal, body)
+            return JSONResponse(self.prover.request(statement, person.name))
+        except MessageError as error:
+            return JSONResponse({"problem": str(error)}, 400)
+
+    async def _proof(
+        self, form: Mapping[str, str], view: RequestView, person: Person, signal: str, body: Mapping[str, JsonValue]
+    ) -> Proof | None:
+        """Return the proof of a decision: that of the person's passkey, else the word of this service."""
+        if form.get("proof"):
+            return passkey_proof(form["proof"])
+        if view.requirement.proof == "person":
+            raise MessageError("This takes a decision that your passkey signs; nothing was sent.")
+        if not self.prover.may_vouch(person):
+            return None
+        return self.prover.vouch(await self.client.get_run(view.state.id).statement(signal, body), person)
 
     def _preview(self, request: Request, person: Person, view: RequestView, form: Mapping[str, str]) -> Response:
         arguments = arguments_of(form)
@@ -194,6 +233,25 @@ class Site:
         target = outcome.requirement_id or view.requirement.id
         return RedirectResponse(link("/request", run=view.state.id, id=target, note=note), 303)
 
+    # -- passkeys -----------------------------------------------------------------------------------------------------
+
+    async def show_enrolment(self, request: Request) -> Response:
+        """Let an invited person make a passkey, who need not be signed in."""
+        token = request.query_params.get("invitation", "")
+        invitation = read_invitation(token, self.prover.approvers)
+        values = {"invitation": invitation, "token": token, "options": registration_options(invitation), "entry": ""}
+        return self.renderer.page("enrol.html", self.base(request, None) | values)
+
+    async def enrol(self, request: Request) -> Response:
+        """Show the text for the approvers file of a passkey that was made."""
+        check_origin(request, self.settings.origins)
+        self._sign_in_rate.check(self._address(request))
+        form, approvers = await read_form(request), self.prover.approvers
+        invitation = read_invitation(form.get("invitation", ""), approvers)
+        assert approvers is not None  # noqa: S101 - `read_invitation` refuses all invitations without one
+        values = {"invitation": invitation, "entry": entry_of(invitation, form.get("credential", ""), approvers)}
+        return self.renderer.page("enrol.html", self.base(request, None) | values)
+
     # -- parts --------------------------------------------------------------------------------------------------------
 
     async def _view(self, request: Request, person: Person) -> RequestView:
@@ -206,12 +264,16 @@ class Site:
         return view
 
     def _of(self, request: Request, person: Person, view: RequestView) -> dict[str, object]:
+        proof, passkeys = view.requirement.proof, self.prover.passkeys(person.name)
+        vouches = self.prover.may_vouch(person)
         return self.base(request, person) | {
             "view": view,
             "one": view.requirement,
             "state": view.state,
             "objection": view.objection(person.name),
             "may_reject": view.may_reject(person.name),
+            "signs": bool(passkeys) and (proof == "person" or (proof == "service" and not vouches)),
+            "needs_passkey": proof == "person" and not passkeys,
             "given": defaultdict[str, str](str),
             "problem": "",
             "here": link("/request", run=view.state.id, id=view.requirement.id),
@@ -254,13 +316,18 @@ class Site:
             case _:
                 status, words = 500, "An error in Assent itself. The log of the service has the rest."
         try:
-            person = self.sign_ins.person_of(request)
+            person = self.person_of(request)
         except Exception:  # The page of an error must not fail
             person = None
         values = self.base(request, person) | {"status": status, "words": bounded(words, _LONGEST)}
         response = self.renderer.page("message.html", values, status)
         response.headers.update(headers or {})
         return response
+
+
+def _decision(form: Mapping[str, str], view: RequestView, person: Person) -> Decision:
+    signal, body = decision_of(form, view.requirement)
+    return signal, {"id": view.requirement.id, "by": person.name, **body}
 
 
 def _own_path(path: str | None) -> str:

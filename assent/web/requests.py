@@ -13,7 +13,7 @@ from assent.client.client import AgentClient
 from assent.client.signals import locate
 from assent.core.approvals import fold_name, is_approver, may_approve
 from assent.core.run_state import Run, state_of
-from assent.views.commands import Choice, choices, typed
+from assent.views.commands import Choice, assent_command, choices, typed
 from assent.views.facts import Fact, choices_of, earlier, facts_of, model_words, more_to_approve, ran_last, read_as
 from assent.views.field_values import schema_of
 from assent.views.json_layout import laid_out
@@ -181,6 +181,11 @@ class RequestView:
     def next(self) -> Requirement | None:
         """The request that follows this one for the same call: after an edit, for example."""
         return next((each for each in self.state.requirements if each.follows == self.requirement.id), None)
+
+    @property
+    def command(self) -> str:
+        """The command that decides it with an SSH key."""
+        return f"{assent_command('assent', self.state.id, self.requirement.short_id, self.choices[0])} --sign"
 
     def may_reject(self, name: str) -> bool:
         """Return whether a person may reject it; where no one may approve it, everyone may."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Annotated, Final, Literal
 from urllib.parse import urlsplit
 
-from pydantic import SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from assent.runtime.settings import warn_of_unknown_variables
@@ -34,10 +34,17 @@ class WebSettings(BaseSettings):
 
     *secret* signs sessions; without one they end when the process does. *session_minutes* is how long a session lives
     without a request.
+
+    *approvers* is the approvers file (`ASSENT_APPROVERS`, as workers have it). *signing_key* is the file of the Ed25519
+    key with which this service, *service* by its name in that file, vouches for people.
     """
 
     model_config = SettingsConfigDict(
-        env_prefix="ASSENT_WEB_", extra="ignore", hide_input_in_errors=True, validate_assignment=True
+        env_prefix="ASSENT_WEB_",
+        extra="ignore",
+        hide_input_in_errors=True,
+        validate_assignment=True,
+        populate_by_name=True,
     )
 
     listen: str = "127.0.0.1:8234"
@@ -51,6 +58,9 @@ class WebSettings(BaseSettings):
     demo_sign_in: str = ""
     secret: SecretStr = SecretStr("")
     session_minutes: int = 30
+    signing_key: str = ""
+    service: str = ""
+    approvers: str = Field(default="", validation_alias="ASSENT_APPROVERS")
 
     @classmethod
     def read(cls, **given: object) -> WebSettings:
@@ -161,6 +171,8 @@ class WebSettings(BaseSettings):
         secret = self.secret.get_secret_value()
         if secret and len(secret) < SHORTEST_SECRET:
             yield f"ASSENT_WEB_SECRET is too short; give at least {SHORTEST_SECRET} random characters"
+        if bool(self.signing_key) != bool(self.service) or (self.signing_key and not self.approvers):
+            yield "to vouch for people, set ASSENT_WEB_SIGNING_KEY, ASSENT_WEB_SERVICE and ASSENT_APPROVERS"
         if self.session_minutes < 1:
             yield "ASSENT_WEB_SESSION_MINUTES is less than 1"
 

@@ -35,10 +35,11 @@ _FORM_AGE: Final = 24 * 60 * 60
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """Who is signed in. *name* is what decisions are sent with.
+    """Who is signed in. *name* is what decisions are sent with, *login* what they signed in by.
 
     *issuer* and *subject* are those of OpenID Connect, *since* is the time of the sign-in in seconds, *session* is
-    empty where the person has none, because a proxy signs them in.
+    empty where the person has none, because a proxy signs them in. *listed*: the approvers file names them, or there is
+    none.
     """
 
     name: str
@@ -47,6 +48,8 @@ class Person:
     subject: str = ""
     since: int = 0
     session: str = ""
+    login: str = ""
+    listed: bool = True
 
 
 def is_usable(name: object) -> bool:
@@ -129,7 +132,14 @@ class SignIn:
         response.delete_cookie(self.cookie, secure=self._settings.secure, httponly=True, samesite="lax")
 
     def _set(self, response: Response, person: Person) -> None:
-        fields = [person.name, person.method, person.issuer, person.subject, person.since, person.session]
+        fields = [
+            person.login or person.name,
+            person.method,
+            person.issuer,
+            person.subject,
+            person.since,
+            person.session,
+        ]
         response.set_cookie(
             self.cookie,
             self._sessions.dumps(fields),

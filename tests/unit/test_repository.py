@@ -31,7 +31,7 @@ LAYERS: dict[str, set[str]] = {
     "client": {"wire", "core", "runtime", "history", "audit", "views"},
     "activities": {"wire", "core", "agents", "runtime", "history", "proof"},
     "workflows": {"wire", "core", "views", "runtime"},
-    "web": {"wire", "core", "agents", "runtime", "history", "audit", "client", "views"},
+    "web": {"wire", "core", "agents", "runtime", "history", "proof", "audit", "client", "views"},
 }
 """Each folder of `assent`, and the folders that it may import. `cli` and `testing` may import all of them."""
 PURE = ("wire", "core", "agents", "views")

@@ -62,11 +62,55 @@ document.addEventListener("keydown", (event) => {
   event.preventDefault();
 });
 
+// A passkey signs exactly what the form says: the challenge is the digest of the decision.
+async function sign(form) {
+  const answer = await fetch(form.dataset.sign, { method: "POST", body: new URLSearchParams(new FormData(form)) });
+  const asked = await answer.json().catch(() => ({ problem: "Your session may have ended. Load the page again." }));
+  if (asked.problem) throw new Error(asked.problem);
+  const publicKey = PublicKeyCredential.parseRequestOptionsFromJSON(asked.options);
+  const { id, response } = (await navigator.credentials.get({ publicKey })).toJSON();
+  fill(form, "proof", {
+    credential_id: id,
+    authenticator_data: response.authenticatorData,
+    client_data: response.clientDataJSON,
+    signature: response.signature,
+    issued_at: asked.issued_at,
+    expires_at: asked.expires_at,
+  });
+}
+
+async function enrol(form) {
+  const publicKey = PublicKeyCredential.parseCreationOptionsFromJSON(JSON.parse(form.dataset.options));
+  fill(form, "credential", (await navigator.credentials.create({ publicKey })).toJSON());
+}
+
+function fill(form, name, value) {
+  const field = form.querySelector(`input[name=${name}]`) || form.appendChild(document.createElement("input"));
+  Object.assign(field, { type: "hidden", name, value: JSON.stringify(value) });
+}
+
+function complain(form, text) {
+  const note = form.querySelector("[role=alert]") || form.appendChild(document.createElement("p"));
+  note.className = "note bad";
+  note.setAttribute("role", "alert");
+  note.textContent = text;
+}
+
 // A form that is sent twice would be a second decision.
 document.addEventListener("submit", (event) => {
   const form = event.target;
-  if (form.dataset.sent) event.preventDefault();
+  if (form.dataset.sent) return event.preventDefault();
   form.dataset.sent = "1";
+  const first = form.dataset.sign ? sign : form.dataset.options ? enrol : null;
+  if (!first) return;
+  event.preventDefault();
+  first(form).then(
+    () => form.submit(),
+    (error) => {
+      delete form.dataset.sent;
+      complain(form, error.name === "NotAllowedError" ? "The passkey was not used, so nothing was sent." : error.message);
+    },
+  );
 });
 window.addEventListener("pageshow", () => document.querySelectorAll("form").forEach((form) => delete form.dataset.sent));
 for (const select of document.querySelectorAll(".filters select")) select.addEventListener("change", () => select.form.requestSubmit());

@@ -1,0 +1,108 @@
+"""A passkey is made by invitation and signs decisions, in Chromium with its virtual authenticator."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import uvicorn
+from playwright.async_api import Browser, Page, expect
+
+from assent import Agent, approval, tool
+from assent.testing import Environment, call, calls, says
+from assent.web.app import application
+from assent.web.enrolment import NAMESPACE, Invitation
+from assent.web.settings import WebSettings
+from tests.support.signing import SshSigner
+from tests.ui.test_approvals_page import DESK, check_accessibility
+
+pytestmark = pytest.mark.ui
+
+
+@approval(proof="person", approvers=["finance"])
+@tool
+def wire_transfer(to: str, cents: int) -> str:
+    """Send money."""
+    return f"sent {cents} to {to}"
+
+
+async def with_authenticator(page: Page) -> None:
+    session = await page.context.new_cdp_session(page)
+    await session.send("WebAuthn.enable")
+    options: dict[str, object] = {"protocol": "ctap2", "transport": "internal", "hasResidentKey": True}
+    options |= {"hasUserVerification": True, "isUserVerified": True}
+    await session.send("WebAuthn.addVirtualAuthenticator", cast("Any", {"options": options}))
+
+
+async def test_an_invited_person_makes_a_passkey_and_signs_with_it(
+    web_environment: Environment, browser: Browser, images: Path, tmp_path: Path
+) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    alice, file = SshSigner.make(tmp_path, "alice"), tmp_path / "approvers.toml"
+    text = f"""
+[site]
+rp_id = "localhost"
+origins = ["http://localhost:{port}"]
+
+[[people]]
+name = "alice"
+groups = ["administrators"]
+[[people.keys]]
+ssh = "{alice.public}"
+
+[[people]]
+name = "bob"
+also_known_as = ["bob@example.com"]
+groups = ["finance"]
+"""
+    file.write_text(text)
+    model = web_environment.responses(
+        calls(call("wire_transfer", to="Nordwind", cents=184_205_0)), lambda seen: says(str(seen.last_output))
+    )
+    agent = Agent(name="treasurer", model=model, tools=[wire_transfer])
+    settings = WebSettings.read(demo_sign_in="bob@example.com", listen=f"127.0.0.1:{port}", approvers=str(file))
+    async with web_environment.serve(agent, approvers=file) as client:
+        config = uvicorn.Config(application(client, settings), port=port, log_config=None, lifespan="off", ws="none")
+        server = uvicorn.Server(config)
+        serving = asyncio.create_task(server.serve())
+        run = await client.start("treasurer", "Pay the invoice.", requested_by="carol")
+        state = await run.until_paused()
+        path = f"/request?run={run.id}&id={state.active_requirements[0].id}"
+        async with await browser.new_context(viewport=DESK, base_url=f"http://localhost:{port}") as context:
+            page = await context.new_page()
+            await with_authenticator(page)
+            await page.goto(path)
+            await expect(page.get_by_text("Your own key decides")).to_be_visible()
+            await check_accessibility(page)
+
+            forged = Invitation("bob", "bob", "localhost", "2099-01-01T00:00:00Z")
+            mallory = SshSigner.make(tmp_path, "mallory").sign(forged.signed_bytes(), NAMESPACE)
+            await page.goto(f"/enrol?invitation={forged.token(mallory)}")
+            await expect(page.get_by_text("No administrator has signed this invitation")).to_be_visible()
+
+            invitation = Invitation("bob", "alice", "localhost", "2099-01-01T00:00:00Z")
+            token = invitation.token(alice.sign(invitation.signed_bytes(), NAMESPACE))
+            await page.goto(f"/enrol?invitation={token}")
+            await check_accessibility(page)
+            await page.get_by_role("button", name="Make a passkey").click()
+            entry = await page.locator("#entry").inner_text()
+            await check_accessibility(page)
+            file.write_text(text + entry)
+
+            await page.goto(path)
+            await expect(page.get_by_text("Your passkey signs the decision.")).to_be_visible()
+            await check_accessibility(page)
+            await page.screenshot(path=images / "approvals-passkey-desk.png")
+            await page.get_by_role("button", name="Approve", exact=True).click()
+            await expect(page.get_by_role("status")).to_contain_text("Approved.")
+            await expect(page.get_by_text("signed by bob (passkey")).to_be_visible()
+        assert (await run.result()).content == "sent 1842050 to Nordwind"
+        verification = await run.verify()
+        assert verification.ok
+        server.should_exit = True
+        await serving

@@ -1,0 +1,166 @@
+"""Decisions on the page prove who made them: signed by a passkey, or vouched for by the page's own key."""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+import re
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from typing_extensions import override
+
+from assent import Agent, approval, tool
+from assent.testing import Environment, call, calls, says
+from assent.web.app import application
+from assent.web.enrolment import NAMESPACE, Invitation
+from assent.web.rendering import link
+from assent.web.settings import WebSettings
+from assent.wire.proofs import DecisionStatement
+from tests.support.signing import PasskeySigner, SshSigner, base64url
+from tests.web.visitor import ORIGIN, PROXY, Visitor, words
+
+SITE = "approvals.example.com"
+
+
+@approval(proof="person")
+@tool
+def pay(to: str, cents: int) -> str:
+    """Pay."""
+    return f"paid {cents} to {to}"
+
+
+@approval(proof="service")
+@tool
+def refund(cents: int) -> str:
+    """Refund."""
+    return f"refunded {cents}"
+
+
+def office(folder: Path, passkey: PasskeySigner) -> tuple[Path, SshSigner, WebSettings]:
+    """An approvers file, an administrator's key, and the settings of a page that vouches for whom its proxy names."""
+    key, alice = Ed25519PrivateKey.generate(), SshSigner.make(folder, "alice")
+    (folder / "service.pem").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    file = folder / "approvers.toml"
+    file.write_text(f"""
+[site]
+rp_id = "{SITE}"
+origins = ["{ORIGIN}"]
+[[issuers]]
+url = "header:X-Forwarded-User"
+[[services]]
+name = "{SITE}"
+public_key = "{base64url(key.public_key().public_bytes_raw())}"
+[[people]]
+name = "alice"
+groups = ["administrators"]
+[[people.keys]]
+ssh = "{alice.public}"
+[[people]]
+name = "bob"
+also_known_as = ["bob@example.com"]
+[[people]]
+name = "carol"
+[[people.keys]]
+passkey = "{passkey.credential_id}"
+public_key = "{passkey.public}"
+""")
+    settings = WebSettings.read(
+        url=ORIGIN, trusted_header="X-Forwarded-User", trusted_proxies=[PROXY], approvers=str(file),
+        signing_key=str(folder / "service.pem"), service=SITE,
+    )  # fmt: skip
+    return file, alice, settings
+
+
+async def sign(visitor: Visitor, path: str, passkey: PasskeySigner, **fields: str) -> str:
+    """What the script of the page does: ask for the challenge of a form, and let the passkey answer it."""
+    page = (await visitor.get(path)).text
+    found = re.search(r'data-sign="([^"]+)"', page)
+    token = re.search(r'name="token" value="([^"]+)"', page)
+    assert found
+    assert token
+    asked = await visitor.http.post(
+        html.unescape(found[1]), data={**fields, "token": token[1]}, headers={"origin": ORIGIN}
+    )
+    given = asked.json()
+    assert given["options"]["userVerification"] == "required"
+    assert given["options"]["allowCredentials"] == [{"type": "public-key", "id": passkey.credential_id}]
+    statement = _Challenge(
+        given=given["options"]["challenge"], issued_at=given["issued_at"], expires_at=given["expires_at"],
+        namespace="", run="", requirement="0" * 64, verdict="approve", by="",
+    )  # fmt: skip
+    proof = passkey.prove(statement, origin=ORIGIN, site=SITE)
+    return json.dumps(proof.model_dump(mode="json", exclude={"kind"}))
+
+
+class _Challenge(DecisionStatement):
+    """A statement of which an authenticator knows the challenge alone."""
+
+    given: str
+
+    @property
+    @override
+    def challenge(self) -> bytes:
+        return base64.urlsafe_b64decode(self.given + "==")
+
+
+async def test_a_passkey_signs_one_decision_and_the_page_vouches_where_that_is_enough(
+    assent_environment: Environment, tmp_path: Path
+) -> None:
+    passkey = PasskeySigner()
+    file, alice, settings = office(tmp_path, passkey)
+    money = assent_environment.responses(calls(call("pay", to="ann", cents=5)), lambda it: says(str(it.last_output)))
+    small = assent_environment.responses(calls(call("refund", cents=5)), lambda it: says(str(it.last_output)))
+    agents = [Agent(name="money", model=money, tools=[pay]), Agent(name="small", model=small, tools=[refund])]
+    async with assent_environment.serve(*agents, approvers=file) as client:
+        app = application(client, settings)
+        bob, carol, mallory = (Visitor.at(app, each) for each in ("bob@example.com", "carol", "mallory"))
+        run = await client.start("money", "Pay.", requested_by="dave")
+        state = await run.until_paused()
+        path = link("/request", run=run.id, id=state.active_requirements[0].id)
+        assert "the approvers file has no passkey of yours" in words(await bob.get(path))
+        token = re.search(r'name="token" value="([^"]+)"', (await bob.get(path)).text)
+        unsigned = await carol.post(path, action="approve")
+        assert (unsigned.status_code, "your passkey signs; nothing was sent" in words(unsigned)) == (400, True)
+        assert token is None
+
+        other = await sign(carol, path, passkey, action="approve", reason="small")
+        assert "did not count" in await carol.decide(path, action="approve", reason="large", proof=other)
+        assert "did not count" in await carol.decide(path, action="reject", reason="small", proof=other)
+        assert (await carol.post(path, action="approve", proof="{}")).status_code == 400
+        proof = await sign(carol, path, passkey, action="approve", reason="ok")
+        assert "signed by carol (passkey" in await carol.decide(path, action="approve", reason="ok", proof=proof)
+        assert (await run.result()).content == "paid 5 to ann"
+        assert (await run.verify()).ok
+
+        run = await client.start("small", "Refund.", requested_by="dave")
+        state = await run.until_paused()
+        path = link("/request", run=run.id, id=state.active_requirements[0].id)
+        assert (await mallory.post(path, action="approve", token="x")).status_code == 403
+        assert (await mallory.get(path)).status_code == 404, "the approvers file does not name her"
+        assert f"vouched for by {SITE} (OIDC)" in await bob.decide(path, action="approve")
+        assert (await run.result()).content == "refunded 5"
+        [record] = await client.audit(run.id)
+        assert record.resolved_by == "bob"
+        proved = record.votes[0].proof
+        assert proved is not None
+        assert (proved.proof.kind, getattr(proved.proof, "login", "")) == ("oidc", "bob@example.com")
+
+    until = (datetime.now(UTC) + timedelta(hours=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    good = Invitation("bob", "alice", SITE, until)
+    for invitation, namespace, words_ in (
+        (good, NAMESPACE, "invites bob to make a passkey"),
+        (good, "assent-decision", "No administrator has signed"),
+        (Invitation("bob", "carol", SITE, until), NAMESPACE, "No administrator has signed"),
+        (Invitation("bob", "alice", "evil.example", until), NAMESPACE, "for another page"),
+        (Invitation("bob", "alice", SITE, "2026-01-01T00:00:00Z"), NAMESPACE, "has expired"),
+        (Invitation("zoe", "alice", SITE, until), NAMESPACE, "no person named zoe"),
+    ):
+        token_ = invitation.token(alice.sign(invitation.signed_bytes(), namespace))
+        assert words_ in words(await mallory.get(f"/enrol?invitation={token_}")), words_
+    for token_ in ("", "x", good.token("no signature"), "e30"):
+        answer = await mallory.get(f"/enrol?invitation={token_}")
+        assert answer.status_code == 400
