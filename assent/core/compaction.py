@@ -24,6 +24,8 @@ AGAIN: Final = 5
 """Turns from a failed summary to the next try."""
 _BYTES: Final = 4
 """Bytes of a token, if the number of tokens is not known."""
+_IMAGE: Final = 4_000
+"""Bytes that an image, or a file beside its own, counts as: a provider counts a thousand tokens or so."""
 _KEPT: Final = 4
 """The newest turns that stay are together a fourth of what a conversation may be."""
 _WORTH: Final = 8
@@ -114,7 +116,7 @@ def part_to_replace(
     more = _size(added) // _BYTES
     if compaction.tokens and compaction.tokens + more <= compaction.limit:
         return None
-    sizes = [json_size(item) for item in items]
+    sizes = [_weight(item) for item in items]
     tokens = compaction.tokens or sum(sizes) // _BYTES
     if tokens + more <= compaction.limit:
         return None
@@ -165,7 +167,16 @@ def _is_models(item: Item) -> bool:
 
 
 def _size(items: Sequence[Item]) -> int:
-    return sum(json_size(item) for item in items)
+    return sum(map(_weight, items))
+
+
+def _weight(item: Item) -> int:
+    """Return the bytes of text that cost about as many tokens as an item."""
+    content = item.get("content")
+    parts = [part for part in content if isinstance(part, dict)] if isinstance(content, list) else []
+    files = [part.get("size") for part in parts if part.get("type") == "input_file"]
+    images = sum(part.get("type") in {"input_image", "input_file"} for part in parts)
+    return json_size(item) + _IMAGE * images + sum(size for size in files if isinstance(size, int))
 
 
 # -- the texts --------------------------------------------------------------------------------------------------------

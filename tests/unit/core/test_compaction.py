@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
 
-from assent import Agent, FilePart
+from assent import Agent, FilePart, ImagePart
 from assent.agents.models import OpenAIChat
 from assent.core.compaction import (
     AGAIN,
@@ -160,6 +160,19 @@ def test_it_is_due_when_the_newest_turn_and_what_comes_next_are_over_the_limit(
     items = [user_message("go"), *(user_message("x" * 1_000) for _ in range(10)), said("so")]
     found = part_to_replace(Compaction(LEAST, tokens), 3, items, [user_message("y" * added)])
     assert (found is not None) == expected
+
+
+def test_images_and_files_count_though_their_items_are_short() -> None:
+    image = user_message([ImagePart(url="https://example.com/a.png")])
+    seen: list[Item] = [user_message("go"), *([image, said("A cat.")] * 12), user_message("so?")]
+    found = part_to_replace(Compaction(10_000, 12_000), 13, seen, [])
+    assert found is not None
+    assert part_to_replace(Compaction(10_000, 9_500), 13, seen, [image]) is not None, "and before it is sent"
+    file = user_message([FilePart(data=b"%PDF-".ljust(50_000), media_type="application/pdf")])
+    read: list[Item] = [user_message("go"), file, said("An offer."), *([user_message("so?"), said("Yes.")] * 3)]
+    found = part_to_replace(Compaction(10_000, 12_000), 4, read, [])
+    assert found is not None
+    assert found.keep == len(read) - 2, "the file goes, and the rest stays"
 
 
 def test_nothing_is_replaced_where_hardly_anything_is_old() -> None:
