@@ -34,7 +34,8 @@ async def report_waiting(client: Client, task_queue: str, metrics: Metrics, *, r
     While the server does not answer, the last values stay. *registered* says whether the namespace has the Assent
     search attributes.
     """
-    client, known, unreadable = with_own_converter(client), set[tuple[str, ...]](metrics.asking), set[str]()
+    client, known, unreadable = with_own_converter(client), set[tuple[str, str]](metrics.asking), set[str]()
+    fails = False
     while True:
         waiting: list[Approval] = []
         runs = 0
@@ -49,20 +50,24 @@ async def report_waiting(client: Client, task_queue: str, metrics: Metrics, *, r
                 if registered
             ]
         except RPCError as error:
-            _log.warning("what waits could not be read for the metrics: %s", error)
+            if not fails:
+                _log.warning("what waits cannot be read for the metrics, and is tried again: %s", error)
+            fails = True
         else:
-            gauges = waiting_gauges(waiting, datetime.now(UTC), known)
-            known |= {each.labels for each in gauges}
-            metrics.record([*gauges, *opened])
+            fails = False
+            since = [(metrics.names(each.agent, each.tool), each.created_at) for each in waiting]
+            known |= {names for names, _ in since}
+            metrics.record([*waiting_gauges(since, datetime.now(UTC), known), *opened])
         await asyncio.sleep(INTERVAL * max(1, ceil(runs / inbox.PAGE)))
 
 
-def waiting_gauges(waiting: Iterable[Approval], now: datetime, known: Iterable[tuple[str, ...]]) -> list[Measurement]:
-    """Return the gauges of what waits by agent and tool; *known* are pairs of which nothing may wait any more."""
-    counts, oldest = Counter[tuple[str, ...]](), dict.fromkeys(known, now)
-    for each in waiting:
-        labels = each.agent, each.tool
-        counts[labels] += 1
-        oldest[labels] = min(oldest.get(labels, now), each.created_at)
-    gauges = [Measurement(WAITING, counts[labels], labels) for labels in oldest]
-    return gauges + [Measurement(OLDEST, (now - at).total_seconds(), labels) for labels, at in oldest.items()]
+def waiting_gauges(
+    since: Iterable[tuple[tuple[str, str], datetime]], now: datetime, known: Iterable[tuple[str, str]]
+) -> list[Measurement]:
+    """Return the gauges of what waits *since* when, by agent and tool; of some *known* ones nothing may wait."""
+    counts, oldest = Counter[tuple[str, str]](), dict.fromkeys(known, now)
+    for names, at in since:
+        counts[names] += 1
+        oldest[names] = min(oldest[names], at)
+    gauges = [Measurement(WAITING, counts[names], names) for names in oldest]
+    return gauges + [Measurement(OLDEST, (now - at).total_seconds(), names) for names, at in oldest.items()]

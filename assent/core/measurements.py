@@ -171,7 +171,8 @@ def _closed(each: Requirement, run: Run) -> Iterator[Measurement]:
     names = _names(each, run)
     yield Measurement(CLOSED, 1, (*names, each.kind, each.status))
     if each.status in {"approved", "rejected"} and each.resolved_at is not None:
-        first = run.requirement(each.edited_from) or each  # An edit does not restart the clock.
+        # An edit does not restart the clock.
+        first = (each.edited_from and run.requirement(each.edited_from)) or each
         waited = (each.resolved_at - first.created_at).total_seconds()
         yield Measurement(DECISION_TIME, max(waited, 0.0), (*names, each.kind))
 
@@ -194,8 +195,8 @@ def _new_ignored(before: Run, after: Run) -> list[IgnoredMessage]:
 
 
 def _ignored(message: IgnoredMessage, run: Run) -> Iterator[Measurement]:
-    each = run.requirement(message.requirement_id)
-    agent, tool = (_agent(run), "") if each is None else _names(each, run)
+    each = message.requirement_id and run.requirement(message.requirement_id)
+    agent, tool = _names(each, run) if each else (_agent(run), "")
     name = message.name if message.name in _MESSAGES else "other"
     yield Measurement(IGNORED, 1, (agent, name, message.status))
     if name in _DECISIONS:

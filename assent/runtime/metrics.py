@@ -83,12 +83,13 @@ class Metrics:
                     pass
 
     def names(self, agent: str, tool: str) -> tuple[str, str]:
-        """Return an agent and a tool as they are in labels."""
-        if agent in self._agents and tool in self._tools:
+        """Return an agent and a tool as they are in labels; these stay as they are."""
+        if (agent in self._agents and tool in self._tools) or (agent, tool) in self._others:
             return agent, tool
         pair = _readable(agent), _readable(tool)
-        if pair in self._others or len(self._others) < NAMES_LIMIT:
+        if len(self._others) < NAMES_LIMIT:
             self._others.add(pair)
+        if pair in self._others:
             return pair
         return agent if agent in self._agents else OTHER, tool if tool in self._tools else OTHER
 

@@ -4,27 +4,24 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from assent.audit.approval import Approval, ApprovalContext
 from assent.client.waiting import waiting_gauges
 from tests.unit.strategies import NOW
 
-
-def approval(agent: str, tool: str, minutes: int) -> Approval:
-    return Approval(
-        id="1", status="pending", approval_type=None, kind="confirmation", run_id="r", agent=agent, tool=tool,
-        arguments="{}", arguments_size=2, context=ApprovalContext(turn=1, call_id="c"),
-        created_at=NOW - timedelta(minutes=minutes),
-    )  # fmt: skip
+PAY, OTHER = ("a", "pay"), ("b", "other")
+WAITING = [(PAY, 5), (PAY, 9), (OTHER, 1)]
+"""What waits, and for how many minutes."""
 
 
 def test_what_waits_is_counted_by_agent_and_tool_with_the_age_of_the_oldest() -> None:
-    waiting = [approval("a", "pay", 5), approval("a", "pay", 9), approval("b", "pay", 1)]
-    found = [(each.metric.name, *each.labels, each.value) for each in waiting_gauges(waiting, NOW, [("a", "gone")])]
+    since = [(names, NOW - timedelta(minutes=minutes)) for names, minutes in WAITING]
+    found = [
+        (each.metric.name, *each.labels, each.value) for each in waiting_gauges(since, NOW, [PAY, OTHER, ("a", "gone")])
+    ]
     assert found == [
-        ("assent_approvals_waiting", "a", "gone", 0),
         ("assent_approvals_waiting", "a", "pay", 2),
-        ("assent_approvals_waiting", "b", "pay", 1),
-        ("assent_approvals_oldest_seconds", "a", "gone", 0),
+        ("assent_approvals_waiting", "b", "other", 1),
+        ("assent_approvals_waiting", "a", "gone", 0),
         ("assent_approvals_oldest_seconds", "a", "pay", 540),
-        ("assent_approvals_oldest_seconds", "b", "pay", 60),
+        ("assent_approvals_oldest_seconds", "b", "other", 60),
+        ("assent_approvals_oldest_seconds", "a", "gone", 0),
     ]

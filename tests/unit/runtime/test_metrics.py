@@ -49,6 +49,9 @@ def test_names_that_nobody_serves_are_few_in_labels(runtime: tuple[Runtime, Metr
     assert len({each["agent"] for each in found}) == NAMES_LIMIT + 2
     assert [each["agent"] for each in found[-3:]] == ["payer", "payer", "junk-1"]
     assert [each["tool"] for each in found[-3:-1]] == ["pay", "other"]
+    # What waits is summed under the names of the labels, and these stay as they are.
+    for pair in [("junk-1", ""), ("x" * 500, "pay"), ("payer", "y"), ("z", "z")]:
+        assert metrics.names(*metrics.names(*pair)) == metrics.names(*pair)
 
 
 def test_counters_of_the_agents_are_there_from_the_start_at_0(runtime: tuple[Runtime, MetricBuffer]) -> None:
@@ -65,7 +68,9 @@ def test_a_name_from_a_client_is_short_and_shows(runtime: tuple[Runtime, MetricB
     metrics, buffer = Metrics(runtime[0].metric_meter, []), runtime[1]
     metrics.record([Measurement(RUNS, 1, ("\ud800" + "x" * 500 + "\n", "started"))])
     [update] = buffer.retrieve_updates()
-    assert len(str(update.attributes["agent"])) < 120
+    label = str(update.attributes["agent"])
+    assert len(label) < 120
+    assert metrics.names(label, "") == (label, "")
 
 
 def test_what_no_counter_can_hold_is_left_out(runtime: tuple[Runtime, MetricBuffer]) -> None:
