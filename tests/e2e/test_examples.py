@@ -36,6 +36,15 @@ PROGRAMS = {
         "The run completes",
         "resolved by test_user, executed: web 1.4.2 is live",
     ),
+    "mcp_files.py": (
+        "notes.write_note(",
+        "a tool of the MCP server 'notes', which no rule allows",
+        "a destructive tool of the MCP server 'notes'",
+        "wrote plan.txt",
+        "keep it for the audit",
+        "The folder has old.txt, plan.txt",
+        "every check passed",
+    ),
     "own_worker.py": (
         "finance is asked",
         "asked by alice, may be approved by bob and dora",
