@@ -168,7 +168,7 @@ lock:
 	  --universal --python-version 3.11 --constraints requirements.lock --quiet -o requirements-worker.lock
 	printf '%s\n' build check-wheel-contents hatchling twine | uv pip compile - --generate-hashes --no-emit-index-url \
 	  --universal --python-version 3.11 --quiet -o requirements-dist.lock
-	printf '%s\n' mkdocs-material 'mkdocstrings[python]' | uv pip compile - --generate-hashes --no-emit-index-url \
+	printf '%s\n' mkdocs-material 'mkdocstrings[python]' ruff | uv pip compile - --generate-hashes --no-emit-index-url \
 	  --universal --python-version 3.11 --quiet -o requirements-docs.lock
 
 clean:

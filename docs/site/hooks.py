@@ -48,7 +48,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         files.append(File.generated(config, f"javascripts/{script.name}", content=script.read_bytes()))
     pages = {file.src_uri: file.content_string for file in files.documentation_pages()}
     for place, text in pages.items():
-        for target in (_path(place, match[2]) for match in _LINK.finditer(text)):
+        for target in (_path(place, match[2]) for match in _LINK.finditer(_cited(place, text))):
             source = f"source/{target}.txt"
             if target is None or target in _on_site(pages) or not (ROOT / target).is_file():
                 continue
@@ -73,13 +73,21 @@ def on_page_markdown(markdown: str, page: Page, files: Files, **_: object) -> st
             place = here
         return f"{match[1]}{posixpath.relpath(place, posixpath.dirname(here) or '.')}{match[3]}"
 
-    return _LINK.sub(place_of, markdown)
+    return _LINK.sub(place_of, _cited(here, markdown))
 
 
 def on_post_page(output: str, page: Page, **_: object) -> str:
     """Fetch nothing from elsewhere."""
     shim = posixpath.relpath("javascripts/iframe-worker.js", posixpath.dirname(page.file.dest_uri) or ".")
     return output.replace(_SHIM, shim)
+
+
+def _cited(place: str, text: str) -> str:
+    """Let each test that a page cites lead to the file that has it."""
+    up = "../" * (1 + place.count("/"))
+    return re.sub(
+        r"`(tests/[\w/]+\.py)::test_(\w+)`", lambda test: f"[{test[2].replace('_', ' ')}]({up}{test[1]})", text
+    )
 
 
 def _path(place: str, link: str) -> str | None:
