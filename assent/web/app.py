@@ -19,6 +19,7 @@ from temporalio.service import RPCError
 from typing_extensions import override
 
 from assent.client.client import AgentClient
+from assent.web.api import Api
 from assent.web.guard import Guard
 from assent.web.pages import Site
 from assent.web.rendering import STATIC
@@ -55,6 +56,7 @@ def application(client: AgentClient, settings: WebSettings) -> ASGIApp:
         Route("/audit", page(runs.show_audit)),
         Route("/mine", page(runs.show_mine)),
         Route("/statistics", page(runs.show_statistics)),
+        *Api(site, runs).routes(),
         Route("/sign-in", site.sign_in),
         Route("/signed-in", site.signed_in_by_provider),
         Route("/sign-out", page(site.sign_out), methods=["POST"]),

@@ -31,7 +31,6 @@ from assent.web.settings import WebSettings
 from assent.web.sign_in import Person, SignIn, openid_provider, person_from
 from assent.web.values import brief, differences, editable, rows_of, title_of
 from assent.wire.errors import AssentError, MessageError, RequirementNotFoundError, RunNotFoundError
-from assent.wire.proofs import Proof
 from assent.wire.protocol import DecisionOutcome
 from assent.wire.text import bounded, one_line
 
@@ -87,7 +86,8 @@ class Site:
             if person is None:
                 return self._to_sign_in(request)
             if request.method == "POST":
-                check_origin(request, self.settings.origins)
+                # Programs that use the API send no origin; browsers do, also for JSON.
+                check_origin(request, self.settings.origins, required=not _is_api(request))
                 self._post_rate.check(person.name)
             response = await page(request, person)
             if request.url.path != "/sign-out":
@@ -110,7 +110,7 @@ class Site:
     def _to_sign_in(self, request: Request) -> Response:
         if self.settings.sign_in == "header":
             raise HTTPException(401, "You are not signed in. The proxy in front of this page signs people in.")
-        if request.method != "GET":
+        if request.method != "GET" or _is_api(request):
             raise HTTPException(401, "Your session has ended, so nothing was done. Sign in again.")
         query = f"?{request.url.query}" if request.url.query else ""
         return RedirectResponse(link("/sign-in", next=f"{request.url.path}{query}"), 303)
@@ -157,7 +157,7 @@ class Site:
 
     async def show_inbox(self, request: Request, person: Person) -> Response:
         """Show what waits."""
-        query = _query(request)
+        query = query_of(request)
         # The script on the page waits for news; a person who opens the page does not.
         read = await self.inbox.read(query, fresh="if-none-match" in request.headers)
         inbox = inbox_of(person, read, query)
@@ -166,7 +166,7 @@ class Site:
 
     async def show_request(self, request: Request, person: Person) -> Response:
         """Show one request."""
-        view = await self._view(request, person)
+        view = await self.view_of(request, person)
         if request.headers.get("if-none-match") == view.etag:
             return Response(status_code=304, headers={"etag": view.etag})
         response = self.renderer.page("request.html", self._of(request, person, view))
@@ -175,31 +175,29 @@ class Site:
 
     async def show_arguments(self, request: Request, person: Person) -> Response:
         """Show the exact arguments, all of them, as text."""
-        view = await self._view(request, person)
+        view = await self.view_of(request, person)
         return PlainTextResponse(view.requirement.arguments.encode("utf-8", "surrogatepass"))
 
     async def decide(self, request: Request, person: Person) -> Response:
         """Send the decision of a form."""
         form = await self.form_of(request, person)
-        view = await self._view(request, person)
+        view = await self.view_of(request, person)
         try:
             if form.get("action") == "edit":
                 return self._preview(request, person, view, form)
             signal, body = _decision(form, view, person)
-            run = self.client.get_run(view.state.id)
-            if proof := await self._proof(form, view, person, signal, body):
-                body["proof"] = proof.model_dump(mode="json")
-            outcome = await run.decide(signal, body, check=False)
+            if form.get("proof"):
+                body["proof"] = passkey_proof(form["proof"]).model_dump(mode="json")
+            outcome = await self.send(view, person, signal, body)
         except MessageError as error:
             values = self._of(request, person, view) | {"given": defaultdict(str, form), "problem": str(error)}
             return self.renderer.page("request.html", values, 400)
-        self.inbox.forget()
         return self._after(outcome, view)
 
     async def challenge(self, request: Request, person: Person) -> Response:
         """Return what a passkey signs for the decision of a form."""
         form = await self.form_of(request, person)
-        view = await self._view(request, person)
+        view = await self.view_of(request, person)
         try:
             signal, body = _decision(form, view, person)
             statement = await self.client.get_run(view.state.id).statement(signal, body)
@@ -207,17 +205,24 @@ class Site:
         except MessageError as error:
             return JSONResponse({"problem": str(error)}, 400)
 
-    async def _proof(
-        self, form: Mapping[str, str], view: RequestView, person: Person, signal: str, body: Mapping[str, JsonValue]
-    ) -> Proof | None:
-        """Return the proof of a decision: that of the person's passkey, else the word of this service."""
-        if form.get("proof"):
-            return passkey_proof(form["proof"])
-        if view.requirement.proof == "person":
-            raise MessageError("This takes a decision that your passkey signs; nothing was sent.")
-        if not self.prover.may_vouch(person):
-            return None
-        return self.prover.vouch(await self.client.get_run(view.state.id).statement(signal, body), person)
+    async def send(
+        self, view: RequestView, person: Person, signal: str, body: Mapping[str, JsonValue]
+    ) -> DecisionOutcome:
+        """Send a decision; without a proof of the person's own key, this service vouches for it where it can.
+
+        Raises:
+            MessageError: it does not fit, or takes the person's own key; nothing was sent.
+        """
+        run, sent = self.client.get_run(view.state.id), dict(body)
+        if "proof" not in sent:
+            if view.requirement.proof == "person":
+                raise MessageError("This takes a decision that your passkey signs; nothing was sent.")
+            if self.prover.may_vouch(person):
+                proof = self.prover.vouch(await run.statement(signal, sent), person)
+                sent["proof"] = proof.model_dump(mode="json")
+        outcome = await run.decide(signal, sent, check=False)
+        self.inbox.forget()
+        return outcome
 
     def _preview(self, request: Request, person: Person, view: RequestView, form: Mapping[str, str]) -> Response:
         arguments = arguments_of(form)
@@ -254,7 +259,12 @@ class Site:
 
     # -- parts --------------------------------------------------------------------------------------------------------
 
-    async def _view(self, request: Request, person: Person) -> RequestView:
+    async def view_of(self, request: Request, person: Person) -> RequestView:
+        """Return the request that a link names, if the person may see it.
+
+        Raises:
+            HTTPException: the link is not whole, or the person may not see it.
+        """
         run_id, requirement_id = (request.query_params.get(name, "") for name in ("run", "id"))
         if not run_id or not requirement_id:
             raise HTTPException(404, "This link is not whole.")
@@ -315,6 +325,8 @@ class Site:
                 status, words = 503, str(error)
             case _:
                 status, words = 500, "An error in Assent itself. The log of the service has the rest."
+        if _is_api(request):
+            return JSONResponse({"problem": bounded(words, _LONGEST)}, status, headers)
         try:
             person = self.person_of(request)
         except Exception:  # The page of an error must not fail
@@ -330,13 +342,18 @@ def _decision(form: Mapping[str, str], view: RequestView, person: Person) -> Dec
     return signal, {"id": view.requirement.id, "by": person.name, **body}
 
 
+def _is_api(request: Request) -> bool:
+    return request.url.path.startswith("/api/")
+
+
 def _own_path(path: str | None) -> str:
     """Return a path of this site to lead to; another site's address leads to the inbox."""
     is_own = path is not None and path.startswith("/") and not path.startswith(("//", "/\\")) and path.isprintable()
     return path if is_own and path is not None else "/"
 
 
-def _query(request: Request) -> Query:
+def query_of(request: Request) -> Query:
+    """Return what a link to the inbox asks for; what does not fit counts as left out."""
     given = request.query_params
     show: Show = "all" if given.get("show") == "all" else "mine"
     sort = cast("Sort", given["sort"]) if given.get("sort") in get_args(Sort) else "age"

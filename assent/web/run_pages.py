@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from assent.audit.approval import Approval
 from assent.audit.checks import Verification
 from assent.audit.decision_statistics import Statistics
 from assent.client import read
@@ -23,6 +24,7 @@ from assent.web.access import may_see
 from assent.web.pages import Site
 from assent.web.sign_in import Person
 from assent.web.values import title_of
+from assent.wire.requirements import RunState
 
 EVENTS: Final = 200
 """Events of a run on its page; the newest. A link shows all of them."""
@@ -78,27 +80,41 @@ class RunPages:
 
     async def show_audit(self, request: Request, person: Person) -> Response:
         """Check a run's history, and show who decided what."""
-        run = await self._run(request, person)
-        handle = self._site.client.get_run(run.id)
-        # An ended run's history does not change; checking it takes time that grows with it.
-        verification = await self._verifications.get(f"{run.id} {run.execution_id} {run.status}", handle.verify)
-        values = {"state": state_of(run), "verification": verification, "approvals": await handle.audit()}
+        state = await self.state_of(request, person)
+        approvals = await self._site.client.get_run(state.id).audit()
+        values = {"state": state, "verification": await self.verification_of(state), "approvals": approvals}
         return self._site.renderer.page("audit.html", self._site.base(request, person) | values)
 
     async def show_mine(self, request: Request, person: Person) -> Response:
         """Show what a person has decided."""
-        decided = await self._site.client.get_decisions(person.name, limit=RUNS)
-        visible = [each for each in decided if may_see(person, each)][:DECISIONS]
-        values = {"decided": visible, "runs": RUNS, "title_of": title_of}
+        values = {"decided": await self.decisions_of(person), "runs": RUNS, "title_of": title_of}
         return self._site.renderer.page("mine.html", self._site.base(request, person) | values)
 
     async def show_statistics(self, request: Request, person: Person) -> Response:
         """Show how people decide."""
-        since = datetime.now(UTC) - timedelta(days=DAYS)
-        client = self._site.client
-        figures = await self._statistics.get("all", lambda: client.statistics(since=since, limit=RUNS))
-        values = {"figures": figures, "days": DAYS}
+        values = {"figures": await self.statistics(), "days": DAYS}
         return self._site.renderer.page("statistics.html", self._site.base(request, person) | values)
+
+    # -- what the API answers, too -------------------------------------------------------------------------------------
+
+    async def state_of(self, request: Request, person: Person) -> RunState:
+        """Return the run that a link names, if the person may see it."""
+        return state_of(await self._run(request, person))
+
+    async def verification_of(self, state: RunState) -> Verification:
+        """Check the history of a run; the result is kept for some seconds, since it takes time that grows with it."""
+        verify = self._site.client.get_run(state.id).verify
+        return await self._verifications.get(f"{state.id} {state.execution_id} {state.status}", verify)
+
+    async def decisions_of(self, person: Person) -> list[Approval]:
+        """Return what a person has decided."""
+        decided = await self._site.client.get_decisions(person.name, limit=RUNS)
+        return [each for each in decided if may_see(person, each)][:DECISIONS]
+
+    async def statistics(self) -> Statistics:
+        """Return how people decide."""
+        since, client = datetime.now(UTC) - timedelta(days=DAYS), self._site.client
+        return await self._statistics.get("all", lambda: client.statistics(since=since, limit=RUNS))
 
     async def _run(self, request: Request, person: Person) -> Run:
         run_id = request.query_params.get("id", "")
