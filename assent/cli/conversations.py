@@ -25,7 +25,7 @@ Sender = Annotated[str, typer.Option("--by", metavar="NAME", help="The sender: a
 def send_message(
     context: typer.Context,
     run: RunId,
-    text: Annotated[str, typer.Argument(metavar="TEXT", help="The message to the model.", show_default=False)],
+    text: Annotated[str, typer.Argument(metavar="[TEXT]", help="The message to the model.", show_default=False)] = "",
     *,
     by: Sender,
     attach: Attach = None,

@@ -94,7 +94,7 @@ async def test_people_are_shown_size_and_digest_and_never_the_bytes(
         assert "content.0.image.media_type: it is none of" in ignored.detail
         assert sha256(PNG) in ignored.text
     # No worker reads it.
-    sent = await operator.assent("send-message", run.id, " ", "--attach", str(tmp_path / "offer.pdf"), "--by", "alice")
+    sent = await operator.assent("send-message", run.id, "--attach", str(tmp_path / "offer.pdf"), "--by", "alice")
     assert sent.out.startswith("sent")
     shown = {name: (await operator.assent(name, run.id)).out for name in ("show", "audit")}
     shown["details"] = MessageToJson((await run.description()).raw_description)
