@@ -90,6 +90,7 @@ def _problem(
         proof,
         namespace=statement.namespace,
         run_id=run_id,
+        execution_id=statement.execution,
         requirement_id=record.id,
         arguments=_digest(record.arguments),
         values=None if record.values is None else digest_of(record.values),

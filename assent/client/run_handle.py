@@ -421,6 +421,7 @@ class RunHandle:
                 message,
                 namespace=self._client.namespace,
                 run_id=self.id,
+                execution_id=state.first_execution_id,
                 requirement_id=target.id,
                 issued_at=instant(now),
                 expires_at=instant(now + valid_for),

@@ -25,9 +25,18 @@ _VERDICTS = {
 
 
 def statement_of(
-    message: Provable, *, namespace: str, run_id: str, requirement_id: str, issued_at: str, expires_at: str
+    message: Provable,
+    *,
+    namespace: str,
+    run_id: str,
+    execution_id: str,
+    requirement_id: str,
+    issued_at: str,
+    expires_at: str,
 ) -> DecisionStatement:
-    """Return what the sender of *message* signs. *requirement_id* is the whole id; times as `2026-11-29T12:00:00Z`.
+    """Return what the sender of *message* signs. Times as `2026-11-29T12:00:00Z`.
+
+    *execution_id* is Temporal's id of the run's first execution, *requirement_id* the whole id of the requirement.
 
     May be called in workflow code.
 
@@ -39,6 +48,7 @@ def statement_of(
     return DecisionStatement(
         namespace=namespace,
         run=run_id,
+        execution=execution_id,
         requirement=requirement_id,
         verdict=_VERDICTS[type(message)],  # type: ignore[arg-type]
         by=message.by,
@@ -75,6 +85,7 @@ def proof_to_check(run: Run, message: Provable, target: Requirement | Grant, at:
         message,
         namespace="",  # The worker fills it in: a reader of a history does not know it.
         run_id=run.id,
+        execution_id=run.first_execution_id,
         requirement_id=target.id,
         issued_at=proof.issued_at,
         expires_at=proof.expires_at,

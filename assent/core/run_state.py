@@ -227,6 +227,7 @@ def state_of(run: Run) -> RunState:
     return RunState(
         id=run.id,
         execution_id=run.execution_id,
+        first_execution_id=run.first_execution_id,
         agent=run.call_context.agent,
         status=run.status,
         input=request.prompt if request else "",

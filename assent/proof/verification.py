@@ -130,17 +130,19 @@ def covers(
     *,
     namespace: str,
     run_id: str,
+    execution_id: str,
     requirement_id: str,
     arguments: str,
     values: str | None = None,
 ) -> str | None:
-    """Return why a proof is not about this call; None if it is. *arguments* and *values* are digests of what runs.
+    """Return why a proof is not about this call; None if it is.
 
-    It names the requirement itself; or one that an edit replaced, with the digest of exactly these arguments; or it
-    gave a grant.
+    *arguments* and *values* are digests of what runs, *execution_id* is that of the run's first execution. The proof
+    names the requirement itself; or one that an edit replaced, with the digest of exactly these arguments; or it gave a
+    grant.
     """
     statement = given.statement
-    if (statement.namespace, statement.run) != (namespace, run_id):
+    if (statement.namespace, statement.run, statement.execution) != (namespace, run_id, execution_id):
         return "it is about another run"
     if statement.verdict in {"reject", "revoke"}:
         return "it is about a rejection"

@@ -213,7 +213,8 @@ class Requirement(Stored):
 class RunState(Stored):
     """What the query `state` answers, and the durable JSON of a paused run.
 
-    *id* is the workflow id, *execution_id* Temporal's id of this execution of it (a workflow reset makes a new one).
+    *id* is the workflow id, *execution_id* Temporal's id of this execution of it (a workflow reset makes a new one),
+    *first_execution_id* that of its first one.
     *running* counts the activities under way: tool calls, or the model call. *ignored_messages* are the newest,
     *ignored_dropped* counts the older ones that are no longer kept; *requirements_dropped* counts the oldest
     decided requirements, which only the histories of earlier executions have. *tool_calls* counts the calls of the
@@ -225,6 +226,7 @@ class RunState(Stored):
 
     id: str
     execution_id: str = ""
+    first_execution_id: str = ""
     agent: str = ""
     status: RunStatus = "running"
     input: str = ""

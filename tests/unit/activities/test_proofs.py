@@ -28,7 +28,14 @@ def bob(tmp_path_factory: pytest.TempPathFactory) -> SshSigner:
 
 def proof_of(signer: SshSigner, by: str = "bob", **changes: object) -> DecisionProof:
     """A proof as a worker that anybody may have run says that it checked it."""
-    fields = {"namespace": "default", "run": "pay-1", "requirement": REQUIREMENT, "verdict": "approve", "by": by}
+    fields = {
+        "namespace": "default",
+        "run": "pay-1",
+        "execution": "e",
+        "requirement": REQUIREMENT,
+        "verdict": "approve",
+        "by": by,
+    }
     statement = DecisionStatement.model_validate({**fields, **times(AT), **changes})
     kind, key = signer.public.split()[:2]
     public = f"{kind} {key}"
@@ -68,6 +75,7 @@ def test_a_call_whose_check_was_forged_does_not_run(bob: SshSigner, tmp_path: Pa
     assert "does not hold" in str(problem(bob, other))
     assert "it is about another call" in str(problem(bob, proof_of(bob, requirement="cd" * 32)))
     assert "it is about another run" in str(problem(bob, proof_of(bob, run="pay-2")))
+    assert "it is about another run" in str(problem(bob, proof_of(bob, execution="e-2")))
     assert "it is about a rejection" in str(problem(bob, proof_of(bob, verdict="reject")))
 
 

@@ -74,7 +74,14 @@ def people(tmp_path_factory: pytest.TempPathFactory) -> People:
 
 
 def statement(**changes: object) -> DecisionStatement:
-    fields = {"namespace": "default", "run": "pay-1", "requirement": REQUIREMENT, "verdict": "approve", "by": "bob"}
+    fields = {
+        "namespace": "default",
+        "run": "pay-1",
+        "execution": "e-1",
+        "requirement": REQUIREMENT,
+        "verdict": "approve",
+        "by": "bob",
+    }
     return DecisionStatement.model_validate({**fields, **times(AT), **changes})
 
 
@@ -109,8 +116,8 @@ def test_a_proof_holds_as_it_arrives_and_years_later_without_the_file(people: Pe
 @pytest.mark.parametrize(
     "change",
     [
-        {"requirement": "cd" * 32}, {"run": "pay-2"}, {"namespace": "production"}, {"verdict": "reject"},
-        {"content": "12" * 32}, {"remember": "12" * 32}, {"reason": "12" * 32},
+        {"requirement": "cd" * 32}, {"run": "pay-2"}, {"execution": "e-2"}, {"namespace": "production"},
+        {"verdict": "reject"}, {"content": "12" * 32}, {"remember": "12" * 32}, {"reason": "12" * 32},
         {"expires_at": "2026-11-29T12:11:00Z"}, {"issued_at": "2026-11-29T11:59:59Z"},
     ],
     ids=lambda change: next(iter(change)),
@@ -254,13 +261,27 @@ def test_a_proof_covers_its_own_call_its_edit_and_its_grant(people: People) -> N
     edit = statement(content=content)
     edited = check(people, edit, people.bob.prove(edit))
 
-    def about(found: DecisionProof, run_id: str = "pay-1", requirement_id: str = REQUIREMENT, **digests: str) -> object:
+    def about(
+        found: DecisionProof,
+        run_id: str = "pay-1",
+        requirement_id: str = REQUIREMENT,
+        execution_id: str = "e-1",
+        **digests: str,
+    ) -> object:
         asked = {"arguments": content, **digests}
-        return covers(found, namespace="default", run_id=run_id, requirement_id=requirement_id, **asked)
+        return covers(
+            found,
+            namespace="default",
+            run_id=run_id,
+            execution_id=execution_id,
+            requirement_id=requirement_id,
+            **asked,
+        )
 
     assert about(plain) is None
     assert about(plain, requirement_id="cd" * 32) == "it is about another call"
     assert about(plain, run_id="pay-2") == "it is about another run"
+    assert about(plain, execution_id="e-2") == "it is about another run"
     assert about(edited, requirement_id="cd" * 32) is None
     assert about(edited, arguments=digest_of({"cents": 6})) == "it is about other arguments"
     rejection = statement(verdict="reject")
