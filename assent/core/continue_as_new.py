@@ -77,9 +77,9 @@ def shortened(run: Run) -> Run:
     """
     if run.instructions is not None:
         run = replace(run, instructions=None)
-    if not run.checks:
+    if run.checks_before != run.checks_made:
         # Their limit bounds the events of one history; for a whole run, it would let a flood end all decisions.
-        run = replace(run, checks_made=0)
+        run = replace(run, checks_before=run.checks_made)
     old = [each for each in run.requirements if each.turn < run.turn and each.status != "pending"]
     if not old:
         return run

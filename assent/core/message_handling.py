@@ -26,7 +26,7 @@ from assent.wire.text import bounded
 
 CHECKS_AT_ONCE: Final = 20
 CHECKS_LIMIT: Final = 1_000
-"""The messages of a run that workers check, at once and in all: each costs events."""
+"""The messages that workers check, at once and in one execution of a run: each costs events."""
 
 
 def message_received(run: Run, event: MessageReceived) -> Step:
@@ -246,8 +246,8 @@ def _check_objection(run: Run, decision: Message) -> str | None:
     """Return why a message cannot be checked now; None if it can."""
     if len(run.checks) >= CHECKS_AT_ONCE:
         return "too many messages are being checked; send it again"
-    if run.checks_made >= CHECKS_LIMIT:
-        return f"{CHECKS_LIMIT} messages of this run were checked already; approve or reject it as it is"
+    if run.checks_made - run.checks_before >= CHECKS_LIMIT:
+        return f"{CHECKS_LIMIT} messages were checked in this execution of the run; approve or reject it as it is"
     # What one workflow task schedules goes to the server at once, and over 4 MiB it terminates the run.
     kept = [each for call in run.calls if (each := run.requirement(call.requirement_id)) is not None]
     size = sum(len(each.arguments) for each in kept if each.edited_by)

@@ -54,7 +54,8 @@ class Run:
     have changed compares the tuples by identity (`is`).
 
     *turns_before* and *tool_calls_before* count those of earlier answers of a conversation, which the limits leave
-    out. *closing*: the run ends with its next answer. *budget* is what it may use now, *allowance* what it got first.
+    out; *checks_before* counts the checks of earlier executions. *closing*: the run ends with its next answer.
+    *budget* is what it may use now, *allowance* what it got first.
     *attachments* are the bytes that the conversation and what is to join it name: base64, by SHA-256.
     *held* is what the next model call carries once the budget is extended. *prefix* names the items that the newest
     model call did not carry. *rules_version* is that of its first turn (docs/why/changing-rules.md). *parent* is the
@@ -95,6 +96,7 @@ class Run:
     grants: tuple[Grant, ...] = ()
     checks: tuple[PendingCheck, ...] = ()
     checks_made: int = 0
+    checks_before: int = 0
     ignored_messages: tuple[IgnoredMessage, ...] = ()
     ignored_dropped: int = 0
     usage: Usage = field(default_factory=Usage)

@@ -169,7 +169,10 @@ def test_only_so_many_are_checked_in_all_and_a_plain_approval_still_counts() -> 
     for _ in range(CHECKS_LIMIT):
         offer(play, "approve")
         play.check(problem="no")
-    assert "were checked already; approve or reject it as it is" in play.approve(arguments={}).detail
+    assert (
+        "messages were checked in this execution of the run; approve or reject it as it is"
+        in play.approve(arguments={}).detail
+    )
     assert play.approve().status == "approved"
 
 
