@@ -6,10 +6,11 @@ STAMP := $(VENV)/.installed
 FRAMEWORKS := openai_agents pydantic_ai langgraph
 
 .DEFAULT_GOAL := help
-.PHONY: help setup docs demo check test test-llm test-integrations mcp-proof test-deploy test-lowest test-newest lint format bench test-ui soak histories lock dist clean
+.PHONY: help setup docs demo demo-web check test test-llm test-integrations mcp-proof test-deploy test-lowest test-newest lint format bench test-ui soak histories lock dist clean
 
 help:
 	@echo "make demo     an agent asks, waits, is approved and finishes, on a real Temporal server"
+	@echo "make demo-web the same in a browser: the approvals page, with a passkey"
 	@echo "make check    before a commit: lint, unit tests, replay, in about a minute"
 	@echo "make test     the tests          make lint     ruff, mypy strict, pyright strict"
 	@echo "make bench    the benchmarks     make test-ui  approve by clicking in the Temporal Web UI"
@@ -32,6 +33,9 @@ $(STAMP): requirements.lock pyproject.toml
 
 demo: setup
 	@$(BIN)/python examples/demo.py
+
+demo-web: setup
+	@$(BIN)/python examples/demo_web.py
 
 # Side by side, each with a server of its own: one process more than there are cores, because a test often waits. With
 # still more, the SDK's limit of two seconds for a workflow task comes within reach of the largest tests.

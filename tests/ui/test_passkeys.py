@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
+import sys
+from asyncio.subprocess import DEVNULL, PIPE
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,6 +22,7 @@ from assent.web.settings import WebSettings
 from tests.support.signing import SshSigner
 from tests.ui.test_approvals_page import DESK, check_accessibility
 
+ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.ui
 
 
@@ -106,3 +110,12 @@ groups = ["finance"]
         assert verification.ok
         server.should_exit = True
         await serving
+
+
+async def test_the_demo_shows_its_page_and_ends(tmp_path: Path) -> None:
+    program = await asyncio.create_subprocess_exec(
+        sys.executable, str(ROOT / "examples" / "demo_web.py"), stdin=DEVNULL, stdout=PIPE, cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    output, _ = await asyncio.wait_for(program.communicate(), 60)
+    assert (program.returncode, output.decode().splitlines()[-1]) == (0, "Every check passed.")
