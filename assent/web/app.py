@@ -12,7 +12,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.sessions import SessionMiddleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
-from starlette.routing import Mount, Route
+from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Scope
 from temporalio.service import RPCError
@@ -20,6 +20,7 @@ from typing_extensions import override
 
 from assent.client.client import AgentClient
 from assent.web.api import Api
+from assent.web.codec_server import CodecServer
 from assent.web.guard import Guard
 from assent.web.pages import Site
 from assent.web.rendering import STATIC
@@ -44,7 +45,7 @@ def application(client: AgentClient, settings: WebSettings) -> ASGIApp:
     """Return the approvals page over *client*; the settings are checked already (`WebSettings.read`)."""
     site = Site(client, settings)
     page, runs = site.signed_in, RunPages(site)
-    routes = [
+    routes: list[BaseRoute] = [
         Route("/", page(site.show_inbox)),
         Route("/request", page(site.show_request)),
         Route("/request", page(site.decide), methods=["POST"]),
@@ -63,6 +64,8 @@ def application(client: AgentClient, settings: WebSettings) -> ASGIApp:
         Route("/healthz", _health(client)),
         Mount("/static", _Files(directory=STATIC)),
     ]
+    if settings.codec_origins:
+        routes += CodecServer(site).routes()
     # Holds state, nonce and code verifier of a sign-in that is under way; the session is another cookie.
     while_signing_in = Middleware(
         SessionMiddleware,

@@ -35,6 +35,8 @@ class WebSettings(BaseSettings):
     *secret* signs sessions; without one they end when the process does. *session_minutes* is how long a session lives
     without a request.
 
+    *codec_origins* are the origins of Temporal Web UIs, which may ask this page to decode payloads.
+
     *approvers* is the approvers file (`ASSENT_APPROVERS`, as workers have it). *signing_key* is the file of the Ed25519
     key with which this service, *service* by its name in that file, vouches for people.
     """
@@ -58,6 +60,7 @@ class WebSettings(BaseSettings):
     demo_sign_in: str = ""
     secret: SecretStr = SecretStr("")
     session_minutes: int = 30
+    codec_origins: Annotated[list[str], NoDecode] = []
     signing_key: str = ""
     service: str = ""
     approvers: str = Field(default="", validation_alias="ASSENT_APPROVERS")
@@ -82,7 +85,7 @@ class WebSettings(BaseSettings):
         settings.check()
         return settings
 
-    @field_validator("trusted_proxies", mode="before")
+    @field_validator("trusted_proxies", "codec_origins", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value

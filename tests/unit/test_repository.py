@@ -145,7 +145,7 @@ def test_the_wheel_has_one_top_level_name(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     tops = {name.split("/")[0] for name in names}
     assert tops == {"assent", f"assent_agents-{assent.__version__}.dist-info"}
-    assert "assent/py.typed" in names
+    assert {"assent/py.typed", "assent/web/templates/base.html", "assent/web/static/page.css"} <= {*names}
     assert not [name for name in names if "test_" in name or name.endswith(".lock")]
 
 
