@@ -183,6 +183,10 @@ class Connection:
                     request_state=state,
                     allow_input_required=True,
                 )
+        except asyncio.CancelledError:
+            if self._read is not None:  # The command may hang, and every later call with it.
+                self.retire()
+            raise
         except MCPError as error:
             if responses is not None and error.code == INVALID_PARAMS:
                 raise StateRefusedError(self._words(f"it does not take its question back: {_words(error)}")) from None

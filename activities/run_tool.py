@@ -176,8 +176,10 @@ class ToolCalls:
 
     async def _arguments(self, agent: Agent, tool: Tool, call: ToolCallInput) -> dict[str, object] | ToolOutcome:
         """Return what the tool is called with; or why it is not, where that is not what was approved."""
+        work = functools.partial(_arguments, tool, call, activity.info())
         try:
-            arguments, changed = await self._users.answer(functools.partial(_arguments, tool, call, activity.info()))
+            # A tool of an MCP server has no types of the user's, which might block.
+            arguments, changed = work() if tool.definition is not None else await self._users.answer(work)
         except ArgumentsError as error:
             return ToolOutcome(refused=str(error))
         except Exception as error:  # as above

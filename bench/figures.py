@@ -21,6 +21,7 @@ from bench.peered import compared
 from bench.processes import cpu_of, cpu_seconds, running, until
 from bench.replaying import Replays
 from bench.report import Figure, Line
+from bench.server_calls import server_calls
 from bench.sides import Assent, Side
 from bench.stage import Stage
 from bench.storm import approved_at_once, tasks_added_by_a_gate
@@ -242,6 +243,12 @@ async def asking(stage: Stage, scale: Scale) -> list[Figure]:
     ]
 
 
+async def mcp(stage: Stage, scale: Scale) -> list[Figure]:
+    """An allowed call of an MCP server's tool, beside a bare activity that makes the same; in this process."""
+    ours, bare = await server_calls(stage.assent.agents.temporal, 10 * scale.approvals)
+    return [Figure("mcp", "an allowed call, from its scheduling to its result", "ms", ours, bare, limit=1.15)]
+
+
 async def storm(stage: Stage, scale: Scale) -> list[Figure]:
     """Everything that waits is approved at once; and what a gate adds to one call."""
     rate, tasks = Pairs(), Pairs()
@@ -383,6 +390,7 @@ MEASURES: Final[dict[str, Callable[[Stage, Scale], Awaitable[Sequence[Line]]]]] 
     "replay": replay,
     "approve": approve,
     "asking": asking,
+    "mcp": mcp,
     "storm": storm,
     "watch": watch,
     "audit": audit,

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from fnmatch import fnmatchcase
+from functools import cached_property
 from types import NoneType, UnionType
 from typing import Any, Final, cast
 
@@ -283,6 +284,11 @@ def without_patterns(schema: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
 class _ServerSchema(ArgumentSchema):
     """What a tool of a server takes: its own JSON schema. The arguments reach the server as the model wrote them."""
 
+    @cached_property
+    def _validator(self) -> Draft202012Validator:
+        # A registry of its own: nothing is fetched that a schema refers to.
+        return Draft202012Validator(without_patterns(self.parameters), registry=Registry())
+
     def validate(self, raw: str) -> dict[str, object]:
         """See `ArgumentSchema.validate`."""
         given = parse_arguments(raw)
@@ -290,8 +296,7 @@ class _ServerSchema(ArgumentSchema):
             if name in given:
                 raise ArgumentsError(f"{name}: there is no such parameter")
         try:
-            # A registry of its own: nothing is fetched that a schema refers to.
-            found = Draft202012Validator(without_patterns(self.parameters), registry=Registry()).iter_errors(given)
+            found = self._validator.iter_errors(given)
             lines = [f"{error.json_path.removeprefix('$.')}: {_words(error.message)}" for error in found]
         except Exception as error:  # a reference that leads nowhere, a schema that is too deep
             raise ArgumentsError(f"the arguments could not be checked: {_words(str(error))}") from None

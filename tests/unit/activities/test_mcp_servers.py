@@ -61,12 +61,17 @@ async def called(servers: McpServers, agent: Agent, name: str, **arguments: obje
 
 
 async def test_one_process_serves_all_calls_until_it_dies_and_then_another_does(tmp_path: Path) -> None:
-    agent = of(lists(tmp_path, listed("die"), listed("write"), listed("fail")))
+    agent = of(lists(tmp_path, listed("die"), listed("write"), listed("fail"), listed("hang")))
     async with serving(agent) as servers:
-        assert list(await servers.listed(agent)) == ["files_own", "files.die", "files.write", "files.fail"]
+        assert list(await servers.listed(agent)) == [
+            "files_own",
+            *(f"files.{name}" for name in ("die", "write", "fail", "hang")),
+        ]
         assert await called(servers, agent, "files.write", to="a") == "write done, None"
         with pytest.raises(ToolError, match=r"^the disk is full$"):
             await called(servers, agent, "files.fail")
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(called(servers, agent, "files.hang"), 0.2)
         with pytest.raises(ConnectionLostError, match="'files': it was lost during the call"):
             await called(servers, agent, "files.die")
         assert await called(servers, agent, "files.write") == "write done, None"
