@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 from opentelemetry import trace
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -22,6 +23,7 @@ from assent import Agent, AgentClient, tool
 from assent.runtime.logs import add_trace
 from assent.testing import Environment, call, calls, fails, says
 from assent.worker import AssentPlugin
+from tests.support.otlp_receiver import Receiver, receiving
 from tests.workflows.test_continue_as_new import executions
 
 
@@ -43,10 +45,18 @@ async def refund(order: str) -> str:
 
 
 @pytest.fixture
-def exporter(monkeypatch: pytest.MonkeyPatch) -> InMemorySpanExporter:
+def receiver() -> Iterator[Receiver]:
+    """A collector to which the process exports over HTTP while the test runs."""
+    with receiving() as found:
+        yield found
+
+
+@pytest.fixture
+def exporter(monkeypatch: pytest.MonkeyPatch, receiver: Receiver) -> InMemorySpanExporter:
     """What the process exports while the test runs."""
     provider, found = create_tracer_provider(), InMemorySpanExporter()
     provider.add_span_processor(SimpleSpanProcessor(found))
+    provider.add_span_processor(SimpleSpanProcessor(OTLPSpanExporter(receiver.url)))
     monkeypatch.setattr(trace, "_TRACER_PROVIDER", provider)
     return found
 
@@ -85,7 +95,7 @@ def tree(spans: list[ReadableSpan]) -> list[str]:
 
 
 async def test_one_trace_over_pause_restart_child_run_and_new_executions(
-    assent_environment: Environment, exporter: InMemorySpanExporter
+    assent_environment: Environment, exporter: InMemorySpanExporter, receiver: Receiver
 ) -> None:
     """Every step replays the run: nothing is doubled. No prompt, argument, result or words of an error is exported."""
     clerk = Agent(name="clerk", model=assent_environment.chat(says("secret-answer")), instructions="secret-prompt")
@@ -132,6 +142,8 @@ async def test_one_trace_over_pause_restart_child_run_and_new_executions(
     assert len(await executions(agents, run)) > 2
     assert len({ids(each).span_id for each in spans}) == len(spans)
     assert sorted(Counter(ids(each).trace_id for each in spans).values()) == [1, len(spans) - 1]
+    received = Counter((each.trace_id.hex(), each.span_id.hex()) for each in receiver.spans)
+    assert received == Counter((f"{ids(each).trace_id:032x}", f"{ids(each).span_id:016x}") for each in spans)
     by_name = {each.name: each for each in spans}
     [link] = by_name["approval_decision refund"].links
     assert link.context.span_id == ids(by_name["POST /decisions"]).span_id
