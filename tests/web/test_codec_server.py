@@ -52,7 +52,7 @@ async def test_payloads_are_decoded_for_the_web_ui_of_a_person_who_is_signed_in(
         (no_one, sealed, {}, 401),
         (bob, sealed, {"origin": "https://evil.example"}, 403),
         (bob, sealed, {"x-namespace": "another"}, 404),
-        (bob, "[]", {}, 400),
+        (bob, "{", {}, 400),
         (bob, "\ufffe", {}, 400),
         (bob, tampered, {}, 400),
     ):
