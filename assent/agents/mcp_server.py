@@ -22,7 +22,7 @@ from referencing import Registry
 
 from assent.agents.approval_decorator import LONGEST_TIME
 from assent.agents.schema import ArgumentSchema, without
-from assent.agents.tool import ServerDefinition, Tool, ToolContext
+from assent.agents.tool import ApprovalTerms, ServerDefinition, Tool, ToolContext
 from assent.wire.declarations import declared, refuse, shown, source_of
 from assent.wire.digest import canonical, json_size, parse_arguments
 from assent.wire.errors import ArgumentsError
@@ -74,7 +74,8 @@ class MCPServer:
     *env* and *headers* hold no secrets, only names of variables of the worker's environment. `env=["TOKEN"]` passes
     the variable on; `env={"TOKEN": "FILES_TOKEN"}` does so under another name. `headers={"Authorization":
     "FILES_AUTH"}` sends the value of `FILES_AUTH`, for example `Bearer …`. A command gets no other variables than
-    those, and `PATH`, `HOME` and their like. *timeout* is the longest that one call may take.
+    those, and `PATH`, `HOME` and their like. *timeout* is the longest that one call may take. *approvers* and
+    *expires_after* are those of `@approval`, for its calls that wait: people or groups, and a deadline.
 
     Raises:
         ConfigurationError: none or several of *command*, *url* and *in_process* are given; *name* is not 1 to 32
@@ -92,6 +93,8 @@ class MCPServer:
     exclude: Sequence[str] = ()
     trusted: bool = False
     timeout: timedelta = timedelta(minutes=10)
+    approvers: Sequence[str] | None = None
+    expires_after: timedelta | None = None
 
     def __post_init__(self) -> None:
         """Check all that can be checked without the server."""
@@ -115,8 +118,11 @@ class MCPServer:
             yield f"env and headers hold no values; {todo}"
         if self.url is not None and not re.match(r"https?://[^@/?#]+([/?#]|$)", self.url):
             yield "url starts with http:// or https:// and has no name and password in it; these belong into headers"
-        if not timedelta(0) < self.timeout <= LONGEST_TIME:
-            yield f"timeout is {shown(self.timeout)}; give a positive timedelta, e.g. timedelta(seconds=30)"
+        for name, time in (("timeout", self.timeout), ("expires_after", self.expires_after)):
+            if time is not None and not timedelta(0) < time <= LONGEST_TIME:
+                yield f"{name} is {shown(time)}; give a positive timedelta, e.g. timedelta(seconds=30)"
+        if self.approvers is not None and not all(str(each).strip() for each in self.approvers):
+            yield f"approvers is {shown(self.approvers)}; give a list of names of people or groups"
 
     @property
     def variables(self) -> dict[str, str]:
@@ -141,7 +147,8 @@ class MCPServer:
         """Return what the version of an agent has of it."""
         way = self.command or self.url or "in_process"
         filters = [None if self.tools is None else list(self.tools), list(self.exclude)]
-        return [self.name, way, list(self.args), *filters, self.trusted, self.timeout.total_seconds()]
+        terms = [None if self.approvers is None else list(self.approvers), str(self.expires_after)]
+        return [self.name, way, list(self.args), *filters, self.trusted, self.timeout.total_seconds(), *terms]
 
 
 def _is_variable(name: object) -> bool:
@@ -159,6 +166,8 @@ _TYPES: Final[tuple[tuple[str, type | UnionType | tuple[type, ...], str], ...]] 
     ("exclude", Sequence, 'give a list of globs, e.g. ["delete_*"]'),
     ("trusted", bool, "give True or False"),
     ("timeout", timedelta, "give a timedelta"),
+    ("approvers", (Sequence, NoneType), 'give a list of names of people or groups, e.g. ["finance", "ann"]'),
+    ("expires_after", timedelta | None, "give a timedelta, e.g. timedelta(hours=4)"),
 )
 """The options of a server, what each must be, and what to do where it is not."""
 
@@ -251,6 +260,9 @@ def _tool(server: MCPServer, listed: Mapping[str, JsonValue], call: Call) -> Too
         source=f"MCP server {server.name!r}",
         is_async=True,
         context_parameter=CONTEXT,
+        terms=ApprovalTerms(
+            approvers=None if server.approvers is None else tuple(server.approvers), expires_after=server.expires_after
+        ),
         # Of a server that is not trusted, no word loosens anything.
         idempotent=server.trusted and hints.get("idempotentHint") is True,
         read_only=server.trusted and hints.get("readOnlyHint") is True and not destructive,

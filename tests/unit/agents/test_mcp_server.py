@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -104,6 +105,14 @@ def test_the_policy_of_a_request_allows_nothing() -> None:
     assert gate(found, requested=PermissionPolicy.of(allow=["*"])).verdict == "ask"
 
 
+def test_a_server_names_the_people_and_the_time_for_its_calls_that_wait() -> None:
+    given = server(approvers=["ops"], expires_after=timedelta(hours=1))
+    agent = Agent(name="clerk", model=OpenAIResponses("gpt"), groups={"ops": ["ann", "bob"]})
+    context = GateContext(run_id="r", call_id="c", tool="files.write", agent="clerk")
+    found = agent.gatekeeper().gate(tool_of(given, listed("write")), context, "{}")
+    assert (found.approvers, found.expires_after) == (["ann", "bob"], 3600)
+
+
 def test_only_a_trusted_server_makes_its_tool_run_more_than_once() -> None:
     again = listed("write", hints={"idempotentHint": True})
     assert gate(tool_of(server(), again)).at_most_once
@@ -174,6 +183,8 @@ def test_arguments_are_checked_by_the_servers_schema_but_not_by_its_patterns(
         ),
         ({"name": "a", "url": "http://user:word@y/mcp"}, "has no name and password in it"),
         ({"name": "a", "command": "x", "tools": "read_*"}, "tools is 'read_\\*'; give a list of globs"),
+        ({"name": "a", "command": "x", "approvers": "ann"}, "approvers is 'ann'; give a list of names"),
+        ({"name": "a", "command": "x", "expires_after": timedelta(0)}, "expires_after is .*; give a positive"),
         ({"name": "a", "command": "x", "trust": True}, "there is no option 'trust'; did you mean trusted"),
     ],
 )
