@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
@@ -40,7 +40,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def receiving() -> Iterator[Receiver]:
+def receiving() -> Generator[Receiver]:
     """A receiver that runs as long as the block."""
     receiver = Receiver()
     thread = Thread(target=receiver.serve_forever, daemon=True)
