@@ -41,6 +41,9 @@ def called(params: dict[str, Any]) -> dict[str, Any]:
         return {"content": [{"type": "text", "text": "the disk is full"}], "isError": True}
     if name == "chatter":
         sys.stdout.write("a line that is no JSON-RPC\n")
+    if name == "change":
+        (FOLDER / "tools.json").write_text("[]")
+        send({"method": "notifications/tools/list_changed"})
     if name == "picture":
         image = {"type": "image", "data": "aGVsbG8=", "mimeType": "image/png"}
         link = {"type": "resource_link", "uri": "file:///a", "name": "a"}

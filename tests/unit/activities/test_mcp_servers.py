@@ -130,6 +130,18 @@ async def test_a_command_that_is_no_server_costs_one_line(
             await servers.listed(agent)
 
 
+async def test_a_list_is_kept_until_the_server_says_that_it_changed(tmp_path: Path) -> None:
+    agent = of(lists(tmp_path, listed("change")))
+    async with serving(agent) as servers:
+        assert list(await servers.listed(agent)) == ["files_own", "files.change"]
+        lists(tmp_path, listed("change"), listed("write"))
+        assert list(await servers.listed(agent)) == ["files_own", "files.change"]
+        assert await servers.tool(agent, "files.write") is None
+        assert await servers.tool(agent, "files.write", fresh=True) is not None
+        await called(servers, agent, "files.change")
+        assert list(await servers.listed(agent)) == ["files_own"]
+
+
 async def test_an_idle_connection_is_closed_and_opened_again_when_it_is_needed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
