@@ -12,12 +12,13 @@ from contextlib import redirect_stdout
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from assent import PermissionPolicy
 from assent.cli.main import main
+from assent.views.run_events import RunEventKind
 from assent.wire.requirements import RunState
 
 ROOT = Path(__file__).parents[2]
@@ -160,3 +161,8 @@ def test_the_wire_names_every_field_of_a_runs_state() -> None:
     )
     first = "".join(row.split("|")[1] for row in table.splitlines()[2:] if row)
     assert set(re.findall(r"`(\w+)`", first)) == set(RunState.model_fields)
+
+
+def test_each_kind_of_event_has_its_line() -> None:
+    first = "".join(re.findall(r"^\| (`.*?) \|", PAGES["docs/reference/events.md"], re.MULTILINE))
+    assert sorted(re.findall(r"`(\w+)`", first)) == sorted(get_args(RunEventKind))
