@@ -26,6 +26,7 @@ from assent.web.pages import Site
 from assent.web.rendering import STATIC
 from assent.web.run_pages import RunPages
 from assent.web.settings import WebSettings
+from assent.web.slack import Slack
 from assent.wire.errors import AssentError
 
 _SIGN_IN_MINUTES = 10
@@ -66,6 +67,8 @@ def application(client: AgentClient, settings: WebSettings) -> ASGIApp:
     ]
     if settings.codec_origins:
         routes += CodecServer(site).routes()
+    if settings.slack_signing_secret.get_secret_value():
+        routes.append(Route("/slack/actions", Slack(site).act, methods=["POST"]))
     # Holds state, nonce and code verifier of a sign-in that is under way; the session is another cookie.
     while_signing_in = Middleware(
         SessionMiddleware,

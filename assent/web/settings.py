@@ -37,6 +37,8 @@ class WebSettings(BaseSettings):
 
     *codec_origins* are the origins of Temporal Web UIs, which may ask this page to decode payloads.
 
+    *slack_signing_secret* is that of the Slack app whose buttons decide.
+
     *approvers* is the approvers file (`ASSENT_APPROVERS`, as workers have it). *signing_key* is the file of the Ed25519
     key with which this service, *service* by its name in that file, vouches for people.
     """
@@ -61,6 +63,7 @@ class WebSettings(BaseSettings):
     secret: SecretStr = SecretStr("")
     session_minutes: int = 30
     codec_origins: Annotated[list[str], NoDecode] = []
+    slack_signing_secret: SecretStr = SecretStr("")
     signing_key: str = ""
     service: str = ""
     approvers: str = Field(default="", validation_alias="ASSENT_APPROVERS")
@@ -174,10 +177,15 @@ class WebSettings(BaseSettings):
         secret = self.secret.get_secret_value()
         if secret and len(secret) < SHORTEST_SECRET:
             yield f"ASSENT_WEB_SECRET is too short; give at least {SHORTEST_SECRET} random characters"
-        if bool(self.signing_key) != bool(self.service) or (self.signing_key and not self.approvers):
-            yield "to vouch for people, set ASSENT_WEB_SIGNING_KEY, ASSENT_WEB_SERVICE and ASSENT_APPROVERS"
+        yield from self._wrong_service()
         if self.session_minutes < 1:
             yield "ASSENT_WEB_SESSION_MINUTES is less than 1"
+
+    def _wrong_service(self) -> Iterable[str]:
+        if bool(self.signing_key) != bool(self.service) or (self.signing_key and not self.approvers):
+            yield "to vouch for people, set ASSENT_WEB_SIGNING_KEY, ASSENT_WEB_SERVICE and ASSENT_APPROVERS"
+        if self.slack_signing_secret.get_secret_value() and not self.signing_key:
+            yield "ASSENT_WEB_SLACK_SIGNING_SECRET needs ASSENT_WEB_SIGNING_KEY: the page vouches for people in Slack"
 
     def _wrong_url(self) -> Iterable[str]:
         parts = urlsplit(self.url)

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import base64
+import hmac
 import html
 import json
 import re
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import cast
+from urllib.parse import urlencode
 
+import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from typing_extensions import override
@@ -19,11 +24,13 @@ from assent.web.app import application
 from assent.web.enrolment import NAMESPACE, Invitation
 from assent.web.rendering import link
 from assent.web.settings import WebSettings
+from assent.web.slack import Slack, buttons
 from assent.wire.proofs import DecisionStatement
 from tests.support.signing import PasskeySigner, SshSigner, base64url
 from tests.web.visitor import ORIGIN, PROXY, Visitor, words
 
 SITE = "approvals.example.com"
+SLACK = "the-signing-secret-of-an-app"
 
 
 @approval(proof="person")
@@ -51,6 +58,8 @@ rp_id = "{SITE}"
 origins = ["{ORIGIN}"]
 [[issuers]]
 url = "header:X-Forwarded-User"
+[[issuers]]
+url = "slack:T1"
 [[services]]
 name = "{SITE}"
 public_key = "{base64url(key.public_key().public_bytes_raw())}"
@@ -61,7 +70,7 @@ groups = ["administrators"]
 ssh = "{alice.public}"
 [[people]]
 name = "bob"
-also_known_as = ["bob@example.com"]
+also_known_as = ["bob@example.com", "slack:U1"]
 [[people]]
 name = "carol"
 [[people.keys]]
@@ -70,7 +79,7 @@ public_key = "{passkey.public}"
 """)
     settings = WebSettings.read(
         url=ORIGIN, trusted_header="X-Forwarded-User", trusted_proxies=[PROXY], approvers=str(file),
-        signing_key=str(folder / "service.pem"), service=SITE,
+        signing_key=str(folder / "service.pem"), service=SITE, slack_signing_secret=SLACK,
     )  # fmt: skip
     return file, alice, settings
 
@@ -164,3 +173,62 @@ async def test_a_passkey_signs_one_decision_and_the_page_vouches_where_that_is_e
     for token_ in ("", "x", good.token("no signature"), "e30"):
         answer = await mallory.get(f"/enrol?invitation={token_}")
         assert answer.status_code == 400
+
+
+def pressed(action: dict[str, object], user: str = "U1", **changed: str) -> tuple[bytes, dict[str, str]]:
+    """What Slack posts when a button is pressed, signed as Slack signs."""
+    payload = {"type": "block_actions", "user": {"id": user}, "team": {"id": "T1"}, "actions": [action]}
+    payload["response_url"] = "https://hooks.slack.com/actions/T1/1/x"
+    body = urlencode({"payload": json.dumps(payload)}).encode()
+    at = changed.get("at", str(int(time.time())))
+    signature = hmac.new(changed.get("secret", SLACK).encode(), b"v0:" + at.encode() + b":" + body, "sha256")
+    headers = {"x-slack-request-timestamp": at, "x-slack-signature": f"v0={signature.hexdigest()}"}
+    return body, headers | {"content-type": "application/x-www-form-urlencoded"}
+
+
+async def test_buttons_in_slack_decide_where_vouching_is_enough(
+    assent_environment: Environment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, _, settings = office(tmp_path, PasskeySigner())
+    said: list[tuple[str, str]] = []
+
+    async def post(url: str, text: str) -> None:
+        said.append((url, text))
+
+    monkeypatch.setattr(Slack.__init__, "__kwdefaults__", {"post": post})
+    both = calls(call("pay", to="ann", cents=5), call("refund", cents=5))
+    agent = Agent(name="slack", model=assent_environment.responses(both, says("done")), tools=[pay, refund])
+    async with assent_environment.serve(agent, approvers=file) as client:
+        slack = Visitor.at(application(client, settings), address="54.1.1.1").http
+        run = await client.start("slack", "Both.", requested_by="dave")
+        large, small = (await run.until_paused()).active_requirements
+        [block] = buttons(run.id, small.id, ORIGIN)
+        approve, reject, look = cast("list[dict[str, object]]", block["elements"])
+        assert look["url"] == f"{ORIGIN}{link('/request', run=run.id, id=small.id)}"
+
+        old = str(int(time.time()) - 301)
+        for body, headers in (pressed(approve, secret="another"), pressed(approve, at=old), pressed(approve, at="now")):
+            assert (await slack.post("/slack/actions", content=body, headers=headers)).status_code == 403
+        [other] = buttons(run.id, large.id, ORIGIN)
+        unsigned = cast("list[dict[str, object]]", other["elements"])[0]
+        foreign: dict[str, object] = {"action_id": "other"}
+        broken: dict[str, object] = {"action_id": "assent_approve", "value": "x"}
+        for action, user, words_ in (
+            (approve, "U2", "The approvers file does not know slack:U2"),
+            (unsigned, "U1", "This takes your own signature"),
+            (broken, "U1", "none of Assent's"),
+            (foreign, "U1", "none of Assent's"),
+        ):
+            body, headers = pressed(action, user)
+            assert (await slack.post("/slack/actions", content=body, headers=headers)).status_code == 200
+            assert words_ in said[-1][1]
+        assert {each.status for each in (await run.state()).requirements} == {"pending"}
+
+        body, headers = pressed(reject)
+        assert (await slack.post("/slack/actions", content=body, headers=headers)).status_code == 200
+        assert said[-1][1].startswith("refund: rejected")
+        assert (await slack.post("/slack/actions", content=body, headers=headers)).status_code == 403, "a second time"
+        decided = (await run.state()).requirements[1]
+        assert (decided.status, decided.resolved_by, decided.reason) == ("rejected", "bob", "rejected in Slack")
+        assert decided.votes[0].proof is not None
+        await run.cancel()

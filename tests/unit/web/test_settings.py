@@ -29,6 +29,8 @@ HEADER = {"trusted_header": "X-Forwarded-User", "trusted_proxies": ["10.0.0.0/8"
         ({"demo_sign_in": "bob", "listen": "0.0.0.0:8234"}, "0.0.0.0 is not a loopback address"),
         ({"demo_sign_in": "bob", "listen": "8234"}, "it is HOST:PORT"),
         ({"demo_sign_in": "bob", "secret": "short"}, "ASSENT_WEB_SECRET is too short"),
+        ({"demo_sign_in": "bob", "signing_key": "key.pem"}, "to vouch for people, set"),
+        ({"demo_sign_in": "bob", "slack_signing_secret": "s"}, "ASSENT_WEB_SLACK_SIGNING_SECRET needs"),
     ],
 )
 def test_settings_with_which_no_one_or_anyone_could_sign_in_are_refused_in_one_line(
