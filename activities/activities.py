@@ -83,6 +83,7 @@ class Activities:
         self._users = UserCode()
         prefixes = Prefixes(prefix_cache)
         self.servers = McpServers(agents)
+        Thread(target=self.servers.warm_up, name="assent-warm-up-mcp", daemon=True).start()
         self._models = ModelCalls(
             self.agents,
             self._providers,

@@ -6,6 +6,7 @@ Nothing of the `mcp` package is loaded before an agent that has servers needs it
 from __future__ import annotations
 
 import asyncio
+import importlib
 import importlib.util
 import json
 import logging
@@ -94,6 +95,11 @@ class McpServers:
                     raise ConfigurationError(f"agent {agent.name!r}: MCP server {server.name!r}: {problem}")
         self._servers = {name: _Server(server) for name, (server, _) in found.items()}
         self.opened: set[Connection] = set()
+
+    def warm_up(self) -> None:
+        """Import the `mcp` package, if there is a server. Meant for a thread: it takes more than a second, once."""
+        if self._servers:
+            importlib.import_module("assent.activities.mcp_connection")
 
     def serves(self, activity: str) -> bool:
         """Whether an activity of this type is a tool of one of the servers, by its name."""
