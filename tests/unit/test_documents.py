@@ -166,3 +166,11 @@ def test_the_wire_names_every_field_of_a_runs_state() -> None:
 def test_each_kind_of_event_has_its_line() -> None:
     first = "".join(re.findall(r"^\| (`.*?) \|", PAGES["docs/reference/events.md"], re.MULTILINE))
     assert sorted(re.findall(r"`(\w+)`", first)) == sorted(get_args(RunEventKind))
+
+
+def test_every_page_is_in_the_navigation_of_the_site() -> None:
+    navigation = (ROOT / "mkdocs.yml").read_text().partition("\nnav:\n")[2]
+    listed = re.findall(r"(?<=[ \[])[\w/-]+\.md", navigation)
+    pages = {page.removeprefix("docs/") for page in PAGES if page.startswith("docs/")}
+    assert pages <= set(listed)
+    assert len(listed) == len(set(listed))
