@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import cache
 from typing import Final, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, JsonValue, TypeAdapter, ValidationError
@@ -222,6 +223,7 @@ _OPERATIONS: Final[list[tuple[str, str, str, Mapping[str, str], type[BaseModel] 
 ]
 
 
+@cache
 def openapi() -> dict[str, JsonValue]:
     """Return the OpenAPI document of the API (version 3.1)."""
     models = {model for *_, body, answer in _OPERATIONS for model in (body, answer) if model is not None}
