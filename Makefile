@@ -152,7 +152,7 @@ dist: setup .venv-dist/.installed
 	.venv-dist/bin/python -m build --no-isolation --outdir dist .
 	.venv-dist/bin/twine check --strict dist/*
 	.venv-dist/bin/check-wheel-contents dist/*.whl
-	$(BIN)/python -m pytest -s -m dist tests/dist
+	$(BIN)/python -m pytest -s -m dist tests/wheel
 
 .venv-dist/.installed: requirements-dist.lock
 	$(PYTHON) -m venv .venv-dist

@@ -26,7 +26,8 @@ VERSIONS = [f"3.{minor}" for minor in range(11, 15)]
 @contextmanager
 def shell(folder: Path) -> Generator[subprocess.Popen[str]]:
     """A shell with job control, as a terminal has, and without this environment's Python and settings."""
-    kept = {name: os.environ[name] for name in ("HOME", "LANG", "PIP_CONFIG_FILE", "PIP_INDEX_URL") if name in os.environ}
+    names = ("HOME", "LANG", "PIP_CONFIG_FILE", "PIP_INDEX_URL")
+    kept = {name: os.environ[name] for name in names if name in os.environ}
     path = os.pathsep.join(each for each in os.environ["PATH"].split(os.pathsep) if ".venv" not in each)
     env = {**kept, "PATH": path, "PIP_FIND_LINKS": str(ROOT / "dist"), "COLUMNS": "200", "PYTHONUNBUFFERED": "1"}
     process = subprocess.Popen(
@@ -40,6 +41,8 @@ def shell(folder: Path) -> Generator[subprocess.Popen[str]]:
         process.stdin.write("kill %assent 2>/dev/null; wait; exit\n")
         process.stdin.close()
         process.wait(60)
+        assert process.stdout is not None
+        process.stdout.close()
 
 
 def said(process: subprocess.Popen[str], line: str, last: str) -> list[str]:
@@ -76,12 +79,10 @@ def test_the_first_page_can_be_followed_word_for_word_in_five_minutes(version: s
         pytest.skip(f"there is no python{version} here")
     begun, requirement = time.monotonic(), ""
     with shell(tmp_path) as process:
-        for step in steps(PAGE):
+        for step in steps(PAGE.replace("python3 -m venv", f"{python} -m venv")):
             if isinstance(step, File):
                 (tmp_path / step.name).write_text(step.text)
                 continue
-            if step.line.startswith("python3 "):
-                step = Command(step.line.replace("python3", python, 1), step.output)
             wanted = [alike(each) for each in step.output]
             patience = time.monotonic() + 30
             printed = follow(step, process, requirement)
