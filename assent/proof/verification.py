@@ -144,8 +144,8 @@ def covers(
     statement = given.statement
     if (statement.namespace, statement.run, statement.execution) != (namespace, run_id, execution_id):
         return "it is about another run"
-    if statement.verdict in {"reject", "revoke"}:
-        return "it is about a rejection"
+    if statement.verdict not in {"approve", "submit_input"}:
+        return f"it is about another decision: {statement.verdict}"
     if statement.verdict == "submit_input":
         same = statement.requirement == requirement_id and statement.content == values
         return None if same else "it is about other values"

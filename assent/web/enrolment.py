@@ -66,7 +66,7 @@ def read_invitation(token: str, approvers: Approvers | None) -> Invitation:
         signature = fields.pop("signature")
         invitation = Invitation(**fields)
         expires = datetime.fromisoformat(invitation.expires_at)
-    except (ValueError, TypeError, KeyError, AttributeError, binascii.Error):
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, binascii.Error):
         raise MessageError("This link is not whole, or is no invitation.") from None
     _check_signature(invitation, signature, approvers)
     if invitation.site != approvers.site.rp_id:

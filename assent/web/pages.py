@@ -85,6 +85,8 @@ class Site:
             person = self.person_of(request)
             if person is None:
                 return self._to_sign_in(request)
+            if not person.listed and request.url.path != "/sign-out":
+                raise HTTPException(403, "The approvers file does not name you, so you may see nothing here.")
             if request.method == "POST":
                 # Programs that use the API send no origin; browsers do, also for JSON.
                 check_origin(request, self.settings.origins, required=not _is_api(request))

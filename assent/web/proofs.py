@@ -109,7 +109,7 @@ def passkey_proof(text: str) -> WebAuthnProof:
         given = cast("object", json.loads(text))
         fields = dict(cast("Mapping[str, object]", given)) if isinstance(given, dict) else {}
         return WebAuthnProof.model_validate({**fields, "kind": "webauthn"})
-    except (ValueError, ValidationError):
+    except (ValueError, RecursionError, ValidationError):
         raise MessageError("The answer of the passkey cannot be read; nothing was sent.") from None
 
 

@@ -429,7 +429,8 @@ def problems(error: ValidationError) -> str:
     """The problems that pydantic found, in one line: each field and what is wrong with it."""
     found = error.errors(include_url=False, include_input=False, include_context=False)
     return "; ".join(
-        f"{_place(each['loc'])}: {bounded(each['msg'].removeprefix('Value error, '), 200)}" for each in found[:5]
+        f"{_place(each['loc'])}: {one_line(bounded(each['msg'].removeprefix('Value error, '), 200))}"
+        for each in found[:5]
     )
 
 

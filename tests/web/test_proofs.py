@@ -149,7 +149,11 @@ async def test_a_passkey_signs_one_decision_and_the_page_vouches_where_that_is_e
         state = await run.until_paused()
         path = link("/request", run=run.id, id=state.active_requirements[0].id)
         assert (await mallory.post(path, action="approve", token="x")).status_code == 403
-        assert (await mallory.get(path)).status_code == 404, "the approvers file does not name her"
+        for each in (path, "/", "/statistics", "/api/statistics", "/api/requests?show=all", "/run?id=no-run"):
+            answer = await mallory.get(each)
+            assert (answer.status_code, "approvers file does not name you" in answer.text) == (403, True), each
+        deep = await carol.post(path, action="approve", proof="[" * 100_000)
+        assert (deep.status_code, "cannot be read; nothing was sent" in words(deep)) == (400, True)
         assert f"vouched for by {SITE} (OIDC)" in await bob.decide(path, action="approve")
         assert (await run.result()).content == "refunded 5"
         [record] = await client.audit(run.id)
@@ -170,7 +174,7 @@ async def test_a_passkey_signs_one_decision_and_the_page_vouches_where_that_is_e
     ):
         token_ = invitation.token(alice.sign(invitation.signed_bytes(), namespace))
         assert words_ in words(await mallory.get(f"/enrol?invitation={token_}")), words_
-    for token_ in ("", "x", good.token("no signature"), "e30"):
+    for token_ in ("", "x", good.token("no signature"), "e30", base64url(b"[" * 2_900)):
         answer = await mallory.get(f"/enrol?invitation={token_}")
         assert answer.status_code == 400
 

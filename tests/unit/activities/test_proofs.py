@@ -13,7 +13,7 @@ from assent.activities.proofs import Proofs
 from assent.proof.approvers import Approvers, ApproversFile
 from assent.proof.verification import ProofError, fingerprint
 from assent.wire.errors import ConfigurationError
-from assent.wire.proofs import DecisionProof, DecisionStatement, ProofToCheck, VerifiedProof
+from assent.wire.proofs import DecisionProof, DecisionStatement, ProofToCheck, VerifiedProof, digest_of
 from assent.wire.protocol import WORKFLOW, Authorization
 from tests.support.signing import SshSigner, times
 
@@ -76,7 +76,9 @@ def test_a_call_whose_check_was_forged_does_not_run(bob: SshSigner, tmp_path: Pa
     assert "it is about another call" in str(problem(bob, proof_of(bob, requirement="cd" * 32)))
     assert "it is about another run" in str(problem(bob, proof_of(bob, run="pay-2")))
     assert "it is about another run" in str(problem(bob, proof_of(bob, execution="e-2")))
-    assert "it is about a rejection" in str(problem(bob, proof_of(bob, verdict="reject")))
+    for verdict in ("reject", "revoke", "submit_result"):  # A result may have the digest that the arguments have.
+        given = proof_of(bob, verdict=verdict, content=digest_of({}))
+        assert f"it is about another decision: {verdict}" in str(problem(bob, given))
 
 
 def test_one_proof_is_one_approval(bob: SshSigner) -> None:

@@ -285,7 +285,7 @@ def test_a_proof_covers_its_own_call_its_edit_and_its_grant(people: People) -> N
     assert about(edited, requirement_id="cd" * 32) is None
     assert about(edited, arguments=digest_of({"cents": 6})) == "it is about other arguments"
     rejection = statement(verdict="reject")
-    assert about(check(people, rejection, people.bob.prove(rejection))) == "it is about a rejection"
+    assert about(check(people, rejection, people.bob.prove(rejection))) == "it is about another decision: reject"
     answer = statement(verdict="submit_input", content=content)
     answered = check(people, answer, people.bob.prove(answer))
     assert about(answered, values=content) is None

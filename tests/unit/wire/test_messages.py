@@ -157,6 +157,7 @@ def test_a_misspelt_name_lists_those_there_are(name: str) -> None:
 @pytest.mark.parametrize("text", HOSTILE)
 def test_a_hostile_field_name_stays_in_its_line(name: str, text: str) -> None:
     problem(name, {**FITTING[name], text: 1})
+    problem("approve", {**ID, "proof": {"kind": text}})
 
 
 def test_a_mebibyte_of_text_yields_a_short_line() -> None:
