@@ -24,6 +24,7 @@ from assent.agents.authorization import RESET, mismatch
 from assent.runtime import tracing
 from assent.runtime.converter import PLAIN, decoded
 from assent.wire.errors import HistoryError
+from assent.wire.proofs import stricter_level
 from assent.wire.protocol import ToolCallInput, ToolOutcome
 from assent.wire.text import bounded
 
@@ -161,7 +162,10 @@ async def _refused(name: str, requested: Requested, proofs: Proofs) -> ToolOutco
     if problem is not None:
         return ToolOutcome(refused=problem)
     if (unproven := proofs.problem(authorization, call.arguments)) is not None:
-        return ToolOutcome(refused=unproven, gate=requested.gate, policy_version=authorization.policy_version)
+        gate = requested.gate
+        if gate is not None and (level := stricter_level(gate.proof, proofs.level)) is not None:
+            gate = gate.model_copy(update={"proof": level})
+        return ToolOutcome(refused=unproven, gate=gate, policy_version=authorization.policy_version)
     if (why := await orphaned(authorization.parent)) is not None:
         await cancel_own_run()
         return ToolOutcome(refused=why)

@@ -16,7 +16,7 @@ from assent.proof.verification import ProofError, covers, recheck, verify
 from assent.wire.digest import parse_arguments
 from assent.wire.errors import ConfigurationError
 from assent.wire.policy import PermissionPolicy
-from assent.wire.proofs import ProofLevel, ProofToCheck, VerifiedProof, digest_of, satisfies
+from assent.wire.proofs import ProofLevel, ProofToCheck, VerifiedProof, digest_of, satisfies, stricter_level
 from assent.wire.protocol import Authorization
 
 from .own_run import own_run
@@ -70,7 +70,8 @@ class Proofs:
 
         Each is checked again from its bytes, by today's approvers file as of the time of the decision.
         """
-        if found.proof is None and not found.proofs:
+        level = stricter_level(found.proof, self.level)  # A run about an activity may be started with any terms.
+        if level is None and not found.proofs:
             return None
         try:
             known = self._known()
@@ -89,10 +90,10 @@ class Proofs:
             )
             if problem is not None:
                 return f"the proof of {each.statement.by!r} does not hold any more: {problem}"
-            if satisfies(each.verified.level, found.proof):
+            if satisfies(each.verified.level, level):
                 proven.add(fold_name(each.statement.by))
         counted = proven & {fold_name(name) for name in found.approved_by}
-        if found.proof is not None and len(counted) < found.needed:
+        if level is not None and len(counted) < found.needed:
             return f"the call has {len(counted)} of {found.needed} approvals with a proof"
         return None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,9 +15,12 @@ from assent import Agent, RunHandle, approval, tool
 from assent.testing import Environment, call, calls, check_replay, says
 from assent.wire.errors import DecisionError
 from assent.wire.proofs import DecisionStatement, Proof
+from assent.worker import AssentPlugin
 from tests.support.cli_operator import Operator
 from tests.support.signing import ISSUER, ORIGIN, SITE, PasskeySigner, ServiceSigner, SshSigner
 from tests.workflows.test_wire import temporal
+from tests.workflows.test_workflow_approvals import payouts
+from tests.workflows.test_workflow_calls import pending, start
 
 Sign = Callable[[DecisionStatement], Proof]
 Body = dict[str, JsonValue]
@@ -213,6 +217,26 @@ async def test_revoking_a_key_works_from_the_next_decision_on(assent_environment
         again = await signed(run, office.bob.prove, {"id": second.id, "by": "bob"})
         assert "is not valid now" in await refusal(run, "approve", again)
         await run.cancel()
+
+
+async def test_a_gated_activity_takes_the_proof_of_its_worker_whatever_terms_a_run_was_started_with(
+    assent_environment: Environment, office: Office, tmp_path: Path
+) -> None:
+    ledger = tmp_path / "ledger"
+    arguments = {"to": {"iban": "DE1", "country": "DE"}, "cents": 5, "ledger": str(ledger)}
+    terms = {"tool": "wire", "arguments": json.dumps(arguments), "gate": {"verdict": "ask"}, "activity": True}
+    plugin = AssentPlugin([], gated_activities=["wire"], approvers=office.path, require_proof="person")
+    async with payouts(assent_environment.server.client, plugins=[plugin]) as client:
+        run = await start(client, "own-terms", {"agent": "Anything", "input": "", "requested_by": "eve", "call": terms})
+        one = await pending(run)
+        assert (await run.decide("approve", {"id": one.id, "by": "bob"})).status == "approved"
+        two = await pending(run)
+        assert (two.proof, ledger.exists()) == ("person", False)
+        signed_body = await signed(run, office.bob.prove, {"id": two.id, "by": "bob"})
+        assert (await run.decide("approve", signed_body)).status == "approved"
+        assert "wired 5 to DE1" in str((await run.result()).output)
+        assert ledger.read_text() == "5 to DE1\n"
+        await check_replay(await run.history())
 
 
 async def test_people_sign_with_ssh_keygen_and_an_auditor_checks_years_later(
