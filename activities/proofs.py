@@ -84,6 +84,7 @@ class Proofs:
                 namespace=activity.info().namespace,
                 run_id=own_run().run_id,
                 execution_id=found.execution_id,
+                tool=activity.info().activity_type,
                 requirement_id=found.requirement_id,
                 arguments=_digest(parse_arguments(arguments)),
                 values=None if values is None else _digest(dict(values)),

@@ -91,6 +91,7 @@ def _problem(
         namespace=statement.namespace,
         run_id=run_id,
         execution_id=statement.execution,
+        tool=record.tool,
         requirement_id=record.id,
         arguments=_digest(record.arguments),
         values=None if record.values is None else digest_of(record.values),

@@ -422,6 +422,7 @@ class RunHandle:
                 namespace=self._client.namespace,
                 run_id=self.id,
                 execution_id=state.first_execution_id,
+                tool=target.tool,
                 requirement_id=target.id,
                 issued_at=instant(now),
                 expires_at=instant(now + valid_for),

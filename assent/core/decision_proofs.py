@@ -30,6 +30,7 @@ def statement_of(
     namespace: str,
     run_id: str,
     execution_id: str,
+    tool: str,
     requirement_id: str,
     issued_at: str,
     expires_at: str,
@@ -49,6 +50,7 @@ def statement_of(
         namespace=namespace,
         run=run_id,
         execution=execution_id,
+        tool=tool,
         requirement=requirement_id,
         verdict=_VERDICTS[type(message)],  # type: ignore[arg-type]
         by=message.by,
@@ -86,6 +88,7 @@ def proof_to_check(run: Run, message: Provable, target: Requirement | Grant, at:
         namespace="",  # The worker fills it in: a reader of a history does not know it.
         run_id=run.id,
         execution_id=run.first_execution_id,
+        tool=target.tool,
         requirement_id=target.id,
         issued_at=proof.issued_at,
         expires_at=proof.expires_at,

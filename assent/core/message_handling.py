@@ -247,7 +247,7 @@ def _check_objection(run: Run, decision: Message) -> str | None:
     if len(run.checks) >= CHECKS_AT_ONCE:
         return "too many messages are being checked; send it again"
     if run.checks_made - run.checks_before >= CHECKS_LIMIT:
-        return f"{CHECKS_LIMIT} messages were checked in this execution of the run; approve or reject it as it is"
+        return f"{CHECKS_LIMIT} messages were checked in this execution; decide it as it is, or send it again later"
     # What one workflow task schedules goes to the server at once, and over 4 MiB it terminates the run.
     kept = [each for call in run.calls if (each := run.requirement(call.requirement_id)) is not None]
     size = sum(len(each.arguments) for each in kept if each.edited_by)

@@ -131,6 +131,7 @@ def covers(
     namespace: str,
     run_id: str,
     execution_id: str,
+    tool: str,
     requirement_id: str,
     arguments: str,
     values: str | None = None,
@@ -144,6 +145,8 @@ def covers(
     statement = given.statement
     if (statement.namespace, statement.run, statement.execution) != (namespace, run_id, execution_id):
         return "it is about another run"
+    if statement.tool != tool:
+        return f"it is about another tool, {bounded(statement.tool, _SHOWN)!r}"
     if statement.verdict not in {"approve", "submit_input"}:
         return f"it is about another decision: {statement.verdict}"
     if statement.verdict == "submit_input":

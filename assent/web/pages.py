@@ -65,6 +65,7 @@ class Site:
         self.prover = Prover(settings)
         self._provider = openid_provider(settings) if settings.sign_in == "oidc" else None
         self._sign_in_rate = RateLimit(*_SIGN_IN_RATE)
+        self._enrol_rate = RateLimit(*_SIGN_IN_RATE)  # Anybody may try: no one else's sign-in waits for that.
         self._post_rate = RateLimit(*_POST_RATE)
 
     # -- who ----------------------------------------------------------------------------------------------------------
@@ -252,7 +253,7 @@ class Site:
     async def enrol(self, request: Request) -> Response:
         """Show the text for the approvers file of a passkey that was made."""
         check_origin(request, self.settings.origins)
-        self._sign_in_rate.check(self._address(request))
+        self._enrol_rate.check(self._address(request))
         form, approvers = await read_form(request), self.prover.approvers
         invitation = read_invitation(form.get("invitation", ""), approvers)
         assert approvers is not None  # noqa: S101 - `read_invitation` refuses all invitations without one

@@ -55,8 +55,8 @@ _Long = Annotated[str, StringConstraints(min_length=1, max_length=1_000)]
 class DecisionStatement(_Exact):
     """What is signed: one decision of one person.
 
-    *run* is the run's id, *execution* Temporal's id of its first execution, so that no other run of that id takes
-    the signature; *requirement* the whole id of the requirement (with the verdict `revoke`: of the grant).
+    *run* is the run's id, *execution* Temporal's id of its first execution, so that no other run of that id takes the
+    signature. *tool* names the tool, *requirement* is the whole id of the requirement (with `revoke`: of the grant).
     *content* is the SHA-256 of what else is sent, as canonical JSON: edited arguments, values, or an object with
     `output` or `error`, and `evidence`. *remember* and *reason* are digests too; None for what is not sent.
     """
@@ -65,6 +65,7 @@ class DecisionStatement(_Exact):
     namespace: str
     run: str
     execution: str
+    tool: str
     requirement: Digest
     verdict: Literal["approve", "reject", "submit_result", "submit_input", "revoke"]
     by: str

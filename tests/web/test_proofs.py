@@ -99,7 +99,7 @@ async def sign(visitor: Visitor, path: str, passkey: PasskeySigner, **fields: st
     assert given["options"]["allowCredentials"] == [{"type": "public-key", "id": passkey.credential_id}]
     statement = _Challenge(
         given=given["options"]["challenge"], issued_at=given["issued_at"], expires_at=given["expires_at"],
-        namespace="", run="", execution="", requirement="0" * 64, verdict="approve", by="",
+        namespace="", run="", execution="", tool="", requirement="0" * 64, verdict="approve", by="",
     )  # fmt: skip
     proof = passkey.prove(statement, origin=ORIGIN, site=SITE)
     return json.dumps(proof.model_dump(mode="json", exclude={"kind"}))

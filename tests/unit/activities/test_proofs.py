@@ -32,6 +32,7 @@ def proof_of(signer: SshSigner, by: str = "bob", **changes: object) -> DecisionP
         "namespace": "default",
         "run": "pay-1",
         "execution": "e",
+        "tool": "pay",
         "requirement": REQUIREMENT,
         "verdict": "approve",
         "by": by,
@@ -59,7 +60,14 @@ def problem(bob: SshSigner, *proofs: DecisionProof, needed: int = 1, by: tuple[s
         proofs=list(proofs),
     )
     env = ActivityEnvironment()
-    env.info = replace(env.info, workflow_type=WORKFLOW, workflow_id="pay-1", workflow_run_id="e", namespace="default")
+    env.info = replace(
+        env.info,
+        workflow_type=WORKFLOW,
+        workflow_id="pay-1",
+        workflow_run_id="e",
+        namespace="default",
+        activity_type="pay",
+    )
     return env.run(Proofs(lambda: known, "person").problem, authorization, "{}")
 
 

@@ -170,7 +170,7 @@ def test_only_so_many_are_checked_in_all_and_a_plain_approval_still_counts() -> 
         offer(play, "approve")
         play.check(problem="no")
     assert (
-        "messages were checked in this execution of the run; approve or reject it as it is"
+        "messages were checked in this execution; decide it as it is, or send it again later"
         in play.approve(arguments={}).detail
     )
     assert play.approve().status == "approved"

@@ -78,6 +78,7 @@ def statement(**changes: object) -> DecisionStatement:
         "namespace": "default",
         "run": "pay-1",
         "execution": "e-1",
+        "tool": "pay",
         "requirement": REQUIREMENT,
         "verdict": "approve",
         "by": "bob",
@@ -116,7 +117,8 @@ def test_a_proof_holds_as_it_arrives_and_years_later_without_the_file(people: Pe
 @pytest.mark.parametrize(
     "change",
     [
-        {"requirement": "cd" * 32}, {"run": "pay-2"}, {"execution": "e-2"}, {"namespace": "production"},
+        {"requirement": "cd" * 32}, {"run": "pay-2"}, {"execution": "e-2"}, {"tool": "wire"},
+        {"namespace": "production"},
         {"verdict": "reject"}, {"content": "12" * 32}, {"remember": "12" * 32}, {"reason": "12" * 32},
         {"expires_at": "2026-11-29T12:11:00Z"}, {"issued_at": "2026-11-29T11:59:59Z"},
     ],
@@ -274,6 +276,7 @@ def test_a_proof_covers_its_own_call_its_edit_and_its_grant(people: People) -> N
             namespace="default",
             run_id=run_id,
             execution_id=execution_id,
+            tool="pay",
             requirement_id=requirement_id,
             **asked,
         )
