@@ -44,7 +44,7 @@ class Invitation:
     def token(self, signature: str) -> str:
         """Return the invitation with its signature, for a link."""
         text = json.dumps({**asdict(self), "signature": signature})
-        return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+        return base64url(text.encode())
 
     @property
     def challenge(self) -> bytes:

@@ -7,7 +7,7 @@ import hashlib
 import json
 import subprocess
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import cbor2
@@ -21,6 +21,7 @@ from assent.wire.proofs import (
     ServiceProof,
     SshProof,
     WebAuthnProof,
+    instant,
     service_bytes,
 )
 
@@ -32,10 +33,6 @@ SERVICE = "approvals.example"
 
 def base64url(data: bytes) -> str:
     return base64.urlsafe_b64encode(data).decode().rstrip("=")
-
-
-def instant(at: datetime) -> str:
-    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def times(at: datetime, valid: timedelta = timedelta(minutes=10)) -> dict[str, str]:
@@ -128,3 +125,28 @@ class ServiceSigner:
         )
         signature = base64url(self._key.sign(service_bytes(statement, unsigned)))
         return unsigned.model_copy(update={"signature": signature})
+
+
+def approvers_with_bob(bob: SshSigner, service: ServiceSigner, validity: str = "") -> str:
+    """The beginning of an approvers file: the site, who vouches, and bob of finance with his SSH key."""
+    return f"""
+[site]
+rp_id = "{SITE}"
+origins = ["{ORIGIN}"]
+
+[[issuers]]
+url = "{ISSUER}"
+
+[[services]]
+name = "{service.name}"
+public_key = "{service.public}"
+
+[[people]]
+name = "bob"
+also_known_as = ["bob@example.com"]
+groups = ["finance"]
+
+[[people.keys]]
+ssh = "{bob.public}"
+{validity}
+"""

@@ -17,7 +17,7 @@ from assent.wire.errors import DecisionError
 from assent.wire.proofs import DecisionStatement, Proof
 from assent.worker import AssentPlugin
 from tests.support.cli_operator import Operator
-from tests.support.signing import ISSUER, ORIGIN, SITE, PasskeySigner, ServiceSigner, SshSigner
+from tests.support.signing import PasskeySigner, ServiceSigner, SshSigner, approvers_with_bob
 from tests.workflows.test_wire import temporal
 from tests.workflows.test_workflow_approvals import payouts
 from tests.workflows.test_workflow_calls import pending, start
@@ -51,26 +51,8 @@ class Office:
 
     def write(self, bobs_key: str = "") -> None:
         self.path.write_text(
-            f"""
-[site]
-rp_id = "{SITE}"
-origins = ["{ORIGIN}"]
-
-[[issuers]]
-url = "{ISSUER}"
-
-[[services]]
-name = "{self.service.name}"
-public_key = "{self.service.public}"
-
-[[people]]
-name = "bob"
-also_known_as = ["bob@example.com"]
-groups = ["finance"]
-[[people.keys]]
-ssh = "{self.bob.public}"
-{bobs_key}
-
+            approvers_with_bob(self.bob, self.service, bobs_key)
+            + f"""
 [[people]]
 name = "carol"
 groups = ["finance"]

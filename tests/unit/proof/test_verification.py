@@ -12,7 +12,13 @@ from pydantic import ValidationError
 from assent.proof.approvers import Approvers
 from assent.proof.verification import ProofError, covers, recheck, verify
 from assent.wire.proofs import DecisionProof, DecisionStatement, Proof, ProofToCheck, digest_of
-from tests.support.signing import ISSUER, ORIGIN, SITE, PasskeySigner, ServiceSigner, SshSigner, times
+from tests.support.signing import (
+    PasskeySigner,
+    ServiceSigner,
+    SshSigner,
+    approvers_with_bob,
+    times,
+)
 
 AT = datetime(2026, 11, 29, 12, tzinfo=UTC)
 REQUIREMENT = "ab" * 32
@@ -28,27 +34,8 @@ class People:
 
     def file(self, more: str = "", until: str = "") -> Approvers:
         return Approvers.from_toml(
-            f"""
-[site]
-rp_id = "{SITE}"
-origins = ["{ORIGIN}"]
-
-[[issuers]]
-url = "{ISSUER}"
-
-[[services]]
-name = "{self.service.name}"
-public_key = "{self.service.public}"
-
-[[people]]
-name = "bob"
-also_known_as = ["bob@example.com"]
-groups = ["finance"]
-
-[[people.keys]]
-ssh = "{self.bob.public}"
-{until}
-
+            approvers_with_bob(self.bob, self.service, until)
+            + f"""
 [[people.keys]]
 passkey = "{self.passkey.credential_id}"
 public_key = "{self.passkey.public}"
