@@ -36,7 +36,7 @@ from assent.wire.budget import Price
 from assent.wire.errors import ConfigurationError
 from assent.wire.proofs import ProofLevel
 from assent.workflows.agent_run import AgentRun
-from assent.workflows.sandbox import runner_for
+from assent.workflows.sandbox import ExternFunctions, runner_for
 
 __all__ = ["METRICS_BUCKETS", "AssentPlugin", "Price", "Webhook"]
 
@@ -155,7 +155,6 @@ class AssentPlugin(SimplePlugin):
             own.append(unknown_activity)
         config["activities"] = [*theirs, *own]
         config["workflows"] = [*workflows, AgentRun]
-        config["interceptors"] = [guard, *(config.get("interceptors") or ())]
         facts: dict[str, Callable[..., object]] = {"assent_facts": lambda: self._facts(activities, converter)}
         served = activities.agents.values()
         metrics = Metrics.of(client, config.get("task_queue") or "", served, [*filter(None, names)])
@@ -164,7 +163,8 @@ class AssentPlugin(SimplePlugin):
         self._workers[guard] = activities, metrics
         if tracing.is_replay_safe():
             facts[tracing.SWITCH] = tracing.is_replay_safe
-        config["workflow_runner"] = runner_for(converter, config.get("workflow_runner"), facts)
+        config["interceptors"] = [guard, ExternFunctions(facts), *(config.get("interceptors") or ())]
+        config["workflow_runner"] = runner_for(converter, config.get("workflow_runner"))
         return config
 
     def configure_replayer(self, config: ReplayerConfig) -> ReplayerConfig:
@@ -173,7 +173,8 @@ class AssentPlugin(SimplePlugin):
         converter = config.get("data_converter") or DataConverter.default
         check_converter(converter)
         config["workflows"] = [*(config.get("workflows") or ()), AgentRun]
-        config["workflow_runner"] = runner_for(converter, config.get("workflow_runner"), {"assent_facts": dict})
+        config["interceptors"] = [ExternFunctions({"assent_facts": dict}), *(config.get("interceptors") or ())]
+        config["workflow_runner"] = runner_for(converter, config.get("workflow_runner"))
         return config
 
     async def run_worker(self, worker: Worker, next: Callable[[Worker], Awaitable[None]]) -> None:

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from temporalio.bridge.proto.workflow_activation import WorkflowActivation
 from temporalio.bridge.proto.workflow_completion import WorkflowActivationCompletion
 from temporalio.converter import DataConverter, StorageDriverStoreContext
-from temporalio.worker import WorkflowInstance, WorkflowInstanceDetails, WorkflowRunner
+from temporalio.worker import (
+    Interceptor,
+    WorkflowInstance,
+    WorkflowInstanceDetails,
+    WorkflowInterceptorClassInput,
+    WorkflowRunner,
+)
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 from temporalio.workflow import Info
 
@@ -53,20 +59,30 @@ class _ContextFree(WorkflowInstance):
 
 
 _OWN: Final = SandboxedWorkflowRunner(restrictions=SandboxRestrictions.default.with_passthrough_modules(*_PASSED))
-_Functions = Mapping[str, Callable[..., object]]
+
+
+class ExternFunctions(Interceptor):
+    """Gives *functions* to the code of all workflows of a worker or replayer, in the sandbox or outside of it."""
+
+    def __init__(self, functions: Mapping[str, Callable[..., object]]) -> None:
+        """Workflow code finds them by `workflow.extern_functions()`."""
+        self._functions = functions
+
+    def workflow_interceptor_class(self, input: WorkflowInterceptorClassInput) -> None:
+        """Add them; no class stands before the code itself."""
+        input.unsafe_extern_functions.update(self._functions)
 
 
 class _Runner(WorkflowRunner):
-    """Gives `AgentRun` to the sandbox of Assent, and other workflows to *theirs*, with *functions*.
+    """Gives `AgentRun` to the sandbox of Assent, and other workflows to *theirs*.
 
-    *functions* are the extern functions that Assent looks for in workflow code. *context_free*: the data converter has
-    neither a codec nor external storage, so no serialization context is ever looked at.
+    *context_free*: the data converter has neither a codec nor external storage, so no serialization context is ever
+    looked at.
     """
 
-    def __init__(self, theirs: WorkflowRunner, functions: _Functions, *, context_free: bool) -> None:
+    def __init__(self, theirs: WorkflowRunner, *, context_free: bool) -> None:
         """*theirs* is left as it is."""
         self._theirs = theirs
-        self._functions = functions
         self._context_free = context_free
 
     def prepare_workflow(self, defn: object) -> None:
@@ -74,7 +90,6 @@ class _Runner(WorkflowRunner):
         runner.prepare_workflow(defn)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
     def create_instance(self, det: WorkflowInstanceDetails) -> WorkflowInstance:
-        det = _with_functions(det, self._functions)
         if det.defn.cls is AgentRun:
             return _own_instance(det, context_free=self._context_free)
         return self._theirs.create_instance(det)
@@ -87,11 +102,9 @@ class _Runner(WorkflowRunner):
 class _Sandbox(SandboxedWorkflowRunner):
     """As `_Runner`, and still a sandbox: a plugin that comes later adds to its restrictions what it needs."""
 
-    functions: _Functions = field(default_factory=dict[str, Callable[..., object]])
     context_free: bool = False
 
     def create_instance(self, det: WorkflowInstanceDetails) -> WorkflowInstance:
-        det = _with_functions(det, self.functions)
         if det.defn.cls is AgentRun:
             return _own_instance(det, context_free=self.context_free)
         return super().create_instance(det)
@@ -104,20 +117,11 @@ def _own_instance(det: WorkflowInstanceDetails, *, context_free: bool) -> Workfl
     return _ContextFree(instance) if context_free else instance
 
 
-def _with_functions(det: WorkflowInstanceDetails, functions: _Functions) -> WorkflowInstanceDetails:
-    merged: dict[str, Callable[..., object]] = {**det.extern_functions, **functions}
-    return dataclasses.replace(det, extern_functions=merged)
-
-
-def runner_for(
-    converter: DataConverter,
-    theirs: WorkflowRunner | None = None,
-    functions: Mapping[str, Callable[..., object]] | None = None,
-) -> WorkflowRunner:
+def runner_for(converter: DataConverter, theirs: WorkflowRunner | None = None) -> WorkflowRunner:
     """The runner of a worker or replayer with this *converter*; it runs workflows other than `AgentRun` as *theirs*."""
     context_free = converter.payload_codec is None and converter.external_storage is None
-    theirs, functions = theirs or SandboxedWorkflowRunner(), functions or {}
+    theirs = theirs or SandboxedWorkflowRunner()
     if type(theirs) is not SandboxedWorkflowRunner:
-        return _Runner(theirs, functions, context_free=context_free)
+        return _Runner(theirs, context_free=context_free)
     restrictions = theirs.restrictions.with_passthrough_modules(*_PASSED)
-    return _Sandbox(restrictions, theirs.runner_class, functions=functions, context_free=context_free)
+    return _Sandbox(restrictions, theirs.runner_class, context_free=context_free)

@@ -32,7 +32,7 @@ from assent.testing import Environment, call, calls, says
 from assent.worker import AssentPlugin
 from assent.workflow import request_approval
 from tests.support.encrypting_codec import Encrypting
-from tests.support.payout import Payout, boast, fail, wire
+from tests.support.payout import Payout, UnsandboxedPayout, boast, fail, wire
 from tests.support.tools import pay
 
 
@@ -244,6 +244,32 @@ async def test_a_workflow_runs_an_agent(assent_environment: Environment) -> None
         run, requirement = await asked(agents, handle)
         await run.approve(requirement, by="bob")
         assert await ended(handle) == "refunded"
+
+
+async def test_a_workflow_outside_of_the_sandbox_asks_all_the_same(
+    assent_environment: Environment, tmp_path: Path
+) -> None:
+    ledger = str(tmp_path / "ledger")
+    model = assent_environment.responses(calls(call("pay", to="bob", amount=1)), says("refunded"))
+    agent = Agent(name="refunds", model=model, tools=[pay])
+    async with payouts(assent_environment.server.client, [agent], workflows=[UnsandboxedPayout]) as agents:
+        handle = await agents.temporal.start_workflow(
+            UnsandboxedPayout.run, args=["", ledger], id=f"payout-{uuid.uuid4().hex[:8]}", task_queue=agents.task_queue
+        )
+        for each in await pending(agents, handle.id, 5):
+            run = agents.get_run(each.run_id)
+            match each.tool:
+                case "ask_person":
+                    await run.submit_input(each.id, values={"iban": "DE1", "cents": 5}, by="clerk")
+                case "open_account":
+                    await run.submit_result(each.id, output={"iban": "DE1", "country": "DE"}, by="bank")
+                case _:
+                    await run.approve(each.id, by="bob")
+        account = "Account(iban='DE1', country='DE')"
+        expected = f"approved: None | {{'iban': 'DE1', 'cents': 5}} | {account} | wired 500 to DE12 | refunded"
+        assert await ended(handle) == expected
+        history = await handle.fetch_history()
+    await Replayer(workflows=[UnsandboxedPayout], plugins=[AssentPlugin()]).replay_workflow(history)
 
 
 async def test_people_are_asked_from_workflow_code_of_a_worker_with_the_plugin_only(
