@@ -15,7 +15,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from assent.core.approvals import fold_name
+from assent.core.approvals import fold_name, fold_names
 from assent.wire.errors import ConfigurationError
 from assent.wire.text import one_line
 
@@ -70,17 +70,25 @@ class Passkey(_Dated):
 
 
 class Person(_Dated):
-    """A person: the *name* that decisions carry, other names of theirs, their groups and keys."""
+    """A person: the *name* that decisions carry, other names of theirs, their groups and keys.
+
+    *logins* has, by issuer, the name under which it signs them in. It counts for that issuer alone.
+    """
 
     name: str = Field(min_length=1, max_length=200)
     also_known_as: tuple[str, ...] = ()
+    logins: dict[str, str] = {}
     groups: tuple[str, ...] = ()
     keys: tuple[SshKey | Passkey, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
-        """All names of the person."""
+        """The names by which the file knows the person."""
         return (self.name, *self.also_known_as)
+
+    def is_named(self, name: str) -> bool:
+        """Whether any name of the person, logins included, is this one."""
+        return fold_name(name) in fold_names((*self.names, *self.logins.values()))
 
 
 class Service(_Dated):
@@ -192,7 +200,19 @@ class Approvers(_Entry):
                     return f"people: {keys[text]!r} and {person.name!r} have the same key"
         names = [person.name for person in self.people]
         twice = next((name for name in names if names.count(name) > 1), None)
-        return None if twice is None else f"people: {twice!r} is there twice"
+        return self._login_problem if twice is None else f"people: {twice!r} is there twice"
+
+    @property
+    def _login_problem(self) -> str | None:
+        owners: dict[tuple[str, str], str] = {}
+        issuers = {each.url for each in self.issuers}
+        for person in self.people:
+            for login in person.logins.items():
+                if login[0] not in issuers:
+                    return f"people: {person.name!r} has a login of {login[0]!r}, which is no [[issuers]] url"
+                if owners.setdefault(login, person.name) != person.name:
+                    return f"people: {owners[login]!r} and {person.name!r} have the same login {login[1]!r}"
+        return None
 
     @cached_property
     def _by_name(self) -> dict[str, Person]:
@@ -201,6 +221,10 @@ class Approvers(_Entry):
     def person(self, name: str) -> Person | None:
         """The person of any of their names; None if there is none."""
         return self._by_name.get(fold_name(name))
+
+    def signed_in(self, issuer: str, login: str) -> Person | None:
+        """The person whom an issuer signs in under this login, letter by letter; None if there is none."""
+        return next((each for each in self.people if each.logins.get(issuer) == login), None)
 
     def ssh_key(self, key: str) -> Iterator[tuple[Person, SshKey]]:
         """Whose SSH key this is (`ssh-ed25519 AAAA…`); one may be listed with several times of validity."""

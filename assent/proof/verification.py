@@ -71,7 +71,7 @@ def verify(given: ProofToCheck, approvers: Approvers, *, requested_by: str | Non
     if not person.is_valid(at):
         message = f"{person.name!r} may not decide any more, by the approvers file"
         raise ProofError(message)
-    if requested_by is not None and not given.self_approval and approvers.person(requested_by) is person:
+    if requested_by is not None and not given.self_approval and person.is_named(requested_by):
         message = f"{person.name!r} asked for this run, as {requested_by!r}, and may not approve in it"
         raise ProofError(message)
     match proof:
@@ -294,8 +294,8 @@ def _service(
     if proof.issuer not in {each.url for each in approvers.issuers}:
         message = f"the approvers file does not know who signed the person in: {proof.issuer}"
         raise ProofError(message)
-    if approvers.person(proof.login) is not person:
-        message = f"{proof.login!r} was signed in, who is not {person.name!r} by the approvers file"
+    if approvers.signed_in(proof.issuer, proof.login) is not person:
+        message = f"{proof.issuer} signed in {proof.login!r}, who is not {person.name!r} by the approvers file"
         raise ProofError(message)
     _check_service(statement, proof, service.public_key)
     return VerifiedProof(

@@ -32,7 +32,7 @@ from assent.web.sign_in import Person, SignIn, openid_provider, person_from
 from assent.web.values import brief, differences, editable, rows_of, title_of
 from assent.wire.errors import AssentError, MessageError, RequirementNotFoundError, RunNotFoundError
 from assent.wire.protocol import DecisionOutcome
-from assent.wire.text import bounded, one_line
+from assent.wire.text import bounded, hidden, one_line
 
 Page = Callable[[Request, Person], Awaitable[Response]]
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -75,7 +75,8 @@ class Site:
         person, approvers = self.sign_ins.person_of(request), self.prover.approvers
         if person is None or approvers is None:
             return person and replace(person, login=person.name)
-        known = approvers.person(person.name)
+        demo = person.method == "demo"
+        known = approvers.person(person.name) if demo else approvers.signed_in(person.issuer, person.name)
         name = person.name if known is None else known.name
         return replace(person, login=person.name, name=name, listed=known is not None)
 
@@ -154,7 +155,8 @@ class Site:
         return response
 
     def _address(self, request: Request) -> str:
-        return request.client.host if request.client else ""
+        peer, name = request.client.host if request.client else "", self.settings.address_header
+        return self.settings.address_of(peer, request.headers.getlist(name) if name else [])
 
     # -- pages --------------------------------------------------------------------------------------------------------
 
@@ -195,7 +197,7 @@ class Site:
         except MessageError as error:
             values = self._of(request, person, view) | {"given": defaultdict(str, form), "problem": str(error)}
             return self.renderer.page("request.html", values, 400)
-        return self._after(outcome, view)
+        return self._after(outcome, view, person)
 
     async def challenge(self, request: Request, person: Person) -> Response:
         """Return what a passkey signs for the decision of a form."""
@@ -233,13 +235,14 @@ class Site:
         values = self._of(request, person, view) | {"changed": changed, "now": now, "text": editable(arguments)}
         return self.renderer.page("edit.html", values | {"rows": rows_of(arguments)})
 
-    def _after(self, outcome: DecisionOutcome, view: RequestView) -> Response:
+    def _after(self, outcome: DecisionOutcome, view: RequestView, person: Person) -> Response:
         known = _COUNTED if outcome.counted else _NOT_COUNTED
         lead = known.get(outcome.status, outcome.status)
         detail = "" if outcome.status in {"approved", "rejected", "executed"} else bounded(outcome.detail, _LONGEST)
-        note = self.sign_ins.note("good" if outcome.counted else "bad", lead, detail)
-        target = outcome.requirement_id or view.requirement.id
-        return RedirectResponse(link("/request", run=view.state.id, id=target, note=note), 303)
+        target = {"run": view.state.id, "id": outcome.requirement_id or view.requirement.id}
+        about = link("/request", **target)
+        note = self.sign_ins.note(person, about, "good" if outcome.counted else "bad", lead, detail)
+        return RedirectResponse(link("/request", **target, note=note), 303)
 
     # -- passkeys -----------------------------------------------------------------------------------------------------
 
@@ -294,10 +297,12 @@ class Site:
 
     def base(self, request: Request, person: Person | None) -> dict[str, object]:
         """Return what every template needs."""
+        query = dict(request.query_params)
+        note = query.pop("note", "")
         return {
             "person": person,
             "token": self.sign_ins.token(person) if person else "",
-            "note": self.sign_ins.noted(request.query_params.get("note")),
+            "note": self.sign_ins.noted(person, link(request.url.path, **query), note) if person else [],
             "path": request.url.path,
             "settings": self.settings,
         }
@@ -362,6 +367,9 @@ def query_of(request: Request) -> Query:
     sort = cast("Sort", given["sort"]) if given.get("sort") in get_args(Sort) else "age"
     page = given.get("page", "1")
     number = int(page) if page.isascii() and page.isdigit() and len(page) < 4 else 1
-    return Query(
-        show, sort, given.get("agent") or None, given.get("tool") or None, given.get("token") or None, max(1, number)
-    )
+    agent, tool, token = (_visible(given.get(name, "")) for name in ("agent", "tool", "token"))
+    return Query(show, sort, agent, tool, token, max(1, number))
+
+
+def _visible(text: str) -> str | None:
+    return None if not text or any(map(hidden, text)) else text

@@ -38,11 +38,17 @@ class Prover:
         """Read the approvers file and the key of the service.
 
         Raises:
-            ConfigurationError: one of them cannot be read, or there is no key for a name.
+            ConfigurationError: one of them cannot be read, or the file names people by another claim.
         """
         self._settings = settings
         self._file = ApproversFile(settings.approvers) if settings.approvers else None
         self._key = _private_key(settings.signing_key) if settings.signing_key else None
+        for issuer in self.approvers.issuers if self.approvers else ():
+            if issuer.url == settings.oidc_issuer and issuer.claim != settings.oidc_claim:
+                message = (
+                    f"ASSENT_WEB_OIDC_CLAIM is {settings.oidc_claim!r}, and the approvers file has {issuer.claim!r}"
+                )
+                raise ConfigurationError(message)
 
     @property
     def approvers(self) -> Approvers | None:
@@ -84,12 +90,11 @@ class Prover:
         """Return the word of this service that a person was signed in and decided so."""
         if self._key is None:
             raise ConfigurationError("ASSENT_WEB_SIGNING_KEY is not set, so this service vouches for no one")
-        header = f"header:{self._settings.trusted_header}"
         unsigned = ServiceProof(
             kind="oidc",
             service=self._settings.service,
-            issuer=person.issuer or header,
-            subject=person.subject or person.login,
+            issuer=person.issuer,
+            subject=person.subject,
             login=person.login,
             signed_in_at=instant(datetime.fromtimestamp(person.since, UTC) if person.since else datetime.now(UTC)),
             issued_at=statement.issued_at,

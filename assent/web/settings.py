@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Final, Literal
 from urllib.parse import urlsplit
 
@@ -28,7 +28,8 @@ class WebSettings(BaseSettings):
     """*listen* is HOST:PORT, *url* the address that browsers use, without a path.
 
     People sign in in exactly one way. *trusted_header* names the header in which a proxy at one of the
-    *trusted_proxies* (addresses or networks) says who asks. *oidc_issuer*, *oidc_client_id* and *oidc_client_secret*
+    *trusted_proxies* (addresses or networks) says who asks. *address_header* names that in which they say from which
+    address, for any way to sign in. *oidc_issuer*, *oidc_client_id* and *oidc_client_secret*
     are those of an OpenID Connect provider; *oidc_claim* is the claim that is a person's name. *demo_sign_in* is the
     name of everyone who opens the page; only on a loopback address.
 
@@ -55,6 +56,7 @@ class WebSettings(BaseSettings):
     url: str = ""
     trusted_header: str = ""
     trusted_proxies: Annotated[list[str], NoDecode] = []
+    address_header: str = ""
     oidc_issuer: str = ""
     oidc_client_id: str = ""
     oidc_client_secret: SecretStr = SecretStr("")
@@ -146,6 +148,13 @@ class WebSettings(BaseSettings):
         networks = (ipaddress.ip_network(each, strict=False) for each in self.trusted_proxies)
         return any(peer.version == each.version and peer in each for each in networks)
 
+    def address_of(self, peer: str, forwarded: Sequence[str]) -> str:
+        """Return from where a request comes: the last address in *forwarded* headers that is not a proxy's own."""
+        given = [part.strip() for part in ",".join(forwarded).split(",")] if self.address_header else []
+        while given and self.is_trusted_proxy(peer) and _is_address(given[-1]):
+            peer = given.pop()
+        return peer
+
     # -- checks -------------------------------------------------------------------------------------------------------
 
     def check(self) -> None:
@@ -163,7 +172,7 @@ class WebSettings(BaseSettings):
         ways = [bool(self.trusted_header), any(oidc), bool(self.demo_sign_in)]
         if sum(ways) > 1:
             yield "choose one way to sign in: --trusted-header, OpenID Connect (ASSENT_WEB_OIDC_…) or --demo-sign-in"
-        if bool(self.trusted_header) != bool(self.trusted_proxies):
+        if bool(self.trusted_header or self.address_header) != bool(self.trusted_proxies):
             yield "--trusted-header and --trusted-proxy go together: a header is believed from these addresses alone"
         if any(oidc) and not all(oidc):
             yield "set all of ASSENT_WEB_OIDC_ISSUER, ASSENT_WEB_OIDC_CLIENT_ID and ASSENT_WEB_OIDC_CLIENT_SECRET"
@@ -199,6 +208,14 @@ class WebSettings(BaseSettings):
             and not _is_loopback(urlsplit(self.oidc_issuer).hostname or "")
         ):
             yield "ASSENT_WEB_OIDC_ISSUER begins with http://: use https://"
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _is_loopback(host: str) -> bool:

@@ -37,9 +37,9 @@ _FORM_AGE: Final = 24 * 60 * 60
 class Person:
     """Who is signed in. *name* is what decisions are sent with, *login* what they signed in by.
 
-    *issuer* and *subject* are those of OpenID Connect, *since* is the time of the sign-in in seconds, *session* is
-    empty where the person has none, because a proxy signs them in. *listed*: the approvers file names them, or there is
-    none.
+    *issuer* and *subject* are those of OpenID Connect; for a proxy its header and the name. *since* is the time of the
+    sign-in in seconds, *session* is empty where the person has none, because a proxy signs them in. *listed*: the
+    approvers file names them, or there is none.
     """
 
     name: str
@@ -100,7 +100,8 @@ class SignIn:
             name = names[0].encode("latin-1").decode()  # Headers are read as Latin-1, and names are UTF-8.
         except UnicodeDecodeError:
             return None
-        return Person(name, "header") if is_usable(name) else None
+        issuer = f"header:{self._settings.trusted_header}"
+        return Person(name, "header", issuer, name) if is_usable(name) else None
 
     def _read(self, cookie: str) -> Person | None:
         try:
@@ -162,16 +163,17 @@ class SignIn:
         except BadSignature:
             return False
 
-    def note(self, *words: str) -> str:
-        """Return words that the next page shows, signed: no link of others can put words into the page."""
-        return self._notes.dumps(words)
+    def note(self, person: Person, page: str, *words: str) -> str:
+        """Return words that this next page shows to this person, signed: no link of others can put words there."""
+        return self._notes.dumps([person.name, person.session, page, *words])
 
-    def noted(self, text: str | None) -> list[str]:
-        """Return the words of a note; none if it is not one of ours, or old."""
+    def noted(self, person: Person, page: str, text: str) -> list[str]:
+        """Return the words of a note; none if it is not one of ours, old, or for another person or page."""
         try:
-            return cast("list[str]", self._notes.loads(text or "", max_age=60))
+            name, session, about, *words = cast("list[str]", self._notes.loads(text, max_age=60))
         except BadSignature:
             return []
+        return words if (name, session, about) == (person.name, person.session, page) else []
 
 
 # -- OpenID Connect ---------------------------------------------------------------------------------------------------

@@ -77,7 +77,7 @@ async def _post(url: str, text: str) -> None:
 
 
 class Slack:
-    """The handler of `/slack/actions`. People are known by `slack:USER` among the names of the approvers file."""
+    """The handler of `/slack/actions`. The approvers file has people's Slack ids as logins of `slack:TEAM`."""
 
     def __init__(self, site: Site, *, post: Post = _post) -> None:
         """*post* sends an answer to Slack."""
@@ -143,6 +143,8 @@ class Slack:
             return f"The approvers file does not know {person.login}. Decide on the page: {page}"
         if view.requirement.proof == "person":
             return f"This takes your own signature. Decide on the page: {page}"
+        if view.requirement.kind != "confirmation":  # "Approve" would run a lost call again, "Reject" end a run.
+            return f"This is no request to approve or reject a call. Decide on the page: {page}"
         body = {"id": view.requirement.id, "by": person.name}
         if signal == REJECT:
             body["reason"] = "rejected in Slack"
@@ -151,10 +153,10 @@ class Slack:
         return f"{what}: {bounded(one_line(outcome.detail), _SHOWN)} {page}"
 
     def _person(self, pressed: _Pressed) -> Person:
-        login, approvers = f"slack:{pressed.user.id}", self._site.prover.approvers
-        known = approvers.person(login) if approvers else None
+        issuer, login, approvers = f"slack:{pressed.team.id}", pressed.user.id, self._site.prover.approvers
+        known = approvers.signed_in(issuer, login) if approvers else None
         return Person(
-            known.name if known else login, "oidc", f"slack:{pressed.team.id}", pressed.user.id, int(time.time()),
+            known.name if known else login, "oidc", issuer, login, int(time.time()),
             login=login, listed=known is not None,
         )  # fmt: skip
 

@@ -144,6 +144,7 @@ public_key = "{service.public}"
 [[people]]
 name = "bob"
 also_known_as = ["bob@example.com"]
+logins = {{ "{ISSUER}" = "bob@example.com" }}
 groups = ["finance"]
 
 [[people.keys]]

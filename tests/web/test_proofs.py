@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from typing_extensions import override
 
-from assent import Agent, approval, tool
+from assent import Agent, approval, ask_user, tool
 from assent.testing import Environment, call, calls, says
 from assent.web.app import application
 from assent.web.enrolment import NAMESPACE, Invitation
@@ -60,6 +60,8 @@ origins = ["{ORIGIN}"]
 url = "header:X-Forwarded-User"
 [[issuers]]
 url = "slack:T1"
+[[issuers]]
+url = "slack:T2"
 [[services]]
 name = "{SITE}"
 public_key = "{base64url(key.public_key().public_bytes_raw())}"
@@ -70,9 +72,10 @@ groups = ["administrators"]
 ssh = "{alice.public}"
 [[people]]
 name = "bob"
-also_known_as = ["bob@example.com", "slack:U1"]
+logins = {{ "header:X-Forwarded-User" = "bob@example.com", "slack:T1" = "U1" }}
 [[people]]
 name = "carol"
+logins = {{ "header:X-Forwarded-User" = "carol", "slack:T2" = "U1" }}
 [[people.keys]]
 passkey = "{passkey.credential_id}"
 public_key = "{passkey.public}"
@@ -200,12 +203,12 @@ async def test_buttons_in_slack_decide_where_vouching_is_enough(
         said.append((url, text))
 
     monkeypatch.setattr(Slack.__init__, "__kwdefaults__", {"post": post})
-    both = calls(call("pay", to="ann", cents=5), call("refund", cents=5))
-    agent = Agent(name="slack", model=assent_environment.responses(both, says("done")), tools=[pay, refund])
+    both = calls(call("pay", to="ann", cents=5), call("refund", cents=5), call("ask_user", question="Which?"))
+    agent = Agent(name="slack", model=assent_environment.responses(both, says("done")), tools=[pay, refund, ask_user])
     async with assent_environment.serve(agent, approvers=file) as client:
         slack = Visitor.at(application(client, settings), address="54.1.1.1").http
         run = await client.start("slack", "Both.", requested_by="dave")
-        large, small = (await run.until_paused()).active_requirements
+        large, small, question = (await run.until_paused()).active_requirements
         [block] = buttons(run.id, small.id, ORIGIN)
         approve, reject, look = cast("list[dict[str, object]]", block["elements"])
         assert look["url"] == f"{ORIGIN}{link('/request', run=run.id, id=small.id)}"
@@ -213,13 +216,16 @@ async def test_buttons_in_slack_decide_where_vouching_is_enough(
         old = str(int(time.time()) - 301)
         for body, headers in (pressed(approve, secret="another"), pressed(approve, at=old), pressed(approve, at="now")):
             assert (await slack.post("/slack/actions", content=body, headers=headers)).status_code == 403
-        [other] = buttons(run.id, large.id, ORIGIN)
-        unsigned = cast("list[dict[str, object]]", other["elements"])[0]
+        unsigned, no_call = (
+            cast("list[dict[str, object]]", buttons(run.id, each.id, ORIGIN)[0]["elements"])[0]
+            for each in (large, question)
+        )
         foreign: dict[str, object] = {"action_id": "other"}
         broken: dict[str, object] = {"action_id": "assent_approve", "value": "x"}
         for action, user, words_ in (
-            (approve, "U2", "The approvers file does not know slack:U2"),
+            (approve, "U2", "The approvers file does not know U2"),
             (unsigned, "U1", "This takes your own signature"),
+            (no_call, "U1", "This is no request to approve or reject a call"),
             (broken, "U1", "none of Assent's"),
             (foreign, "U1", "none of Assent's"),
         ):

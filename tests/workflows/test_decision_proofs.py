@@ -17,7 +17,7 @@ from assent.wire.errors import DecisionError
 from assent.wire.proofs import DecisionStatement, Proof
 from assent.worker import AssentPlugin
 from tests.support.cli_operator import Operator
-from tests.support.signing import PasskeySigner, ServiceSigner, SshSigner, approvers_with_bob
+from tests.support.signing import ISSUER, PasskeySigner, ServiceSigner, SshSigner, approvers_with_bob
 from tests.workflows.test_wire import temporal
 from tests.workflows.test_workflow_approvals import payouts
 from tests.workflows.test_workflow_calls import pending, start
@@ -56,6 +56,7 @@ class Office:
 [[people]]
 name = "carol"
 groups = ["finance"]
+logins = {{ "{ISSUER}" = "carol" }}
 [[people.keys]]
 passkey = "{self.carol.credential_id}"
 public_key = "{self.carol.public}"

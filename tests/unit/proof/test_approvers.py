@@ -30,6 +30,12 @@ BOB = f'[[people]]\nname = "bob"\n[[people.keys]]\nssh = "{KEY} bob@work"\n'
             "use ssh-ed25519, or a passkey",
         ),
         ('[[people]]\nname = "a"\n[[people.keys]]\npasskey = "x"\npublic_key = "y"\n', "[site] rp_id, origins"),
+        (BOB.replace("\n", '\nlogins = { "slack:T1" = "U1" }\n', 1), "'slack:T1', which is no [[issuers]] url"),
+        (
+            '[[issuers]]\nurl = "i"\n'
+            + "".join(f'[[people]]\nname = "{name}"\nlogins = {{ "i" = "U1" }}\n' for name in "ab"),
+            "'a' and 'b' have the same login 'U1'",
+        ),
         ('digest = "x"', "digest: it is worked out"),
         ("name = ", "not TOML"),
     ],

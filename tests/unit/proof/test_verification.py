@@ -13,6 +13,7 @@ from assent.proof.approvers import Approvers
 from assent.proof.verification import ProofError, covers, recheck, verify
 from assent.wire.proofs import DecisionProof, DecisionStatement, Proof, ProofToCheck, digest_of
 from tests.support.signing import (
+    ISSUER,
     PasskeySigner,
     ServiceSigner,
     SshSigner,
@@ -22,6 +23,7 @@ from tests.support.signing import (
 
 AT = datetime(2026, 11, 29, 12, tzinfo=UTC)
 REQUIREMENT = "ab" * 32
+OTHER = "https://chat.example"
 
 
 class People:
@@ -41,8 +43,12 @@ passkey = "{self.passkey.credential_id}"
 public_key = "{self.passkey.public}"
 {until}
 
+[[issuers]]
+url = "{OTHER}"
+
 [[people]]
 name = "eve"
+logins = {{ "{OTHER}" = "bob@example.com" }}
 
 [[people.keys]]
 ssh = "{self.eve.public}"
@@ -124,8 +130,12 @@ def test_a_key_proves_only_its_owner(people: People) -> None:
     for proof in (people.eve.prove(given), people.other_passkey.prove(given)):
         with pytest.raises(ProofError, match="is that of 'eve', not of 'bob'"):
             check(people, given, proof)
-    with pytest.raises(ProofError, match="'eve' was signed in, who is not 'bob'"):
-        check(people, given, people.service.prove(given, "eve"))
+    # Eve may have any name at an issuer that lets people choose theirs, and be the one whom bob's issuer calls so.
+    for login, issuer in (
+        ("bob", ISSUER), ("eve", ISSUER), ("BOB@example.com", ISSUER), ("bob@example.com", OTHER), ("bob", OTHER),
+    ):  # fmt: skip
+        with pytest.raises(ProofError, match=f"{issuer} signed in '{login}', who is not 'bob'"):
+            check(people, given, people.service.prove(given, login, issuer))
     stranger = statement(by="mallory")
     with pytest.raises(ProofError, match="no person named 'mallory'"):
         check(people, stranger, people.bob.prove(stranger))
@@ -137,7 +147,7 @@ def test_unknown_keys_and_services_prove_nothing(people: People, tmp_path: Path)
         with pytest.raises(ProofError, match="is in no entry of the approvers file"):
             check(people, given, proof)
     with pytest.raises(ProofError, match="does not hold"):
-        check(people, given, ServiceSigner().prove(given, "bob"))
+        check(people, given, ServiceSigner().prove(given, "bob@example.com"))
     with pytest.raises(ProofError, match="no service named 'other"):
         check(people, given, ServiceSigner("other.example").prove(given, "bob"))
     with pytest.raises(ProofError, match="does not know who signed the person in"):
@@ -147,7 +157,7 @@ def test_unknown_keys_and_services_prove_nothing(people: People, tmp_path: Path)
 def test_the_key_of_a_service_cannot_sign_in_a_persons_place(people: People) -> None:
     # With its own key it could make an SSH signature only if that key were listed as a person's.
     given = statement()
-    vouched = people.service.prove(given, "bob")
+    vouched = people.service.prove(given, "bob@example.com")
     assert check(people, given, vouched).verified.level == "service"
 
 

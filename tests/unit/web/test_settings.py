@@ -19,6 +19,8 @@ HEADER = {"trusted_header": "X-Forwarded-User", "trusted_proxies": ["10.0.0.0/8"
         ({"trusted_header": "X-User", "url": URL}, "--trusted-header and --trusted-proxy go together"),
         ({"trusted_proxies": ["10.0.0.1"], "url": URL}, "--trusted-header and --trusted-proxy go together"),
         ({"trusted_header": "X-User", "trusted_proxies": ["all"], "url": URL}, "ASSENT_WEB_TRUSTED_PROXIES: "),
+        (OIDC | {"address_header": "X-Forwarded-For", "url": URL}, "and --trusted-proxy go together"),
+        (OIDC | {"trusted_proxies": ["10.0.0.1"], "url": URL}, "and --trusted-proxy go together"),
         (HEADER, "--url is missing"),
         (HEADER | {"url": "http://approvals.example.com"}, "use https://"),
         (HEADER | {"url": f"{URL}/approvals"}, "an address without a path"),
@@ -51,6 +53,24 @@ def test_a_variable_is_read_and_an_option_comes_first(monkeypatch: pytest.Monkey
     assert settings.sign_in == "header"
     trusted = [settings.is_trusted_proxy(each) for each in ("10.255.0.1", "fd00::1", "11.0.0.1", "::1", "unix", "")]
     assert trusted == [True, True, False, False, False, False]
+
+
+@pytest.mark.parametrize(
+    ("peer", "headers", "address"),
+    [
+        ("10.0.0.1", ["203.0.113.9"], "203.0.113.9"),
+        ("10.0.0.1", ["1.2.3.4, 203.0.113.9, 10.0.0.7"], "203.0.113.9"),
+        ("10.0.0.1", ["1.2.3.4", "203.0.113.9"], "203.0.113.9"),
+        ("10.0.0.1", ["1.2.3.4, nonsense"], "10.0.0.1"),
+        ("10.0.0.1", [], "10.0.0.1"),
+        ("198.51.100.1", ["1.2.3.4"], "198.51.100.1"),
+    ],
+)
+def test_an_address_is_the_one_that_the_nearest_proxy_saw(peer: str, headers: list[str], address: str) -> None:
+    behind = {"trusted_proxies": ["10.0.0.0/8"], "url": URL}
+    settings = WebSettings.read(**OIDC, **behind, address_header="X-Forwarded-For")
+    assert settings.address_of(peer, headers) == address
+    assert WebSettings.read(**HEADER, url=URL).address_of(peer, headers) == peer
 
 
 def test_the_demo_has_the_names_of_this_machine_as_origins() -> None:

@@ -110,11 +110,12 @@ def test_a_token_of_a_form_is_its_persons_and_its_sessions() -> None:
     assert signs.is_own(token, mine)
     for other in (Person("bob", "oidc", session="s2"), Person("carol", "oidc", session="s1")):
         assert not signs.is_own(token, other)
-    for forged in ("", "x", token + "x", signs.note("bob", "s1")):
+    for forged in ("", "x", token + "x", signs.note(mine, "/", "bob", "s1")):
         assert not signs.is_own(forged, mine)
-    assert signs.noted(signs.note("good", "Approved.", "")) == ["good", "Approved.", ""]
-    assert signs.noted(token) == []
-    assert signs.noted("x") == []
+    note = signs.note(mine, "/request?run=a", "good", "Approved.", "")
+    assert signs.noted(mine, "/request?run=a", note) == ["good", "Approved.", ""]
+    others = [(Person("carol", "oidc"), "/request?run=a", note), (mine, "/request?run=b", note), (mine, "/", "x")]
+    assert [signs.noted(*each) for each in [*others, (mine, "/request?run=a", token)]] == [[]] * 4
 
 
 def test_a_provider_says_who_it_is_in_the_claim_that_is_the_name() -> None:
