@@ -62,6 +62,9 @@ def on_page_markdown(markdown: str, page: Page, files: Files, **_: object) -> st
     here = page.file.src_uri
     page.meta["search"] = {"boost": next((boost for place, boost in BOOSTS.items() if here.startswith(place)), 1)}
 
+    if here == TOP["README.md"]:  # The whole width, for the table.
+        page.meta["hide"] = ["navigation", "toc"]
+
     def place_of(match: re.Match[str]) -> str:
         target = _path(here, match[2])
         if target is None:

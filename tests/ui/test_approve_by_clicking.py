@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from playwright.async_api import expect
+from playwright.async_api import FloatRect, expect
 from pydantic import BaseModel
 
 from assent import Agent, RunHandle, ToolContext, approval, tool
@@ -125,7 +125,8 @@ async def test_what_waits_is_seen_and_approved_by_clicking(
         # Nothing may lie beyond the right edge: it would be read by nobody.
         assert await shown.evaluate("main => document.documentElement.scrollWidth <= document.body.clientWidth")
         await web_ui.page.get_by_test_id("user-metadata-tab").evaluate("tab => tab.scrollIntoView()")
-        await web_ui.page.screenshot(path=images / "waiting.png")
+        picture = FloatRect(x=288, y=135, width=960, height=581)
+        await web_ui.page.screenshot(path=images / "waiting.png", clip=picture)
 
         dialog = await web_ui.open_dialog("Signal")
         await web_ui.choose("approve")

@@ -1,4 +1,4 @@
-"""The client program of the README, as printed: it ends, and notices a decision that has no effect."""
+"""The client program of the guide "from code", as printed: it ends, and notices a decision that has no effect."""
 
 from __future__ import annotations
 
@@ -24,17 +24,19 @@ def deploy_by_carol(target: str) -> str:
 
 
 async def run_sample(environment: Environment, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    blocks = re.findall(r"^```python\n(.*?)^```", (HERE / "README.md").read_text(), re.DOTALL | re.MULTILINE)
+    blocks = re.findall(
+        r"^```python\n(.*?)^```", (HERE / "docs/guides/from-code.md").read_text(), re.DOTALL | re.MULTILINE
+    )
     [sample] = [block for block in blocks if "AgentClient.connect()" in block]
     flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
     names: dict[str, Any] = {}
     monkeypatch.setenv("TEMPORAL_ADDRESS", environment.server.address)
     async with asyncio.timeout(40):
-        await FunctionType(compile(sample, "README.md", "exec", flags=flags, dont_inherit=True), names)()
+        await FunctionType(compile(sample, "from-code.md", "exec", flags=flags, dont_inherit=True), names)()
     return names
 
 
-async def test_the_client_of_the_readme_ends_where_a_second_turn_waits(
+async def test_the_client_of_the_guide_ends_where_a_second_turn_waits(
     assent_environment: Environment, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     turns = [calls(call("deploy", target="web")), calls(call("deploy", target="api")), says("Both are out.")]
@@ -44,7 +46,7 @@ async def test_the_client_of_the_readme_ends_where_a_second_turn_waits(
     assert "completed Both are out." in capsys.readouterr().out
 
 
-async def test_the_client_of_the_readme_notices_a_decision_that_has_no_effect(
+async def test_the_client_of_the_guide_notices_a_decision_that_has_no_effect(
     assent_environment: Environment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = assent_environment.responses(calls(call("deploy_by_carol", target="web")), says("Out."))
