@@ -3,11 +3,15 @@
 An authorization is data: the sender of an activity can put one together. The rules, given the history that the
 server has, ask for a call only after the decisions on it. So the history is folded up to the event that scheduled
 this activity, and the call must be the one that the rules ask for there.
+
+Where the run's own workflow code is in this process, and has just asked for exactly this call, the history need not be
+read: that code has applied the same rules to the same history.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -78,12 +82,33 @@ _known: Final[LRUCache[str, _Folded]] = LRUCache(50)
 """By execution id: without it, the cost of a call would grow with the calls before it."""
 
 
+_live: Final[dict[tuple[str, str], RunTool]] = {}
+"""By execution and activity id: what workflow code of this process has asked for now, and waits for."""
+
+
+@contextmanager
+def live_call(execution_id: str, command: RunTool) -> Generator[None]:
+    """Note, for workflow code that is not replayed, that it asks for a call, for as long as it waits for the answer.
+
+    A workflow task whose result the server does not take evicts the run, and so ends the block.
+    """
+    key = execution_id, tool_activity_id(command.turn, command.position)
+    _live[key] = command
+    try:
+        yield
+    finally:
+        _live.pop(key, None)
+
+
 async def is_requested(tool: str, call: ToolCallInput) -> bool:
     """Return whether the history of this activity's run asks for exactly this *call* of *tool*.
 
-    Reads the current execution; a continued one starts with the state that the one before carried. Raises as
-    `requested_call`.
+    Reads the current execution, unless the run itself, in this process, has asked for the call; that counts for one
+    start. A continued execution starts with the state that the one before carried. Raises as `requested_call`.
     """
+    live = _live.pop((own_run().execution_id, activity.info().activity_id), None)
+    if live is not None and (live.tool, live.input) == (tool, call):
+        return True
     requested = await requested_call()
     return requested is not None and (requested.command.tool, requested.command.input) == (tool, call)
 

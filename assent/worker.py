@@ -18,6 +18,7 @@ from temporalio.worker import ReplayerConfig, Worker, WorkerConfig, WorkerDeploy
 
 from assent.activities import Activities
 from assent.activities.guard import Guard, unknown_activity
+from assent.activities.history_check import live_call
 from assent.activities.nexus_service import AssentServiceHandler
 from assent.activities.proofs import Proofs
 from assent.agents.agent import Agent, with_their_agents
@@ -35,8 +36,8 @@ from assent.wire import protocol
 from assent.wire.budget import Price
 from assent.wire.errors import ConfigurationError
 from assent.wire.proofs import ProofLevel
-from assent.workflows.agent_run import AgentRun
-from assent.workflows.sandbox import ExternFunctions, runner_for
+from assent.workflows.agent_run import LIVE_CALL, AgentRun
+from assent.workflows.sandbox import ExternFunctions, configure_runners
 
 __all__ = ["METRICS_BUCKETS", "AssentPlugin", "Price", "Webhook"]
 
@@ -155,7 +156,8 @@ class AssentPlugin(SimplePlugin):
             own.append(unknown_activity)
         config["activities"] = [*theirs, *own]
         config["workflows"] = [*workflows, AgentRun]
-        facts: dict[str, Callable[..., object]] = {"assent_facts": lambda: self._facts(activities, converter)}
+        facts: dict[str, Callable[..., object]] = {LIVE_CALL: live_call}
+        facts["assent_facts"] = lambda: self._facts(activities, converter)
         served = activities.agents.values()
         metrics = Metrics.of(client, config.get("task_queue") or "", served, [*filter(None, names)])
         if metrics is not None:
@@ -164,7 +166,7 @@ class AssentPlugin(SimplePlugin):
         if tracing.is_replay_safe():
             facts[tracing.SWITCH] = tracing.is_replay_safe
         config["interceptors"] = [guard, ExternFunctions(facts), *(config.get("interceptors") or ())]
-        config["workflow_runner"] = runner_for(converter, config.get("workflow_runner"))
+        configure_runners(config)
         return config
 
     def configure_replayer(self, config: ReplayerConfig) -> ReplayerConfig:
@@ -174,7 +176,7 @@ class AssentPlugin(SimplePlugin):
         check_converter(converter)
         config["workflows"] = [*(config.get("workflows") or ()), AgentRun]
         config["interceptors"] = [ExternFunctions({"assent_facts": dict}), *(config.get("interceptors") or ())]
-        config["workflow_runner"] = runner_for(converter, config.get("workflow_runner"))
+        configure_runners(config)
         return config
 
     async def run_worker(self, worker: Worker, next: Callable[[Worker], Awaitable[None]]) -> None:

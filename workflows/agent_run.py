@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine, Sequence
 from datetime import datetime, timedelta
+from typing import Final, cast
 
 from pydantic import JsonValue
 from temporalio import workflow
@@ -69,11 +70,19 @@ _BEFORE_CONTINUING = "before the run continues in a new execution"
 _NOTICE_MOMENT = timedelta(seconds=1)
 """How long active notices may take before the run continues as new and sends them again."""
 _SOONEST = timedelta(milliseconds=1)
+LIVE_CALL: Final = "assent_live_call"
+"""The extern function that notes a call for the activities of this process, which then need not read the history."""
+
+_Note = Callable[[str, RunTool], contextlib.AbstractContextManager[None]]
 
 
-@workflow.defn(name=protocol.WORKFLOW)
+@workflow.defn(name=protocol.WORKFLOW, sandboxed=False)
 class AgentRun:
-    """One run of an agent. Handlers take any input at all: what cannot be read is kept, shown, and changes nothing."""
+    """One run of an agent. Handlers take any input at all: what cannot be read is kept, shown, and changes nothing.
+
+    It runs without the SDK's sandbox, which would check nothing, because all of Assent passes through it, and take a
+    sixth of the time of each workflow task.
+    """
 
     @workflow.init
     def __init__(self, *arguments: object) -> None:
@@ -284,9 +293,10 @@ class AgentRun:
 
     async def _run_tool(self, command: RunTool) -> None:
         try:
-            result = await self._pace.execute(
-                command.tool, command.input, activity_options.for_tool(command), command.values
-            )
+            with self._live(command):
+                result = await self._pace.execute(
+                    command.tool, command.input, activity_options.for_tool(command), command.values
+                )
         except ActivityError as error:
             nonces = self._nonce(command) if asks_outcome(self._run, command.position) else {}
             self._failed(error, lambda failure: ToolLost(now(), command.position, failure, nonces))
@@ -294,6 +304,12 @@ class AgentRun:
             outcome = read_outcome(*decoded([result]))
             nonces = self._nonce(command) if outcome.gate is not None else {}
             self._apply(ToolAnswered(now(), command.position, outcome, nonces))
+
+    def _live(self, command: RunTool) -> contextlib.AbstractContextManager[None]:
+        note = cast("_Note | None", workflow.extern_functions().get(LIVE_CALL))
+        if note is None or command.input.authorization is None or workflow.unsafe.is_replaying():
+            return contextlib.nullcontext()
+        return note(workflow.info().run_id, command)
 
     async def _ask(self, command: StartAgent) -> None:
         """Have another agent answer a call, in a run of its own."""

@@ -15,12 +15,12 @@ from temporalio.bridge.proto.workflow_activation import WorkflowActivation
 from temporalio.bridge.proto.workflow_completion import WorkflowActivationCompletion
 from temporalio.client import WorkflowHistory
 from temporalio.converter import StorageDriverStoreContext
-from temporalio.worker import Replayer, WorkflowInstance, WorkflowInstanceDetails, WorkflowRunner
+from temporalio.worker import Replayer, ReplayerConfig, WorkflowInstance, WorkflowInstanceDetails, WorkflowRunner
 from temporalio.workflow import Info
 
 from assent.runtime.converter import data_converter
 from assent.workflows.agent_run import AgentRun
-from assent.workflows.sandbox import runner_for
+from assent.workflows.sandbox import configure_runners
 
 EVENTS: Final = {
     "schedule_activity": EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED,
@@ -79,8 +79,11 @@ class _Noting(WorkflowRunner):
 
 async def given(history: WorkflowHistory) -> list[str]:
     """The events that the code of today would write, by its commands, in order."""
-    runner = _Noting(runner_for(data_converter))
-    await Replayer(workflows=[AgentRun], workflow_runner=runner, data_converter=data_converter).replay_workflow(history)
+    config = ReplayerConfig(workflows=[AgentRun], data_converter=data_converter)
+    configure_runners(config)
+    assert "unsandboxed_workflow_runner" in config
+    runner = config["unsandboxed_workflow_runner"] = _Noting(config["unsandboxed_workflow_runner"])
+    await Replayer(**config).replay_workflow(history)
     return [EventType.Name(EVENTS[kind]) for kind in runner.found if kind in EVENTS]
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 import pytest
+from cachetools import TTLCache
 from pydantic import JsonValue
 from temporalio import workflow
 from temporalio.api.enums.v1 import PendingActivityState
@@ -259,7 +260,7 @@ def pending_attempt(described: WorkflowExecutionDescription) -> int:
 async def test_a_history_that_the_worker_may_not_read_keeps_the_call_waiting(
     assent_environment: Environment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The call is neither run nor lost: it says why it waits, and is tried again."""
+    """The call is neither run nor lost: it says why it waits, and is tried again. Its run is in another process."""
     refused = RPCError("no permission to read histories", RPCStatusCode.PERMISSION_DENIED, b"")
 
     async def no_pages(*_: object) -> AsyncGenerator[Page]:
@@ -272,6 +273,7 @@ async def test_a_history_that_the_worker_may_not_read_keeps_the_call_waiting(
         [asked] = (await run.until_paused()).active_requirements
         with monkeypatch.context() as patch:
             patch.setattr("assent.activities.history_check.pages", no_pages)
+            patch.setattr("assent.activities.history_check._live", TTLCache[object, object](10, ttl=0))
             patch.setattr("assent.activities.run_tool.AGAIN", timedelta(seconds=1))
             await run.approve(asked, by="bob")
             await asyncio.sleep(0.5)
