@@ -161,7 +161,7 @@ async def _refused(name: str, requested: Requested, proofs: Proofs) -> ToolOutco
     problem = mismatch(name, call, authorization, run_id=own_run().run_id, now=datetime.now(UTC))
     if problem is not None:
         return ToolOutcome(refused=problem)
-    if (unproven := proofs.problem(authorization, call.arguments)) is not None:
+    if (unproven := proofs.problem(authorization, call.arguments, since=requested.since)) is not None:
         gate = requested.gate
         if gate is not None and (level := stricter_level(gate.proof, proofs.level)) is not None:
             gate = gate.model_copy(update={"proof": level})

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Final
 
 from cachetools import LRUCache
@@ -22,6 +23,7 @@ from temporalio.api.history.v1 import HistoryEvent
 
 from assent.core.events import RunTool
 from assent.history import event_types
+from assent.history.event_types import time_of
 from assent.history.fold import HistoryFold
 from assent.history.pages import newer_events, pages
 from assent.runtime.converter import PLAIN
@@ -32,14 +34,20 @@ from assent.wire.protocol import Gate, ToolCallInput
 
 from .own_run import own_client, own_run
 
+_LATEST: Final = datetime.max.replace(tzinfo=UTC)
+
 
 @dataclass(frozen=True, slots=True)
 class Requested:
-    """A call that the history of a run asks for, its gate, and the digest of the inputs that its activity was given."""
+    """A call that the history of a run asks for, its gate, and the digest of the inputs that its activity was given.
+
+    *since* is when the current execution of the run began. What it says of earlier times is carried: no more than said.
+    """
 
     command: RunTool
     gate: Gate | None
     given: str
+    since: datetime
 
     @property
     def is_given(self) -> bool:
@@ -56,6 +64,7 @@ class _Folded:
 
     fold: HistoryFold
     last: int = 0
+    since: datetime = _LATEST
     scheduled: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
     requested: dict[str, list[RunTool]] = field(default_factory=dict[str, list[RunTool]])
 
@@ -63,6 +72,7 @@ class _Folded:
         """Add those *events* that were not read yet. Raises as `HistoryFold.feed`."""
         fresh = [event for event in events if event.event_id > self.last]
         for event in fresh:
+            self.since = min(self.since, time_of(event))
             if event.event_type == event_types.ACTIVITY_SCHEDULED:
                 scheduled = event.activity_task_scheduled_event_attributes
                 self.scheduled.setdefault(scheduled.activity_id, []).append(_digest(scheduled.input.payloads))
@@ -82,35 +92,37 @@ _known: Final[LRUCache[str, _Folded]] = LRUCache(50)
 """By execution id: without it, the cost of a call would grow with the calls before it."""
 
 
-_live: Final[dict[tuple[str, str], RunTool]] = {}
-"""By execution and activity id: what workflow code of this process has asked for now, and waits for."""
+_live: Final[dict[tuple[str, str], tuple[RunTool, datetime]]] = {}
+"""By execution and activity id: what workflow code of this process has asked for now; when the execution began."""
 
 
 @contextmanager
-def live_call(execution_id: str, command: RunTool) -> Generator[None]:
+def live_call(execution_id: str, command: RunTool, since: datetime) -> Generator[None]:
     """Note, for workflow code that is not replayed, that it asks for a call, for as long as it waits for the answer.
 
-    A workflow task whose result the server does not take evicts the run, and so ends the block.
+    *since* is when its execution began, by the server. A workflow task whose result the server does not take evicts the
+    run, and so ends the block.
     """
     key = execution_id, tool_activity_id(command.turn, command.position)
-    _live[key] = command
+    _live[key] = command, since
     try:
         yield
     finally:
         _live.pop(key, None)
 
 
-async def is_requested(tool: str, call: ToolCallInput) -> bool:
-    """Return whether the history of this activity's run asks for exactly this *call* of *tool*.
+async def requested_since(tool: str, call: ToolCallInput) -> datetime | None:
+    """Return when the current execution began, if its history asks for exactly this *call* of *tool*; otherwise None.
 
     Reads the current execution, unless the run itself, in this process, has asked for the call; that counts for one
     start. A continued execution starts with the state that the one before carried. Raises as `requested_call`.
     """
-    live = _live.pop((own_run().execution_id, activity.info().activity_id), None)
+    live, since = _live.pop((own_run().execution_id, activity.info().activity_id), (None, _LATEST))
     if live is not None and (live.tool, live.input) == (tool, call):
-        return True
+        return since
     requested = await requested_call()
-    return requested is not None and (requested.command.tool, requested.command.input) == (tool, call)
+    same = requested is not None and (requested.command.tool, requested.command.input) == (tool, call)
+    return requested.since if requested is not None and same else None
 
 
 async def requested_call() -> Requested | None:
@@ -141,4 +153,5 @@ async def requested_call() -> Requested | None:
         return None
     command = requested[len(scheduled) - 1]
     calls = folded.fold.run.calls  # Empty once the run proceeded without an activity that it took for lost.
-    return Requested(command, calls[command.position].gate if command.position < len(calls) else None, scheduled[-1])
+    gate = calls[command.position].gate if command.position < len(calls) else None
+    return Requested(command, gate, scheduled[-1], folded.since)

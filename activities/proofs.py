@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from pydantic import JsonValue
 from temporalio import activity
@@ -64,11 +65,12 @@ class Proofs:
             raise ProofError(str(error)) from None
 
     def problem(
-        self, found: Authorization, arguments: str, values: Mapping[str, JsonValue] | None = None
+        self, found: Authorization, arguments: str, values: Mapping[str, JsonValue] | None = None, *, since: datetime
     ) -> str | None:
         """Return why the proofs of an approved call do not hold as it is about to run; None if they do.
 
-        Each is checked again from its bytes, by today's approvers file as of the time of the decision.
+        Each is checked again from its bytes, by today's approvers file as of the time of the decision; of one that the
+        run carried, as of *since*, when the current execution began: the carried state alone says when it was decided.
         """
         level = stricter_level(found.proof, self.level)  # A run about an activity may be started with any terms.
         if level is None and not found.proofs:
@@ -79,7 +81,7 @@ class Proofs:
             return str(error)
         proven: set[str] = set()
         for each in found.proofs:
-            problem = recheck(each, known) or covers(
+            problem = recheck(each, known, since) or covers(
                 each,
                 namespace=activity.info().namespace,
                 run_id=own_run().run_id,

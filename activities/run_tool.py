@@ -34,7 +34,7 @@ from assent.wire.text import bounded, visible
 
 from . import payload_limits
 from .heartbeats import heartbeats
-from .history_check import is_requested, requested_call
+from .history_check import requested_call, requested_since
 from .loop_watch import LoopWatch
 from .mcp_servers import ConnectionLostError, McpServers, QuestionError, ServerDownError
 from .own_run import own_run
@@ -141,14 +141,14 @@ class ToolCalls:
         if (refused := await self._asking(agent, refusal, tool, call)) is not None:
             return refused
         try:
-            requested = await is_requested(tool.name, call)
+            since = await requested_since(tool.name, call)
         except (RPCError, HistoryError) as error:
             _log.error("call %s of %s waits: %s", call.call_id, own_run().run_id, error)
             text = f"the history of the run cannot be read, which an approved call is checked against: {error}"
             return ToolOutcome(refused=bounded(text, ERROR_LIMIT), again_after=AGAIN.total_seconds())
-        if not requested:
+        if since is None:
             return ToolOutcome(refused="the history of the run does not ask for this call")
-        if (why := self.proofs.problem(authorization, call.arguments, call.values)) is not None:
+        if (why := self.proofs.problem(authorization, call.arguments, call.values, since=since)) is not None:
             return await self._asking(agent, functools.partial(asked_again, reason=why), tool, call)
         if (why := await orphaned(authorization.parent)) is not None:
             await cancel_own_run()

@@ -73,7 +73,7 @@ _SOONEST = timedelta(milliseconds=1)
 LIVE_CALL: Final = "assent_live_call"
 """The extern function that notes a call for the activities of this process, which then need not read the history."""
 
-_Note = Callable[[str, RunTool], contextlib.AbstractContextManager[None]]
+_Note = Callable[[str, RunTool, datetime], contextlib.AbstractContextManager[None]]
 
 
 @workflow.defn(name=protocol.WORKFLOW, sandboxed=False)
@@ -309,7 +309,7 @@ class AgentRun:
         note = cast("_Note | None", workflow.extern_functions().get(LIVE_CALL))
         if note is None or command.input.authorization is None or workflow.unsafe.is_replaying():
             return contextlib.nullcontext()
-        return note(workflow.info().run_id, command)
+        return note(workflow.info().run_id, command, workflow.info().workflow_start_time)
 
     async def _ask(self, command: StartAgent) -> None:
         """Have another agent answer a call, in a run of its own."""

@@ -12,7 +12,7 @@ from assent.proof.verification import check_installed, covers, recheck
 from assent.wire.digest import parse_arguments
 from assent.wire.errors import ArgumentsError
 from assent.wire.proofs import DecisionProof, digest_of, satisfies
-from assent.wire.requirements import Vote
+from assent.wire.requirements import RunState, Vote
 
 
 def check_proofs(audit: Audit, approvers: Approvers | None = None) -> Check:
@@ -30,12 +30,17 @@ def check_proofs(audit: Audit, approvers: Approvers | None = None) -> Check:
     problems = [
         Problem(text=text, events=[record.resolved or record.opened])
         for record in audit.approvals
-        for text in _problems(record, audit.run.run_id, approvers)
+        for text in _problems(record, audit.state, approvers)
     ]
+    # No history has its own namespace: that is for the reader to compare.
+    namespaces = sorted({vote.proof.statement.namespace for _, vote in proven if vote.proof is not None})
+    if len(namespaces) > 1:
+        problems.append(Problem(text=f"proofs are for several namespaces: {', '.join(namespaces)}"))
+    where = f", in namespace {namespaces[0]}" if len(namespaces) == 1 else ""
     claimed = sum(vote.proof is None for record in audit.approvals for vote in record.votes)
     return Check(
         name="proofs",
-        text=f"{CHECK_TEXTS['proofs']}: {len(proven)} proven, {claimed} claimed",
+        text=f"{CHECK_TEXTS['proofs']}: {len(proven)} proven{where}, {claimed} claimed",
         verdict="failed" if problems else "ok",
         looked_at=len(proven),
         problems=problems[:SHOWN],
@@ -54,11 +59,11 @@ def with_approvers(found: Verification, audit: Audit, approvers: Approvers) -> V
     return found.model_copy(update={"checks": checks, "ok": found.ok and again.verdict == "ok"})
 
 
-def _problems(record: ApprovalRecord, run_id: str, approvers: Approvers | None) -> Iterator[str]:
+def _problems(record: ApprovalRecord, run: RunState, approvers: Approvers | None) -> Iterator[str]:
     name = f"requirement {record.short_id} ({record.tool})"
     proven: list[str] = []
     for vote in record.votes:
-        problem = None if vote.proof is None else _problem(record, vote, vote.proof, run_id, approvers)
+        problem = None if vote.proof is None else _problem(record, vote, vote.proof, run, approvers)
         if problem is not None:
             yield f"{name}: the proof of {vote.by!r} does not hold: {problem}"
         elif satisfies(None if vote.proof is None else vote.proof.verified.level, record.proof):
@@ -70,7 +75,7 @@ def _problems(record: ApprovalRecord, run_id: str, approvers: Approvers | None) 
 
 
 def _problem(
-    record: ApprovalRecord, vote: Vote, proof: DecisionProof, run_id: str, approvers: Approvers | None
+    record: ApprovalRecord, vote: Vote, proof: DecisionProof, run: RunState, approvers: Approvers | None
 ) -> str | None:
     if (problem := recheck(proof, approvers)) is not None:
         return problem
@@ -82,15 +87,16 @@ def _problem(
     verdicts = {"approve": {"approve"}, "reject": {"reject"}, "submit": {"submit_result", "submit_input"}}
     if statement.verdict not in verdicts[vote.verdict]:
         return f"it is about another decision: {statement.verdict}"
+    if (statement.run, statement.execution) != (run.id, run.first_execution_id):
+        return "it is about another run"
     if vote.verdict == "reject" or statement.verdict == "submit_result":
         granted = record.grant is not None and statement.remember is not None
-        same = (statement.run, statement.requirement) == (run_id, record.id)
-        return None if same or granted else "it is about another call"
+        return None if statement.requirement == record.id or granted else "it is about another call"
     return covers(
         proof,
         namespace=statement.namespace,
-        run_id=run_id,
-        execution_id=statement.execution,
+        run_id=run.id,
+        execution_id=run.first_execution_id,
         tool=record.tool,
         requirement_id=record.id,
         arguments=_digest(record.arguments),

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Final
 
 from assent.core import approvals, decision_proofs, grants, ignored_messages, tool_calls, workflow_calls
-from assent.core.approvals import Checkable, Decision, DecisionContext, Ruling
+from assent.core.approvals import Checkable, Decision, DecisionContext, Ruling, fold_name
 from assent.core.decision_proofs import Provable
 from assent.core.events import CheckAnswered, CheckCall, Failure, MessageReceived
 from assent.core.run_state import PendingCheck, Run, Step
@@ -25,6 +25,8 @@ from assent.wire.requirements import Grant, Requirement
 from assent.wire.text import bounded
 
 CHECKS_AT_ONCE: Final = 20
+CHECKS_OF_ALL: Final = 100
+"""As `CHECKS_AT_ONCE`, for a sender of whom none is being checked: those of others do not keep them out."""
 CHECKS_LIMIT: Final = 1_000
 """The messages that workers check, at once and in one execution of a run: each costs events."""
 
@@ -244,7 +246,8 @@ def _is_question(run: Run, requirement: Requirement) -> bool:
 
 def _check_objection(run: Run, decision: Message) -> str | None:
     """Return why a message cannot be checked now; None if it can."""
-    if len(run.checks) >= CHECKS_AT_ONCE:
+    own = any(fold_name(check.message.by) == fold_name(decision.by) for check in run.checks)
+    if len(run.checks) >= (CHECKS_AT_ONCE if own else CHECKS_OF_ALL):
         return "too many messages are being checked; send it again"
     if run.checks_made - run.checks_before >= CHECKS_LIMIT:
         return f"{CHECKS_LIMIT} messages were checked in this execution; decide it as it is, or send it again later"

@@ -53,14 +53,19 @@ def check_installed() -> None:
         raise ConfigurationError(message)
 
 
-def verify(given: ProofToCheck, approvers: Approvers, *, requested_by: str | None) -> VerifiedProof:
+def verify(
+    given: ProofToCheck, approvers: Approvers, *, requested_by: str | None, since: datetime | None = None
+) -> VerifiedProof:
     """Return what a proof shows, by an approvers file; the requester of the run may not decide by another name.
+
+    With *since*, keys and people must have been valid then, if the proof arrived before.
 
     Raises:
         ProofError: it does not hold.
     """
     statement, proof, at = given.statement, given.proof, given.at
     _check_time(statement, at)
+    at = max(at, since or at)
     person = approvers.person(statement.by)
     if person is None:
         message = f"the approvers file has no person named {statement.by!r}"
@@ -83,11 +88,11 @@ def verify(given: ProofToCheck, approvers: Approvers, *, requested_by: str | Non
             return _service(statement, proof, approvers, person, at)
 
 
-def recheck(given: DecisionProof, approvers: Approvers | None = None) -> str | None:
+def recheck(given: DecisionProof, approvers: Approvers | None = None, since: datetime | None = None) -> str | None:
     """Return what is wrong with a proof that was checked before; None if it still holds.
 
     Everything is worked out again from the proof and the public key that was recorded with it; with *approvers*, also
-    whether that key was the person's then, by this file.
+    whether that key was the person's then, by this file; at the time *since* if it arrived before.
     """
     statement, verified = given.statement, given.verified
     if verified.method != given.proof.kind:
@@ -102,7 +107,7 @@ def recheck(given: DecisionProof, approvers: Approvers | None = None) -> str | N
             return "the record of its check is about another key"
         if approvers is not None:
             to_check = ProofToCheck(statement=statement, proof=given.proof, at=given.at, self_approval=True)
-            found = verify(to_check, approvers, requested_by=None)
+            found = verify(to_check, approvers, requested_by=None, since=since)
             if found.model_copy(update={"approvers": ""}) != verified.model_copy(update={"approvers": ""}):
                 return "the approvers file has another key for it than was recorded"
     except ProofError as error:

@@ -256,7 +256,7 @@ async def test_people_sign_with_ssh_keygen_and_an_auditor_checks_years_later(
         assert audited.code == 0, audited.out + audited.err
         printed = " ".join(audited.out.split())
         assert printed.count("proof signed by bob (SSH key SHA256:") == 2
-        assert "2 proven, 0 claimed" in printed
+        assert "2 proven, in namespace default, 0 claimed" in printed
         exported = await bob.assent("audit", "export", run.id, "--bundle", str(tmp_path / "run.zip"))
         assert exported.code == 0, exported.err
     checked = await bob.assent("audit", "verify", str(tmp_path / "run.zip"), "--approvers", str(office.path))

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 from temporalio.testing import ActivityEnvironment
 
 from assent.activities import history_check
-from assent.activities.history_check import is_requested, live_call
+from assent.activities.history_check import live_call, requested_since
 from assent.core.events import RunTool
 from assent.wire.protocol import WORKFLOW, ToolCallInput, ToolOptions
 
+SINCE = datetime(2026, 11, 29, tzinfo=UTC)
 CALL = ToolCallInput(agent="ops", call_id="c", arguments='{"amount":1}', key="k")
 COMMAND = RunTool(position=0, turn=1, tool="pay", input=CALL, options=ToolOptions(), attempts=1)
 
@@ -32,12 +34,12 @@ def activity(monkeypatch: pytest.MonkeyPatch) -> ActivityEnvironment:
 
 
 async def test_a_run_of_this_process_asks_for_one_start_of_its_call(activity: ActivityEnvironment) -> None:
-    with live_call("e", COMMAND):
-        assert await activity.run(is_requested, "pay", CALL.model_copy())
-        assert not await activity.run(is_requested, "pay", CALL)
-    with live_call("e", COMMAND):
+    with live_call("e", COMMAND, SINCE):
+        assert await activity.run(requested_since, "pay", CALL.model_copy()) == SINCE
+        assert not await activity.run(requested_since, "pay", CALL)
+    with live_call("e", COMMAND, SINCE):
         pass
-    assert not await activity.run(is_requested, "pay", CALL)
+    assert not await activity.run(requested_since, "pay", CALL)
 
 
 @pytest.mark.parametrize(
@@ -54,5 +56,5 @@ async def test_a_run_of_this_process_asks_for_one_start_of_its_call(activity: Ac
 async def test_another_call_is_looked_for_in_the_history(
     activity: ActivityEnvironment, execution_id: str, command: RunTool, tool: str, call: ToolCallInput
 ) -> None:
-    with live_call(execution_id, command):
-        assert not await activity.run(is_requested, tool, call)
+    with live_call(execution_id, command, SINCE):
+        assert not await activity.run(requested_since, tool, call)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -46,9 +46,16 @@ def proof_of(signer: SshSigner, by: str = "bob", **changes: object) -> DecisionP
     return DecisionProof(statement=statement, proof=signer.prove(statement), at=AT, verified=verified)
 
 
-def problem(bob: SshSigner, *proofs: DecisionProof, needed: int = 1, by: tuple[str, ...] = ("bob",)) -> str | None:
+def problem(
+    bob: SshSigner,
+    *proofs: DecisionProof,
+    needed: int = 1,
+    by: tuple[str, ...] = ("bob",),
+    until: str = "",
+    since: datetime = AT,
+) -> str | None:
     """Why the activity does not run a call with these proofs."""
-    known = Approvers.from_toml(f'[[people]]\nname = "bob"\n[[people.keys]]\nssh = "{bob.public}"\n')
+    known = Approvers.from_toml(f'[[people]]\nname = "bob"\n[[people.keys]]\nssh = "{bob.public}"\n{until}\n')
     authorization = Authorization(
         requirement_id=REQUIREMENT,
         nonce="n",
@@ -68,7 +75,8 @@ def problem(bob: SshSigner, *proofs: DecisionProof, needed: int = 1, by: tuple[s
         namespace="default",
         activity_type="pay",
     )
-    return env.run(Proofs(lambda: known, "person").problem, authorization, "{}")
+    check = Proofs(lambda: known, "person").problem
+    return env.run(lambda: check(authorization, "{}", since=since))
 
 
 def test_a_call_runs_with_the_proof_that_its_requirement_needs(bob: SshSigner) -> None:
@@ -89,6 +97,15 @@ def test_a_call_whose_check_was_forged_does_not_run(bob: SshSigner, tmp_path: Pa
         assert f"it is about another decision: {verdict}" in str(problem(bob, given))
 
 
+def test_a_carried_proof_needs_a_key_that_is_valid_as_the_execution_begins(bob: SshSigner) -> None:
+    # Who may signal can continue a run as new with any state, and say there that a revoked key signed long ago.
+    until = "valid_until = 2026-11-29T13:00:00Z"
+    assert problem(bob, proof_of(bob), until=until) is None
+    assert problem(bob, proof_of(bob), until=until, since=AT + timedelta(minutes=59)) is None
+    late = problem(bob, proof_of(bob), until=until, since=AT + timedelta(hours=1))
+    assert "does not hold any more: the SSH key of 'bob' is not valid now" in str(late)
+
+
 def test_one_proof_is_one_approval(bob: SshSigner) -> None:
     proof = proof_of(bob)
     assert "1 of 2" in str(problem(bob, proof, proof, needed=2, by=("bob", "carol")))
@@ -98,7 +115,7 @@ def test_a_worker_without_an_approvers_file_runs_nothing_that_needs_a_proof(bob:
     authorization = Authorization(
         requirement_id=REQUIREMENT, nonce="n", policy_version="p", needed=1, execution_id="e", proof="person"
     )
-    assert Proofs().problem(authorization, "{}") == "the call has 0 of 1 approvals with a proof"
+    assert Proofs().problem(authorization, "{}", since=AT) == "the call has 0 of 1 approvals with a proof"
     with pytest.raises(ProofError, match="no approvers file"):
         Proofs().verify(ProofToCheck(statement=proof_of(bob).statement, proof=proof_of(bob).proof, at=AT), None)
 

@@ -44,7 +44,7 @@ from assent.core.measurements import (
     Metric,
     measurements,
 )
-from assent.core.message_handling import CHECKS_AT_ONCE
+from assent.core.message_handling import CHECKS_OF_ALL
 from assent.core.run_state import KEPT_MESSAGES
 from assent.core.state_machine import MAX_TURNS, Run, Step, decide, state_of
 from assent.wire.digest import parse_arguments, requirement_id
@@ -403,7 +403,7 @@ class Promises(RuleBasedStateMachine):
         """What did not count is kept, bounded, and what the bound pushed out is counted."""
         assert len(self.run_now.ignored_messages) <= KEPT_MESSAGES
         assert len(self.run_now.ignored_messages) + self.run_now.ignored_dropped == self.not_counted
-        assert len(self.run_now.checks) <= CHECKS_AT_ONCE
+        assert len(self.run_now.checks) <= CHECKS_OF_ALL
 
     @invariant()
     def what_is_measured_sums_up_to_the_state(self) -> None:

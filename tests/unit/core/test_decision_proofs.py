@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from assent.core.continue_as_new import carry, restore
 from assent.core.events import CheckAnswered, MessageReceived
-from assent.core.message_handling import CHECKS_LIMIT
+from assent.core.message_handling import CHECKS_AT_ONCE, CHECKS_LIMIT, CHECKS_OF_ALL
 from assent.wire.proofs import Method, ProofLevel, VerifiedProof, digest_of, instant
 from assent.wire.protocol import Checked, CheckInput, DecisionResult, Gate
 from tests.unit.strategies import ASK, INPUT, NOW, Play, playing
@@ -153,6 +153,19 @@ def test_a_number_that_cannot_be_signed_is_said_to_be_one() -> None:
     play = playing(PERSON)
     body = {"id": play.requirement.id, "by": "bob", "proof": SIGNED, "arguments": {"amount": 2**60}}
     assert "its proof cannot be checked" in play.send("approve", body).detail
+
+
+def test_proofs_in_flight_under_one_name_leave_a_place_for_others() -> None:
+    play = playing(PERSON)
+    body = {"id": play.requirement.id, "proof": SIGNED}
+    offered = [play.offer("approve", {**body, "by": "mallory"}) for _ in range(CHECKS_AT_ONCE + 1)]
+    assert [each.check is None for each in offered] == [*[False] * CHECKS_AT_ONCE, True]
+    assert prove(play).status == "approved"
+    crowd = playing(PERSON)
+    body["id"] = crowd.requirement.id
+    offered = [crowd.offer("approve", {**body, "by": f"mallory-{each}"}) for each in range(CHECKS_OF_ALL + 1)]
+    assert offered[-2].check is not None
+    assert offered[-1].check is None
 
 
 def test_a_flood_of_wrong_proofs_does_not_keep_people_from_deciding_for_ever() -> None:
