@@ -51,8 +51,6 @@ class Activities:
             name), or the environment holds no key for an agent's model, or no usable secret for a webhook, or
             *continue_after* is negative, or an agent's budget bounds its cost and its model has no price; or an MCP
             server cannot be used here (`McpServers`).
-
-    I/O; not in workflow code.
     """
 
     def __init__(
@@ -66,7 +64,6 @@ class Activities:
         requires_requester: bool = False,
         proofs: Proofs | None = None,
     ) -> None:
-        """Check the agents against each other, and the secrets of the webhooks."""
         proofs = proofs or Proofs()
         self.check(agents, prices=prices, proofs=proofs)
         if continue_after < 0:
@@ -166,8 +163,7 @@ def _by_name(agents: Sequence[Agent]) -> Mapping[str, Agent]:
     found: dict[str, Agent] = {}
     for agent in agents:
         if found.get(agent.name, agent) is not agent:
-            message = f"two agents are named {agent.name!r}; give one another name"
-            raise ConfigurationError(message)
+            raise ConfigurationError(f"two agents are named {agent.name!r}; give one another name")
         found[agent.name] = agent
     return found
 
@@ -176,8 +172,7 @@ def _check_keys(agents: Sequence[Agent]) -> None:
     for agent in agents:
         problem = missing_key(agent.model)
         if problem is not None:
-            message = f"agent {agent.name!r}: {problem}"
-            raise ConfigurationError(message)
+            raise ConfigurationError(f"agent {agent.name!r}: {problem}")
 
 
 def _check_prices(agents: Sequence[Agent], prices: Mapping[str, Price]) -> None:

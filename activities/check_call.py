@@ -32,7 +32,6 @@ class Checks:
     """The checks of a worker's agents."""
 
     def __init__(self, agents: Mapping[str, Agent], users: UserCode, servers: McpServers, proofs: Proofs) -> None:
-        """*agents* are those that the worker serves."""
         self._agents = agents
         self._users = users
         self._servers = servers

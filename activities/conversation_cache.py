@@ -93,8 +93,7 @@ class Prefixes:
         else:
             known = entry.attachments
         if lost := names - known.keys():
-            message = f"the history does not have the image or file of SHA-256 {min(lost)}"
-            raise HistoryError(message)
+            raise HistoryError(f"the history does not have the image or file of SHA-256 {min(lost)}")
         return {name: known[name] for name in names}
 
     async def _rebuilt(self) -> Run:
@@ -149,6 +148,5 @@ def _checked(rebuilt: Conversation, prefix: Prefix, delta: list[Item]) -> Conver
         message = f"the history has another conversation than the call names: {digest[:12]}, not {prefix.digest[:12]}"
         raise HistoryError(message)
     if list(rebuilt.items[prefix.length :]) != delta:
-        message = "the history has other tool outputs or messages than the call carries"
-        raise HistoryError(message)
+        raise HistoryError("the history has other tool outputs or messages than the call carries")
     return rebuilt

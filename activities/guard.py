@@ -82,7 +82,6 @@ async def unknown_activity(arguments: Sequence[RawValue]) -> None:
 
 class _Guarded(ActivityInboundInterceptor):
     def __init__(self, next: ActivityInboundInterceptor, guard: Guard) -> None:
-        """*next* is what runs the activity."""
         super().__init__(next)
         self._guard = guard
 

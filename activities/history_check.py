@@ -147,8 +147,7 @@ async def requested_call() -> Requested | None:
         raise
     scheduled, requested = folded.scheduled.get(activity_id, []), folded.requested.get(activity_id, [])
     if not scheduled:
-        message = f"the history of run {run.run_id!r} does not have activity {activity_id!r} yet"
-        raise HistoryError(message)
+        raise HistoryError(f"the history of run {run.run_id!r} does not have activity {activity_id!r} yet")
     if len(scheduled) > len(requested):
         return None
     command = requested[len(scheduled) - 1]

@@ -35,7 +35,6 @@ class GaveUpError(Exception):
     """No more attempts at this turn are made: the *failure* for the run, and what the attempts used."""
 
     def __init__(self, failure: TurnFailure, wasted: Usage) -> None:
-        """Keep both."""
         super().__init__(failure.message)
         self.failure = failure
         self.wasted = wasted

@@ -76,7 +76,6 @@ class ToolCalls:
         servers: McpServers,
         proofs: Proofs | None = None,
     ) -> None:
-        """The agents are asked again, at each call, whether it may run."""
         self.proofs = proofs or Proofs()
         self._agents = agents
         self._threads = threads
@@ -328,8 +327,7 @@ def _answer(
     call: ToolCallInput,
     run_id: str,
 ) -> ToolOutcome | None:
-    why = question(tool, call, keeper, run_id=run_id, now=datetime.now(UTC))
-    return _outcome(agent, call, why)
+    return _outcome(agent, call, question(tool, call, keeper, run_id=run_id, now=datetime.now(UTC)))
 
 
 def _outcome(agent: Agent, call: ToolCallInput, why: Refusal | None) -> ToolOutcome | None:
@@ -386,5 +384,4 @@ def words(error: BaseException) -> str:
         said = str(error)
     except Exception:
         said = "(its words cannot be read)"
-    text = f"{type(error).__name__}: {said}".encode("utf-8", "backslashreplace").decode("utf-8")
-    return bounded(text, ERROR_LIMIT)
+    return bounded(f"{type(error).__name__}: {said}".encode("utf-8", "backslashreplace").decode("utf-8"), ERROR_LIMIT)

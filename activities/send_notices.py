@@ -135,10 +135,7 @@ class Endpoint:
 
 
 def outcome_of(status: int, headers: Mapping[str, str]) -> Outcome:
-    """What an answer means: 2xx is delivered; 408, 429 and 5xx are tried again; everything else is final.
-
-    Pure; safe in workflow code.
-    """
+    """What an answer means: 2xx is delivered; 408, 429 and 5xx are tried again; everything else is final."""
     if 200 <= status < 300:
         return Outcome("delivered")
     said = f"status {status}"

@@ -109,8 +109,7 @@ def _contained(work: Callable[[], R]) -> R:
         return work()
     except (KeyboardInterrupt, SystemExit, GeneratorExit, StopIteration) as error:
         # These would end the event loop, or leave its future without an end.
-        message = f"{type(error).__name__}: {error}"
-        raise RuntimeError(message) from error
+        raise RuntimeError(f"{type(error).__name__}: {error}") from error
 
 
 async def _contained_in_loop(work: Awaitable[object]) -> object:
@@ -120,5 +119,4 @@ async def _contained_in_loop(work: Awaitable[object]) -> object:
         if (task := asyncio.current_task()) is not None and task.cancelling():
             raise
         # As above; and a user's code cancels no activity.
-        message = f"{type(error).__name__}: {error}"
-        raise RuntimeError(message) from error
+        raise RuntimeError(f"{type(error).__name__}: {error}") from error

@@ -102,15 +102,13 @@ class AssentPlugin(SimplePlugin):
         approvers: str | Path | Approvers | None = None,
         require_proof: ProofLevel | None = None,
     ) -> None:
-        """Check the agents against each other, and the secrets of the webhooks."""
         super().__init__("assent.AssentPlugin", nexus_service_handlers=[AssentServiceHandler()] if nexus else None)
         self._proofs = _proofs(approvers, require_proof)
         Activities.check(agents, webhooks, prices, self._proofs)
         self._agents = agents
         for name, members in (groups or {}).items():
             if not is_members(members):
-                message = f"AssentPlugin: groups has {members!r} for {name!r}: give a list of names"
-                raise ConfigurationError(message)
+                raise ConfigurationError(f"AssentPlugin: groups has {members!r} for {name!r}: give a list of names")
         self._groups = {name: list(members) for name, members in (groups or {}).items()}
         self._gated = list(gated_activities)
         self._webhooks = webhooks
@@ -134,8 +132,7 @@ class AssentPlugin(SimplePlugin):
         check_converter(converter)
         workflows = list(config.get("workflows") or ())
         if AgentRun in workflows:
-            message = "the worker has two Assent plugins: give one AssentPlugin all the agents"
-            raise ConfigurationError(message)
+            raise ConfigurationError("the worker has two Assent plugins: give one AssentPlugin all the agents")
         activities = Activities(
             self._agents,
             webhooks=self._webhooks,

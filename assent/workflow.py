@@ -261,8 +261,7 @@ async def run_agent(
     given = {name: value for name, value in options.items() if value is not None}
     content = content_json(input)
     if (problem := inline_problem(content)) is not None:
-        message = f"AgentRun: input: {problem}"
-        raise MessageError(message)
+        raise MessageError(f"AgentRun: input: {problem}")
     request = RunRequest.model_validate({"agent": agent, "input": content, **given})
     return await _run(request, agent, task_queue, attributes=bool(_facts().get("attributes")))
 
@@ -273,8 +272,7 @@ async def run_agent(
 def _facts() -> Mapping[str, Any]:
     """What the worker of this workflow knows; it influences nothing but what a child workflow is started with."""
     if not workflow.in_workflow():
-        message = "people are asked from workflow code only: elsewhere, start a run with AgentClient"
-        raise ConfigurationError(message)
+        raise ConfigurationError("people are asked from workflow code only: elsewhere, start a run with AgentClient")
     facts = cast("Callable[[], Mapping[str, Any]] | None", workflow.extern_functions().get("assent_facts"))
     if facts is None:
         message = "the worker of this workflow has no Assent: give it plugins=[assent.worker.AssentPlugin()]"
@@ -336,8 +334,7 @@ async def _decision(call: WorkflowCall, terms: Terms) -> Decision:
     if "requested_by" in terms:
         fields["requested_by"] = terms["requested_by"]
     elif _facts().get("requires_requester"):
-        message = f"{call.tool!r} has no requester, and may not be without on this worker: give requested_by"
-        raise MessageError(message)
+        raise MessageError(f"{call.tool!r} has no requester, and may not be without on this worker: give requested_by")
     request = RunRequest.model_validate(fields)
     result = await _run(request, call.tool, terms.get("task_queue"), attributes=call.attributes)
     return result.output_as(Decision)
@@ -415,6 +412,5 @@ def _activity(given: str | Callable[..., object], count: int) -> tuple[str, list
     if parameters[:1] == ["self"]:
         parameters = parameters[1:]
     if count > len(parameters):
-        message = f"activity {name!r} takes {len(parameters)} arguments, and is given {count}"
-        raise ConfigurationError(message)
+        raise ConfigurationError(f"activity {name!r} takes {len(parameters)} arguments, and is given {count}")
     return name, parameters[:count], getattr(definition, "ret_type", None)

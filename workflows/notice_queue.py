@@ -27,7 +27,6 @@ class Outbox:
     """Sends notices in the order in which they came up. *finished* is told of each activity that is over."""
 
     def __init__(self, finished: Callable[[asyncio.Task[None]], None]) -> None:
-        """Nothing is under way yet."""
         self._finished = finished
         self._waiting: deque[Notice] = deque()
         self._tasks: dict[asyncio.Task[None], NoticesInput] = {}

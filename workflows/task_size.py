@@ -30,7 +30,6 @@ class Pace:
     """Admits what goes to the server, in order. *spawn* begins a task; *told* is told that a timer has fired."""
 
     def __init__(self, spawn: Callable[[Coroutine[object, object, None]], None], told: Callable[[], object]) -> None:
-        """Nothing has gone out yet."""
         self._spawn = spawn
         self._told = told
         self._task = -1

@@ -1,7 +1,4 @@
-"""Call ids that are unique within a conversation, whatever the server sends.
-
-Pure; safe in workflow code.
-"""
+"""Call ids that are unique within a conversation, whatever the server sends."""
 
 from __future__ import annotations
 
@@ -18,8 +15,6 @@ def with_unique_call_ids(items: Sequence[Item], before: Iterable[Item]) -> list[
     """*items* with every function call named once: not empty, not twice, not as a call in *before* was.
 
     Some compatible servers call the first call of every turn `call_0`; an approval is given to one call.
-
-    Pure; safe in workflow code.
     """
     taken = {str(item.get("call_id")) for item in before if item.get("type") == "function_call"}
     return [_renamed(item, taken) if item.get("type") == "function_call" else item for item in items]

@@ -44,8 +44,6 @@ async def ask(
     Raises:
         openai.APIError: the provider refused, or was not reached.
         CallError: it answered something that is no answer.
-
-    I/O; not in workflow code.
     """
     # Not `client.chat.completions.create`: its transformation of long inputs takes a hundred times as long.
     by = address(str(client.base_url))
@@ -61,8 +59,6 @@ def body_of(question: Question, by: str = "", without: AbstractSet[Refusable] = 
     """The body of the request to the address *by*, *without* what the provider refuses.
 
     Settings that are None are left to the provider.
-
-    Pure; safe in workflow code.
     """
     model = question.model
     body: dict[str, JsonValue] = {
@@ -143,8 +139,6 @@ def messages_of(items: Sequence[Item], by: str = "", attachments: Mapping[str, s
 
     Raises:
         CallError: as `chat_content`.
-
-    Pure; safe in workflow code.
     """
     outputs = {item.get("call_id"): item for item in items if item.get("type") == "function_call_output"}
     messages: list[JsonObject] = []
@@ -202,8 +196,6 @@ def answer_of(data: object, by: str = "") -> Answer:
 
     Raises:
         CallError: it is no completion, or one that ended for another reason than that it was whole.
-
-    Pure; safe in workflow code.
     """
     body = mapping(data)
     choice = next(iter(mappings(body.get("choices"))), None)

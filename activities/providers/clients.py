@@ -43,10 +43,7 @@ _NO_KEY: Final = "none"
 
 
 def warm_up() -> None:
-    """Import what the first call needs. Meant for a thread; blocks for about half a second, once.
-
-    I/O; not in workflow code.
-    """
+    """Import what the first call needs. Meant for a thread; blocks for about half a second, once."""
     import openai
 
     # Only an attribute access makes the lazily loaded client module load.
@@ -61,13 +58,9 @@ class _Address:
 
 
 class Providers:
-    """Asks models. One for each worker process; belongs to one event loop.
-
-    I/O; not in workflow code.
-    """
+    """Asks models. One for each worker process; belongs to one event loop."""
 
     def __init__(self) -> None:
-        """Nothing is opened before the first question."""
         self._clients: dict[_Address, AsyncOpenAI] = {}
         self._refused: dict[tuple[str, str | None, str, str], set[Refusable]] = {}
         self._uncounted: set[tuple[str, str | None, str]] = set()
@@ -82,8 +75,6 @@ class Providers:
 
         Raises:
             Exception: anything that `failures.posture` explains; use `failures.as_application_error`.
-
-        I/O; not in workflow code.
         """
         if not self._warm:
             await asyncio.to_thread(warm_up)
@@ -98,10 +89,7 @@ class Providers:
         return replace(answer, items=with_unique_call_ids(answer.items, question.items))
 
     async def close(self) -> None:
-        """Close all connections.
-
-        I/O; not in workflow code.
-        """
+        """Close all connections."""
         clients, self._clients = list(self._clients.values()), {}
         for client in clients:
             await client.close()
@@ -205,10 +193,7 @@ def _tls() -> ssl.SSLContext:
 
 
 def missing_key(model: Model) -> str | None:
-    """What is missing to call *model*, in one line; None when nothing is. A server on this machine needs no key.
-
-    I/O; not in workflow code.
-    """
+    """What is missing to call *model*, in one line; None when nothing is. A server on this machine needs no key."""
     if os.environ.get(model.api_key_env, "").strip() or _is_loopback(_base_url(model)):
         return None
     return f"The environment variable {model.api_key_env} of the worker holds no API key for {_where(model)}: set it."

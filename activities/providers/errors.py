@@ -4,8 +4,6 @@ The order in which the headers are read (`retry-after-ms`, `retry-after`, `x-sho
 those of Temporal's OpenAI plugin and of the `openai` package itself. Two things differ: a long-lived run has to survive
 an expired key or a model that is not rolled out yet, so 401, 403 and 404 are retried, slowly and visibly; and the
 client's own retries are off, because Temporal's are durable.
-
-Pure; safe in workflow code.
 """
 
 from __future__ import annotations
@@ -71,8 +69,6 @@ class Posture:
     *paid* is what the model's answer used, where there was one that could not be used; None where nothing was paid.
     *limited*: one that comes again and again in the same words is no outage, and ends. *unknown*: a refusal in words
     that are not known: the fault of the prompt, or of what an operator mends.
-
-    Pure; safe in workflow code.
     """
 
     kind: str
@@ -88,7 +84,6 @@ class CallError(AssentError):
     """A model call that failed on our side of the wire, or with an answer that is none. It knows its *posture*."""
 
     def __init__(self, posture: Posture) -> None:
-        """Keep the *posture*; its message is the error's."""
         super().__init__(posture.message)
         self.posture = posture
 
@@ -97,7 +92,6 @@ class EmptyStreamError(CallError):
     """A stream without an event: some servers fail so where they cannot stream what they are asked for."""
 
     def __init__(self) -> None:
-        """As an answer that cannot be read."""
         super().__init__(Posture("UnreadableAnswer", "The provider's stream was empty.", retry=True, limited=True))
 
 
@@ -105,27 +99,19 @@ def unreadable(message: str, *, paid: Usage | None = ONE_ANSWER) -> CallError:
     """The error for an answer that cannot be read: not JSON, cut off, or without what an answer must have.
 
     *paid* is what it used, as far as that is known; None where no model can have made it.
-
-    Pure; safe in workflow code.
     """
     return CallError(Posture("UnreadableAnswer", message[:MESSAGE_LIMIT], retry=True, paid=paid, limited=True))
 
 
 def not_json(error: ValueError) -> CallError:
-    """The error for a body that is not JSON: the first half of an answer, or another program's page.
-
-    Pure; safe in workflow code.
-    """
+    """The error for a body that is not JSON: the first half of an answer, or another program's page."""
     body = str(error.doc).lstrip() if isinstance(error, json.JSONDecodeError) else ""
     paid = ONE_ANSWER if body.startswith("{") else None
     return unreadable(f"The provider's answer is not JSON: {error}", paid=paid)
 
 
 def posture(error: Exception) -> Posture:
-    """What *error*, anything that `Providers.ask` raises, means.
-
-    Pure; safe in workflow code.
-    """
+    """What *error*, anything that `Providers.ask` raises, means."""
     if isinstance(error, CallError):
         return error.posture
     # Imported here: it takes half a second, and a caller with one of its errors has imported it already.
@@ -148,8 +134,6 @@ def in_stream(code: object, kind: object, message: str) -> Posture:
 
     *code* and *kind* are those of OpenAI's error object; some compatible servers put an HTTP status into *code*.
     What is not known to be final is retried.
-
-    Pure; safe in workflow code.
     """
     said = {str(code), str(kind)}
     message = _bounded(message or f"The provider broke its answer off: {code or kind}")
@@ -176,17 +160,12 @@ def as_application_error(error: Exception) -> ApplicationError:
     """*error*, anything that `Providers.ask` raises, as Temporal wants it.
 
     Raise it `from None`: the message has all there is to say, and a chained error would be written to history too.
-
-    Pure; safe in workflow code.
     """
     return to_application_error(posture(error))
 
 
 def to_application_error(found: Posture) -> ApplicationError:
-    """What *found* is to Temporal: a type, whether to retry, and when.
-
-    Pure; safe in workflow code.
-    """
+    """What *found* is to Temporal: a type, whether to retry, and when."""
     return ApplicationError(
         found.message,
         type=found.kind,
@@ -242,8 +221,6 @@ def retry_delay(headers: Mapping[str, str]) -> timedelta | None:
 
     *headers* are looked up in lower case. An HTTP date is measured from the response's own `date`, so that a clock of
     ours that is wrong makes no difference.
-
-    Pure; safe in workflow code.
     """
     if (milliseconds := _number(headers.get("retry-after-ms"))) is not None:
         return _bounded_delay(milliseconds / 1000)

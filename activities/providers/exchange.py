@@ -1,7 +1,4 @@
-"""What the model is asked, and what it answered, in one form for both APIs.
-
-Pure; safe in workflow code.
-"""
+"""What the model is asked, and what it answered, in one form for both APIs."""
 
 from __future__ import annotations
 
@@ -21,10 +18,7 @@ JsonObject = dict[str, JsonValue]
 
 @dataclass(frozen=True)
 class ToolSpec:
-    """A tool as the model sees it. *parameters* is the JSON schema of an object.
-
-    Pure; safe in workflow code.
-    """
+    """A tool as the model sees it. *parameters* is the JSON schema of an object."""
 
     name: str
     description: str
@@ -37,8 +31,6 @@ class Question:
 
     *output_schema* is the JSON schema that the final answer has to fit, *output_name* what the provider calls it
     (letters, digits, `_` and `-`).
-
-    Pure; safe in workflow code.
     """
 
     model: Model
@@ -52,10 +44,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Answer:
-    """What the model answered: *items* to put behind the conversation, and the words among them as *text*.
-
-    Pure; safe in workflow code.
-    """
+    """What the model answered: *items* to put behind the conversation, and the words among them as *text*."""
 
     items: list[Item]
     usage: Usage
@@ -68,8 +57,6 @@ def writable(answer: Answer) -> Answer:
 
     JSON may hold one, escaped, and a stream may put the other half into its next event: such are joined. One that
     is alone becomes U+FFFD; the result of the call could not be kept otherwise, and the call would be paid for again.
-
-    Pure; safe in workflow code.
     """
     written = json.dumps(answer.items, ensure_ascii=False)
     try:

@@ -1,8 +1,6 @@
 """What stands beside an answer, read leniently: servers that are compatible in the answer differ here.
 
 An answer is paid for. A token count as text, a model that is null or an empty error is no reason to pay for another.
-
-Pure; safe in workflow code.
 """
 
 from __future__ import annotations
@@ -34,10 +32,7 @@ _FILTERED: Final = frozenset(
 
 
 def ending(reason: object) -> Ending | None:
-    """What a reason to end means; None where there is none. Gateways pass on the words of the provider behind them.
-
-    Pure; safe in workflow code.
-    """
+    """What a reason to end means; None where there is none. Gateways pass on the words of the provider behind them."""
     said = str(reason).strip().lower().replace("-", "_") if isinstance(reason, str) else ""
     if not said:
         return None
@@ -49,26 +44,17 @@ def ending(reason: object) -> Ending | None:
 
 
 def words(value: object) -> str:
-    """*value* if it is text.
-
-    Pure; safe in workflow code.
-    """
+    """*value* if it is text."""
     return value if isinstance(value, str) else ""
 
 
 def mapping(value: object) -> dict[str, JsonValue]:
-    """*value* if it is an object.
-
-    Pure; safe in workflow code.
-    """
+    """*value* if it is an object."""
     return cast("dict[str, JsonValue]", value) if isinstance(value, dict) else {}
 
 
 def mappings(value: object) -> list[dict[str, JsonValue]]:
-    """The objects in *value*. Some servers send `{}` for no entries, and one entry without its list.
-
-    Pure; safe in workflow code.
-    """
+    """The objects in *value*. Some servers send `{}` for no entries, and one entry without its list."""
     if isinstance(value, dict):
         return [cast("dict[str, JsonValue]", value)] if value else []
     entries = cast("list[object]", value) if isinstance(value, list) else []
@@ -80,8 +66,6 @@ def calls_in(value: object, paid: Usage = ONE_ANSWER) -> list[dict[str, JsonValu
 
     Raises:
         CallError: there is one that is no object; *paid* is what the answer used.
-
-    Pure; safe in workflow code.
     """
     found, shown = mappings(value), str(value)[:500]
     parts = len(cast("list[object]", value)) if isinstance(value, list) else int(bool(value))
@@ -91,10 +75,7 @@ def calls_in(value: object, paid: Usage = ONE_ANSWER) -> list[dict[str, JsonValu
 
 
 def usage_of(told: object) -> Usage:
-    """The tokens that a provider says it counted, in the words of either API; 0 where it does not say.
-
-    Pure; safe in workflow code.
-    """
+    """The tokens that a provider says it counted, in the words of either API; 0 where it does not say."""
     tokens = mapping(told)
     return Usage(
         requests=1,

@@ -3,8 +3,6 @@
 DeepSeek demands `reasoning_content` back, Gemini the `thought_signature` of each call, OpenRouter `reasoning_details`;
 what comes next has other names. So what an answer has beside the fields that we know is kept with its items, and given
 back to the address that it came from, and to no other.
-
-Pure; safe in workflow code.
 """
 
 from __future__ import annotations
@@ -38,18 +36,12 @@ _KNOWN: Final[Mapping[str, tuple[str, ...]]] = {
 
 
 def message_fields(message: Mapping[str, JsonValue]) -> JsonObject:
-    """The fields of a chat message, or of a part of one, that we do not know.
-
-    Pure; safe in workflow code.
-    """
+    """The fields of a chat message, or of a part of one, that we do not know."""
     return {key: value for key, value in message.items() if key not in _MESSAGE and value not in (None, [], {})}
 
 
 def call_fields(call: Mapping[str, JsonValue]) -> JsonObject:
-    """The fields of a call of a chat message that we do not know; those of its function under `function`.
-
-    Pure; safe in workflow code.
-    """
+    """The fields of a call of a chat message that we do not know; those of its function under `function`."""
     inner = {key: value for key, value in mapping(call.get("function")).items() if key not in _FUNCTION}
     outer = {key: value for key, value in call.items() if key not in _CALL}
     found: JsonObject = {key: value for key, value in outer.items() if value not in (None, [], {})}
@@ -57,10 +49,7 @@ def call_fields(call: Mapping[str, JsonValue]) -> JsonObject:
 
 
 def with_fields(items: list[Item], message: JsonObject, calls: list[JsonObject], by: str) -> list[Item]:
-    """The *items* of a chat answer with what they do not hold: *calls* are the fields of the calls, the last items.
-
-    Pure; safe in workflow code.
-    """
+    """The *items* of a chat answer with what they do not hold: *calls* are the fields of the calls, the last items."""
     if not message and not any(calls):
         return items
     found: list[Item] = []
@@ -74,27 +63,18 @@ def with_fields(items: list[Item], message: JsonObject, calls: list[JsonObject],
 
 
 def fields_of(item: Item, part: str, by: str) -> JsonObject:
-    """The fields of *part* (`message` or `call`) that came with *item* from the address *by*.
-
-    Pure; safe in workflow code.
-    """
+    """The fields of *part* (`message` or `call`) that came with *item* from the address *by*."""
     opaque = mapping(item.get(KEY))
     return mapping(opaque.get(part)) if opaque.get("by") == by else {}
 
 
 def address(base_url: str) -> str:
-    """What names the address: never the address itself, which may hold a token.
-
-    Pure; safe in workflow code.
-    """
+    """What names the address: never the address itself, which may hold a token."""
     return blake2b(base_url.encode(), digest_size=6).hexdigest()
 
 
 def binding(item: Item) -> str | None:
-    """What names the part of *item* that only its own provider, or model, can read; None when it has none.
-
-    Pure; safe in workflow code.
-    """
+    """What names the part of *item* that only its own provider, or model, can read; None when it has none."""
     kind = item.get("type", "message")
     bound = KEY in item or bool(item.get("id")) or kind not in _KNOWN
     # Not by its id: some servers give each answer the same.
@@ -102,19 +82,13 @@ def binding(item: Item) -> str | None:
 
 
 def unbound(item: Item) -> Item | None:
-    """*item* without what only its own provider, or model, can read; None when that is all of it.
-
-    Pure; safe in workflow code.
-    """
+    """*item* without what only its own provider, or model, can read; None when that is all of it."""
     known = _KNOWN.get(cast("str", item.get("type", "message")))
     return None if known is None else {key: item[key] for key in known if key in item}
 
 
 def joined(before: JsonValue, more: JsonValue) -> JsonValue:
-    """A field that comes in pieces of a stream, put together.
-
-    Pure; safe in workflow code.
-    """
+    """A field that comes in pieces of a stream, put together."""
     if before is None or more is None:
         return before if more is None else more
     if isinstance(before, str) and isinstance(more, str):

@@ -3,8 +3,6 @@
 The record keeps the name and the arguments that the model wrote. What the provider is sent differs where it would
 refuse the whole request, and so every later turn of the run: OpenAI and Bedrock check the names in the history, vLLM,
 SGLang and llama.cpp parse the arguments. What was wrong with them stands in the output of the call.
-
-Pure; safe in workflow code.
 """
 
 from __future__ import annotations
@@ -21,20 +19,14 @@ _NO_ARGUMENTS: Final = "{}"
 
 
 def raw_arguments(arguments: JsonValue) -> str:
-    """*arguments* as text. Some servers send an object, or null where there are none.
-
-    Pure; safe in workflow code.
-    """
+    """*arguments* as text. Some servers send an object, or null where there are none."""
     if arguments is None:
         return ""
     return arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
 
 
 def permitted_arguments(arguments: JsonValue) -> str:
-    """*arguments*, or `{}` where they are not the JSON object that providers parse.
-
-    Pure; safe in workflow code.
-    """
+    """*arguments*, or `{}` where they are not the JSON object that providers parse."""
     said = raw_arguments(arguments)
     try:
         # Half of a character, as an escape, is JSON to Python alone.

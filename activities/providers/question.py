@@ -1,7 +1,4 @@
-"""What both APIs are asked alike, under names of their own: the format of the answer, and whether a tool is called.
-
-Pure; safe in workflow code.
-"""
+"""What both APIs are asked alike, under names of their own: the format of the answer, and whether a tool is called."""
 
 from __future__ import annotations
 
@@ -14,10 +11,7 @@ from .refusals import Refusable
 
 
 def format_of(question: Question, without: AbstractSet[Refusable]) -> Literal["json_schema", "json_object"] | None:
-    """In which form an answer by a schema is asked for: the strictest that the provider takes; None: in words, or not.
-
-    Pure; safe in workflow code.
-    """
+    """The form of an answer by a schema: the strictest that the provider takes; None: in words, or there is none."""
     # No provider takes a schema of a list, a union or a number.
     if question.output_schema is None or question.output_schema.get("type") != "object":
         return None
@@ -27,10 +21,7 @@ def format_of(question: Question, without: AbstractSet[Refusable]) -> Literal["j
 
 
 def instructions_of(question: Question, without: AbstractSet[Refusable]) -> str | None:
-    """The instructions; with the schema of the answer, where the provider takes none.
-
-    Pure; safe in workflow code.
-    """
+    """The instructions; with the schema of the answer, where the provider takes none."""
     if question.output_schema is None or format_of(question, without) == "json_schema":
         return question.instructions or None
     schema = json.dumps(question.output_schema, ensure_ascii=False)
@@ -42,8 +33,6 @@ def tool_choice(question: Question) -> str | dict[str, str] | None:
     """Whether the model has to call a tool: a word that both APIs know, or the name of one tool.
 
     A call is demanded of the first answer to a message alone: demanded of every answer, the run would never end.
-
-    Pure; safe in workflow code.
     """
     choice = question.model.tool_choice
     if choice in {None, "auto"}:

@@ -2,8 +2,6 @@
 
 No list of providers stays right, so it is learnt: by a worker, for one model at one address, and only once a request
 without it was answered. Errors come in many envelopes; what is read of them are messages, and names of parameters.
-
-Pure; safe in workflow code.
 """
 
 from __future__ import annotations
@@ -43,8 +41,6 @@ def refused(error: Exception, question: Question, without: AbstractSet[Refusable
     """What of the request *error* says that the provider does not take; None when it is about something else.
 
     *without* is what the request did without already.
-
-    Pure; safe in workflow code.
     """
     from openai import APIStatusError
 
@@ -83,8 +79,6 @@ def words_of(body: object, depth: int = _DEPTH) -> list[str]:
 
     OpenAI's `{"error": {"message"}}`, FastAPI's `{"detail": [{"loc", "msg"}]}` and what gateways make of them. Never
     what a server repeats of the request.
-
-    Pure; safe in workflow code.
     """
     if isinstance(body, str):
         return [body] if body else []

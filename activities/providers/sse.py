@@ -54,8 +54,6 @@ async def ask_streamed(client: AsyncOpenAI, path: str, body: JsonObject, assembl
         EmptyStreamError: it sent nothing.
         CallError: what it sent is no answer, or only a part of one.
         json.JSONDecodeError: it is not even JSON.
-
-    I/O; not in workflow code.
     """
     asked: JsonObject = {**body, "stream": True}
     kind = _stream_class()

@@ -3,8 +3,6 @@
 Strict means: every object is closed and all of its properties are required. That is how the `openai` package treats a
 pydantic model too (`openai.lib._pydantic`). What strictness cannot express is sent as it is, with `strict: false`; the
 answer is validated by the agent's own type either way.
-
-Pure; safe in workflow code.
 """
 
 from __future__ import annotations
@@ -36,8 +34,6 @@ def portable(schema: JsonObject) -> JsonObject:
     """*schema* without what providers refuse in any schema: fixed positions of an array, look-around in a pattern.
 
     It says less then. What the model writes is checked here by the type itself.
-
-    Pure; safe in workflow code.
     """
     result = {key: _portable_keyword(key, value) for key, value in schema.items() if not _is_look_around(key, value)}
     positions = result.pop("prefixItems", None)
@@ -62,10 +58,7 @@ def _is_look_around(key: str, value: JsonValue) -> bool:
 
 
 def strictest(schema: JsonObject) -> tuple[JsonObject, bool]:
-    """*schema* in strict form and True, or *schema* in portable form and False.
-
-    Pure; safe in workflow code.
-    """
+    """*schema* in strict form and True, or *schema* in portable form and False."""
     schema = portable(schema)
     if schema.get("type") != "object":
         return schema, False

@@ -288,14 +288,12 @@ class Tool(Generic[P, R]):
             ArgumentsError: a value is missing, is of the wrong type, or is not among the choices.
         """
         if self.input_schema is None:
-            message = "this tool takes nothing from a person"
-            raise ArgumentsError(message)
+            raise ArgumentsError("this tool takes nothing from a person")
         checked = self.input_schema.validate(canonical(dict(values)).decode("utf-8", "surrogatepass"))
         choices = self._choices(raw)
         for name, value in checked.items():
             if choices is not None and value not in choices:
-                message = f"{name}: it must be one of: {', '.join(choices)}"
-                raise ArgumentsError(message)
+                raise ArgumentsError(f"{name}: it must be one of: {', '.join(choices)}")
         return checked
 
     def _choices(self, raw: str) -> list[str] | None:

@@ -54,7 +54,6 @@ class BundleWriter:
     """Writes a bundle, event by event: `add_event` for each line, then `finish`. Made by `new_bundle`."""
 
     def __init__(self, file: IO[bytes], run_id: str) -> None:
-        """Begin the bundle of the run *run_id* in *file*, which must be seekable."""
         self._run_id = run_id
         self._contents = HistorySummary(run_id)
         self._digests: dict[str, str] = {}

@@ -228,8 +228,7 @@ def export_bundle(
     if tree and force:
         raise typer.BadParameter("--force replaces a file; with --tree, name a new folder")
     if bundle.exists() and not (force or tree):
-        message = f"{bundle} exists already: name another file, or give --force"
-        raise BundleError(message)
+        raise BundleError(f"{bundle} exists already: name another file, or give --force")
     signer: Signer | None = None
 
     async def one(read: AuditReader, run_id: str) -> int:
@@ -308,8 +307,7 @@ def _with_histories(
 
     async def read(run_id: str, observer: AuditObserver | None) -> Audit:
         if files_of is not None and run_id not in files_of:
-            message = f"no file is of run {run_id!r}"
-            raise RunNotFoundError(message)
+            raise RunNotFoundError(f"no file is of run {run_id!r}")
         own = files if files_of is None else files_of[run_id]
         return await audit_files(own, run_id, observer=observer, codec=configured_codec())
 

@@ -46,8 +46,7 @@ async def locate_all(client: AgentClient, calls: Sequence[tuple[str, str]], sign
         else:
             located[run_id, requirement.id] = (run, requirement)
     if errors:
-        message = f"nothing was sent: {'; '.join(errors)}"
-        raise RequirementNotFoundError(message)
+        raise RequirementNotFoundError(f"nothing was sent: {'; '.join(errors)}")
     return list(located.values())
 
 

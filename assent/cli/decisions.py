@@ -81,8 +81,7 @@ def body_of(**texts: str | None) -> dict[str, JsonValue]:
     """
     for name, text in texts.items():
         if text is not None and not text.strip():
-            message = f"--{name} must not be empty"
-            raise MessageError(message)
+            raise MessageError(f"--{name} must not be empty")
     return {name: text for name, text in texts.items() if text is not None}
 
 
@@ -169,8 +168,7 @@ def submit_result(
     For a call whose outcome is unknown: it happened, with this result.
     """
     if (output is None) == (error is None):
-        message = "give either --output JSON or --error TEXT"
-        raise typer.BadParameter(message, ctx=context)
+        raise typer.BadParameter("give either --output JSON or --error TEXT", ctx=context)
     body = body_of(by=by, error=error)
     if output is not None:
         body["output"] = json_value("--output", output)
@@ -250,8 +248,7 @@ def _remember(uses: int | None, time: str | None, conditions: str | None) -> dic
     if uses is None and time is None:
         if conditions is None:
             return {}
-        message = "--remember-if needs a limit: --remember-uses N, --remember-for TIME, or both"
-        raise MessageError(message)
+        raise MessageError("--remember-if needs a limit: --remember-uses N, --remember-for TIME, or both")
     remember: dict[str, JsonValue] = {}
     if uses is not None:
         remember["uses"] = uses
@@ -265,11 +262,9 @@ def _remember(uses: int | None, time: str | None, conditions: str | None) -> dic
 def _decide(report: Report, calls: Sequence[tuple[str, str]], signal: Signal, body: Mapping[str, JsonValue]) -> int:
     if len(calls) > 1:
         if body.keys() & {"arguments", "remember"}:
-            message = "--arguments and --remember-... go with one call; name one"
-            raise MessageError(message)
+            raise MessageError("--arguments and --remember-... go with one call; name one")
         if report.signer is not None:
-            message = "--sign goes with one call, which is what you sign; name one"
-            raise MessageError(message)
+            raise MessageError("--sign goes with one call, which is what you sign; name one")
         return with_client(report.place, lambda client: _decide_several(client, report, calls, signal, body))
     return with_client(report.place, lambda client: _decide_one(client, report, *calls[0], signal, body))
 

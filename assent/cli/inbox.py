@@ -84,8 +84,7 @@ def pending(
         show = _follow if follow else _all
         return with_client(place, lambda client: show(client, filters, sort, program, as_json=as_json))
     if follow:
-        message = "--follow shows all pending calls; leave out --limit and --page-token"
-        raise MessageError(message)
+        raise MessageError("--follow shows all pending calls; leave out --limit and --page-token")
     limit = limit or PAGE
     options = {
         "--agent": agent, "--tool": tool, "--requested-by": requested_by, "--kind": kind, "--approver": approver,

@@ -29,8 +29,7 @@ def calls_of(arguments: Sequence[str]) -> list[tuple[str, str]]:
         return [(first, each) for each in more]
     pairs = [each.rpartition("/") for each in arguments]  # A run's id may contain slashes.
     if not all(run and call for run, _, call in pairs):
-        message = "name each call: RUN ID [ID...], or RUN/ID [RUN/ID...] for calls of several runs"
-        raise MessageError(message)
+        raise MessageError("name each call: RUN ID [ID...], or RUN/ID [RUN/ID...] for calls of several runs")
     return [(run, call) for run, _, call in pairs]
 
 
@@ -53,8 +52,7 @@ def json_value(option: str, text: str) -> JsonValue:
     try:
         return read_json(text)
     except ValueError as error:
-        message = f"{option} is not JSON ({error}); text goes in double quotes: {option} '\"done\"'"
-        raise MessageError(message) from None
+        raise MessageError(f"{option} is not JSON ({error}); text goes in double quotes: {option} '\"done\"'") from None
 
 
 def json_object(option: str, text: str) -> dict[str, JsonValue]:
@@ -64,14 +62,12 @@ def json_object(option: str, text: str) -> dict[str, JsonValue]:
         MessageError: it is not a JSON object.
     """
     if not text.strip():
-        message = f"{option} is empty; give a JSON object, or {{}}"
-        raise MessageError(message)
+        raise MessageError(f"{option} is empty; give a JSON object, or {{}}")
     try:
         return parse_arguments(text)
     except ArgumentsError as error:
         why = str(error).removeprefix("the arguments ")
-        message = f'{option}: {why}; give a JSON object: {option} \'{{"name": "value"}}\''
-        raise MessageError(message) from None
+        raise MessageError(f'{option}: {why}; give a JSON object: {option} \'{{"name": "value"}}\'') from None
 
 
 def seconds_of(option: str, text: str) -> int:
@@ -82,6 +78,5 @@ def seconds_of(option: str, text: str) -> int:
     """
     match = _TIME.fullmatch(text.strip().lower())
     if match is None or int(match[1]) == 0:
-        message = f"{option} {text!r} is not a duration; give e.g. 90s, 30m, 2h or 7d"
-        raise MessageError(message)
+        raise MessageError(f"{option} {text!r} is not a duration; give e.g. 90s, 30m, 2h or 7d")
     return int(match[1]) * _SECONDS[match[2]]

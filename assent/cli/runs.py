@@ -164,11 +164,9 @@ def _budget(fields: Mapping[str, object]) -> Budget | None:
         raise MessageError(message) from None
     if not budget.bounds:
         needed = ", ".join(_OPTIONS[each] for each in BOUNDS)
-        message = f"{_OPTIONS[next(iter(given))]} needs a budget; give one of {needed}"
-        raise MessageError(message)
+        raise MessageError(f"{_OPTIONS[next(iter(given))]} needs a budget; give one of {needed}")
     if not all(map(str.strip, budget.approvers or ())):
-        message = "--budget-approver: the name is empty"
-        raise MessageError(message)
+        raise MessageError("--budget-approver: the name is empty")
     return budget
 
 

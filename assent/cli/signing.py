@@ -80,15 +80,12 @@ def ssh_signature(data: bytes, namespace: str, key: Path | None) -> str:
             command, input=data, capture_output=True, timeout=_PATIENCE, check=False
         )
     except FileNotFoundError:
-        message = "ssh-keygen is not installed; it signs decisions"
-        raise ConfigurationError(message) from None
+        raise ConfigurationError("ssh-keygen is not installed; it signs decisions") from None
     except subprocess.TimeoutExpired:
-        message = f"ssh-keygen did not sign within {_PATIENCE:g} s"
-        raise ConfigurationError(message) from None
+        raise ConfigurationError(f"ssh-keygen did not sign within {_PATIENCE:g} s") from None
     if made.returncode:
         said = one_line(made.stderr.decode("utf-8", "replace").strip()) or f"exit code {made.returncode}"
-        message = f"ssh-keygen does not sign with {path}: {said}; name your key with --key"
-        raise ConfigurationError(message)
+        raise ConfigurationError(f"ssh-keygen does not sign with {path}: {said}; name your key with --key")
     return made.stdout.decode("ascii")
 
 
@@ -110,8 +107,7 @@ def sign(
     given = {"--reject": reject or None, "--arguments": arguments, "--values": values, "--output": output}
     named = [name for name, value in given.items() if value is not None]
     if len(named) > 1:
-        message = f"{' and '.join(named)} are different decisions; give one"
-        raise MessageError(message)
+        raise MessageError(f"{' and '.join(named)} are different decisions; give one")
     signal, body = protocol.APPROVE, dict[str, JsonValue](id=call, by=by)
     if reject:
         signal = protocol.REJECT

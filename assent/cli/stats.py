@@ -164,5 +164,4 @@ def _moment(option: str, text: str) -> datetime:
     try:
         return datetime.now(UTC) - timedelta(seconds=seconds_of(option, text))
     except (MessageError, OverflowError):
-        message = f"{option} {text!r} is not a time; give e.g. 12h or 7d, or 2026-11-01T00:00Z"
-        raise MessageError(message) from None
+        raise MessageError(f"{option} {text!r} is not a time; give e.g. 12h or 7d, or 2026-11-01T00:00Z") from None

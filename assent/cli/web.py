@@ -81,12 +81,10 @@ def invite(
     try:
         from assent.web.enrolment import NAMESPACE, Invitation
     except ModuleNotFoundError as error:
-        message = f"invitations need the package {error.name}; install the extra `web`"
-        raise ConfigurationError(message) from None
+        raise ConfigurationError(f"invitations need the package {error.name}; install the extra `web`") from None
     parts = urlsplit(url)
     if parts.hostname is None:
-        message = f"--url is {url!r}; give an address, as https://approvals.example.com"
-        raise MessageError(message)
+        raise MessageError(f"--url is {url!r}; give an address, as https://approvals.example.com")
     until = datetime.now(UTC) + timedelta(seconds=seconds_of("--valid-for", valid_for))
     invitation = Invitation(name, by, parts.hostname, instant(until))
     signature = ssh_signature(invitation.signed_bytes(), NAMESPACE, key)

@@ -51,8 +51,7 @@ class ApprovalFilter:
             ("approval_type", self.approval_type, get_args(ApprovalType)),
         ):
             if given is not None and given not in known:
-                message = f"{name} is {given!r}; there are: {', '.join(known)}"
-                raise MessageError(message)
+                raise MessageError(f"{name} is {given!r}; there are: {', '.join(known)}")
 
     def fits(self, record: Approval) -> bool:
         """Return whether a record is selected. One of type `audit` is a record only once it is decided."""
@@ -71,7 +70,6 @@ class Histories:
     """Reads the approvals of many runs, a few at a time, and those of an ended run only once."""
 
     def __init__(self, approvals: Callable[[str], Awaitable[Sequence[Approval]]]) -> None:
-        """*approvals* reads the approvals of one run, by its id."""
         self._approvals = approvals
         self._ended: LRUCache[str, Sequence[Approval]] = LRUCache(KEPT, getsizeof=lambda known: len(known) + 1)
 
@@ -116,8 +114,7 @@ def approval_prefix(approval_id: str) -> str:
     """
     wanted = approval_id.strip().lower()
     if len(wanted) < SHORTEST_PREFIX:
-        message = f"the approval id {approval_id!r} is too short; give at least {SHORTEST_PREFIX} digits"
-        raise MessageError(message)
+        raise MessageError(f"the approval id {approval_id!r} is too short; give at least {SHORTEST_PREFIX} digits")
     return wanted
 
 
@@ -155,14 +152,12 @@ def _time(text: str) -> datetime:
     except ValueError:
         at = None
     if at is None or at.tzinfo is None:
-        message = "the page token cannot be read"
-        raise MessageError(message)
+        raise MessageError("the page token cannot be read")
     return at
 
 
 def _matching(ids: Iterable[tuple[str, str]], approval_id: str) -> str | None:
     matches = {run_id for run_id, each in ids if each.startswith(approval_id)}
     if len(matches) > 1:
-        message = f"the approval id {approval_id!r} matches in {len(matches)} runs; give more digits"
-        raise MessageError(message)
+        raise MessageError(f"the approval id {approval_id!r} matches in {len(matches)} runs; give more digits")
     return matches.pop() if matches else None

@@ -39,18 +39,14 @@ def attachment(source: str | Path) -> ImagePart | FilePart:
         if is_url:
             return ImagePart(url=str(source)) if is_image else FilePart(url=str(source))
         if media_type is None:
-            message = f"{path}: a file to attach ends in one of {' '.join(sorted(_TYPES))}"
-            raise MessageError(message)
+            raise MessageError(f"{path}: a file to attach ends in one of {' '.join(sorted(_TYPES))}")
         if (size := path.stat().st_size) > PARTS_LIMIT:
-            message = f"{path}: it has {size} bytes; it may have {PARTS_LIMIT}"
-            raise MessageError(message)
+            raise MessageError(f"{path}: it has {size} bytes; it may have {PARTS_LIMIT}")
         data = path.read_bytes()
         if is_image:
             return ImagePart(data=data, media_type=media_type)
         return FilePart(data=data, media_type=media_type, name=path.name)
     except OSError as error:
-        message = f"{path}: it cannot be read: {error.strerror}"
-        raise MessageError(message) from None
+        raise MessageError(f"{path}: it cannot be read: {error.strerror}") from None
     except ValidationError as error:
-        message = f"{source}: {problems(error)}"
-        raise MessageError(message) from None
+        raise MessageError(f"{source}: {problems(error)}") from None

@@ -217,8 +217,7 @@ class AgentClient:
         try:
             await self._start(request, run_id, priority_of(request, None), body)
         except WorkflowAlreadyStartedError:
-            message = f"the conversation {run_id!r} has ended; begin another, under another id"
-            raise RunNotFoundError(message) from None
+            raise RunNotFoundError(f"the conversation {run_id!r} has ended; begin another, under another id") from None
         except RPCError as error:
             raise _translated(error) from error
         return run
@@ -361,8 +360,7 @@ class AgentClient:
             NoWorkerError: no worker has read it yet; it is sent, and counts once one runs.
         """
         if status not in {"approved", "rejected"} or expected_status != "pending":
-            message = f"an approval that is pending becomes 'approved' or 'rejected', not {status!r}"
-            raise MessageError(message)
+            raise MessageError(f"an approval that is pending becomes 'approved' or 'rejected', not {status!r}")
         wanted = approval_prefix(approval_id)
         found = run_id if run_id is not None else await self._find_run(wanted)
         if found is None:
@@ -375,8 +373,7 @@ class AgentClient:
         if outcome.status == "refused":
             raise DecisionError(outcome.detail, outcome)
         if outcome.status == "sent":
-            message = f"{outcome.tool} in run {found!r}: {outcome.detail}"
-            raise NoWorkerError(message)
+            raise NoWorkerError(f"{outcome.tool} in run {found!r}: {outcome.detail}")
         if not outcome.counted:
             return None
         return next(record for record in await self._approvals(found) if record.id == outcome.requirement_id)

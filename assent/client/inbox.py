@@ -307,7 +307,6 @@ def _quoted(text: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
-        message = f"{text!r} is no text that can be sent"
-        raise MessageError(message) from None
+        raise MessageError(f"{text!r} is no text that can be sent") from None
     escaped = visibility.keyword(text).replace("\\", "\\\\").replace("'", "\\'")
     return f"'{escaped}'"

@@ -59,8 +59,7 @@ def position_of(query: object, token: str | None) -> bytes:
     except (binascii.Error, ValueError):
         raw = b""
     if raw[:_CHECK] != _check(query) or len(raw) == _CHECK:
-        message = f"{token!r} is no page token of this list; give the same filters as for the page before"
-        raise MessageError(message)
+        raise MessageError(f"{token!r} is no page token of this list; give the same filters as for the page before")
     return raw[_CHECK:]
 
 
@@ -71,8 +70,7 @@ def check_limit(limit: int, *, least: int = 0) -> None:
         MessageError: *limit* is less than *least*.
     """
     if limit < least:
-        message = f"the limit is {limit}; it must be {least} or more: it is how many a page may hold"
-        raise MessageError(message)
+        raise MessageError(f"the limit is {limit}; it must be {least} or more: it is how many a page may hold")
 
 
 def _check(query: object) -> bytes:

@@ -231,8 +231,7 @@ class MessageReply:
     def _handle(self, transition: Transition) -> None:
         result = transition.step.result
         if result is not None and result.status != "recorded":
-            message = f"the message did not count: {result.status}: {result.detail}"
-            raise MessageError(message)
+            raise MessageError(f"the message did not count: {result.status}: {result.detail}")
         self.handled = True
         # The model reads a message to an idle conversation at once; one sent in mid-turn waits for the next turn.
         self._delivered = not transition.step.run.queued

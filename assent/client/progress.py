@@ -174,8 +174,7 @@ def _next(info: PendingActivityInfo) -> datetime:
 
 def _failure(failure: Failure) -> str:
     kind = failure.application_failure_info.type if failure.HasField("application_failure_info") else ""
-    text = one_line(f"{kind}: {failure.message}" if kind else failure.message)
-    return bounded(text, SHOWN)
+    return bounded(one_line(f"{kind}: {failure.message}" if kind else failure.message), SHOWN)
 
 
 def _unread(events: Iterable[HistoryEvent]) -> Iterator[UnreadMessage]:

@@ -35,8 +35,7 @@ def as_json(value: object) -> JsonValue:
     try:
         plain: JsonValue = _JSON.dump_python(value, mode="json")
     except (ValueError, PydanticSerializationError) as error:
-        message = f"the output is not JSON: {error}"
-        raise MessageError(message) from None
+        raise MessageError(f"the output is not JSON: {error}") from None
     return plain
 
 
@@ -51,11 +50,9 @@ def sendable(client: Client, body: Mapping[str, JsonValue]) -> dict[str, JsonVal
         size = len(canonical(without_bytes(dict(body))))
         to_json(body)
     except (ValueError, PydanticSerializationError) as error:
-        message = f"the message is not JSON that can be sent: {error}"
-        raise MessageError(message) from None
+        raise MessageError(f"the message is not JSON that can be sent: {error}") from None
     if size > MESSAGE_LIMIT:
-        message = f"the message is {size} bytes long; it may be {MESSAGE_LIMIT}"
-        raise MessageError(message)
+        raise MessageError(f"the message is {size} bytes long; it may be {MESSAGE_LIMIT}")
     return dict(body)
 
 
@@ -66,8 +63,7 @@ def check_inline(client: Client, name: str, content: JsonValue) -> None:
         MessageError: they do not, and it has none.
     """
     if client.data_converter.external_storage is None and (problem := inline_problem(content)) is not None:
-        message = f"{name}: {problem}"
-        raise MessageError(message)
+        raise MessageError(f"{name}: {problem}")
 
 
 def has_ended(error: RPCError) -> bool:

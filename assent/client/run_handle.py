@@ -390,8 +390,7 @@ class RunHandle:
         outcome = await signals.decide(self._client, self.id, signal, body, wait)
         if check and not outcome.counted:
             what = f"{outcome.tool} {(outcome.grant or outcome.requirement_id or '')[:8]}" if outcome.tool else signal
-            message = f"{what} in run {self.id!r}: {outcome.status}: {outcome.detail}"
-            raise DecisionError(message, outcome)
+            raise DecisionError(f"{what} in run {self.id!r}: {outcome.status}: {outcome.detail}", outcome)
         return outcome
 
     async def statement(
@@ -575,6 +574,5 @@ async def decide_all(
             if not outcome.counted and outcome.status != "duplicate":
                 wrong.append(f"{requirement.tool}: {outcome.status}: {outcome.detail}")
     if wrong:
-        message = f"run {run.id!r} was not resumed as asked: {'; '.join(wrong)}"
-        raise DecisionError(message)
+        raise DecisionError(f"run {run.id!r} was not resumed as asked: {'; '.join(wrong)}")
     return run

@@ -62,8 +62,7 @@ def locate_grant(state: RunState, wanted: str) -> Grant:
     found = [grant for grant in state.grants if grant.id.startswith(prefix)] if len(prefix) >= SHORTEST_PREFIX else []
     if len(found) == 1:
         return found[0]
-    message = f"{_not_one(state.grants, wanted, len(found))}; see: assent show {state.id}"
-    raise RequirementNotFoundError(message)
+    raise RequirementNotFoundError(f"{_not_one(state.grants, wanted, len(found))}; see: assent show {state.id}")
 
 
 def _not_one(grants: Sequence[Grant], wanted: str, found: int) -> str:

@@ -1,7 +1,4 @@
-"""The runs of a task queue and what they wait for, and for how long: read from visibility for a worker's metrics.
-
-I/O; not in workflow code.
-"""
+"""The runs of a task queue and what they wait for, and for how long: read from visibility for a worker's metrics."""
 
 from __future__ import annotations
 

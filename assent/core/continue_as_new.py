@@ -140,8 +140,7 @@ def restore(arguments: Sequence[object]) -> Run | None:
     try:
         run = replace(_loaded(_unpacked(carried.state)), attachments=_named(carried.attachments))
     except (ValueError, TypeError, KeyError, RecursionError, zlib.error, binascii.Error, MessageError):
-        message = "AgentRun: the state that the execution before carried cannot be read"
-        raise MessageError(message) from None
+        raise MessageError("AgentRun: the state that the execution before carried cannot be read") from None
     return run
 
 

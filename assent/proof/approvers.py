@@ -48,11 +48,9 @@ class _Dated(_Entry):
 def _ssh_key(text: str) -> str:
     parts = text.split()
     if len(parts) < 2:
-        message = "give a public key as in a .pub file: ssh-ed25519 AAAA…"
-        raise ValueError(message)
+        raise ValueError("give a public key as in a .pub file: ssh-ed25519 AAAA…")
     if parts[0] not in {"ssh-ed25519", "ssh-rsa"}:
-        message = f"keys of the type {parts[0]} cannot be checked here; use ssh-ed25519, or a passkey"
-        raise ValueError(message)
+        raise ValueError(f"keys of the type {parts[0]} cannot be checked here; use ssh-ed25519, or a passkey")
     return " ".join(parts[:2])
 
 
@@ -139,8 +137,7 @@ class Approvers(_Entry):
             more = given.get("allowed_signers")
             signers = (Path(path).parent / more).read_bytes() if isinstance(more, str) else None
         except (OSError, ValueError) as error:
-            message = f"{path}: the approvers file cannot be read: {one_line(str(error))}"
-            raise ConfigurationError(message) from None
+            raise ConfigurationError(f"{path}: the approvers file cannot be read: {one_line(str(error))}") from None
         return cls.of(given, where=str(path), data=data, signers=signers)
 
     @classmethod
@@ -149,8 +146,7 @@ class Approvers(_Entry):
         try:
             given = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
-            message = f"{where}: not TOML: {one_line(str(error))}"
-            raise ConfigurationError(message) from None
+            raise ConfigurationError(f"{where}: not TOML: {one_line(str(error))}") from None
         return cls.of(given, where=where, data=text.encode())
 
     @classmethod
@@ -161,8 +157,7 @@ class Approvers(_Entry):
             ConfigurationError: it does not fit: one line that starts with *where*.
         """
         if "digest" in given:
-            message = f"{where}: digest: it is worked out, not given"
-            raise ConfigurationError(message)
+            raise ConfigurationError(f"{where}: digest: it is worked out, not given")
         digest = hashlib.sha256(data + (b"" if signers is None else b"\0" + signers)).hexdigest()
         try:
             found = cls.model_validate({**given, "digest": digest})
@@ -174,11 +169,9 @@ class Approvers(_Entry):
             message = f"{where}: {place}: {one_line(first['msg'].removeprefix('Value error, '))}"
             raise ConfigurationError(message) from None
         except ValueError as error:
-            message = f"{where}: allowed_signers: {one_line(str(error))}"
-            raise ConfigurationError(message) from None
+            raise ConfigurationError(f"{where}: allowed_signers: {one_line(str(error))}") from None
         if (problem := found.problem) is not None:
-            message = f"{where}: {problem}"
-            raise ConfigurationError(message)
+            raise ConfigurationError(f"{where}: {problem}")
         return found
 
     @property
@@ -271,14 +264,12 @@ def _with_signers(people: tuple[Person, ...], text: str) -> Iterator[Person]:
     for line in load_allowed_signers_file(StringIO(text)):
         options = line.options or {}
         if "cert-authority" in options or any(mark in line.principals for mark in "*?!"):
-            message = f"{line.principals}: authorities and patterns are not taken; name each person's key"
-            raise ValueError(message)
+            raise ValueError(f"{line.principals}: authorities and patterns are not taken; name each person's key")
         if "namespaces" in options and NAMESPACE not in options["namespaces"].split(","):
             continue
         for principal in line.principals.split(","):
             if fold_name(principal) not in owners:
-                message = f"{principal}: [[people]] has no person of this name"
-                raise ValueError(message)
+                raise ValueError(f"{principal}: [[people]] has no person of this name")
             key = SshKey(
                 ssh=f"{line.key_type} {line.base64_key}",
                 valid_from=_ssh_time(options.get("valid-after")),

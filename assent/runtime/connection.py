@@ -1,7 +1,4 @@
-"""Reaching Temporal: the same `TEMPORAL_*` variables and profile file as the `temporal` CLI; and the search attributes.
-
-I/O; not in workflow code.
-"""
+"""Reaching Temporal, by the `TEMPORAL_*` variables and profile of the `temporal` CLI; and the search attributes."""
 
 from __future__ import annotations
 
@@ -176,8 +173,7 @@ async def attributes_usable(client: Client) -> bool:
         await register_attributes(client)
     except ConfigurationError as error:
         if isinstance(error.__cause__, RPCError) and error.__cause__.status in _PASSING:
-            message = f"the Temporal server does not answer: {error.__cause__.message}"
-            raise ServerUnreachableError(message) from error
+            raise ServerUnreachableError(f"the Temporal server does not answer: {error.__cause__.message}") from error
         return False
     return True
 

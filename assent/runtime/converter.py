@@ -29,7 +29,6 @@ class LenientConverter(CompositePayloadConverter):
     """
 
     def __init__(self) -> None:
-        """Leave unset fields out."""
         super().__init__(*_PARTS)
 
     def from_payloads(self, payloads: Sequence[Payload], type_hints: list[type[Any]] | None = None) -> list[Any]:

@@ -1,7 +1,4 @@
-"""Worker deployments (Temporal's worker versioning): which build of the agents a worker serves, and what it waits for.
-
-I/O; not in workflow code.
-"""
+"""Worker deployments (Temporal's worker versioning): which build of the agents a worker serves, what it waits for."""
 
 from __future__ import annotations
 
@@ -36,8 +33,7 @@ def deployment_config(
         return None
     if not deployment or not build_id:
         named, missing = ("--deployment", "--build-id") if deployment else ("--build-id", "--deployment")
-        message = f"{named} is given without {missing}: a worker serves one build of one deployment"
-        raise ConfigurationError(message)
+        raise ConfigurationError(f"{named} is given without {missing}: a worker serves one build of one deployment")
     if "." in deployment or ":" in deployment:
         message = f"the deployment's name {deployment!r} has a dot or a colon, which Temporal puts before the build's"
         raise ConfigurationError(message)

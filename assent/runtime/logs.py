@@ -1,7 +1,4 @@
-"""Logs of a worker: one line an event by structlog, with the run, the activity and the trace that it is about.
-
-I/O; not in workflow code.
-"""
+"""Logs of a worker: one line an event by structlog, with the run, the activity and the trace that it is about."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The metrics of a worker: its Runtime's meter, with names in labels that stay few; and the address to scrape.
-
-I/O; not in workflow code.
-"""
+"""The metrics of a worker: its Runtime's meter, with names in labels that stay few; and the address to scrape."""
 
 from __future__ import annotations
 
@@ -140,15 +137,13 @@ def serve_metrics(address: str) -> str:
     """
     host, colon, port = address.rpartition(":")
     if not colon or not port.isdecimal() or not 0 < int(port) < 65_536:
-        message = f"the metrics address {address!r} is not HOST:PORT, for example 127.0.0.1:9464"
-        raise ConfigurationError(message)
+        raise ConfigurationError(f"the metrics address {address!r} is not HOST:PORT, for example 127.0.0.1:9464")
     host = host.removeprefix("[").removesuffix("]")
     try:
         # The exporter takes numbers only. Where a name has addresses of both kinds, IPv4 is what others try first.
         found = socket.getaddrinfo(host or "0.0.0.0", int(port), type=socket.SOCK_STREAM)  # noqa: S104 - as asked for
     except (OSError, UnicodeError) as error:
-        message = f"the host of the metrics address {address!r} is not known: {error}"
-        raise ConfigurationError(message) from None
+        raise ConfigurationError(f"the host of the metrics address {address!r} is not known: {error}") from None
     number = str(min(found, key=lambda each: each[0] != socket.AF_INET)[4][0])
     bind = f"[{number}]:{port}" if ":" in number else f"{number}:{port}"
     config = PrometheusConfig(
@@ -160,7 +155,6 @@ def serve_metrics(address: str) -> str:
     try:
         runtime = Runtime(telemetry=TelemetryConfig(metrics=config, attach_service_name=False))
     except ValueError as error:
-        message = f"metrics cannot be served at {address}: {one_line(str(error))}"
-        raise ConfigurationError(message) from None
+        raise ConfigurationError(f"metrics cannot be served at {address}: {one_line(str(error))}") from None
     Runtime.set_default(runtime, error_if_already_set=False)
     return f"http://{bind}/metrics"

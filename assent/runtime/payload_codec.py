@@ -1,8 +1,6 @@
 """The payload codec that `ASSENT_PAYLOAD_CODEC=module:NAME` names: what encrypts or compresses all that is stored.
 
 Workers and clients of the same runs must be given the same one. (`temporalio.converter.PayloadCodec` says what it is.)
-
-I/O; not in workflow code.
 """
 
 from __future__ import annotations
@@ -53,18 +51,15 @@ def load_codec(name: str) -> PayloadCodec:
     """
     module, colon, attribute = name.partition(":")
     if not (module and colon and attribute):
-        message = f"{VARIABLE}={name!r} is not module:NAME"
-        raise ConfigurationError(message)
+        raise ConfigurationError(f"{VARIABLE}={name!r} is not module:NAME")
     found: object = load_module(module)
     for part in attribute.split("."):
         if not hasattr(found, part):
-            message = f"{VARIABLE}: module {module!r} has no {attribute!r}"
-            raise ConfigurationError(message)
+            raise ConfigurationError(f"{VARIABLE}: module {module!r} has no {attribute!r}")
         found = getattr(found, part)
     made = found if isinstance(found, PayloadCodec) else _made(name, found)
     if not isinstance(made, PayloadCodec):
-        message = f"{VARIABLE}: {name!r} is no temporalio.converter.PayloadCodec, and gives none"
-        raise ConfigurationError(message)
+        raise ConfigurationError(f"{VARIABLE}: {name!r} is no temporalio.converter.PayloadCodec, and gives none")
     return made
 
 
@@ -83,5 +78,4 @@ def _made(name: str, found: object) -> object:
         raise
     except Exception as error:  # It is the user's own, and may raise anything
         line = next(iter(str(error).splitlines()), "")
-        message = f"{VARIABLE}: {name!r} fails: {type(error).__name__}: {line}"
-        raise ConfigurationError(message) from error
+        raise ConfigurationError(f"{VARIABLE}: {name!r} fails: {type(error).__name__}: {line}") from error

@@ -183,8 +183,7 @@ def load_module(name: str) -> ModuleType:
     except (Exception, SystemExit) as error:
         words = _first(error) if isinstance(error, ValidationError) else next(iter(str(error).splitlines()), "")
         told = ": ".join(filter(None, [type(error).__name__, bounded(words, _WORDS)]))
-        message = f"module {name!r} does not import: {told}{_place(error)}"
-        raise ConfigurationError(message) from error
+        raise ConfigurationError(f"module {name!r} does not import: {told}{_place(error)}") from error
 
 
 def _place(error: BaseException) -> str:

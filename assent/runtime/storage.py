@@ -4,8 +4,6 @@
 needs the extra `s3` and takes credentials and region as AWS tools do. The history has a reference in the place
 of each. Give the workers and clients of the same runs the same storage. (`temporalio.converter.ExternalStorage` is the
 SDK's own, and experimental.)
-
-I/O; not in workflow code.
 """
 
 from __future__ import annotations
@@ -119,8 +117,7 @@ class Directory(StorageDriver):
 
     def _read(self, digest: str) -> Payload:
         if not _DIGEST.fullmatch(digest):  # A forged history must not name other files.
-            message = f"the storage directory {self._root} has nothing of the name {digest[:100]!r}"
-            raise HistoryError(message)
+            raise HistoryError(f"the storage directory {self._root} has nothing of the name {digest[:100]!r}")
         try:
             data = self._path(digest).read_bytes()
         except FileNotFoundError:
@@ -150,8 +147,7 @@ def s3_driver(bucket: str, prefix: str) -> StorageDriver:
         ConfigurationError: the extra `s3` is not installed.
     """
     if find_spec("aioboto3") is None or find_spec("types_aiobotocore_s3") is None:
-        message = "s3:// needs the S3 driver of the Temporal SDK: pip install 'assent-agents[s3]'"
-        raise ConfigurationError(message)
+        raise ConfigurationError("s3:// needs the S3 driver of the Temporal SDK: pip install 'assent-agents[s3]'")
     return S3StorageDriver(client=_Prefixed(prefix.rstrip("/")), bucket=bucket)
 
 
@@ -210,8 +206,7 @@ def load_storage(name: str, threshold: int = THRESHOLD) -> ExternalStorage:
     bucket, _, prefix = rest.removeprefix("//").partition("/")
     if kind == "s3" and rest.startswith("//") and _BUCKET.fullmatch(bucket):
         return ExternalStorage(drivers=[s3_driver(bucket, prefix)], payload_size_threshold=threshold)
-    message = f"{VARIABLE}={name!r} is neither directory:/absolute/path nor s3://bucket/prefix"
-    raise ConfigurationError(message)
+    raise ConfigurationError(f"{VARIABLE}={name!r} is neither directory:/absolute/path nor s3://bucket/prefix")
 
 
 def reference_of(payload: Payload) -> ExternalStorageReference | None:
@@ -221,8 +216,7 @@ def reference_of(payload: Payload) -> ExternalStorageReference | None:
     try:
         return Parse(payload.data, ExternalStorageReference())
     except ParseError as error:
-        message = "a reference to the external storage cannot be read"
-        raise HistoryError(message) from error
+        raise HistoryError("a reference to the external storage cannot be read") from error
 
 
 async def retrieved(storage: ExternalStorage | None, payload: Payload) -> Payload:
@@ -236,8 +230,7 @@ async def retrieved(storage: ExternalStorage | None, payload: Payload) -> Payloa
         return payload
     driver = next((each for each in storage.drivers if each.name() == reference.driver_name), None) if storage else None
     if driver is None:
-        message = f"it is kept in the external storage {reference.driver_name!r}: name that in {VARIABLE}"
-        raise HistoryError(message)
+        raise HistoryError(f"it is kept in the external storage {reference.driver_name!r}: name that in {VARIABLE}")
     [found] = await driver.retrieve(StorageDriverRetrieveContext(), [StorageDriverClaim(dict(reference.claim_data))])
     return found
 

@@ -56,8 +56,6 @@ class Webhook(BaseModel):
     separated by spaces, are all signed with, so that a secret can be replaced. *arguments* adds the arguments of a
     call that waits, *context* the context of the run. *link* is an address for people, in which `{run_id}` and
     `{requirement_id}` are replaced. *events* are the types of notices that are sent; None: all.
-
-    Pure; safe in workflow code.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
@@ -124,8 +122,6 @@ def signing_keys(text: str) -> tuple[bytes, ...]:
     Raises:
         ConfigurationError: there is none, or one is not `whsec_` and the base64 of at least 24 bytes. The message does
             not repeat it.
-
-    Pure; safe in workflow code.
     """
     keys = tuple(_key(each) for each in text.split())
     if not keys:
@@ -147,20 +143,14 @@ def _key(text: str) -> bytes:
 
 
 def signature(keys: Sequence[bytes], message_id: str, timestamp: int, body: bytes) -> str:
-    """The header `webhook-signature`: one signature for each key, separated by spaces.
-
-    Pure; safe in workflow code.
-    """
+    """The header `webhook-signature`: one signature for each key, separated by spaces."""
     signed = f"{message_id}.{timestamp}.".encode() + body
     digests = (hmac.new(key, signed, hashlib.sha256).digest() for key in keys)
     return " ".join(f"v1,{base64.b64encode(digest).decode()}" for digest in digests)
 
 
 def message_id(notice: Notice) -> str:
-    """The header `webhook-id`: the same for every attempt, and after a reset that leaves the same thing to be told.
-
-    Pure; safe in workflow code.
-    """
+    """The header `webhook-id`: the same for every attempt, and after a reset that leaves the same thing to be told."""
     told: list[JsonValue] = [notice.requirement_id, notice.type, notice.status, notice.execution, notice.by]
     if notice.type in _REPEATED:
         told.append(_time(notice.at))
@@ -171,8 +161,6 @@ def body(webhook: Webhook, run_id: str, batch: NoticesInput, notice: Notice, arg
     """The body of one notice, in ASCII. *arguments* are added where the *webhook* asks for them.
 
     Names are rendered as `assent.wire.text` does; *run_id* and the requirement's id are exact, to be sent back.
-
-    Pure; safe in workflow code.
     """
     data: dict[str, JsonValue] = {
         "run_id": run_id,

@@ -96,7 +96,6 @@ class BadRequestError(Exception):
     """A request that the real API would refuse too. *status* is the HTTP status, *error* OpenAI's error object."""
 
     def __init__(self, message: str, *, param: str | None = None, code: str | None = None, status: int = 400) -> None:
-        """Keep the parts of OpenAI's error object."""
         super().__init__(message)
         self.status = status
         self.error: JsonObject = {"message": message, "type": "invalid_request_error", "param": param, "code": code}

@@ -21,8 +21,6 @@ class Conversation:
     """What a step that is a function gets to see: the request, in the same form whichever API it came over.
 
     *turn* is how many answers of the model are in it already. *tools* are the names of the tools on offer.
-
-    Pure; safe in workflow code.
     """
 
     model: str
@@ -123,10 +121,7 @@ Step = PlainStep | Callable[[Conversation], "PlainStep | Sequence[PlainStep]"]
 
 
 def call(tool: str, /, *, raw: str | None = None, **arguments: JsonValue) -> Call:
-    """One tool call, for `calls`. *raw* is the text of the arguments exactly, valid JSON or not.
-
-    Pure; safe in workflow code.
-    """
+    """One tool call, for `calls`. *raw* is the text of the arguments exactly, valid JSON or not."""
     return Call(tool, json.dumps(arguments, ensure_ascii=False) if raw is None else raw)
 
 
@@ -135,8 +130,6 @@ def calls(*tool_calls: Call, text: str | None = None, ids: Sequence[str] = (), d
 
     *ids* are call ids to use instead of unique ones, as some compatible servers send `call_0` on every turn. *delay*
     is seconds before each word, where the answer is asked for as a stream.
-
-    Pure; safe in workflow code.
     """
     return Reply(text=text, calls=tool_calls, ids=tuple(ids), delay=delay)
 
@@ -145,8 +138,6 @@ def says(text: str | Mapping[str, JsonValue], *, finish: Finish = "stop", delay:
     """An answer in words; a mapping is said as JSON. *finish* is why the answer ends there.
 
     *delay* is seconds before each word, where the answer is asked for as a stream.
-
-    Pure; safe in workflow code.
     """
     said = text if isinstance(text, str) else json.dumps(text, ensure_ascii=False)
     return Reply(text=said, finish=finish, delay=delay)
@@ -167,8 +158,6 @@ def fails(
 
     *retry_after* is seconds; a fraction is sent as `retry-after-ms` too, as the real API does. *body* is the whole JSON
     of the error, for other envelopes than OpenAI's.
-
-    Pure; safe in workflow code.
     """
     text = message or f"A scripted failure with status {status}."
     kind = "server_error" if status >= 500 else "invalid_request_error"
@@ -178,28 +167,19 @@ def fails(
 
 
 def hangs(seconds: float, *, times: int | None = 1) -> Hang:
-    """Be silent for *seconds*, then continue with the next step: a slow answer, or a timeout for an impatient client.
-
-    Pure; safe in workflow code.
-    """
+    """Be silent for *seconds*, then continue with the next step: a slow answer, or a timeout of the client."""
     return Hang(seconds, times)
 
 
 def breaks_off(*, times: int | None = 1) -> BreakOff:
-    """Send half of the answer that comes next, streamed or not, and close the connection.
-
-    Pure; safe in workflow code.
-    """
+    """Send half of the answer that comes next, streamed or not, and close the connection."""
     return BreakOff(times)
 
 
 def garbles(
     body: str = "<html>Bad gateway</html>", *, content_type: str = "text/html", times: int | None = 1
 ) -> Garble:
-    """Answer with status 200 and a *body* that is no answer.
-
-    Pure; safe in workflow code.
-    """
+    """Answer with status 200 and a *body* that is no answer."""
     return Garble(body, content_type, times)
 
 
@@ -207,8 +187,6 @@ def alters(change: Callable[[dict[str, JsonValue]], None], *, times: int | None 
     """Let *change* alter the JSON of the answer that comes next, as a compatible server would have it.
 
     The JSON is that of the API in use, without a stream; a stream is made of it then.
-
-    Pure; safe in workflow code.
     """
     return Alteration(change, times)
 
@@ -219,8 +197,6 @@ def thinks(summary: str = "", *, sealed: bool = False) -> Thought:
     The Responses API then demands it back, with its encrypted content, on every later turn. Over the Chat Completions
     API nothing of it is seen; where it is *sealed*, calls come with `reasoning_content` and a signature, and are
     demanded back with both, as DeepSeek and Gemini do.
-
-    Pure; safe in workflow code.
     """
     return Thought(summary, sealed)
 

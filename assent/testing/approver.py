@@ -1,7 +1,4 @@
-"""A scripted approver: drives a run to its end, deciding what waits as a plain function says.
-
-I/O; not in workflow code.
-"""
+"""A scripted approver: drives a run to its end, deciding what waits as a plain function says."""
 
 from __future__ import annotations
 
@@ -65,8 +62,7 @@ async def drive(run: RunHandle, rule: Callable[[Approval], Ruling], *, by: str =
             return state
         for approval in await run.pending():
             await _decide(run.other(approval.run_id), approval, rule(approval), by)
-    message = f"run {run.id!r} still waits after {ROUNDS} rounds of decisions"
-    raise DecisionError(message)
+    raise DecisionError(f"run {run.id!r} still waits after {ROUNDS} rounds of decisions")
 
 
 async def _decide(run: RunHandle, requirement: Approval, ruling: Ruling, by: str) -> DecisionOutcome:

@@ -1,7 +1,4 @@
-"""A running environment for tests: the real Temporal server, a scripted model over HTTP, workers on demand.
-
-I/O; not in workflow code.
-"""
+"""A running environment for tests: the real Temporal server, a scripted model over HTTP, workers on demand."""
 
 from __future__ import annotations
 

@@ -132,7 +132,6 @@ class ModelServer:
     """
 
     def __init__(self, *, port: int = 0, api_key: str | None = None, record: bool = True) -> None:
-        """Nothing listens before `start`."""
         self.api_key = api_key
         self.requests: list[RecordedRequest] = []
         self._record = record
@@ -147,10 +146,7 @@ class ModelServer:
         return f"http://127.0.0.1:{self._port}/v1"
 
     def script(self, model: str, *steps: Step) -> None:
-        """Let *model* do *steps*, from now on. Answers 400 when they run out.
-
-        I/O; not in workflow code.
-        """
+        """Let *model* do *steps*, from now on. Answers 400 when they run out."""
         self._scripts[model] = Script.of(steps)
 
     async def start(self) -> Self:
@@ -158,8 +154,6 @@ class ModelServer:
 
         Raises:
             OSError: the port is taken.
-
-        I/O; not in workflow code.
         """
         app = web.Application(client_max_size=_LARGEST_REQUEST)
         app.router.add_post("/v1/responses", partial(self._post, api="responses"))
@@ -173,10 +167,7 @@ class ModelServer:
         return self
 
     async def stop(self) -> None:
-        """Close the port and every connection. The scripts and the recorded requests stay.
-
-        I/O; not in workflow code.
-        """
+        """Close the port and every connection. The scripts and the recorded requests stay."""
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
@@ -196,10 +187,7 @@ class ModelServer:
     def in_thread(
         cls, *, port: int = 0, api_key: str | None = None, record: bool = True
     ) -> Generator[Self, None, None]:
-        """A server that runs in a thread of its own, for programs that are not async.
-
-        I/O; not in workflow code.
-        """
+        """A server that runs in a thread of its own, for programs that are not async."""
         server = cls(port=port, api_key=api_key, record=record)
         loop = asyncio.new_event_loop()
         thread = threading.Thread(target=loop.run_forever, name="assent-model-server", daemon=True)

@@ -1,7 +1,4 @@
-"""Replay checks: whether the code of today still replays the histories of yesterday.
-
-I/O; not in workflow code.
-"""
+"""Replay checks: whether the code of today still replays the histories of yesterday."""
 
 from __future__ import annotations
 

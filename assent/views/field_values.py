@@ -39,15 +39,13 @@ def value_of(field: InputField, text: str) -> JsonValue:
             spellings = (each, one_line(each)) if isinstance(each, str) else ()
             if text.strip() in (*spellings, typed(each, ", ")):
                 return each
-        message = f"choose one of {', '.join(typed(each, ', ') for each in listed)}"
-        raise ValueError(message)
+        raise ValueError(f"choose one of {', '.join(typed(each, ', ') for each in listed)}")
     if schema.get("type") == "string":
         return text
     try:
         return read_json(text)
     except ValueError as error:
-        message = f"that is not JSON ({error}); text goes in double quotes"
-        raise ValueError(message) from None
+        raise ValueError(f"that is not JSON ({error}); text goes in double quotes") from None
 
 
 def read_json(text: str) -> JsonValue:
@@ -59,11 +57,9 @@ def read_json(text: str) -> JsonValue:
     try:
         value: JsonValue = json.loads(text, parse_constant=_no_constant)
     except RecursionError:
-        message = "it is nested too deeply"
-        raise ValueError(message) from None
+        raise ValueError("it is nested too deeply") from None
     return value
 
 
 def _no_constant(name: str) -> NoReturn:
-    message = f"{name} is not a JSON number"
-    raise ValueError(message)
+    raise ValueError(f"{name} is not a JSON number")

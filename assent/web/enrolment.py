@@ -43,8 +43,7 @@ class Invitation:
 
     def token(self, signature: str) -> str:
         """Return the invitation with its signature, for a link."""
-        text = json.dumps({**asdict(self), "signature": signature})
-        return base64url(text.encode())
+        return base64url(json.dumps({**asdict(self), "signature": signature}).encode())
 
     @property
     def challenge(self) -> bytes:

@@ -113,8 +113,7 @@ class WebSettings(BaseSettings):
         """
         host, _, port = self.listen.rpartition(":")
         if not host or not port.isascii() or not port.isdigit() or int(port) >= 1 << 16:
-            message = f"--listen is {self.listen!r}; it is HOST:PORT, as 127.0.0.1:8234"
-            raise ConfigurationError(message)
+            raise ConfigurationError(f"--listen is {self.listen!r}; it is HOST:PORT, as 127.0.0.1:8234")
         return host.strip("[]"), int(port)
 
     @property

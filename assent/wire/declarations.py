@@ -32,8 +32,7 @@ def refuse(where: str, problem: str, cause: Exception | None = None) -> NoReturn
     Raises:
         ConfigurationError: always.
     """
-    message = f"{where}: {' '.join(problem.split())}"
-    raise ConfigurationError(message) from cause
+    raise ConfigurationError(f"{where}: {' '.join(problem.split())}") from cause
 
 
 def source_of(target: object = None) -> str:

@@ -144,11 +144,9 @@ def parse_arguments(raw: str) -> dict[str, JsonValue]:
     except ArgumentsError:
         raise
     except (ValueError, RecursionError) as error:
-        message = f"the arguments are not valid JSON: {error}"
-        raise ArgumentsError(message) from None
+        raise ArgumentsError(f"the arguments are not valid JSON: {error}") from None
     if not isinstance(value, dict):
-        message = f"the arguments must be a JSON object, not {type(value).__name__}"
-        raise ArgumentsError(message)
+        raise ArgumentsError(f"the arguments must be a JSON object, not {type(value).__name__}")
     return cast("dict[str, JsonValue]", value)
 
 
@@ -156,15 +154,13 @@ def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
     found: dict[str, object] = {}
     for key, value in pairs:
         if key in found:
-            message = f"the arguments name {key!r} twice"
-            raise ArgumentsError(message)
+            raise ArgumentsError(f"the arguments name {key!r} twice")
         found[key] = value
     return found
 
 
 def _no_constant(name: str) -> NoReturn:
-    message = f"the arguments hold {name}, which is not a JSON number"
-    raise ArgumentsError(message)
+    raise ArgumentsError(f"the arguments hold {name}, which is not a JSON number")
 
 
 def _in_range(value: JsonValue) -> JsonValue:
@@ -194,6 +190,5 @@ def _integer(text: str) -> int:
 def _finite(text: str) -> float:
     number = float(text)
     if number in (float("inf"), float("-inf")):
-        message = f"the arguments hold {bounded(text, 50)}, which is too large a number"
-        raise ArgumentsError(message)
+        raise ArgumentsError(f"the arguments hold {bounded(text, 50)}, which is too large a number")
     return number

@@ -17,8 +17,7 @@ def _read(value: object) -> object:
     try:
         return timedelta(seconds=value)
     except (OverflowError, ValueError):
-        message = "not a length of time: give seconds"
-        raise ValueError(message) from None
+        raise ValueError("not a length of time: give seconds") from None
 
 
 Duration = Annotated[

@@ -63,7 +63,6 @@ class DecisionError(AssentError):
     """A decision did not count: refused, late, a duplicate. *outcome* says which, where one decision was sent."""
 
     def __init__(self, message: str, outcome: DecisionOutcome | None = None) -> None:
-        """Keep the *outcome* beside the message."""
         super().__init__(message)
         self.outcome = outcome
 
@@ -72,7 +71,6 @@ class RunFailedError(AssentError):
     """A run ended without a result: failed, cancelled, terminated or timed out. *kind* is the failure's type name."""
 
     def __init__(self, message: str, *, kind: str) -> None:
-        """Keep *kind*, the failure's type name, beside the *message*."""
         super().__init__(message)
         self.kind = kind
 

@@ -94,16 +94,14 @@ class Remember(Inbound):
         if not isinstance(value, dict):
             return value
         if len(to_json(value)) > CONDITIONS_LIMIT:
-            message = f"too long; conditions may have {CONDITIONS_LIMIT} bytes"
-            raise ValueError(message)
+            raise ValueError(f"too long; conditions may have {CONDITIONS_LIMIT} bytes")
         given = cast("dict[str, object]", value)
         return {name: Condition.model_validate(each, strict=False) for name, each in given.items()}
 
     @model_validator(mode="after")
     def _is_bounded(self) -> Remember:
         if self.uses is None and self.expires_after is None:
-            message = "give a limit: uses, or expires_after in seconds"
-            raise ValueError(message)
+            raise ValueError("give a limit: uses, or expires_after in seconds")
         return self
 
 
@@ -229,20 +227,16 @@ def read(name: str, arguments: Sequence[object]) -> Message:
     """
     if name not in _EXAMPLE:
         known = ", ".join(sorted(_EXAMPLE))
-        message = f"there is no signal or update {name!r}; there are: {known}"
-        raise MessageError(message)
+        raise MessageError(f"there is no signal or update {name!r}; there are: {known}")
     if len(arguments) != 1:
-        message = f"{name} takes one JSON input, not {len(arguments)}: {_EXAMPLE[name]}"
-        raise MessageError(message)
+        raise MessageError(f"{name} takes one JSON input, not {len(arguments)}: {_EXAMPLE[name]}")
     body = arguments[0]
     if not isinstance(body, dict):
-        message = f"{name} takes a JSON object{_instead(body)}: {_EXAMPLE[name]}"
-        raise MessageError(message)
+        raise MessageError(f"{name} takes a JSON object{_instead(body)}: {_EXAMPLE[name]}")
     fields = cast("dict[str, object]", body)
     by = fields.get("by")
     if isinstance(by, str) and by.strip() in _PLACEHOLDERS:
-        message = f"{name}: by: put your own name for {fields['by']!r}; a placeholder cannot decide"
-        raise MessageError(message)
+        raise MessageError(f"{name}: by: put your own name for {fields['by']!r}; a placeholder cannot decide")
     return _message(name, fields)
 
 
@@ -254,8 +248,7 @@ def read_request(arguments: tuple[object, ...]) -> RunRequest:
     """
     wanted = '{"agent": "NAME", "input": "PROMPT", "requested_by": "YOUR NAME"}'
     if len(arguments) != 1 or not isinstance(arguments[0], dict):
-        message = f"AgentRun takes one JSON object: {wanted}"
-        raise MessageError(message)
+        raise MessageError(f"AgentRun takes one JSON object: {wanted}")
     try:
         request = RunRequest.model_validate(arguments[0])
     except ValidationError as error:
@@ -263,21 +256,16 @@ def read_request(arguments: tuple[object, ...]) -> RunRequest:
             wanted = (
                 '{"agent": "YOUR WORKFLOW", "input": "", "call": {"tool": "NAME", "arguments": "{…}", "gate": {…}}}'
             )
-        message = f"AgentRun: {problems(error)}: {wanted}"
-        raise MessageError(message) from None
+        raise MessageError(f"AgentRun: {problems(error)}: {wanted}") from None
     if request.call is not None and (problem := _call_problem(request, request.call)) is not None:
-        message = f"AgentRun: {problem}"
-        raise MessageError(message)
+        raise MessageError(f"AgentRun: {problem}")
     if (problem := _text_problem(request)) is not None:
-        message = f"AgentRun: {problem}"
-        raise MessageError(message)
+        raise MessageError(f"AgentRun: {problem}")
     limit = POLICIES_LIMIT if request.parents else POLICY_LIMIT
     if request.policy is not None and (length := len(request.policy.model_dump_json().encode())) > limit:
-        message = f"AgentRun: policy: it is {length} bytes long; it may be {limit}, as every call carries it"
-        raise MessageError(message)
+        raise MessageError(f"AgentRun: policy: it is {length} bytes long; it may be {limit}, as every call carries it")
     if request.context is not None and (problem := _context_problem(request.context)):
-        message = f"AgentRun: context: {problem}"
-        raise MessageError(message)
+        raise MessageError(f"AgentRun: context: {problem}")
     return request
 
 
@@ -381,8 +369,7 @@ def _message(name: str, body: dict[str, object]) -> Message:
     if name == DELIVER:
         name = SUBMIT_INPUT if "values" in body else SUBMIT_RESULT
     if name == SUBMIT_RESULT and "output" not in body and body.get("error") is None:
-        message = f"{SUBMIT_RESULT}: an output or an error is missing: {_EXAMPLE[SUBMIT_RESULT]}"
-        raise MessageError(message)
+        raise MessageError(f"{SUBMIT_RESULT}: an output or an error is missing: {_EXAMPLE[SUBMIT_RESULT]}")
     read_as: Message = _parse(name, _KINDS[name], body)
     if isinstance(read_as, SubmitResult) and json_size(read_as.evidence) > EVIDENCE_LIMIT:
         problem = f"{name}: evidence: it is too long; send up to {EVIDENCE_LIMIT} bytes, such as a link to it"
@@ -397,17 +384,14 @@ def _parse(name: str, kind: type[_M], body: dict[str, object]) -> _M:
     try:
         return kind.model_validate(body)
     except ValidationError as error:
-        message = f"{name}: {problems(error)}: {_EXAMPLE[name]}"
-        raise MessageError(message) from None
+        raise MessageError(f"{name}: {problems(error)}: {_EXAMPLE[name]}") from None
 
 
 def _decision(decide: Decide) -> Approve | Reject | Revoke:
     if decide.verdict != "approve" and decide.arguments is not None:
-        message = f"{DECIDE}: arguments go with the verdict approve, not {decide.verdict}"
-        raise MessageError(message)
+        raise MessageError(f"{DECIDE}: arguments go with the verdict approve, not {decide.verdict}")
     if decide.verdict == "revoke" and decide.remember is not None:
-        message = f"{DECIDE}: remember goes with the verdict approve or reject, not revoke"
-        raise MessageError(message)
+        raise MessageError(f"{DECIDE}: remember goes with the verdict approve or reject, not revoke")
     if decide.verdict == "revoke":
         return Revoke(id=decide.id, by=decide.by, reason=decide.reason, proof=decide.proof)
     if decide.verdict == "approve":
@@ -420,8 +404,7 @@ def _decision(decide: Decide) -> Approve | Reject | Revoke:
             proof=decide.proof,
         )
     if not decide.reason:
-        message = f"{DECIDE}: a rejection needs a reason; it is what the model is told"
-        raise MessageError(message)
+        raise MessageError(f"{DECIDE}: a rejection needs a reason; it is what the model is told")
     return Reject(id=decide.id, by=decide.by, reason=decide.reason, remember=decide.remember, proof=decide.proof)
 
 

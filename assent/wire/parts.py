@@ -67,8 +67,7 @@ def _from_base64(value: object) -> object:
     try:
         return base64.b64decode(value, validate=True)
     except ValueError:
-        message = "it is no base64, which has the letters A-Z a-z 0-9 + / and no line breaks"
-        raise ValueError(message) from None
+        raise ValueError("it is no base64, which has the letters A-Z a-z 0-9 + / and no line breaks") from None
 
 
 def _to_base64(data: bytes) -> str:
@@ -128,8 +127,7 @@ class _Media(Part):
             return url
         if url.startswith("data:"):
             raise ValueError("a data URL is not taken: give the bytes as data, and their media_type")
-        message = f"it is no URL of up to {URL_LIMIT} characters that begins with https://"
-        raise ValueError(message)
+        raise ValueError(f"it is no URL of up to {URL_LIMIT} characters that begins with https://")
 
     @field_validator("file_id")
     @classmethod
@@ -142,8 +140,7 @@ class _Media(Part):
     @classmethod
     def _is_small(cls, data: bytes | None) -> bytes | None:
         if data is not None and not 0 < len(data) <= PARTS_LIMIT:
-            message = f"it has {len(data)} bytes; it may have 1 to {PARTS_LIMIT}"
-            raise ValueError(message)
+            raise ValueError(f"it has {len(data)} bytes; it may have 1 to {PARTS_LIMIT}")
         return data
 
     @field_validator("media_type")
@@ -151,26 +148,21 @@ class _Media(Part):
     def _is_allowed(cls, media_type: str | None) -> str | None:
         if media_type is None or media_type in cls.allowed:
             return media_type
-        message = f"it is none of {', '.join(cls.allowed)}"
-        raise ValueError(message)
+        raise ValueError(f"it is none of {', '.join(cls.allowed)}")
 
     @model_validator(mode="after")
     def _has_one_source(self) -> Self:
         given = [name for name in _SOURCES if getattr(self, name) is not None]
         if len(given) != 1:
-            message = f"give one of url, file_id and data, not {' and '.join(given) or 'none'}"
-            raise ValueError(message)
+            raise ValueError(f"give one of url, file_id and data, not {' and '.join(given) or 'none'}")
         if self.data is not None and self.media_type is None:
-            message = "data needs its media_type"
-            raise ValueError(message)
+            raise ValueError("data needs its media_type")
         # A provider refuses it at each later turn of a conversation too.
         if self.data is not None and not self.data.startswith(_BEGINNINGS.get(self.media_type or "", b"")):
-            message = f"data does not begin as {self.media_type} does"
-            raise ValueError(message)
+            raise ValueError(f"data does not begin as {self.media_type} does")
         described = [name for name in ("media_type", "name") if getattr(self, name, None) is not None]
         if self.data is None and described:
-            message = f"{described[0]} goes with data; leave it out"
-            raise ValueError(message)
+            raise ValueError(f"{described[0]} goes with data; leave it out")
         return self
 
 
@@ -207,8 +199,7 @@ class FilePart(_Media):
     @classmethod
     def _is_name(cls, name: str | None) -> str | None:
         if name is not None and (not 0 < len(name) <= FILE_NAME_LIMIT or one_line(name) != name):
-            message = f"a name has 1 to {FILE_NAME_LIMIT} characters, all of which show"
-            raise ValueError(message)
+            raise ValueError(f"a name has 1 to {FILE_NAME_LIMIT} characters, all of which show")
         return name
 
 

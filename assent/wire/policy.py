@@ -77,8 +77,7 @@ class Condition(_Data):
     def _says_something(self) -> Condition:
         # Only `equals` compares with null; any other condition would then always hold, and allow unintended calls.
         if not any(name == "equals" or getattr(self, name) is not None for name in self.model_fields_set):
-            message = "a condition is empty; give equals, one_of, matches, above, at_least, below or at_most"
-            raise ValueError(message)
+            raise ValueError("a condition is empty; give equals, one_of, matches, above, at_least, below or at_most")
         return self
 
     def holds(self, value: object) -> bool:
@@ -129,16 +128,14 @@ def _holds(path: str, condition: Condition, values: Mapping[str, object], what: 
     try:
         return condition.holds(value)
     except TypeError as error:
-        message = f"{what} {path!r}: {error}"
-        raise TypeError(message) from None
+        raise TypeError(f"{what} {path!r}: {error}") from None
 
 
 def _at(path: str, arguments: Mapping[str, object]) -> object:
     name, _, rest = path.partition(".")
     if rest and any(key != name and f"{path}.".startswith(f"{key}.") for key in arguments):
         # A key with a dot in it could stand before what the condition means, and hide it.
-        message = "its name fits more than one value"
-        raise TypeError(message)
+        raise TypeError("its name fits more than one value")
     inner = arguments.get(name, _ABSENT)
     if not rest:
         return inner
@@ -156,15 +153,13 @@ def _same(value: object, other: object) -> bool:
 
 def _text(value: object) -> str:
     if not isinstance(value, str):
-        message = f"it is compared with a glob, and is no text: {bounded(repr(value), VALUE_SHOWN)}"
-        raise TypeError(message)
+        raise TypeError(f"it is compared with a glob, and is no text: {bounded(repr(value), VALUE_SHOWN)}")
     return value
 
 
 def _number(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        message = f"it is compared with a number, and is none: {bounded(repr(value), VALUE_SHOWN)}"
-        raise TypeError(message)
+        raise TypeError(f"it is compared with a number, and is none: {bounded(repr(value), VALUE_SHOWN)}")
     return value
 
 
@@ -192,8 +187,7 @@ class Rule(_Data):
     @model_validator(mode="after")
     def _proves_what_it_asks(self) -> Rule:
         if self.require_proof is not None and self.decision != "ask":
-            message = f"require_proof goes with the decision ask, not {self.decision}"
-            raise ValueError(message)
+            raise ValueError(f"require_proof goes with the decision ask, not {self.decision}")
         return self
 
     def matches(
@@ -252,8 +246,7 @@ class PermissionPolicy(_Data):
     def _is_not_deep(self) -> PermissionPolicy:
         # What writes and reads JSON has a limit on nesting, and what is nested deeper could begin no run and end none.
         if _depth(self) > DEPTH:
-            message = f"policies are nested in `also` more than {DEPTH} deep; list them side by side"
-            raise ValueError(message)
+            raise ValueError(f"policies are nested in `also` more than {DEPTH} deep; list them side by side")
         return self
 
     @classmethod
@@ -306,8 +299,7 @@ class PermissionPolicy(_Data):
         try:
             text = Path(path).read_text(encoding="utf-8")
         except (OSError, ValueError) as error:
-            message = f"{path}: the policy cannot be read: {one_line(str(error))}"
-            raise ConfigurationError(message) from None
+            raise ConfigurationError(f"{path}: the policy cannot be read: {one_line(str(error))}") from None
         return cls.from_toml(text, where=str(path))
 
     @property
