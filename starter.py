@@ -6,8 +6,6 @@ At a terminal it asks about each call that waits; elsewhere it prints the comman
 the following, not the run.
 """
 
-from __future__ import annotations
-
 import asyncio
 import signal
 import sys

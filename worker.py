@@ -3,8 +3,6 @@
 `--deployment NAME --build-id ID` switch worker versioning on: see docs/guides/deployment.md.
 """
 
-from __future__ import annotations
-
 import asyncio
 import sys
 from functools import partial

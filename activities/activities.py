@@ -1,7 +1,5 @@
 """The activities of a set of agents: `call_model`, one for each tool, one for tools that are gone, and notices."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from threading import Thread

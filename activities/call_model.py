@@ -1,7 +1,5 @@
 """The activity `call_model`: one question to the model, and the gate of every call that it answers with."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Mapping
 from copy import deepcopy

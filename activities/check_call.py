@@ -3,8 +3,6 @@
 It changes nothing, so it may run as often as it takes.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from functools import partial
 

@@ -3,8 +3,6 @@
 An activity does it, and not the rules: which values a schema accepts may differ between versions of the library.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Final

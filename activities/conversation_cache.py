@@ -5,8 +5,6 @@ own history, by the fold that the audit uses, up to the event that scheduled the
 activity at 100, 1,000 and 5,000 events: 9, 16 and 71 ms; no workflow worker is needed.)
 """
 
-from __future__ import annotations
-
 import sys
 import time
 from collections.abc import Callable, Mapping

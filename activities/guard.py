@@ -4,8 +4,6 @@ The activity itself is an ordinary one. In a run of Assent, its worker's interce
 what was approved, before the activity begins. Its arguments and its result stay what its author made them.
 """
 
-from __future__ import annotations
-
 import asyncio
 import logging
 from collections.abc import Collection, Sequence

@@ -1,7 +1,5 @@
 """Heartbeats while an activity works, so that the death of its worker is noticed within its heartbeat timeout."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager

@@ -8,8 +8,6 @@ Where the run's own workflow code is in this process, and has just asked for exa
 read: that code has applied the same rules to the same history.
 """
 
-from __future__ import annotations
-
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field

@@ -3,8 +3,6 @@
 The log of the worker names it, with its stack; `show` of each run whose tool call it holds up names it too.
 """
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import sys

@@ -5,8 +5,6 @@ be used is paid for: there are few of those, and what they used counts. The hear
 attempt (the SDK sends the last one before it reports a failure), also to another worker.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Final
 

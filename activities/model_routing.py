@@ -1,7 +1,5 @@
 """Where an agent's model is asked: on its own task queue, if it has one, wherever the run is."""
 
-from __future__ import annotations
-
 from temporalio import activity
 
 from assent.agents.agent import Agent

@@ -1,7 +1,5 @@
 """The Nexus service `assent`: other namespaces and teams run agents through it, without access to this namespace."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from nexusrpc import Operation, OperationError, OperationErrorState, service

@@ -5,8 +5,6 @@ workflow of their own. Such an activity has no record and no rules: it would spe
 says.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Coroutine
 from contextvars import ContextVar
 from typing import Final, TypeVar, cast, get_type_hints

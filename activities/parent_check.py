@@ -4,8 +4,6 @@ When a run ends, the server asks its child runs to cancel; when it is reset, the
 point before the call, the child run and its own child runs work in vain (measured on server 1.32).
 """
 
-from __future__ import annotations
-
 from typing import Final
 
 from temporalio.client import WorkflowExecutionDescription, WorkflowExecutionStatus

@@ -1,7 +1,5 @@
 """How large a result is once it is written: what is over 2 MiB the SDK fails, and retries as if the work had failed."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import logging

@@ -1,7 +1,5 @@
 """Proof of who decided, as a worker asks for it and checks it: as a decision arrives, and before its call runs."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime

@@ -4,8 +4,6 @@ A reset makes a new execution of the run, in which the server may apply the old 
 was under way. The workflow cannot tell: its code sees a signal the same, however it came. The history can.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Final
 

@@ -1,7 +1,5 @@
 """The activities that run tools. Each checks again, as it runs, that what it is about to do was permitted."""
 
-from __future__ import annotations
-
 import asyncio
 import contextvars
 import functools

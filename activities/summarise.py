@@ -1,7 +1,5 @@
 """The activity `summarise_conversation`: the old turns of a long conversation in the words of the agent's own model."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Final

@@ -4,8 +4,6 @@ It may block, hang or raise anything. It has threads of its own, so that neither
 it, and a time limit, after which its answer is not waited for; Python cannot stop the thread.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import contextvars

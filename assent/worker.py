@@ -1,7 +1,5 @@
 """Assent in a Temporal worker: a plugin for a worker of your own, and the worker that `assent worker` runs."""
 
-from __future__ import annotations
-
 import asyncio
 import signal
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence

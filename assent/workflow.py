@@ -9,8 +9,6 @@ the caller to before the call, the run of before is ended and people are asked a
 terminated by itself raises `ChildWorkflowError`, as any child workflow.
 """
 
-from __future__ import annotations
-
 import asyncio
 import inspect
 import json

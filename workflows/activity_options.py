@@ -1,7 +1,5 @@
 """How activities are scheduled: their ids, times, retries and summaries; and how their failures are read."""
 
-from __future__ import annotations
-
 from datetime import timedelta
 from typing import Final, TypedDict
 

@@ -4,8 +4,6 @@ It gathers what happens, asks `assent.core.state_machine.decide`, and carries ou
 there; here is only what needs Temporal: activities, handlers, and what operators see.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine, Sequence

@@ -4,8 +4,6 @@ When a run closes, however it does, the server asks its children to cancel. It d
 continue-as-new too, so a run with children waits for them first (measured on server 1.32).
 """
 
-from __future__ import annotations
-
 import asyncio
 
 from temporalio import workflow

@@ -1,7 +1,5 @@
 """The time, as a run is told it."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime, timedelta
 
 from temporalio import workflow

@@ -4,8 +4,6 @@ A history has an end: the server stops a run at 51,200 events or 10,000 signals,
 former to begin a new one. A run that is pinned to a build continues in the build for new runs.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, NoReturn, cast

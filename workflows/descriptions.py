@@ -1,7 +1,5 @@
 """Descriptions of each signal, update and query of a run for Temporal's Web UI."""
 
-from __future__ import annotations
-
 from typing import Final
 
 APPROVE: Final = 'Approve a call that waits. Input: {"id": "FIRST 8 DIGITS", "by": "YOUR NAME"}'

@@ -3,8 +3,6 @@
 A webhook that is down keeps an activity under way for hours, and the server lets no run have more than 2,000.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 from collections import deque

@@ -3,8 +3,6 @@
 An upsert is an event, so only what changed is published, and an ungated run publishes nothing until it ends.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile

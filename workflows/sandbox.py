@@ -1,7 +1,5 @@
 """Runs `AgentRun` with the payload converter of Assent, and other workflows as their owner says."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Final

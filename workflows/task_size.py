@@ -3,8 +3,6 @@
 What is too much for one workflow task waits for the next, which a timer of a millisecond brings about.
 """
 
-from __future__ import annotations
-
 import asyncio
 import json
 from collections import deque

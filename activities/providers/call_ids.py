@@ -1,7 +1,5 @@
 """Call ids that are unique within a conversation, whatever the server sends."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from typing import Final
 

@@ -1,7 +1,5 @@
 """The chunks of a streamed completion, put together to the completion."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from pydantic import JsonValue

@@ -1,7 +1,5 @@
 """What the model is asked, and what it answered, in one form for both APIs."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace

@@ -3,8 +3,6 @@
 An answer is paid for. A token count as text, a model that is null or an empty error is no reason to pay for another.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from typing import Final, Literal, cast

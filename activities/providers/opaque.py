@@ -5,8 +5,6 @@ what comes next has other names. So what an answer has beside the fields that we
 back to the address that it came from, and to no other.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from hashlib import blake2b
 from typing import Final, cast

@@ -1,7 +1,5 @@
 """Images and files of a conversation, in the shape that each API takes; its items name bytes by their SHA-256."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 from pydantic import JsonValue

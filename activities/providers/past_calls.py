@@ -5,8 +5,6 @@ refuse the whole request, and so every later turn of the run: OpenAI and Bedrock
 SGLang and llama.cpp parse the arguments. What was wrong with them stands in the output of the call.
 """
 
-from __future__ import annotations
-
 import json
 from typing import Final
 

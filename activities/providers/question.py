@@ -1,7 +1,5 @@
 """What both APIs are asked alike, under names of their own: the format of the answer, and whether a tool is called."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Set as AbstractSet
 from typing import Literal

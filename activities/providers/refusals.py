@@ -4,8 +4,6 @@ No list of providers stays right, so it is learnt: by a worker, for one model at
 without it was answered. Errors come in many envelopes; what is read of them are messages, and names of parameters.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from collections.abc import Set as AbstractSet

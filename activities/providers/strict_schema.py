@@ -5,8 +5,6 @@ pydantic model too (`openai.lib._pydantic`). What strictness cannot express is s
 answer is validated by the agent's own type either way.
 """
 
-from __future__ import annotations
-
 import re
 from typing import Final
 

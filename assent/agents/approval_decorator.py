@@ -1,7 +1,5 @@
 """`@approval`: what marks a tool's calls as approvals, and says who approves them and until when."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace

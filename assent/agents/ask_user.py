@@ -1,7 +1,5 @@
 """`ask_user`: the tool by which a model asks a person something itself."""
 
-from __future__ import annotations
-
 from assent.agents.tool_decorator import tool
 
 

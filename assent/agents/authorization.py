@@ -7,8 +7,6 @@ person.
 Not in workflow code: the functions of tools and groups are called again if a call goes back to a person.
 """
 
-from __future__ import annotations
-
 import hmac
 from dataclasses import dataclass, replace
 from datetime import datetime

@@ -3,8 +3,6 @@
 Pure where the validators and serializers that a tool brings are; not in workflow code, which reads recorded gates.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Final, cast
 

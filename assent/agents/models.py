@@ -1,7 +1,5 @@
 """Which model, where, and with which settings. Values only: the client that talks to it lives in `activities`."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import KW_ONLY
 from datetime import timedelta

@@ -4,8 +4,6 @@ A function's annotations, defaults and Google-style docstring are the only sourc
 wrong, or empty where the author meant something, is refused when the module is imported, in one line.
 """
 
-from __future__ import annotations
-
 import inspect
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

@@ -1,7 +1,5 @@
 """What is wrong with arguments, values or results, in words that a model or a person can act on."""
 
-from __future__ import annotations
-
 import json
 import math
 import re

@@ -3,8 +3,6 @@
 A tool is a plain function with annotations and a Google-style docstring; calling a `Tool` calls the function.
 """
 
-from __future__ import annotations
-
 import inspect
 import re
 from collections.abc import Callable, Mapping

@@ -3,8 +3,6 @@
 What is wrong with a tool is said when its module is imported, in one line: where, which tool, what, and what to do.
 """
 
-from __future__ import annotations
-
 import inspect
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence

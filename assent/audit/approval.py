@@ -1,7 +1,5 @@
 """Approvals: the record of a requirement, read from the inbox while it is pending, or from a run."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Final

@@ -1,7 +1,5 @@
 """Audits a run and its run tree: the agents that it called, those that they called, and so on."""
 
-from __future__ import annotations
-
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Reads the audit of a run from its history, page by page. Memory grows with the records, not with the events."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from temporalio.api.history.v1 import HistoryEvent

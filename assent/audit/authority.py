@@ -4,8 +4,6 @@ It repeats what `assent.core.approvals` decided. On purpose it does not use `may
 approve: it checks the others, so an error there must show here.
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """Checks a bundle without a server: that every byte is as it was written, and that its parts agree."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import shutil

@@ -1,7 +1,5 @@
 """Bundles of a run tree: writes a folder with a bundle of each run, and checks such a folder as one."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import os

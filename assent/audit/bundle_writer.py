@@ -5,8 +5,6 @@ and the head of the hash chain over the events. Equal contents give equal bytes,
 compare every byte, those of the zip format included.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import tempfile

@@ -1,7 +1,5 @@
 """Exports the audit of a run as a bundle, and checks a bundle by auditing its events again."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence

@@ -1,7 +1,5 @@
 """The checks of an audit: their results, what no check can show, and the checks that need only the records."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Final, Literal
 

@@ -1,7 +1,5 @@
 """Record builders of child runs and handoffs."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime

@@ -1,7 +1,5 @@
 """Compare what a history says with what the rules say."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime

@@ -1,7 +1,5 @@
 """Approval records as rows of a CSV table, with fixed columns and without formulas."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Final

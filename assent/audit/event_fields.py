@@ -1,7 +1,5 @@
 """Reads single fields of history events for the audit: senders, workers, times, payloads."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 

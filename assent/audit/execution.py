@@ -1,7 +1,5 @@
 """Matches, within one execution of an audited run, the commands of the rules with the events of the history."""
 
-from __future__ import annotations
-
 from collections import defaultdict, deque
 from dataclasses import dataclass, field
 

@@ -9,8 +9,6 @@ fixed length and no line holds one, so no byte can move between lines; head 0 be
 digest's input does.
 """
 
-from __future__ import annotations
-
 import hashlib
 from typing import Final
 

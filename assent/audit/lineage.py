@@ -1,7 +1,5 @@
 """Checks what a history says about parent and child runs, and compares it with the histories of these runs."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field

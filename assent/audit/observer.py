@@ -1,7 +1,5 @@
 """The interface of an observer: an audit calls one while it reads a history."""
 
-from __future__ import annotations
-
 from temporalio.api.history.v1 import HistoryEvent
 
 from assent.core.events import CallModel, CheckCall, RunTool, StartAgent, Summarise

@@ -1,7 +1,5 @@
 """Audits a history without a server: from downloaded files, or from the lines of a bundle."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import AsyncIterator, Iterable, Sequence
 from pathlib import Path

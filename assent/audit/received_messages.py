@@ -1,7 +1,5 @@
 """Records the messages that a run received: who sent them, when, how, and their outcome."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import cast
 

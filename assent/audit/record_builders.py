@@ -1,7 +1,5 @@
 """Record builders: each gathers what the history says about one approval, grant, call or turn."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal

@@ -3,8 +3,6 @@
 No record is stored: every audit reads the history again.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime

@@ -5,8 +5,6 @@ the number of its attempts. The server records who sent the result. The names ar
 themselves, so equal names prove nothing.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 

@@ -4,8 +4,6 @@ Formats: https://github.com/in-toto/attestation/tree/main/spec/v1 and https://gi
 `PREDICATE_TYPE` only names our predicate: there is no page at that address.
 """
 
-from __future__ import annotations
-
 import base64
 import json
 from collections.abc import Mapping

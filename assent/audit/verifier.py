@@ -4,8 +4,6 @@ The checks compare what the history records, byte for byte, with what the rules 
 no history can show.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 

@@ -1,7 +1,5 @@
 """Prints audits: the run, and each approval with the messages about it and its executions."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime

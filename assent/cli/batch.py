@@ -1,7 +1,5 @@
 """Sends several decisions: all calls are looked up before anything is sent, and each decision has its own outcome."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
 from typing import Final, TypeVar

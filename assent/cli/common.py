@@ -3,8 +3,6 @@
 `main` imports this module for the help, so it imports little itself.
 """
 
-from __future__ import annotations
-
 import json
 import shlex
 import sys

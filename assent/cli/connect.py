@@ -1,7 +1,5 @@
 """Connects a command to Temporal."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Awaitable, Callable
 

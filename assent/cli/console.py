@@ -5,8 +5,6 @@ each of its lines, so that none can pass for a line of Assent's own. Text that d
 silently.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime

@@ -1,7 +1,5 @@
 """The commands `send-message` and `close`, which talk to a run."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Annotated
 

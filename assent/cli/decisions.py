@@ -1,7 +1,5 @@
 """The commands that decide: `approve`, `reject`, `submit-result`, `submit-input` and `revoke`."""
 
-from __future__ import annotations
-
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Turns an error into one line and an exit code."""
 
-from __future__ import annotations
-
 from temporalio.service import RPCError
 
 from assent.cli import exit_codes

@@ -1,7 +1,5 @@
 """The command `pending`: lists the pending calls of all runs, once or as they change."""
 
-from __future__ import annotations
-
 import asyncio
 import shlex
 import time

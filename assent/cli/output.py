@@ -1,7 +1,5 @@
 """Prints the inbox and single runs, and makes the same as JSON documents."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Final

@@ -1,7 +1,5 @@
 """Reads arguments and options that are more than text: ids of calls, JSON, and durations."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from typing import Final

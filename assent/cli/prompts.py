@@ -3,8 +3,6 @@
 There is no default: an empty answer decides nothing, and a refused answer is asked for again.
 """
 
-from __future__ import annotations
-
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final

@@ -1,7 +1,5 @@
 """The commands `start`, `show`, `cancel` and `setup`."""
 
-from __future__ import annotations
-
 import asyncio
 import shlex
 from collections.abc import Mapping

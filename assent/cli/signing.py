@@ -1,7 +1,5 @@
 """Signs decisions with an SSH key: `--sign` of the commands that decide, and the command `sign`."""
 
-from __future__ import annotations
-
 import asyncio
 import subprocess
 from collections.abc import Mapping

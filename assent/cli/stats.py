@@ -1,7 +1,5 @@
 """The command `stats`: shows how people decide, in numbers."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Final

@@ -4,8 +4,6 @@ Needs a POSIX terminal. Answers are read without a thread, so that a question ca
 decides, and so that Ctrl-C ends the program at once.
 """
 
-from __future__ import annotations
-
 import asyncio
 import getpass
 import os

@@ -1,7 +1,5 @@
 """Prints verifications and bundles: the checks, their problems, and what no check can show."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 

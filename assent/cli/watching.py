@@ -1,7 +1,5 @@
 """The command `watch`: prints the events of a run, or of all runs, as they happen."""
 
-from __future__ import annotations
-
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Annotated, Final

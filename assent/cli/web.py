@@ -1,7 +1,5 @@
 """The commands `web`, the page on which people decide, and `invite`, which lets a person make a passkey for it."""
 
-from __future__ import annotations
-
 import sys
 from datetime import UTC, datetime, timedelta
 from typing import Annotated

@@ -1,7 +1,5 @@
 """The command `worker`: serves agents, as `worker.py` does in a checkout."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager

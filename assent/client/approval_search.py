@@ -1,7 +1,5 @@
 """Searches approvals across runs: reads the records of decided ones, and finds the run of an approval."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence

@@ -1,7 +1,5 @@
 """Reads images and files from disk, for a prompt or message."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final

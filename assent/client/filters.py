@@ -1,7 +1,5 @@
 """Filters and sort orders of the inbox."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta

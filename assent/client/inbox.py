@@ -1,7 +1,5 @@
 """Reads from visibility what waits across runs, and which runs have decisions; needs no worker."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence

@@ -1,7 +1,5 @@
 """The text of a model's answer while the model writes it, read from the heartbeat details of the pending activity."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing

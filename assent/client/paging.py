@@ -3,8 +3,6 @@
 A token holds a hash of its query: with other filters it would continue in the middle of another list.
 """
 
-from __future__ import annotations
-
 import base64
 import binascii
 import hashlib

@@ -1,7 +1,5 @@
 """Detects when a run and the child runs that it waits for are idle, or wait for people; and finds a message's reply."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace

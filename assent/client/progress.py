@@ -1,7 +1,5 @@
 """What holds a run up, by the server's account: activities that fail and are retried, messages that no worker read."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Final

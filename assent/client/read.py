@@ -1,7 +1,5 @@
 """Reads a run from its history, and whether the history has grown since."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """Reads the histories of many runs, a few at a time, and counts their decisions."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence

@@ -1,7 +1,5 @@
 """What goes to the server, and what its answers mean: bounds, and the errors of `assent.wire.errors`."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Final
 

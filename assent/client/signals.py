@@ -5,8 +5,6 @@ server and counts later, so that a signal sent after it is recorded twice (measu
 carries its sender's identity into history, where an update carries the worker's.
 """
 
-from __future__ import annotations
-
 import asyncio
 import uuid
 from collections import deque

@@ -1,7 +1,5 @@
 """Starts a run, with the search attributes, memo and details that it has before a worker begins it."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Mapping
 from typing import Final

@@ -1,7 +1,5 @@
 """The runs of a task queue and what they wait for, and for how long: read from visibility for a worker's metrics."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 from collections import Counter

@@ -3,8 +3,6 @@
 The first decision that is handled wins. A message without effect gets the reason as its answer, and the run keeps it.
 """
 
-from __future__ import annotations
-
 import unicodedata
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ The request for more is a requirement like any other, so its decision is in the 
 so that no approval of it outlives a workflow reset.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 from datetime import datetime
 from typing import Final, cast

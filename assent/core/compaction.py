@@ -4,8 +4,6 @@ The history keeps what is replaced; only the model's input gets shorter. The fir
 newest turns stay, so that no call loses its output and no reasoning its call.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final

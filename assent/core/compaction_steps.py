@@ -3,8 +3,6 @@
 The items of the model call that was due wait among the queued ones.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 

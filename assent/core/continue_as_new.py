@@ -6,8 +6,6 @@ that the new fields of a later version cost nothing in runs that do not use them
 What it carries of decided calls is bounded: the history of the execution that decided them is their record.
 """
 
-from __future__ import annotations
-
 import base64
 import binascii
 import json

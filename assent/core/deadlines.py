@@ -5,8 +5,6 @@ event the core applies everything that is due, so a deadline wins against a deci
 and in the audit.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from typing import Final

@@ -3,8 +3,6 @@
 Sender, worker and audit make the same statement of the same message, so that a proof fits that message alone.
 """
 
-from __future__ import annotations
-
 from datetime import datetime
 
 from assent.core.approvals import excludes_requester

@@ -3,8 +3,6 @@
 The workflow makes events from live results and messages; readers of a history make the same ones from its events.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime

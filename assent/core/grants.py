@@ -4,8 +4,6 @@ A grant has a number of uses, an end, or both. It holds under one version of the
 and for the tool as it is, and ends with its run.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Final

@@ -1,7 +1,5 @@
 """Handoffs of a conversation: the call that requests one, and the event with which it takes effect."""
 
-from __future__ import annotations
-
 from assent.core.events import Event, ToolAnswered
 from assent.core.run_state import Run
 from assent.wire.protocol import Handoff

@@ -1,7 +1,5 @@
 """Messages that had no effect: a run keeps and shows a limited number of them."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 from assent.core.events import MessageReceived

@@ -1,7 +1,5 @@
 """What is counted of runs: the list of all metrics, and the measurements that one step of a run adds to them."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass

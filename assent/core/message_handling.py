@@ -1,7 +1,5 @@
 """What a message does to a run: a decision, a result, input, an edit, or text for the model."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final

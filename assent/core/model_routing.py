@@ -4,8 +4,6 @@ A run knows no agents, so its first model call goes to its own task queue. The w
 answers with the name of the agent's task queue. The run repeats the call there, and sends all later calls there.
 """
 
-from __future__ import annotations
-
 from assent.core.compaction import Summary
 from assent.core.events import Event, ModelAnswered, Summarised
 from assent.core.run_state import Run

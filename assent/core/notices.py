@@ -1,7 +1,5 @@
 """The notices for approvers that a change of a run causes: ids, names and times."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Final, Literal

@@ -1,7 +1,5 @@
 """Calls that did not run as approved: they wait for people again, or are retried later."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from datetime import datetime
 from typing import Final

@@ -6,8 +6,6 @@ what people see and what is audited cannot differ. (Decisions as values: Perciva
 with Python*, chapter 3.)
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial

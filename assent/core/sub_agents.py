@@ -4,8 +4,6 @@ A decision applies only to the run that it is sent to, never to its parent or ch
 the rest of its budget limit the child run too.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """What time does to a run: deadlines, escalations, reminders, retries, and the end of its time budget."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from datetime import datetime
 

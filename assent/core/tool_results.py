@@ -1,7 +1,5 @@
 """The results of a turn's calls: from tools, and from other agents."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from assent.core import budget_rules, reopening, sub_agents, tool_calls, turns

@@ -3,8 +3,6 @@
 The rules change a status only through these tables, so a final status is never left.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Generic, Literal, TypeVar

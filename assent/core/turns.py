@@ -1,7 +1,5 @@
 """The turns of a run: from the answers of one turn to the model call of the next, or to the run's end."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 from datetime import datetime

@@ -3,8 +3,6 @@
 The request has the call with its gate. From there on the rules are those of a model's call.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """Reads child runs from the history of their parent run: in Temporal's words, child workflows."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Final

@@ -1,7 +1,5 @@
 """Temporal's types of history events by short names, in groups, and when an event was written."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Final, Literal

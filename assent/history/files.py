@@ -4,8 +4,6 @@ A file holds one execution, at most 50 MiB by the server's limit; one file is in
 may come in any order.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass

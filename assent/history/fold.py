@@ -1,7 +1,5 @@
 """Rebuilds a run from its recorded history: each event is decided again by the core that decided it first."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final

@@ -1,7 +1,5 @@
 """Reads a run's whole history from the server: all its executions, from the first to the last, page by page."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ A codec encrypts or compresses payloads. Messages that a person sends with the `
 stored without encoding; a codec leaves these as they are.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, cast
 

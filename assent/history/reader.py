@@ -5,8 +5,6 @@ order in history, and the clock stands still within a task. `TaskReader` orders 
 The nonces that only the workflow knew are in the memo that it upserted in that task.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime

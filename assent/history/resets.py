@@ -1,7 +1,5 @@
 """Finds workflow resets in a history: who took a run back to an earlier point, when, why, and from where."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Final

@@ -1,7 +1,5 @@
 """Groups the events of a history by workflow task, because a run decides once for each task."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime

@@ -1,7 +1,5 @@
 """Reaching Temporal, by the `TEMPORAL_*` variables and profile of the `temporal` CLI; and the search attributes."""
 
-from __future__ import annotations
-
 import asyncio
 import atexit
 import dataclasses

@@ -1,7 +1,5 @@
 """Why Temporal cannot be reached or used, and what to check: one line from what the SDK and the server say."""
 
-from __future__ import annotations
-
 import re
 from typing import Final
 

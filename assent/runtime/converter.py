@@ -3,8 +3,6 @@
 Pure; safe in workflow code.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Sequence
 from typing import Any, Final

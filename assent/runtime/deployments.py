@@ -1,7 +1,5 @@
 """Worker deployments (Temporal's worker versioning): which build of the agents a worker serves, what it waits for."""
 
-from __future__ import annotations
-
 from typing import Final
 
 from temporalio.api.deployment.v1 import WorkerDeploymentVersion as Version

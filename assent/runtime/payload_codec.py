@@ -3,8 +3,6 @@
 Workers and clients of the same runs must be given the same one. (`temporalio.converter.PayloadCodec` says what it is.)
 """
 
-from __future__ import annotations
-
 import dataclasses
 import os
 import re

@@ -6,8 +6,6 @@ of each. Give the workers and clients of the same runs the same storage. (`tempo
 SDK's own, and experimental.)
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import hashlib

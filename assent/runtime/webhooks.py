@@ -6,8 +6,6 @@ The convention is Standard Webhooks 1.0.0 (https://www.standardwebhooks.com): th
 Pure; safe in workflow code.
 """
 
-from __future__ import annotations
-
 import base64
 import binascii
 import hashlib

@@ -1,7 +1,5 @@
 """An answer of the scripted model, in the JSON of either API."""
 
-from __future__ import annotations
-
 import time
 from dataclasses import dataclass
 from typing import Final

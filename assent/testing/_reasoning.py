@@ -5,8 +5,6 @@ encrypted content can be told from its id and the model. Over the Chat Completio
 that the message had `reasoning_content`, and each call a signature.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 from typing import Final

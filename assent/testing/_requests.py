@@ -21,8 +21,6 @@ Both APIs are read into one form, the items of a Responses input.
 | more than 50 MB of images and files | OpenAI | its guides to images and file inputs |
 """  # noqa: E501 - a table row is one line
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence

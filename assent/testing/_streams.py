@@ -1,7 +1,5 @@
 """An answer of the scripted model as the events of a stream, in the form of either API: word by word."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import re

@@ -1,7 +1,5 @@
 """A scripted approver: drives a run to its end, deciding what waits as a plain function says."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final

@@ -1,7 +1,5 @@
 """A running environment for tests: the real Temporal server, a scripted model over HTTP, workers on demand."""
 
-from __future__ import annotations
-
 import uuid
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager

@@ -3,8 +3,6 @@
 They live for the whole session, so tests need `asyncio_default_test_loop_scope = "session"` and the same for fixtures.
 """
 
-from __future__ import annotations
-
 from collections.abc import AsyncIterator
 
 import pytest_asyncio

@@ -20,8 +20,6 @@ unknown parameters, schemas that are not strict. `assent.testing._requests` has 
 where it was reported.
 """
 
-from __future__ import annotations
-
 import asyncio
 import json
 import threading

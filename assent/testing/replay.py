@@ -1,7 +1,5 @@
 """Replay checks: whether the code of today still replays the histories of yesterday."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from temporalio.client import WorkflowHistory

@@ -1,7 +1,5 @@
 """Agents that follow a script in the place of a model, as `assent worker --scripted` serves them: no key is needed."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """What can be sent to decide something, and the commands that send it: the `temporal` CLI's and Assent's own."""
 
-from __future__ import annotations
-
 import json
 import shlex
 from collections.abc import Sequence

@@ -3,8 +3,6 @@
 One list of facts for the terminal, the Temporal Web UI and notices: each lays them out its own way, none has its own.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Reads what people type into the fields of a tool: at the terminal and in the approvals page."""
 
-from __future__ import annotations
-
 import json
 from typing import NoReturn
 

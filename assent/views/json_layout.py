@@ -1,7 +1,5 @@
 """Laying arguments out for people: over lines, within a width, without a token changed."""
 
-from __future__ import annotations
-
 import re
 import textwrap
 import unicodedata

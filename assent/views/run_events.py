@@ -1,7 +1,5 @@
 """What happened to a run, for people who watch it: one line for each event of `assent.core.state_machine`."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Literal, cast

@@ -1,7 +1,5 @@
 """What operators see of a run without opening its history: the inbox memo, and the details in the Temporal Web UI."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import islice

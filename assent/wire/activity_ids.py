@@ -3,8 +3,6 @@
 Pinned as every wire name is: readers of old histories go by them.
 """
 
-from __future__ import annotations
-
 
 def model_activity_id(turn: int) -> str:
     """The activity id of a turn's model call."""

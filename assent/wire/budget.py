@@ -1,7 +1,5 @@
 """What a run may use: tokens, model calls, money, time. And what model calls cost, by a table of prices."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Final, Literal

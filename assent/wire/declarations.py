@@ -3,8 +3,6 @@
 The line says where it is written, what it is about, what is wrong and what to do.
 """
 
-from __future__ import annotations
-
 import difflib
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -4,8 +4,6 @@ A digest is taken over a JSON array, so that no field can be shifted into its ne
 `["a", "bc"]` are different bytes. Every digest starts with a domain of its own.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Iterable

@@ -1,7 +1,5 @@
 """Lengths of time: `timedelta` in Python, a number of seconds as JSON."""
 
-from __future__ import annotations
-
 from datetime import timedelta
 from typing import Annotated, Final
 

@@ -4,8 +4,6 @@
 2 MiB and no workflow task over 4 MiB: it would stop the run for good.
 """
 
-from __future__ import annotations
-
 from typing import Final
 
 # -- what a client sends ----------------------------------------------------------------------------------------------

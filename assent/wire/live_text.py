@@ -4,8 +4,6 @@ Heartbeats are not in the history. What is told is the model's own words and the
 call; never the prompt, never arguments.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Final
 

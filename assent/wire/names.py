@@ -1,7 +1,5 @@
 """Names that the command line shows in its help. Apart from `protocol`, whose models take time to import."""
 
-from __future__ import annotations
-
 from typing import Final
 
 TASK_QUEUE: Final = "agents"

@@ -4,8 +4,6 @@ The bytes of a part are in the history once, where they came. A conversation nam
 shown size and digest.
 """
 
-from __future__ import annotations
-
 import base64
 import json
 import re

@@ -4,8 +4,6 @@ A statement is the canonical JSON (RFC 8785) of one decision by one person on on
 binds tool, exact arguments, policy, quorum and deadline, so a signature over the statement is about that alone.
 """
 
-from __future__ import annotations
-
 import hashlib
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Final, Literal

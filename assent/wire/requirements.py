@@ -1,7 +1,5 @@
 """A requirement, what was decided about it, and the state of a run: what queries, memos and audits are made of."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from typing import Literal
 

@@ -4,8 +4,6 @@ One renderer for the terminal, the Temporal Web UI and notices. (Trojan Source, 
 and zero-width characters are shown as escapes.)
 """
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from dataclasses import dataclass

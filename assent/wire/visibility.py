@@ -1,7 +1,5 @@
 """What visibility holds of a run, within its bounds: search attributes, and the memo for where there are none."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterable
