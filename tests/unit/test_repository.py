@@ -9,8 +9,9 @@ import sys
 import zipfile
 from collections.abc import Iterator
 from importlib import import_module
-from inspect import isclass, isfunction
+from inspect import getsource, isclass, isfunction
 from pathlib import Path
+from textwrap import dedent
 from types import ModuleType
 from typing import get_origin
 
@@ -208,31 +209,32 @@ INSIDE = {
     # Texts of a certain shape.
     "Armored", "Base64", "Digest", "Instant", "Long", "Name",
     # Other packages' names.
-    "AbstractSet", "AsyncGenerator", "AsyncIterator", "Callable", "ClassVar", "DataConverter",
-    "ExternalStorage",
-    "FailureConverter", "ForwardRef", "Iterator", "JsonValue", "Literal", "Mapping", "None", "Path", "PayloadCodec",
-    "PayloadConverter", "ScheduleHandle", "ScheduleOverlapPolicy", "ScheduleSpec", "Sequence", "Unpack",
+    "AbstractSet", "AsyncGenerator", "AsyncIterator", "Callable", "ClassVar",
+    "Iterator", "JsonValue", "Literal", "Mapping", "None", "Path",
+    "ScheduleHandle", "ScheduleOverlapPolicy", "ScheduleSpec", "Sequence", "Unpack",
     "WorkflowExecutionDescription", "WorkflowHistory",
 }  # fmt: skip
 
 
-def names_of(annotation: object) -> set[str]:
-    """The capitalised names in an annotation."""
-    return set(re.findall(r"[A-Z]\w+", str(annotation)))
+def annotations_of(value: object) -> Iterator[tuple[str, str]]:
+    """The annotations of a class or function as they are written, each with the name of its member."""
+    if not (isclass(value) or isfunction(value)):
+        return
+    [definition] = ast.parse(dedent(getsource(value))).body
+    for member in definition.body if isinstance(definition, ast.ClassDef) else [definition]:
+        if isinstance(member, ast.AnnAssign):
+            yield ast.unparse(member.target), ast.unparse(member.annotation)
+        elif isinstance(member, ast.FunctionDef | ast.AsyncFunctionDef):
+            given = [each.annotation for each in ast.walk(member.args) if isinstance(each, ast.arg)]
+            yield from ((member.name, ast.unparse(each)) for each in [*given, member.returns] if each is not None)
 
 
 def test_what_appears_in_a_public_signature_is_public() -> None:
     found: dict[str, str] = {}
     for name in assent.__all__:
-        value = getattr(assent, name)
-        members = {"": value} if isfunction(value) else dict(vars(value)) if isclass(value) else {}
-        for attribute, annotation in getattr(value, "__annotations__", {}).items():
-            found |= {} if attribute[0] == "_" else dict.fromkeys(names_of(annotation), f"{name}.{attribute}")
-        for attribute, member in members.items():
-            function = getattr(member, "__func__", getattr(member, "fget", member))
-            if attribute[:1] != "_" and isfunction(function):
-                for annotation in function.__annotations__.values():
-                    found |= dict.fromkeys(names_of(annotation), f"{name}.{attribute}")
+        for member, annotation in annotations_of(getattr(assent, name)):
+            if member[0] != "_":
+                found |= dict.fromkeys(re.findall(r"[A-Z]\w+", annotation), f"{name}.{member}")
     strangers = {each: where for each, where in found.items() if each not in {*assent.__all__, *INSIDE}}
     assert strangers == {}
     assert found.keys() >= INSIDE, f"no longer needed: {INSIDE - found.keys()}"
