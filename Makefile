@@ -98,9 +98,12 @@ examples/typescript/node_modules/.installed: examples/typescript/package-lock.js
 mcp-proof: setup .mcp-servers/.installed
 	$(BIN)/python -m pytest -n 0 -m mcp tests/integrations
 
-.mcp-servers/.installed: Makefile
-	npm install --prefix $(@D) --ignore-scripts --no-audit --no-fund --silent \
-	  @modelcontextprotocol/server-filesystem@2026.8.31 @modelcontextprotocol/server-everything@2026.8.31
+.mcp-servers/.installed: $(wildcard tests/integrations/mcp_servers/*)
+	@command -v npm >/dev/null || { echo "make mcp-proof needs node 20 and npm. Debian: apt-get install nodejs npm"; exit 1; }
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/integrations/mcp_servers/requirements.txt
+	cp tests/integrations/mcp_servers/package*.json $(@D)
+	cd $(@D) && npm ci --ignore-scripts --no-audit --no-fund --silent
 	@touch $@
 
 # The manifests, put together by kubectl and compared with the schemas of Kubernetes.

@@ -1,4 +1,4 @@
-"""The agent of `make mcp-proof`: three MCP servers, two of them of other people. Its worker is a process of its own."""
+"""The agent of `make mcp-proof`: MCP servers, most of them of other people. Its worker is a process of its own."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ from datetime import timedelta
 
 from assent import Agent, MCPServer, OpenAIResponses
 
-_NODE = os.environ["MCP_NODE"]
+_ENV = os.environ
+_SERVERS = [
+    MCPServer(name="files", command=_ENV["FILES"], args=[_ENV["FOLDER"]], trusted=True),
+    MCPServer(name="git", command=_ENV["GIT"], args=["--repository", _ENV["FOLDER"]], timeout=timedelta(seconds=20)),
+    MCPServer(name="everything", url=_ENV["EVERYTHING_URL"], tools=["echo", "trigger-e*-request"]),
+    MCPServer(name="rooms", url=_ENV["ROOMS_URL"], timeout=timedelta(seconds=20)),
+]
 
 clerk = Agent(
     name="clerk",
-    model=OpenAIResponses(id=os.environ["MODEL"]),
-    mcp_servers=[
-        MCPServer(name="files", command=f"{_NODE}/mcp-server-filesystem", args=[os.environ["FOLDER"]], trusted=True),
-        MCPServer(name="everything", url=os.environ["EVERYTHING_URL"], tools=["echo"]),
-        MCPServer(name="rooms", url=os.environ["ROOMS_URL"], timeout=timedelta(seconds=20)),
-    ],
+    model=OpenAIResponses(id=_ENV["MODEL"]),
+    mcp_servers=[each for each in _SERVERS if each.name in _ENV["SERVERS"].split()],
 )

@@ -6,8 +6,10 @@ What took effect is counted by lines in a file that the server writes. One for e
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import socket
+import subprocess
 import sys
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -18,6 +20,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
+from pydantic import JsonValue
 
 from assent import Requirement, RunHandle
 from assent.testing import Conversation, ModelServer, Reply, Step, call, calls, says
@@ -26,7 +29,14 @@ from tests.e2e.processes import ROOT, WORKER, Running, reachable, server, start
 pytestmark = [pytest.mark.mcp, pytest.mark.timeout(150)]
 
 R = TypeVar("R")
+PYTHON = ROOT / ".mcp-servers" / "bin"
 NODE = ROOT / ".mcp-servers" / "node_modules" / ".bin"
+HOOK = """#!/bin/sh
+# Git's hook before a commit: the server waits for it, in the middle of a call.
+echo commit >>begun
+echo $PPID >pid
+sleep 1
+"""
 
 
 def free_port() -> int:
@@ -37,9 +47,10 @@ def free_port() -> int:
 
 @dataclass
 class Stage:
-    """Temporal, a worker and two servers, each a process that can be killed and started again."""
+    """Temporal, a worker and MCP servers, each a process that can be killed and started again."""
 
     folder: Path
+    servers: tuple[str, ...]
     models: ModelServer
     model: str
     ports: dict[str, int] = field(default_factory=lambda: {name: free_port() for name in ("temporal", "rooms", "all")})
@@ -74,7 +85,9 @@ class Stage:
                     "TEMPORAL_ADDRESS": self.address,
                     "OPENAI_BASE_URL": self.models.url,
                     "MODEL": self.model,
-                    "MCP_NODE": str(NODE),
+                    "SERVERS": " ".join(self.servers),
+                    "FILES": str(NODE / "mcp-server-filesystem"),
+                    "GIT": str(PYTHON / "mcp-server-git"),
                     "FOLDER": str(self.folder),
                     "EVERYTHING_URL": f"http://127.0.0.1:{self.ports['all']}/mcp",
                     "ROOMS_URL": f"http://127.0.0.1:{self.ports['rooms']}/mcp",
@@ -85,7 +98,10 @@ class Stage:
                 await self.processes[name].until("Serving")
 
     async def kill(self, name: str) -> None:
-        """Kill a process at once, and start it again."""
+        """Kill a process at once, and start it again; the worker starts those whose command it knows."""
+        if name == "git":
+            os.kill(int((self.folder / "pid").read_text()), signal.SIGKILL)
+            return
         await self.processes[name].end(signal.SIGKILL)
         await self.start(name)
 
@@ -102,16 +118,16 @@ class Stage:
 
 
 @asynccontextmanager
-async def stage(folder: Path, *steps: Step) -> AsyncGenerator[tuple[Stage, RunHandle]]:
-    """A stage, and a run of its agent."""
+async def stage(folder: Path, servers: str, *steps: Step) -> AsyncGenerator[tuple[Stage, RunHandle]]:
+    """A stage with these *servers*, and a run of its agent."""
     assert NODE.exists(), "make mcp-proof installs the servers"
     async with AsyncExitStack() as stack:
         models = await stack.enter_async_context(ModelServer())
         model = f"mcp-{uuid.uuid4().hex[:8]}"
         models.script(model, *steps)
-        made = Stage(folder, models, model)
+        made = Stage(folder, tuple(servers.split()), models, model)
         try:
-            for name in ("temporal", "rooms", "everything", "worker"):
+            for name in ("temporal", *({"rooms", "everything"} & {*made.servers}), "worker"):
                 await made.start(name)
             client = await reachable(made.address, made.queue)
             yield made, await client.start("clerk", "Go.", requested_by="alice")
@@ -156,47 +172,96 @@ async def ended(run: RunHandle, made: Stage) -> str:
             await asyncio.sleep(0.3)
 
 
+def told(seen: Conversation) -> Reply:
+    return says(str(seen.last_output))
+
+
+def commits(folder: Path) -> int:
+    """How many commits were made: Git's own log has a line for each, and for the first one, which the test made."""
+    return len((folder / ".git" / "logs" / "HEAD").read_text().splitlines()) - 1
+
+
+def repository(folder: Path) -> None:
+    """Make a repository with a change that can be committed, slowly."""
+    (folder / "change").touch()
+    about = "config user.name clerk", "config user.email clerk@example.com"
+    for command in ("init -q", *about, "commit -q --allow-empty -m first", "add change"):
+        subprocess.run(["git", "-C", folder, *command.split()], check=True)
+    hook = folder / ".git" / "hooks" / "pre-commit"
+    hook.write_text(HOOK)
+    hook.chmod(0o755)
+
+
 def texts(folder: Path) -> dict[str, str]:
     """What is written in the text files of a folder."""
     return {each.name: each.read_text() for each in folder.glob("*.txt")}
 
 
-def told(seen: Conversation) -> Reply:
-    return says(str(seen.last_output))
-
-
 async def test_servers_of_other_people_do_what_is_approved_and_nothing_else(tmp_path: Path) -> None:
-    """Filesystem over standard input and output, "everything" over HTTP; both are killed while a call waits."""
-    kept, dropped = str(tmp_path / "kept.txt"), str(tmp_path / "dropped.txt")
+    """Filesystem over standard input and output, "everything" over HTTP: killed while calls and its question wait."""
+    ledger, dropped = tmp_path / "ledger.txt", str(tmp_path / "dropped.txt")
+    line: JsonValue = {"oldText": "end", "newText": "paid\nend"}
     steps: list[Step] = [
-        calls(call("files_read_text_file", path=str(tmp_path / "seed.txt"))),
+        calls(call("files_read_text_file", path=str(ledger))),
         calls(
-            call("files_write_file", path=kept, content="once"), call("files_write_file", path=dropped, content="no")
+            call("files_edit_file", path=str(ledger), edits=[line]),
+            call("files_write_file", path=dropped, content="no"),
         ),
+        calls(call("everything_trigger-elicitation-request")),
         calls(call("everything_echo", message="hello")),
-        told,
+        lambda seen: says("; ".join(list(seen.tool_outputs.values())[-2:])),
     ]
-    (tmp_path / "seed.txt").write_text("seed")
-    async with stage(tmp_path, *steps) as (made, run):
-        pair = (await run.until_paused()).active_requirements
-        assert [each.tool for each in pair] == ["files.write_file", "files.write_file"]  # Reading is allowed: trusted.
-        first, second = sorted(pair, key=lambda each: "dropped" in each.arguments)
+    ledger.write_text("end\n")
+    async with stage(tmp_path, "files everything", *steps) as (made, run):
+        # Reading is allowed: the server is trusted.
+        edit, write = (await run.until_paused()).active_requirements
+        assert [edit.tool, write.tool] == ["files.edit_file", "files.write_file"]
         await made.kill("worker")  # The filesystem server ends with it.
-        await run.approve(first, by="bob")
-        await run.reject(second, by="bob", reason="not that one")
-        echo = await waiting(run, "confirmation")
-        assert echo.tool == "everything.echo"
+        await run.approve(edit, by="bob")
+        await run.reject(write, by="bob", reason="not that one")
+        asks = await waiting(run, "confirmation")
+        assert ledger.read_text() == "paid\nend\n"
+        await run.approve(asks, by="bob")
+        question = await waiting(run, "input")  # The server holds the call meanwhile, so it is ended.
         await made.kill("everything")
+        await run.submit_input(question, by="bob", values={"name": "Ann"})
+        echo = await waiting(run, "confirmation")
+        await made.processes["everything"].end(signal.SIGKILL)
         await run.approve(echo, by="bob")
-        assert await ended(run, made) == "Echo: hello"
-    assert texts(tmp_path) == {"seed.txt": "seed", "kept.txt": "once"}
+        await asyncio.sleep(1)  # The worker has the approval, and finds no server.
+        await made.start("everything")
+        content = await ended(run, made)
+        assert "- Name: Ann" in content
+        assert content.endswith("; Echo: hello")
+    assert texts(tmp_path) == {"ledger.txt": "paid\nend\n"}
+
+
+@pytest.mark.parametrize("victim", ["git", "worker", "temporal"])
+async def test_a_python_server_of_other_people_makes_one_commit_for_an_approval(tmp_path: Path, victim: str) -> None:
+    """It is killed in the call over standard input and output, and Git's own log counts what it did."""
+    repository(tmp_path)
+    both = [call("git_git_commit", repo_path=str(tmp_path), message=each) for each in ("dropped", "kept")]
+    async with stage(tmp_path, "git", calls(*both), told) as (made, run):
+        dropped, kept = (await run.until_paused()).active_requirements
+        await retried(lambda: run.reject(dropped, by="bob", reason="not that one"))
+        if victim != "git":
+            await made.kill(victim)
+        assert commits(tmp_path) == 0
+        await retried(lambda: run.approve(kept, by="bob"))
+        await made.begins()
+        await made.kill(victim)
+        content = await ended(run, made)
+    # The server ends with its worker, which it may do before or after the commit.
+    assert made.lines("begun") == ["commit"]
+    assert commits(tmp_path) in {"git": {0}, "worker": {0, 1}, "temporal": {1}}[victim]
+    assert content.startswith("seen: ") or (victim == "temporal" and "committed" in content)
 
 
 @pytest.mark.parametrize("victim", ["rooms", "worker", "temporal"])
 async def test_a_kill_before_the_approval_and_one_in_the_call_leave_one_effect_at_most(
     tmp_path: Path, victim: str
 ) -> None:
-    async with stage(tmp_path, calls(call("rooms_clean")), told) as (made, run):
+    async with stage(tmp_path, "rooms", calls(call("rooms_clean")), told) as (made, run):
         asked = await waiting(run, "confirmation")
         await made.kill(victim)
         assert made.lines("effects") == []
@@ -213,7 +278,7 @@ async def test_a_kill_before_the_approval_and_one_in_the_call_leave_one_effect_a
 async def test_a_question_outlives_kills_and_its_state_and_its_answer_is_given_once(
     tmp_path: Path, victim: str
 ) -> None:
-    async with stage(tmp_path, calls(call("rooms_book")), told) as (made, run):
+    async with stage(tmp_path, "rooms", calls(call("rooms_book")), told) as (made, run):
         asked = await waiting(run, "confirmation")
         await run.approve(asked, by="bob")
         question = await waiting(run, "input", than=asked)
@@ -232,7 +297,7 @@ async def test_a_question_outlives_kills_and_its_state_and_its_answer_is_given_o
 
 @pytest.mark.parametrize("victim", ["rooms", "worker", "temporal"])
 async def test_nothing_takes_effect_after_a_rejection(tmp_path: Path, victim: str) -> None:
-    async with stage(tmp_path, calls(call("rooms_book")), told) as (made, run):
+    async with stage(tmp_path, "rooms", calls(call("rooms_book")), told) as (made, run):
         asked = await waiting(run, "confirmation")
         await run.approve(asked, by="bob")
         question = await waiting(run, "input", than=asked)
