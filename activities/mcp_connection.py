@@ -11,7 +11,9 @@ import json
 import os
 import secrets
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any, Final, cast
 
 import anyio
@@ -24,16 +26,21 @@ from mcp_types import (
     INVALID_PARAMS,
     INVALID_REQUEST,
     METHOD_NOT_FOUND,
+    URL_ELICITATION_REQUIRED,
     CallToolResult,
+    ElicitRequestParams,
+    ElicitResult,
     ErrorData,
     InputRequiredResult,
     InputResponses,
+    ListRootsResult,
     RequestParamsMeta,
+    TextContent,
     ToolListChangedNotification,
 )
 from pydantic import JsonValue, TypeAdapter, ValidationError
 
-from assent.agents.mcp_question import question_of
+from assent.agents.mcp_question import ELICIT, Answers, Question, question_of
 from assent.agents.mcp_server import MCPServer
 from assent.wire.messages import problems
 from assent.wire.text import bounded, one_line
@@ -54,11 +61,29 @@ _WORDS: Final = 500
 _BODY_LIMIT: Final = 32 * 1024 * 1024
 """Bytes of an answer over HTTP."""
 _RETRY_LISTEN: Final = 5.0
+_SETTLED: Final = 2.0
+"""Seconds after a connection in which a server may add tools; one that is missing is waited for."""
 _RESPONSES: Final[TypeAdapter[InputResponses]] = TypeAdapter(InputResponses)
+_NOBODY: Final = ErrorData(code=INVALID_REQUEST, message="no person can be asked while a call is under way")
+_TURN_LIMIT: Final = 10.0
+"""Seconds that a call waits for others to end, where it must be alone with its server."""
 _PROCESS: Final = secrets.token_hex(16)
 """No server knows it, so none can claim that a call was not sent."""
 _NOT_SENT: Final = f"not sent {_PROCESS}: "
 _LOST: Final = f"lost {_PROCESS}: "
+
+
+@dataclass(eq=False)
+class _Held:
+    """A call under way, for a server that holds it while it asks: *answers* it may get, *question* it gets none to."""
+
+    answers: dict[str, JsonValue]
+    question: Mapping[str, JsonValue] | None = None
+    problem: str | None = None
+
+
+_HELD: Final[ContextVar[_Held]] = ContextVar("held")
+"""The call in which a request was sent: over HTTP, what the server asks in its course comes in the same context."""
 
 
 class Connection:
@@ -72,8 +97,12 @@ class Connection:
         """The stream of the command's messages, as anyio has it."""
         self._garbage = 0
         self._calls = 0
+        self._held = set[_Held]()
+        self._alone = False
+        """Whether calls go one at a time, because a command asks in the middle of calls and does not say of which."""
+        self._turn = asyncio.Lock()
         self._retired = False
-        self._used = time.monotonic()
+        self._used = self._opened = time.monotonic()
         self._end = asyncio.Event()
         self._scope = anyio.CancelScope()
         self._task: asyncio.Task[None] | None = None
@@ -112,6 +141,12 @@ class Connection:
         if not ready.done():
             error = None if self._task.cancelled() else self._task.exception()
             raise ServerDownError(self._words("it ended" if error is None else _words(error))) from None
+
+    async def changes_soon(self) -> bool:
+        """Whether the server says that its tools changed: some add tools in the first seconds after they started."""
+        while not self.changed and time.monotonic() - self._opened < _SETTLED:  # noqa: ASYNC110 - a notice sets it
+            await asyncio.sleep(0.1)
+        return self.changed
 
     def retire(self) -> None:
         """Take no further calls, and close once those under way have their answers."""
@@ -160,11 +195,13 @@ class Connection:
         arguments: dict[str, JsonValue],
         key: str,
         state: str | None = None,
-        responses: dict[str, JsonValue] | None = None,
+        responses: Mapping[str, JsonValue] | None = None,
+        answers: Answers | None = None,
     ) -> CallToolResult:
         """Call a tool of the server, by its own name for it; *key* is the call's idempotency key.
 
-        *responses* are the answer to its question, *state* is that of the question.
+        *responses* are the answer to its question, *state* is that of the question. *answers* are for what a server of
+        an earlier protocol asks during the call.
 
         Raises:
             QuestionError: it asks a question first.
@@ -173,13 +210,36 @@ class Connection:
             ConnectionLostError: it was sent, and there was no answer.
             ToolError: the server answered with an error, or with what is no result.
         """
+        held = _Held(dict(answers or {}))
+        async with self._may_ask(held):
+            result = await self._sent(held, tool, arguments, _meta(key), state, responses)
+        if isinstance(result, InputRequiredResult):
+            raise self._asked(result.model_dump(mode="json", by_alias=True, exclude_none=True))
+        texts = [each.text for each in result.content if isinstance(each, TextContent)]
+        if result.is_error and (unanswered := self._unanswered(held, " ".join(texts))):
+            raise unanswered
+        if held.question is not None:  # It did without the answer, and may have had its effect.
+            asked = bounded(one_line(str(held.question.get("message"))), _WORDS)
+            note = TextContent(text=f"[the server asked meanwhile, and got no answer: {asked}]")
+            return result.model_copy(update={"content": [*result.content, note]})
+        return result
+
+    async def _sent(
+        self,
+        held: _Held,
+        tool: str,
+        arguments: dict[str, JsonValue],
+        meta: RequestParamsMeta,
+        state: str | None,
+        responses: Mapping[str, JsonValue] | None,
+    ) -> CallToolResult | InputRequiredResult:
         try:
             async with self._busy() as client:
-                result = await client.session.call_tool(
+                return await client.session.call_tool(
                     tool,
                     arguments,
-                    meta=_meta(key),
-                    input_responses=None if responses is None else _RESPONSES.validate_python(responses),
+                    meta=meta,
+                    input_responses=_RESPONSES.validate_python(responses) if responses else None,
                     request_state=state,
                     allow_input_required=True,
                 )
@@ -188,19 +248,78 @@ class Connection:
                 self.retire()
             raise
         except MCPError as error:
-            if responses is not None and error.code == INVALID_PARAMS:
+            if (state or responses) and error.code == INVALID_PARAMS:
                 raise StateRefusedError(self._words(f"it does not take its question back: {_words(error)}")) from None
-            raise self._meant(error) from None
+            if error.code == URL_ELICITATION_REQUIRED:
+                raise self._asked(_urls(error.data), held="") from None
+            meant = self._meant(error)
+            raise (isinstance(meant, ToolError) and self._unanswered(held, error.message)) or meant from None
         except (anyio.ClosedResourceError, anyio.BrokenResourceError):
             self.retire()
             raise ConnectionLostError(self._words("it was lost during the call")) from None
         except Exception as error:  # as above: the package checks the answer, also by the output schema
             raise ToolError(self._words(f"it answered with what is no valid result: {_words(error)}")) from None
 
-        if isinstance(result, InputRequiredResult):
-            asked = question_of(result.model_dump(mode="json", by_alias=True, exclude_none=True))
-            raise ToolError(self._words(asked)) if isinstance(asked, str) else QuestionError(asked)
-        return result
+    def _asked(self, asked: Mapping[str, JsonValue], held: str | None = None) -> Exception:
+        found = question_of(asked, roots=bool(self._server.roots), held=held)
+        return ToolError(self._words(found)) if isinstance(found, str) else QuestionError(found)
+
+    def _unanswered(self, held: _Held, said: str) -> Exception | None:
+        """Return what follows for a call that failed because a question of the server got no answer."""
+        if held.problem is not None:
+            return ToolError(self._words(f"{held.problem}; it then said: {bounded(one_line(said), _WORDS)}"))
+        if held.question is None:
+            return None
+        return self._asked({"inputRequests": {"": {"method": ELICIT, "params": dict(held.question)}}}, said)
+
+    @contextlib.asynccontextmanager
+    async def _may_ask(self, held: _Held) -> AsyncGenerator[None]:
+        """Let the server ask during a call. One with answers is alone with its command, so that no other gets them."""
+        alone = self._alone or (self._read is not None and bool(held.answers))
+        async with contextlib.AsyncExitStack() as stack:
+            try:
+                async with asyncio.timeout(_TURN_LIMIT):
+                    await stack.enter_async_context(self._turn)
+                    while alone and self._held:  # noqa: ASYNC110 - calls end in many ways
+                        await asyncio.sleep(0.05)
+            except TimeoutError:
+                raise ServerDownError(self._words("it is busy with other calls")) from None
+            self._held.add(held)
+            if not alone:
+                await stack.aclose()
+            token = _HELD.set(held)
+            try:
+                yield
+            finally:
+                _HELD.reset(token)
+                self._held.discard(held)
+
+    async def _elicited(self, context: object, params: ElicitRequestParams) -> ElicitResult | ErrorData:
+        """Answer a server of before 2026-07-28, which asks in the middle of a call and holds it meanwhile.
+
+        The call ends without an answer, and a person is asked. It is made again with the answer.
+        """
+        del context
+        held = _HELD.get(None) or (next(iter(self._held)) if len(self._held) == 1 else None)
+        given = params.model_dump(mode="json", by_alias=True, exclude_none=True)
+        if held is None:
+            self._alone = True
+            for each in self._held:
+                each.problem = (
+                    "it asked a question while several calls were under way; from now on it gets one at a time"
+                )
+            return _NOBODY
+        found = question_of({"inputRequests": {"": {"method": ELICIT, "params": given}}})
+        if isinstance(found, Question):
+            answer = held.answers.pop(found.stored.requests[0].digest, None)
+            if answer is not None:
+                return ElicitResult.model_validate(answer)
+        held.question = held.question or given
+        return _NOBODY
+
+    async def _roots(self, context: object) -> ListRootsResult:
+        del context
+        return ListRootsResult.model_validate(self._server.folders())
 
     def _meant(self, error: MCPError) -> Exception:
         said = error.message
@@ -228,9 +347,15 @@ class Connection:
     async def _connected(self, ready: asyncio.Future[None]) -> None:
         async with (
             self._transport() as way,
-            Client(way, cache=None, message_handler=self._received, elicitation_callback=_not_now) as client,
+            Client(
+                way,
+                cache=None,
+                message_handler=self._received,
+                elicitation_callback=self._elicited,
+                list_roots_callback=self._roots if self._server.roots else None,
+            ) as client,
         ):
-            self._client, self._used = client, time.monotonic()
+            self._client, self._used, self._opened = client, time.monotonic(), time.monotonic()
             ready.set_result(None)
             async with asyncio.TaskGroup() as tasks:
                 listening = tasks.create_task(self._listen(client))
@@ -308,12 +433,6 @@ class Connection:
             yield read, write
 
 
-async def _not_now(context: object, params: object) -> ErrorData:
-    """Answer a server of before 2026-07-28, which asks in the middle of a call and holds it meanwhile."""
-    del context, params
-    return ErrorData(code=INVALID_REQUEST, message="no person can be asked while a call is under way")
-
-
 class _Http(httpx2.AsyncClient):
     """Turns what goes wrong with one request into the answer to it.
 
@@ -355,6 +474,13 @@ class _Bounded(httpx2.AsyncByteStream):
 
     async def aclose(self) -> None:
         await self._whole.aclose()
+
+
+def _urls(data: object) -> dict[str, JsonValue]:
+    """Return what a server of before 2026-07-28 wants done at URLs before it takes a call, as an `input_required`."""
+    listed = cast("dict[str, JsonValue]", data).get("elicitations") if isinstance(data, dict) else None
+    found = listed if isinstance(listed, list) else []
+    return {"inputRequests": {str(at): {"method": ELICIT, "params": each} for at, each in enumerate(found)}}
 
 
 def _meta(key: str) -> RequestParamsMeta:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 from pydantic import JsonValue
 
 from assent.agents.agent import Agent
-from assent.agents.mcp_question import Question, response
+from assent.agents.mcp_question import ROOTS, Question, answers_of, responses_to
 from assent.agents.mcp_server import Answer, MCPServer, server_tools
 from assent.agents.tool import Tool, ToolContext
 from assent.wire.digest import sha256_hex
@@ -34,6 +34,10 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 _LIST_AGE: Final = 600.0
 """Seconds after which a list of tools is read again, though the server sent no notice."""
+_ROUNDS: Final = 10
+"""How often a server is called for one call, because it asks for something that is known."""
+_AGAIN: Final = 0.5
+"""Seconds until a server is called again that only asks for this."""
 _INSTALL: Final = "it needs the extra `mcp`: pip install 'assent-agents[mcp]'"
 
 
@@ -136,7 +140,12 @@ class McpServers:
             ServerDownError: its server cannot be reached.
         """
         server = self._of(agent, name)
-        return agent.tool(name) if server is None else (await self._listed(server, fresh=fresh)).get(name)
+        if server is None:
+            return agent.tool(name)
+        found = (await self._listed(server, fresh=fresh)).get(name)
+        if found is None and server.connection is not None and await server.connection.changes_soon():
+            found = (await self._listed(server)).get(name)
+        return found
 
     async def close(self) -> None:
         """Close all connections, and end all commands."""
@@ -189,23 +198,30 @@ class McpServers:
         async with known.lock:
             connection = await self._connected(known)
         call = partial(connection.call, tool, arguments, context.idempotency_key)
-        if answer is None:
-            return text_of_result(await call())
-        asked, values = answer
-        try:
-            return text_of_result(await call(asked.state, response(asked, values)))
-        except StateRefusedError:
-            _log.info("MCP server %r does not take its question back: the call is made again", known.server.name)
-        try:
-            return text_of_result(await call())
-        except QuestionError as error:
-            again = error.question.stored
-            if again.digest != asked.digest:
-                raise
-        try:
-            return text_of_result(await call(again.state, response(again, values)))
-        except StateRefusedError as error:
-            raise ToolError(str(error)) from None
+        stored = {} if answer is None else answers_of(*answer)
+        if known.server.roots:
+            stored[ROOTS] = known.server.folders()
+        # Each answer is given once in a call: a server that asks the same again gets a new one, of a person.
+        left = dict(stored)
+        asked = None if answer is None or answer[0].held else answer[0]
+        for _ in range(_ROUNDS):
+            try:
+                if asked is None:
+                    return text_of_result(await call(answers=left))
+                responses = responses_to(asked, left)
+                for digest in {each.digest for each in asked.requests} - {ROOTS}:
+                    left.pop(digest, None)
+                return text_of_result(await call(asked.state, responses))
+            except StateRefusedError as error:
+                _log.info("%s: the call is made again", error)
+                left, asked = dict(stored), None
+            except QuestionError as error:
+                asked = error.question.stored
+                if asked.held or responses_to(asked, left) is None:
+                    raise
+                if not asked.requests:  # It only wants to be called again.
+                    await asyncio.sleep(_AGAIN)
+        raise ConnectionLostError(f"MCP server {known.server.name!r}: the call did not end in {_ROUNDS} rounds")
 
 
 def text_of_result(result: CallToolResult) -> str:

@@ -159,6 +159,14 @@ def _names_problem(names: object) -> str | None:
     return None
 
 
+def approval_options(gate: object) -> ApprovalOptions | None:
+    """Return what `approval(…)` was given, of what it returned before it was put on a tool; None for anything else."""
+    if not isinstance(gate, partial) or not gate.args:
+        return None
+    given: object = gate.args[0]
+    return given if isinstance(given, ApprovalOptions) else None
+
+
 def _approve(given: ApprovalOptions, target: F) -> F:
     if isinstance(target, Tool):
         return cast("F", marked(cast("Tool", target), given))

@@ -15,12 +15,13 @@ from fnmatch import fnmatchcase
 from functools import cached_property
 from types import NoneType, UnionType
 from typing import Any, Final, cast
+from urllib.parse import quote
 
 from jsonschema import Draft202012Validator, SchemaError
 from pydantic import JsonValue
 from referencing import Registry
 
-from assent.agents.approval_decorator import LONGEST_TIME
+from assent.agents.approval_decorator import LONGEST_TIME, approval_options
 from assent.agents.schema import ArgumentSchema, without
 from assent.agents.tool import ApprovalTerms, ServerDefinition, Tool, ToolContext
 from assent.wire.declarations import declared, refuse, shown, source_of
@@ -77,6 +78,10 @@ class MCPServer:
     those, and `PATH`, `HOME` and their like. *timeout* is the longest that one call may take. *approvers* and
     *expires_after* are those of `@approval`, for its calls that wait: people or groups, and a deadline.
 
+    *gates* say more of single tools, by globs on the server's own names, the first that fits:
+    `gates={"delete_*": approval(approvals=2, approvers=["ops"])}`. Such a call is asked about in any case, as one of a
+    tool of your own with `@approval`. *roots* are the folders that the server is told of when it asks; none by default.
+
     Raises:
         ConfigurationError: none or several of *command*, *url* and *in_process* are given; *name* is not 1 to 32
             letters, digits and `-`; or an option is of the wrong type. One line.
@@ -95,6 +100,8 @@ class MCPServer:
     timeout: timedelta = timedelta(minutes=10)
     approvers: Sequence[str] | None = None
     expires_after: timedelta | None = None
+    gates: Mapping[str, Callable[..., object]] = field(default_factory=dict[str, Callable[..., object]])
+    roots: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         """Check all that can be checked without the server."""
@@ -123,6 +130,17 @@ class MCPServer:
                 yield f"{name} is {shown(time)}; give a positive timedelta, e.g. timedelta(seconds=30)"
         if self.approvers is not None and not all(str(each).strip() for each in self.approvers):
             yield f"approvers is {shown(self.approvers)}; give a list of names of people or groups"
+        yield from self._further_problems()
+
+    def _further_problems(self) -> Iterator[str]:
+        for glob, gate in self.gates.items():
+            given = approval_options(gate)
+            if given is None or given.type == "audit":
+                yield f'gates has {shown(gate)} for {shown(glob)}; give approval(…) with options, and not type="audit"'
+            elif problem := given.problem():
+                yield f"the gate of {shown(glob)}: {problem}"
+        if isinstance(self.roots, str) or not all(str(each).startswith("/") for each in self.roots):
+            yield f'roots is {shown(self.roots)}; give a list of absolute paths, e.g. ["/srv/shared"]'
 
     @property
     def variables(self) -> dict[str, str]:
@@ -143,12 +161,23 @@ class MCPServer:
         wanted = self.tools is None or any(fnmatchcase(tool, glob) for glob in self.tools)
         return wanted and not any(fnmatchcase(tool, glob) for glob in self.exclude)
 
+    def gated(self, tool: Tool, name: str) -> Tool:
+        """Return the *tool* with what *gates* say of the server's own *name* for it."""
+        gate = next((gate for glob, gate in self.gates.items() if fnmatchcase(name, glob)), None)
+        return tool if gate is None else cast("Tool", gate(tool))
+
+    def folders(self) -> dict[str, JsonValue]:
+        """Return what the server gets when it asks for folders, as JSON."""
+        return {"roots": [{"uri": f"file://{quote(each)}"} for each in self.roots]}
+
     def declared(self) -> list[object]:
         """Return what the version of an agent has of it."""
         way = self.command or self.url or "in_process"
         filters = [None if self.tools is None else list(self.tools), list(self.exclude)]
         terms = [None if self.approvers is None else list(self.approvers), str(self.expires_after)]
-        return [self.name, way, list(self.args), *filters, self.trusted, self.timeout.total_seconds(), *terms]
+        gates = {glob: repr(approval_options(gate)) for glob, gate in self.gates.items()}
+        more = [gates, list(self.roots)] if gates or self.roots else []
+        return [self.name, way, list(self.args), *filters, self.trusted, self.timeout.total_seconds(), *terms, *more]
 
 
 def _is_variable(name: object) -> bool:
@@ -168,6 +197,8 @@ _TYPES: Final[tuple[tuple[str, type | UnionType | tuple[type, ...], str], ...]] 
     ("timeout", timedelta, "give a timedelta"),
     ("approvers", (Sequence, NoneType), 'give a list of names of people or groups, e.g. ["finance", "ann"]'),
     ("expires_after", timedelta | None, "give a timedelta, e.g. timedelta(hours=4)"),
+    ("gates", Mapping, 'give a mapping of globs to approval(…), e.g. {"delete_*": approval(approvals=2)}'),
+    ("roots", Sequence, 'give a list of absolute paths, e.g. ["/srv/shared"]'),
 )
 """The options of a server, what each must be, and what to do where it is not."""
 
@@ -252,7 +283,7 @@ def _tool(server: MCPServer, listed: Mapping[str, JsonValue], call: Call) -> Too
         return await call(name, cast("dict[str, JsonValue]", arguments), context, answer)
 
     options = ToolOptions(timeout=server.timeout.total_seconds())
-    return Tool(
+    made = Tool(
         name=f"{server.name}.{name}",
         description=bounded(told, DESCRIPTION_LIMIT),
         schema=_ServerSchema(_for_models(schema), cast("Any", None), {}),
@@ -270,6 +301,7 @@ def _tool(server: MCPServer, listed: Mapping[str, JsonValue], call: Call) -> Too
         options=None if options == ToolOptions() else options,
         definition=ServerDefinition(server.name, server.trusted, canonical(definition).decode("utf-8", "replace")),
     )
+    return server.gated(made, name)
 
 
 def _for_models(schema: dict[str, JsonValue]) -> dict[str, JsonValue]:

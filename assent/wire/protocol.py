@@ -127,17 +127,30 @@ class InputField(Stored):
     required: bool = True
 
 
-class ServerQuestion(Stored):
-    """A question of an MCP server, asked in the middle of a call; the answer goes there with *key* and *state*.
+class ServerRequest(Stored):
+    """One thing that an MCP server asks for; the answer goes back under *key*.
 
-    *digest* is that of the question itself: a stored answer is given to an equal question only. *url*: it is answered
-    elsewhere, at a URL.
+    *digest* is that of the question itself: a stored answer is given to an equal question only. The names of its fields
+    begin with *prefix*, for a person. *url*: it is answered elsewhere, at a URL.
     """
 
     key: str
     digest: str
-    state: str | None = None
+    prefix: str = ""
     url: bool = False
+
+
+class ServerQuestion(Stored):
+    """What an MCP server asks in the middle of a call; the answers go there with *state*.
+
+    *held*: the server held the call meanwhile, which was ended, and is made again. *earlier* are the answers to what
+    it asked before in this call, by their digests.
+    """
+
+    requests: list[ServerRequest]
+    state: str | None = None
+    held: bool = False
+    earlier: dict[str, JsonValue] = Field(default_factory=dict)
 
 
 class Gate(Stored):

@@ -15,6 +15,8 @@ from typing import Any
 
 FOLDER = Path(sys.argv[1]) if len(sys.argv) > 1 else Path()
 SERVER = Path(__file__)
+LATER: list[str] = []
+"""Messages that came while an answer was waited for."""
 
 
 def send(message: dict[str, Any]) -> None:
@@ -28,12 +30,38 @@ def effect(params: dict[str, Any]) -> None:
         ledger.write(f"{params['name']} {json.dumps(params['arguments'])} {key}\n")
 
 
+def answer_to(message: str, name: str) -> dict[str, Any]:
+    """Ask a person in the middle of a call, as servers of before 2026-07-28 do; the call is held meanwhile."""
+    schema = {"type": "object", "properties": {name: {"type": "string"}}, "required": [name]}
+    send({"id": "ask", "method": "elicitation/create", "params": {"message": message, "requestedSchema": schema}})
+    while True:
+        line = sys.stdin.readline()
+        answer: dict[str, Any] = json.loads(line)
+        if answer.get("id") == "ask":
+            return answer
+        LATER.append(line)
+
+
+def asks(params: dict[str, Any]) -> str | None:
+    """Ask what the tool needs; return the error that it got instead of an answer."""
+    if params["name"] == "hurry" and "result" not in answer_to("Which room?", "room"):
+        params["arguments"]["room"] = "any"
+    for asked in ("room", "day") if params["name"] == "book" else ():
+        answer = answer_to(f"Which {asked}?", asked)
+        if "result" not in answer:
+            return str(answer["error"]["message"])
+        params["arguments"] |= answer["result"]["content"]
+    return None
+
+
 def called(params: dict[str, Any]) -> dict[str, Any]:
     name = params["name"]
     if name == "hang":
         time.sleep(3600)
     if name == "big":
         return {"content": [{"type": "text", "text": "x" * params["arguments"]["bytes"]}]}
+    if error := asks(params):
+        return {"content": [{"type": "text", "text": error}], "isError": True}
     effect(params)
     if name == "die":
         os._exit(1)
@@ -54,7 +82,7 @@ def called(params: dict[str, Any]) -> dict[str, Any]:
 
 
 def main() -> None:
-    for line in sys.stdin:
+    while line := LATER.pop(0) if LATER else sys.stdin.readline():
         message = json.loads(line)
         if "id" not in message:
             continue

@@ -12,15 +12,23 @@ from typing import Any, cast
 import pytest
 from mcp.server import MCPServer as Asking
 from mcp.server.mcpserver import Context
-from mcp_types import ElicitRequest, ElicitRequestFormParams, ElicitResult, InputRequiredResult
+from mcp_types import (
+    ElicitRequest,
+    ElicitRequestFormParams,
+    ElicitResult,
+    InputRequiredResult,
+    ListRootsRequest,
+    ListRootsResult,
+)
 
-from assent import Agent, DecisionError, MCPServer, RunHandle
+from assent import Agent, DecisionError, MCPServer, PermissionPolicy, RunHandle, approval
 from assent.activities import run_tool
 from assent.client.progress import describe_progress, progress_of
 from assent.testing import Conversation, Environment, Reply, call, calls, check_replay, says
 from assent.views.facts import not_started
 from tests.support.mcp_script import SERVER
 
+DAY = timedelta(days=1)
 ANY: dict[str, Any] = {"type": "object"}
 
 
@@ -115,8 +123,13 @@ async def until(run: RunHandle, line: str) -> None:
             await asyncio.sleep(0.1)
 
 
+def question(words: str, name: str, kind: str) -> ElicitRequest:
+    schema = {"type": "object", "properties": {name: {"type": kind, "minimum": 1}}, "required": [name]}
+    return ElicitRequest(params=ElicitRequestFormParams(message=words, requested_schema=schema))
+
+
 def asking(folder: Path, words: str = "Which room?") -> Asking:
-    """A server whose tool asks a question first; each has a key of its own for its state, as after a restart."""
+    """A server whose tool asks two questions first; each has a key of its own for its state, as after a restart."""
     asks: Asking = Asking("rooms", log_level="CRITICAL")
 
     @asks.tool()
@@ -124,45 +137,81 @@ def asking(folder: Path, words: str = "Which room?") -> Asking:
         """Book a room."""
         given = context.input_responses
         if given is None:
-            schema = {"type": "object", "properties": {"room": {"type": "integer", "minimum": 1}}, "required": ["room"]}
-            form = ElicitRequestFormParams(message=words, requested_schema=schema)
-            return InputRequiredResult(input_requests={"room": ElicitRequest(params=form)}, request_state="sealed")
-        room = given["room"]
+            requests = {"room": question(words, "number", "integer"), "who": question("For whom?", "name", "string")}
+            roots = {"where": ListRootsRequest()}
+            return InputRequiredResult(input_requests={**requests, **roots}, request_state="sealed")
+        room, who, where = given["room"], given["who"], given["where"]
         assert isinstance(room, ElicitResult)
+        assert isinstance(who, ElicitResult)
+        assert isinstance(where, ListRootsResult)
         with (folder / "ledger").open("a") as ledger:
-            ledger.write(f"book {room.content}\n")
+            ledger.write(f"book {room.content} {who.content} {where.roots[0].uri}\n")
         return f"booked {room.content}"
 
     return asks
 
 
-async def test_a_question_of_a_server_waits_for_a_person_and_is_answered_once(
+async def test_questions_of_a_server_wait_for_a_person_and_are_answered_once(
     assent_environment: Environment, tmp_path: Path
 ) -> None:
-    """Also by another worker, after the server was restarted; another question is put to a person again."""
+    """Also by another worker, after the server was restarted; other questions are put to a person again."""
     model = assent_environment.responses(calls(call("rooms_book")), told)
 
     def agent(server: Asking) -> Agent:
-        return Agent(name="clerk", model=model, mcp_servers=[MCPServer(name="rooms", in_process=server)])
+        rooms = MCPServer(name="rooms", in_process=server, roots=["/srv/rooms"])
+        return Agent(name="clerk", model=model, mcp_servers=[rooms])
 
     async with assent_environment.serve(agent(asking(tmp_path))) as client:
         run = await client.start("clerk", "Book.", requested_by="alice")
         [asked] = (await run.until_paused()).active_requirements
         await run.approve(asked, by="bob")
-        [question] = (await run.until_paused()).active_requirements
-        assert (question.kind, question.note) == ("input", "the MCP server 'rooms' asks: Which room?")
-        assert [(each.name, each.type, each.required) for each in question.fields] == [
-            ("room", {"type": "integer", "minimum": 1}, True)
-        ]
-        with pytest.raises(DecisionError, match=r"room: .*0 is less than the minimum of 1"):
-            await run.submit_input(question, values={"room": 0}, by="bob")
+        [form] = (await run.until_paused()).active_requirements
+        assert (form.kind, form.note) == ("input", "the MCP server 'rooms' asks: 1. Which room? 2. For whom?")
+        number, name = form.fields
+        assert (number.name, number.type, number.required) == ("1.number", {"type": "integer", "minimum": 1}, True)
+        assert name.name == "2.name"
+        with pytest.raises(DecisionError, match=r"1.number: .*0 is less than the minimum of 1"):
+            await run.submit_input(form, values={"1.number": 0, "2.name": "ann"}, by="bob")
     async with assent_environment.serve(agent(asking(tmp_path, "Which floor?")), task_queue=client.task_queue):
-        await run.submit_input(question, values={"room": 7}, by="bob")
+        await run.submit_input(form, values={"1.number": 7, "2.name": "ann"}, by="bob")
         [other] = (await run.until_paused()).active_requirements
-        assert (other.note, effects(tmp_path)) == ("the MCP server 'rooms' asks: Which floor?", [])
+        assert (other.note or "").startswith("the MCP server 'rooms' asks: 1. Which floor?")
+        assert effects(tmp_path) == []
     async with assent_environment.serve(agent(asking(tmp_path, "Which floor?")), task_queue=client.task_queue):
-        await run.submit_input(other, values={"room": 3}, by="bob")
-        assert (await run.result()).content == "booked {'room': 3}"
+        await run.submit_input(other, values={"1.number": 3, "2.name": "ann"}, by="bob")
+        assert (await run.result()).content == "booked {'number': 3}"
         assert (await run.verify()).ok
         await check_replay(await run.history())
-    assert (tmp_path / "ledger").read_text() == "book {'room': 3}\n"
+    assert (tmp_path / "ledger").read_text() == "book {'number': 3} {'name': 'ann'} file:///srv/rooms\n"
+
+
+async def test_two_people_approve_a_call_that_its_server_holds_while_it_asks(
+    assent_environment: Environment, tmp_path: Path
+) -> None:
+    """A server of before 2026-07-28: each answer makes the call again, and takes those of before along."""
+    lists(tmp_path, listed("book"))
+    model = assent_environment.responses(calls(call("files_book")), told)
+    given = server(tmp_path, gates={"bo*": approval(approvals=2, approvers=["bob", "carol"], expires_after=DAY)})
+    # The gate of a tool asks, whatever the policy allows.
+    agent = Agent(name="clerk", model=model, mcp_servers=[given], policy=PermissionPolicy.of(allow=["files.*"]))
+    async with assent_environment.serve(agent) as client:
+        run = await client.start("clerk", "Book.", requested_by="alice")
+        [asked] = (await run.until_paused()).active_requirements
+        assert (asked.needed, asked.approvers) == (2, ["bob", "carol"])
+        assert asked.expires_at is not None
+        await run.approve(asked, by="bob")
+        with pytest.raises(DecisionError, match="dave"):
+            await run.approve(asked, by="dave")
+        await run.approve(asked, by="carol")
+        [room] = (await run.until_paused()).active_requirements
+        assert (room.kind, room.needed, room.approvers) == ("input", 1, ["bob", "carol"])
+        assert "that call was ended, with: 'no person can be asked while a call is under way'" in (room.note or "")
+        await run.submit_input(room, values={"room": "7"}, by="bob")
+        [day] = (await run.until_paused()).active_requirements
+        assert (day.fields[0].name, effects(tmp_path)) == ("day", [])
+        await run.submit_input(day, values={"day": "Monday"}, by="carol")
+        assert (await run.result()).content == "book done, None"
+        assert (await run.verify()).ok
+        await check_replay(await run.history())
+    [line] = (tmp_path / "ledger").read_text().splitlines()
+    assert line.startswith('book {"room": "7", "day": "Monday"} ')

@@ -17,8 +17,9 @@ import pytest
 
 from assent import Agent, ConfigurationError, MCPServer, OpenAIResponses, ToolContext, tool
 from assent.activities import mcp_connection
-from assent.activities.mcp_servers import ConnectionLostError, McpServers, ServerDownError, ToolError
-from assent.agents.mcp_server import CONTEXT
+from assent.activities.mcp_servers import ConnectionLostError, McpServers, QuestionError, ServerDownError, ToolError
+from assent.agents.mcp_question import answers_of
+from assent.agents.mcp_server import ANSWER, CONTEXT, Answer
 from tests.support.mcp_script import SERVER
 
 ANY: dict[str, Any] = {"type": "object"}
@@ -53,11 +54,13 @@ async def serving(agent: Agent) -> AsyncGenerator[McpServers]:
         await servers.close()
 
 
-async def called(servers: McpServers, agent: Agent, name: str, **arguments: object) -> str:
+async def called(
+    servers: McpServers, agent: Agent, name: str, *, answer: Answer | None = None, **arguments: object
+) -> str:
     found = await servers.tool(agent, name)
     assert found is not None
     function = cast("Callable[..., Awaitable[str]]", found.function)
-    return await function(**found.validate(json.dumps(arguments)), **{CONTEXT: CALL})
+    return await function(**found.validate(json.dumps(arguments)), **{CONTEXT: CALL, ANSWER: answer})
 
 
 async def test_one_process_serves_all_calls_until_it_dies_and_then_another_does(tmp_path: Path) -> None:
@@ -78,6 +81,33 @@ async def test_one_process_serves_all_calls_until_it_dies_and_then_another_does(
     ledger = [line.split() for line in (tmp_path / "ledger").read_text().splitlines()]
     assert [line[0] for line in ledger] == ["write", "fail", "die", "write"]
     assert {line[-1] for line in ledger} == {"the-key"}
+
+
+async def test_a_server_that_holds_a_call_while_it_asks_is_called_again_with_each_answer(tmp_path: Path) -> None:
+    """It takes no effect before. What does without the answer is over, and what asks beside other calls is told so."""
+    agent = of(lists(tmp_path, listed("book"), listed("hurry")))
+    async with serving(agent) as servers:
+        with pytest.raises(
+            QuestionError, match=r"Which room\? \(It held the call .*'no person can be asked while"
+        ) as room:
+            await called(servers, agent, "files.book")
+        with pytest.raises(QuestionError, match=r"^Which day\?") as day:
+            await called(servers, agent, "files.book", answer=(room.value.question.stored, {"room": "7"}))
+        asked = day.value.question.stored.model_copy(
+            update={"earlier": answers_of(room.value.question.stored, {"room": "7"})}
+        )
+        assert not (tmp_path / "ledger").exists()
+        assert await called(servers, agent, "files.book", answer=(asked, {"day": "Monday"})) == "book done, None"
+        over = await called(servers, agent, "files.hurry")
+        assert over.splitlines()[1] == "[the server asked meanwhile, and got no answer: Which room?]"
+        both = await asyncio.gather(*(called(servers, agent, "files.book") for _ in range(2)), return_exceptions=True)
+        assert all(
+            "while several calls were under way; from now on it gets one at a time" in str(each) for each in both
+        )
+        both = await asyncio.gather(*(called(servers, agent, "files.book") for _ in range(2)), return_exceptions=True)
+        assert [type(each) for each in both] == [QuestionError, QuestionError]
+    ledger = [line.rpartition(" ")[0] for line in (tmp_path / "ledger").read_text().splitlines()]
+    assert ledger == ['book {"room": "7", "day": "Monday"}', 'hurry {"room": "any"}']
 
 
 async def test_what_is_no_text_is_described_and_what_does_not_fit_is_a_failure(tmp_path: Path) -> None:

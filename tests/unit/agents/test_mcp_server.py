@@ -8,7 +8,17 @@ from typing import Any
 
 import pytest
 
-from assent import Agent, ConfigurationError, MCPServer, OpenAIResponses, PermissionPolicy, Rule, Tool, ToolContext
+from assent import (
+    Agent,
+    ConfigurationError,
+    MCPServer,
+    OpenAIResponses,
+    PermissionPolicy,
+    Rule,
+    Tool,
+    ToolContext,
+    approval,
+)
 from assent.agents.mcp_server import CONTEXT, Answer, definition_change, server_tools
 from assent.agents.tool import GateContext
 from assent.wire.errors import ArgumentsError
@@ -113,6 +123,19 @@ def test_a_server_names_the_people_and_the_time_for_its_calls_that_wait() -> Non
     assert (found.approvers, found.expires_after) == (["ann", "bob"], 3600)
 
 
+def test_the_gate_of_a_tool_asks_whatever_a_rule_allows() -> None:
+    two = approval(approvals=2, approvers=["ann", "bob"], proof="person")
+    given = server(gates={"drop_*": two, "*": approval(self_approval=True)}, trusted=True)
+    allowed = PermissionPolicy.of(allow=["files.*"])
+    found = gate(tool_of(given, listed("drop_all", hints={"readOnlyHint": True})), allowed)
+    assert (found.verdict, found.needed, found.approvers, found.proof) == ("ask", 2, ["ann", "bob"], "person")
+    assert gate(tool_of(given, listed("read")), allowed).self_approval
+    versions = {
+        Agent(name="clerk", model=OpenAIResponses("gpt"), mcp_servers=[each]).version for each in (given, server())
+    }
+    assert len(versions) == 2
+
+
 def test_only_a_trusted_server_makes_its_tool_run_more_than_once() -> None:
     again = listed("write", hints={"idempotentHint": True})
     assert gate(tool_of(server(), again)).at_most_once
@@ -185,6 +208,10 @@ def test_arguments_are_checked_by_the_servers_schema_but_not_by_its_patterns(
         ({"name": "a", "command": "x", "tools": "read_*"}, "tools is 'read_\\*'; give a list of globs"),
         ({"name": "a", "command": "x", "approvers": "ann"}, "approvers is 'ann'; give a list of names"),
         ({"name": "a", "command": "x", "expires_after": timedelta(0)}, "expires_after is .*; give a positive"),
+        ({"name": "a", "command": "x", "gates": {"b": approval}}, "gates has .* for 'b'; give approval\\(…\\) with"),
+        ({"name": "a", "command": "x", "gates": {"b": approval(type="audit")}}, "gates has .* and not type"),
+        ({"name": "a", "command": "x", "gates": {"b": approval(approvals=0)}}, "the gate of 'b': approvals is 0"),
+        ({"name": "a", "command": "x", "roots": ["srv"]}, "roots is \\['srv'\\]; give a list of absolute paths"),
         ({"name": "a", "command": "x", "trust": True}, "there is no option 'trust'; did you mean trusted"),
     ],
 )
