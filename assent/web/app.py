@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from datetime import timedelta
 
 import uvicorn
@@ -79,7 +81,15 @@ def application(client: AgentClient, settings: WebSettings) -> ASGIApp:
         https_only=settings.secure,
     )
     handlers = dict.fromkeys((HTTPException, AssentError, RPCError, Exception), site.show_error)
-    app = Starlette(routes=routes, middleware=[while_signing_in], exception_handlers=handlers)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncGenerator[None]:
+        del app
+        warm = asyncio.create_task(site.inbox.keep_warm())
+        yield
+        warm.cancel()
+
+    app = Starlette(routes=routes, middleware=[while_signing_in], exception_handlers=handlers, lifespan=lifespan)
     return Guard(app, origins=settings.origins, secure=settings.secure)
 
 
@@ -101,6 +111,6 @@ async def serve(client: AgentClient, settings: WebSettings, *, grace: int = 5) -
     host, port = settings.address
     config = uvicorn.Config(
         application(client, settings), host=host, port=port, log_config=None, access_log=False, server_header=False,
-        proxy_headers=False, lifespan="off", timeout_graceful_shutdown=grace, ws="none",
+        proxy_headers=False, lifespan="on", timeout_graceful_shutdown=grace, ws="none",
     )  # fmt: skip
     await uvicorn.Server(config).serve()

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Final, Literal
 
 from cachetools import LRUCache
+from temporalio.service import RPCError
 
 from assent.audit.approval import Approval
 from assent.client.client import AgentClient
@@ -16,11 +19,17 @@ from assent.client.filters import Sort, in_order, may_decide
 from assent.client.paging import Page
 from assent.web.access import may_see
 from assent.web.sign_in import Person
+from assent.wire.errors import AssentError
 
 FRESH: Final = 1.0
 """Seconds for which a read is not repeated."""
-STALE: Final = 10.0
+STALE: Final = 600.0
 """Seconds for which a page that is opened shows a read at once, while the next one is made."""
+PATIENCE: Final = 0.1
+"""Seconds that such a page waits for the next one, where it is older than `RECENT`."""
+RECENT: Final = 10.0
+WARM: Final = 240.0
+"""Seconds between reads that are made so that the first person to look does not wait."""
 _CHOICES: Final = 1_000
 RUNS: Final = 1_000
 """Runs of one read: the most that the server returns at once. All of them are sorted."""
@@ -45,7 +54,7 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Inbox:
-    """One page of requests. *mine* and *all* count those that were read, *more* says whether the server has others."""
+    """One page of requests. *mine* and *all* count those that were read, *at* is when, if that is some time ago."""
 
     query: Query
     shown: Sequence[Approval]
@@ -56,11 +65,26 @@ class Inbox:
     unreadable: Sequence[str]
     agents: Sequence[str] = field(default_factory=list[str])
     tools: Sequence[str] = field(default_factory=list[str])
+    at: datetime | None = None
 
 
-def inbox_of(person: Person, read: Page[Approval], query: Query) -> Inbox:
+@dataclass(frozen=True, slots=True)
+class Read:
+    """What waits, as it was *at* this time of the monotonic clock."""
+
+    page: Page[Approval]
+    at: float
+
+    @property
+    def age(self) -> float:
+        """Seconds since then."""
+        return time.monotonic() - self.at
+
+
+def inbox_of(person: Person, read: Read, query: Query) -> Inbox:
     """Return what *person* sees of a read."""
-    visible = [each for each in read if may_see(person, each)]
+    page = read.page
+    visible = [each for each in page if may_see(person, each)]
     mine = [each for each in visible if may_decide(each, person.name)]
     chosen = in_order(mine if query.show == "mine" else visible, query.sort)
     begin = (query.page - 1) * SHOWN
@@ -70,20 +94,12 @@ def inbox_of(person: Person, read: Page[Approval], query: Query) -> Inbox:
         len(mine),
         len(visible),
         max(1, -(-len(chosen) // SHOWN)),
-        read.next_page_token,
-        read.unreadable,
+        page.next_page_token,
+        page.unreadable,
         sorted({each.agent for each in visible}),
         sorted({each.tool for each in visible}),
+        None if read.age < RECENT else datetime.now(UTC) - timedelta(seconds=read.age),
     )
-
-
-@dataclass(slots=True)
-class _Read:
-    """The newest read for one choice, and the one under way."""
-
-    page: Page[Approval] | None = None
-    at: float = 0.0
-    task: asyncio.Task[Page[Approval]] | None = None
 
 
 class InboxReader:
@@ -91,40 +107,62 @@ class InboxReader:
 
     def __init__(self, client: AgentClient) -> None:
         self._client = client
-        self._reads = LRUCache[_Key, _Read](_CHOICES)
+        self._reads = LRUCache[_Key, Read](_CHOICES)
+        self._tasks = LRUCache[_Key, asyncio.Task[Read]](_CHOICES)
 
-    async def read(self, query: Query, *, fresh: bool) -> Page[Approval]:
-        """Return what waits: of the last second if it must be *fresh*, otherwise of the last ten.
+    async def read(self, query: Query, *, fresh: bool) -> Read:
+        """Return what waits: of the last second if it must be *fresh*, otherwise what is known, while it is read again.
 
         Raises as `AgentClient.pending`.
         """
         key = (query.agent, query.tool, query.token)
-        known = self._reads.get(key)
-        if known is None:
-            known = self._reads[key] = _Read()
-        age = time.monotonic() - known.at
-        if known.page is not None and age < FRESH:
-            return known.page
-        if known.task is None or known.task.done():
-            known.task = asyncio.create_task(self._read(known, key))
-            known.task.add_done_callback(_retrieve)
-        if known.page is not None and age < STALE and not fresh:
-            return known.page
+        known = self._reads.get(key) or self._chosen(query)
+        if known is not None and known.age < FRESH:
+            return known
+        task = self._tasks.get(key)
+        if task is None or task.done():
+            task = self._tasks[key] = asyncio.create_task(self._read(key))
+            task.add_done_callback(_retrieve)
         # One who leaves must not end the read of the others.
-        return await asyncio.shield(known.task)
+        if known is None or known.age > STALE or fresh:
+            return await asyncio.shield(task)
+        if known.age > RECENT:
+            await asyncio.wait([task], timeout=PATIENCE)
+        return task.result() if task.done() and task.exception() is None else known
 
-    async def _read(self, known: _Read, key: _Key) -> Page[Approval]:
+    def _chosen(self, query: Query) -> Read | None:
+        """Return what was read without a choice of agent and tool, as far as it is chosen, if that was all."""
+        whole = self._reads.get((None, None, None))
+        if whole is None or whole.page.next_page_token is not None or query.token is not None:
+            return None
+        wanted = [each for each in whole.page if query.agent in {None, each.agent} and query.tool in {None, each.tool}]
+        return Read(Page(wanted, None, None, whole.page.unreadable), whole.at)
+
+    async def _read(self, key: _Key) -> Read:
         agent, tool, token = key
-        known.page = await self._client.pending(limit=RUNS, page_token=token, agent=agent, tool=tool)
-        known.at = time.monotonic()
-        return known.page
+        begun = time.monotonic()
+        page = await self._client.pending(limit=RUNS, page_token=token, agent=agent, tool=tool)
+        read = self._reads[key] = Read(page, begun)
+        return read
 
-    def forget(self) -> None:
-        """Read again, because a decision was sent."""
-        self._reads.clear()
+    def forget(self, requirement_id: str) -> None:
+        """Leave out a request that was decided, until what waits is read again."""
+        for key, read in list(self._reads.items()):
+            kept = [each for each in read.page if each.id != requirement_id]
+            if len(kept) < len(read.page):
+                page = Page(kept, read.page.next_page_token, None, read.page.unreadable)
+                self._reads[key] = Read(page, read.at - FRESH)
+                self._tasks.pop(key, None)  # It may have begun before the decision.
+
+    async def keep_warm(self) -> None:
+        """Read what waits now and then, for ever."""
+        while True:
+            with contextlib.suppress(AssentError, RPCError):
+                await self.read(Query(), fresh=True)
+            await asyncio.sleep(WARM)
 
 
-def _retrieve(task: asyncio.Task[Page[Approval]]) -> None:
+def _retrieve(task: asyncio.Task[Read]) -> None:
     """Take note of an error that no one waits for any more."""
     if not task.cancelled():
         task.exception()

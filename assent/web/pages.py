@@ -226,7 +226,8 @@ class Site:
                 proof = self.prover.vouch(await run.statement(signal, sent), person)
                 sent["proof"] = proof.model_dump(mode="json")
         outcome = await run.decide(signal, sent, check=False)
-        self.inbox.forget()
+        if outcome.status in {"approved", "rejected", "executed", "failed"}:
+            self.inbox.forget(view.requirement.id)
         return outcome
 
     def _preview(self, request: Request, person: Person, view: RequestView, form: Mapping[str, str]) -> Response:

@@ -11,7 +11,7 @@ function refresh() {
   const request = new XMLHttpRequest();
   request.open("GET", location.pathname + location.search);
   request.responseType = "document";
-  if (etag) request.setRequestHeader("If-None-Match", etag);
+  request.setRequestHeader("If-None-Match", etag || '"new"');
   request.onload = () => {
     if (request.status !== 200 || !request.response) return;
     const next = request.response.querySelector("[data-live]");
@@ -115,5 +115,6 @@ document.addEventListener("submit", (event) => {
 window.addEventListener("pageshow", () => document.querySelectorAll("form").forEach((form) => delete form.dataset.sent));
 for (const select of document.querySelectorAll(".filters select")) select.addEventListener("change", () => select.form.requestSubmit());
 
+if (document.querySelector("[data-stale]")) refresh();
 setInterval(refresh, EVERY);
 document.addEventListener("visibilitychange", refresh);
