@@ -14,7 +14,7 @@ from assent import AgentClient
 from assent.runtime.embedded_server import free_port
 from bench.asking import asked
 from bench.auditing import measured
-from bench.inbox import both, fill
+from bench.inbox import both, fill, page
 from bench.long import PART, early_and_late, left_behind
 from bench.memory import of_a_worker
 from bench.peered import compared
@@ -360,8 +360,12 @@ async def pending_10000(stage: Stage, scale: Scale) -> list[Figure]:
     if not scale.inbox:
         return []
     client = stage.assent.agents.temporal
-    await fill(client, scale.inbox)
     figures: list[Figure] = []
+    for known, runs, limit in ((0, scale.pending, 0.15), (scale.pending, scale.inbox, 0.5)):
+        await fill(client, runs, known)
+        shown, listed = await page(client, scale.lists)
+        what = f"first byte of the approvals page, {runs:,} waiting"
+        figures.append(Figure("pending-10000", what, "s", shown, listed, limit=limit, ratio=False))
     for paged, limit in ((True, 0.5), (False, 10.0)):
         assent, bare = await both(client, scale.inbox, scale.lists, paged=paged)
         what = f"{'first page of 100' if paged else 'all'} of {scale.inbox:,} approvals, no worker"

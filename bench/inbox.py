@@ -8,11 +8,14 @@ import time
 from datetime import UTC, datetime
 from typing import Final
 
+from httpx import ASGITransport, AsyncClient
 from temporalio.api.workflowservice.v1 import ListWorkflowExecutionsRequest
 from temporalio.client import Client
 from temporalio.common import SearchAttributeKey, SearchAttributePair, TypedSearchAttributes
 
 from assent import AgentClient, RunRequest
+from assent.web.app import application
+from assent.web.settings import WebSettings
 from assent.wire import protocol, visibility
 from assent.wire.requirements import PendingRequirement
 from bench.processes import until
@@ -36,8 +39,30 @@ _ATTRIBUTES: Final = TypedSearchAttributes([
 ])  # fmt: skip
 
 
-async def fill(client: Client, runs: int) -> None:
-    """So many rows of runs that wait, without the runs: started on a task queue that nobody serves.
+async def page(client: Client, times: int) -> tuple[list[float], list[float]]:
+    """Seconds to the first byte of the approvals page, as a person opens it; and of the server's own list of its rows.
+
+    The page has read what waits once before, as it does when it starts.
+    """
+    settings = WebSettings.read(demo_sign_in="bench")
+    transport = ASGITransport(application(AgentClient(client), settings))
+    took: tuple[list[float], list[float]] = ([], [])
+    async with AsyncClient(transport=transport, base_url=settings.base) as http:
+        for number in range(times + 1):
+            begun = time.perf_counter()
+            answer = await http.get("/?show=all")
+            answer.raise_for_status()
+            seconds = time.perf_counter() - begun
+            await asyncio.sleep(REST)
+            if number:
+                took[0].append(seconds)
+                took[1].append((await bare(client, LARGEST, LARGEST))[0])
+                await asyncio.sleep(REST)
+    return took
+
+
+async def fill(client: Client, runs: int, known: int = 0) -> None:
+    """So many rows of runs that wait, *known* included, without the runs: on a task queue that nobody serves.
 
     Memo and search attributes are given at the start, as a run upserts them when it begins to wait; visibility then
     has the same rows, and what reads it cannot tell them from others. Real runs would take five minutes.
@@ -68,7 +93,7 @@ async def fill(client: Client, runs: int) -> None:
             search_attributes=_ATTRIBUTES,
         )
 
-    await each(start, range(runs))
+    await each(start, range(known, runs))
 
     async def listed() -> bool:
         return (await client.count_workflows(_QUERY)).count == runs

@@ -16,6 +16,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from assent.core.approvals import fold_name, fold_names
+from assent.proof.ssh import KINDS
 from assent.wire.errors import ConfigurationError
 from assent.wire.text import one_line
 
@@ -49,8 +50,10 @@ def _ssh_key(text: str) -> str:
     parts = text.split()
     if len(parts) < 2:
         raise ValueError("give a public key as in a .pub file: ssh-ed25519 AAAA…")
-    if parts[0] not in {"ssh-ed25519", "ssh-rsa"}:
-        raise ValueError(f"keys of the type {parts[0]} cannot be checked here; use ssh-ed25519, or a passkey")
+    if parts[0] not in KINDS:
+        raise ValueError(
+            f"keys of the type {parts[0]} cannot be checked here; use one of {', '.join(KINDS)}, or a passkey"
+        )
     return " ".join(parts[:2])
 
 

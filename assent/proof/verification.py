@@ -1,7 +1,7 @@
 """Whether a proof holds: as its decision arrives, as the approved call is about to run, and years later.
 
 Nothing here asks a network or a clock: a proof, the public key and a time are all that it takes. (WebAuthn Level 3,
-section 7.2, by py_webauthn; PROTOCOL.sshsig of OpenSSH, by sshsig; Ed25519, RFC 8032, by cryptography.)
+section 7.2, by py_webauthn; PROTOCOL.sshsig of OpenSSH; Ed25519, RFC 8032, by cryptography.)
 
 Not in workflow code: signatures are checked in activities.
 """
@@ -18,6 +18,7 @@ from typing import Final, TypeVar
 
 from assent.core.approvals import fold_name
 from assent.proof.approvers import Approvers, Person
+from assent.proof.ssh import check_signature
 from assent.wire.errors import ConfigurationError
 from assent.wire.proofs import (
     CLOCK_SKEW,
@@ -255,33 +256,7 @@ def _ssh(
 
 def _check_ssh(statement: DecisionStatement, proof: SshProof) -> str:
     """Check an SSH signature, and return the public key that made it."""
-    from sshsig.sshsig import SshsigSignature, check_signature, ssh_dearmor_sshsig  # noqa: PLC0415 - an extra
-
-    def check() -> str:
-        raw = ssh_dearmor_sshsig(proof.signature)
-        if _armored(raw) != proof.signature:
-            message = "its text is not as ssh-keygen writes it"
-            raise ValueError(message)
-        parsed = SshsigSignature(raw)
-        # The library reads lengths leniently; a byte that says nothing must not be free to change.
-        inner = parsed.signature
-        kind = int.from_bytes(inner[:4])
-        exact = len(inner) == 8 + kind + int.from_bytes(inner[4 + kind : 8 + kind])
-        if bytes(parsed) != raw or not exact or parsed.hash_algo not in {b"sha256", b"sha512"}:
-            message = "its bytes are not as ssh-keygen writes them"
-            raise ValueError(message)
-        key = parsed.public_key
-        text = f"{key[4 : 4 + int.from_bytes(key[:4])].decode('ascii')} {base64.b64encode(key).decode()}"
-        check_signature(statement.signed_bytes(), proof.signature, namespace=NAMESPACE)
-        return text
-
-    return _checked(check, "the SSH signature")
-
-
-def _armored(raw: bytes) -> str:
-    text = base64.b64encode(raw).decode()
-    lines = [text[start : start + 70] for start in range(0, len(text), 70)]
-    return "\n".join(["-----BEGIN SSH SIGNATURE-----", *lines, "-----END SSH SIGNATURE-----"])
+    return _checked(lambda: check_signature(proof.signature, statement.signed_bytes(), NAMESPACE), "the SSH signature")
 
 
 def fingerprint(key: str) -> str:

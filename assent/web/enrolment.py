@@ -17,6 +17,7 @@ from typing import Final, cast
 import rfc8785
 
 from assent.proof.approvers import Approvers, SshKey
+from assent.proof.ssh import check_signature
 from assent.web.proofs import base64url
 from assent.wire.errors import MessageError
 from assent.wire.proofs import instant
@@ -78,17 +79,16 @@ def read_invitation(token: str, approvers: Approvers | None) -> Invitation:
 
 
 def _check_signature(invitation: Invitation, signature: str, approvers: Approvers) -> None:
-    from sshsig import verify  # noqa: PLC0415 - it takes a while, and few requests need it
-    from sshsig.ssh_public_key import PublicKey  # noqa: PLC0415 - as above
-
     now = datetime.now(UTC)
     inviter = approvers.person(invitation.by)
     keys = inviter.keys if inviter is not None and GROUP in inviter.groups and inviter.is_valid(now) else ()
-    valid = [PublicKey.from_openssh_str(each.ssh) for each in keys if isinstance(each, SshKey) and each.is_valid(now)]
+    valid = [each.ssh for each in keys if isinstance(each, SshKey) and each.is_valid(now)]
     try:
-        verify(invitation.signed_bytes(), signature, valid, NAMESPACE)
-    except Exception:  # whatever the library raises of bytes that anyone may have sent: it does not hold
-        raise MessageError(f"No administrator has signed this invitation; the group is {GROUP!r}.") from None
+        signer = check_signature(signature, invitation.signed_bytes(), NAMESPACE)
+    except Exception:  # whatever a library raises of bytes that anyone may have sent: it does not hold
+        signer = ""
+    if signer not in valid:
+        raise MessageError(f"No administrator has signed this invitation; the group is {GROUP!r}.")
 
 
 def registration_options(invitation: Invitation) -> str:

@@ -14,7 +14,10 @@ import cbor2
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.asymmetric.ec import ECDSA
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from assent.proof.ssh import armored, signed_bytes, string
 from assent.wire.proofs import (
     NAMESPACE,
     DecisionStatement,
@@ -46,9 +49,13 @@ class SshSigner:
     path: Path
 
     @classmethod
-    def make(cls, folder: Path, name: str, kind: str = "ed25519") -> SshSigner:
+    def make(cls, folder: Path, name: str, *kind: str) -> SshSigner:
         path = folder / name
-        subprocess.run(["ssh-keygen", "-q", "-t", kind, "-N", "", "-C", name, "-f", str(path)], check=True, timeout=60)
+        subprocess.run(
+            ["ssh-keygen", "-q", "-t", *(kind or ["ed25519"]), "-N", "", "-C", name, "-f", str(path)],
+            check=True,
+            timeout=60,
+        )
         return cls(path)
 
     @property
@@ -64,6 +71,41 @@ class SshSigner:
         return SshProof(
             kind="sshsig", signature=signature, issued_at=statement.issued_at, expires_at=statement.expires_at
         )
+
+
+class SecurityKeySigner:
+    """An SSH key on a security key (`ecdsa-sk`), as PROTOCOL.u2f of OpenSSH describes it, in software."""
+
+    def __init__(self, folder: Path, *, verified: bool = True) -> None:
+        self._key, self._flags = ec.generate_private_key(ec.SECP256R1()), 0x05 if verified else 0x01
+        point = self._key.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+        self._kind = "sk-ecdsa-sha2-nistp256@openssh.com"
+        self._blob = b"".join(map(string, (self._kind.encode(), b"nistp256", point, b"ssh:")))
+        self.public = f"{self._kind} {base64.b64encode(self._blob).decode()}"
+        self._folder = folder
+
+    def sign(self, data: bytes, namespace: str = NAMESPACE) -> str:
+        counted = bytes([self._flags]) + (9).to_bytes(4)
+        inner = hashlib.sha256(signed_bytes(data, namespace)).digest()
+        numbers = decode_dss_signature(
+            self._key.sign(hashlib.sha256(b"ssh:").digest() + counted + inner, ECDSA(hashes.SHA256()))
+        )
+        value = b"".join(string(each.to_bytes(each.bit_length() // 8 + 1)) for each in numbers)
+        made = string(self._kind.encode()) + string(value) + counted
+        parts = (self._blob, namespace.encode(), b"", b"sha512", made)
+        text = armored(b"SSHSIG" + (1).to_bytes(4) + b"".join(map(string, parts)))
+        # That the format is right, OpenSSH itself says.
+        path = self._folder / "sk.sig"
+        path.write_text(text + "\n")
+        command = ["ssh-keygen", "-Y", "check-novalidate", "-n", namespace, "-s", str(path)]
+        subprocess.run(command, input=data, check=True, capture_output=True, timeout=60)
+        return text
+
+    def prove(self, statement: DecisionStatement) -> SshProof:
+        return SshProof(
+            kind="sshsig", signature=self.sign(statement.signed_bytes()), issued_at=statement.issued_at,
+            expires_at=statement.expires_at,
+        )  # fmt: skip
 
 
 class PasskeySigner:

@@ -26,8 +26,8 @@ BOB = f'[[people]]\nname = "bob"\n[[people.keys]]\nssh = "{KEY} bob@work"\n'
         (BOB + BOB.replace("bob", "eve"), "'bob' and 'eve' have the same key"),
         ('[[people]]\nname = "a"\n[[people.keys]]\nssh = "AAAA"\n', "give a public key as in a .pub file"),
         (
-            '[[people]]\nname = "a"\n[[people.keys]]\nssh = "ecdsa-sha2-nistp256 AAAA"\n',
-            "use ssh-ed25519, or a passkey",
+            '[[people]]\nname = "a"\n[[people.keys]]\nssh = "ssh-dss AAAA"\n',
+            "keys of the type ssh-dss cannot be checked here",
         ),
         ('[[people]]\nname = "a"\n[[people.keys]]\npasskey = "x"\npublic_key = "y"\n', "[site] rp_id, origins"),
         (BOB.replace("\n", '\nlogins = { "slack:T1" = "U1" }\n', 1), "'slack:T1', which is no [[issuers]] url"),
