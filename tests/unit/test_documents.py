@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import ast
-import builtins
 import io
 import re
 import runpy
-import sys
 from contextlib import redirect_stdout
 from functools import cache
 from pathlib import Path
-from types import ModuleType
-from typing import Any, get_args
+from typing import get_args
 
 import pytest
 
@@ -20,15 +16,15 @@ from assent import PermissionPolicy
 from assent.cli.main import main
 from assent.views.run_events import RunEventKind
 from assent.wire.requirements import RunState
+from tests.support.page_programs import define
+from tests.support.transcripts import steps
 
 ROOT = Path(__file__).parents[2]
 PAGES = {
     path.relative_to(ROOT).as_posix(): path.read_text() for path in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
 }
-GIVEN = {"client", "run", "content"}
-"""Names that a block with `await` may use without making them: what the page has introduced in words."""
-RUN_ELSEWHERE = "docs/guides/notices.md"
-"""Its programs are run by `test_webhooks.py`."""
+SERVING = "docs/guides/notices.md"
+"""Its programs serve for ever: `test_webhooks.py` runs them."""
 
 
 def blocks(text: str, language: str) -> list[str]:
@@ -43,27 +39,10 @@ def code(text: str) -> str:
     return "\n".join([*fenced, *indented, *re.findall(r"(?<!`)`([^`]+)`(?!`)", prose)])
 
 
-@pytest.mark.parametrize("page", [page for page, text in PAGES.items() if blocks(text, "python")])
-def test_python_of_a_page_runs_as_printed(page: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    names: dict[str, Any] = {**vars(builtins), "__name__": "docs", "input": print}
-    for block in blocks(PAGES[page], "python"):
-        program = compile(block, page, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
-        if page == RUN_ELSEWHERE:
-            continue
-        if not program.co_flags & 0x80:  # Nothing is awaited outside of a function.
-            exec(program, names)
-            if name := re.match(r"# (\w+)\.py\n", block):  # Later blocks may import it.
-                monkeypatch.setitem(sys.modules, name[1], ModuleType(name[1]))
-                vars(sys.modules[name[1]]).update(names)
-            continue
-        tree = ast.parse(block)
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Import | ast.ImportFrom):
-                exec(compile(ast.Module([node], []), page, "exec"), names)
-        used = {node.id: type(node.ctx) for node in ast.walk(tree) if isinstance(node, ast.Name)}
-        made = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
-        assert not set(used) - made - set(names) - GIVEN
-        names |= dict.fromkeys(made)
+@pytest.mark.parametrize("page", [page for page, text in PAGES.items() if "```python" in text and page != SERVING])
+def test_programs_of_a_page_run_as_printed(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Those that await something need a server: `tests/workflows/test_pages.py`.
+    assert define(steps(PAGES[page]), tmp_path, monkeypatch)
 
 
 def commands(page: str) -> set[tuple[str, str]]:
