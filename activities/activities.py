@@ -17,7 +17,7 @@ from assent.wire.errors import ConfigurationError
 
 from .call_model import ModelCalls
 from .check_call import Checks
-from .conversation_cache import Prefixes
+from .conversation_cache import ConversationCache
 from .guard import Guard
 from .mcp_servers import McpServers
 from .own_run import only_inside_a_run
@@ -76,7 +76,7 @@ class Activities:
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="assent-tool")
         self._decided = ThreadPoolExecutor(THREADS, thread_name_prefix="assent-decided-tool")
         self._users = UserCode()
-        prefixes = Prefixes(prefix_cache)
+        prefixes = ConversationCache(prefix_cache)
         self.servers = McpServers(agents)
         Thread(target=self.servers.warm_up, name="assent-warm-up-mcp", daemon=True).start()
         self._models = ModelCalls(
@@ -137,7 +137,7 @@ class Activities:
         Notices(webhooks)
 
     @property
-    def all(self) -> list[Callable[..., object]]:
+    def functions(self) -> list[Callable[..., object]]:
         """Every activity, ready for a worker."""
         return [
             only_inside_a_run(self._models.call_model, protocol.CALL_MODEL),

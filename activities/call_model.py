@@ -27,7 +27,7 @@ from assent.wire.protocol import RULES_VERSION, Gate, ModelCallInput, ModelTurn,
 from assent.wire.text import bounded, error_text, one_line
 
 from . import model_routing, payload_limits, user_code
-from .conversation_cache import Prefixes
+from .conversation_cache import ConversationCache
 from .heartbeats import heartbeats
 from .mcp_servers import McpServers, ServerDownError
 from .model_attempts import GaveUpError, ModelAttempts
@@ -61,7 +61,7 @@ class ModelCalls:
         self,
         agents: Mapping[str, Agent],
         providers: Providers,
-        prefixes: Prefixes,
+        prefixes: ConversationCache,
         users: UserCode,
         servers: McpServers,
         *,
@@ -97,13 +97,13 @@ class ModelCalls:
                 or could not answer (retried); the function of the instructions failed (retried).
         """
         agent = self._agent(call)
-        if (queue := model_routing.elsewhere(agent, routed=call.routed)) is not None:
+        if (queue := model_routing.other_task_queue(agent, routed=call.routed)) is not None:
             return ModelTurn(items=[], task_queue=queue)
         attempts = ModelAttempts(call.turn, begun=call.turn > 1)
-        async with heartbeats(attempts.told):
+        async with heartbeats(attempts.heartbeat_details):
             conversation, attachments = await self._conversation(call)
             instructions = await self._instructions(agent, call)
-            tools = await self._listed(agent)
+            tools = await self._tools(agent)
             question = Question(
                 model=agent.model,
                 instructions=instructions,
@@ -114,12 +114,12 @@ class ModelCalls:
                 attachments=attachments,
             )
             try:
-                answer = _named(await attempts.ask(self._providers, question), tools)
+                answer = _with_tool_names(await attempts.ask(self._providers, question), tools)
                 # Users' gates may take a while: a lost heartbeat here would pay for another answer.
-                turn = await self._kept(agent, call, answer, attempts)
+                turn = await self._finish_turn(agent, call, answer, attempts)
             except GaveUpError as error:
-                return _with_instructions(await self._gave_up(agent, call, error), agent, call, instructions)
-        self._prefixes.keep(conversation.append(turn.items), call.prefix)
+                return _with_instructions(await self._give_up(agent, call, error), agent, call, instructions)
+        self._prefixes.put(conversation.append(turn.items), call.prefix)
         return _with_instructions(turn, agent, call, instructions)
 
     def _agent(self, call: ModelCallInput) -> Agent:
@@ -159,7 +159,7 @@ class ModelCalls:
             raise ApplicationError(message, type="InstructionsFailed")
         return text
 
-    async def _listed(self, agent: Agent) -> dict[str, Tool]:
+    async def _tools(self, agent: Agent) -> dict[str, Tool]:
         try:
             return await self._servers.listed(agent)
         except ServerDownError as error:
@@ -172,16 +172,18 @@ class ModelCalls:
         except HistoryError as error:
             raise ApplicationError(str(error), type="HistoryError", non_retryable=True) from error
 
-    async def _kept(self, agent: Agent, call: ModelCallInput, answer: Answer, attempts: ModelAttempts) -> ModelTurn:
+    async def _finish_turn(
+        self, agent: Agent, call: ModelCallInput, answer: Answer, attempts: ModelAttempts
+    ) -> ModelTurn:
         try:
             turn = await self._bounded(agent, call, answer)
         except ApplicationError as error:
             raise attempts.not_kept(error, answer) from None
-        if attempts.wasted == Usage():
+        if attempts.wasted_usage == Usage():
             return turn
-        return turn.model_copy(update={"wasted": self._priced(agent, attempts.wasted)})
+        return turn.model_copy(update={"wasted": self._priced(agent, attempts.wasted_usage)})
 
-    async def _gave_up(self, agent: Agent, call: ModelCallInput, error: GaveUpError) -> ModelTurn:
+    async def _give_up(self, agent: Agent, call: ModelCallInput, error: GaveUpError) -> ModelTurn:
         """The turn of a model call that gave no answer of use: what it used counts, and the run ends."""
         nothing = Answer(items=[], usage=Usage(), model="", text=None)
         fields = await self._facts(agent, call, nothing)
@@ -241,7 +243,7 @@ class ModelCalls:
                 fields["proof"] = self._proofs.level
             if agent.max_context_tokens is not None:
                 fields["max_context_tokens"] = agent.max_context_tokens
-        if call.routed and (queue := model_routing.moved(agent)) is not None:
+        if call.routed and (queue := model_routing.moved_task_queue(agent)) is not None:
             fields["task_queue"] = queue
         return fields
 
@@ -361,7 +363,7 @@ def _output(output_type: type[object], text: str) -> dict[str, object]:
     return {"structured": True}
 
 
-def _named(answer: Answer, tools: Mapping[str, Tool]) -> Answer:
+def _with_tool_names(answer: Answer, tools: Mapping[str, Tool]) -> Answer:
     """*answer* with the tools' own names in it: a name with a dot, as tools of MCP servers have, no provider takes."""
     names = {each.model_name: name for name, each in tools.items() if each.model_name != name}
     if not names:

@@ -40,7 +40,7 @@ class _Entry:
     attachments: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
-class Prefixes:
+class ConversationCache:
     """A cache of conversations, bounded in bytes of memory; what was not used for a while is dropped.
 
     A worker of model calls is not told of the end of a run: one that has ended is simply no longer used.
@@ -63,9 +63,9 @@ class Prefixes:
         """
         if call.prefix is None:
             return Conversation().append(call.delta)
-        return await self.named(call.prefix, call.delta)
+        return await self.get(call.prefix, call.delta)
 
-    async def named(self, prefix: Prefix, delta: list[Item]) -> Conversation:
+    async def get(self, prefix: Prefix, delta: list[Item]) -> Conversation:
         """The conversation of this name, with *delta* behind it.
 
         Raises:
@@ -105,11 +105,11 @@ class Prefixes:
         return run
 
     @property
-    def kept(self) -> int:
+    def count(self) -> int:
         """How many conversations there are."""
         return len(self._entries)
 
-    def keep(self, conversation: Conversation, replaces: Prefix | None) -> None:
+    def put(self, conversation: Conversation, replaces: Prefix | None) -> None:
         """Keep a conversation for the run's next model call, in place of the shorter one it grew from."""
         if not self._enabled:
             return
@@ -122,7 +122,7 @@ class Prefixes:
     def replace(self, conversation: Conversation, longer: Prefix) -> None:
         """Keep a conversation in place of the longer one that it makes do without."""
         self._entries.pop(_key(longer.digest), None)
-        self.keep(conversation, None)
+        self.put(conversation, None)
 
 
 def memory_size(value: object) -> int:

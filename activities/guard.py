@@ -27,12 +27,12 @@ from assent.wire.protocol import ToolCallInput, ToolOutcome
 from assent.wire.text import bounded
 
 from . import payload_limits
-from .history_check import Requested, requested_call
+from .history_check import RequestedCall, requested_call
 from .own_run import encoded, own_run, run_of_activity, with_client
 from .parent_check import cancel_own_run, orphaned
 from .proofs import Proofs
-from .reset_check import opened_before_a_reset
-from .run_tool import AGAIN, ERROR_LIMIT, ToolCalls, is_stopped_by_hand, once, was_started_before, words
+from .reset_check import opened_before_reset
+from .run_tool import AGAIN, ERROR_LIMIT, ToolCalls, error_text, is_stopped_by_hand, once, was_started_before
 
 _log = logging.getLogger(__name__)
 _JSON: Final = b"json/plain"
@@ -64,7 +64,7 @@ class Guard(Interceptor):
 
     def intercept_activity(self, next: ActivityInboundInterceptor) -> ActivityInboundInterceptor:
         """Stand before the activity and before the worker's other interceptors."""
-        return _Guarded(next, self)
+        return _GuardInterceptor(next, self)
 
 
 @activity.defn(dynamic=True)
@@ -78,7 +78,7 @@ async def unknown_activity(arguments: Sequence[RawValue]) -> None:
     raise ApplicationError(message, type="NotFoundError")
 
 
-class _Guarded(ActivityInboundInterceptor):
+class _GuardInterceptor(ActivityInboundInterceptor):
     def __init__(self, next: ActivityInboundInterceptor, guard: Guard) -> None:
         super().__init__(next)
         self._guard = guard
@@ -111,8 +111,8 @@ class _Guarded(ActivityInboundInterceptor):
     def _missing(self, name: str, input: ExecuteActivityInput) -> ToolOutcome:
         agent = _agent_of(cast("Sequence[RawValue]", input.args[0] if input.args else ()))
         if agent is not None:
-            return self._guard.calls.gone(agent)
-        return _later(f"activity {name!r} is not served by the worker that was asked")
+            return self._guard.calls.answer_missing_tool(agent)
+        return _refuse_for_now(f"activity {name!r} is not served by the worker that was asked")
 
     async def _gated(self, name: str, input: ExecuteActivityInput) -> ToolOutcome:
         with_client(self._guard.client)
@@ -121,18 +121,18 @@ class _Guarded(ActivityInboundInterceptor):
         except (RPCError, HistoryError) as error:
             _log.error("activity %s of %s waits: %s", name, own_run().run_id, error)
             text = f"the history of the run cannot be read, which an approved call is checked against: {error}"
-            return _later(bounded(text, ERROR_LIMIT))
+            return _refuse_for_now(bounded(text, ERROR_LIMIT))
         if requested is None or requested.command.tool != name or not requested.is_given:
             return ToolOutcome(refused="the history of the run does not ask for this call")
         if requested.command.attempts == 1 and was_started_before():
             raise once()
         try:
-            refused = await _refused(name, requested, self._guard.calls.proofs)
+            refused = await _refusal(name, requested, self._guard.calls.proofs)
         except RPCError as error:
-            return _later(f"it could not be checked: {error.message}")
+            return _refuse_for_now(f"it could not be checked: {error.message}")
         return refused or await self._run(requested, input)
 
-    async def _run(self, requested: Requested, input: ExecuteActivityInput) -> ToolOutcome:
+    async def _run(self, requested: RequestedCall, input: ExecuteActivityInput) -> ToolOutcome:
         call = requested.command.input
         name, run_id = requested.command.tool, own_run().run_id
         try:
@@ -145,12 +145,12 @@ class _Guarded(ActivityInboundInterceptor):
         except Exception as error:
             if activity.info().attempt < requested.command.attempts:
                 raise
-            return ToolOutcome(error=words(error))
+            return ToolOutcome(error=error_text(error))
         [payload] = activity.payload_converter().to_payloads([result])
         return await payload_limits.of_output(_text(payload))
 
 
-async def _refused(name: str, requested: Requested, proofs: Proofs) -> ToolOutcome | None:
+async def _refusal(name: str, requested: RequestedCall, proofs: Proofs) -> ToolOutcome | None:
     """Return why the activity may not run now; None if it may."""
     call = requested.command.input
     if (authorization := call.authorization) is None:
@@ -166,7 +166,7 @@ async def _refused(name: str, requested: Requested, proofs: Proofs) -> ToolOutco
     if (why := await orphaned(authorization.parent)) is not None:
         await cancel_own_run()
         return ToolOutcome(refused=why)
-    if await opened_before_a_reset(authorization):
+    if await opened_before_reset(authorization):
         return ToolOutcome(refused=RESET, gate=requested.gate, policy_version=authorization.policy_version)
     return None
 
@@ -178,7 +178,7 @@ def _agent_of(arguments: Sequence[RawValue]) -> str | None:
     return agent if isinstance(agent, str) else None
 
 
-def _later(why: str, after: timedelta = AGAIN) -> ToolOutcome:
+def _refuse_for_now(why: str, after: timedelta = AGAIN) -> ToolOutcome:
     # Another worker of this task queue may have it: a rolling deployment, or two teams on one queue.
     return ToolOutcome(refused=why, again_after=after.total_seconds())
 

@@ -23,7 +23,7 @@ async def heartbeats(told: Callable[[], object | None] | None = None) -> AsyncGe
         yield
         return
     interval = timeout.total_seconds() / 2
-    beating = asyncio.create_task(_beat(interval) if told is None else _tell(interval, told))
+    beating = asyncio.create_task(_beat(interval) if told is None else _send_heartbeats(interval, told))
     try:
         yield
     finally:
@@ -36,7 +36,7 @@ async def _beat(interval: float) -> None:
         activity.heartbeat()
 
 
-async def _tell(interval: float, told: Callable[[], object | None]) -> None:
+async def _send_heartbeats(interval: float, told: Callable[[], object | None]) -> None:
     last, at = None, monotonic()
     while True:
         await asyncio.sleep(min(interval, TOLD_EVERY))

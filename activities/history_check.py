@@ -36,7 +36,7 @@ _LATEST: Final = datetime.max.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
-class Requested:
+class RequestedCall:
     """A call that the history of a run asks for, its gate, and the digest of the inputs that its activity was given.
 
     *since* is when the current execution of the run began. What it says of earlier times is carried: no more than said.
@@ -54,7 +54,7 @@ class Requested:
 
 
 @dataclass(slots=True)
-class _Folded:
+class _ExecutionFold:
     """One execution as far as it was read: what each activity was given each time, and the calls asked for.
 
     Both by activity id. A call that is tried again has the same id; its commands and events are in the same order.
@@ -66,15 +66,15 @@ class _Folded:
     scheduled: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
     requested: dict[str, list[RunTool]] = field(default_factory=dict[str, list[RunTool]])
 
-    def feed(self, events: Sequence[HistoryEvent]) -> None:
-        """Add those *events* that were not read yet. Raises as `HistoryFold.feed`."""
+    def add(self, events: Sequence[HistoryEvent]) -> None:
+        """Add those *events* that were not read yet. Raises as `HistoryFold.add`."""
         fresh = [event for event in events if event.event_id > self.last]
         for event in fresh:
             self.since = min(self.since, time_of(event))
             if event.event_type == event_types.ACTIVITY_SCHEDULED:
                 scheduled = event.activity_task_scheduled_event_attributes
                 self.scheduled.setdefault(scheduled.activity_id, []).append(_digest(scheduled.input.payloads))
-        for transition in self.fold.feed(fresh):
+        for transition in self.fold.add(fresh):
             for command in transition.step.commands:
                 if isinstance(command, RunTool):
                     name = tool_activity_id(command.turn, command.position)
@@ -86,7 +86,7 @@ def _digest(inputs: Iterable[Payload]) -> str:
     return sha256_hex(canonical([each.data.hex() for each in inputs]))
 
 
-_known: Final[LRUCache[str, _Folded]] = LRUCache(50)
+_known: Final[LRUCache[str, _ExecutionFold]] = LRUCache(50)
 """By execution id: without it, the cost of a call would grow with the calls before it."""
 
 
@@ -123,7 +123,7 @@ async def requested_since(tool: str, call: ToolCallInput) -> datetime | None:
     return requested.since if requested is not None and same else None
 
 
-async def requested_call() -> Requested | None:
+async def requested_call() -> RequestedCall | None:
     """Return the call that the history of this activity's run asks this activity for; None if it asks for none.
 
     Raises:
@@ -131,15 +131,15 @@ async def requested_call() -> Requested | None:
         HistoryError: it cannot be decoded or folded, or does not have this activity yet.
     """
     run, activity_id = own_run(), activity.info().activity_id
-    folded = _known.get(run.execution_id) or _Folded(HistoryFold(run.run_id, run.execution_id))
+    folded = _known.get(run.execution_id) or _ExecutionFold(HistoryFold(run.run_id, run.execution_id))
     _known[run.execution_id] = folded
     try:
         # Calls of one run may read side by side: events are added in order, and those that are known left out.
         if folded.last:
-            folded.feed(await newer_events(own_client(), run.run_id, run.execution_id, folded.last))
+            folded.add(await newer_events(own_client(), run.run_id, run.execution_id, folded.last))
         else:
             async for page in pages(own_client(), run.run_id, run.execution_id):
-                folded.feed(page.events)
+                folded.add(page.events)
     except HistoryError:
         _known.pop(run.execution_id, None)  # It may have been added in part.
         raise
@@ -151,4 +151,4 @@ async def requested_call() -> Requested | None:
     command = requested[len(scheduled) - 1]
     calls = folded.fold.run.calls  # Empty once the run proceeded without an activity that it took for lost.
     gate = calls[command.position].gate if command.position < len(calls) else None
-    return Requested(command, gate, scheduled[-1], folded.since)
+    return RequestedCall(command, gate, scheduled[-1], folded.since)

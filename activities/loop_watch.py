@@ -80,7 +80,7 @@ class LoopWatch:
                 while not answered.wait(1) and not loop.is_closed():
                     pass
                 _log.warning(
-                    "the event loop answers again; %s blocked it for %.1f s", _named(tool), monotonic() - begun
+                    "the event loop answers again; %s blocked it for %.1f s", _describe(tool), monotonic() - begun
                 )
                 self._heartbeat()
             threading.Event().wait(_EVERY)
@@ -96,7 +96,7 @@ class LoopWatch:
         stack = "" if frame is None else "".join(traceback.format_stack(frame)[-3:])
         todo = "make it a plain def, which has a thread, or await what it waits for"
         what = "%s blocks the event loop for more than %g s, for all runs: %s\n%s"
-        _log.warning(what, _named(tool), LIMIT, todo, stack)
+        _log.warning(what, _describe(tool), LIMIT, todo, stack)
 
     def _heartbeat(self, *details: BlockedLoop) -> None:
         """Send a heartbeat of each tool call under way, by a loop of this thread's own."""
@@ -111,5 +111,5 @@ class LoopWatch:
             asyncio.run(send())
 
 
-def _named(tool: str | None) -> str:
+def _describe(tool: str | None) -> str:
     return "something else than a tool" if tool is None else f"the async tool {tool!r}"

@@ -13,11 +13,11 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from assent.runtime import tracing
-from assent.wire.live_text import LiveText, TextSoFar, Wasted
+from assent.wire.live_text import LiveText, TextSoFar, WastedAnswers
 from assent.wire.protocol import TurnFailure, Usage
 
 from .own_run import own_run
-from .providers import ONE_ANSWER, SLOW, Answer, Posture, Providers, Question, posture, to_application_error
+from .providers import ONE_ANSWER, SLOW, Answer, ErrorHandling, Providers, Question, posture, to_application_error
 
 ANSWERS_LIMIT: Final = 5
 """Answers for one turn that cannot be used."""
@@ -52,16 +52,16 @@ class ModelAttempts:
         before = _told(info.heartbeat_details[0] if info.heartbeat_details else None)
         self.so_far = TextSoFar(wasted=before.wasted)
         if before.begun:  # It did not come to count its answer itself.
-            self.so_far.fail(_after(before.wasted, _LOST, ONE_ANSWER, limited=False))
+            self.so_far.fail(_add_failure(before.wasted, _LOST, ONE_ANSWER, limited=False))
 
     @property
-    def wasted(self) -> Usage:
+    def wasted_usage(self) -> Usage:
         """What the answers that could not be used have used."""
         return self.so_far.wasted.usage
 
-    def told(self) -> LiveText | None:
+    def heartbeat_details(self) -> LiveText | None:
         """What the heartbeat says: the words so far, and the count."""
-        return self.so_far.told(self._turn, self._attempt)
+        return self.so_far.snapshot(self._turn, self._attempt)
 
     async def ask(self, providers: Providers, question: Question) -> Answer:
         """Ask the model, once.
@@ -71,7 +71,7 @@ class ModelAttempts:
             ApplicationError: it is to be retried, or the provider refused for good.
         """
         if self.so_far.wasted.answers >= ANSWERS_LIMIT:
-            raise self._gave_up(Posture("UnusableAnswers", self.so_far.wasted.failure, retry=False))
+            raise self._give_up_error(ErrorHandling("UnusableAnswers", self.so_far.wasted.failure, retry=False))
         try:
             with tracing.chat(question.model, question.instructions, question.items, own_run().run_id) as span:
                 answer = await providers.ask(question, self.so_far)
@@ -83,34 +83,34 @@ class ModelAttempts:
     def not_kept(self, error: ApplicationError, answer: Answer) -> Exception:
         """What to raise when the *answer* cannot be kept because of *error*."""
         kind, delay = error.type or "Error", error.next_retry_delay
-        return self._failed(Posture(kind, error.message, not error.non_retryable, delay, paid=answer.usage))
+        return self._failed(ErrorHandling(kind, error.message, not error.non_retryable, delay, paid=answer.usage))
 
-    def _failed(self, found: Posture) -> Exception:
+    def _failed(self, found: ErrorHandling) -> Exception:
         """Count the failure; what to raise for it."""
         if found.unknown and self._begun:
             found = replace(found, retry=True, delay=found.delay or SLOW, limited=True)
         limit = REFUSAL_LIMIT if found.unknown else SAME_FAILURE_LIMIT
         paid = found.paid or (ONE_ANSWER if self.so_far.begun else None)
-        wasted = _after(self.so_far.wasted, f"{found.kind}: {found.message}", paid, limited=found.limited)
+        wasted = _add_failure(self.so_far.wasted, f"{found.kind}: {found.message}", paid, limited=found.limited)
         self.so_far.fail(wasted)
         why = f" It came {wasted.times} times in a row." if wasted.times >= limit else ""
         over = wasted.answers >= ANSWERS_LIMIT or wasted.times >= limit
         if over or (not found.retry and (wasted.answers or wasted.usage.failed > 1)):
-            return self._gave_up(found, why)
-        if found.retry and (told := self.told()) is not None:
+            return self._give_up_error(found, why)
+        if found.retry and (told := self.heartbeat_details()) is not None:
             activity.heartbeat(told)
         return to_application_error(found)
 
-    def _gave_up(self, found: Posture, why: str = "") -> GaveUpError:
+    def _give_up_error(self, found: ErrorHandling, why: str = "") -> GaveUpError:
         wasted = self.so_far.wasted
         if not why and (found.retry or found.kind == "UnusableAnswers"):
             why = f" The model was asked {wasted.answers} times for this turn, and no answer could be used."
         return GaveUpError(TurnFailure(kind=found.kind, message=f"{found.message}{why}"), wasted.usage)
 
 
-def _after(before: Wasted, failure: str, paid: Usage | None, *, limited: bool) -> Wasted:
+def _add_failure(before: WastedAnswers, failure: str, paid: Usage | None, *, limited: bool) -> WastedAnswers:
     again = before.times + 1 if limited and failure == before.failure else int(limited)
-    return Wasted(
+    return WastedAnswers(
         answers=before.answers + (paid is not None),
         usage=before.usage + (paid or _ONE_FAILED),
         failure=failure,

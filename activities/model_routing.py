@@ -5,7 +5,7 @@ from temporalio import activity
 from assent.agents.agent import Agent
 
 
-def elsewhere(agent: Agent, *, routed: bool) -> str | None:
+def other_task_queue(agent: Agent, *, routed: bool) -> str | None:
     """The task queue on which the model is to be asked in the place of this one; None: it is asked here.
 
     A *routed* call is where it was sent: two workers that disagree send no call to and fro.
@@ -14,7 +14,7 @@ def elsewhere(agent: Agent, *, routed: bool) -> str | None:
     return None if routed or queue is None or queue == activity.info().task_queue else queue
 
 
-def moved(agent: Agent) -> str | None:
+def moved_task_queue(agent: Agent) -> str | None:
     """What a routed call answers beside its turn where the agent's task queue is another by now; empty: it has none."""
     queue = agent.model_task_queue or ""
     return None if queue == activity.info().task_queue else queue

@@ -27,7 +27,7 @@ async def orphaned(parent: Execution | None) -> str | None:
     below = own_run().run_id
     while parent is not None:
         try:
-            began = await _began(parent, below)
+            began = await _check_parent(parent, below)
         except RPCError as error:
             if error.status != RPCStatusCode.NOT_FOUND:
                 raise
@@ -38,7 +38,7 @@ async def orphaned(parent: Execution | None) -> str | None:
     return None
 
 
-async def _began(parent: Execution, below: str) -> WorkflowExecutionDescription | str:
+async def _check_parent(parent: Execution, below: str) -> WorkflowExecutionDescription | str:
     """Return the run *parent* if it is running and its history has the child *below*; else the reason."""
     client = own_client()
     began = await client.get_workflow_handle(parent.run_id, run_id=parent.execution_id).describe()
@@ -47,7 +47,7 @@ async def _began(parent: Execution, below: str) -> WorkflowExecutionDescription 
     now = await client.get_workflow_handle(parent.run_id).describe()
     if now.status != WorkflowExecutionStatus.RUNNING:
         return ENDED
-    return now if await _was_begun(parent.run_id, now.run_id or "", below) else PUT_BACK
+    return now if await _has_started_child(parent.run_id, now.run_id or "", below) else PUT_BACK
 
 
 async def _parent_of(run: WorkflowExecutionDescription) -> Execution | None:
@@ -59,7 +59,7 @@ async def _parent_of(run: WorkflowExecutionDescription) -> Execution | None:
     return Execution(run_id=run.parent_id, execution_id=run.parent_run_id)
 
 
-async def _was_begun(parent: str, execution_id: str, child: str) -> bool:
+async def _has_started_child(parent: str, execution_id: str, child: str) -> bool:
     """Whether the history of a run, since it was put back, has that it began this one."""
     async for page in pages(own_client(), parent, execution_id):
         if any(event.event_type == CHILD_INITIATED and child_id_of(event) == child for event in page.events):

@@ -61,7 +61,7 @@ async def of_output(text: str, limit: int | None = None) -> ToolOutcome:
     limit = min(limit or OUTPUT_LIMIT, OUTPUT_LIMIT)
     if len(data) <= limit and await fits(outcome):
         return outcome
-    whole = await _stored(text)
+    whole = await _store(text)
     fields: dict[str, object] = {"size": len(data), "sha256": text_digest(text)}
     if whole is not None:
         fields["whole"] = whole
@@ -77,7 +77,7 @@ def _cut(data: bytes, limit: int) -> str:
     return f"{kept}\n[cut here: {min(limit, len(data))} of {len(data)} bytes]"
 
 
-async def _stored(text: str) -> Reference | None:
+async def _store(text: str) -> Reference | None:
     try:
         async with asyncio.timeout(STORING):
             return await store_text(_converter(), text)

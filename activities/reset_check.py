@@ -24,7 +24,7 @@ _known: Final[LRUCache[str, tuple[str, bool]]] = LRUCache(10_000)
 _RESET: Final = WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_RESET_WORKFLOW
 
 
-async def opened_before_a_reset(authorization: Authorization) -> bool:
+async def opened_before_reset(authorization: Authorization) -> bool:
     """Whether what *authorization* approves began to wait before the newest reset of the run; in its activity.
 
     What an edit put in the place of another began to wait when that did: a reset may have applied the edit again. What
@@ -42,7 +42,7 @@ async def opened_before_a_reset(authorization: Authorization) -> bool:
     before: bool | None = None
     reset_since = False
     for execution_id, _ in executions:
-        reset, opened = await _places(run.run_id, execution_id, ids)
+        reset, opened = await _find_events(run.run_id, execution_id, ids)
         if opened:
             before = reset_since or opened < reset
         reset_since = reset_since or reset > 0
@@ -76,7 +76,7 @@ async def _beginning(run_id: str, execution_id: str) -> tuple[str, bool]:
     return known
 
 
-async def _places(run_id: str, execution_id: str, ids: Sequence[str]) -> tuple[int, int]:
+async def _find_events(run_id: str, execution_id: str, ids: Sequence[str]) -> tuple[int, int]:
     """The events of an execution in which it was reset, and in which one of *ids* was first listed; 0 where in none."""
     reset, opened = 0, 0
     async for page in pages(own_client(), run_id, execution_id):

@@ -16,7 +16,7 @@ from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError
 
 from assent.agents.agent import Agent
-from assent.agents.authorization import Refusal, asked_again, context_of, refusal, unapproved
+from assent.agents.authorization import Refusal, ask_again, context_of, refusal, refuse_unapproved
 from assent.agents.binding import TOOL_CHANGED, bound_values, input_problem
 from assent.agents.gates import Gatekeeper
 from assent.agents.mcp_question import question_gate
@@ -38,7 +38,7 @@ from .mcp_servers import ConnectionLostError, McpServers, QuestionError, ServerD
 from .own_run import own_run
 from .parent_check import cancel_own_run, orphaned
 from .proofs import Proofs
-from .reset_check import opened_before_a_reset
+from .reset_check import opened_before_reset
 from .user_code import UserCode, gate_or_ask
 
 _TRACEBACK: Final = 10_000
@@ -101,7 +101,7 @@ class ToolCalls:
         async with heartbeats():
             return await self._run(name, call)
 
-    def gone(self, agent: str | None) -> ToolOutcome:
+    def answer_missing_tool(self, agent: str | None) -> ToolOutcome:
         """Answer for a tool that this worker does not have: renamed or removed while its call waited, or another's."""
         name = activity.info().activity_type
         if agent is not None and agent not in self._agents:
@@ -121,7 +121,7 @@ class ToolCalls:
             return ToolOutcome(refused=f"agent {call.agent!r} has no tool named {name!r} any more")
         if _runs_once(tool, call) and was_started_before():
             raise once()
-        refused = await self._refused(agent, tool, call)
+        refused = await self._refusal(agent, tool, call)
         arguments = refused or await self._arguments(agent, tool, call)
         if not isinstance(arguments, ToolOutcome):
             return await self._attempt(tool, call, arguments)
@@ -130,7 +130,7 @@ class ToolCalls:
             return ToolOutcome(refused=f"{why}; and its gate is too large to be kept")
         return arguments
 
-    async def _refused(self, agent: Agent, tool: Tool, call: ToolCallInput) -> ToolOutcome | None:
+    async def _refusal(self, agent: Agent, tool: Tool, call: ToolCallInput) -> ToolOutcome | None:
         """Return why the call may not run now; None if it may."""
         authorization = call.authorization
         if authorization is None:
@@ -146,19 +146,19 @@ class ToolCalls:
         if since is None:
             return ToolOutcome(refused="the history of the run does not ask for this call")
         if (why := self.proofs.problem(authorization, call.arguments, call.values, since=since)) is not None:
-            return await self._asking(agent, functools.partial(asked_again, reason=why), tool, call)
+            return await self._asking(agent, functools.partial(ask_again, reason=why), tool, call)
         if (why := await orphaned(authorization.parent)) is not None:
             await cancel_own_run()
             return ToolOutcome(refused=why)
-        if await opened_before_a_reset(authorization):
-            return await self._asking(agent, asked_again, tool, call)
+        if await opened_before_reset(authorization):
+            return await self._asking(agent, ask_again, tool, call)
         return None
 
     async def _unapproved(self, agent: Agent, tool: Tool, call: ToolCallInput) -> ToolOutcome | None:
         """Return why a call without an approval may not run. Its recorded gate proves nothing, so it is asked again."""
         context = context_of(call, tool, own_run().run_id)
         gate = await gate_or_ask(self._users, self.proofs.keeper(agent, call.policy), tool, context, call.arguments)
-        return _outcome(agent, call, unapproved(gate, call))
+        return _outcome(agent, call, refuse_unapproved(gate, call))
 
     async def _asking(
         self, agent: Agent, question: Callable[..., Refusal | None], tool: Tool, call: ToolCallInput
@@ -169,7 +169,7 @@ class ToolCalls:
         try:
             return await self._users.answer(work)
         except Exception as error:  # whatever users' code raises: the call has not started, and does not
-            return ToolOutcome(refused=f"it could not be checked: {words(error)}")
+            return ToolOutcome(refused=f"it could not be checked: {error_text(error)}")
 
     async def _arguments(self, agent: Agent, tool: Tool, call: ToolCallInput) -> dict[str, object] | ToolOutcome:
         """Return what the tool is called with; or why it is not, where that is not what was approved."""
@@ -180,14 +180,14 @@ class ToolCalls:
         except ArgumentsError as error:
             return ToolOutcome(refused=str(error))
         except Exception as error:  # as above
-            return ToolOutcome(refused=f"its arguments could not be checked: {words(error)}")
+            return ToolOutcome(refused=f"its arguments could not be checked: {error_text(error)}")
         if changed is None:
             return arguments
         if changed == TOOL_CHANGED and tool.definition is not None:
             kept = await requested_call()
             then = kept.gate.definition if kept is not None and kept.gate is not None else None
             changed = f"the MCP server changed the tool: {definition_change(then, tool.definition.text)}"
-        again = await self._asking(agent, functools.partial(asked_again, reason=changed), tool, call)
+        again = await self._asking(agent, functools.partial(ask_again, reason=changed), tool, call)
         return again or ToolOutcome(refused=changed)
 
     async def _attempt(self, tool: Tool, call: ToolCallInput, arguments: dict[str, object]) -> ToolOutcome:
@@ -213,7 +213,7 @@ class ToolCalls:
                 raise
             return ToolOutcome(error="CancelledError: the tool cancelled itself")
         except (Exception, SystemExit) as error:
-            text = words(error)
+            text = error_text(error)
             where = f"tool {tool.name!r} of agent {call.agent!r} failed: run {activity.info().workflow_id}"
             # As text: the words of an error may hold what no log can be written in, or be of any length.
             stack = bounded(visible("".join(traceback.format_exception(error))), _TRACEBACK)
@@ -376,7 +376,7 @@ def _attempts(tool: Tool, call: ToolCallInput) -> int:
     return (tool.options.attempts or 1) if tool.options else 1
 
 
-def words(error: BaseException) -> str:
+def error_text(error: BaseException) -> str:
     """Return an error as the model and the history get it: its type and its bounded words."""
     try:
         said = str(error)

@@ -53,7 +53,7 @@ _log = logging.getLogger(__name__)
 _posting: ContextVar[bool] = ContextVar("_posting", default=False)
 
 
-class _Unlogged(logging.Filter):
+class _UrlLogFilter(logging.Filter):
     """httpx writes the whole URL of a request to its log, and that of a webhook may hold a token."""
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -61,7 +61,7 @@ class _Unlogged(logging.Filter):
         return not _posting.get()
 
 
-logging.getLogger("httpx").addFilter(_Unlogged())
+logging.getLogger("httpx").addFilter(_UrlLogFilter())
 
 
 class Outcome(NamedTuple):
@@ -158,13 +158,13 @@ class Progress(BaseModel):
         except ValidationError:
             return cls()
 
-    def keep(self) -> None:
+    def save(self) -> None:
         """Leave it to the next attempt."""
         activity.heartbeat(self.model_dump(mode="json"))
 
 
 @dataclass(frozen=True, slots=True)
-class _Waits:
+class _Delayed:
     """A webhook to which something is still to be sent, why, and the seconds that it asked for."""
 
     said: str
@@ -209,7 +209,9 @@ class Notices:
     async def _arguments(self, batch: NoticesInput) -> Mapping[str, Arguments] | None:
         """What the calls that wait have as arguments, by requirement; None where they cannot be read."""
         asking = [endpoint.webhook for endpoint in self.endpoints if endpoint.webhook.arguments]
-        if not any(hook.wants(notice) and notice.status == "pending" for hook in asking for notice in batch.notices):
+        if not any(
+            hook.is_subscribed(notice) and notice.status == "pending" for hook in asking for notice in batch.notices
+        ):
             return {}
         run = own_run()
         try:
@@ -220,7 +222,7 @@ class Notices:
             # A notice without arguments is better than none.
             _log.warning("the arguments of run %r could not be read for its notices", run.run_id)
             return None
-        return {each.id: _shown(each) for each in waiting if each is not None}
+        return {each.id: _arguments(each) for each in waiting if each is not None}
 
 
 @dataclass(slots=True)
@@ -231,13 +233,13 @@ class _Queue:
     batch: NoticesInput
     arguments: Mapping[str, Arguments] | None
     progress: Progress
-    waits: _Waits | None = None
+    waits: _Delayed | None = None
 
-    async def send(self) -> _Waits | None:
+    async def send(self) -> _Delayed | None:
         """Send what is not settled, in order; answer with what keeps the rest, if anything does."""
         endpoint, now = self.endpoint, time.time()
         if (until := self.progress.not_before.get(endpoint.id, 0)) > now and self._left():
-            return _Waits(f"{endpoint.webhook.origin} asked to wait", until - now)
+            return _Delayed(f"{endpoint.webhook.origin} asked to wait", until - now)
         try:
             async with asyncio.timeout(ATTEMPT_TIMEOUT):
                 await self._send_each()
@@ -248,7 +250,7 @@ class _Queue:
     def _left(self) -> list[tuple[str, Notice]]:
         if self.endpoint.is_gone:
             return []
-        wanted = [each for each in self.batch.notices if self.endpoint.webhook.wants(each)]
+        wanted = [each for each in self.batch.notices if self.endpoint.webhook.is_subscribed(each)]
         named = [(webhooks.message_id(each), each) for each in wanted]
         return [(name, each) for name, each in named if self._key(name) not in self.progress.done]
 
@@ -264,17 +266,17 @@ class _Queue:
             if outcome.kind != "delivered":
                 self._given_up(notice, outcome)
             self.progress.done.add(self._key(name))
-            self.progress.keep()
+            self.progress.save()
             if outcome.kind == "gone":
                 self.endpoint.is_gone = True
                 return
 
     def _keep_for_later(self, outcome: Outcome) -> None:
         wait = None if outcome.wait is None else outcome.wait.total_seconds()
-        self.waits = _Waits(f"{self.endpoint.webhook.origin}: {outcome.said}", wait)
+        self.waits = _Delayed(f"{self.endpoint.webhook.origin}: {outcome.said}", wait)
         if wait is not None:
             self.progress.not_before[self.endpoint.id] = time.time() + wait
-            self.progress.keep()
+            self.progress.save()
 
     def _given_up(self, notice: Notice, outcome: Outcome) -> None:
         origin, run_id = self.endpoint.webhook.origin, own_run().run_id
@@ -295,7 +297,7 @@ class _Queue:
         )  # fmt: skip
 
 
-def _shown(waiting: PendingRequirement) -> Arguments:
+def _arguments(waiting: PendingRequirement) -> Arguments:
     if waiting.arguments is None:
         return Arguments(left_out=f"{waiting.arguments_size} bytes are too long for a notice; assent show has them")
     in_effect = None if waiting.read_as is None else visible(edited_text(waiting.read_as))

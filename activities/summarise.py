@@ -9,12 +9,12 @@ from temporalio.exceptions import ApplicationError
 from assent.agents.agent import Agent
 from assent.core.compaction import SummariseInput, Summary, transcript, with_summary
 from assent.wire.budget import Price
-from assent.wire.conversation import Conversation, fitted, user_message
+from assent.wire.conversation import Conversation, shorten_outputs, user_message
 from assent.wire.errors import HistoryError
 from assent.wire.protocol import Usage
 
 from . import model_routing
-from .conversation_cache import Prefixes
+from .conversation_cache import ConversationCache
 from .heartbeats import heartbeats
 from .model_attempts import GaveUpError, ModelAttempts
 from .providers import Providers, Question
@@ -49,7 +49,7 @@ class Summaries:
         self,
         agents: Mapping[str, Agent],
         providers: Providers,
-        prefixes: Prefixes,
+        prefixes: ConversationCache,
         prices: Mapping[str, Price] | None = None,
     ) -> None:
         """*prices* is what models cost, by their id."""
@@ -65,10 +65,10 @@ class Summaries:
             ApplicationError: the agent is not served here, the provider refused (final), or could not answer (retried).
         """
         agent = self._agent(wanted)
-        if (queue := model_routing.elsewhere(agent, routed=wanted.routed)) is not None:
+        if (queue := model_routing.other_task_queue(agent, routed=wanted.routed)) is not None:
             return Summary(summary="", task_queue=queue)
         attempts = ModelAttempts(wanted.number)
-        async with heartbeats(attempts.told):
+        async with heartbeats(attempts.heartbeat_details):
             conversation = await self._conversation(wanted)
             summary = await self._summary(agent, wanted, conversation, attempts)
         if summary.summary:
@@ -86,7 +86,7 @@ class Summaries:
 
     async def _conversation(self, wanted: SummariseInput) -> Conversation:
         try:
-            return await self._prefixes.named(wanted.prefix, [])
+            return await self._prefixes.get(wanted.prefix, [])
         except HistoryError as error:
             raise ApplicationError(str(error), type="HistoryError", non_retryable=True) from error
 
@@ -104,8 +104,10 @@ class Summaries:
             answer = await attempts.ask(self._providers, question)
         except GaveUpError as error:
             return Summary(summary="", usage=self._priced(agent, error.wasted))
-        [text] = fitted([(answer.text or "").strip()], _ROOM * wanted.limit)
-        return Summary(summary=text, usage=self._priced(agent, answer.usage + attempts.wasted), model=answer.model)
+        [text] = shorten_outputs([(answer.text or "").strip()], _ROOM * wanted.limit)
+        return Summary(
+            summary=text, usage=self._priced(agent, answer.usage + attempts.wasted_usage), model=answer.model
+        )
 
     def _priced(self, agent: Agent, usage: Usage) -> Usage:
         price = self._prices.get(agent.model.id)

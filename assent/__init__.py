@@ -26,9 +26,9 @@ if TYPE_CHECKING:  # The same names as in the table below, for type checkers.
     from assent.audit.checks import Check as Check
     from assent.audit.checks import Problem as Problem
     from assent.audit.checks import Verification as Verification
-    from assent.audit.decision_statistics import Decider as Decider
-    from assent.audit.decision_statistics import Figures as Figures
+    from assent.audit.decision_statistics import DeciderStatistics as DeciderStatistics
     from assent.audit.decision_statistics import Statistics as Statistics
+    from assent.audit.decision_statistics import ToolStatistics as ToolStatistics
     from assent.audit.records import ApprovalRecord as ApprovalRecord
     from assent.audit.records import Audit as Audit
     from assent.audit.records import CallRecord as CallRecord
@@ -106,7 +106,7 @@ if TYPE_CHECKING:  # The same names as in the table below, for type checkers.
     from assent.wire.requirements import RequirementStatus as RequirementStatus
     from assent.wire.requirements import RunState as RunState
     from assent.wire.requirements import Vote as Vote
-    from assent.wire.visibility import RunAbove as RunAbove
+    from assent.wire.visibility import ParentEntry as ParentEntry
 else:
     _NAMES = {
         "agents.agent": "Agent",
@@ -118,7 +118,7 @@ else:
         "agents.tool_decorator": "tool",
         "audit.approval": "Approval ApprovalContext",
         "audit.checks": "Check Problem Verification",
-        "audit.decision_statistics": "Decider Figures Statistics",
+        "audit.decision_statistics": "DeciderStatistics Statistics ToolStatistics",
         "audit.records": (
             "ApprovalRecord Audit CallRecord ChildRecord Citation GrantRecord HandoffRecord MessageRecord "
             "RunRecord SentMessage SummaryPart TextDigest ToolRun TurnRecord"
@@ -148,7 +148,7 @@ else:
             "InputField ParentRun RequirementKind RunRequest RunResult RunStatus Usage WorkflowCall"
         ),
         "wire.requirements": "EscalationStep Grant IgnoredMessage Requirement RequirementStatus RunState Vote",
-        "wire.visibility": "RunAbove",
+        "wire.visibility": "ParentEntry",
     }
     _MODULES = {name: module for module, names in _NAMES.items() for name in names.split()}
     __all__ = sorted(  # noqa: PLE0605 - of the table: ruff wants a display

@@ -26,7 +26,7 @@ from assent.proof.approvers import Approvers, ApproversFile
 from assent.runtime import embedded_server, tracing
 from assent.runtime.connection import attributes_usable, check_namespace, connect
 from assent.runtime.connection_errors import worker_stopped
-from assent.runtime.deployments import advice, deployment_config
+from assent.runtime.deployments import deployment_config, promotion_hint
 from assent.runtime.metrics import METRICS_BUCKETS, SWITCH, Metrics, serve_metrics
 from assent.runtime.settings import Settings
 from assent.runtime.webhooks import Webhook
@@ -146,7 +146,7 @@ class AssentPlugin(SimplePlugin):
         guard = activities.guard(
             client, [name for name in names if name], self._gated, trace_content=self._trace_content
         )
-        own: list[Callable[..., object]] = list(activities.all)
+        own: list[Callable[..., object]] = list(activities.functions)
         if None not in names:
             own.append(unknown_activity)
         config["activities"] = [*theirs, *own]
@@ -238,7 +238,7 @@ def _activity_name(function: object) -> str | None:
 
 
 def _check_names(activities: Activities, theirs: Sequence[str], gated: Sequence[str]) -> None:
-    own = {_activity_name(each) for each in activities.all}
+    own = {_activity_name(each) for each in activities.functions}
     for name in theirs:
         if name in own:
             kind = "Assent itself" if name in protocol.RESERVED_TOOL_NAMES else "a tool of an agent"
@@ -348,18 +348,18 @@ async def run_worker(
         await stack.enter_async_context(serving(client, agents, settings))
         served = ", ".join(agent.name for agent in with_their_agents(agents))
         say(f"Serving {served} on task queue {settings.task_queue!r}")
-        for line in asked_elsewhere(agents, settings.task_queue):
+        for line in other_model_queues(agents, settings.task_queue):
             say(line)
         if deployment is not None:
             say(f"Build {settings.build_id!r} of deployment {settings.deployment!r}, {settings.versioning}")
-            if (told := await advice(client, deployment.version)) is not None:
+            if (told := await promotion_hint(client, deployment.version)) is not None:
                 say(told)
         say(f"Web UI: {web_ui or 'of your Temporal server'}; stop with Ctrl-C or SIGTERM")
         await stop.wait()
         say("Stopping: running tools may finish")
 
 
-def asked_elsewhere(agents: Sequence[Agent], task_queue: str) -> Iterator[str]:
+def other_model_queues(agents: Sequence[Agent], task_queue: str) -> Iterator[str]:
     """Yield a line for each other task queue with model calls: a run waits while no worker serves it."""
     found: dict[str, list[str]] = {}
     for agent in with_their_agents(agents):

@@ -94,31 +94,31 @@ class AgentRun:
         self._ending: Complete | Fail | Cancel | None = None
         self._fault: BaseException | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._outbox = notice_queue.Outbox(self._finished)
-        self._pace = task_size.Pace(self._spawn, lambda: self._apply(TimeReached(now())))
+        self._outbox = notice_queue.NoticeQueue(self._keep_fault)
+        self._pace = task_size.TaskSizeLimiter(self._spawn, lambda: self._apply(TimeReached(now())))
         self._timer: asyncio.Task[None] | None = None
         self._answers: dict[int, DecisionResult] = {}
         self._publisher = publisher.Publisher()
-        self._continuing = continue_as_new.Continuing()
+        self._continuing = continue_as_new.ContinueAsNew()
         if continue_as_new.is_continued():
             self._start(arguments, continued=True)
-            self._publisher.go_on(self._run)
+            self._publisher.resume(self._run)
 
     @workflow.run
     async def run(self, *arguments: object) -> RunResult:
         """Run the agent to its end. The input is one `RunRequest`; anything else fails the run with one line."""
         if not continue_as_new.is_continued():
-            with self._trace.began(lambda: self._run):
+            with self._trace.starting(lambda: self._run):
                 self._start(arguments)
-        self._trace.goes_on()
+        self._trace.resume()
         try:
-            await self._until_over()
+            await self._run_until_ending()
         except asyncio.CancelledError:
             self._apply(CancelRequested(now()))
             self._publisher.publish(self._run)
         with contextlib.suppress(asyncio.CancelledError):
             # Who cancels a run that has ended changes nothing but how long it waits for its notices.
-            await self._part()
+            await self._drain()
         return self._end()
 
     def _start(self, arguments: Sequence[object], *, continued: bool = False) -> None:
@@ -136,15 +136,15 @@ class AgentRun:
         )
         self._apply(started)
 
-    async def _until_over(self) -> None:
+    async def _run_until_ending(self) -> None:
         while self._ending is None:
-            await workflow.wait_condition(self._has_news)
+            await workflow.wait_condition(self._has_changes)
             if self._fault is not None:
                 raise self._fault
             if self._publisher.publish(self._run):
-                self._continuing.look(self._run)
+                self._continuing.check_history_length(self._run)
             if self._continuing.is_settled:
-                self._go_on_anew()
+                self._continue_as_new()
             elif self._continuing.is_ready(self._run):
                 self._continuing.settling = True
                 self._spawn(self._settle())
@@ -163,28 +163,28 @@ class AgentRun:
                 self._apply(TimeReached(now()))
         self._continuing.settle(self._run)
 
-    def _go_on_anew(self) -> None:
+    def _continue_as_new(self) -> None:
         carried = carry(self._run, self._outbox.unsent)
-        if self._continuing.may_carry(carried):
-            continue_as_new.go_on(carried)
-        self._publisher.note = self._continuing.stays
+        if self._continuing.can_carry(carried):
+            continue_as_new.continue_as_new(carried)
+        self._publisher.note = self._continuing.obstacle
         self._publisher.show(self._run)
         held, self._continuing.held = self._continuing.held, None
         if held is not None:
             self._spawn(self._call_model(held))
 
-    async def _part(self) -> None:
+    async def _drain(self) -> None:
         """Let handlers answer and notices go out before the run closes, which drops what is under way."""
-        if not self._is_done():
+        if not self._is_drained():
             for task in self._tasks:
                 task.cancel()
             with contextlib.suppress(asyncio.TimeoutError):
-                await workflow.wait_condition(self._is_done, timeout=_NOTICE_GRACE)
+                await workflow.wait_condition(self._is_drained, timeout=_NOTICE_GRACE)
 
-    def _is_done(self) -> bool:
+    def _is_drained(self) -> bool:
         return self._outbox.is_empty and workflow.all_handlers_finished()
 
-    def _has_news(self) -> bool:
+    def _has_changes(self) -> bool:
         if self._ending is not None or self._fault is not None or self._publisher.differs(self._run):
             return True
         return self._continuing.is_settled or self._continuing.is_ready(self._run)
@@ -204,9 +204,9 @@ class AgentRun:
     # -- the core, and what it asks for -------------------------------------------------------------------------------
 
     def _apply(self, event: Event) -> Step:
-        self._continuing.told(event)
+        self._continuing.observe(event)
         step = decide(self._run, event)
-        self._trace.told(event, self._run, step.run)
+        self._trace.record(event, self._run, step.run)
         # An eviction counts as a replay, too.
         if self._record is not None and not workflow.unsafe.is_replaying():
             self._record(measurements(self._run, event, step))
@@ -222,37 +222,37 @@ class AgentRun:
         match command:
             case CallModel():
                 self._publisher.show(self._run)
-                if not self._continuing.holds(command, self._run):
+                if not self._continuing.hold_back(command, self._run):
                     self._spawn(self._call_model(command))
             case Summarise():
                 self._spawn(self._summarise(command))
             case RunTool():
                 self._spawn(self._run_tool(command))
             case StartAgent():
-                self._spawn(self._ask(command))
+                self._spawn(self._run_agent(command))
             case AskBudget(call_id):
                 self._apply(BudgetReached(now(), {call_id: workflow.uuid4().hex}))
             case CheckCall():
-                self._continuing.look(self._run)
-                self._spawn(self._check(command))
+                self._continuing.check_history_length(self._run)
+                self._spawn(self._check_call(command))
             case SendNotices():
                 self._outbox.send(command.input)
             case WakeAt(at):
-                self._wake_at(at)
+                self._set_timer(at)
             case _:
                 self._ending = command
 
-    def _wake_at(self, at: datetime | None) -> None:
+    def _set_timer(self, at: datetime | None) -> None:
         if self._timer is not None:
             self._timer.cancel()
         self._timer = None
         if at is not None:
             # Never zero: that would be no timer, and what the run was told would not be in its history.
-            self._timer = asyncio.create_task(self._sleep(max(at - now(), _SOONEST)))
-            self._timer.add_done_callback(self._finished)
+            self._timer = asyncio.create_task(self._run_timer(max(at - now(), _SOONEST)))
+            self._timer.add_done_callback(self._keep_fault)
 
-    async def _sleep(self, wait: timedelta) -> None:
-        self._continuing.look(self._run)
+    async def _run_timer(self, wait: timedelta) -> None:
+        self._continuing.check_history_length(self._run)
         await workflow.sleep(wait, summary=_TIMER)
         self._timer = None
         self._apply(TimeReached(now()))
@@ -261,9 +261,9 @@ class AgentRun:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        task.add_done_callback(self._finished)
+        task.add_done_callback(self._keep_fault)
 
-    def _finished(self, task: asyncio.Task[None]) -> None:
+    def _keep_fault(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
             # A fault in workflow code: raised from the main coroutine, so that the workflow task fails where it shows.
             self._fault = error
@@ -272,7 +272,7 @@ class AgentRun:
         try:
             result = await self._pace.execute(protocol.CALL_MODEL, command.input, activity_options.for_model(command))
         except ActivityError as error:
-            self._failed(error, lambda failure: ModelFailed(now(), failure))
+            self._apply_failure(error, lambda failure: ModelFailed(now(), failure))
             return
         turn = read_turn(*decoded([result]))
         if isinstance(turn, Failure):
@@ -285,7 +285,7 @@ class AgentRun:
         try:
             result = await self._pace.execute(protocol.SUMMARISE, command.input, activity_options.for_summary(command))
         except ActivityError as error:
-            self._failed(error, lambda failure: Summarised(now(), failure))
+            self._apply_failure(error, lambda failure: Summarised(now(), failure))
         else:
             self._apply(Summarised(now(), read_summary(*decoded([result]))))
 
@@ -297,7 +297,7 @@ class AgentRun:
                 )
         except ActivityError as error:
             nonces = self._nonce(command) if asks_outcome(self._run, command.position) else {}
-            self._failed(error, lambda failure: ToolLost(now(), command.position, failure, nonces))
+            self._apply_failure(error, lambda failure: ToolLost(now(), command.position, failure, nonces))
         else:
             outcome = read_outcome(*decoded([result]))
             nonces = self._nonce(command) if outcome.gate is not None else {}
@@ -309,10 +309,10 @@ class AgentRun:
             return contextlib.nullcontext()
         return note(workflow.info().run_id, command, workflow.info().workflow_start_time)
 
-    async def _ask(self, command: StartAgent) -> None:
+    async def _run_agent(self, command: StartAgent) -> None:
         """Have another agent answer a call, in a run of its own."""
         request = command.request
-        await self._pace.admitted(request)
+        await self._pace.admit(request)
         run_id = sub_agents.child_run_id(self._run, request.agent, workflow.uuid4().hex)
         self._apply(AgentStarted(now(), request.parents[-1].call_id, run_id))
         answer, usage = await child_runs.answer(command, run_id)
@@ -321,15 +321,15 @@ class AgentRun:
     def _nonce(self, command: RunTool) -> dict[str, str]:
         return {command.input.call_id: workflow.uuid4().hex}
 
-    async def _check(self, command: CheckCall) -> None:
+    async def _check_call(self, command: CheckCall) -> None:
         try:
             result = await self._pace.execute(protocol.CHECK_CALL, command.input, activity_options.for_check(command))
         except ActivityError as error:
-            self._failed(error, lambda failure: CheckAnswered(now(), command.number, failure))
+            self._apply_failure(error, lambda failure: CheckAnswered(now(), command.number, failure))
         else:
             self._apply(CheckAnswered(now(), command.number, read_check(*decoded([result]))))
 
-    def _failed(self, error: ActivityError, event: Callable[[Failure], Event]) -> None:
+    def _apply_failure(self, error: ActivityError, event: Callable[[Failure], Event]) -> None:
         # One that the end of the run cancelled is told too, and changes nothing: the run has ended.
         self._apply(event(activity_options.failure_of(error)))
 
@@ -338,8 +338,8 @@ class AgentRun:
     def _receive(self, name: str, arguments: Sequence[object], channel: Channel = "signal") -> Step:
         return self._apply(MessageReceived(now(), name, decoded(arguments), channel))
 
-    async def _answer(self, name: str, arguments: Sequence[object]) -> dict[str, JsonValue]:
-        self._pace.took(decoded(arguments))
+    async def _handle_update(self, name: str, arguments: Sequence[object]) -> dict[str, JsonValue]:
+        self._pace.count(decoded(arguments))
         step = self._receive(name, arguments, "update")
         result = step.result
         if step.check is not None:
@@ -386,14 +386,14 @@ class AgentRun:
         self._receive(protocol.CLOSE, arguments)
 
     @workflow.signal(dynamic=True, description=descriptions.OTHER)
-    def other(self, name: str, arguments: Sequence[RawValue]) -> None:
+    def unknown_signal(self, name: str, arguments: Sequence[RawValue]) -> None:
         """Signals of any other name."""
         self._receive(name, arguments)
 
     @workflow.update(name=protocol.DECIDE, description=descriptions.DECIDE)
     async def decide(self, *arguments: object) -> dict[str, JsonValue]:
         """The update `decide`."""
-        return await self._answer(protocol.DECIDE, arguments)
+        return await self._handle_update(protocol.DECIDE, arguments)
 
     @decide.validator
     def _check_decide(self, *arguments: object) -> None:
@@ -402,7 +402,7 @@ class AgentRun:
     @workflow.update(name=protocol.DELIVER, description=descriptions.DELIVER)
     async def deliver(self, *arguments: object) -> dict[str, JsonValue]:
         """The update `deliver`."""
-        return await self._answer(protocol.DELIVER, arguments)
+        return await self._handle_update(protocol.DELIVER, arguments)
 
     @deliver.validator
     def _check_deliver(self, *arguments: object) -> None:

@@ -29,7 +29,7 @@ _TOO_LARGE: Final = "assent-carried-too-large"
 
 
 @dataclass(slots=True)
-class Continuing:
+class ContinueAsNew:
     """What decides in an execution whether the run should continue as new.
 
     *messages* and *received*: how many came, and their bytes. *seen*: the server was seen to say that it should. *held*
@@ -40,18 +40,18 @@ class Continuing:
     held: CallModel | None = None
     messages: int = 0
     received: int = 0
-    seen: bool = False
-    moved: bool = False
+    is_suggested: bool = False
+    has_worked: bool = False
     settling: bool = False
     is_settled: bool = False
-    stays: str | None = None
+    obstacle: str | None = None
 
-    def told(self, event: Event) -> None:
+    def observe(self, event: Event) -> None:
         """Something happened. An execution in which nothing has yet is no reason for another."""
         if isinstance(event, MessageReceived):
             self.messages += 1
             self.received += sum(map(_size, event.arguments))
-        self.moved = self.moved or not isinstance(event, Started)
+        self.has_worked = self.has_worked or not isinstance(event, Started)
         self.is_settled = False
 
     def settle(self, run: Run) -> None:
@@ -59,17 +59,17 @@ class Continuing:
         self.settling = False
         self.is_settled = self._is_quiet(run) and self.is_due(run)
 
-    def look(self, run: Run) -> None:
+    def check_history_length(self, run: Run) -> None:
         """See what the server says, in a workflow task that gives it something to do.
 
         Only there is it the same on replay: the SDK makes one of two workflow tasks where the first did nothing, and
         an update that was refused, which leaves no trace, may stand before what came with it.
         """
-        self.seen = self.seen or _is_long(run)
+        self.is_suggested = self.is_suggested or _is_long(run)
 
-    def holds(self, command: CallModel, run: Run) -> bool:
+    def hold_back(self, command: CallModel, run: Run) -> bool:
         """Hold a model call back if the run should continue as new, and make it there."""
-        self.look(run)
+        self.check_history_length(run)
         if self.is_due(run):
             self.held = command
         return self.held is command
@@ -77,9 +77,14 @@ class Continuing:
     def is_due(self, run: Run) -> bool:
         """Whether the run should continue as new once nothing is active."""
         # The next execution of a schedule looks like a continued one.
-        if run.continue_after is None or not self.moved or self.stays is not None or workflow.info().cron_schedule:
+        if (
+            run.continue_after is None
+            or not self.has_worked
+            or self.obstacle is not None
+            or workflow.info().cron_schedule
+        ):
             return False
-        if self.seen or self.messages >= MESSAGES or self.received >= RECEIVED:
+        if self.is_suggested or self.messages >= MESSAGES or self.received >= RECEIVED:
             return True
         # Where a message changes nothing, `look` does not see how long the history is.
         return 0 < run.continue_after <= _EVENTS * self.messages
@@ -93,7 +98,7 @@ class Continuing:
             return False
         return not any(call.running for call in run.calls) and workflow.all_handlers_finished()
 
-    def may_carry(self, carried: Carried) -> bool:
+    def can_carry(self, carried: Carried) -> bool:
         """Whether the new execution can be given this much; if not, the run stays in this one."""
         size, limit = size_of(carried), _limit()
         # The compressed size may differ between machines, so the result is read from the history.
@@ -104,7 +109,7 @@ class Continuing:
         self.is_settled = False
         if large:
             why = "The build of this run is not the current one" if is_outdated() else "The history of this run is long"
-            self.stays = (
+            self.obstacle = (
                 f"**{why}, and the run cannot continue in a new one:** it would carry {size:,} bytes, of at most "
                 f"{limit:,}. The server stops it at 51,200 events or 10,000 signals."
             )
@@ -137,7 +142,7 @@ def is_outdated() -> bool:
     return workflow.info().is_target_worker_deployment_version_changed()
 
 
-def go_on(carried: Carried) -> NoReturn:
+def continue_as_new(carried: Carried) -> NoReturn:
     """End this execution and continue as new; a run that is pinned to a build continues in the build for new runs."""
     # The server carries search attributes over by itself, a memo only as it was when the run began.
     upgrade = workflow.ContinueAsNewVersioningBehavior.AUTO_UPGRADE if is_outdated() else None

@@ -21,7 +21,7 @@ AT_ONCE: Final = 20
 """Activities under way; what comes meanwhile waits, and goes out in batches."""
 
 
-class Outbox:
+class NoticeQueue:
     """Sends notices in the order in which they came up. *finished* is told of each activity that is over."""
 
     def __init__(self, finished: Callable[[asyncio.Task[None]], None]) -> None:
@@ -46,21 +46,21 @@ class Outbox:
         """Send these notices, at once or when others have gone."""
         self._given = given
         self._waiting.extend(given.notices)
-        self._go_on(given)
+        self._send_next(given)
 
-    def _go_on(self, given: NoticesInput) -> None:
+    def _send_next(self, given: NoticesInput) -> None:
         while self._waiting and len(self._tasks) < AT_ONCE:
             batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
             self._batches += 1
             sent = given.model_copy(update={"notices": batch})
             task = asyncio.create_task(self._batch(sent, self._batches))
             self._tasks[task] = sent
-            task.add_done_callback(lambda done: self._over(done, given))
+            task.add_done_callback(lambda done: self._on_done(done, given))
 
-    def _over(self, task: asyncio.Task[None], given: NoticesInput) -> None:
+    def _on_done(self, task: asyncio.Task[None], given: NoticesInput) -> None:
         del self._tasks[task]
         self._finished(task)
-        self._go_on(given)
+        self._send_next(given)
 
     async def _batch(self, given: NoticesInput, number: int) -> None:
         # A notice that could not be sent changes nothing; the history has why.

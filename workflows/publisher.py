@@ -43,7 +43,7 @@ class Publisher:
             or run.grants is not last.grants
             or run.agent != last.agent
             or children_of(run) != children_of(last)
-            or _is_told_more(run, last)
+            or _has_new_messages(run, last)
         )
 
     def show(self, run: Run) -> None:
@@ -51,7 +51,7 @@ class Publisher:
         shown = details(run, workflow.now())
         workflow.set_current_details(f"{shown}\n\n{self.note}" if self.note else shown)
 
-    def go_on(self, run: Run) -> None:
+    def resume(self, run: Run) -> None:
         """Continue from what the previous execution has published: memo and search attributes are carried over."""
         self._run = run
         self.show(run)
@@ -60,9 +60,9 @@ class Publisher:
         """Publish what changed since the last time; whether that is in the history."""
         last, self._run = self._run, run
         self.show(run)
-        if run.status != last.status or run.agent != last.agent or _shown(run) != _shown(last):
+        if run.status != last.status or run.agent != last.agent or _inbox_keys(run) != _inbox_keys(last):
             return self._upsert(run, last)
-        if is_told_more := _is_told_more(run, last):
+        if is_told_more := _has_new_messages(run, last):
             # An event of its own, in which a waiting run sees whether it should continue as new.
             workflow.upsert_memo({protocol.MEMO_STATUS: run.status})
         return is_told_more
@@ -77,20 +77,20 @@ class Publisher:
         return is_shown or run.attributes
 
 
-def _is_told_more(run: Run, last: Run) -> bool:
+def _has_new_messages(run: Run, last: Run) -> bool:
     """Whether messages for the model have come that the next turn will read."""
     return len(run.queued) > len(last.queued)
 
 
-_Shown = tuple[str, int, list[str] | None]
+_InboxKey = tuple[str, int, list[str] | None]
 
 
-def _shown(run: Run) -> list[_Shown]:
+def _inbox_keys(run: Run) -> list[_InboxKey]:
     """What of the pending requirements an inbox shows and can change: a reminder alone is no reason for an event."""
-    return [_part_shown(each) for each in run.pending]
+    return [_inbox_key(each) for each in run.pending]
 
 
-def _part_shown(requirement: Requirement) -> _Shown:
+def _inbox_key(requirement: Requirement) -> _InboxKey:
     return requirement.id, len(requirement.votes), requirement.approvers
 
 
@@ -111,8 +111,8 @@ def attributes_at_start(request: protocol.RunRequest) -> TypedSearchAttributes:
 def _memo(run: Run, last: Run, closed: Sequence[Requirement]) -> dict[str, object]:
     """Only what changed: a memo whose value is None is removed, and the others stay."""
     turn = _newest_turn(run)
-    told = {slot: _part_shown(each) for slot, each in enumerate(_newest_turn(last)) if each.status == "pending"}
-    tell = {slot: _part_shown(each) for slot, each in enumerate(turn) if each.status == "pending" or each in closed}
+    told = {slot: _inbox_key(each) for slot, each in enumerate(_newest_turn(last)) if each.status == "pending"}
+    tell = {slot: _inbox_key(each) for slot, each in enumerate(turn) if each.status == "pending" or each in closed}
     memo: dict[str, object] = {protocol.MEMO_STATUS: run.status}
     memo |= {visibility.pending_key(slot): None for slot in told if slot not in tell}
     for slot, entry in enumerate(pending_memo(turn)):
@@ -128,7 +128,7 @@ def _memo(run: Run, last: Run, closed: Sequence[Requirement]) -> dict[str, objec
 
 def _attributes(run: Run, last: Run) -> list[SearchAttributeUpdate[Any]]:
     updates: list[SearchAttributeUpdate[Any]] = [_STATUS.value_set(run.status)]
-    if _shown(run) != _shown(last):
+    if _inbox_keys(run) != _inbox_keys(last):
         updates += _waiting(run.pending)
     return updates + (_request(run.request, run.call_context.agent) if run.request else [])
 

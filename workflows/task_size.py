@@ -24,17 +24,19 @@ _SOONEST: Final = timedelta(milliseconds=1)
 _WHY: Final = "what exceeds one workflow task continues in the next"
 
 
-class Pace:
-    """Admits what goes to the server, in order. *spawn* begins a task; *told* is told that a timer has fired."""
+class TaskSizeLimiter:
+    """Admits what goes to the server, in order. *spawn* begins a task; *on_timer* is called when a timer has fired."""
 
-    def __init__(self, spawn: Callable[[Coroutine[object, object, None]], None], told: Callable[[], object]) -> None:
+    def __init__(
+        self, spawn: Callable[[Coroutine[object, object, None]], None], on_timer: Callable[[], object]
+    ) -> None:
         self._spawn = spawn
-        self._told = told
+        self._on_timer = on_timer
         self._task = -1
         self._used = 0
         self._line: deque[tuple[int, asyncio.Event]] = deque()
 
-    def took(self, value: object) -> None:
+    def count(self, value: object) -> None:
         """Count what the server is given back in any case: an accepted update's input."""
         self._fits(size := size_in_json(value))
         self._used += size
@@ -47,14 +49,14 @@ class Pace:
         Raises:
             ActivityError: it gives nothing.
         """
-        await self.admitted(given)
+        await self.admit(given)
         # Without a type: a result from an operator could fail to decode, and block the run for ever.
         result: object = await workflow.execute_activity(
             activity, args=[given] if values is None else values, **options
         )
         return result
 
-    async def admitted(self, value: BaseModel) -> None:
+    async def admit(self, value: BaseModel) -> None:
         """Wait until this input of what is scheduled next may go out with the workflow task."""
         size = size_in_json(value.model_dump(mode="json", exclude_unset=True))
         if not self._line and self._fits(size):
@@ -62,13 +64,13 @@ class Pace:
         else:
             self._line.append((size, turn := asyncio.Event()))
             if len(self._line) == 1:
-                self._spawn(self._go_on())
+                self._spawn(self._drain())
             await turn.wait()
 
-    async def _go_on(self) -> None:
+    async def _drain(self) -> None:
         while self._line:
             await workflow.sleep(_SOONEST, summary=_WHY)
-            self._told()
+            self._on_timer()
             while self._line and self._fits(self._line[0][0]):
                 size, turn = self._line.popleft()
                 self._used += size

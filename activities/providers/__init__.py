@@ -2,7 +2,7 @@
 
 from .call_ids import with_unique_call_ids
 from .clients import Providers, missing_key, warm_up
-from .errors import ONE_ANSWER, SLOW, CallError, Posture, as_application_error, posture, to_application_error
+from .errors import ONE_ANSWER, SLOW, CallError, ErrorHandling, as_application_error, posture, to_application_error
 from .exchange import Answer, Question, ToolSpec
 from .strict_schema import portable
 
@@ -11,7 +11,7 @@ __all__ = [
     "SLOW",
     "Answer",
     "CallError",
-    "Posture",
+    "ErrorHandling",
     "Providers",
     "Question",
     "ToolSpec",

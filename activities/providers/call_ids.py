@@ -15,10 +15,10 @@ def with_unique_call_ids(items: Sequence[Item], before: Iterable[Item]) -> list[
     Some compatible servers call the first call of every turn `call_0`; an approval is given to one call.
     """
     taken = {str(item.get("call_id")) for item in before if item.get("type") == "function_call"}
-    return [_renamed(item, taken) if item.get("type") == "function_call" else item for item in items]
+    return [_with_unique_id(item, taken) if item.get("type") == "function_call" else item for item in items]
 
 
-def _renamed(item: Item, taken: set[str]) -> Item:
+def _with_unique_id(item: Item, taken: set[str]) -> Item:
     said = item.get("call_id")
     call_id = _free(said if isinstance(said, str) else "", taken)
     taken.add(call_id)

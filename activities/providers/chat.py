@@ -18,7 +18,7 @@ from assent.wire.text import bounded
 from .chat_stream import Chunks
 from .errors import CallError, in_stream, unreadable
 from .exchange import Answer, JsonObject, Question, ToolSpec
-from .metadata import Ending, calls_in, ending, mapping, mappings, usage_of, words
+from .metadata import Ending, calls_in, finish_reason, mapping, mappings, text_or_empty, usage_of
 from .opaque import address, call_fields, fields_of, message_fields, with_fields
 from .parts import chat_content
 from .past_calls import permitted_arguments, raw_arguments
@@ -77,12 +77,12 @@ def body_of(question: Question, by: str = "", without: AbstractSet[Refusable] = 
         body |= {
             "tools": [_tool(tool, without) for tool in question.tools],
             "parallel_tool_calls": None if "parallel" in without else model.parallel_tool_calls,
-            "tool_choice": None if "tool_choice" in without else _named(tool_choice(question)),
+            "tool_choice": None if "tool_choice" in without else _tool_choice(tool_choice(question)),
         }
     return {key: value for key, value in body.items() if value is not None}
 
 
-def _named(choice: str | dict[str, str] | None) -> JsonValue:
+def _tool_choice(choice: str | dict[str, str] | None) -> JsonValue:
     return {"type": "function", "function": {**choice}} if isinstance(choice, dict) else choice
 
 
@@ -202,34 +202,34 @@ def answer_of(data: object, by: str = "") -> Answer:
     if choice is None or not isinstance(choice.get("message"), dict):
         raise _no_completion(body, data)
     message, usage, reason = mapping(choice["message"]), usage_of(body.get("usage")), choice.get("finish_reason")
-    if ending(reason) == "unknown":
+    if finish_reason(reason) == "unknown":
         said = bounded(str(choice.get("error") or body.get("error") or ""), _SHOWN)
         raise unreadable(f"The provider broke its answer off: finish_reason {str(reason)[:100]!r}. {said}", paid=usage)
     given = calls_in(message.get("tool_calls"), usage)
     calls = [_item(call, mapping(call.get("function"))) for call in given]
-    text = _spoken(message, ending(reason), silent=bool(calls))
+    text = _answer_text(message, finish_reason(reason), silent=bool(calls))
     said_items: list[Item] = [{"role": "assistant", "content": text}] if text else []
     items = with_fields([*said_items, *calls], message_fields(message), [call_fields(call) for call in given], by)
-    return Answer(items=items, usage=usage, model=words(body.get("model")), text=text)
+    return Answer(items=items, usage=usage, model=text_or_empty(body.get("model")), text=text)
 
 
 def _no_completion(body: JsonObject, data: object) -> CallError:
     """What to raise for a body without an answer. Some gateways report their errors with status 200."""
     if (error := mapping(body.get("error"))) and "choices" not in body:
-        return CallError(in_stream(error.get("code"), error.get("type"), words(error.get("message"))))
+        return CallError(in_stream(error.get("code"), error.get("type"), text_or_empty(error.get("message"))))
     return unreadable(
         f"The provider's answer is not a completion: {str(data)[:_SHOWN]}", paid=usage_of(body.get("usage"))
     )
 
 
 def _item(call: JsonObject, function: JsonObject) -> Item:
-    named: Item = {"name": words(function.get("name")), "arguments": raw_arguments(function.get("arguments"))}
-    return {"type": "function_call", "call_id": words(call.get("id")), **named}
+    named: Item = {"name": text_or_empty(function.get("name")), "arguments": raw_arguments(function.get("arguments"))}
+    return {"type": "function_call", "call_id": text_or_empty(call.get("id")), **named}
 
 
-def _spoken(message: JsonObject, ended: Ending | None, *, silent: bool) -> str | None:
+def _answer_text(message: JsonObject, ended: Ending | None, *, silent: bool) -> str | None:
     """The words of the answer; it is said when it stopped early, unless it is *silent* because it calls tools."""
-    text = _text(message.get("content")) or words(message.get("refusal"))
+    text = _text(message.get("content")) or text_or_empty(message.get("refusal"))
     if ended == "filtered":
         return f"{text}\n\n{FILTERED}" if text else FILTERED
     if ended == "cut" and not text and not silent:

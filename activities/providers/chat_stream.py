@@ -8,8 +8,8 @@ from assent.wire.live_text import TextSoFar
 
 from .errors import unreadable
 from .exchange import JsonObject
-from .metadata import calls_in, mapping, mappings, words
-from .opaque import call_fields, joined, message_fields
+from .metadata import calls_in, mapping, mappings, text_or_empty
+from .opaque import call_fields, join_fragments, message_fields
 
 
 @dataclass
@@ -50,11 +50,11 @@ class Chunks:
         chunk = mapping(event)
         if not chunk:
             raise unreadable(f"A chunk of the provider's stream is none: {str(event)[:500]}")
-        self._model = words(chunk.get("model")) or self._model
+        self._model = text_or_empty(chunk.get("model")) or self._model
         self._usage = chunk.get("usage") or self._usage
         for choice in mappings(chunk.get("choices")):
             if choice.get("index") in {0, None}:
-                self._finish_reason = words(choice.get("finish_reason")) or self._finish_reason
+                self._finish_reason = text_or_empty(choice.get("finish_reason")) or self._finish_reason
                 self._add(mapping(choice.get("delta")))
         return False
 
@@ -62,7 +62,7 @@ class Chunks:
         """The completion, as it would be without a stream; None when it is not whole."""
         if not self._finish_reason and not (done and self._usage):
             return None
-        calls: list[JsonValue] = [_whole(call) for call in self._calls]
+        calls: list[JsonValue] = [_tool_call(call) for call in self._calls]
         message: JsonObject = {
             **mapping(self._opaque),
             "content": "".join(self._content),
@@ -73,16 +73,16 @@ class Chunks:
         return {"choices": [choice], "model": self._model, "usage": self._usage}
 
     def _add(self, delta: JsonObject) -> None:
-        text, refusal = _words(delta.get("content")), words(delta.get("refusal"))
+        text, refusal = _text(delta.get("content")), text_or_empty(delta.get("refusal"))
         self._content.append(text)
         self._refusal.append(refusal)
         self._so_far.say(text or refusal)
-        self._opaque = joined(self._opaque, message_fields(delta))
+        self._opaque = join_fragments(self._opaque, message_fields(delta))
         for call in calls_in(delta.get("tool_calls")):
             self._add_call(call, mapping(call.get("function")))
 
     def _add_call(self, part: JsonObject, function: JsonObject) -> None:
-        part_id, name = words(part.get("id")), words(function.get("name"))
+        part_id, name = text_or_empty(part.get("id")), text_or_empty(function.get("name"))
         call = self._call_of(part.get("index"), part_id, name)
         call.id = call.id or part_id
         if name and name != call.name:
@@ -90,7 +90,7 @@ class Chunks:
                 self._so_far.call(name)
             call.name += name
         call.arguments = _joined(call.arguments, function.get("arguments"))
-        call.opaque = joined(call.opaque, call_fields(part))
+        call.opaque = join_fragments(call.opaque, call_fields(part))
 
     def _call_of(self, index: JsonValue, part_id: str, name: str) -> _Call:
         """The call that a part continues, or a new one. Some servers give no index, or the same to every call."""
@@ -102,7 +102,7 @@ class Chunks:
         return self._calls[-1]
 
 
-def _whole(call: _Call) -> JsonObject:
+def _tool_call(call: _Call) -> JsonObject:
     opaque = mapping(call.opaque)
     function: JsonObject = {**mapping(opaque.get("function")), "name": call.name, "arguments": call.arguments}
     return {**opaque, "id": call.id, "function": function}
@@ -115,7 +115,7 @@ def _joined(before: JsonValue, more: JsonValue) -> JsonValue:
     return before + more if isinstance(before, str) and isinstance(more, str) else more
 
 
-def _words(content: JsonValue) -> str:
+def _text(content: JsonValue) -> str:
     if isinstance(content, str):
         return content
     parts = [part.get("text") for part in content if isinstance(part, dict)] if isinstance(content, list) else []

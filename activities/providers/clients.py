@@ -26,10 +26,10 @@ from assent.wire.live_text import TextSoFar
 
 from . import chat, responses
 from .call_ids import with_unique_call_ids
-from .errors import SLOW, CallError, EmptyStreamError, Posture, not_json, posture
-from .exchange import Answer, Question, writable
-from .opaque import binding, unbound
-from .refusals import Refusable, refused
+from .errors import SLOW, CallError, EmptyStreamError, ErrorHandling, not_json, posture
+from .exchange import Answer, Question, without_surrogates
+from .opaque import binding, without_opaque
+from .refusals import Refusable, refused_parameter
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -83,7 +83,7 @@ class Providers:
         try:
             # The client's own timeout is for each read: a server that trickles would never reach it.
             async with asyncio.timeout(question.model.timeout.total_seconds()):
-                answer = writable(await self._asked(client, question, so_far or TextSoFar()))
+                answer = without_surrogates(await self._asked(client, question, so_far or TextSoFar()))
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise not_json(error) from error
         return replace(answer, items=with_unique_call_ids(answer.items, question.items))
@@ -105,7 +105,7 @@ class Providers:
                 answer = await ask(client, question, so_far, without)
             except Exception as error:
                 # What models and servers refuse to be asked for is learnt, because no list of names stays right.
-                if (part := refused(error, question, without)) is not None:
+                if (part := refused_parameter(error, question, without)) is not None:
                     without.add(part)
                 elif (bare := self._unbound(question, error)) is not None:
                     question = bare
@@ -147,14 +147,14 @@ class Providers:
         lost = {name for _, name in known if (model.api, model.base_url, model.id, name or "") in unreadable}
         if not lost:
             return question
-        items = [unbound(item) if name in lost else item for item, name in known]
+        items = [without_opaque(item) if name in lost else item for item, name in known]
         return replace(question, items=[item for item in items if item is not None])
 
     def _unbound(self, question: Question, error: Exception) -> Question | None:
         """*question* without all that binds it to a model, if *error* may be about that; None when it is not."""
         if posture(error).kind != "ProviderRejected" or not any(map(binding, question.items)):
             return None
-        items = [unbound(item) for item in question.items]
+        items = [without_opaque(item) for item in question.items]
         return replace(question, items=[item for item in items if item is not None])
 
     def _client(self, model: Model) -> AsyncOpenAI:
@@ -163,7 +163,7 @@ class Providers:
         address = _Address(base_url, model.api_key_env, model.timeout.total_seconds())
         client = self._clients.get(address)
         if client is None:
-            client = self._clients[address] = _opened(address, key)
+            client = self._clients[address] = _open_client(address, key)
         client.api_key = key  # read at every call, so that a renewed key needs no new worker
         return client
 
@@ -174,7 +174,7 @@ def _learnt_of(question: Question) -> tuple[str, str | None, str, str]:
     return model.api, model.base_url, model.id, "" if schema is None else canonical(schema).decode()
 
 
-def _opened(address: _Address, key: str) -> AsyncOpenAI:
+def _open_client(address: _Address, key: str) -> AsyncOpenAI:
     from openai import AsyncOpenAI, DefaultAsyncHttpxClient, Timeout
 
     return AsyncOpenAI(
@@ -196,13 +196,14 @@ def missing_key(model: Model) -> str | None:
     """What is missing to call *model*, in one line; None when nothing is. A server on this machine needs no key."""
     if os.environ.get(model.api_key_env, "").strip() or _is_loopback(_base_url(model)):
         return None
-    return f"The environment variable {model.api_key_env} of the worker holds no API key for {_where(model)}: set it."
+    provider = _provider_name(model)
+    return f"The environment variable {model.api_key_env} of the worker holds no API key for {provider}: set it."
 
 
 def _key(model: Model) -> str:
     problem = missing_key(model)
     if problem is not None:
-        raise CallError(Posture("AuthenticationFailed", problem, retry=True, delay=SLOW))
+        raise CallError(ErrorHandling("AuthenticationFailed", problem, retry=True, delay=SLOW))
     return os.environ.get(model.api_key_env, "").strip() or _NO_KEY
 
 
@@ -210,7 +211,7 @@ def _base_url(model: Model) -> str | None:
     return model.base_url or os.environ.get("OPENAI_BASE_URL") or None
 
 
-def _where(model: Model) -> str:
+def _provider_name(model: Model) -> str:
     return _base_url(model) or "OpenAI"
 
 

@@ -22,7 +22,7 @@ from temporalio.exceptions import ApplicationError
 from assent.wire.errors import AssentError
 from assent.wire.protocol import Usage
 
-from .refusals import words_of
+from .refusals import error_messages
 
 if TYPE_CHECKING:
     from openai import APIConnectionError, APIError, APIStatusError
@@ -62,7 +62,7 @@ _KEY: Final = re.compile(r"\b(sk-|Bearer\s+)[^\s'\",}]{6,}", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
-class Posture:
+class ErrorHandling:
     """What a failure means. *delay* None leaves the time of the next attempt to Temporal's backoff.
 
     *kind* is the failure's type name in history, *message* is bounded to `MESSAGE_LIMIT` and never holds a key.
@@ -83,7 +83,7 @@ class Posture:
 class CallError(AssentError):
     """A model call that failed on our side of the wire, or with an answer that is none. It knows its *posture*."""
 
-    def __init__(self, posture: Posture) -> None:
+    def __init__(self, posture: ErrorHandling) -> None:
         super().__init__(posture.message)
         self.posture = posture
 
@@ -92,7 +92,9 @@ class EmptyStreamError(CallError):
     """A stream without an event: some servers fail so where they cannot stream what they are asked for."""
 
     def __init__(self) -> None:
-        super().__init__(Posture("UnreadableAnswer", "The provider's stream was empty.", retry=True, limited=True))
+        super().__init__(
+            ErrorHandling("UnreadableAnswer", "The provider's stream was empty.", retry=True, limited=True)
+        )
 
 
 def unreadable(message: str, *, paid: Usage | None = ONE_ANSWER) -> CallError:
@@ -100,7 +102,7 @@ def unreadable(message: str, *, paid: Usage | None = ONE_ANSWER) -> CallError:
 
     *paid* is what it used, as far as that is known; None where no model can have made it.
     """
-    return CallError(Posture("UnreadableAnswer", message[:MESSAGE_LIMIT], retry=True, paid=paid, limited=True))
+    return CallError(ErrorHandling("UnreadableAnswer", message[:MESSAGE_LIMIT], retry=True, paid=paid, limited=True))
 
 
 def not_json(error: ValueError) -> CallError:
@@ -110,7 +112,7 @@ def not_json(error: ValueError) -> CallError:
     return unreadable(f"The provider's answer is not JSON: {error}", paid=paid)
 
 
-def posture(error: Exception) -> Posture:
+def posture(error: Exception) -> ErrorHandling:
     """What *error*, anything that `Providers.ask` raises, means."""
     if isinstance(error, CallError):
         return error.posture
@@ -118,18 +120,18 @@ def posture(error: Exception) -> Posture:
     from openai import APIConnectionError, APIError, APIStatusError, APITimeoutError
 
     if isinstance(error, TimeoutError | APITimeoutError):
-        return Posture("ProviderTimeout", "The provider did not answer in time.", retry=True, limited=True)
+        return ErrorHandling("ProviderTimeout", "The provider did not answer in time.", retry=True, limited=True)
     if isinstance(error, APIStatusError):
         return _of_status(error)
     if isinstance(error, APIConnectionError):
-        return Posture("ProviderUnavailable", _connection_message(error), retry=True)
+        return ErrorHandling("ProviderUnavailable", _connection_message(error), retry=True)
     if isinstance(error, APIError):
         return in_stream(error.code, error.type, _bounded(error.message, secret=_key_of(error)))
     # A bug of ours, or of the package: the run waits for a while for a fixed worker rather than being lost.
-    return Posture("ModelCallFailed", _bounded(f"{type(error).__name__}: {error}"), retry=True, limited=True)
+    return ErrorHandling("ModelCallFailed", _bounded(f"{type(error).__name__}: {error}"), retry=True, limited=True)
 
 
-def in_stream(code: object, kind: object, message: str) -> Posture:
+def in_stream(code: object, kind: object, message: str) -> ErrorHandling:
     """What an error means that came in a stream, where the status had said that all is well.
 
     *code* and *kind* are those of OpenAI's error object; some compatible servers put an HTTP status into *code*.
@@ -139,17 +141,21 @@ def in_stream(code: object, kind: object, message: str) -> Posture:
     message = _bounded(message or f"The provider broke its answer off: {code or kind}")
     status = int(str(code)) if re.fullmatch(r"[45]\d\d", str(code)) else None
     if said & _QUOTA_CODES:
-        return Posture("QuotaExceeded", message, retry=True, delay=SLOW)
+        return ErrorHandling("QuotaExceeded", message, retry=True, delay=SLOW)
     if _CONTEXT.search(f"{code} {message}") and (status is None or status < 500):
-        return Posture("ContextTooLong", message, retry=False)
-    slow = _mendable(f"{code} {kind} {message}") if status is None or status in _REFUSALS else _SLOW_KINDS.get(status)
+        return ErrorHandling("ContextTooLong", message, retry=False)
+    slow = (
+        _mendable_kind(f"{code} {kind} {message}") if status is None or status in _REFUSALS else _SLOW_KINDS.get(status)
+    )
     if slow is not None or status is not None:
         retry = slow is not None or _should_retry(status or 0, {})
         unknown = not retry and not said & _PROMPT_CODES
-        return Posture(slow or _kind(status or 0), message, retry=retry, delay=_slow(slow), unknown=unknown)
+        return ErrorHandling(slow or _kind(status or 0), message, retry=retry, delay=_slow(slow), unknown=unknown)
     if said & _FINAL_KINDS:
-        return Posture("ProviderRejected", message, retry=False, unknown=not said & _PROMPT_CODES)
-    return Posture("RateLimited" if "rate_limit" in " ".join(said) else "ProviderUnavailable", message, retry=True)
+        return ErrorHandling("ProviderRejected", message, retry=False, unknown=not said & _PROMPT_CODES)
+    return ErrorHandling(
+        "RateLimited" if "rate_limit" in " ".join(said) else "ProviderUnavailable", message, retry=True
+    )
 
 
 def _slow(kind: str | None) -> timedelta | None:
@@ -164,7 +170,7 @@ def as_application_error(error: Exception) -> ApplicationError:
     return to_application_error(posture(error))
 
 
-def to_application_error(found: Posture) -> ApplicationError:
+def to_application_error(found: ErrorHandling) -> ApplicationError:
     """What *found* is to Temporal: a type, whether to retry, and when."""
     return ApplicationError(
         found.message,
@@ -174,18 +180,18 @@ def to_application_error(found: Posture) -> ApplicationError:
     )
 
 
-def _of_status(error: APIStatusError) -> Posture:
+def _of_status(error: APIStatusError) -> ErrorHandling:
     status, headers, message = error.status_code, error.response.headers, _status_message(error)
     delay = retry_delay(headers)
     if status == 413 or (status == 400 and _CONTEXT.search(f"{error.code} {message}")):
-        return Posture("ContextTooLong", message, retry=False)
+        return ErrorHandling("ContextTooLong", message, retry=False)
     if slow := _slow_kind(error, message):
-        return Posture(slow, message, retry=True, delay=delay or SLOW)
+        return ErrorHandling(slow, message, retry=True, delay=delay or SLOW)
     retry = _should_retry(status, headers)
     # Some servers answer 500 to what they do not understand, and to nothing else.
     unknown = not retry and error.code not in _PROMPT_CODES
     # The delay counts where an unknown refusal is waited for.
-    return Posture(_kind(status), message, retry=retry, delay=delay, limited=status == 500, unknown=unknown)
+    return ErrorHandling(_kind(status), message, retry=retry, delay=delay, limited=status == 500, unknown=unknown)
 
 
 def _slow_kind(error: APIStatusError, message: str) -> str | None:
@@ -193,11 +199,11 @@ def _slow_kind(error: APIStatusError, message: str) -> str | None:
     if error.status_code == 429 and (error.code in _QUOTA_CODES or error.type in _QUOTA_CODES):
         return "QuotaExceeded"
     if error.status_code in _REFUSALS:
-        return _mendable(f"{error.code} {error.type} {message}")
+        return _mendable_kind(f"{error.code} {error.type} {message}")
     return _SLOW_KINDS.get(error.status_code)
 
 
-def _mendable(text: str) -> str | None:
+def _mendable_kind(text: str) -> str | None:
     return next((kind for kind, words in _MENDABLE.items() if re.search(words, text, re.IGNORECASE)), None)
 
 
@@ -253,7 +259,7 @@ def _bounded_delay(seconds: float) -> timedelta | None:
 
 
 def _status_message(error: APIStatusError) -> str:
-    said = "; ".join(dict.fromkeys(words_of(error.body)))
+    said = "; ".join(dict.fromkeys(error_messages(error.body)))
     shown = f"Error code: {error.status_code} - {error.body}" if error.body else error.message
     return _bounded(said or shown, secret=_key_of(error))
 

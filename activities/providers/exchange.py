@@ -50,7 +50,7 @@ class Answer:
     text: str | None
 
 
-def writable(answer: Answer) -> Answer:
+def without_surrogates(answer: Answer) -> Answer:
     """*answer*, such that it can be written to a history: no half of a character is left in it.
 
     JSON may hold one, escaped, and a stream may put the other half into its next event: such are joined. One that

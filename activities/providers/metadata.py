@@ -29,7 +29,7 @@ _FILTERED: Final = frozenset(
 )
 
 
-def ending(reason: object) -> Ending | None:
+def finish_reason(reason: object) -> Ending | None:
     """What a reason to end means; None where there is none. Gateways pass on the words of the provider behind them."""
     said = str(reason).strip().lower().replace("-", "_") if isinstance(reason, str) else ""
     if not said:
@@ -41,7 +41,7 @@ def ending(reason: object) -> Ending | None:
     return "filtered" if said in _FILTERED else "unknown"
 
 
-def words(value: object) -> str:
+def text_or_empty(value: object) -> str:
     """*value* if it is text."""
     return value if isinstance(value, str) else ""
 

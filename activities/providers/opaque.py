@@ -79,20 +79,20 @@ def binding(item: Item) -> str | None:
     return blake2b(canonical(item), digest_size=16).hexdigest() if bound else None
 
 
-def unbound(item: Item) -> Item | None:
+def without_opaque(item: Item) -> Item | None:
     """*item* without what only its own provider, or model, can read; None when that is all of it."""
     known = _KNOWN.get(cast("str", item.get("type", "message")))
     return None if known is None else {key: item[key] for key in known if key in item}
 
 
-def joined(before: JsonValue, more: JsonValue) -> JsonValue:
+def join_fragments(before: JsonValue, more: JsonValue) -> JsonValue:
     """A field that comes in pieces of a stream, put together."""
     if before is None or more is None:
         return before if more is None else more
     if isinstance(before, str) and isinstance(more, str):
         return before + more
     if isinstance(before, dict) and isinstance(more, dict):
-        return {**before, **{key: joined(before.get(key), value) for key, value in more.items()}}
+        return {**before, **{key: join_fragments(before.get(key), value) for key, value in more.items()}}
     if isinstance(before, list) and isinstance(more, list):
         return _joined_entries(before, more)
     return more
@@ -107,7 +107,10 @@ def _joined_entries(before: list[JsonValue], more: list[JsonValue]) -> list[Json
         if same and isinstance(entry, dict) and isinstance(last, dict) and last.get("index") == entry["index"]:
             entries[-1] = {
                 **last,
-                **{key: joined(last.get(key), value) if key in _PIECES else value for key, value in entry.items()},
+                **{
+                    key: join_fragments(last.get(key), value) if key in _PIECES else value
+                    for key, value in entry.items()
+                },
             }
         else:
             entries.append(entry)

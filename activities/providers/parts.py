@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from pydantic import JsonValue
 
-from .errors import CallError, Posture
+from .errors import CallError, ErrorHandling
 from .exchange import JsonObject
 
 
@@ -57,4 +57,4 @@ def _data_url(part: JsonObject, attachments: Mapping[str, str]) -> str:
 
 def _no_place(what: str) -> CallError:
     message = f"The Chat Completions API takes no {what}: send its bytes, or use OpenAIResponses."
-    return CallError(Posture("ProviderRejected", message, retry=False))
+    return CallError(ErrorHandling("ProviderRejected", message, retry=False))

@@ -35,7 +35,7 @@ _WORDS: Final = ("message", "msg", "detail", "error", "errors", "error_descripti
 _DEPTH: Final = 6
 
 
-def refused(error: Exception, question: Question, without: AbstractSet[Refusable]) -> Refusable | None:
+def refused_parameter(error: Exception, question: Question, without: AbstractSet[Refusable]) -> Refusable | None:
     """What of the request *error* says that the provider does not take; None when it is about something else.
 
     *without* is what the request did without already.
@@ -44,7 +44,7 @@ def refused(error: Exception, question: Question, without: AbstractSet[Refusable
 
     if not isinstance(error, APIStatusError):
         return None
-    about = error.param or "\n".join(words_of(error.body)) or str(error)
+    about = error.param or "\n".join(error_messages(error.body)) or str(error)
     if isinstance(question.model, OpenAIResponses) and error.status_code == 400 and error.param == "include":
         # By the parameter alone: an item whose content cannot be read is that conversation's, and no model's.
         return None if "encrypted" in without else "encrypted"
@@ -72,7 +72,7 @@ def _sent(question: Question, without: AbstractSet[Refusable]) -> Iterator[Refus
     return (name for name, given in parts.items() if given and name not in without)
 
 
-def words_of(body: object, depth: int = _DEPTH) -> list[str]:
+def error_messages(body: object, depth: int = _DEPTH) -> list[str]:
     """The messages in the body of an error, and the names of the parameters that they are about.
 
     OpenAI's `{"error": {"message"}}`, FastAPI's `{"detail": [{"loc", "msg"}]}` and what gateways make of them. Never
@@ -82,11 +82,11 @@ def words_of(body: object, depth: int = _DEPTH) -> list[str]:
         return [body] if body else []
     if isinstance(body, list):
         entries = cast("list[object]", body)
-        return [] if depth == 0 else [text for entry in entries for text in words_of(entry, depth - 1)]
+        return [] if depth == 0 else [text for entry in entries for text in error_messages(entry, depth - 1)]
     if not isinstance(body, dict) or depth == 0:
         return []
     fields = cast("dict[str, object]", body)
     where = fields.get("loc")
     prefix = ".".join(map(str, cast("list[object]", where))) if isinstance(where, list) else ""
-    texts = [text for name in _WORDS if name in fields for text in words_of(fields[name], depth - 1)]
+    texts = [text for name in _WORDS if name in fields for text in error_messages(fields[name], depth - 1)]
     return [f"{prefix}: {text}" if prefix else text for text in texts]

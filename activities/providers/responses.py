@@ -17,9 +17,9 @@ from assent.wire.conversation import text_of
 from assent.wire.live_text import TextSoFar
 from assent.wire.protocol import Item, Usage
 
-from .errors import CallError, Posture, in_stream, unreadable
+from .errors import CallError, ErrorHandling, in_stream, unreadable
 from .exchange import Answer, JsonObject, Question, ToolSpec
-from .metadata import Ending, calls_in, ending, mapping, usage_of, words
+from .metadata import Ending, calls_in, finish_reason, mapping, text_or_empty, usage_of
 from .opaque import KEY
 from .parts import responses_content
 from .past_calls import permitted_arguments, raw_arguments
@@ -77,12 +77,12 @@ def body_of(question: Question, without: AbstractSet[Refusable] = frozenset()) -
         body |= {
             "tools": [_tool(tool, without) for tool in question.tools],
             "parallel_tool_calls": None if "parallel" in without else model.parallel_tool_calls,
-            "tool_choice": None if "tool_choice" in without else _named(tool_choice(question)),
+            "tool_choice": None if "tool_choice" in without else _tool_choice(tool_choice(question)),
         }
     return {key: value for key, value in body.items() if value is not None}
 
 
-def _named(choice: str | dict[str, str] | None) -> JsonValue:
+def _tool_choice(choice: str | dict[str, str] | None) -> JsonValue:
     return {"type": "function", **choice} if isinstance(choice, dict) else choice
 
 
@@ -161,28 +161,28 @@ def answer_of(data: object) -> Answer:
         CallError: it is no response, or one that failed.
     """
     body = mapping(data)
-    status, error, usage = words(body.get("status")), mapping(body.get("error")), usage_of(body.get("usage"))
+    status, error, usage = text_or_empty(body.get("status")), mapping(body.get("error")), usage_of(body.get("usage"))
     if status == "failed" or error.get("code") or error.get("message"):
         raise _failed(error, usage)
     if not isinstance(body.get("output"), list):
         raise unreadable(f"The provider's answer is not a response: {str(data)[:500]}", paid=usage)
-    stopped = ending(mapping(body.get("incomplete_details")).get("reason"))
+    stopped = finish_reason(mapping(body.get("incomplete_details")).get("reason"))
     if status not in _STATUSES or stopped == "unknown":
         why = f"status {status[:100]!r}, {str(body.get('incomplete_details'))[:200]}"
         raise unreadable(f"The provider broke its answer off: {why}", paid=usage)
-    items = _with_ending([_kept(item) for item in calls_in(body["output"], usage)], stopped)
-    return Answer(items=items, usage=usage, model=words(body.get("model")), text=text_of(items) or None)
+    items = _with_ending([_minimal_item(item) for item in calls_in(body["output"], usage)], stopped)
+    return Answer(items=items, usage=usage, model=text_or_empty(body.get("model")), text=text_of(items) or None)
 
 
 def _failed(error: JsonObject, usage: Usage) -> CallError:
-    code = words(error.get("code"))
-    message = (words(error.get("message")) or code or "The provider gave no reason.")[:2000]
+    code = text_or_empty(error.get("code"))
+    message = (text_or_empty(error.get("message")) or code or "The provider gave no reason.")[:2000]
     if not code or code in _PASSING_CODES:
-        return CallError(Posture("ProviderUnavailable", message, retry=True, paid=usage))
-    return CallError(Posture("ProviderRejected", message, retry=False, paid=usage))
+        return CallError(ErrorHandling("ProviderUnavailable", message, retry=True, paid=usage))
+    return CallError(ErrorHandling("ProviderRejected", message, retry=False, paid=usage))
 
 
-def _kept(item: Item) -> Item:
+def _minimal_item(item: Item) -> Item:
     """*item* as small as it can be passed back: histories keep every byte of it."""
     kept: Item = {key: value for key, value in item.items() if value is not None and key != "status"}
     if kept.get("type") == "function_call":
@@ -191,11 +191,11 @@ def _kept(item: Item) -> Item:
         kept["arguments"] = raw_arguments(kept.get("arguments"))
     content = kept.get("content")
     if kept.get("type") == "message" and isinstance(content, list):
-        kept["content"] = [_part(part) for part in content]
+        kept["content"] = [_minimal_part(part) for part in content]
     return kept
 
 
-def _part(part: JsonValue) -> JsonValue:
+def _minimal_part(part: JsonValue) -> JsonValue:
     if not isinstance(part, dict):
         return part
     if part.get("type") == "refusal":

@@ -33,7 +33,7 @@ def portable(schema: JsonObject) -> JsonObject:
 
     It says less then. What the model writes is checked here by the type itself.
     """
-    result = {key: _portable_keyword(key, value) for key, value in schema.items() if not _is_look_around(key, value)}
+    result = {key: _portable_keyword(key, value) for key, value in schema.items() if not _has_look_around(key, value)}
     positions = result.pop("prefixItems", None)
     if isinstance(positions, list) and not isinstance(result.get("items"), dict):
         kinds = [each for index, each in enumerate(positions) if each not in positions[:index]]
@@ -51,7 +51,7 @@ def _portable_keyword(key: str, value: JsonValue) -> JsonValue:
     return value
 
 
-def _is_look_around(key: str, value: JsonValue) -> bool:
+def _has_look_around(key: str, value: JsonValue) -> bool:
     return key == "pattern" and isinstance(value, str) and _LOOK_AROUND.search(value) is not None
 
 

@@ -15,7 +15,7 @@ from assent.agents.gates import Gatekeeper, Groups, is_members
 from assent.agents.mcp_server import MCPServer
 from assent.agents.models import Model
 from assent.agents.schema import no_schema
-from assent.agents.tool import Confirmation, RunContext, Target, Tool, takes
+from assent.agents.tool import Confirmation, RunContext, Target, Tool, positional_count
 from assent.agents.tool_decorator import NAME, gate_problem, tool, tool_from
 from assent.core.compaction import LEAST
 from assent.core.state_machine import MAX_TURNS
@@ -85,20 +85,20 @@ class Agent:
     def __post_init__(self) -> None:
         """Check what can be checked before a worker serves it."""
         for problem in self._problems():
-            refuse(self._where, problem)
+            refuse(self._label, problem)
         for each in self.tools:
-            self._add(self._made(each))
+            self._add(self._make_tool(each))
         for to in self.handoffs:
             self._add(self._handoff(to))
         for number, server in enumerate(self.mcp_servers):
             if not isinstance(cast("object", server), MCPServer):
-                refuse(self._where, f"mcp_servers has {shown(server)}; give MCPServer(…)")
+                refuse(self._label, f"mcp_servers has {shown(server)}; give MCPServer(…)")
             if server.name in {each.name for each in self.mcp_servers[:number]}:
-                refuse(self._where, f"two MCP servers are named {server.name!r}; give one another name")
+                refuse(self._label, f"two MCP servers are named {server.name!r}; give one another name")
         _ = self.output_schema
 
     @property
-    def _where(self) -> str:
+    def _label(self) -> str:
         return f"{source_of()}: agent {self.name!r}"
 
     def _problems(self) -> Iterator[str]:
@@ -119,26 +119,26 @@ class Agent:
             wanted = "take up to 200 characters that can be seen, '/_sys/' not first"
             yield f"model_task_queue is {self.model_task_queue!r}; {wanted}"
 
-    def _made(self, given: Callable[..., object]) -> Tool:
+    def _make_tool(self, given: Callable[..., object]) -> Tool:
         if isinstance(given, Agent):
-            refuse(self._where, f"tools has the agent {given.name!r}; give its as_tool(), or handoffs=[…]")
+            refuse(self._label, f"tools has the agent {given.name!r}; give its as_tool(), or handoffs=[…]")
         if not callable(given):
-            refuse(self._where, f"tools has {shown(given)}; give functions, or what @tool makes of them")
+            refuse(self._label, f"tools has {shown(given)}; give functions, or what @tool makes of them")
         return tool_from(given)
 
     def _handoff(self, to: object) -> Tool:
         name = to.name if isinstance(to, Agent) else to
         if not isinstance(name, str):
-            refuse(self._where, f"handoffs has {shown(to)}; give agents, or names of agents")
+            refuse(self._label, f"handoffs has {shown(to)}; give agents, or names of agents")
         if name == self.name:
-            refuse(self._where, "handoffs has the agent itself; leave it out")
+            refuse(self._label, "handoffs has the agent itself; leave it out")
         if isinstance(to, Agent):
             return handoff_tool(Target(agent=name, served=to, handoff=True), description=to.description)
         return handoff_tool(Target(agent=name, handoff=True))
 
     def _add(self, made: Tool) -> None:
         if made.name in self._tools:
-            refuse(self._where, f"two tools are named {made.name!r}; give one another name, with name=…")
+            refuse(self._label, f"two tools are named {made.name!r}; give one another name, with name=…")
         self._tools[made.name] = made
 
     def as_tool(
@@ -214,7 +214,7 @@ class Agent:
         try:
             return TypeAdapter(self.output_type).json_schema()
         except Exception as error:  # pydantic's own errors have no common root, and a type's schema hook may raise any
-            refuse(self._where, f"output_type is {shown(self.output_type)}, {no_schema(error)}")
+            refuse(self._label, f"output_type is {shown(self.output_type)}, {no_schema(error)}")
 
 
 _TEXT: Final = "give text"
@@ -244,7 +244,7 @@ def wrong_types(agent: Agent) -> Iterator[str]:
         if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)) or text_for_list:
             yield f"{name} is {shown(value)}; {todo}"
     said = cast("object", agent.instructions)
-    if not isinstance(said, str | None) and not (callable(said) and takes(said) == 1):
+    if not isinstance(said, str | None) and not (callable(said) and positional_count(said) == 1):
         yield f"instructions is {shown(said)}; give text, or a function of the RunContext"
     model = cast("object", agent.model)
     if isinstance(model, str):
@@ -256,7 +256,7 @@ def wrong_types(agent: Agent) -> Iterator[str]:
 
 
 def _groups_problem(groups: object) -> str | None:
-    if groups is None or (not isinstance(groups, Mapping) and callable(groups) and takes(groups) in {1, 2}):
+    if groups is None or (not isinstance(groups, Mapping) and callable(groups) and positional_count(groups) in {1, 2}):
         return None
     if not isinstance(groups, Mapping):
         return f"groups is {shown(groups)}; give a mapping, or a function of a group's name"

@@ -171,7 +171,7 @@ def _approve(given: ApprovalOptions, target: F) -> F:
     if isinstance(target, Tool):
         return cast("F", marked(cast("Tool", target), given))
     refuse_non_function(target, "approval")
-    problem = given.problem() or _twice(getattr(target, MARK, None))
+    problem = given.problem() or _duplicate_problem(getattr(target, MARK, None))
     if problem:
         refuse(f"{source_of(target)}: tool {target.__name__!r}", problem)
     setattr(target, MARK, given)
@@ -185,15 +185,15 @@ def marked(made: Tool[P, R], given: ApprovalOptions) -> Tool[P, R]:
         ConfigurationError: as `approval`.
     """
     pauses = any(getattr(made, flag) for flag in PAUSES)
-    if problem := given.problem() or _twice(made.approval_type):
-        refuse(made.where, problem)
+    if problem := given.problem() or _duplicate_problem(made.approval_type):
+        refuse(made.label, problem)
     if given.type == "audit" and not pauses:
-        refuse(made.where, '@approval(type="audit") is for a tool that pauses; add requires_confirmation=True')
+        refuse(made.label, '@approval(type="audit") is for a tool that pauses; add requires_confirmation=True')
     confirmation = True if not pauses else made.requires_confirmation
     return replace(made, terms=given.terms(), requires_confirmation=confirmation)
 
 
-def _twice(before: object) -> str | None:
+def _duplicate_problem(before: object) -> str | None:
     return None if before is None else "@approval is there twice; keep one"
 
 

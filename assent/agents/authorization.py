@@ -30,7 +30,7 @@ class Refusal:
     gate: Gate | None = None
 
 
-def unapproved(gate: Gate, call: ToolCallInput) -> Refusal | None:
+def refuse_unapproved(gate: Gate, call: ToolCallInput) -> Refusal | None:
     """Why *call*, which has no approval, may not run; None when it may. *gate* is today's, functions included."""
     if gate.verdict in {"deny", "invalid"}:
         return Refusal(gate.reason or "the policy does not permit it")
@@ -53,7 +53,7 @@ def refusal(tool: Tool, call: ToolCallInput, keeper: Gatekeeper, *, run_id: str,
     return None if stricter is None else Refusal(stricter, keeper.gate(tool, context, call.arguments))
 
 
-def asked_again(
+def ask_again(
     tool: Tool, call: ToolCallInput, keeper: Gatekeeper, *, run_id: str, now: datetime, reason: str = RESET
 ) -> Refusal:
     """The refusal that sends an approved call to a person again for *reason*, under today's gate, whatever that is."""

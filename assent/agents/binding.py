@@ -71,7 +71,7 @@ def bound_values(tool: Tool, call: ToolCallInput) -> tuple[dict[str, object], st
     given = parse_arguments(call.arguments)
     whole = {**given, **(approved.read_as or {})}
     if only_adds(given, read) and only_adds(given, whole):
-        again = _again(tool, whole)
+        again = _revalidate(tool, whole)
         told = None if again is None else _told(tool, again)
         if told is not None and binding(tool, differences(tool, call.arguments, told)) == approved.binding:
             return again or {}, None
@@ -96,7 +96,7 @@ def _told(tool: Tool, values: Mapping[str, object]) -> dict[str, JsonValue] | No
         return None
 
 
-def _again(tool: Tool, whole: Mapping[str, JsonValue]) -> dict[str, object] | None:
+def _revalidate(tool: Tool, whole: Mapping[str, JsonValue]) -> dict[str, object] | None:
     try:
         return tool.validate(canonical(whole).decode("utf-8", "surrogatepass"))
     except (ArgumentsError, ValueError):

@@ -17,11 +17,11 @@ from pydantic import Field, TypeAdapter, ValidationError
 from pydantic_core import to_jsonable_python
 
 from assent.agents.binding import as_json, binding, differences
-from assent.agents.tool import PAUSES, GateContext, Tool, takes
+from assent.agents.tool import PAUSES, GateContext, Tool, positional_count
 from assent.wire.digest import json_size
 from assent.wire.errors import ArgumentsError
 from assent.wire.limits import DEFINITION_LIMIT, READ_AS_LIMIT, REASON_LIMIT, RESULT_SCHEMA_LIMIT
-from assent.wire.policy import Judgement, PermissionPolicy, strictest
+from assent.wire.policy import Judgement, PermissionPolicy, strictest_judgement
 from assent.wire.proofs import ProofLevel, stricter_level
 from assent.wire.protocol import Escalation, Gate, Verdict
 from assent.wire.text import bounded, error_text
@@ -66,14 +66,14 @@ class Gatekeeper:
             problem = ""
         except ArgumentsError as error:
             values, problem = None, str(error)
-        judged = self._judge(tool, call, values)
+        judged = self._judge_by_policy(tool, call, values)
         if judged.decision == "deny":
             return Gate(verdict="deny", reason=_denial(call.tool, judged))
         if values is None:
             return Gate(verdict="invalid", reason=bounded(problem, REASON_LIMIT))
         return self._waiting_or_not(tool, call, arguments, values, judged)
 
-    def _judge(self, tool: Tool, call: GateContext, values: Mapping[str, object] | None) -> Judgement:
+    def _judge_by_policy(self, tool: Tool, call: GateContext, values: Mapping[str, object] | None) -> Judgement:
         if all(policy is None for policy in self.policies):
             return _of_server(tool, None)
         try:
@@ -86,7 +86,7 @@ class Gatekeeper:
             None if policy is None else policy.judge(tool.name, named, tool.effects, call.context)
             for policy in self.policies
         ]
-        judged = strictest(*(each for each in (own, *others, _of_server(tool, own)) if each is not None))
+        judged = strictest_judgement(*(each for each in (own, *others, _of_server(tool, own)) if each is not None))
         if judged.reason is None and judged in others and judged != own:
             # Neither the agent nor its tool has the reason, so the approver or the model needs it here.
             return replace(judged, reason=FROM_ABOVE)
@@ -122,7 +122,7 @@ class Gatekeeper:
 
         No function of the user's is called: a group that only a function knows has no members.
         """
-        judged = None if tool is None else self._judge(tool, call, None)
+        judged = None if tool is None else self._judge_by_policy(tool, call, None)
         if tool is None or judged is None or judged.decision == "deny":
             reason = bounded(repr(call.tool), REASON_LIMIT)
             return Gate(verdict="deny", reason=_denial(call.tool, judged) if judged else f"there is no tool {reason}")
@@ -183,7 +183,11 @@ class Gatekeeper:
             return False, None
         function = cast("Callable[..., object]", confirmation)
         try:
-            answer = function(dict(values), _own(call)) if takes(function) > 1 else function(dict(values))
+            answer = (
+                function(dict(values), _copy_for_user_code(call))
+                if positional_count(function) > 1
+                else function(dict(values))
+            )
         except Exception as error:  # a gate that raises means ask, whatever it raises
             return True, f"requires_confirmation raised {error_text(error, REASON_LIMIT)}"
         if not isinstance(answer, bool):
@@ -205,7 +209,7 @@ def _of_server(tool: Tool, own: Judgement | None) -> Judgement:
     return Judgement("ask", f"a {kind} of the MCP server {tool.definition.server!r}, which no rule allows")
 
 
-def _own(call: GateContext) -> GateContext:
+def _copy_for_user_code(call: GateContext) -> GateContext:
     """Return *call* for one function of the user's: what that does to the context, no other function sees."""
     return replace(call, context=deepcopy(call.context))
 
@@ -334,5 +338,7 @@ class _People:
             members: object = cast("Mapping[str, object]", self.groups).get(name)
         else:
             function = cast("Callable[..., object]", self.groups)
-            members = function(name, _own(self.call)) if takes(function) > 1 else function(name)
+            members = (
+                function(name, _copy_for_user_code(self.call)) if positional_count(function) > 1 else function(name)
+            )
         return None if members is None else _MEMBERS.validate_python(members)

@@ -104,7 +104,7 @@ class ArgumentSchema:
                 raise
             checked = self.model.model_validate_json(raw, strict=False)
         return {
-            parameter.name: _whole(cast("object", getattr(checked, name)))
+            parameter.name: _materialize(cast("object", getattr(checked, name)))
             for name, parameter in self.fields.items()
             # A default of the signature is applied by the call itself; one inside `Annotated` only pydantic knows.
             if name in checked.model_fields_set or parameter.default is EMPTY
@@ -148,7 +148,7 @@ def argument_schema(parameters: Sequence[Parameter], docs: Mapping[str, str], *,
     try:
         return _build(parameters, docs)
     except Exception as error:  # pydantic's own errors have no common root, and a type's schema hook may raise any
-        refuse(where, _culprit(parameters, docs) or f"it takes parameters {no_schema(error)}", error)
+        refuse(where, _first_problem(parameters, docs) or f"it takes parameters {no_schema(error)}", error)
 
 
 # -- reading a signature ----------------------------------------------------------------------------------------------
@@ -206,7 +206,7 @@ def _returns(annotation: object, names: dict[str, object]) -> object:
         return annotation
 
 
-def _whole(value: object) -> object:
+def _materialize(value: object) -> object:
     """Return *value*; as a list if it can be read only once, as pydantic makes of an `Iterable`."""
     return list(cast("Iterator[object]", value)) if isinstance(value, Iterator) else value
 
@@ -265,7 +265,7 @@ def _child(keyword: str, key: str, value: JsonValue) -> JsonValue:
     return value
 
 
-def _culprit(parameters: Iterable[Parameter], docs: Mapping[str, str]) -> str | None:
+def _first_problem(parameters: Iterable[Parameter], docs: Mapping[str, str]) -> str | None:
     """What is wrong with the first parameter that has no schema even by itself."""
     for parameter in parameters:
         try:

@@ -169,7 +169,7 @@ class Tool(Generic[P, R]):
     def __post_init__(self) -> None:
         """Refuse contradicting flags, and take the function's metadata as `functools.update_wrapper` would."""
         if problem := flag_problem(self):
-            refuse(self.where, problem)
+            refuse(self.label, problem)
         names = ("__module__", "__name__", "__qualname__", "__doc__")
         vars(self).update({name: getattr(self.function, name, None) for name in names}, __wrapped__=self.function)
 
@@ -187,7 +187,7 @@ class Tool(Generic[P, R]):
         return permitted_name(self.name)
 
     @property
-    def where(self) -> str:
+    def label(self) -> str:
         """How a message about it starts."""
         return f"{self.source}: tool {self.name!r}"
 
@@ -376,7 +376,7 @@ def flag_problem(made: Tool[P, R]) -> str | None:
     return None
 
 
-def takes(function: Callable[..., object]) -> int:
+def positional_count(function: Callable[..., object]) -> int:
     """How many arguments a gate's function is given: its positional parameters, 0 where that cannot be told."""
     try:
         parameters = inspect.signature(function).parameters.values()

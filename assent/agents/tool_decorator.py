@@ -14,7 +14,7 @@ from typing import Annotated, Final, Union, cast, get_args, get_origin, overload
 
 from assent.agents.approval_decorator import LONGEST_TIME, MARK, ApprovalOptions, marked, refuse_non_function
 from assent.agents.schema import Parameter, argument_schema, read_docstring, read_signature
-from assent.agents.tool import Confirmation, P, R, Tool, ToolContext, takes
+from assent.agents.tool import Confirmation, P, R, Tool, ToolContext, positional_count
 from assent.wire.declarations import refuse, shown, source_of, unknown_options
 from assent.wire.protocol import ASK_USER, RESERVED_TOOL_NAMES, ToolOptions
 
@@ -107,7 +107,7 @@ def tool(
         retries=retries,
         task_queue=task_queue,
     )
-    make = partial(_make, settings, unknown_options(unknown, _OPTIONS))
+    make = partial(_make_tool, settings, unknown_options(unknown, _OPTIONS))
     return make if function is None else make(function)
 
 
@@ -117,7 +117,7 @@ def tool_from(target: Callable[..., object]) -> Tool:
     Raises:
         ConfigurationError: as `tool`.
     """
-    return cast("Tool", target) if isinstance(target, Tool) else _make(_Settings(), None, target)
+    return cast("Tool", target) if isinstance(target, Tool) else _make_tool(_Settings(), None, target)
 
 
 # -- making a tool ----------------------------------------------------------------------------------------------------
@@ -146,7 +146,7 @@ class _Settings:
 _OPTIONS: Final = tuple(each.name for each in fields(_Settings))
 
 
-def _make(settings: _Settings, unknown: str | None, function: Callable[P, R]) -> Tool[P, R]:
+def _make_tool(settings: _Settings, unknown: str | None, function: Callable[P, R]) -> Tool[P, R]:
     refuse_non_function(function, "tool")
     source = source_of(function)
     if unknown is not None:
@@ -295,6 +295,6 @@ def gate_problem(function: object) -> str | None:
     """Why a function cannot be asked whether a call needs a person; None when it can."""
     if inspect.iscoroutinefunction(function):
         return "it is asked in a thread; give a function that is not async"
-    if not callable(function) or takes(function) not in {1, 2}:
+    if not callable(function) or positional_count(function) not in {1, 2}:
         return "give a boolean, or a function of the arguments and, if you like, of the context"
     return None

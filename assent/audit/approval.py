@@ -12,7 +12,7 @@ from assent.wire.errors import ArgumentsError
 from assent.wire.proofs import ProofLevel
 from assent.wire.protocol import ApprovalType, RequirementKind, Stored
 from assent.wire.requirements import Execution, IgnoredMessage, PendingRequirement, Requirement, RequirementStatus, Vote
-from assent.wire.visibility import RequestMemo, RunAbove
+from assent.wire.visibility import ParentEntry, RequestMemo
 
 
 class ApprovalContext(Stored):
@@ -76,7 +76,7 @@ class Approval(Stored):
     proof: ProofLevel | None = None
     values: dict[str, JsonValue] | None = None
     evidence: JsonValue = None
-    parents: list[RunAbove] = Field(default_factory=list[RunAbove])
+    parents: list[ParentEntry] = Field(default_factory=list[ParentEntry])
     caller: str | None = None
 
     @property
@@ -143,7 +143,7 @@ def fields_of(run: Run, requirement: Requirement, ignored: Iterable[IgnoredMessa
             turn=requirement.turn, call_id=requirement.call_id, policy_version=requirement.policy_version
         ),
         "requested_by": request.requested_by if request else None,
-        "parents": [RunAbove(run_id=each.run_id, agent=each.agent) for each in request.parents] if request else [],
+        "parents": [ParentEntry(run_id=each.run_id, agent=each.agent) for each in request.parents] if request else [],
         "caller": run.caller,
         "ignored_messages": [each for each in ignored if each.requirement_id == requirement.id],
     }

@@ -41,7 +41,7 @@ from assent.core.workflow_calls import gate_of
 from assent.history import event_types
 from assent.history.event_types import time_of
 from assent.history.fold import HistoryFold, Transition
-from assent.history.pages import Missing, Page, goes_on_in
+from assent.history.pages import MissingExecution, Page, next_execution_id
 from assent.history.payloads import values_of
 from assent.history.resets import Reset, resets_of
 from assent.wire.conversation import tool_calls
@@ -75,13 +75,13 @@ class Auditor:
 
     # -- reading ------------------------------------------------------------------------------------------------------
 
-    def add(self, page: Page | Missing) -> None:
+    def add(self, page: Page | MissingExecution) -> None:
         """Read a page, or note that an execution is gone.
 
         Raises:
             HistoryError: the history is cut, or not one of a run.
         """
-        if isinstance(page, Missing):
+        if isinstance(page, MissingExecution):
             self._missing.append(page.execution_id)
             self._observer.on_missing(page)
             return
@@ -95,7 +95,7 @@ class Auditor:
             self._resets += resets_of([event])
             if event.event_type == event_types.TASK_COMPLETED and (build := event_fields.build_of(event)) is not None:
                 self._builds[build] = None
-        for transition in self._ledger.fold.feed(page.events):
+        for transition in self._ledger.fold.add(page.events):
             self._apply(transition)
         for key, events in self._ledger.scheduled.items():
             while events:
@@ -161,9 +161,9 @@ class Auditor:
             if new.id in self._approvals:  # The execution before carried it over.
                 self._approvals[new.id].change(new, cite)
             else:
-                self._open(new, transition, cite)
+                self._add_approval(new, transition, cite)
 
-    def _open(self, new: Requirement, transition: Transition, cite: Citation) -> None:
+    def _add_approval(self, new: Requirement, transition: Transition, cite: Citation) -> None:
         self._approvals[new.id] = opened = ApprovalBuilder(new, cite)
         if isinstance(transition.event, ModelAnswered):
             turn = transition.event.turn
@@ -186,18 +186,18 @@ class Auditor:
     # -- messages -----------------------------------------------------------------------------------------------------
 
     def _message(self, transition: Transition, cite: Citation) -> None:
-        sent = received_messages.received(transition, cite, self._ledger.admitted)
+        sent = received_messages.message_record(transition, cite, self._ledger.admitted)
         if transition.step.check is not None:
             self._checking[transition.step.check] = sent
         else:
-            self._place(sent, transition)
+            self._add_message(sent, transition)
 
     def _checked(self, transition: Transition, number: int, cite: Citation) -> None:
         self._ledger.activity_starts.pop(event_fields.scheduled_id_of(transition.source), None)
         if number in self._checking and transition.step.result is not None:  # None: the run had ended by then.
-            self._place(received_messages.checked(self._checking.pop(number), transition, cite), transition)
+            self._add_message(received_messages.checked(self._checking.pop(number), transition, cite), transition)
 
-    def _place(self, sent: SentMessage, transition: Transition) -> None:
+    def _add_message(self, sent: SentMessage, transition: Transition) -> None:
         """Add a message to the records that it is about."""
         requirements = received_messages.requirements_of(transition)
         grants = received_messages.revoked_by(transition)
@@ -250,7 +250,7 @@ class Auditor:
         tool_run = self._ledger.tool_runs.pop(scheduled_id, None)
         started = self._ledger.activity_starts.pop(scheduled_id, None)
         if tool_run is not None:
-            not_begun = child_builders.not_begun(transition)
+            not_begun = child_builders.why_not_started(transition)
             tool_run.close(event, transition.source, started, self._ledger.cite, not_begun=not_begun)
         return tool_run
 
@@ -288,15 +288,15 @@ class Auditor:
         if self._first is None:
             raise HistoryError(f"there is no history of run {self.run_id!r}")
         self._end_execution()
-        after = goes_on_in(self._last)
+        after = next_execution_id(self._last)
         if after and after not in self._missing:
-            self.add(Missing(after))
+            self.add(MissingExecution(after))
         status = event_types.CLOSE_STATUSES.get(self._last.event_type)
         run = self._run(status)
         over = run.ended
         unread = [
-            received_messages.unread(event, self._ledger.cite(event), self._ledger.admitted)
-            for event in self._ledger.fold.unread
+            received_messages.unread_signal_record(event, self._ledger.cite(event), self._ledger.admitted)
+            for event in self._ledger.fold.unread_signals
         ]
         late = {"status": "late", "detail": "the run ended before it was checked"} if over else {}
         unchecked = [sent.model_copy(update=late) for sent in self._checking.values()]

@@ -97,7 +97,7 @@ class Authority:
         if requirement.arguments != ran.arguments:
             yield f"{command.tool} ran with other arguments than requirement {requirement.short_id} shows"
         hidden = shown.read_as is None and (gate is None or gate.failed)  # Too long to be shown, which people were told
-        if not hidden and not _binds(shown.binding, shown.read_as or {}):
+        if not hidden and not _matches_binding(shown.binding, shown.read_as or {}):
             yield f"{command.tool} ran with other values than requirement {requirement.short_id} binds"
         yield from self._decisions(requirement, None if edited else gate, run, at)
 
@@ -154,7 +154,7 @@ def _canonical(arguments: str) -> str:
         return arguments
 
 
-def _binds(binding: str, read_as: dict[str, JsonValue]) -> bool:
+def _matches_binding(binding: str, read_as: dict[str, JsonValue]) -> bool:
     """Return whether these are the values that the *binding* of a requirement is about. A set has no order."""
     bound = split_binding(binding)[1]
     return bound in {values_digest(read_as), values_digest(sorted_lists(read_as))} or not (bound or read_as)

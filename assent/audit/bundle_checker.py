@@ -75,11 +75,11 @@ def verify_bundle(path: Path, *, public_key: Path | None = None, rebuild: Rebuil
     except OSError as error:
         raise BundleError(f"the bundle {path} cannot be read: {error.strerror}") from None
     with file:
-        exact = _check("file", lambda: _exact(file))
+        exact = _check("file", lambda: _check_exact_bytes(file))
         if not exact.ok:
             return BundleReport((exact,))
         with ZipFile(file) as archive:
-            return _opened(archive, exact, public_key, rebuild)
+            return _check_archive(archive, exact, public_key, rebuild)
 
 
 def event_lines(archive: ZipFile) -> Generator[bytes]:
@@ -87,7 +87,9 @@ def event_lines(archive: ZipFile) -> Generator[bytes]:
     return _lines(archive, EVENTS)
 
 
-def _opened(archive: ZipFile, exact: BundleCheck, public_key: Path | None, rebuild: Rebuild | None) -> BundleReport:
+def _check_archive(
+    archive: ZipFile, exact: BundleCheck, public_key: Path | None, rebuild: Rebuild | None
+) -> BundleReport:
     try:
         envelope = read_envelope(archive.read(SIGNED)) if SIGNED in archive.namelist() else None
         statement = read_statement(envelope.payload if envelope else archive.read(STATEMENT))
@@ -114,7 +116,7 @@ def _check(name: str, act: Callable[[], str]) -> BundleCheck:
         return BundleCheck(name, False, str(error))
 
 
-def _exact(file: IO[bytes]) -> str:
+def _check_exact_bytes(file: IO[bytes]) -> str:
     with tempfile.TemporaryFile() as again:
         try:
             with ZipFile(file) as archive, ZipFile(again, "w", ZIP_STORED) as copy:
@@ -123,7 +125,7 @@ def _exact(file: IO[bytes]) -> str:
             raise
         except Exception as error:  # For a damaged zip, the library raises a dozen types.
             raise BundleError(f"not a whole bundle: {type(error).__name__}: {shown(str(error))}") from None
-        size = _same(file, again)
+        size = _common_length(file, again)
     return f"{size} bytes, each as it is written"
 
 
@@ -141,7 +143,7 @@ def _copy(archive: ZipFile, copy: ZipFile) -> None:
             shutil.copyfileobj(source, target, _BLOCK)
 
 
-def _same(file: IO[bytes], again: IO[bytes]) -> int:
+def _common_length(file: IO[bytes], again: IO[bytes]) -> int:
     file.seek(0)
     again.seek(0)
     at = 0

@@ -144,7 +144,7 @@ def check_tree(folder: Path, *, public_key: Path | None = None, codec: PayloadCo
     async def all_of(tops: Sequence[str]) -> list[AuditedRun]:
         return [each for top in tops async for each in audits(read, top, verify=True)]
 
-    top, *detached = _tops(folder, paths, bundles)
+    top, *detached = _roots(folder, paths, bundles)
     runs = asyncio.run(all_of([top, *detached]))
     reached = {each.run_id for each in runs}
     return BundleTreeResult(bundles, runs, [each for each in paths if each not in reached], detached)
@@ -171,7 +171,7 @@ def _by_run(bundles: Mapping[Path, BundleResult]) -> dict[str, Path]:
     return found
 
 
-def _tops(folder: Path, paths: Mapping[str, Path], bundles: Mapping[Path, BundleResult]) -> list[str]:
+def _roots(folder: Path, paths: Mapping[str, Path], bundles: Mapping[Path, BundleResult]) -> list[str]:
     """Return the root of the run tree, then the runs of that tree whose parent run has no bundle here."""
     tops = [run_id for run_id, path in paths.items() if _parent(path) not in paths]
     detached = [run_id for run_id in tops if _claimed_parents(bundles[paths[run_id]]) & paths.keys()]

@@ -56,7 +56,7 @@ class BundleWriter:
         self._contents = HistorySummary(run_id)
         self._digests: dict[str, str] = {}
         self._archive = ZipFile(file, "w", ZIP_STORED)
-        self._put(README, [files("assent").joinpath("bundle_readme.txt").read_bytes()])
+        self._write_file(README, [files("assent").joinpath("bundle_readme.txt").read_bytes()])
         self._events = self._archive.open(member(EVENTS), "w", force_zip64=True)
         self._events_digest = hashlib.sha256()
         self.finished = False
@@ -84,14 +84,14 @@ class BundleWriter:
             raise BundleError("a bundle needs the events of a run, and there were none")
         self._events.close()
         self._digests[EVENTS] = self._events_digest.hexdigest()
-        self._put(RECORDS, _lines(records))
-        self._put(VERIFICATION, [verification])
+        self._write_file(RECORDS, _lines(records))
+        self._write_file(VERIFICATION, [verification])
         predicate = self._contents.predicate(self._run_id, exported_at=exported_at, assent_version=__version__)
         statement = Statement(dict(self._digests), predicate).to_bytes()
         if signer is None:
-            self._put(STATEMENT, [statement])
+            self._write_file(STATEMENT, [statement])
         else:
-            self._put(SIGNED, [signer.sign(statement).to_bytes()])
+            self._write_file(SIGNED, [signer.sign(statement).to_bytes()])
         self._archive.close()
         self.finished = True
         return predicate
@@ -101,7 +101,7 @@ class BundleWriter:
         self._events.close()
         self._archive.close()
 
-    def _put(self, name: str, parts: Iterable[bytes]) -> None:
+    def _write_file(self, name: str, parts: Iterable[bytes]) -> None:
         digest = hashlib.sha256()
         with adding(self._archive, name) as file:
             for part in parts:
@@ -135,7 +135,7 @@ def new_bundle(path: Path, *, run_id: str, overwrite: bool = False) -> Generator
             yield from _writing(file, run_id)
             file.flush()
             os.fsync(file.fileno())
-        _place(temporary, path, overwrite=overwrite)
+        _publish(temporary, path, overwrite=overwrite)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -151,7 +151,7 @@ def _writing(file: IO[bytes], run_id: str) -> Generator[BundleWriter]:
             bundle.discard()
 
 
-def _place(temporary: Path, path: Path, *, overwrite: bool) -> None:
+def _publish(temporary: Path, path: Path, *, overwrite: bool) -> None:
     try:
         if not overwrite:
             path.hardlink_to(temporary)  # Unlike a rename, it never replaces the file of a concurrent export.

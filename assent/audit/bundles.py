@@ -127,7 +127,7 @@ def check(path: Path, *, public_key: Path | None = None, codec: PayloadCodec | N
     with ZipFile(path) as archive:
         kept = archive.read(VERIFICATION)
     checks = tuple(_compared(each, kept, again, codec) for each in report.checks)
-    return BundleResult(replace(report, checks=checks), _read(kept), again[0][0] if again else None)
+    return BundleResult(replace(report, checks=checks), _read_verification(kept), again[0][0] if again else None)
 
 
 async def _audited(run_id: str, lines: Iterable[bytes], codec: PayloadCodec | None) -> tuple[Audit, Verification]:
@@ -152,7 +152,7 @@ def _compared(
     return replace(check, ok=False, detail=f"the findings are not what the events give (this is Assent {__version__})")
 
 
-def _read(kept: bytes) -> Verification | None:
+def _read_verification(kept: bytes) -> Verification | None:
     try:
         return Verification.model_validate(cast("object", json.loads(kept)))
     except (ValidationError, ValueError, RecursionError):

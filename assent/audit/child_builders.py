@@ -120,7 +120,7 @@ def follow_handoffs(builders: list[HandoffBuilder], transition: Transition, cite
         latest.cites += [cite] if cite not in latest.cites else []
 
 
-def not_begun(transition: Transition) -> str | None:
+def why_not_started(transition: Transition) -> str | None:
     """Return why the child run that a call asked for was not started; None if it was, or the call asked for none."""
     event = transition.event
     if not isinstance(event, ToolAnswered) or event.outcome.delegation is None:

@@ -14,7 +14,7 @@ from assent.wire.digest import text_digest
 from assent.wire.protocol import RunResult
 
 
-def timeless(run: Run) -> Run:
+def without_times(run: Run) -> Run:
     """A run without the times of what did not count.
 
     A workflow task without commands that another follows at once (an update refused at the door makes one) is one task
@@ -36,7 +36,7 @@ def difference(command: RunTool | CallModel | CheckCall | Summarise, given: Sequ
     return next((name for name in fields if getattr(command.input, name) != getattr(found, name)), None)
 
 
-def noticed(given: NoticesInput) -> frozenset[str]:
+def notices_by_digest(given: NoticesInput) -> frozenset[str]:
     """Notices by their digests."""
     return frozenset(text_digest(each.model_dump_json()) for each in given.notices)
 
@@ -50,6 +50,6 @@ def result_of(given: object) -> tuple[object, ...] | None:
     return result.content, result.output, result.usage, result.turns
 
 
-def listed(told: object) -> list[object]:
+def as_list(told: object) -> list[object]:
     """What the inbox was told, as a list; anything else is one entry, which will not be readable."""
     return cast("list[object]", told) if isinstance(told, list) else [told]

@@ -36,7 +36,7 @@ COLUMNS: Final[dict[str, _Column]] = {
     "policy_version": lambda record: record.context.policy_version,
     "note": lambda record: record.note,
     "needed": lambda record: record.needed,
-    "approvers": lambda record: None if record.approvers is None else _listed(record.approvers),
+    "approvers": lambda record: None if record.approvers is None else _json_list(record.approvers),
     "created_at": lambda record: record.created_at,
     "expires_at": lambda record: record.expires_at,
     "status": lambda record: record.status,
@@ -50,7 +50,7 @@ COLUMNS: Final[dict[str, _Column]] = {
     "attribution": lambda record: _of_the_decision(record, lambda sent: sent.attribution),
     "sent": lambda record: len(record.decisions),
     "not_counted": lambda record: sum(sent.status not in _COUNTED for sent in record.decisions),
-    "votes": lambda record: _listed(f"{vote.verdict} by {vote.by}" for vote in record.votes),
+    "votes": lambda record: _json_list(f"{vote.verdict} by {vote.by}" for vote in record.votes),
     "execution": lambda record: record.execution,
     "tool_runs": lambda record: len(record.runs),
     "outcome": lambda record: _of_the_run(record, lambda run: run.outcome),
@@ -97,7 +97,7 @@ def cell(value: Cell) -> str:
     return f"'{text}" if text[:1] in _ACTIVE else text
 
 
-def _listed(values: Iterable[str]) -> str:
+def _json_list(values: Iterable[str]) -> str:
     """Return several texts for one cell, as a JSON list, so that no name can hold the separator."""
     return canonical(list(values)).decode("utf-8", "surrogatepass")
 

@@ -23,7 +23,7 @@ RUBBER_STAMP: Final = 3.0
 _BY_PEOPLE: Final = frozenset({"approved", "rejected"})
 
 
-class Figures(Stored):
+class ToolStatistics(Stored):
     """The numbers of one tool, or of all.
 
     *asked* counts the requirements that people were asked to decide: the sum of the next six fields. An edit makes a
@@ -50,7 +50,7 @@ class Figures(Stored):
     not_counted: int = 0
 
 
-class Decider(Stored):
+class DeciderStatistics(Stored):
     """The decisions of one person. *name* is the first spelling; another case, for example, is the same person."""
 
     name: str
@@ -74,21 +74,21 @@ class Statistics(Stored):
     runs: int = 0
     unreadable: int = 0
     left_out: int = 0
-    total: Figures = Figures()
-    tools: dict[str, Figures] = Field(default_factory=dict[str, Figures])
-    deciders: list[Decider] = Field(default_factory=list[Decider])
+    total: ToolStatistics = ToolStatistics()
+    tools: dict[str, ToolStatistics] = Field(default_factory=dict[str, ToolStatistics])
+    deciders: list[DeciderStatistics] = Field(default_factory=list[DeciderStatistics])
 
 
 def statistics_of(approvals: Iterable[Approval]) -> Statistics:
     """Return the statistics of records; the records of each run must be adjacent."""
-    tally = Tally()
+    tally = StatisticsCounter()
     for _, records in groupby(approvals, key=lambda each: each.run_id):
         tally.add(list(records))
     return tally.statistics()
 
 
 @dataclass(slots=True)
-class _Count:
+class _ToolCounter:
     """Counts the numbers of one tool, or of all."""
 
     statuses: Counter[str] = field(default_factory=Counter[str])
@@ -109,9 +109,9 @@ class _Count:
         if approval.status in _BY_PEOPLE and approval.votes and approval.resolved_at is not None:
             self.seconds.append((approval.resolved_at - began).total_seconds())
 
-    def figures(self) -> Figures:
+    def figures(self) -> ToolStatistics:
         count = self.statuses
-        return Figures(
+        return ToolStatistics(
             asked=count.total(),
             **count,
             granted=self.granted,
@@ -126,7 +126,7 @@ class _Count:
 
 
 @dataclass(slots=True)
-class _Person:
+class _PersonCounter:
     """Counts the numbers of one person."""
 
     name: str
@@ -140,8 +140,8 @@ class _Person:
         self.rubber_stamps += _is_rubber_stamp(vote, began)
         self.seconds.append((vote.at - began).total_seconds())
 
-    def decider(self) -> Decider:
-        return Decider(
+    def decider(self) -> DeciderStatistics:
+        return DeciderStatistics(
             name=self.name,
             decisions=self.verdicts.total(),
             approved=self.verdicts["approve"],
@@ -154,7 +154,7 @@ class _Person:
 
 
 @dataclass(slots=True)
-class Tally:
+class StatisticsCounter:
     """Counts run by run. It keeps one or two numbers of 8 bytes for each decision, and no record.
 
     With *tool*, only requirements of this tool are counted; with *since*, only those opened since then.
@@ -165,9 +165,9 @@ class Tally:
     runs: int = 0
     unreadable: int = 0
     left_out: int = 0
-    _total: _Count = field(default_factory=_Count)
-    _tools: dict[str, _Count] = field(default_factory=dict[str, _Count])
-    _people: dict[str, _Person] = field(default_factory=dict[str, _Person])
+    _total: _ToolCounter = field(default_factory=_ToolCounter)
+    _tools: dict[str, _ToolCounter] = field(default_factory=dict[str, _ToolCounter])
+    _people: dict[str, _PersonCounter] = field(default_factory=dict[str, _PersonCounter])
 
     def add(self, records: Sequence[Approval]) -> None:
         """Count all records of one run. One of type `audit` counts once it is decided."""
@@ -175,9 +175,9 @@ class Tally:
         wanted = [each for each in records if is_recorded(each) and self._is_wanted(each)]
         self.runs += bool(wanted)
         for each in wanted:
-            began = began_to_wait(each, known)
+            began = pending_since(each, known)
             self._total.add(each, began)
-            self._tools.setdefault(each.tool, _Count()).add(each, began)
+            self._tools.setdefault(each.tool, _ToolCounter()).add(each, began)
             self._add_people(each, began)
 
     def statistics(self) -> Statistics:
@@ -204,11 +204,11 @@ class Tally:
             if ignored.by is not None:
                 self._person(ignored.by).not_counted += 1
 
-    def _person(self, name: str) -> _Person:
-        return self._people.setdefault(fold_name(name), _Person(name))
+    def _person(self, name: str) -> _PersonCounter:
+        return self._people.setdefault(fold_name(name), _PersonCounter(name))
 
 
-def began_to_wait(approval: Approval, known: Mapping[str, Approval]) -> datetime:
+def pending_since(approval: Approval, known: Mapping[str, Approval]) -> datetime:
     """Return when the call was first pending: an edit opens another requirement, but the editor has read the first."""
     while approval.edited_by is not None and approval.follows is not None and approval.follows in known:
         approval = known[approval.follows]

@@ -49,7 +49,7 @@ def start_problems(command: StartAgent, run: Run, initiated: HistoryEvent, queue
     if not child_id.startswith(prefix) or not _NONCE.fullmatch(child_id.removeprefix(prefix)):
         yield f"the run of agent {agent!r} has the id {child_id!r}, which is not made of this run's"
     given = values_of(attributes.input.payloads)
-    if len(given) != 1 or _read(given[0]) != command.request:
+    if len(given) != 1 or _read_request(given[0]) != command.request:
         yield f"agent {agent!r} got another request than the rules say"
     if attributes.parent_close_policy != ParentClosePolicy.PARENT_CLOSE_POLICY_REQUEST_CANCEL:
         yield f"the run of agent {agent!r} does not end with this one"
@@ -61,7 +61,7 @@ def start_problems(command: StartAgent, run: Run, initiated: HistoryEvent, queue
         yield f"the inbox shows another request for the run of agent {agent!r}"
 
 
-def _read(given: object) -> RunRequest | None:
+def _read_request(given: object) -> RunRequest | None:
     try:
         return RunRequest.model_validate(given)
     except ValidationError:
@@ -136,7 +136,7 @@ class Lineage:
     ended: dict[str, HistoryEvent] = field(default_factory=dict[str, HistoryEvent])
     cites: dict[str, list[Citation]] = field(default_factory=dict[str, list[Citation]])
 
-    def read(self, event: HistoryEvent, execution_id: str) -> str | None:
+    def add(self, event: HistoryEvent, execution_id: str) -> str | None:
         """Add an event; return its problem, if it has one."""
         self.first, self.last = self.first or event, event
         if event.event_type == event_types.CHILD_INITIATED:

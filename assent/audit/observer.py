@@ -4,7 +4,7 @@ from temporalio.api.history.v1 import HistoryEvent
 
 from assent.core.events import CallModel, CheckCall, RunTool, StartAgent, Summarise
 from assent.history.fold import Transition
-from assent.history.pages import Missing, Page
+from assent.history.pages import MissingExecution, Page
 from assent.wire import activity_ids
 
 SchedulingCommand = RunTool | CallModel | Summarise | CheckCall | StartAgent
@@ -37,7 +37,7 @@ class AuditObserver:
     def on_page(self, page: Page) -> None:
         """Receive a page, before the auditor reads it."""
 
-    def on_missing(self, missing: Missing) -> None:
+    def on_missing(self, missing: MissingExecution) -> None:
         """Receive an execution whose history is gone."""
 
     def on_transition(self, transition: Transition) -> None:

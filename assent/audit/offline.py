@@ -13,7 +13,7 @@ from assent.audit.auditor import Auditor
 from assent.audit.observer import AuditObserver
 from assent.audit.records import Audit
 from assent.history.files import from_files, named_run
-from assent.history.pages import Missing, Page
+from assent.history.pages import MissingExecution, Page
 from assent.history.payloads import decoded_events
 from assent.wire.errors import BundleError
 
@@ -52,7 +52,7 @@ async def audit_lines(
     return auditor.audit()
 
 
-async def _pages(lines: Iterable[bytes], codec: PayloadCodec | None) -> AsyncIterator[Page | Missing]:
+async def _pages(lines: Iterable[bytes], codec: PayloadCodec | None) -> AsyncIterator[Page | MissingExecution]:
     current, batch = "", list[object]()
     for line in lines:
         read: object = json.loads(line)
@@ -65,7 +65,7 @@ async def _pages(lines: Iterable[bytes], codec: PayloadCodec | None) -> AsyncIte
                 if batch:
                     yield await _page(current, batch, codec)
                 current, batch = "", []
-                yield Missing(execution_id)
+                yield MissingExecution(execution_id)
             case _:
                 batch.append(read)
                 if len(batch) == BATCH:

@@ -16,7 +16,7 @@ from assent.history.payloads import values_of
 from assent.wire.requirements import IgnoredMessage
 
 
-def received(transition: Transition, cite: Citation, admitted: Mapping[str, UpdateRequest]) -> SentMessage:
+def message_record(transition: Transition, cite: Citation, admitted: Mapping[str, UpdateRequest]) -> SentMessage:
     """Return the record of a message with its outcome; `checking` if a worker checks it first."""
     event, source = cast("MessageReceived", transition.event), transition.source
     record = _record(source, event.name, event.arguments, cite, admitted)
@@ -32,7 +32,7 @@ def checked(checking: SentMessage, transition: Transition, cite: Citation) -> Se
     return checking.model_copy(update={**_outcome(transition), "events": [*checking.events, cite]})
 
 
-def unread(source: HistoryEvent, cite: Citation, admitted: Mapping[str, UpdateRequest]) -> SentMessage:
+def unread_signal_record(source: HistoryEvent, cite: Citation, admitted: Mapping[str, UpdateRequest]) -> SentMessage:
     """Return the record of a signal that no worker has read."""
     signal = source.workflow_execution_signaled_event_attributes
     return _record(source, signal.signal_name, values_of(signal.input.payloads), cite, admitted)

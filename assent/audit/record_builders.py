@@ -78,7 +78,7 @@ class ToolRunBuilder:
             self.outcome, text = _outcome(event.outcome)
             self.handoff = event.outcome.handoff.agent if event.outcome.handoff is not None else None
         else:
-            self.outcome, text = _lost(event, closed), event.failure.message
+            self.outcome, text = _has_failed(event, closed), event.failure.message
         self.result = event_fields.digest_of(text)
         if isinstance(event, ToolAnswered) and event.outcome.size is not None and event.outcome.sha256 is not None:
             # The output was cut: size and digest are those of the whole.
@@ -124,7 +124,7 @@ def _outcome(outcome: ToolOutcome) -> tuple[_Outcome, str]:
     return "executed", outcome.output or ""
 
 
-def _lost(event: ToolLost, closed: HistoryEvent) -> _Outcome:
+def _has_failed(event: ToolLost, closed: HistoryEvent) -> _Outcome:
     """Return whether a tool that gave no result is known to have failed."""
     failure = closed.activity_task_failed_event_attributes.failure
     is_known = failure.HasField("application_failure_info") and event.failure.kind != "RunsOnce"

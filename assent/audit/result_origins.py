@@ -31,7 +31,7 @@ class ResultOrigins:
         default_factory=dict[int, ActivityTaskStartedEventAttributes]
     )
 
-    def read(self, event: HistoryEvent) -> Iterator[str]:
+    def add(self, event: HistoryEvent) -> Iterator[str]:
         """Read the next event; yield what is wrong with the origin of the result that it brings."""
         if event.event_type == event_types.ACTIVITY_SCHEDULED:
             self._scheduled[event.event_id] = event.activity_task_scheduled_event_attributes

@@ -99,7 +99,7 @@ def _private_key(path: Path) -> _Private:
         from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
         from cryptography.hazmat.primitives.serialization import load_pem_private_key
-    data = _read(path)
+    data = _read_key(path)
     passphrase = _passphrase(path) if b"ENCRYPTED" in data else None
     try:
         key = load_pem_private_key(data, passphrase)
@@ -118,7 +118,7 @@ def _public_key(path: Path) -> _Public:
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
         from cryptography.hazmat.primitives.serialization import load_pem_public_key
     try:
-        key = load_pem_public_key(_read(path))
+        key = load_pem_public_key(_read_key(path))
     except (ValueError, UnsupportedAlgorithm):
         raise ConfigurationError(f"the key {path} is not a public key in PEM; {_HOW_PUBLIC}") from None
     if isinstance(key, Ed25519PublicKey) or (isinstance(key, EllipticCurvePublicKey) and key.curve.name == _P256):
@@ -146,7 +146,7 @@ def _passphrase(path: Path) -> bytes:
     return passphrase.encode()
 
 
-def _read(path: Path) -> bytes:
+def _read_key(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:

@@ -24,7 +24,7 @@ from assent.audit.checks import (
     check_names,
     inbox_difference,
 )
-from assent.audit.comparing import difference, noticed, result_of, timeless
+from assent.audit.comparing import difference, notices_by_digest, result_of, without_times
 from assent.audit.hash_chain import HashChain, execution_line, missing_line
 from assent.audit.observer import AuditObserver, SchedulingCommand
 from assent.audit.proofs import check_proofs
@@ -49,7 +49,7 @@ from assent.core.state_machine import Run
 from assent.history import child_workflows, event_types
 from assent.history.event_types import time_of
 from assent.history.fold import Transition
-from assent.history.pages import Missing, Page, goes_on_in
+from assent.history.pages import MissingExecution, Page, next_execution_id
 from assent.history.payloads import values_of
 from assent.history.reader import entry_of
 from assent.wire import protocol, visibility
@@ -109,7 +109,7 @@ class Verifier(AuditObserver):
     def on_page(self, page: Page) -> None:
         """Check that no stored event is missing or out of order, and that each event is one of a run of Assent."""
         if page.execution_id != self._execution:
-            self._begin(page.execution_id, page.events[0])
+            self._begin_execution(page.execution_id, page.events[0])
         for stored in page.stored:
             self._examined["history"] += 1
             expected = (self._last.event_id if self._last is not None else 0) + 1
@@ -120,8 +120,8 @@ class Verifier(AuditObserver):
             self._extend(line_of(stored))
         self._last_decoded = page.events[-1]
         for event in page.events:
-            self._add("workers", self._origins.read(event), event)
-            if (problem := self.lineage.read(event, self._execution)) is not None:
+            self._add("workers", self._origins.add(event), event)
+            if (problem := self.lineage.add(event, self._execution)) is not None:
                 self._problem("activities", problem, event)
             if event.event_type == event_types.MEMO_UPSERTED:
                 self._memo(event)
@@ -132,7 +132,7 @@ class Verifier(AuditObserver):
             elif event.marker_recorded_event_attributes.marker_name != _PATCH and event.event_type in _FOREIGN:
                 self._problem("activities", f"the rules never ask for {_FOREIGN[event.event_type]}", event)
 
-    def on_missing(self, missing: Missing) -> None:
+    def on_missing(self, missing: MissingExecution) -> None:
         """Add the gap to the chain, and report it."""
         self._missing = missing.execution_id
         self._problem("history", f"execution {missing.execution_id} is gone: deleted, or past its retention")
@@ -158,7 +158,7 @@ class Verifier(AuditObserver):
             self._add("agents", problems, transition.source)
         for command in transition.step.commands:
             if isinstance(command, SendNotices):
-                self._notices_due |= noticed(command.input)
+                self._notices_due |= notices_by_digest(command.input)
         self._run = transition.step.run
 
     def on_scheduled(self, transition: Transition, command: SchedulingCommand, scheduled: HistoryEvent | None) -> None:
@@ -199,10 +199,13 @@ class Verifier(AuditObserver):
 
     # -- the checks ---------------------------------------------------------------------------------------------------
 
-    def _begin(self, execution_id: str, first: HistoryEvent) -> None:
+    def _begin_execution(self, execution_id: str, first: HistoryEvent) -> None:
         begun = first.workflow_execution_started_event_attributes
         # A workflow reset makes another execution in the place of the original one.
-        if self._last is not None and goes_on_in(self._last) not in {execution_id, begun.original_execution_run_id}:
+        if self._last is not None and next_execution_id(self._last) not in {
+            execution_id,
+            begun.original_execution_run_id,
+        }:
             self._problem("history", f"execution {execution_id} does not come after {self._execution}", first)
         previous, self._queue = begun.continued_execution_run_id, begun.task_queue.name
         if previous and previous not in {self._execution, self._missing}:
@@ -233,7 +236,7 @@ class Verifier(AuditObserver):
         except MessageError as error:
             self._problem("continued", str(error), transition.source)
             return
-        if carried is None or expected is None or timeless(carried) != timeless(expected):
+        if carried is None or expected is None or without_times(carried) != without_times(expected):
             text = "the state carried into this execution differs from the end of the previous one"
             self._problem("continued", text, transition.source)
 
@@ -258,7 +261,7 @@ class Verifier(AuditObserver):
         self._open_notices.add(event.event_id)
         given = values_of(event.activity_task_scheduled_event_attributes.input.payloads)
         try:
-            self._notices_sent.append((noticed(NoticesInput.model_validate(*given)), self._cite(event)))
+            self._notices_sent.append((notices_by_digest(NoticesInput.model_validate(*given)), self._cite(event)))
         except (ValidationError, TypeError):
             self._problem("activities", "the input of send_notices cannot be read", event)
 
@@ -293,7 +296,7 @@ class Verifier(AuditObserver):
         return Verification(
             run_id=audit.run.run_id,
             ok=all(check.verdict in {"ok", "incomplete", "unverified"} for check in checks),
-            complete=not audit.run.missing and self._last is not None and not goes_on_in(self._last),
+            complete=not audit.run.missing and self._last is not None and not next_execution_id(self._last),
             head=self._chain.head if self._chain is not None else "",
             events=self._events,
             checks=checks,

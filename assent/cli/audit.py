@@ -25,7 +25,7 @@ from assent.audit.records import Audit
 from assent.audit.signing import Signer, load_signer
 from assent.audit.verifier import Verifier
 from assent.cli import audit_output, exit_codes, verify_output
-from assent.cli.common import AsJson, complain, emit, place_of
+from assent.cli.common import AsJson, connection_options, emit, warn
 from assent.cli.connect import with_client
 from assent.cli.console import make_console
 from assent.client.client import AgentClient
@@ -109,12 +109,12 @@ def records(
     if as_json and as_csv:
         raise typer.BadParameter("--json and --csv are two formats; give one")
     people = _people(approvers, require_names=require_names, verify=verify)
-    program = place_of(context).program
+    program = connection_options(context).program
 
     async def work(read: AuditReader, run_id: str) -> int:
         code, document = exit_codes.DONE, list[dict[str, object]]()
-        async for each in audits(read, run_id, verify=verify) if tree else _alone(read, run_id, verify=verify):
-            each = _against(each, people)  # noqa: PLW2901 - the same audit, with one check more
+        async for each in audits(read, run_id, verify=verify) if tree else _audit_one(read, run_id, verify=verify):
+            each = _check_approvers(each, people)  # noqa: PLW2901 - the same audit, with one check more
             is_root = each.run_id == run_id
             if as_csv:
                 _write_csv(each.audit, headings=is_root)
@@ -125,7 +125,7 @@ def records(
                     emit(line)
             else:
                 _print(each, program, tree=tree, is_root=is_root)
-            code = max(code, _judge(each, quiet=not (as_json or as_csv or tree), require_names=require_names))
+            code = max(code, _exit_code(each, quiet=not (as_json or as_csv or tree), require_names=require_names))
         if as_json and tree:
             emit({"record": "tree", "run_id": run_id, "runs": document})
         return code
@@ -141,15 +141,15 @@ def _people(approvers: Path | None, *, require_names: bool, verify: bool) -> App
     return None if approvers is None else Approvers.from_file(approvers)
 
 
-async def _alone(read: AuditReader, run_id: str, *, verify: bool) -> AsyncIterator[AuditedRun]:
+async def _audit_one(read: AuditReader, run_id: str, *, verify: bool) -> AsyncIterator[AuditedRun]:
     verifier = Verifier(run_id) if verify else None
     found = await read(run_id, verifier)
     if not found.run.agent and configured_codec() is None:
-        complain(f"the prompt of run {run_id!r} cannot be read; {HINT}")
+        warn(f"the prompt of run {run_id!r} cannot be read; {HINT}")
     yield AuditedRun(run_id, (), found, verifier.verification(found) if verifier is not None else None)
 
 
-def _against(each: AuditedRun, people: Approvers | None) -> AuditedRun:
+def _check_approvers(each: AuditedRun, people: Approvers | None) -> AuditedRun:
     if people is None or each.audit is None or each.verification is None:
         return each
     return replace(each, verification=with_approvers(each.verification, each.audit, people))
@@ -195,15 +195,15 @@ def _document(each: AuditedRun) -> dict[str, object]:
     }
 
 
-def _judge(each: AuditedRun, *, quiet: bool, require_names: bool) -> int:
+def _exit_code(each: AuditedRun, *, quiet: bool, require_names: bool) -> int:
     """Return the exit code of one run, and print to standard error what must not be missed, unless *quiet*."""
     if each.audit is None:
-        verify_output.complain_missing(each.run_id, each.path, "in no file that was given")
+        verify_output.warn_missing(each.run_id, each.path, "in no file that was given")
         return exit_codes.DONE
     if each.verification is not None:
-        return verify_output.judge(each.verification, require_names=require_names)
+        return verify_output.exit_code(each.verification, require_names=require_names)
     if each.audit.run.missing and not quiet:
-        complain(f"INCOMPLETE: {len(each.audit.run.missing)} executions of run {each.run_id!r} are gone")
+        warn(f"INCOMPLETE: {len(each.audit.run.missing)} executions of run {each.run_id!r} are gone")
     return exit_codes.DONE
 
 
@@ -239,7 +239,7 @@ def export_bundle(
             emit({"bundle": str(bundle), "keyid": keyid, **predicate})
         else:
             verify_output.print_export(make_console(), bundle, run_id, exported, keyid)
-        return verify_output.judge(exported.verification)
+        return verify_output.exit_code(exported.verification)
 
     async def all_runs(read: AuditReader, run_id: str) -> int:
         runs = await export_tree(read, run_id, bundle, signer=signer)
@@ -302,7 +302,7 @@ def _with_histories(
     if not files and not run:
         raise typer.BadParameter("name a RUN, or files with --file")
     if not files:
-        return with_client(place_of(context), lambda client: work(_reader_of(client), run))
+        return with_client(connection_options(context), lambda client: work(_reader_of(client), run))
     run_id, files_of = by_run(files, run) if tree else (named_run(files, run), None)
 
     async def read(run_id: str, observer: AuditObserver | None) -> Audit:

@@ -25,9 +25,9 @@ from assent.audit.records import (
     TextDigest,
     ToolRun,
 )
-from assent.cli.console import LABEL, NARROWEST, fit, moment, named, print_given, quoted
+from assent.cli.console import LABEL, NARROWEST, format_name, format_time, print_given, quoted, shorten
 from assent.cli.console import field as print_field
-from assent.views.commands import audit_command, typed
+from assent.views.commands import audit_command, format_json
 from assent.views.facts import caller_words, grant_words, path_text
 from assent.wire.protocol import Gate
 from assent.wire.text import bounded, one_line, plain
@@ -141,24 +141,30 @@ def _print_run(page: Page, run: RunRecord) -> None:
     page.say("status", run.status, style=STYLES.get(run.status, "bold yellow"))
     versions = [f"version {one_line(each)}" for each in run.agent_versions]
     for each in run.parents:
-        call = f"{named(each.agent)} calls {named(each.tool)}"
+        call = f"{format_name(each.agent)} calls {format_name(each.tool)}"
         page.command("parent run", f"{call}: {audit_command(page.program, each.run_id)}")
     if run.caller is not None:
-        page.say("workflow", f"{named(run.agent)} {one_line(run.caller)}".rstrip())
+        page.say("workflow", f"{format_name(run.agent)} {one_line(run.caller)}".rstrip())
     else:
-        page.say("agent", named(run.agent), *versions, *(f"policy {one_line(each)}" for each in run.policy_versions))
+        page.say(
+            "agent", format_name(run.agent), *versions, *(f"policy {one_line(each)}" for each in run.policy_versions)
+        )
     if run.models:
-        page.say("model", *map(named, run.models))
-    page.say("requester", named(run.requested_by), _who(run.started_identity, run.started_principal, run.attribution))
-    ended = f"ended {moment(run.closed_at)}" if run.closed_at else "has not ended"
-    page.say("when", f"started {moment(run.started_at)}", ended)
+        page.say("model", *map(format_name, run.models))
+    page.say(
+        "requester",
+        format_name(run.requested_by),
+        _sender(run.started_identity, run.started_principal, run.attribution),
+    )
+    ended = f"ended {format_time(run.closed_at)}" if run.closed_at else "has not ended"
+    page.say("when", f"started {format_time(run.started_at)}", ended)
     usage = run.usage
     tokens = f"{usage.input_tokens:,} tokens in", f"{usage.output_tokens:,} out"
     if run.caller is None:
-        page.say("usage", _many(run.turns, "turn"), _many(run.tool_calls, "tool call"), *tokens)
+        page.say("usage", _count(run.turns, "turn"), _count(run.tool_calls, "tool call"), *tokens)
     _print_executions(page, run)
     if run.builds:
-        page.say("builds", *map(named, run.builds))
+        page.say("builds", *map(format_name, run.builds))
     for label, text in _texts(run):
         page.digest(label, text)
     if run.error is not None:
@@ -182,21 +188,21 @@ def _print_executions(page: Page, run: RunRecord) -> None:
     for number, execution in enumerate(run.executions, 1):
         page.say("execution", f"{number}: {one_line(execution)}" if several else one_line(execution))
     for reset in run.resets:
-        page.say("reset", f"{moment(reset.at)} {reset.text}", style="bold yellow")
+        page.say("reset", f"{format_time(reset.at)} {reset.text}", style="bold yellow")
     for execution in run.missing:
         page.say("MISSING", f"execution {one_line(execution)} is gone", "the records lack it", style="bold red")
 
 
-def _many(count: int, what: str) -> str:
+def _count(count: int, what: str) -> str:
     return f"{count:,} {what}{'s' * (count != 1)}"
 
 
-def _who(identity: str | None, principal: str | None, attribution: str) -> str:
+def _sender(identity: str | None, principal: str | None, attribution: str) -> str:
     """Describe the sender: the identity that it claimed, and the principal that the server authenticated."""
-    claim = f"identity {named(identity)}" if identity else "no identity"
+    claim = f"identity {format_name(identity)}" if identity else "no identity"
     if attribution == "differs":
-        return f"{claim}, DIFFERS: the server saw {named(principal)}"
-    seen = f": the server saw {named(principal)}" if principal else ""
+        return f"{claim}, DIFFERS: the server saw {format_name(principal)}"
+    seen = f": the server saw {format_name(principal)}" if principal else ""
     return f"{claim}, {attribution}{seen}"
 
 
@@ -214,16 +220,20 @@ def _print_approval(page: Page, record: ApprovalRecord) -> None:
     page.say("type", record.approval_type or f"none: {plain_kind}")
     page.quote("arguments", record.arguments or "")
     if record.read_as:
-        page.quote("in effect", typed(record.read_as, ", "))
+        page.quote("in effect", format_json(record.read_as, ", "))
     page.say("sha256", record.arguments_sha256)
     if record.arguments_before is not None:
         page.quote("before", record.arguments_before)
     page.say("gate", *_gate(record.gate, record))
-    call = [f"in turn {record.context.turn}", f"call {named(record.context.call_id)}"] if record.caller is None else []
-    model = [f"model {named(record.model)}"] if record.model else []
-    requester = f"for {named(record.requested_by)}"
-    by = named(record.agent) if record.caller is None else plain(caller_words(record.agent, record.caller))
-    page.say("asked", f"{moment(record.created_at)} by {by}", *call, *model, requester)
+    call = (
+        [f"in turn {record.context.turn}", f"call {format_name(record.context.call_id)}"]
+        if record.caller is None
+        else []
+    )
+    model = [f"model {format_name(record.model)}"] if record.model else []
+    requester = f"for {format_name(record.requested_by)}"
+    by = format_name(record.agent) if record.caller is None else plain(caller_words(record.agent, record.caller))
+    page.say("asked", f"{format_time(record.created_at)} by {by}", *call, *model, requester)
     for label, text in _terms(record):
         page.say(label, text)
     if record.note:
@@ -264,23 +274,23 @@ def _terms(record: ApprovalRecord) -> Iterator[tuple[str, str]]:
     if record.needed > 1:
         yield "needs", f"{record.needed} people"
     if record.expires_at is not None:
-        yield "until", f"{moment(record.expires_at)}; after that, silence is a rejection"
+        yield "until", f"{format_time(record.expires_at)}; after that, silence is a rejection"
     if record.grant is not None:
         yield "grant", f"{record.grant[:8]} decided it: it did not wait"
     if record.edited_by is not None:
-        yield "edited", f"by {named(record.edited_by)}; it follows {(record.follows or '')[:8]}"
+        yield "edited", f"by {format_name(record.edited_by)}; it follows {(record.follows or '')[:8]}"
     elif record.follows is not None:
         yield "follows", record.follows[:8]
 
 
 def _print_end(page: Page, record: ApprovalRecord) -> None:
     if record.resolved_at is not None:
-        by = f" by {named(record.resolved_by)}" if record.resolved_by else ""
+        by = f" by {format_name(record.resolved_by)}" if record.resolved_by else ""
         submitted = record.kind == "external" and record.execution is not None
         how = "result submitted" if submitted else record.status
-        page.say("resolved", f"{how}{by} at {moment(record.resolved_at)}")
+        page.say("resolved", f"{how}{by} at {format_time(record.resolved_at)}")
     for vote in record.votes:
-        page.say("proof", vote.proof.verified.text if vote.proof else f"claimed by {named(vote.by)}")
+        page.say("proof", vote.proof.verified.text if vote.proof else f"claimed by {format_name(vote.by)}")
     shown = any(run.result is not None for run in record.runs)
     if record.result is not None and not shown:
         page.quote(record.execution or "result", record.result)
@@ -291,12 +301,12 @@ def _print_end(page: Page, record: ApprovalRecord) -> None:
 def _print_sent(page: Page, sent: SentMessage, *, content: bool = False) -> None:
     """Print a message: its outcome, sender, time, channel and reason."""
     counted = sent.status in _COUNTED
-    by = f" by {named(sent.by)}" if sent.by else ""
+    by = f" by {format_name(sent.by)}" if sent.by else ""
     style = "bold" if counted else "yellow"
-    page.say("sent", f"{named(sent.name)}{by}", f"{'' if counted else 'ignored: '}{sent.status}", style=style)
+    page.say("sent", f"{format_name(sent.name)}{by}", f"{'' if counted else 'ignored: '}{sent.status}", style=style)
     handled = _handled(sent.sent_at, sent.handled_at)
-    page.say("", f"{moment(sent.sent_at)}, {sent.channel}", handled, page.cited(sent.events))
-    who = _who(sent.identity, sent.principal, sent.attribution)
+    page.say("", f"{format_time(sent.sent_at)}, {sent.channel}", handled, page.cited(sent.events))
+    who = _sender(sent.identity, sent.principal, sent.attribution)
     page.say("", who, style="bold red" if sent.attribution == "differs" else "")
     if sent.detail and sent.detail != f"{sent.status} by {sent.by}":
         page.quote("", sent.detail)
@@ -321,10 +331,10 @@ def _print_tool_run(page: Page, run: ToolRun) -> None:
     took: list[str] = []
     if run.started_at and run.finished_at:
         took = [f"took {(run.finished_at - run.started_at).total_seconds():,.2f} s"]
-    worker = [f"on worker {named(run.worker)}"] if run.worker else []
-    build = [f"build {named(run.build)}"] if run.build else []
+    worker = [f"on worker {format_name(run.worker)}"] if run.worker else []
+    build = [f"build {format_name(run.build)}"] if run.build else []
     at = run.started_at or run.scheduled_at
-    when = f"{moment(at)} " if at else ""
+    when = f"{format_time(at)} " if at else ""
     page.say("ran", f"{when}{run.outcome}", attempts, *took, *worker, *build, page.cited(run.events))
     if run.last_failure:
         page.quote("before", run.last_failure)
@@ -338,17 +348,19 @@ def _print_child(page: Page, child: ChildRecord) -> None:
     """Print which agent answered a call, and the command that audits its child run."""
     usage = child.usage
     used = f"{usage.input_tokens:,} tokens in, {usage.output_tokens:,} out" if usage.requests else "usage not known"
-    page.say("agent", f"{named(child.agent)} {child.outcome}", used, page.cited(child.events))
+    page.say("agent", f"{format_name(child.agent)} {child.outcome}", used, page.cited(child.events))
     if child.run_id is not None:
         page.command("child run", audit_command(page.program, child.run_id))
 
 
 def _print_handoff(page: Page, handoff: HandoffRecord) -> None:
     """Print a handoff: the agents, the call, when it took effect, and the grants that it ended."""
-    page.say("handoff", f"from {named(handoff.from_agent)} to {named(handoff.to_agent)}", style="bold")
-    when = f"took effect {moment(handoff.at)}" if handoff.at is not None else "never took effect: the run ended first"
-    call = f"in turn {handoff.turn}", f"by call {named(handoff.call_id)} of {named(handoff.tool)}"
-    page.say("", f"called {moment(handoff.said_at)}", *call, when, page.cited(handoff.events))
+    page.say("handoff", f"from {format_name(handoff.from_agent)} to {format_name(handoff.to_agent)}", style="bold")
+    when = (
+        f"took effect {format_time(handoff.at)}" if handoff.at is not None else "never took effect: the run ended first"
+    )
+    call = f"in turn {handoff.turn}", f"by call {format_name(handoff.call_id)} of {format_name(handoff.tool)}"
+    page.say("", f"called {format_time(handoff.said_at)}", *call, when, page.cited(handoff.events))
     page.say("limited by", f"policy {one_line(handoff.bounded_by)}" if handoff.bounded_by else "its own policy only")
     if handoff.grants:
         page.say("ended", *(f"grant {each[:8]}" for each in handoff.grants))
@@ -360,10 +372,10 @@ def _print_call(page: Page, call: CallRecord) -> None:
     outcome = ", ".join(map(_run_outcome, call.runs))
     if not call.runs:
         answer = one_line(call.told.text) if call.told else "it did not run"
-        outcome = f"{call.gate.verdict}: {fit(answer, max(room // 3, CALL))}"
+        outcome = f"{call.gate.verdict}: {shorten(answer, max(room // 3, CALL))}"
     ends = [run.events[-1] for run in call.runs if run.events]
     tail = f" → {outcome} (turn {call.turn}, {page.cited([*call.events, *ends])})"
-    text = fit(f"{one_line(call.tool)}({one_line(call.arguments)})", max(room - cell_len(tail), CALL))
+    text = shorten(f"{one_line(call.tool)}({one_line(call.arguments)})", max(room - cell_len(tail), CALL))
     page.console.print(f"{'':<{LABEL}}{text}{tail}", soft_wrap=True)
     for run in call.runs:
         if run.child is not None:
@@ -378,12 +390,12 @@ def _run_outcome(run: ToolRun) -> str:
 
 def _print_grant(page: Page, grant: GrantRecord) -> None:
     page.say(grant.short_id, f"grant {plain(grant_words(grant))}", style="bold")
-    page.say("given", f"{moment(grant.at)} with {grant.requirement_id[:8]}", page.cited([grant.given]))
+    page.say("given", f"{format_time(grant.at)} with {grant.requirement_id[:8]}", page.cited([grant.given]))
     used = ", ".join(each[:8] for each in grant.approvals)
     page.say("uses", f"{grant.used}{f': {used}' if used else ''}")
     if grant.revoked_at is not None:
-        by = f" by {named(grant.revoked_by)}" if grant.revoked_by is not None else ""
-        page.say("revoked" if grant.revoked_by is not None else "ended", f"{moment(grant.revoked_at)}{by}")
+        by = f" by {format_name(grant.revoked_by)}" if grant.revoked_by is not None else ""
+        page.say("revoked" if grant.revoked_by is not None else "ended", f"{format_time(grant.revoked_at)}{by}")
     if grant.reason:
         page.quote("why", grant.reason)
     for sent in grant.decisions:

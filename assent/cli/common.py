@@ -35,7 +35,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing el
 
 
 @dataclass(frozen=True)
-class Place:
+class ConnectionOptions:
     """The global options. None means: as `TEMPORAL_*` or the profile says."""
 
     address: str | None
@@ -50,9 +50,9 @@ class Place:
         return " ".join(["assent", *(f"{name} {shlex.quote(value)}" for name, value in given if value is not None)])
 
 
-def place_of(context: typer.Context) -> Place:
+def connection_options(context: typer.Context) -> ConnectionOptions:
     """Return the global options of a command line."""
-    place: Place = context.obj
+    place: ConnectionOptions = context.obj
     return place
 
 
@@ -62,6 +62,6 @@ def emit(value: object) -> None:
     sys.stdout.flush()
 
 
-def complain(text: str) -> None:
+def warn(text: str) -> None:
     """Write one line to standard error."""
     sys.stderr.write(f"assent: {one_line(text)}\n")

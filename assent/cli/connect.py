@@ -3,12 +3,12 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from assent.cli.common import Place
+from assent.cli.common import ConnectionOptions
 from assent.client.client import AgentClient
 from assent.runtime.connection import exit_cleanly
 
 
-def with_client(place: Place, work: Callable[[AgentClient], Awaitable[int]]) -> int:
+def with_client(place: ConnectionOptions, work: Callable[[AgentClient], Awaitable[int]]) -> int:
     """Connect, do *work*, and return its exit code."""
     exit_cleanly()
 

@@ -18,19 +18,19 @@ from assent.audit.approval import Approval
 from assent.views.commands import (
     assent_command,
     choices,
+    format_json,
     revoke_command,
     show_command,
     talking_commands,
-    typed,
     watch_command,
 )
-from assent.views.facts import Fact, changes, edit_of, facts_of, grant_words, more_to_approve, read_as
-from assent.views.run_events import RunEvent, RunEventKind, meaning
+from assent.views.facts import Fact, approval_options, changes, edit_of, facts_of, grant_words, read_as
+from assent.views.run_events import RunEvent, RunEventKind, event_text
 from assent.wire.conversation import ToolCall
 from assent.wire.limits import RESULT_SHOWN
 from assent.wire.protocol import RequirementKind
 from assent.wire.requirements import Grant, IgnoredMessage, Requirement, RunState, Vote
-from assent.wire.text import Said, bounded, one_line, plain, visible
+from assent.wire.text import UntrustedText, bounded, one_line, plain, visible
 
 LABEL: Final = 11
 """Columns of a label."""
@@ -74,7 +74,7 @@ def make_console() -> Console:
 # -- text -------------------------------------------------------------------------------------------------------------
 
 
-def fit(text: str, width: int) -> str:
+def shorten(text: str, width: int) -> str:
     """Shorten *text* to *width* columns, and append the number of hidden characters."""
     if cell_len(text) <= width:
         return text
@@ -106,14 +106,14 @@ def age(since: datetime, now: datetime | None = None) -> str:
     return f"{seconds} s"
 
 
-def moment(at: datetime) -> str:
+def format_time(at: datetime) -> str:
     """Format a time in UTC, to the second."""
     return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%SZ}"
 
 
-def named(text: str | None) -> str:
+def format_name(text: str | None) -> str:
     """Format a name from outside in one bounded line."""
-    return fit(one_line(text), 60) if text else "(no name)"
+    return shorten(one_line(text), 60) if text else "(no name)"
 
 
 # -- lines ------------------------------------------------------------------------------------------------------------
@@ -145,7 +145,7 @@ def print_commands(console: Console, state: RunState, requirement: Requirement, 
     """Print the commands that decide *requirement*, ready to copy."""
     for choice in choices(requirement.kind, requirement.fields):
         field(console, choice.label, assent_command(program, state.id, requirement.short_id, choice))
-    for option in _OPTIONS[: len(more_to_approve(requirement, state.caller))]:
+    for option in _OPTIONS[: len(approval_options(requirement, state.caller))]:
         field(console, "", f"approve also takes {option}")
 
 
@@ -154,7 +154,7 @@ def print_requirement(console: Console, state: RunState, requirement: Requiremen
 
     With *program*, also the commands that decide it.
     """
-    standing = (_standing(requirement), _STATUS_STYLES.get(requirement.status, ""))
+    standing = (_status_text(requirement), _STATUS_STYLES.get(requirement.status, ""))
     title = Text.assemble((one_line(requirement.tool), "bold"), f": {requirement.kind}, ", standing)
     field(console, requirement.short_id, title)
     if requirement.shortened:
@@ -178,13 +178,13 @@ def print_facts(console: Console, facts: Iterable[Fact]) -> None:
             label, lead = (label, "") if len(label) < LABEL else ("", fact.lead)
             field(console, label, lead + plain(words))
         elif label == "edited":
-            editor, _, *changed, _, before = [part.text if isinstance(part, Said) else part for part in words]
-            field(console, label, f"by {named(editor)}")
+            editor, _, *changed, _, before = [part.text if isinstance(part, UntrustedText) else part for part in words]
+            field(console, label, f"by {format_name(editor)}")
             if changed:
                 quoted(console, "changed", "".join(changed).removesuffix("; "))
             quoted(console, "before", before)
         else:
-            quoted(console, label, "".join(part.text if isinstance(part, Said) else part for part in words))
+            quoted(console, label, "".join(part.text if isinstance(part, UntrustedText) else part for part in words))
 
 
 def print_edit(console: Console, before: str, now: str) -> None:
@@ -195,11 +195,11 @@ def print_edit(console: Console, before: str, now: str) -> None:
     quoted(console, "now", now)
 
 
-def _standing(requirement: Requirement) -> str:
+def _status_text(requirement: Requirement) -> str:
     if requirement.status == "pending":
         return f"waits for {age(requirement.created_at)}"
-    by = f" by {named(requirement.resolved_by)}" if requirement.resolved_by else ""
-    at = f" at {moment(requirement.resolved_at)}" if requirement.resolved_at else ""
+    by = f" by {format_name(requirement.resolved_by)}" if requirement.resolved_by else ""
+    at = f" at {format_time(requirement.resolved_at)}" if requirement.resolved_at else ""
     granted = f", by grant {requirement.grant[:8]}: it did not wait" if requirement.grant else ""
     return f"{requirement.status}{by}{at}{granted}"
 
@@ -224,16 +224,20 @@ def _print_outcome(console: Console, state: RunState, requirement: Requirement) 
 def print_given(console: Console, given: Requirement | Approval) -> None:
     """Print the values or the evidence that a person gave with a decision."""
     if given.values is not None:
-        quoted(console, "values", typed(given.values, ", "))
+        quoted(console, "values", format_json(given.values, ", "))
     if given.evidence is not None:
-        quoted(console, "evidence", typed(given.evidence, ", "))
+        quoted(console, "evidence", format_json(given.evidence, ", "))
 
 
 def print_votes(console: Console, votes: Sequence[Vote]) -> None:
     """Print each vote: the verdict, by whom, when, through which channel, and why."""
     for vote in votes:
         proof = f"; {vote.proof.verified.text}" if vote.proof else ""
-        field(console, "vote", f"{vote.verdict} by {named(vote.by)} at {moment(vote.at)} ({vote.channel}){proof}")
+        field(
+            console,
+            "vote",
+            f"{vote.verdict} by {format_name(vote.by)} at {format_time(vote.at)} ({vote.channel}){proof}",
+        )
         if vote.reason:
             quoted(console, "reason", vote.reason)
 
@@ -253,8 +257,8 @@ def print_grants(console: Console, state: RunState, program: str, now: datetime 
 
 def _end_of(grant: Grant, at: datetime) -> str:
     if grant.revoked_at is not None:
-        by = "" if grant.revoked_by is None else f"revoked by {named(grant.revoked_by)} "
-        return f"{by}at {moment(grant.revoked_at)}"
+        by = "" if grant.revoked_by is None else f"revoked by {format_name(grant.revoked_by)} "
+        return f"{by}at {format_time(grant.revoked_at)}"
     if grant.uses is not None and grant.used >= grant.uses:
         return "all uses are spent"
     return "with its run" if grant.is_active(at) else "it has expired"
@@ -279,9 +283,9 @@ def print_words(console: Console, words: str) -> None:
 def print_ignored(console: Console, messages: Sequence[IgnoredMessage], dropped: int) -> None:
     """Print the messages that had no effect, oldest first."""
     for message in messages:
-        by = f" by {named(message.by)}" if message.by else ""
+        by = f" by {format_name(message.by)}" if message.by else ""
         about = f" on {message.requirement_id[:8]}" if message.requirement_id else ""
-        text = f"{message.status}: {named(message.name)}{about}{by} at {moment(message.at)}"
+        text = f"{message.status}: {format_name(message.name)}{about}{by} at {format_time(message.at)}"
         field(console, "ignored", text, style="yellow")
         quoted(console, "why", message.detail)
     if dropped:
@@ -331,16 +335,16 @@ def event_row(
     """
     row = Text.assemble(lead or "", _event_head(event))
     more = event.text if event.kind in {"completed", "failed", "idle"} else event.reason
-    whole = one_line(meaning(event) + (f": {more}" if answer and more else ""))
+    whole = one_line(event_text(event) + (f": {more}" if answer and more else ""))
     room = max(console.width - cell_len(row.plain), NARROWEST // 2)
-    shown = whole if event.kind in _WHOLE else fit(whole, room)
+    shown = whole if event.kind in _WHOLE else shorten(whole, room)
     row.append(shown)
     return row, shown == whole
 
 
-def growing(console: Console, event: RunEvent) -> Text:
+def live_lines(console: Console, event: RunEvent) -> Text:
     """Return the last lines of an answer that the model is writing; the caller draws the next version over it."""
-    tool = f", calls {named(event.tool)}" if event.tool else ""
+    tool = f", calls {format_name(event.tool)}" if event.tool else ""
     lines = list(_barred(console, event.text)) if event.text else []
     shown = lines[-max(1, min(GROWING, console.height - 4)) :]
     head = Text.assemble(_event_head(event), f"turn {event.turn}{tool}")

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from pydantic import JsonValue
 
-from assent.cli.common import AsJson, Attach, RequireAnswer, RunId, place_of
+from assent.cli.common import AsJson, Attach, RequireAnswer, RunId, connection_options
 from assent.cli.connect import with_client
 from assent.cli.console import field, make_console
 from assent.cli.decisions import Report
@@ -31,7 +31,7 @@ def send_message(
     as_json: AsJson = False,
 ) -> int:
     """Send the model a message. It reads it on its next turn; an idle conversation continues at once."""
-    report = Report(place_of(context), as_json, require_answer)
+    report = Report(connection_options(context), as_json, require_answer)
     return _send(report, run, protocol.SEND_MESSAGE, message_of(content_of(text, attach), by))
 
 
@@ -46,7 +46,7 @@ def close(
 ) -> int:
     """End a conversation with its last answer: at once if it is idle, otherwise after the next answer."""
     body: dict[str, JsonValue] = {"by": by} if reason is None else {"by": by, "reason": reason}
-    return _send(Report(place_of(context), as_json, require_answer), run, protocol.CLOSE, body)
+    return _send(Report(connection_options(context), as_json, require_answer), run, protocol.CLOSE, body)
 
 
 def _send(report: Report, run_id: str, signal: str, body: Mapping[str, JsonValue]) -> int:

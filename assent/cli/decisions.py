@@ -10,7 +10,18 @@ from pydantic import JsonValue
 
 from assent.cli import errors, exit_codes
 from assent.cli.batch import decide_each, locate_all
-from assent.cli.common import AsJson, By, CallId, Calls, Place, RequireAnswer, RunId, complain, emit, place_of
+from assent.cli.common import (
+    AsJson,
+    By,
+    CallId,
+    Calls,
+    ConnectionOptions,
+    RequireAnswer,
+    RunId,
+    connection_options,
+    emit,
+    warn,
+)
 from assent.cli.connect import with_client
 from assent.cli.console import field, make_console, print_edit, quoted
 from assent.cli.parsing import calls_of, json_object, json_value, seconds_of
@@ -19,7 +30,7 @@ from assent.client.client import AgentClient
 from assent.client.run_handle import RunHandle
 from assent.client.signals import Signal, as_read, locate_grant
 from assent.core.approvals import edited_text
-from assent.views.commands import show_command, typed
+from assent.views.commands import format_json, show_command
 from assent.views.facts import grant_words
 from assent.wire import protocol
 from assent.wire.errors import MessageError
@@ -46,7 +57,7 @@ Signer = Callable[[RunHandle, str, Mapping[str, JsonValue]], Awaitable[dict[str,
 class Report:
     """How a command proves a decision, with a *signer*, and reports the outcome of it or of a message."""
 
-    place: Place
+    place: ConnectionOptions
     as_json: bool
     require_answer: bool
     signer: Signer | None = None
@@ -61,7 +72,7 @@ class Report:
             )
         if not outcome.counted:
             see = show_command(self.place.program, outcome.run_id)
-            complain(f"{call}no effect: {outcome.status}: {outcome.detail}; see: {see}")
+            warn(f"{call}no effect: {outcome.status}: {outcome.detail}; see: {see}")
         return outcome.counted and not self.as_json
 
     def code(self, outcome: DecisionOutcome) -> int:
@@ -112,7 +123,10 @@ def approve(
         body["arguments"] = json_object("--arguments", arguments)
     body |= _remember(remember_uses, remember_for, remember_if)
     return _decide(
-        Report(place_of(context), as_json, require_answer, _signer(sign=sign, key=key)), named, protocol.APPROVE, body
+        Report(connection_options(context), as_json, require_answer, _signer(sign=sign, key=key)),
+        named,
+        protocol.APPROVE,
+        body,
     )
 
 
@@ -138,7 +152,7 @@ def reject(
     """
     body = body_of(by=by, reason=reason) | _remember(remember_uses, remember_for, remember_if)
     return _decide(
-        Report(place_of(context), as_json, require_answer, _signer(sign=sign, key=key)),
+        Report(connection_options(context), as_json, require_answer, _signer(sign=sign, key=key)),
         calls_of(calls),
         protocol.REJECT,
         body,
@@ -173,7 +187,7 @@ def submit_result(
     if evidence is not None:
         body["evidence"] = json_value("--evidence", evidence)
     return _decide(
-        Report(place_of(context), as_json, require_answer, _signer(sign=sign, key=key)),
+        Report(connection_options(context), as_json, require_answer, _signer(sign=sign, key=key)),
         [(run, call)],
         protocol.SUBMIT_RESULT,
         body,
@@ -195,7 +209,7 @@ def submit_input(
     """Submit the values that a tool asks a person for."""
     body = {**body_of(by=by), "values": json_object("--values", values)}
     return _decide(
-        Report(place_of(context), as_json, require_answer, _signer(sign=sign, key=key)),
+        Report(connection_options(context), as_json, require_answer, _signer(sign=sign, key=key)),
         [(run, call)],
         protocol.SUBMIT_INPUT,
         body,
@@ -218,7 +232,7 @@ def revoke_grant(
 ) -> int:
     """End a remembered decision: people are asked about further calls again."""
     body = body_of(by=by, reason=reason)
-    report = Report(place_of(context), as_json, require_answer, _signer(sign=sign, key=key))
+    report = Report(connection_options(context), as_json, require_answer, _signer(sign=sign, key=key))
 
     async def work(client: AgentClient) -> int:
         handle = client.get_run(run)
@@ -286,7 +300,7 @@ async def _decide_one(
         else:
             quoted(console, "arguments", requirement.arguments)
         if "values" in body:
-            quoted(console, "values", typed(as_read(signal, body), ", "))
+            quoted(console, "values", format_json(as_read(signal, body), ", "))
     return report.code(outcome)
 
 
@@ -333,4 +347,4 @@ def _report_error(report: Report, run_id: str, requirement: Requirement, error: 
     if report.as_json:
         call = {"run_id": run_id, "requirement_id": requirement.id, "tool": requirement.tool}
         emit({**call, "status": "error", "detail": error})
-    complain(f"{one_line(run_id)}/{requirement.short_id}: {error}")
+    warn(f"{one_line(run_id)}/{requirement.short_id}: {error}")

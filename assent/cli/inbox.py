@@ -10,12 +10,12 @@ import typer
 
 from assent.audit.approval import Approval
 from assent.cli import exit_codes, output
-from assent.cli.common import AsJson, complain, emit, place_of
+from assent.cli.common import AsJson, connection_options, emit, warn
 from assent.cli.connect import with_client
-from assent.cli.console import fit, make_console
+from assent.cli.console import make_console, shorten
 from assent.cli.parsing import seconds_of
 from assent.client.client import AgentClient
-from assent.client.filters import Changes, Filters, Sort
+from assent.client.filters import Filters, InboxChanges, Sort
 from assent.client.paging import Page
 from assent.wire.errors import MessageError, ServerUnreachableError
 from assent.wire.protocol import RequirementKind
@@ -76,10 +76,10 @@ def pending(
         "older_than": _duration("--older-than", older_than),
         "due_within": _duration("--due-within", due_within),
     }
-    place = place_of(context)
+    place = connection_options(context)
     program = place.program
     if limit is None and page_token is None:
-        show = _follow if follow else _all
+        show = _follow if follow else _list_all
         return with_client(place, lambda client: show(client, filters, sort, program, as_json=as_json))
     if follow:
         raise MessageError("--follow shows all pending calls; leave out --limit and --page-token")
@@ -103,35 +103,35 @@ def pending(
             if page or page_token is None:
                 output.print_pending(console, page, program)
             output.print_page(console, page, next_page)
-        return _judge(page)
+        return _exit_code(page)
 
     return with_client(place, page)
 
 
-async def _all(client: AgentClient, filters: Filters, sort: Sort, program: str, *, as_json: bool) -> int:
+async def _list_all(client: AgentClient, filters: Filters, sort: Sort, program: str, *, as_json: bool) -> int:
     approvals = await client.pending(sort=sort, **filters)
     if as_json:
         emit([each.model_dump(mode="json") for each in approvals])
     else:
         output.print_pending(make_console(), approvals, program)
-    return _judge(approvals)
+    return _exit_code(approvals)
 
 
-def _judge(page: Page[Approval]) -> int:
+def _exit_code(page: Page[Approval]) -> int:
     """Name the runs that could not be read, and return the exit code."""
     if not page.unreadable:
         return exit_codes.DONE
-    names = fit(", ".join(map(one_line, page.unreadable)), NAMES)
+    names = shorten(", ".join(map(one_line, page.unreadable)), NAMES)
     number = len(page.unreadable)
-    complain(f"{number} run{'s' * (number != 1)} could not be read, and may wait: {names}")
+    warn(f"{number} run{'s' * (number != 1)} could not be read, and may wait: {names}")
     return exit_codes.NOT_FOUND
 
 
 async def _follow(client: AgentClient, filters: Filters, sort: Sort, program: str, *, as_json: bool) -> int:
-    changes, console, unreachable = Changes(), make_console(), False
+    changes, console, unreachable = InboxChanges(), make_console(), False
     if not as_json:
         approvals = await client.pending(sort=sort, **filters)
-        changes.seen(approvals)
+        changes.update(approvals)
         output.print_pending(console, approvals, program)
         console.print()
     while True:
@@ -140,11 +140,11 @@ async def _follow(client: AgentClient, filters: Filters, sort: Sort, program: st
             approvals = await client.pending(**filters)
         except ServerUnreachableError as error:
             if not unreachable:
-                complain(f"{error}; still trying")
+                warn(f"{error}; still trying")
             unreachable = True
         else:
             unreachable = False
-            for change, each in changes.seen(approvals):
+            for change, each in changes.update(approvals):
                 at = datetime.now(UTC)
                 if as_json:
                     emit({"change": change, "at": at.isoformat(), **each.model_dump(mode="json")})

@@ -21,7 +21,7 @@ from typer.main import get_command
 
 from assent._version import __version__
 from assent.cli import exit_codes
-from assent.cli.common import Place, complain
+from assent.cli.common import ConnectionOptions, warn
 from assent.wire.errors import AssentError
 from assent.wire.names import TASK_QUEUE
 
@@ -138,7 +138,7 @@ def place(
 ) -> None:
     """Start agents, see which calls wait for a person, decide them, and read the records."""
     del version  # Its callback has printed it.
-    context.obj = Place(address=address, namespace=namespace, profile=profile, task_queue=task_queue)
+    context.obj = ConnectionOptions(address=address, namespace=namespace, profile=profile, task_queue=task_queue)
 
 
 def imported(name: str) -> Command:
@@ -184,7 +184,7 @@ def _misused(error: typer.TyperException) -> int:
     context = getattr(error, "ctx", None)
     path = getattr(context, "command_path", "assent")
     text = error.format_message().rstrip(".").removeprefix("Invalid value: ").replace(": Value error, ", ": ")
-    complain(f"{text}; see: {path} --help")
+    warn(f"{text}; see: {path} --help")
     return exit_codes.USAGE
 
 
@@ -194,11 +194,9 @@ def _failed(error: Exception) -> int:
     from assent.cli import errors
 
     if isinstance(error, AssentError | RPCError):
-        complain(errors.describe_error(error))
+        warn(errors.describe_error(error))
         return errors.exit_code(error)
     if os.environ.get("ASSENT_DEBUG"):
         traceback.print_exc()
-    complain(
-        f"an error in Assent itself: {type(error).__name__}: {error}; ASSENT_DEBUG=1 shows where; please report it"
-    )
+    warn(f"an error in Assent itself: {type(error).__name__}: {error}; ASSENT_DEBUG=1 shows where; please report it")
     return exit_codes.BUG

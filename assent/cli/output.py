@@ -15,9 +15,8 @@ from assent.cli.console import (
     LABEL,
     age,
     field,
-    fit,
-    moment,
-    named,
+    format_name,
+    format_time,
     print_facts,
     print_grants,
     print_ignored,
@@ -26,6 +25,7 @@ from assent.cli.console import (
     print_talking,
     print_words,
     quoted,
+    shorten,
 )
 from assent.client.filters import Change
 from assent.client.paging import Page
@@ -34,8 +34,16 @@ from assent.client.run_tree import RunTree
 from assent.core.approvals import EFFECTS
 from assent.core.state_machine import Run
 from assent.history.resets import Reset
-from assent.views.commands import assent_command, choices, show_command, typed
-from assent.views.facts import caller_words, context_of, model_words, not_started, path_text, ran_before, span
+from assent.views.commands import assent_command, choices, format_json, show_command
+from assent.views.facts import (
+    caller_words,
+    context_of,
+    format_duration,
+    model_words,
+    not_started,
+    path_text,
+    previous_calls,
+)
 from assent.wire.budget import Budget
 from assent.wire.protocol import RequirementKind
 from assent.wire.requirements import RunState
@@ -106,13 +114,13 @@ def _terms(approvals: Sequence[Approval]) -> list[str]:
 
 def _term_cells(each: Approval, terms: Sequence[str]) -> Iterator[tuple[str, str]]:
     if UNTIL in terms:
-        yield "until", "-" if each.expires_at is None else moment(each.expires_at)
+        yield "until", "-" if each.expires_at is None else format_time(each.expires_at)
     if DECIDES in terms:
         names = "anyone" if each.approvers is None else ", ".join(map(one_line, each.approvers)) or "no one"
         if each.approvers_left_out:
             names = f"({each.approvers_left_out} people: show)"
         votes = f" ({len(each.approved_by)} of {each.needed})" if each.needed > 1 else ""
-        yield "decides", fit(names, NAMES) + votes
+        yield "decides", shorten(names, NAMES) + votes
 
 
 def print_page(console: Console, page: Page[Approval], command: str) -> None:
@@ -131,15 +139,17 @@ def print_change(console: Console, change: Change, at: datetime, each: Approval)
     row.append(each.id[:8], style="bold").append(f"  {tool} in run {run_id}")
     if change == "opened":
         row.append(f": {kind}, {agent}, requested by {requester}, ")
-        arguments = f"({each.arguments_size} bytes)" if each.arguments is None else _written(each.arguments, each)
-        row.append(fit(arguments, max(console.width - cell_len(row.plain), ARGUMENTS)))
+        arguments = (
+            f"({each.arguments_size} bytes)" if each.arguments is None else _arguments_text(each.arguments, each)
+        )
+        row.append(shorten(arguments, max(console.width - cell_len(row.plain), ARGUMENTS)))
         for signal, effect in EFFECTS.get(each.kind, {}).items():
             row.append(f"\n           {signal.replace('_', '-')}: {effect}", style="dim")
     console.print(row, soft_wrap=True)
 
 
 def _cells(each: Approval) -> tuple[str, ...]:
-    requester = named(each.requested_by) if each.requested_by else "-"
+    requester = format_name(each.requested_by) if each.requested_by else "-"
     asks = path_text(each.path) if each.caller is None else plain(caller_words(each.agent, each.caller))
     parts = (each.id[:8], age(each.created_at), each.run_id, asks, each.tool, each.kind, requester)
     return tuple(map(one_line, parts))
@@ -148,12 +158,12 @@ def _cells(each: Approval) -> tuple[str, ...]:
 def _arguments(each: Approval, room: int, program: str) -> str:
     if each.arguments is None:
         return f"({each.arguments_size} bytes: {show_command(program, each.run_id)})"
-    return fit(_written(each.arguments, each), room)
+    return shorten(_arguments_text(each.arguments, each), room)
 
 
-def _written(arguments: str, each: Approval) -> str:
+def _arguments_text(arguments: str, each: Approval) -> str:
     """The arguments in one line, and what the tool gets where that is something else: first, as the rest may be cut."""
-    in_effect = f"in effect {typed(each.read_as, ', ')}, written " if each.read_as else ""
+    in_effect = f"in effect {format_json(each.read_as, ', ')}, written " if each.read_as else ""
     return one_line(in_effect + arguments)
 
 
@@ -187,7 +197,7 @@ def print_state(
     _print_head(console, state, progress)
     print_parents(console, state, program)
     for reset in resets:
-        field(console, "reset", f"{moment(reset.at)} {reset.text}", style="bold yellow")
+        field(console, "reset", f"{format_time(reset.at)} {reset.text}", style="bold yellow")
     waits = not_started(run) if run is not None and progress else ()
     for text in (*(describe_progress(progress) if progress else ()), *waits):
         field(console, "now", text, style="yellow")
@@ -205,7 +215,7 @@ def print_state(
         print_ignored(console, state.ignored_messages, state.ignored_dropped)
     if run is not None and state.active_requirements:
         console.print()
-        print_past(console, ran_before(run), state.id, program)
+        print_past(console, previous_calls(run), state.id, program)
         print_words(console, model_words(run))
     answer = "answer" if state.caller is None else "decision"
     ending = [(label, text) for label, text in ((answer, state.content), ("error", state.error)) if text is not None]
@@ -221,10 +231,10 @@ def _print_head(console: Console, state: RunState, progress: Progress | None) ->
     agent = state.agent or (progress.agent if progress else None)
     requester = state.requested_by or (progress.requested_by if progress else None)
     if state.caller is not None:
-        field(console, "workflow", f"{named(state.agent)} {one_line(state.caller)}".rstrip())
+        field(console, "workflow", f"{format_name(state.agent)} {one_line(state.caller)}".rstrip())
     else:
-        field(console, "agent", named(agent) if agent else "not known yet: no worker has begun the run")
-    field(console, "requester", named(requester) if requester else "none named")
+        field(console, "agent", format_name(agent) if agent else "not known yet: no worker has begun the run")
+    field(console, "requester", format_name(requester) if requester else "none named")
     if state.input:
         quoted(console, "prompt", state.input)
     print_facts(console, context_of(state.context))
@@ -241,7 +251,7 @@ def _print_head(console: Console, state: RunState, progress: Progress | None) ->
 
 def _limits(budget: Budget) -> str:
     limits = [
-        f"time {span(value)}"
+        f"time {format_duration(value)}"
         if name == "max_time"
         else f"{name.removeprefix('max_').replace('_', ' ')} {value:,.6f}".rstrip("0").rstrip(".")
         for name, value in budget.bounds.items()

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from assent.cli.console import field as line
 from assent.cli.console import (
-    named,
+    format_name,
     print_commands,
     print_edit,
     print_facts,
@@ -24,8 +24,8 @@ from assent.cli.console import (
 from assent.client.run_handle import RunHandle
 from assent.client.signals import Signal, as_read
 from assent.core.approvals import edited_text
-from assent.views.commands import typed
-from assent.views.facts import context_of, field_words, model_words, more_to_approve, ran_before
+from assent.views.commands import format_json
+from assent.views.facts import approval_options, context_of, field_words, model_words, previous_calls
 from assent.views.field_values import read_json, value_of
 from assent.wire.digest import parse_arguments
 from assent.wire.errors import ArgumentsError, AssentError, MessageError
@@ -79,7 +79,7 @@ async def decide_at_terminal(
     print_facts(console, context_of(state.context))
     folded = await run.fold()
     if folded is not None:
-        print_past(console, ran_before(folded), run.id, program)
+        print_past(console, previous_calls(folded), run.id, program)
         print_words(console, model_words(folded))
     dialogue = Dialogue(console, requirement, approver, read, state.caller)
     refused = False
@@ -131,11 +131,11 @@ class Dialogue:
         """Ask the question once; None if the approver went back to it."""
         kind = self.requirement.kind
         question, letters = _QUESTIONS[kind]
-        if kind == "confirmation" and not more_to_approve(self.requirement, self.caller):
+        if kind == "confirmation" and not approval_options(self.requirement, self.caller):
             question, letters = "Approve it? [y/n] ", "yn"
         # Events of other calls and runs are printed meanwhile, so the question names its call.
         call = f"{self.requirement.short_id} {one_line(self.requirement.tool)}"
-        match kind, await self._choice(f"{named(self.approver)}, {call}: {question}", letters):
+        match kind, await self._choice(f"{format_name(self.approver)}, {call}: {question}", letters):
             case _, "n" | "g":
                 to = "The model gets this reason" if self.caller is None else "The workflow gets this reason"
                 effect = "The run ends with this reason" if kind == "budget" else to
@@ -159,7 +159,7 @@ class Dialogue:
             try:
                 arguments = parse_arguments(text)
             except ArgumentsError as error:
-                self._complain(str(error))
+                self._warn(str(error))
                 continue
             now = edited_text(as_read("approve", {"by": self.approver, "arguments": arguments}))
             print_edit(self.console, self.requirement.arguments, now)
@@ -187,7 +187,7 @@ class Dialogue:
                     return read_json(text)
             except ValueError as error:
                 if refused:
-                    self._complain(f"that is not JSON: {error}")
+                    self._warn(f"that is not JSON: {error}")
                     continue
             return text
 
@@ -196,7 +196,7 @@ class Dialogue:
         for field in self.requirement.fields:
             await self._fill(field, values)
         body: dict[str, JsonValue] = {"by": self.approver, "values": values}
-        quoted(self.console, "values", typed(as_read("submit_input", body), ", "))
+        quoted(self.console, "values", format_json(as_read("submit_input", body), ", "))
         if not values and await self._choice("No field is filled in. Send it anyway? [y/n] ", "yn") == "n":
             return None
         return "submit_input", {"values": values}
@@ -214,11 +214,11 @@ class Dialogue:
             try:
                 values[field.name] = value_of(field, text)
             except ValueError as error:
-                self._complain(str(error))
+                self._warn(str(error))
             else:
                 return
 
-    def _complain(self, text: str) -> None:
+    def _warn(self, text: str) -> None:
         line(self.console, "", one_line(text), style="red")
 
     async def _choice(self, prompt: str, letters: str) -> str:
@@ -241,4 +241,4 @@ class Dialogue:
                 raise _EndOfInputError
             if len(text.encode("utf-8", "surrogatepass")) < LINE_LIMIT:
                 return text
-            self._complain(f"a terminal accepts {LINE_LIMIT} bytes per line; use the `assent` commands for more")
+            self._warn(f"a terminal accepts {LINE_LIMIT} bytes per line; use the `assent` commands for more")

@@ -10,11 +10,11 @@ from pydantic import ValidationError
 from temporalio.service import RPCError
 
 from assent.cli import exit_codes, output
-from assent.cli.common import AsJson, Attach, RunId, complain, emit, place_of
+from assent.cli.common import AsJson, Attach, RunId, connection_options, emit, warn
 from assent.cli.connect import with_client
 from assent.cli.console import field, make_console
 from assent.cli.parsing import content_of, json_object, seconds_of
-from assent.cli.watching import end_of, watch_run
+from assent.cli.watching import exit_code_at_end, watch_run
 from assent.client.client import AgentClient
 from assent.client.progress import progress_of
 from assent.client.run_handle import RunHandle
@@ -93,7 +93,7 @@ def start(
     if not (isinstance(content, list) or prompt.strip() or conversation):
         message = f"the PROMPT is empty; say what {agent} should do: assent start {shlex.quote(agent)} 'PROMPT'"
         raise MessageError(message)
-    place = place_of(context)
+    place = connection_options(context)
     budget = _budget({
         "max_tokens": max_tokens,
         "max_model_calls": max_model_calls,
@@ -131,19 +131,19 @@ def start(
                 field(console, "watch", watch_command(place.program, run.id))
                 field(console, "pending", tree_command(place.program, run.id))
         if not follow:
-            return exit_codes.DONE if known else await _first_look(run)
+            return exit_codes.DONE if known else await _exit_code_of_start(run)
         return await watch_run(run, place.program, as_json=as_json, approver=by, speaker=requested_by or by)
 
     return with_client(place, work)
 
 
-async def _first_look(run: RunHandle) -> int:
+async def _exit_code_of_start(run: RunHandle) -> int:
     """Return the exit code for a run that fails at once (no such agent, a wrong key); success for every other run."""
     try:
         state = await asyncio.wait_for(run.until_paused(), FIRST_LOOK)
     except (TimeoutError, AssentError, RPCError):  # The run is started, also where this command cannot read it.
         return exit_codes.DONE
-    return end_of(state) if state.is_finished else exit_codes.DONE
+    return exit_code_at_end(state) if state.is_finished else exit_codes.DONE
 
 
 def _budget(fields: Mapping[str, object]) -> Budget | None:
@@ -170,7 +170,7 @@ def _budget(fields: Mapping[str, object]) -> Budget | None:
 
 def show(context: typer.Context, run: RunId, *, as_json: AsJson = False) -> int:
     """Show one run: pending calls, decisions, ignored messages, the answer. Needs no worker."""
-    place = place_of(context)
+    place = connection_options(context)
 
     async def work(client: AgentClient) -> int:
         handle = client.get_run(run)
@@ -197,7 +197,7 @@ def cancel(context: typer.Context, run: RunId, *, as_json: AsJson = False) -> in
         tree = await handle.tree()
         state = tree.state
         if state.is_finished:  # The server accepts a cancellation of a run that has ended, and does nothing.
-            complain(f"run {run!r} has already ended: {state.status}; there is nothing to cancel")
+            warn(f"run {run!r} has already ended: {state.status}; there is nothing to cancel")
             return exit_codes.NO_EFFECT
         await handle.cancel()
         children = [each.state.id for each in tree.runs()][1:]
@@ -210,7 +210,7 @@ def cancel(context: typer.Context, run: RunId, *, as_json: AsJson = False) -> in
                 field(console, "child run", f"{one_line(each)} is cancelled too")
         return exit_codes.DONE
 
-    return with_client(place_of(context), work)
+    return with_client(connection_options(context), work)
 
 
 def setup(context: typer.Context, *, as_json: AsJson = False) -> int:
@@ -227,4 +227,4 @@ def setup(context: typer.Context, *, as_json: AsJson = False) -> int:
             field(console, "present", ", ".join(present) or "none")
         return exit_codes.DONE
 
-    return with_client(place_of(context), work)
+    return with_client(connection_options(context), work)

@@ -11,7 +11,7 @@ import typer
 from pydantic import JsonValue
 
 from assent.cli import exit_codes
-from assent.cli.common import By, CallId, RunId, complain, emit, place_of
+from assent.cli.common import By, CallId, RunId, connection_options, emit, warn
 from assent.cli.connect import with_client
 from assent.cli.parsing import json_object, json_value, seconds_of
 from assent.client.client import AgentClient
@@ -123,7 +123,7 @@ def sign(
         handle = client.get_run(run)
         emit(await signed(handle, signal, body, key, valid))
         command = f"temporal workflow signal --workflow-id {shell_quoted(run)} --name {signal} --input-file FILE"
-        complain(f"nothing was sent: {command}")
+        warn(f"nothing was sent: {command}")
         return exit_codes.DONE
 
-    return with_client(place_of(context), work)
+    return with_client(connection_options(context), work)

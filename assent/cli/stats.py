@@ -10,11 +10,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from assent.audit.decision_statistics import RUBBER_STAMP, Decider, Figures, Statistics
+from assent.audit.decision_statistics import RUBBER_STAMP, DeciderStatistics, Statistics, ToolStatistics
 from assent.cli import exit_codes
-from assent.cli.common import AsJson, complain, emit, place_of
+from assent.cli.common import AsJson, connection_options, emit, warn
 from assent.cli.connect import with_client
-from assent.cli.console import PIPE_WIDTH, field, fit, make_console, moment
+from assent.cli.console import PIPE_WIDTH, field, format_time, make_console, shorten
 from assent.cli.parsing import seconds_of
 from assent.client.client import AgentClient
 from assent.wire.errors import MessageError
@@ -45,7 +45,7 @@ def stats(
     as_json: AsJson = False,
 ) -> int:
     """Show how people decide, by tool and by person: how many, how fast, how many too fast to have read the call."""
-    begin = None if since is None else _moment("--since", since)
+    begin = None if since is None else _parse_time("--since", since)
 
     async def work(client: AgentClient) -> int:
         figures = await client.statistics(agent=agent, tool=tool, since=begin, limit=limit)
@@ -54,15 +54,15 @@ def stats(
         else:
             print_statistics(make_console(), figures, top)
         if figures.unreadable:
-            complain(f"{figures.unreadable} runs could not be read, and are not counted")
+            warn(f"{figures.unreadable} runs could not be read, and are not counted")
         return exit_codes.NOT_FOUND if figures.unreadable else exit_codes.DONE
 
-    return with_client(place_of(context), work)
+    return with_client(connection_options(context), work)
 
 
 def print_statistics(console: Console, figures: Statistics, top: int) -> None:
     """Print a table with a row for each tool and for all, and one with a row for each person."""
-    since = f" since {moment(figures.since)}" if figures.since else ""
+    since = f" since {format_time(figures.since)}" if figures.since else ""
     total = figures.total
     field(console, "runs", f"{figures.runs:,} with {total.asked:,} call{'s' * (total.asked != 1)} to decide{since}")
     if figures.left_out:
@@ -77,7 +77,7 @@ def print_statistics(console: Console, figures: Statistics, top: int) -> None:
             field(console, "", f"{len(figures.deciders) - top} more people: --top {len(figures.deciders)}")
 
 
-def _of_tool(name: str, each: Figures) -> dict[str, str]:
+def _of_tool(name: str, each: ToolStatistics) -> dict[str, str]:
     return {
         "TOOL": name,
         "ASKED": _count(each.asked),
@@ -95,7 +95,7 @@ def _of_tool(name: str, each: Figures) -> dict[str, str]:
     }
 
 
-def _of_person(each: Decider) -> dict[str, str]:
+def _of_person(each: DeciderStatistics) -> dict[str, str]:
     return {
         "PERSON": each.name,
         "DECIDED": _count(each.decisions),
@@ -147,11 +147,11 @@ def _table(rows: Sequence[Mapping[str, str]], columns: Sequence[str]) -> Table:
     for number, heading in enumerate(columns):
         table.add_column(heading, justify="right" if number else "left", no_wrap=True)
     for row in rows:
-        table.add_row(*(Text(fit(one_line(row[each]), NAME)) for each in columns))
+        table.add_row(*(Text(shorten(one_line(row[each]), NAME)) for each in columns))
     return table
 
 
-def _moment(option: str, text: str) -> datetime:
+def _parse_time(option: str, text: str) -> datetime:
     """Read a time, in UTC without an offset, or a duration before now."""
     try:
         at = datetime.fromisoformat(text)

@@ -17,7 +17,15 @@ from rich.live import Live
 from rich.text import Text
 
 from assent.cli.console import field as field_line
-from assent.cli.console import growing, make_console, named, print_event, print_requirement, print_talking, quoted
+from assent.cli.console import (
+    format_name,
+    live_lines,
+    make_console,
+    print_event,
+    print_requirement,
+    print_talking,
+    quoted,
+)
 from assent.cli.prompts import LINE_LIMIT, decide_at_terminal
 from assent.client.progress import describe_progress, progress_of
 from assent.client.run_handle import RunHandle
@@ -125,7 +133,7 @@ class FollowedRun:
     path: tuple[str, ...] = ()
 
     @property
-    def lead(self) -> Text | None:
+    def prefix(self) -> Text | None:
         """The text in front of its events."""
         return Text(f"{path_text(self.path)}  ", style="bold") if self.path else None
 
@@ -159,7 +167,7 @@ class TerminalSession:
         """Print each event, queue the pending calls, and withdraw a question that another person has answered."""
         self._runs[self.run.id] = FollowedRun(self.run)
         try:
-            async with aclosing(TreeWatcher(self.run, self.run.other, self._complain).events()) as events:
+            async with aclosing(TreeWatcher(self.run, self.run.other, self._warn).events()) as events:
                 async for path, run_id, event in events:
                     self._handle(path, run_id, event)
         finally:
@@ -192,16 +200,16 @@ class TerminalSession:
         talks = event.kind == "idle" and self.speaker is not None and not followed.path
         self._clear()
         program = None if asks or talks else self.program
-        print_event(self.console, event, followed.run.id, program, followed.lead)
+        print_event(self.console, event, followed.run.id, program, followed.prefix)
         if asks and event.requirement_id is not None:
             self._topics.put_nowait((followed, event.requirement_id))
         elif talks:
             self._topics.put_nowait((followed, event.turn))
         elif event.kind in {"decided", "expired", "superseded"}:
-            self._withdraw(event)
+            self._withdraw_question(event)
         self._show_prompt()
 
-    def _complain(self, text: str) -> None:
+    def _warn(self, text: str) -> None:
         self._notice([one_line(text)], "red")
 
     def _notice(self, lines: list[str], style: str) -> None:
@@ -262,7 +270,7 @@ class TerminalSession:
         if not state.is_idle or state.turns != turn:
             return
         self.console.print()
-        while (text := await self._read(f"{named(speaker)}> ", keyboard)) is not None and text.strip():
+        while (text := await self._read(f"{format_name(speaker)}> ", keyboard)) is not None and text.strip():
             try:
                 if len(text.encode()) >= LINE_LIMIT:
                     message = f"a terminal accepts {LINE_LIMIT} bytes per line; use `assent send-message` for more"
@@ -307,7 +315,7 @@ class TerminalSession:
             run, state, requirement, approver=self.approver, console=self.console, read=read, program=self.program
         )
 
-    def _withdraw(self, event: RunEvent) -> None:
+    def _withdraw_question(self, event: RunEvent) -> None:
         """Withdraw the question that another person has answered, unless it needs more votes."""
         if event.requirement_id is None or event.status == "recorded":
             return
@@ -328,7 +336,7 @@ class TerminalSession:
             # Transient and without a thread: the finished answer is printed as an event.
             self._growing = Live(console=self.console, auto_refresh=False, transient=True)
             self._growing.start()
-        self._growing.update(growing(self.console, event), refresh=True)
+        self._growing.update(live_lines(self.console, event), refresh=True)
 
     def _clear_text(self) -> None:
         """Remove the live answer."""

@@ -12,7 +12,7 @@ from assent.audit.bundles import BundleExport, BundleResult
 from assent.audit.checks import Verification
 from assent.cli import exit_codes
 from assent.cli.audit_output import STYLES, Page, print_path, print_separator
-from assent.cli.common import complain
+from assent.cli.common import warn
 from assent.cli.console import LABEL, field
 from assent.views.facts import path_text
 from assent.wire.text import one_line
@@ -66,20 +66,20 @@ def _has_unverified_names(found: Verification) -> bool:
     return any(check.name == "names" and check.verdict != "ok" for check in found.checks)
 
 
-def judge(verification: Verification, *, require_names: bool = False) -> int:
+def exit_code(verification: Verification, *, require_names: bool = False) -> int:
     """Return the exit code, and print to standard error what must not be missed.
 
     With *require_names*, names that no server authenticated fail.
     """
     nameless = require_names and _has_unverified_names(verification)
     if nameless or not (verification.ok and verification.complete):
-        complain(f"run {verification.run_id!r}: {verdict_of(verification)[0]}")
+        warn(f"run {verification.run_id!r}: {verdict_of(verification)[0]}")
     return exit_codes.DONE if verification.ok and not nameless else exit_codes.NO_EFFECT
 
 
-def complain_missing(run_id: str, path: Sequence[str], where: str) -> None:
+def warn_missing(run_id: str, path: Sequence[str], where: str) -> None:
     """Print to standard error that a run of a tree has no history."""
-    complain(f"INCOMPLETE: run {run_id!r} ({path_text(path)}) is missing: its history is gone, or {where}")
+    warn(f"INCOMPLETE: run {run_id!r} ({path_text(path)}) is missing: its history is gone, or {where}")
 
 
 # -- exported bundles -------------------------------------------------------------------------------------------------
@@ -132,8 +132,8 @@ def export_document(folder: Path, runs: Sequence[RunExport], keyid: str | None) 
 def judge_export(run: RunExport) -> int:
     """Return the exit code of one run of a folder, and print to standard error what must not be missed."""
     if run.exported is not None:
-        return judge(run.exported.verification)
-    complain_missing(run.run_id, run.path, "in no bundle here")
+        return exit_code(run.exported.verification)
+    warn_missing(run.run_id, run.path, "in no bundle here")
     return exit_codes.DONE
 
 
@@ -169,12 +169,12 @@ def bundle_document(result: BundleResult) -> Mapping[str, object]:
 
 
 def judge_bundle(bundle: Path, result: BundleResult, *, require_names: bool = False) -> int:
-    """Return the exit code, and print to standard error what must not be missed. *require_names*: as `judge`."""
+    """Return the exit code, and print to standard error what must not be missed. *require_names*: as `exit_code`."""
     code = exit_codes.DONE if result.ok else exit_codes.NO_EFFECT
     if not result.report.ok:
-        complain(f"{bundle}: NOT VERIFIED: its bytes are not as they were exported")
+        warn(f"{bundle}: NOT VERIFIED: its bytes are not as they were exported")
     elif result.verification is not None:
-        return max(code, judge(result.verification, require_names=require_names))
+        return max(code, exit_code(result.verification, require_names=require_names))
     return code
 
 
@@ -218,18 +218,18 @@ def tree_document(result: BundleTreeResult) -> Mapping[str, object]:
 
 
 def judge_tree(result: BundleTreeResult, *, require_names: bool = False) -> int:
-    """Return the exit code, and print to standard error what must not be missed. *require_names*: as `judge`."""
+    """Return the exit code, and print to standard error what must not be missed. *require_names*: as `exit_code`."""
     code = exit_codes.DONE if result.ok else exit_codes.NO_EFFECT
     for path, bundle in result.bundles.items():
         if not bundle.report.ok:
-            complain(f"{path}: NOT VERIFIED: its bytes are not as they were exported")
+            warn(f"{path}: NOT VERIFIED: its bytes are not as they were exported")
     for run_id in result.strays:
-        complain(f"run {run_id!r}: NOT VERIFIED: its parent run never started it")
+        warn(f"run {run_id!r}: NOT VERIFIED: its parent run never started it")
     for run_id in result.detached:
-        complain(f"INCOMPLETE: the parent run of {run_id!r} has no bundle here, so it is not compared")
+        warn(f"INCOMPLETE: the parent run of {run_id!r} has no bundle here, so it is not compared")
     for each in result.runs:
         if each.verification is None:
-            complain_missing(each.run_id, each.path, "in no bundle here")
+            warn_missing(each.run_id, each.path, "in no bundle here")
         else:
-            code = max(code, judge(each.verification, require_names=require_names))
+            code = max(code, exit_code(each.verification, require_names=require_names))
     return code

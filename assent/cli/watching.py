@@ -9,9 +9,9 @@ from rich.text import Text
 from temporalio.runtime import LoggingConfig, Runtime, TelemetryConfig
 
 from assent.cli import exit_codes
-from assent.cli.common import AsJson, complain, emit, place_of
+from assent.cli.common import AsJson, connection_options, emit, warn
 from assent.cli.connect import with_client
-from assent.cli.console import event_row, fit, make_console
+from assent.cli.console import event_row, make_console, shorten
 from assent.cli.terminal import can_ask, follow
 from assent.client.client import AgentClient
 from assent.client.run_handle import RunHandle
@@ -41,7 +41,7 @@ def watch(
 
     Events of its child runs are included; these lines begin with the path to the child run.
     """
-    place = place_of(context)
+    place = connection_options(context)
     if all_runs == (run is not None) or (not all_runs and (agent is not None or from_start)):
         message = "give either a run: assent watch RUN; or all runs: assent watch --all [--agent A] [--from-start]"
         raise MessageError(message)
@@ -52,7 +52,7 @@ def watch(
     async def work(client: AgentClient) -> int:
         if run is not None:
             return await watch_run(client.get_run(run), place.program, as_json=as_json)
-        events = client.watch_all(agent, from_start=from_start, at_once=at_once, say=complain)
+        events = client.watch_all(agent, from_start=from_start, at_once=at_once, say=warn)
         return await _watch_all(events, as_json=as_json)
 
     return with_client(place, work)
@@ -70,11 +70,11 @@ async def watch_run(
         # No name is guessed: without one, the commands that decide are printed.
         ask = approver is not None and bool(approver.strip()) and can_ask()
         says = speaker if speaker is not None and speaker.strip() and can_ask() else None
-        return end_of(await follow(run, approver=approver or "", ask=ask, speaker=says, program=program))
-    async with aclosing(TreeWatcher(run, run.other, complain).events()) as events:
+        return exit_code_at_end(await follow(run, approver=approver or "", ask=ask, speaker=says, program=program))
+    async with aclosing(TreeWatcher(run, run.other, warn).events()) as events:
         async for path, run_id, event in events:
             emit({"run_id": run_id, "path": list(path), **event.model_dump(mode="json")})
-    return end_of(await run.state())
+    return exit_code_at_end(await run.state())
 
 
 async def _watch_all(events: AsyncGenerator[RunAndEvent], *, as_json: bool) -> int:
@@ -84,14 +84,14 @@ async def _watch_all(events: AsyncGenerator[RunAndEvent], *, as_json: bool) -> i
             if as_json:
                 emit({"run_id": run_id, **event.model_dump(mode="json")})
             else:
-                lead = Text(f"{fit(one_line(run_id), ID_SHOWN)}  ", style="bold")
+                lead = Text(f"{shorten(one_line(run_id), ID_SHOWN)}  ", style="bold")
                 console.print(event_row(console, event, lead, answer=True)[0], soft_wrap=True)
     return exit_codes.DONE
 
 
-def end_of(state: RunState) -> int:
+def exit_code_at_end(state: RunState) -> int:
     """Return the exit code for the state of a run that is followed no more, and say so where it failed."""
     if state.status == "completed" or state.is_idle:
         return exit_codes.DONE
-    complain(f"run {state.id!r} {state.status}" + (f": {one_line(state.error)}" if state.error else ""))
+    warn(f"run {state.id!r} {state.status}" + (f": {one_line(state.error)}" if state.error else ""))
     return exit_codes.NO_EFFECT

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import typer
 
 from assent.cli import exit_codes
-from assent.cli.common import By, place_of
+from assent.cli.common import By, connection_options
 from assent.cli.connect import with_client
 from assent.cli.parsing import seconds_of
 from assent.cli.signing import Key, ssh_signature
@@ -60,7 +60,7 @@ def web(
         await serve(client, settings)
         return exit_codes.DONE
 
-    return with_client(place_of(context), work)
+    return with_client(connection_options(context), work)
 
 
 def invite(

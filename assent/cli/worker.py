@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from assent.cli import exit_codes
-from assent.cli.common import place_of
+from assent.cli.common import connection_options
 from assent.runtime.connection import connect, exit_cleanly
 from assent.runtime.logs import configure_logs
 from assent.runtime.settings import Settings, load_agents
@@ -45,7 +45,7 @@ def worker(
     ] = False,
 ) -> int:
     """Serve agents until SIGTERM or Ctrl-C. Reads ASSENT_AGENTS=module,module and ASSENT_WEBHOOKS too."""
-    place = place_of(context)
+    place = connection_options(context)
     exit_cleanly()
     configure_logs()
     settings = Settings.read(

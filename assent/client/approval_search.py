@@ -10,7 +10,7 @@ from typing import Final, get_args
 from cachetools import LRUCache
 
 from assent.audit.approval import Approval, is_recorded
-from assent.client.inbox import ERROR_SHOWN, Listed
+from assent.client.inbox import ERROR_SHOWN, ListedRun
 from assent.client.paging import Page, token_of
 from assent.core.approvals import SHORTEST_PREFIX
 from assent.wire.errors import HistoryError, MessageError, RunNotFoundError
@@ -51,7 +51,7 @@ class ApprovalFilter:
             if given is not None and given not in known:
                 raise MessageError(f"{name} is {given!r}; there are: {', '.join(known)}")
 
-    def fits(self, record: Approval) -> bool:
+    def matches(self, record: Approval) -> bool:
         """Return whether a record is selected. One of type `audit` is a record only once it is decided."""
         return (
             is_recorded(record)
@@ -64,24 +64,24 @@ class ApprovalFilter:
         )
 
 
-class Histories:
+class ApprovalReader:
     """Reads the approvals of many runs, a few at a time, and those of an ended run only once."""
 
     def __init__(self, approvals: Callable[[str], Awaitable[Sequence[Approval]]]) -> None:
         self._approvals = approvals
         self._ended: LRUCache[str, Sequence[Approval]] = LRUCache(KEPT, getsizeof=lambda known: len(known) + 1)
 
-    async def read(self, runs: Iterable[Listed]) -> list[Approval]:
+    async def read(self, runs: Iterable[ListedRun]) -> list[Approval]:
         """Read the approvals of these runs. A run that cannot be read is left out, with a warning."""
         gate = asyncio.Semaphore(SIDE_BY_SIDE)
 
-        async def one(run: Listed) -> Sequence[Approval]:
+        async def one(run: ListedRun) -> Sequence[Approval]:
             async with gate:
                 return await self._of(run)
 
         return [record for records in await asyncio.gather(*map(one, runs)) for record in records]
 
-    async def find(self, runs: Sequence[Listed], approval_id: str) -> str | None:
+    async def find(self, runs: Sequence[ListedRun], approval_id: str) -> str | None:
         """Return the first of these runs with an approval whose id begins with *approval_id*."""
         for begin in range(0, len(runs), SIDE_BY_SIDE):
             records = await self.read(runs[begin : begin + SIDE_BY_SIDE])
@@ -90,7 +90,7 @@ class Histories:
                 return found
         return None
 
-    async def _of(self, run: Listed) -> Sequence[Approval]:
+    async def _of(self, run: ListedRun) -> Sequence[Approval]:
         known = self._ended.get(run.execution_id)
         if known is not None:
             return known
@@ -127,7 +127,7 @@ def run_of_approval(pending: Iterable[Approval], approval_id: str) -> str | None
 
 def paged(records: Iterable[Approval], query: ApprovalFilter, limit: int, after: bytes) -> tuple[Page[Approval], int]:
     """Return at most *limit* records that *query* selects, newest first, after *after*; and how many there are."""
-    wanted = sorted(filter(query.fits, records), key=_order, reverse=True)
+    wanted = sorted(filter(query.matches, records), key=_order, reverse=True)
     last = after.decode("utf-8", "replace").partition(" ")
     left = wanted
     if after:

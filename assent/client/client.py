@@ -28,17 +28,24 @@ from assent.audit.approval import Approval, is_recorded
 from assent.audit.decision_statistics import Statistics
 from assent.audit.records import Audit
 from assent.client import inbox
-from assent.client.approval_search import SEARCHED, ApprovalFilter, Histories, approval_prefix, paged, run_of_approval
-from assent.client.filters import Filters, Sort, Wanted, in_order
+from assent.client.approval_search import (
+    SEARCHED,
+    ApprovalFilter,
+    ApprovalReader,
+    approval_prefix,
+    paged,
+    run_of_approval,
+)
+from assent.client.filters import Filters, Sort, Wanted, sort_approvals
 from assent.client.paging import Page, check_limit, position_of, token_of
 from assent.client.read_statistics import read_statistics
 from assent.client.rpc import check_inline
 from assent.client.run_handle import RunHandle, decide_all, message_of
 from assent.client.start import attributes_of, begin, check_own, exists, priority_of, scheduled
-from assent.client.watch_all import Options, Watcher
+from assent.client.watch_all import Options, RunsWatcher
 from assent.core.approvals import fold_name
 from assent.runtime import connection
-from assent.runtime.connection_errors import refused
+from assent.runtime.connection_errors import fatal_answer
 from assent.views.run_events import RunEvent
 from assent.wire.budget import Budget
 from assent.wire.errors import DecisionError, MessageError, NoWorkerError, RunNotFoundError
@@ -67,7 +74,7 @@ class AgentClient:
         self.temporal = connection.with_own_converter(client)
         self.task_queue = task_queue
         self._attributes = False
-        self._histories = Histories(self._approvals)
+        self._histories = ApprovalReader(self._approvals)
 
     @classmethod
     async def connect(
@@ -273,7 +280,7 @@ class AgentClient:
             registered = await self._registered()
             if not paging:
                 runs = [run async for run in inbox.pending(self.temporal, wanted, lost, registered=registered)]
-                return Page(in_order(chain.from_iterable(runs), sort), unreadable=lost)
+                return Page(sort_approvals(chain.from_iterable(runs), sort), unreadable=lost)
             (runs, after), total = await asyncio.gather(
                 inbox.page(self.temporal, wanted, most, position, lost, registered=registered),
                 inbox.total(self.temporal, wanted, registered=registered),
@@ -281,7 +288,7 @@ class AgentClient:
         except RPCError as error:
             raise _translated(error) from error
         token = token_of(wanted, after) if after else None
-        return Page(in_order(chain.from_iterable(runs), sort), token, total, lost)
+        return Page(sort_approvals(chain.from_iterable(runs), sort), token, total, lost)
 
     async def get_approvals(
         self,
@@ -332,7 +339,7 @@ class AgentClient:
         Raises:
             ServerUnreachableError: the server does not answer.
         """
-        records = await self._histories.read(await self._decided(most=limit))
+        records = await self._histories.read(await self._runs_with_approvals(most=limit))
         voted = [(vote.at, each) for each in records for vote in each.votes if fold_name(vote.by) == fold_name(by)]
         return [each for _, each in sorted(voted, key=lambda one: one[0], reverse=True)]
 
@@ -406,7 +413,9 @@ class AgentClient:
         if limit is not None:
             check_limit(limit, least=1)
         try:
-            given = inbox.decided(self.temporal, agent, None, registered=await self._registered(), open_since=since)
+            given = inbox.runs_with_approvals(
+                self.temporal, agent, None, registered=await self._registered(), open_since=since
+            )
             return await read_statistics(given, self._approvals, agent=agent, tool=tool, since=since, limit=limit)
         except RPCError as error:
             raise _translated(error) from error
@@ -416,7 +425,7 @@ class AgentClient:
 
         From what the runs are at now; *options* are those of `assent.client.watch_all.Options`.
         """
-        return Watcher(self.temporal, self._registered, agent, **options).events()
+        return RunsWatcher(self.temporal, self._registered, agent, **options).events()
 
     async def setup(self) -> list[str]:
         """Register the search attributes that are missing; answers which those were.
@@ -460,15 +469,15 @@ class AgentClient:
             return await self._approvals(query.run_id)
         if query.status == "pending":
             return await self.pending(agent=query.agent, tool=query.tool, requested_by=query.requested_by)
-        return await self._histories.read(await self._decided(query.agent, query.requested_by))
+        return await self._histories.read(await self._runs_with_approvals(query.agent, query.requested_by))
 
-    async def _decided(
+    async def _runs_with_approvals(
         self, agent: str | None = None, requested_by: str | None = None, *, most: int | None = None
-    ) -> list[inbox.Listed]:
-        found: list[inbox.Listed] = []
+    ) -> list[inbox.ListedRun]:
+        found: list[inbox.ListedRun] = []
         try:
             registered = await self._registered()
-            async for run in inbox.decided(self.temporal, agent, requested_by, registered=registered):
+            async for run in inbox.runs_with_approvals(self.temporal, agent, requested_by, registered=registered):
                 found.append(run)
                 if len(found) == most:
                     break
@@ -482,13 +491,13 @@ class AgentClient:
         while True:
             found = run_of_approval(await self.pending(), approval_id)
             if found is None:
-                found = await self._histories.find(await self._decided(most=SEARCHED), approval_id)
+                found = await self._histories.find(await self._runs_with_approvals(most=SEARCHED), approval_id)
             if found is not None or time.monotonic() > end:
                 return found
             await asyncio.sleep(LOOK_AGAIN)
 
 
 def _translated(error: RPCError) -> Exception:
-    if (translated := refused(error)) is not None:
+    if (translated := fatal_answer(error)) is not None:
         return translated
     return MessageError(f"the Temporal server refused: {error.message}")

@@ -56,7 +56,7 @@ def _tree_of(each: Approval) -> set[str | None]:
     return {each.run_id, each.caller, *(parent.run_id for parent in each.parents)}
 
 
-def is_wanted(each: Approval, wanted: Wanted, now: datetime) -> bool:
+def matches(each: Approval, wanted: Wanted, now: datetime) -> bool:
     """Return whether a pending approval passes the filters."""
     return (
         wanted.agent in {None, each.agent}
@@ -84,7 +84,7 @@ def may_decide(each: Approval, name: str) -> bool:
     )
 
 
-def in_order(approvals: Iterable[Approval], sort: Sort = "age") -> list[Approval]:
+def sort_approvals(approvals: Iterable[Approval], sort: Sort = "age") -> list[Approval]:
     """Sort approvals: the oldest first, or the soonest deadline first and those without one last."""
     if sort == "age":
         return sorted(approvals, key=lambda each: each.created_at)
@@ -94,19 +94,19 @@ def in_order(approvals: Iterable[Approval], sort: Sort = "age") -> list[Approval
 Change = Literal["opened", "closed"]
 
 
-class Changes:
+class InboxChanges:
     """Compares two reads of the inbox: what is new, and what has gone."""
 
     def __init__(self) -> None:
         self._known: dict[tuple[str, str], Approval] = {}
         self._missed: set[tuple[str, str]] = set()
 
-    def seen(self, approvals: Iterable[Approval]) -> list[tuple[Change, Approval]]:
+    def update(self, approvals: Iterable[Approval]) -> list[tuple[Change, Approval]]:
         """Return the changes since the last read, given what waits now.
 
         An approval counts as closed when it is missing twice: a run that continues as new has no row for a moment.
         """
-        now = {(each.run_id, each.id): each for each in in_order(approvals)}
+        now = {(each.run_id, each.id): each for each in sort_approvals(approvals)}
         opened = [now[key] for key in now if key not in self._known]
         gone = [key for key in self._known if key not in now]
         closed = [self._known.pop(key) for key in gone if key in self._missed]

@@ -15,7 +15,7 @@ from temporalio.client import Client
 from temporalio.service import RPCError
 
 from assent.audit.approval import Approval, pending_approval
-from assent.client.filters import Wanted, is_wanted
+from assent.client.filters import Wanted, matches
 from assent.client.rpc import to_assent_error
 from assent.runtime.payload_codec import encoding_problem
 from assent.wire import protocol, visibility
@@ -36,7 +36,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class ListedRun:
     """A run as visibility lists it: its id, its newest execution, and whether that one has ended.
 
     *is_marked* says whether it has the search attribute with its agent.
@@ -72,10 +72,10 @@ async def pending(
     if task_queue is not None:
         query += f" AND TaskQueue = {_quoted(task_queue)}"
     while True:
-        executions, token = await _read(client, query, token, PAGE)
+        executions, token = await _list_page(client, query, token, PAGE)
         for run in await _runs(client, executions, unreadable):
             # A run that continues as new may be listed twice for a moment; the newer execution comes first.
-            left = [each for each in run if each.run_id not in seen and is_wanted(each, wanted, now)]
+            left = [each for each in run if each.run_id not in seen and matches(each, wanted, now)]
             if left:
                 seen.add(left[0].run_id)
                 yield left
@@ -95,9 +95,9 @@ async def page(
     query = await _query(client, wanted, registered=registered)
     size = min(limit, PAGE) if registered and wanted.by_server else PAGE
     while True:
-        executions, after = await _read(client, query, position, size)
+        executions, after = await _list_page(client, query, position, size)
         runs = await _runs(client, executions, unreadable)
-        kept = [(index, [each for each in run if is_wanted(each, wanted, now)]) for index, run in enumerate(runs)]
+        kept = [(index, [each for each in run if matches(each, wanted, now)]) for index, run in enumerate(runs)]
         left = [(index, run) for index, run in kept if run]
         room = limit - len(found)
         if len(left) > room:
@@ -131,14 +131,14 @@ async def count_open(client: Client, status: RunStatus, task_queue: str) -> int:
     return (await client.count_workflows(query)).count
 
 
-async def decided(
+async def runs_with_approvals(
     client: Client,
     agent: str | None,
     requested_by: str | None,
     *,
     registered: bool,
     open_since: datetime | None = None,
-) -> AsyncIterator[Listed]:
+) -> AsyncIterator[ListedRun]:
     """Yield the runs that have waited, or may have; running ones first, newest first. Raises as `pending`.
 
     With *open_since* only those that still run, or ended since then.
@@ -151,13 +151,13 @@ async def decided(
         # A run that never waited has no number of pending requirements; one begun before the attributes were
         # registered has no agent either, and is read to be sure.
         query += f" AND ({' AND '.join(named)} OR {_UNMARKED})"
-    async for run in _listed(client, query):
+    async for run in _list_runs(client, query):
         yield run
 
 
 async def changed(
     client: Client, agent: str | None, since: datetime, *, registered: bool, running: bool
-) -> AsyncIterator[Listed]:
+) -> AsyncIterator[ListedRun]:
     """Yield the runs that started or ended since, and with *running* all that run, newest first. Raises as `pending`.
 
     Only those that may be of *agent*: one started before the search attributes were registered may be.
@@ -167,26 +167,28 @@ async def changed(
     query = f"{_RUNS} AND ExecutionStatus != 'ContinuedAsNew' AND ({' OR '.join(which)})"
     if registered and agent is not None:
         query += f" AND ({' AND '.join(_names(agent, None))} OR {_UNMARKED})"
-    async for run in _listed(client, query):
+    async for run in _list_runs(client, query):
         yield run
 
 
-async def _listed(client: Client, query: str) -> AsyncIterator[Listed]:
+async def _list_runs(client: Client, query: str) -> AsyncIterator[ListedRun]:
     seen, token = set[str](), b""
     while True:
-        executions, token = await _read(client, query, token, PAGE)
+        executions, token = await _list_page(client, query, token, PAGE)
         for each in executions:
             # After a workflow reset two executions share one id, and its records are those of the newer.
             if each.execution.workflow_id not in seen:
                 seen.add(each.execution.workflow_id)
                 closed = each.status != WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_RUNNING
                 is_marked = protocol.ATTRIBUTE_AGENT in each.search_attributes.indexed_fields
-                yield Listed(each.execution.workflow_id, each.execution.run_id, closed, is_marked)
+                yield ListedRun(each.execution.workflow_id, each.execution.run_id, closed, is_marked)
         if not token:
             return
 
 
-async def _read(client: Client, query: str, token: bytes, size: int) -> tuple[Sequence[WorkflowExecutionInfo], bytes]:
+async def _list_page(
+    client: Client, query: str, token: bytes, size: int
+) -> tuple[Sequence[WorkflowExecutionInfo], bytes]:
     """List executions. `Client.list_workflows` decodes every search attribute twice: 80 % of its cost here."""
     request = ListWorkflowExecutionsRequest(
         namespace=client.namespace, page_size=size, query=query, next_page_token=token

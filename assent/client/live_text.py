@@ -55,7 +55,7 @@ async def with_live_text(events: AsyncGenerator[RunEvent], describe: Describe) -
     While a model call is under way and nothing else happens, *describe* asks the server for the worker's heartbeat: no
     load on the run, and no event added to it.
     """
-    looker: _Looker | None = None
+    looker: _LiveTextPoller | None = None
     async with aclosing(events):
         while True:
             following = asyncio.ensure_future(anext(events, None))
@@ -72,13 +72,13 @@ async def with_live_text(events: AsyncGenerator[RunEvent], describe: Describe) -
                 return
             yield event
             if event.kind == "model_called":
-                looker = _Looker(event.turn, describe)
+                looker = _LiveTextPoller(event.turn, describe)
             elif event.kind in _ENDS:
                 looker = None
 
 
 @dataclass
-class _Looker:
+class _LiveTextPoller:
     """Polls one model call while it is under way."""
 
     turn: int

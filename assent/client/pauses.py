@@ -11,7 +11,7 @@ from temporalio.api.enums.v1 import EventType
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import Client
 
-from assent.client.read import HistoryPosition, describe, fold_for, grow, has_changed, wait_until_started
+from assent.client.read import HistoryPosition, describe, fold_for, follow_history, has_changed, wait_until_started
 from assent.core.events import MessageReceived, ModelAnswered, ToolAnswered
 from assent.core.state_machine import Run, decide
 from assent.history.fold import HistoryFold, Transition
@@ -29,7 +29,7 @@ _LOOK_AGAIN: Final = 0.5
 def only_children_move(fold: HistoryFold) -> bool:
     """Return whether only child runs of a followed run move: it waits for those, and maybe for people."""
     run = fold.run
-    if run.ended or run.model_running or run.checks or fold.unread:
+    if run.ended or run.model_running or run.checks or fold.unread_signals:
         return False
     moving = [call for call in run.calls if call.running or call.again_at is not None]
     return bool(moving) and all(call.child is not None for call in moving)
@@ -53,11 +53,13 @@ class PauseDetector:
             return True
         # A message that was sent and not handled yet will move it. While a worker has a task of the run, the server
         # buffers messages outside of the history.
-        return not (run.status == "running" or run.checks or fold.unread or (run.status == "idle" and self._task))
+        return not (
+            run.status == "running" or run.checks or fold.unread_signals or (run.status == "idle" and self._task)
+        )
 
 
 @dataclass(slots=True)
-class _Followed:
+class _FollowedRun:
     """A run that is followed, with its state after what was read."""
 
     fold: HistoryFold
@@ -68,10 +70,10 @@ class _Followed:
     only_children_move: bool = False
     is_over: bool = False
 
-    def feed(self, page: Page) -> Iterator[Transition]:
+    def add(self, page: Page) -> Iterator[Transition]:
         """Yield the transitions of a page."""
         self.fold = fold_for(self.fold, page)
-        yield from self.fold.feed(page.events)
+        yield from self.fold.add(page.events)
         self.is_paused = self.detector.is_reached(page.events, self.fold)
         self.only_children_move = only_children_move(self.fold)
         self.seen = HistoryPosition(page.execution_id, page.events[-1].event_id)
@@ -85,7 +87,7 @@ class PauseWatcher:
         self._client = client
         self._run_id = run_id
         self._execution_id = execution_id
-        self._followed: dict[str, _Followed] = {}
+        self._followed: dict[str, _FollowedRun] = {}
         self._moved = False
         self._news: asyncio.Queue[tuple[str, Page | Exception | None]] = asyncio.Queue(_AHEAD)
 
@@ -106,7 +108,7 @@ class PauseWatcher:
         try:
             self._follow(self._run_id, self._execution_id)
             while True:
-                news = await self._next()
+                news = await self._next_page()
                 if news is None:
                     yield []
                     continue
@@ -121,7 +123,7 @@ class PauseWatcher:
                     if run_id == self._run_id:
                         return
                     continue
-                found = [(page.execution_id, each) for each in followed.feed(page)]
+                found = [(page.execution_id, each) for each in followed.add(page)]
                 self._follow_children()
                 yield found if run_id == self._run_id else []
         finally:
@@ -130,7 +132,7 @@ class PauseWatcher:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _next(self) -> tuple[str, Page | Exception | None] | None:
+    async def _next_page(self) -> tuple[str, Page | Exception | None] | None:
         """Return the next page of one of the runs; None when it is time to check again whether one has moved."""
         try:
             async with asyncio.timeout(_LOOK_AGAIN if self._moved else None):
@@ -140,7 +142,7 @@ class PauseWatcher:
 
     async def is_reached(self) -> bool:
         """Return whether the run is paused: neither it nor a child run that it waits for moves."""
-        reached, self._moved = self._reached(), False
+        reached, self._moved = self._awaited_runs(), False
         if not all(self._is_quiet(run_id) for run_id in reached):
             return False
         # One run may have been read before another, which has moved it since.
@@ -156,7 +158,7 @@ class PauseWatcher:
         # The end of a child run moves its parent run.
         return run_id == self._run_id or not (followed.is_over or followed.fold.run.ended)
 
-    def _reached(self) -> list[str]:
+    def _awaited_runs(self) -> list[str]:
         """Return the run, the child runs that it waits for, those that these wait for, and so on."""
         found = [self._run_id]
         for run_id in found:
@@ -167,7 +169,7 @@ class PauseWatcher:
         return found
 
     def _follow_children(self) -> None:
-        reached = self._reached()
+        reached = self._awaited_runs()
         for run_id in [each for each in self._followed if each not in reached]:
             self._followed.pop(run_id).task.cancel()
         for run_id in reached:
@@ -176,14 +178,14 @@ class PauseWatcher:
 
     def _follow(self, run_id: str, execution_id: str | None) -> None:
         task = asyncio.create_task(self._read(run_id, execution_id))
-        self._followed[run_id] = _Followed(HistoryFold(run_id), task)
+        self._followed[run_id] = _FollowedRun(HistoryFold(run_id), task)
 
     async def _read(self, run_id: str, execution_id: str | None) -> None:
         try:
             if run_id != self._run_id:
                 # The parent run has started it; the server does so in a moment, or fails and records that there.
                 await wait_until_started(partial(describe, self._client, run_id))
-            async for page in grow(self._client, run_id, execution_id):
+            async for page in follow_history(self._client, run_id, execution_id):
                 await self._news.put((run_id, page))
         except Exception as error:  # Raised where the pages are read
             await self._news.put((run_id, error))
@@ -211,16 +213,16 @@ class MessageReply:
             MessageError: the message did not count.
         """
         if not self.handled:
-            if self._is_it(execution_id, transition):
+            if self._is_message(execution_id, transition):
                 self._handle(transition)
             return None
         delivered, run = self._delivered, transition.step.run
         self._delivered = delivered or not run.queued
         if run.ended or run.status == "idle":
             return run
-        return _passed(transition) if delivered else None
+        return _pause_at_answer(transition) if delivered else None
 
-    def _is_it(self, execution_id: str, transition: Transition) -> bool:
+    def _is_message(self, execution_id: str, transition: Transition) -> bool:
         event = transition.event
         if not isinstance(event, MessageReceived) or event.name != SEND_MESSAGE or event.arguments != (self.body,):
             return False
@@ -235,7 +237,7 @@ class MessageReply:
         self._delivered = not transition.step.run.queued
 
 
-def _passed(transition: Transition) -> Run | None:
+def _pause_at_answer(transition: Transition) -> Run | None:
     """Return the run as it would be paused at this answer, had no more messages waited for the model."""
     before, event = transition.before, transition.event
     if not (before.is_conversation and before.queued and isinstance(event, ModelAnswered | ToolAnswered)):

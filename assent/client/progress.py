@@ -96,7 +96,7 @@ async def progress_of(run: RunHandle) -> Progress:
             )
             for each in raw.pending_activities
         ],
-        unread=list(_unread(await decoded_events(codec, (await run.history()).events))) if waits else [],
+        unread=list(_unread_messages(await decoded_events(codec, (await run.history()).events))) if waits else [],
     )
 
 
@@ -126,14 +126,14 @@ def _describe_activity(activity: ActivityProgress, task_queue: str) -> str:
     name = one_line(activity.activity)
     if activity.running:
         again = f", attempt {activity.attempt} after: {activity.failure}" if activity.failure else ""
-        return f"{name} runs{again}{_so_far(activity.live)}{_blocked(activity.blocked)}"
+        return f"{name} runs{again}{_live_text(activity.live)}{_blocked(activity.blocked)}"
     if activity.failure is None:
         return f"{name} waits for a worker on task queue {one_line(activity.task_queue or task_queue)!r}"
     when = f" at {activity.next_at:%H:%M:%SZ}" if activity.next_at else ""
     return f"{name} attempt {activity.attempt - 1}: {activity.failure}; next{when}"
 
 
-def _so_far(live: LiveText | None) -> str:
+def _live_text(live: LiveText | None) -> str:
     if live is None:
         return ""
     called = f", calls {', '.join(map(one_line, live.calls))}" if live.calls else ""
@@ -175,7 +175,7 @@ def _failure(failure: Failure) -> str:
     return bounded(one_line(f"{kind}: {failure.message}" if kind else failure.message), SHOWN)
 
 
-def _unread(events: Iterable[HistoryEvent]) -> Iterator[UnreadMessage]:
+def _unread_messages(events: Iterable[HistoryEvent]) -> Iterator[UnreadMessage]:
     found: list[HistoryEvent] = []
     for event in events:
         if event.event_type == EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED:

@@ -63,16 +63,16 @@ async def read(client: Client, run_id: str, description: WorkflowExecutionDescri
     with translate_errors(client, run_id):
         async for page in pages.pages(client, run_id, description.run_id):
             last = page.events[-1].event_id
-            for _ in fold.feed(page.events):
+            for _ in fold.add(page.events):
                 pass
     return _closed(fold.run, description), HistoryPosition(description.run_id, last)
 
 
-async def grow(client: Client, run_id: str, execution_id: str | None = None) -> AsyncGenerator[Page]:
+async def follow_history(client: Client, run_id: str, execution_id: str | None = None) -> AsyncGenerator[Page]:
     """Yield a run's history as it grows, from *execution_id*, else the newest, to its end. Raises as `read`."""
     begin = execution_id or (await describe(client, run_id)).run_id
     with translate_errors(client, run_id):
-        async for page in pages.following(client, run_id, begin, whole=False):
+        async for page in pages.follow(client, run_id, begin, whole=False):
             yield page
 
 
@@ -115,11 +115,11 @@ def _closed(run: Run, description: WorkflowExecutionDescription) -> Run:
     if run.ended or at is None or description.status is None:
         return named
     requirements = tuple(close_requirement(requirement, at) for requirement in run.requirements)
-    failure = Failure("Closed", how_it_closed(description))
+    failure = Failure("Closed", closing_status_text(description))
     return replace(named, status="failed", requirements=requirements, failure=failure)
 
 
-def how_it_closed(description: WorkflowExecutionDescription) -> str:
+def closing_status_text(description: WorkflowExecutionDescription) -> str:
     """Say how the server closed a run: terminated, timed out."""
     how = description.status.name.replace("_", " ").lower() if description.status else "for an unknown reason"
     return f"the server closed the run: {how}"

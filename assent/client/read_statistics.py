@@ -7,9 +7,9 @@ from contextlib import aclosing
 from datetime import datetime
 
 from assent.audit.approval import Approval
-from assent.audit.decision_statistics import Statistics, Tally
+from assent.audit.decision_statistics import Statistics, StatisticsCounter
 from assent.client.approval_search import SIDE_BY_SIDE
-from assent.client.inbox import ERROR_SHOWN, Listed
+from assent.client.inbox import ERROR_SHOWN, ListedRun
 from assent.wire.errors import HistoryError, RunNotFoundError
 from assent.wire.text import bounded, one_line
 
@@ -20,7 +20,7 @@ Read = Callable[[str], Awaitable[Sequence[Approval]]]
 
 
 async def read_statistics(
-    runs: AsyncIterator[Listed],
+    runs: AsyncIterator[ListedRun],
     read: Read,
     *,
     agent: str | None,
@@ -35,7 +35,7 @@ async def read_statistics(
     Raises:
         RPCError, ServerUnreachableError: as *runs* and *read*.
     """
-    tally = Tally(tool, since)
+    tally = StatisticsCounter(tool, since)
     async with aclosing(_side_by_side(_first(runs, limit, tally), read)) as histories:
         async for records in histories:
             if records is None:
@@ -45,7 +45,9 @@ async def read_statistics(
     return tally.statistics()
 
 
-async def _first(runs: AsyncIterator[Listed], limit: int | None, tally: Tally) -> AsyncIterator[Listed]:
+async def _first(
+    runs: AsyncIterator[ListedRun], limit: int | None, tally: StatisticsCounter
+) -> AsyncIterator[ListedRun]:
     number = 0
     async for run in runs:
         number += 1
@@ -55,12 +57,12 @@ async def _first(runs: AsyncIterator[Listed], limit: int | None, tally: Tally) -
             tally.left_out += 1
 
 
-async def _side_by_side(runs: AsyncIterator[Listed], read: Read) -> AsyncGenerator[Sequence[Approval] | None]:
+async def _side_by_side(runs: AsyncIterator[ListedRun], read: Read) -> AsyncGenerator[Sequence[Approval] | None]:
     """Yield the records of each run as they are read; at most `SIDE_BY_SIDE` histories are in memory."""
     reading: set[asyncio.Task[Sequence[Approval] | None]] = set()
     try:
         async for run in runs:
-            reading.add(asyncio.create_task(_one(run, read)))
+            reading.add(asyncio.create_task(_read_one(run, read)))
             if len(reading) == SIDE_BY_SIDE:
                 done, reading = await asyncio.wait(reading, return_when=asyncio.FIRST_COMPLETED)
                 for each in done:
@@ -73,7 +75,7 @@ async def _side_by_side(runs: AsyncIterator[Listed], read: Read) -> AsyncGenerat
         await asyncio.gather(*reading, return_exceptions=True)
 
 
-async def _one(run: Listed, read: Read) -> Sequence[Approval] | None:
+async def _read_one(run: ListedRun, read: Read) -> Sequence[Approval] | None:
     try:
         return await read(run.run_id)
     except (HistoryError, RunNotFoundError) as error:

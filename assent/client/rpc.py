@@ -37,7 +37,7 @@ def as_json(value: object) -> JsonValue:
     return plain
 
 
-def sendable(client: Client, body: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+def check_size(client: Client, body: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
     """Return *body* if it can be sent. The server accepts an update of over 2 MiB, which blocks the run for ever.
 
     Raises:
@@ -72,7 +72,7 @@ def has_ended(error: RPCError) -> bool:
 
 def to_assent_error(error: RPCError, run_id: str, namespace: str) -> Exception:
     """Return the Assent error for an RPC error about a run; the RPC error itself where there is none."""
-    if (refused_at_all := connection_errors.refused(error)) is not None:
+    if (refused_at_all := connection_errors.fatal_answer(error)) is not None:
         return refused_at_all
     match error.status:
         case RPCStatusCode.NOT_FOUND:

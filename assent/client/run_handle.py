@@ -21,7 +21,7 @@ from assent.audit.verifier import Verifier
 from assent.client import signals
 from assent.client.live_text import with_live_text
 from assent.client.pauses import MessageReply, PauseWatcher
-from assent.client.read import fold_for, how_it_closed, read, translate_errors
+from assent.client.read import closing_status_text, fold_for, read, translate_errors
 from assent.client.rpc import as_json, run_failed
 from assent.client.run_tree import RunTree, read_tree
 from assent.client.signals import ANSWER_WAIT
@@ -31,7 +31,7 @@ from assent.core.events import Started
 from assent.core.run_state import Run, state_of
 from assent.history import pages
 from assent.history.fold import HistoryFold, Transition
-from assent.history.pages import Missing, Page
+from assent.history.pages import MissingExecution, Page
 from assent.history.resets import Reset, resets_of
 from assent.views.run_events import RunEvent, describe
 from assent.wire import messages, protocol
@@ -218,7 +218,7 @@ class RunHandle:
         Raises:
             RunNotFoundError: there is no run of this id.
         """
-        return with_live_text(self._events(self._followed()), self.description)
+        return with_live_text(self._events(self._follow_pages()), self.description)
 
     async def events(self) -> list[RunEvent]:
         """Return what has happened in the run so far, from its beginning.
@@ -226,13 +226,13 @@ class RunHandle:
         Raises:
             RunNotFoundError: there is no run of this id.
         """
-        return [event async for event in self._events(self._existing())]
+        return [event async for event in self._events(self._history_now())]
 
     async def _events(self, pages: AsyncIterator[Page]) -> AsyncGenerator[RunEvent]:
         before, fold = Run(), HistoryFold(self.id)
         async for page in pages:
             fold, resets = fold_for(fold, page), deque(resets_of(page.events))
-            for transition in fold.feed(page.events):
+            for transition in fold.add(page.events):
                 while resets and resets[0].event_id < transition.source.event_id:
                     yield _reset_event(resets.popleft())
                 known = transition.before if transition.before.id else shortened(before)
@@ -246,7 +246,7 @@ class RunHandle:
         if not before.ended:
             description = await self.description()
             if description.close_time is not None:
-                yield RunEvent(kind="failed", at=description.close_time, text=how_it_closed(description))
+                yield RunEvent(kind="failed", at=description.close_time, text=closing_status_text(description))
             elif description.run_id != before.execution_id:
                 yield RunEvent(kind="failed", at=description.start_time, text=_RESET)
 
@@ -257,9 +257,9 @@ class RunHandle:
             RunNotFoundError: there is no run of this id.
         """
         fold = HistoryFold(self.id)
-        async for page in self._followed() if wait else self._existing():
+        async for page in self._follow_pages() if wait else self._history_now():
             fold = fold_for(fold, page)
-            for transition in fold.feed(page.events):
+            for transition in fold.add(page.events):
                 yield transition
             if fold.run.ended:
                 return
@@ -437,7 +437,7 @@ class RunHandle:
                 command that sends *signal* there.
             RunNotFoundError: there is no run of this id.
         """
-        return await signals.located(self._client, state or await self.state(), wanted, signal)
+        return await signals.find_requirement_of_run(self._client, state or await self.state(), wanted, signal)
 
     async def send_message(self, content: str | Sequence[Part], *, by: str) -> None:
         """Send the model a message, which it reads with its next turn. Needs no worker.
@@ -508,20 +508,20 @@ class RunHandle:
         run, _ = await read(self._client, self.id, await self.description())
         return run
 
-    async def _followed(self) -> AsyncIterator[Page]:
+    async def _follow_pages(self) -> AsyncIterator[Page]:
         """Yield the history as it grows, from the first execution."""
         execution_id = (await self.description()).run_id
         with translate_errors(self._client, self.id):
-            async for page in pages.following(self._client, self.id, execution_id, whole=True):
+            async for page in pages.follow(self._client, self.id, execution_id, whole=True):
                 yield page
 
-    async def _existing(self) -> AsyncIterator[Page]:
+    async def _history_now(self) -> AsyncIterator[Page]:
         """Yield the history as it is now, without the executions that are gone."""
         async for page in self._chain():
-            if not isinstance(page, Missing):
+            if not isinstance(page, MissingExecution):
                 yield page
 
-    async def _chain(self) -> AsyncIterator[Page | Missing]:
+    async def _chain(self) -> AsyncIterator[Page | MissingExecution]:
         """Yield the whole history as it is now."""
         execution_id = (await self.description()).run_id
         with translate_errors(self._client, self.id):

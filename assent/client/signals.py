@@ -16,8 +16,8 @@ from typing import Final, Literal
 from pydantic import JsonValue
 from temporalio.client import Client
 
-from assent.client.read import describe, fold_for, grow, translate_errors
-from assent.client.rpc import sendable
+from assent.client.read import describe, fold_for, follow_history, translate_errors
+from assent.client.rpc import check_size
 from assent.client.run_tree import find_in_children, read_tree
 from assent.core.approvals import SHORTEST_PREFIX, find_requirement, with_dropped
 from assent.core.events import CheckAnswered, MessageReceived
@@ -60,10 +60,10 @@ def locate_grant(state: RunState, wanted: str) -> Grant:
     found = [grant for grant in state.grants if grant.id.startswith(prefix)] if len(prefix) >= SHORTEST_PREFIX else []
     if len(found) == 1:
         return found[0]
-    raise RequirementNotFoundError(f"{_not_one(state.grants, wanted, len(found))}; see: assent show {state.id}")
+    raise RequirementNotFoundError(f"{_grant_problem(state.grants, wanted, len(found))}; see: assent show {state.id}")
 
 
-def _not_one(grants: Sequence[Grant], wanted: str, found: int) -> str:
+def _grant_problem(grants: Sequence[Grant], wanted: str, found: int) -> str:
     if found:
         return f"the id {wanted!r} matches {found} grants; give more digits"
     if len(wanted.strip()) < SHORTEST_PREFIX:
@@ -92,7 +92,7 @@ async def send(client: Client, run_id: str, signal: str, body: Mapping[str, Json
         ServerUnreachableError: the server does not answer.
     """
     with translate_errors(client, run_id):
-        await client.get_workflow_handle(run_id).signal(signal, sendable(client, body))
+        await client.get_workflow_handle(run_id).signal(signal, check_size(client, body))
 
 
 async def decide(
@@ -112,11 +112,11 @@ async def decide(
     """
     by = messages.read(signal, [body]).by
     description = await describe(client, run_id)
-    async with aclosing(grow(client, run_id, description.run_id)) as pages:
+    async with aclosing(follow_history(client, run_id, description.run_id)) as pages:
         fold = HistoryFold(run_id, description.run_id or "")
         async for page in pages:
             fold = fold_for(fold, page)
-            deque(fold.feed(page.events), maxlen=0)
+            deque(fold.add(page.events), maxlen=0)
             if page.execution_id != description.run_id or page.events[-1].event_id >= description.history_length:
                 break
         target = await _target(client, state_of(fold.run), signal, body)
@@ -128,7 +128,7 @@ async def decide(
         try:
             await send(client, run_id, signal, sent)
         except RunNotFoundError:
-            return outcome.model_copy(update={"status": "late", "detail": _ended(fold.run, outcome)})
+            return outcome.model_copy(update={"status": "late", "detail": _late_reason(fold.run, outcome)})
         result = await _result(pages, fold, signal, sent, wait)
     if result is None:
         return outcome
@@ -150,11 +150,11 @@ async def _target(client: Client, state: RunState, signal: str, body: Mapping[st
     if signal == REVOKE:
         grant = locate_grant(state, wanted)
         return {"requirement_id": grant.requirement_id, "tool": grant.tool, "grant": grant.id}
-    requirement = await located(client, state, wanted, signal)
+    requirement = await find_requirement_of_run(client, state, wanted, signal)
     return {"requirement_id": requirement.id, "tool": requirement.tool}
 
 
-async def located(client: Client, state: RunState, wanted: str, signal: str) -> Requirement:
+async def find_requirement_of_run(client: Client, state: RunState, wanted: str, signal: str) -> Requirement:
     """Return the requirement of a run that an id, or a unique prefix of one, names.
 
     Raises:
@@ -178,7 +178,7 @@ async def _result(
         async with asyncio.timeout(wait.total_seconds()):
             async for page in pages:
                 fold = fold_for(fold, page)
-                for transition in fold.feed(page.events):
+                for transition in fold.add(page.events):
                     event, step = transition.event, transition.step
                     mine = isinstance(event, MessageReceived) and event.name == signal and event.arguments == (sent,)
                     if mine and step.check is not None:  # A worker checks it first
@@ -191,7 +191,7 @@ async def _result(
     return DecisionResult(status="late", detail="the run ended before it was read")
 
 
-def _ended(run: Run, outcome: DecisionOutcome) -> str:
+def _late_reason(run: Run, outcome: DecisionOutcome) -> str:
     """Say why a decision for a run that has ended is late."""
     if outcome.grant is not None:
         return "the run has ended; its grants ended with it"

@@ -15,7 +15,7 @@ from temporalio.common import (
     WorkflowIDReusePolicy,
 )
 
-from assent.client.rpc import sendable
+from assent.client.rpc import check_size
 from assent.client.run_handle import RunHandle
 from assent.views.web_ui import request_details, request_summary
 from assent.wire import protocol, visibility
@@ -59,7 +59,7 @@ async def begin(
         static_details=request_details(request),
         priority=priority,
         start_signal=None if message is None else protocol.SEND_MESSAGE,
-        start_signal_args=[] if message is None else [sendable(client, message)],
+        start_signal_args=[] if message is None else [check_size(client, message)],
     )
 
 

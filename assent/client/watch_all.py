@@ -20,8 +20,8 @@ from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
 from assent.client import inbox
-from assent.client.inbox import Listed
-from assent.client.read import fold_for, how_it_closed
+from assent.client.inbox import ListedRun
+from assent.client.read import closing_status_text, fold_for
 from assent.client.run_handle import RunHandle
 from assent.core.continue_as_new import shortened
 from assent.core.state_machine import Run
@@ -63,7 +63,7 @@ class Options(TypedDict, total=False):
 
 
 @dataclass(slots=True)
-class Watcher:
+class RunsWatcher:
     """Follows the runs. *registered* says whether the namespace has the Assent search attributes."""
 
     client: Client
@@ -74,7 +74,7 @@ class Watcher:
     say: Callable[[str], None] = _log.warning
     _events: asyncio.Queue[RunAndEvent] = field(default_factory=lambda: asyncio.Queue[RunAndEvent](AHEAD))
     _followed: dict[str, asyncio.Task[None]] = field(default_factory=dict[str, "asyncio.Task[None]"])
-    _waiting: dict[str, tuple[Listed, bool]] = field(default_factory=dict[str, tuple[Listed, bool]])
+    _waiting: dict[str, tuple[ListedRun, bool]] = field(default_factory=dict[str, tuple[ListedRun, bool]])
     _known: dict[str, float] = field(default_factory=dict[str, float])
     _other_agents: dict[str, float] = field(default_factory=dict[str, float])
     _left_out: int = 0
@@ -86,7 +86,7 @@ class Watcher:
             MessageError: *agent* cannot be sent as text.
             RPCError: the server refuses; one that is away is waited for.
         """
-        looking = asyncio.create_task(self._look())
+        looking = asyncio.create_task(self._poll())
         try:
             while True:
                 coming = asyncio.ensure_future(self._events.get())
@@ -105,7 +105,7 @@ class Watcher:
 
     # -- which runs there are -----------------------------------------------------------------------------------------
 
-    async def _look(self) -> None:
+    async def _poll(self) -> None:
         """Poll for new runs for ever."""
         first, away, since = True, False, datetime.now(UTC) - OVERLAP
         for number in itertools.count():
@@ -122,13 +122,13 @@ class Watcher:
             else:
                 # The next poll looks back to the last one that the server answered.
                 first, away, since = False, False, now - OVERLAP
-            self._begin()
+            self._follow_waiting()
             await asyncio.sleep(max(INTERVAL, time.monotonic() - begun))
 
     async def _find_new(self, since: datetime, *, first: bool, running: bool) -> None:
         found = inbox.changed(self.client, self.agent, since, registered=await self.registered(), running=running)
         listed = [run async for run in found]
-        now, unsure = time.monotonic(), list[Listed]()
+        now, unsure = time.monotonic(), list[ListedRun]()
         for run in listed:
             known = self._other_agents if not run.is_marked and run.execution_id in self._other_agents else self._known
             if run.execution_id in known or (first and run.closed):
@@ -138,25 +138,25 @@ class Watcher:
                     self._await_room(run, new=not first)
                 else:
                     unsure.append(run)
-        self._begin()
+        self._follow_waiting()
         limit = asyncio.Semaphore(_READ_AT_ONCE)
         await asyncio.gather(*(self._classify(run, limit, new=not first) for run in unsure))
         oldest = now - 2 * OVERLAP.total_seconds()
         self._known = {each: at for each, at in self._known.items() if at > oldest}
         self._other_agents = {each: at for each, at in self._other_agents.items() if at > oldest}
 
-    def _await_room(self, run: Listed, *, new: bool) -> None:
+    def _await_room(self, run: ListedRun, *, new: bool) -> None:
         _, is_new = self._waiting.get(run.run_id, (run, new))
         self._waiting[run.run_id] = run, is_new
 
-    async def _classify(self, run: Listed, limit: asyncio.Semaphore, *, new: bool) -> None:
+    async def _classify(self, run: ListedRun, limit: asyncio.Semaphore, *, new: bool) -> None:
         """Read a run without search attributes before it takes a place: it may be of another agent."""
         before, fold = Run(), HistoryFold(run.run_id)
         async with limit:
             try:
                 async for page in pages.pages(self.client, run.run_id, run.execution_id):
                     fold = fold_for(fold, page)
-                    for transition in fold.feed(page.events):
+                    for transition in fold.add(page.events):
                         before = transition.step.run
             except AssentError:
                 pass  # The task that follows it says why it cannot be read.
@@ -168,7 +168,7 @@ class Watcher:
         else:
             self._other_agents[run.execution_id] = time.monotonic()
 
-    def _begin(self) -> None:
+    def _follow_waiting(self) -> None:
         """Follow as many waiting runs as there is room for, and say how many are left."""
         self._followed = {run_id: task for run_id, task in self._followed.items() if not task.done()}
         while self._waiting and len(self._followed) < self.at_once:
@@ -182,7 +182,7 @@ class Watcher:
 
     # -- one run ------------------------------------------------------------------------------------------------------
 
-    async def _follow(self, run: Listed, *, whole: bool) -> None:
+    async def _follow(self, run: ListedRun, *, whole: bool) -> None:
         """Queue the events of a run. Waits for a server that goes away, and queues no event twice."""
         told, begun = 0, None if whole else await self._length(run)
         while True:
@@ -200,7 +200,7 @@ class Watcher:
                 self.say(f"run {run.run_id!r} is not followed any more: {error}")
             return
 
-    async def _length(self, run: Listed) -> int:
+    async def _length(self, run: ListedRun) -> int:
         """Return the length of the run's history; 0 if it cannot be read, which its reader then reports."""
         while True:
             try:
@@ -212,20 +212,20 @@ class Watcher:
             else:
                 return description.history_length
 
-    async def _events_of(self, run: Listed, begun: int | None) -> AsyncIterator[RunEvent]:
+    async def _events_of(self, run: ListedRun, begun: int | None) -> AsyncIterator[RunEvent]:
         """Yield the events of a run; with *begun* from its state after that many events of its history."""
-        fold, before, past = HistoryFold(run.run_id), Run(), Past()
-        async for page in pages.following(self.client, run.run_id, run.execution_id, whole=begun is None):
+        fold, before, past = HistoryFold(run.run_id), Run(), Backlog()
+        async for page in pages.follow(self.client, run.run_id, run.execution_id, whole=begun is None):
             self._known[page.execution_id] = time.monotonic()
             fold = fold_for(fold, page)
             length = (begun or 0) if page.execution_id == run.execution_id else 0
             old, new = _split(page.events, length)
-            for transition in fold.feed(old):
+            for transition in fold.add(old):
                 past.add(_events_of_transition(transition, before))
                 before = transition.step.run
             for event in self._left(past, before, is_whole=bool(old) and old[-1].event_id >= length):
                 yield event
-            for transition in fold.feed(new):
+            for transition in fold.add(new):
                 if self._is_selected(transition.step.run):
                     for event in _events_of_transition(transition, before):
                         yield event
@@ -237,7 +237,7 @@ class Watcher:
             for event in await self._closed(run.run_id, fold.execution_id):
                 yield event
 
-    def _left(self, past: Past, run: Run, *, is_whole: bool) -> list[RunEvent]:
+    def _left(self, past: Backlog, run: Run, *, is_whole: bool) -> list[RunEvent]:
         """Return the events that show the state in which following began, once all of it was read."""
         return past.left(run) if is_whole and self._is_selected(run) else []
 
@@ -246,7 +246,7 @@ class Watcher:
         description = await RunHandle(self.client, run_id, execution_id=execution_id).description()
         if description.close_time is None:
             return []
-        return [RunEvent(kind="failed", at=description.close_time, text=how_it_closed(description))]
+        return [RunEvent(kind="failed", at=description.close_time, text=closing_status_text(description))]
 
     def _is_other_agents(self, run: Run, events: int) -> bool:
         """Return whether a run is of another agent, with no sign of a handover to this one: it gives up its place."""
@@ -260,7 +260,7 @@ class Watcher:
 
 
 @dataclass(slots=True)
-class Past:
+class Backlog:
     """The past of a run before it was followed, reduced to the events that show its state."""
 
     waiting: dict[str, RunEvent] = field(default_factory=dict[str, RunEvent])

@@ -83,9 +83,9 @@ class TreeWatcher:
                 await self._wait_for_child(event.child)
             await self._events.put(TreeEvent(path, run.id, event))
             if event.kind == "agent_started" and event.child is not None:
-                self._begin(event.child, path)
+                self._start_child(event.child, path)
 
-    def _begin(self, child: ChildRun, path: tuple[str, ...]) -> None:
+    def _start_child(self, child: ChildRun, path: tuple[str, ...]) -> None:
         if child.run_id not in self._children:
             self._children[child.run_id] = asyncio.create_task(self._follow_child(child, (*path, child.agent)))
 

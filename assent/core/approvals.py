@@ -37,7 +37,7 @@ Checkable = Literal["arguments", "values", "output", "proof"]
 
 
 @dataclass(frozen=True, slots=True)
-class Ruling:
+class DecisionEffect:
     """The outcome of a decision: the sender's answer, the changed requirement, and the model's *answer* if it is final.
 
     *check* names the part of the decision that a worker checks first; until then the decision has no effect.
@@ -132,13 +132,13 @@ def rule(
     *,
     checked: bool = False,
     proof: DecisionProof | None = None,
-) -> Ruling:
+) -> DecisionEffect:
     """Return the outcome of *decision*; *checked*: a worker has checked it, saw no problem, and found this *proof*."""
     requirement = find_requirement(requirements, decision.id)
     if isinstance(requirement, str):
-        return Ruling(DecisionResult(status="unknown", detail=requirement))
+        return DecisionEffect(DecisionResult(status="unknown", detail=requirement))
     if requirement.status != "pending":
-        return _too_late(requirement, decision)
+        return _late(requirement, decision)
     objection = _objection(requirement, decision, context) or proof_objection(
         requirement.proof, decision, proof, checked=checked
     )
@@ -146,7 +146,7 @@ def rule(
         return refuse(requirement, objection)
     check = None if checked else check_kind(requirement, decision)
     if check is not None:
-        return Ruling(_result(requirement, "recorded", "a worker checks it"), check=check)
+        return DecisionEffect(_result(requirement, "recorded", "a worker checks it"), check=check)
     vote = Vote(
         verdict=_VERDICTS[type(decision)],
         by=decision.by,
@@ -162,7 +162,7 @@ def rule(
             return _submit_result(requirement, decision, vote)
         case SubmitInput():
             changed = _resolve(requirement, "submit_input", vote, execution="running", values=decision.values)
-            return Ruling(_result(changed, "approved", f"filled in by {vote.by}"), changed)
+            return DecisionEffect(_result(changed, "approved", f"filled in by {vote.by}"), changed)
         case _:
             return _approve(requirement, vote)
 
@@ -251,22 +251,22 @@ def proof_objection(
     return None
 
 
-def refuse(requirement: Requirement, detail: str) -> Ruling:
+def refuse(requirement: Requirement, detail: str) -> DecisionEffect:
     """Return the ruling that refuses a decision: the requirement stays pending."""
-    return Ruling(_result(requirement, "refused", detail))
+    return DecisionEffect(_result(requirement, "refused", detail))
 
 
 # -- why a decision has no effect -------------------------------------------------------------------------------------
 
 
-def _too_late(requirement: Requirement, decision: Decision) -> Ruling:
+def _late(requirement: Requirement, decision: Decision) -> DecisionEffect:
     if requirement.status == "superseded":
-        return Ruling(_result(requirement, "superseded", f"an edit by {requirement.resolved_by} replaced it"))
+        return DecisionEffect(_result(requirement, "superseded", f"an edit by {requirement.resolved_by} replaced it"))
     edit = isinstance(decision, Approve) and decision.arguments is not None
     same = not edit and bool(requirement.votes) and requirement.votes[-1].verdict == _VERDICTS[type(decision)]
     status: DecisionStatus = "duplicate" if same and requirement.status in {"approved", "rejected"} else "late"
     by = f" by {requirement.resolved_by}" if requirement.resolved_by else ""
-    return Ruling(_result(requirement, status, f"already {requirement.status}{by}"))
+    return DecisionEffect(_result(requirement, status, f"already {requirement.status}{by}"))
 
 
 def _objection(requirement: Requirement, decision: Decision, context: DecisionContext) -> str | None:
@@ -376,34 +376,34 @@ def _resolve(requirement: Requirement, event: RequirementEvent, vote: Vote, **up
     )
 
 
-def _approve(requirement: Requirement, vote: Vote) -> Ruling:
+def _approve(requirement: Requirement, vote: Vote) -> DecisionEffect:
     voters = fold_names([earlier.by for earlier in requirement.votes])
     if fold_name(vote.by) in voters:
         detail = f"{vote.by!r} has approved it already; it takes {requirement.needed} people"
-        return Ruling(_result(requirement, "duplicate", detail))
+        return DecisionEffect(_result(requirement, "duplicate", detail))
     missing = requirement.needed - len(voters) - 1
     if missing > 0:
         counted = requirement.model_copy(update={"votes": [*requirement.votes, vote]})
-        return Ruling(_result(counted, "recorded", f"counted; {missing} more needed"), counted)
+        return DecisionEffect(_result(counted, "recorded", f"counted; {missing} more needed"), counted)
     changed = _resolve(requirement, "approve", vote, execution=None if requirement.kind == "budget" else "running")
-    return Ruling(_result(changed, "approved", f"approved by {vote.by}"), changed)
+    return DecisionEffect(_result(changed, "approved", f"approved by {vote.by}"), changed)
 
 
-def _reject(requirement: Requirement, vote: Vote) -> Ruling:
+def _reject(requirement: Requirement, vote: Vote) -> DecisionEffect:
     changed = _resolve(requirement, "reject", vote)
     # "Rejected" would say to the model that the call did not run, which is unknown of a lost one.
     unknown = "Outcome unknown: the call may or may not have taken effect, and was given up"
     answer = unknown if requirement.kind == "outcome" else "Rejected"
-    return Ruling(_result(changed, "rejected", f"rejected by {vote.by}"), changed, f"{answer}: {vote.reason}")
+    return DecisionEffect(_result(changed, "rejected", f"rejected by {vote.by}"), changed, f"{answer}: {vote.reason}")
 
 
-def _submit_result(requirement: Requirement, decision: SubmitResult, vote: Vote) -> Ruling:
+def _submit_result(requirement: Requirement, decision: SubmitResult, vote: Vote) -> DecisionEffect:
     text = decision.error if decision.error is not None else as_text(decision.output)
     status: DecisionStatus = "failed" if decision.error is not None else "executed"
     shown = bounded(text, RESULT_SHOWN)
     changed = _resolve(requirement, "submit_result", vote, execution=status, result=shown, evidence=decision.evidence)
     answer = f"Error: {text}" if status == "failed" else text
-    return Ruling(_result(changed, status, f"result handed in by {vote.by}"), changed, answer)
+    return DecisionEffect(_result(changed, status, f"result handed in by {vote.by}"), changed, answer)
 
 
 def supersede(requirement: Requirement, decision: Approve, context: DecisionContext) -> Requirement:

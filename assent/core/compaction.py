@@ -10,7 +10,7 @@ from typing import Final
 
 from pydantic import Field
 
-from assent.wire.conversation import Conversation, fitted, user_message
+from assent.wire.conversation import Conversation, shorten_outputs, user_message
 from assent.wire.digest import canonical, json_size
 from assent.wire.limits import REPLACED_LEAST, SUMMARY_LIMIT, TRANSCRIPT_LIMIT
 from assent.wire.parts import content_text
@@ -189,7 +189,7 @@ def with_summary(conversation: Conversation, request: SummariseInput, summary: s
     if summary is None:
         text = f"[{number} earlier items of this conversation were left out here: no summary of them could be made.]"
     else:
-        [words] = fitted([summary.strip()], request.limit)
+        [words] = shorten_outputs([summary.strip()], request.limit)
         text = f"[This is a summary, made by the model, of {number} earlier items of this conversation.]\n\n{words}"
     items = conversation.items
     return Conversation().append([*items[: request.pinned], user_message(text), *items[end:]])
@@ -201,7 +201,7 @@ def transcript(items: Sequence[Item], limit: int) -> str:
     If it is over *limit* bytes (as JSON), the longest texts are cut, each marked as cut.
     """
     entries = [entry for item in items if (entry := _entry(item)) is not None]
-    texts = fitted([text for _, text in entries], min(limit, TRANSCRIPT_LIMIT))
+    texts = shorten_outputs([text for _, text in entries], min(limit, TRANSCRIPT_LIMIT))
     lines = [canonical({**head, "text": text}) for (head, _), text in zip(entries, texts, strict=True)]
     return b"\n".join(lines).decode("utf-8", "replace")
 

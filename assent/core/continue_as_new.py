@@ -82,12 +82,12 @@ def shortened(run: Run) -> Run:
     if not old:
         return run
     dropped = {each.id for each in [each for each in old if each.kind != "budget"][:-KEPT_DECIDED]}
-    short = {each.id: _short(each) for each in old}
+    short = {each.id: _shorten(each) for each in old}
     kept = tuple(short.get(each.id, each) for each in run.requirements if each.id not in dropped)
     return replace(run, requirements=kept, requirements_dropped=run.requirements_dropped + len(dropped))
 
 
-def _short(requirement: Requirement) -> Requirement:
+def _shorten(requirement: Requirement) -> Requirement:
     if requirement.shortened:
         return requirement
     return Requirement(
@@ -132,17 +132,17 @@ def restore(arguments: Sequence[object]) -> Run | None:
     Raises:
         MessageError: the `Carried` cannot be read. One line.
     """
-    carried = _read(arguments)
+    carried = _read_carried(arguments)
     if carried is None:
         return None
     try:
-        run = replace(_loaded(_unpacked(carried.state)), attachments=_named(carried.attachments))
+        run = replace(_loaded(_unpacked(carried.state)), attachments=_check_digests(carried.attachments))
     except (ValueError, TypeError, KeyError, RecursionError, zlib.error, binascii.Error, MessageError):
         raise MessageError("AgentRun: the state that the execution before carried cannot be read") from None
     return run
 
 
-def _named(attachments: dict[str, str]) -> dict[str, str]:
+def _check_digests(attachments: dict[str, str]) -> dict[str, str]:
     for name, data in attachments.items():
         if sha256_hex(base64.b64decode(data, validate=True)) != name:
             raise ValueError(name)
@@ -151,11 +151,11 @@ def _named(attachments: dict[str, str]) -> dict[str, str]:
 
 def unsent_notices(arguments: Sequence[object]) -> list[NoticesInput]:
     """Return the notices that the execution before could not send."""
-    carried = _read(arguments)
+    carried = _read_carried(arguments)
     return carried.notices if carried else []
 
 
-def _read(arguments: Sequence[object]) -> Carried | None:
+def _read_carried(arguments: Sequence[object]) -> Carried | None:
     if len(arguments) != 1 or not isinstance(arguments[0], dict) or "carried" not in arguments[0]:
         return None
     try:
@@ -182,7 +182,7 @@ def _dumped(run: Run) -> bytes:
         if value == getattr(plain, name):
             continue
         if name == "checks":
-            value = [_stored(check) for check in run.checks]
+            value = [_store_check(check) for check in run.checks]
         # Activities get the other fields as they were written: `equals: null` differs from a condition left out.
         defaults = name in _WITHOUT_DEFAULTS
         state[name] = adapter.dump_python(value, mode="json", exclude_defaults=defaults, exclude_unset=not defaults)
@@ -192,7 +192,7 @@ def _dumped(run: Run) -> bytes:
     )
 
 
-def _stored(check: PendingCheck) -> _StoredCheck:
+def _store_check(check: PendingCheck) -> _StoredCheck:
     event = check.event
     return _StoredCheck(
         number=check.number, at=event.at, name=event.name, arguments=list(event.arguments), channel=event.channel

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Final
 
 from assent.core import approvals, decision_proofs, grants, ignored_messages, tool_calls, workflow_calls
-from assent.core.approvals import Checkable, Decision, DecisionContext, Ruling, fold_name
+from assent.core.approvals import Checkable, Decision, DecisionContext, DecisionEffect, fold_name
 from assent.core.decision_proofs import Provable
 from assent.core.events import CheckAnswered, CheckCall, Failure, MessageReceived
 from assent.core.run_state import PendingCheck, Run, Step
@@ -166,7 +166,7 @@ def _context(run: Run, event: MessageReceived, at: datetime) -> DecisionContext:
     return DecisionContext(at, event.channel, run.requested_by)
 
 
-def _apply(run: Run, ruling: Ruling, decision: Decision, event: MessageReceived, at: datetime) -> Step:
+def _apply(run: Run, ruling: DecisionEffect, decision: Decision, event: MessageReceived, at: datetime) -> Step:
     """Apply a ruling: answer the model, run the tool, or wait for more votes. Without an effect, keep the message."""
     decided = ruling.requirement
     if decided is None:
@@ -357,7 +357,7 @@ def _edit(
         # The editor has not seen what the tool gets: the new requirement shows it, and waits.
         gets = bounded(approvals.edited_text(gate.read_as), VALUE_SHOWN)
         detail = f"not approved yet: the tool would get {gets}; approve {opened.short_id} for that"
-        ruling = Ruling(ruling.result.model_copy(update={"status": "recorded", "detail": detail}), opened)
+        ruling = DecisionEffect(ruling.result.model_copy(update={"status": "recorded", "detail": detail}), opened)
     after = run.with_requirement(approvals.supersede(requirement, decision, context))
     after = replace(after, requirements=(*after.requirements, opened))
     # A call runs at most once, and ends the run, if it did so before the edit.

@@ -9,7 +9,7 @@ from pydantic import Field, JsonValue
 from assent.wire.limits import NOTICE_NAMES_LIMIT
 from assent.wire.protocol import RequirementKind, Stored
 from assent.wire.requirements import Requirement
-from assent.wire.visibility import RunAbove
+from assent.wire.visibility import ParentEntry
 
 BATCH: Final = 100
 """The notices that one activity sends, at most."""
@@ -46,7 +46,7 @@ class NoticesInput(Stored):
     agent: str
     notices: list[Notice]
     requested_by: str | None = None
-    parents: list[RunAbove] = Field(default_factory=list[RunAbove])
+    parents: list[ParentEntry] = Field(default_factory=list[ParentEntry])
     context: dict[str, JsonValue] | None = None
     caller: str | None = None
 

@@ -218,7 +218,7 @@ class Step:
     result: DecisionResult | None = None
     check: int | None = None
 
-    def then(self, following: Step) -> Step:
+    def followed_by(self, following: Step) -> Step:
         """Return the *following* step with the commands of this one first."""
         return replace(following, commands=(*self.commands, *following.commands))
 

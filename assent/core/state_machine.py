@@ -64,7 +64,7 @@ from assent.wire.errors import MessageError
 from assent.wire.parts import attachments_of
 from assent.wire.protocol import ModelTurn, WorkflowCall
 from assent.wire.requirements import Grant, Requirement
-from assent.wire.visibility import RunAbove
+from assent.wire.visibility import ParentEntry
 
 __all__ = ["MAX_TURNS", "PendingCheck", "Run", "Step", "asks_outcome", "decide", "state_of"]
 
@@ -74,13 +74,13 @@ def decide(run: Run, event: Event) -> Step:
     if isinstance(event, Started) and event.continued:
         return _continue_run(event)
     # Deadlines for this instant were applied before the run raised `BudgetReached`.
-    due = Step(run) if isinstance(event, BudgetReached) else timers.pass_time(run, event.at)
+    due = Step(run) if isinstance(event, BudgetReached) else timers.apply_due(run, event.at)
     if isinstance(event, CancelRequested) and due.run.ended:
         due = Step(run)  # The time budget ended with the cancellation: the run is cancelled.
     if isinstance(event, TimeReached):
         step = replace(due, run=replace(due.run, wake_at=None))
     else:
-        step = _without_new_work(due.then(_dispatch(due.run, event)))
+        step = _without_new_work(due.followed_by(_dispatch(due.run, event)))
     if any(isinstance(command, AskBudget) for command in step.commands):
         # `BudgetReached` follows at once and opens the requirement; the timer is set after that.
         return budget_rules.with_one_request(_with_notices(run, _with_status(step), event.at))
@@ -169,7 +169,7 @@ def _with_notices(before: Run, step: Step, at: datetime) -> Step:
     if run.context is not None:
         fields["context"] = run.context
     if run.request is not None and run.request.parents:
-        fields["parents"] = [RunAbove(run_id=each.run_id, agent=each.agent) for each in run.request.parents]
+        fields["parents"] = [ParentEntry(run_id=each.run_id, agent=each.agent) for each in run.request.parents]
     if run.caller is not None:
         fields["caller"] = run.caller
     notices = notices_of(before.requirements, run.requirements, at)
@@ -373,7 +373,7 @@ class _CallStarter:
         if decided is not None:
             self.requirements.append(decided)
         elif gate.verdict != "allow":
-            requirement = self._open(call, self.event.nonces[tool_call.call_id])
+            requirement = self._open_requirement(call, self.event.nonces[tool_call.call_id])
             self.requirements.append(requirement)
             self.calls.append(replace(call.on("ask"), requirement_id=requirement.id))
             return
@@ -385,7 +385,7 @@ class _CallStarter:
         self.calls.append(replace(call.on("allow"), started_at=self.event.at, requirement_id=granted))
         self.commands.append(tool_calls.run_tool(self.run.call_context, position, tool_call, gate, decided))
 
-    def _open(self, call: Call, nonce: str) -> Requirement:
+    def _open_requirement(self, call: Call, nonce: str) -> Requirement:
         return tool_calls.open_requirement(
             self.run.call_context,
             call.call,
@@ -411,7 +411,7 @@ class _CallStarter:
             return None
         self.grants = grants.spend(self.grants, grant)
         # No memo holds the nonce of what never waits: it is derived, and unique because each use is.
-        opened = self._open(call, f"{grant.id[:24]}-{grant.used + 1}")
+        opened = self._open_requirement(call, f"{grant.id[:24]}-{grant.used + 1}")
         return approvals.decide_by_grant(opened, grant, self.event.at)
 
 

@@ -16,7 +16,7 @@ from assent.core.events import Failure
 from assent.core.run_state import Run
 from assent.core.tool_calls import Call
 from assent.wire.budget import Budget
-from assent.wire.conversation import fitted
+from assent.wire.conversation import shorten_outputs
 from assent.wire.digest import sha256_hex
 from assent.wire.errors import MessageError
 from assent.wire.limits import ANSWER_LIMIT, CHILD_ERROR_SHOWN, PARENT_ID_LIMIT, VALUE_SHOWN
@@ -122,7 +122,7 @@ def failure_details(run: Run) -> list[dict[str, JsonValue]]:
 def child_answer(call: Call, result: RunResult | Failure) -> tuple[str, str]:
     """Return the model's answer from a child run, and the execution of its call."""
     if isinstance(result, RunResult):
-        return fitted([result.content], ANSWER_LIMIT)[0], "executed"
+        return shorten_outputs([result.content], ANSWER_LIMIT)[0], "executed"
     return f"Error: agent {call.delegated!r} gave no answer: {result.kind}: {result.message}", "failed"
 
 

@@ -8,7 +8,7 @@ from assent.core.run_state import Run, Step
 from assent.core.turns import fail, next_turn
 
 
-def pass_time(run: Run, at: datetime) -> Step:
+def apply_due(run: Run, at: datetime) -> Step:
     """Apply everything that is due by *at*."""
     # `wake_at` is when something is due next: a task with hundreds of messages has no time to look at each.
     if run.wake_at is None or run.wake_at > at:
@@ -24,14 +24,16 @@ def pass_time(run: Run, at: datetime) -> Step:
             step = replace(step, run=step.run.with_requirement(advanced))
     for position, call in enumerate(step.run.calls):
         if call.again_at is not None and call.again_at <= at:
-            step = step.then(reopening.retry(step.run, position, at))
+            step = step.followed_by(reopening.retry(step.run, position, at))
     step = next_turn(step, at)
     run, due = step.run, budget_rules.due_at(step.run)
     if run.ended or due is None or due > at or run.budget is None:
         return step
     # The time is over, perhaps while the run waits for people or tools.
     ends = run.budget.on_reached == "end"
-    return step.then(fail(run, budget_rules.failure(run, at), at) if ends else budget_rules.request_extension(run))
+    return step.followed_by(
+        fail(run, budget_rules.failure(run, at), at) if ends else budget_rules.request_extension(run)
+    )
 
 
 def due_at(run: Run) -> datetime | None:

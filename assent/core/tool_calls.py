@@ -236,7 +236,7 @@ def open_outcome(
     """
     gate = Gate(
         verdict="ask",
-        reason=f"{loss(failure, call.gate)}; to run it again may do it twice",
+        reason=f"{unknown_outcome_reason(failure, call.gate)}; to run it again may do it twice",
         needed=lost.needed,
         approvers=lost.approvers,
         remind_every=lost.remind_every.total_seconds() if lost.remind_every else None,
@@ -250,7 +250,7 @@ def open_outcome(
     return opened.model_copy(update={"kind": "outcome", "follows": lost.id, "values": lost.values})
 
 
-def loss(failure: Failure, gate: Gate) -> str:
+def unknown_outcome_reason(failure: Failure, gate: Gate) -> str:
     """Return why the outcome of a call that was started is unknown."""
     if failure.kind == CONNECTION_LOST:
         return f"{failure.message}; it may or may not have taken effect"

@@ -79,7 +79,7 @@ def _tool_lost(run: Run, event: ToolLost) -> Step:
         return reopening.ask_outcome(run, event, lost)
     failure = event.failure
     told = failure.kind in {"Timeout", tool_calls.CONNECTION_LOST}
-    why = tool_calls.loss(failure, run.calls[event.position].gate) if told else failure.message
+    why = tool_calls.unknown_outcome_reason(failure, run.calls[event.position].gate) if told else failure.message
     return turns.answer_call(run, event.position, f"Error: {why}", "failed", event.at)
 
 

@@ -9,7 +9,7 @@ from pydantic import JsonValue
 from assent.core import approvals, budget_rules, compaction_steps, ignored_messages, sub_agents, workflow_calls
 from assent.core.events import CallModel, Cancel, Complete, Fail, Failure
 from assent.core.run_state import Run, Step
-from assent.wire.conversation import fitted, text_of, tool_output
+from assent.wire.conversation import shorten_outputs, text_of, tool_output
 from assent.wire.limits import RESULT_SHOWN
 from assent.wire.protocol import DecisionResult, Item, ModelCallInput, ModelTurn, RunResult
 from assent.wire.requirements import Requirement
@@ -69,7 +69,7 @@ def next_turn(step: Step, at: datetime) -> Step:
         ended = _end(run, workflow_calls.summary(decision), decision.model_dump(mode="json"), at)
         return replace(step, run=ended.run, commands=(*step.commands, *ended.commands))
     run = sub_agents.apply_handoff(run, at)
-    outputs = fitted([call.output for call in run.calls])
+    outputs = shorten_outputs([call.output for call in run.calls])
     answers = [tool_output(call.call.call_id, output) for call, output in zip(run.calls, outputs, strict=True)]
     last = next((call for call in run.calls if call.executed and call.gate.stop), None)
     if last is None:

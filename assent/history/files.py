@@ -16,7 +16,7 @@ from temporalio.client import WorkflowHistory
 from temporalio.converter import PayloadCodec
 
 from assent.history import event_types
-from assent.history.pages import Missing, Page
+from assent.history.pages import MissingExecution, Page
 from assent.history.payloads import decoded_events
 from assent.history.resets import resets_of
 from assent.wire import protocol
@@ -42,18 +42,20 @@ class _File:
     parent: str = ""
 
 
-async def from_files(paths: Sequence[Path], codec: PayloadCodec | None = None) -> AsyncIterator[Page | Missing]:
+async def from_files(
+    paths: Sequence[Path], codec: PayloadCodec | None = None
+) -> AsyncIterator[Page | MissingExecution]:
     """Yield the history in *paths*, page by page, as `assent.history.pages.chain` does for a server.
 
     Raises:
         HistoryError: a file is not the history of a run, two files are of one execution, or they are of different runs.
             The message names the file.
     """
-    for file in _in_order([_scan(path) for path in paths]):
-        if isinstance(file, Missing):
+    for file in _in_order([_read_file(path) for path in paths]):
+        if isinstance(file, MissingExecution):
             yield file
             continue
-        found = _found(file.path)
+        found = _read_events(file.path)
         for start in range(0, len(found), BATCH):
             stored = _events(file.path, found[start : start + BATCH])
             yield Page(file.execution_id, await decoded_events(codec, stored), stored)
@@ -66,7 +68,7 @@ def named_run(paths: Sequence[Path], run_id: str = "") -> str:
         HistoryError: as `from_files`.
     """
     for path in paths:
-        found = _scan(path).run_id
+        found = _read_file(path).run_id
         if run_id and found and found != run_id:
             raise HistoryError(f"{path}: it is of run {found!r}, not {run_id!r}")
         run_id = run_id or found
@@ -83,7 +85,7 @@ def by_run(paths: Sequence[Path], run_id: str = "") -> tuple[str, dict[str, list
     """
     found: dict[str, list[Path]] = {}
     parents: dict[str, str] = {}
-    for file in map(_scan, paths):
+    for file in map(_read_file, paths):
         if not file.run_id:
             raise HistoryError(f"{file.path}: the run id is missing")
         found.setdefault(file.run_id, []).append(file.path)
@@ -94,8 +96,8 @@ def by_run(paths: Sequence[Path], run_id: str = "") -> tuple[str, dict[str, list
     return roots[0], found
 
 
-def _scan(path: Path) -> _File:
-    found = _found(path)
+def _read_file(path: Path) -> _File:
+    found = _read_events(path)
     if not found:
         raise HistoryError(f"{path}: it has no events")
     if _is_human_readable(found[0]):
@@ -132,7 +134,7 @@ def _is_human_readable(event: Mapping[str, Any]) -> bool:
     return False
 
 
-def _found(path: Path) -> list[Mapping[str, Any]]:
+def _read_events(path: Path) -> list[Mapping[str, Any]]:
     try:
         data: object = json.loads(path.read_bytes())
     except OSError as error:
@@ -154,7 +156,7 @@ def _events(path: Path, found: Sequence[Mapping[str, Any]]) -> Sequence[HistoryE
         raise HistoryError(message) from None
 
 
-def _in_order(files: Sequence[_File]) -> list[_File | Missing]:
+def _in_order(files: Sequence[_File]) -> list[_File | MissingExecution]:
     by_id = {file.execution_id: file for file in files}
     if len(by_id) < len(files):
         twice = next(file for file in files if by_id[file.execution_id] is not file)
@@ -167,7 +169,9 @@ def _in_order(files: Sequence[_File]) -> list[_File | Missing]:
         named = ", ".join(str(file.path) for file in heads) or str(files[0].path)
         raise HistoryError(f"the files are not one whole run: the execution before {named} is not known")
     after = {file.continued_from: file for file in files}
-    ordered: list[_File | Missing] = [Missing(heads[0].continued_from)] if heads[0].continued_from else []
+    ordered: list[_File | MissingExecution] = (
+        [MissingExecution(heads[0].continued_from)] if heads[0].continued_from else []
+    )
     file: _File | None = heads[0]
     while file is not None and len(ordered) <= len(files):
         ordered.append(file)

@@ -43,11 +43,11 @@ class HistoryFold:
         self._reader = TaskReader(self.run_id, self.execution_id)
 
     @property
-    def unread(self) -> list[HistoryEvent]:
+    def unread_signals(self) -> list[HistoryEvent]:
         """The signals that no workflow task has handled yet."""
         return [event for event in self._grouper.inbound if event.event_type == event_types.SIGNALED]
 
-    def feed(
+    def add(
         self, page: Iterable[HistoryEvent], until: Callable[[WorkflowTask], bool] | None = None
     ) -> Iterator[Transition]:
         """Yield the transitions of a page, in order; with *until*, up to the first task that satisfies it.
@@ -66,20 +66,20 @@ class HistoryFold:
             if until is not None and until(task):
                 return
         if not self.run.id:
-            self.run = self._carried()
+            self.run = self._carried_state()
 
     def _advance(self, before: Run, sourced: SourcedEvent) -> Generator[Transition, None, Step]:
-        step = _decided(before, sourced)
+        step = _decide(before, sourced)
         self.run = step.run
         yield Transition(sourced.event, before, step, sourced.source)
         return step
 
-    def _carried(self) -> Run:
+    def _carried_state(self) -> Run:
         """Return the state that a continued execution begins with, while no worker has taken it up yet."""
         first = next(iter(self._grouper.inbound), None)
         if first is None or not is_continued(first):
             return self.run
-        return _decided(Run(), SourcedEvent(self._reader.started(first, time_of(first), {}), first)).run
+        return _decide(Run(), SourcedEvent(self._reader.started(first, time_of(first), {}), first)).run
 
     def _events(self, task: WorkflowTask) -> list[SourcedEvent]:
         try:
@@ -88,7 +88,7 @@ class HistoryFold:
             raise _unreadable((task.inbound or task.commands or [HistoryEvent()])[0], error) from None
 
 
-def _decided(run: Run, sourced: SourcedEvent) -> Step:
+def _decide(run: Run, sourced: SourcedEvent) -> Step:
     try:
         return decide(run, sourced.event)
     except KeyError as error:
@@ -121,6 +121,6 @@ def fold(
         HistoryError: the history is cut, or not one of a run.
     """
     folded = HistoryFold(run_id, execution_id)
-    for _ in folded.feed(events, until):
+    for _ in folded.add(events, until):
         pass
     return folded.run

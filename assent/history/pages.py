@@ -40,19 +40,19 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True)
-class Missing:
+class MissingExecution:
     """An execution whose history is gone: deleted, or past its retention."""
 
     execution_id: str
 
 
-async def executions(client: Client, run_id: str, execution_id: str) -> list[str | Missing]:
-    """Return the execution *execution_id* and those before it, the first one first, or `Missing` for one that is gone.
+async def executions(client: Client, run_id: str, execution_id: str) -> list[str | MissingExecution]:
+    """Return *execution_id* and the executions before it, the first one first; `MissingExecution` for one that is gone.
 
     Raises:
         RPCError: as `fetch_history_events`; NOT_FOUND if *execution_id* itself is gone.
     """
-    found: list[str | Missing] = [execution_id]
+    found: list[str | MissingExecution] = [execution_id]
     before = await _continued_from(client, run_id, execution_id)
     while before:
         try:
@@ -60,7 +60,7 @@ async def executions(client: Client, run_id: str, execution_id: str) -> list[str
         except RPCError as error:
             if error.status not in {RPCStatusCode.NOT_FOUND, RPCStatusCode.INVALID_ARGUMENT}:
                 raise
-            found.append(Missing(before))
+            found.append(MissingExecution(before))
             break
         found.append(before)
         before = earlier
@@ -75,7 +75,7 @@ async def _continued_from(client: Client, run_id: str, execution_id: str) -> str
     return first.workflow_execution_started_event_attributes.continued_execution_run_id
 
 
-async def chain(client: Client, run_id: str, execution_id: str) -> AsyncIterator[Page | Missing]:
+async def chain(client: Client, run_id: str, execution_id: str) -> AsyncIterator[Page | MissingExecution]:
     """Yield the history of a run: the execution *execution_id*, with those before it and after it.
 
     Raises:
@@ -84,21 +84,21 @@ async def chain(client: Client, run_id: str, execution_id: str) -> AsyncIterator
     """
     last: HistoryEvent | None = None
     for each in await executions(client, run_id, execution_id):
-        if isinstance(each, Missing):
+        if isinstance(each, MissingExecution):
             yield each
         else:
             async for page in pages(client, run_id, each):
                 last = page.events[-1]
                 yield page
     # The run may have continued as new since *execution_id* was the newest.
-    while last is not None and (after := goes_on_in(last)):
+    while last is not None and (after := next_execution_id(last)):
         last = None
         async for page in pages(client, run_id, after):
             last = page.events[-1]
             yield page
 
 
-async def following(client: Client, run_id: str, execution_id: str, *, whole: bool) -> AsyncIterator[Page]:
+async def follow(client: Client, run_id: str, execution_id: str, *, whole: bool) -> AsyncIterator[Page]:
     """Yield the history of a run as it grows, over all its executions, until it has ended.
 
     With *whole*, it begins with the run's first execution that is not gone. It waits for a server that is away, and
@@ -109,7 +109,7 @@ async def following(client: Client, run_id: str, execution_id: str, *, whole: bo
     """
     if whole:
         for each in (await executions(client, run_id, execution_id))[:-1]:
-            if not isinstance(each, Missing):
+            if not isinstance(each, MissingExecution):
                 async for page in pages(client, run_id, each):
                     yield page
     while execution_id:
@@ -117,10 +117,10 @@ async def following(client: Client, run_id: str, execution_id: str, *, whole: bo
         async for page in pages(client, run_id, execution_id, wait=True):
             last = page.events[-1] if page.events else last
             yield page
-        execution_id = "" if last is None else goes_on_in(last)
+        execution_id = "" if last is None else next_execution_id(last)
 
 
-def goes_on_in(event: HistoryEvent) -> str:
+def next_execution_id(event: HistoryEvent) -> str:
     """Return the id of the next execution from the last event of an execution; empty if the run ended.
 
     A retry or a schedule, which the starter of a run may ask for, makes a next execution as continue-as-new does.

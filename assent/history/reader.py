@@ -75,7 +75,7 @@ class TaskReader:
         # A continued execution is restored before it receives messages.
         at = 0 if any(map(is_continued, rest[:1])) else len(events)
         for event in rest:
-            read = self._read(event, task.at, nonces)
+            read = self._read_event(event, task.at, nonces)
             if read is not None:
                 events.insert(at, SourcedEvent(read, event))
                 at = len(events)
@@ -86,7 +86,7 @@ class TaskReader:
                 self._activities[event.event_id] = (scheduled.activity_type.name, scheduled.activity_id)
         return events
 
-    def _read(self, event: HistoryEvent, at: datetime, nonces: dict[str, str]) -> Event | None:
+    def _read_event(self, event: HistoryEvent, at: datetime, nonces: dict[str, str]) -> Event | None:
         match event.event_type:
             case event_types.STARTED:
                 return self.started(event, at, nonces)

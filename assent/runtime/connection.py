@@ -15,7 +15,7 @@ from temporalio.client import Client
 from temporalio.envconfig import ClientConfig
 from temporalio.service import RPCError, RPCStatusCode
 
-from assent.runtime.connection_errors import check_address, refused, unreachable
+from assent.runtime.connection_errors import check_address, fatal_answer, unreachable
 from assent.runtime.converter import LenientConverter, data_converter
 from assent.runtime.payload_codec import configured_codec, encoding
 from assent.runtime.settings import warn_of_unknown_variables
@@ -115,7 +115,7 @@ async def check_namespace(client: Client, *, permitted: bool = True) -> None:
     try:
         await client.workflow_service.describe_namespace(request, retry=True, timeout=_RPC)
     except RPCError as error:
-        told = refused(error)
+        told = fatal_answer(error)
         if told is not None and (permitted or error.status != RPCStatusCode.PERMISSION_DENIED):
             raise told from error
 

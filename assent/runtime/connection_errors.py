@@ -75,11 +75,11 @@ def unreachable(address: str, error: BaseException, *, tls: bool) -> ServerUnrea
     for pattern, cause, check in _NO_ANSWER:
         if re.search(pattern, text):
             return ServerUnreachableError(f"no Temporal server answers at {address}: {cause}; {check}")
-    cause, check = _wrong(text, tls=tls)
+    cause, check = _diagnose(text, tls=tls)
     return ServerUnreachableError(f"the server at {address} cannot be used: {cause}; {check}")
 
 
-def _wrong(text: str, *, tls: bool) -> tuple[str, str]:
+def _diagnose(text: str, *, tls: bool) -> tuple[str, str]:
     for pattern, cause, check in _WRONG:
         if re.search(pattern, text):
             said = _SAID.search(text) if "code:" in pattern else None
@@ -91,7 +91,7 @@ def _wrong(text: str, *, tls: bool) -> tuple[str, str]:
     return _one_line(text.removeprefix("Failed client connect: ")), "check TEMPORAL_ADDRESS"
 
 
-def refused(error: RPCError) -> ServerUnreachableError | None:
+def fatal_answer(error: RPCError) -> ServerUnreachableError | None:
     """Return what an answer of the server means if it answers nothing at all so; None for other answers."""
     said = _one_line(error.message)
     match error.status:

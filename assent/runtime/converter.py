@@ -62,16 +62,16 @@ PLAIN: Final = LenientConverter()
 
 def decoded(arguments: Sequence[object]) -> tuple[object, ...]:
     """The inputs of a signal, update or workflow as JSON values; what is not JSON becomes `Undecodable`."""
-    return tuple(_plain(argument) for argument in arguments)
+    return tuple(_decode(argument) for argument in arguments)
 
 
-def _plain(value: object) -> object:
+def _decode(value: object) -> object:
     if isinstance(value, bytes | bytearray):
         return Undecodable("binary/plain", len(value))
     if not isinstance(value, RawValue):
         return value
     again = PLAIN.from_payloads([value.payload], None)[0]
     if not isinstance(again, RawValue):
-        return _plain(again)
+        return _decode(again)
     encoding = value.payload.metadata.get("encoding", b"").decode("utf-8", "replace")
     return Undecodable(encoding or "none", len(value.payload.data))

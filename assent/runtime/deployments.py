@@ -42,7 +42,7 @@ def deployment_config(
     )
 
 
-async def advice(client: Client, version: WorkerDeploymentVersion) -> str | None:
+async def promotion_hint(client: Client, version: WorkerDeploymentVersion) -> str | None:
     """What an operator has to do before runs reach this build, in one line; None where it is the current one.
 
     Until its deployment has a current version, runs on a versioned task queue do not start at all. Where the server

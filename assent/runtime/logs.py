@@ -54,7 +54,7 @@ def _expected(record: logging.LogRecord) -> bool:
 
 def add_trace(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     """Add the ids of the trace and span that a line is about, where the process makes spans."""
-    for name, value in tracing.ids().items():
+    for name, value in tracing.trace_ids().items():
         event.setdefault(name, value)
     return event
 

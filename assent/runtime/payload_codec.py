@@ -55,7 +55,7 @@ def load_codec(name: str) -> PayloadCodec:
         if not hasattr(found, part):
             raise ConfigurationError(f"{VARIABLE}: module {module!r} has no {attribute!r}")
         found = getattr(found, part)
-    made = found if isinstance(found, PayloadCodec) else _made(name, found)
+    made = found if isinstance(found, PayloadCodec) else _instantiate(name, found)
     if not isinstance(made, PayloadCodec):
         raise ConfigurationError(f"{VARIABLE}: {name!r} is no temporalio.converter.PayloadCodec, and gives none")
     return made
@@ -67,7 +67,7 @@ def encoding_problem(error: Exception) -> str | None:
     return match and f"encoded by {match[1]!r}; name their codec in {VARIABLE}=module:NAME"
 
 
-def _made(name: str, found: object) -> object:
+def _instantiate(name: str, found: object) -> object:
     if not callable(found):
         return None
     try:

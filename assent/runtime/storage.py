@@ -72,7 +72,7 @@ class Directory(StorageDriver):
             HistoryError: the directory cannot be written. One line.
         """
         del context
-        return [await self._tried(self._write, payload.SerializeToString()) for payload in payloads]
+        return [await self._with_retries(self._write, payload.SerializeToString()) for payload in payloads]
 
     async def retrieve(
         self, context: StorageDriverRetrieveContext, claims: Sequence[StorageDriverClaim]
@@ -83,9 +83,9 @@ class Directory(StorageDriver):
             HistoryError: a file is missing, cannot be read, or is not what was stored. One line.
         """
         del context
-        return [await self._tried(self._read, claim.claim_data.get("sha256", "")) for claim in claims]
+        return [await self._with_retries(self._read_payload, claim.claim_data.get("sha256", "")) for claim in claims]
 
-    async def _tried(self, work: Callable[[_Given], _Found], given: _Given) -> _Found:
+    async def _with_retries(self, work: Callable[[_Given], _Found], given: _Given) -> _Found:
         for pause in [PAUSE * 2**number for number in range(TRIES - 1)]:
             with contextlib.suppress(OSError):  # A disk of the network comes back.
                 return await asyncio.to_thread(work, given)
@@ -99,7 +99,7 @@ class Directory(StorageDriver):
     def _write(self, data: bytes) -> StorageDriverClaim:
         digest = hashlib.sha256(data).hexdigest()
         path = self._path(digest)
-        if not _holds(path, digest):
+        if not _is_stored(path, digest):
             path.parent.mkdir(parents=True, exist_ok=True)
             part = path.with_name(f".{digest}.{uuid.uuid4().hex}")
             try:
@@ -113,7 +113,7 @@ class Directory(StorageDriver):
             _flush(path.parent)
         return StorageDriverClaim(claim_data={"sha256": digest, "size": str(len(data))})
 
-    def _read(self, digest: str) -> Payload:
+    def _read_payload(self, digest: str) -> Payload:
         if not _DIGEST.fullmatch(digest):  # A forged history must not name other files.
             raise HistoryError(f"the storage directory {self._root} has nothing of the name {digest[:100]!r}")
         try:
@@ -264,7 +264,7 @@ async def stored_text(converter: DataConverter, reference: Reference) -> str:
     return text
 
 
-def _holds(path: Path, digest: str) -> bool:
+def _is_stored(path: Path, digest: str) -> bool:
     """Whether the file exists and its content matches its name; otherwise it is written again."""
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest() == digest

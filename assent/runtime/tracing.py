@@ -68,7 +68,7 @@ def plugins() -> list[Plugin]:
     return [sys.modules[_PLUGIN].OpenTelemetryPlugin()] if is_replay_safe() else []
 
 
-def ids() -> dict[str, str]:
+def trace_ids() -> dict[str, str]:
     """Return the ids of the trace and span that a line of a log is about; empty where it is about none."""
     if trace is None:
         return {}
@@ -200,7 +200,7 @@ class RunTrace:
             context.detach(token)
 
     @contextmanager
-    def began(self, run: Callable[[], Run]) -> Generator[None]:
+    def starting(self, run: Callable[[], Run]) -> Generator[None]:
         """Mark the beginning of the run, which the block brings about."""
         if self._context is None:
             yield
@@ -218,12 +218,12 @@ class RunTrace:
         )
         span.end()
 
-    def goes_on(self) -> None:
+    def resume(self) -> None:
         """Have the execution that follows belong to the run's trace too, for as long as the calling task lasts."""
         if self._context is not None:
             context.attach(self._context)
 
-    def told(self, event: Event, before: Run, after: Run) -> None:
+    def record(self, event: Event, before: Run, after: Run) -> None:
         """Mark what *event* requested of people, and what was decided."""
         if self._context is None or after.requirements is before.requirements:
             return
@@ -234,13 +234,13 @@ class RunTrace:
             if (last := known.get(each.id)) is each:
                 continue
             if last is None:
-                self._mark("approval_request", each, after.call_context.agent, {})
+                self._emit_span("approval_request", each, after.call_context.agent, {})
             if each.status != "pending" and (last is None or last.status == "pending"):
                 waited = ((each.resolved_at or each.created_at) - each.created_at).total_seconds()
                 decided: Attributes = {"assent.decision": each.status, "assent.waited_seconds": waited}
-                self._mark("approval_decision", each, after.call_context.agent, decided)
+                self._emit_span("approval_decision", each, after.call_context.agent, decided)
 
-    def _mark(self, name: str, requirement: Requirement, agent: str, attributes: Attributes) -> None:
+    def _emit_span(self, name: str, requirement: Requirement, agent: str, attributes: Attributes) -> None:
         attributes = {
             "gen_ai.agent.name": requirement.agent or agent,
             "gen_ai.conversation.id": workflow.info().workflow_id,

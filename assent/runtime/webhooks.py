@@ -96,7 +96,7 @@ class Webhook(BaseModel):
         parts = urlsplit(self.url)
         return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
 
-    def wants(self, notice: Notice) -> bool:
+    def is_subscribed(self, notice: Notice) -> bool:
         """Whether notices of this type are sent here."""
         return self.events is None or notice.type in self.events
 
@@ -182,17 +182,17 @@ def body(webhook: Webhook, run_id: str, batch: NoticesInput, notice: Notice, arg
         data |= {"arguments": arguments.text, "arguments_left_out": arguments.left_out}
         data |= {"in_effect": arguments.in_effect}
     if webhook.context:
-        data["context"] = _shown(batch.context)
+        data["context"] = _escape_hidden(batch.context)
     whole: dict[str, JsonValue] = {"type": notice.type, "timestamp": _time(notice.at), "data": data}
     return json.dumps(whole, separators=(",", ":")).encode()
 
 
-def _shown(value: JsonValue) -> JsonValue:
+def _escape_hidden(value: JsonValue) -> JsonValue:
     """A JSON value whose texts hide nothing."""
     if isinstance(value, dict):
-        return {one_line(name): _shown(each) for name, each in value.items()}
+        return {one_line(name): _escape_hidden(each) for name, each in value.items()}
     if isinstance(value, list):
-        return [_shown(each) for each in value]
+        return [_escape_hidden(each) for each in value]
     return visible(value) if isinstance(value, str) else value
 
 

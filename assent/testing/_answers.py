@@ -6,7 +6,7 @@ from typing import Final
 
 from pydantic import JsonValue
 
-from assent.testing._reasoning import encrypted, sealed
+from assent.testing._reasoning import encrypted, seal
 from assent.testing._script import Finish, Reply, Thought
 
 JsonObject = dict[str, JsonValue]
@@ -15,7 +15,7 @@ _INCOMPLETE: Final[dict[Finish, str]] = {"length": "max_output_tokens", "content
 
 
 @dataclass(frozen=True)
-class Answered:
+class TurnReply:
     """A reply with what it answers: *mark* names the turn, *size* is the request's in bytes."""
 
     model: str
@@ -43,7 +43,7 @@ class Answered:
         return self.size // 4 + 1, said // 4 + 1 + reasoning, reasoning
 
 
-def response(answered: Answered) -> JsonObject:
+def response(answered: TurnReply) -> JsonObject:
     """The body of an answer of `/responses`."""
     reason = _INCOMPLETE.get(answered.reply.finish)
     tokens = answered.tokens
@@ -70,7 +70,7 @@ def response(answered: Answered) -> JsonObject:
     }
 
 
-def _reasoning(answered: Answered) -> list[JsonValue]:
+def _reasoning(answered: TurnReply) -> list[JsonValue]:
     if answered.thought is None:
         return []
     summary: list[JsonValue] = []
@@ -87,7 +87,7 @@ def _reasoning(answered: Answered) -> list[JsonValue]:
     ]
 
 
-def _messages(answered: Answered) -> list[JsonValue]:
+def _messages(answered: TurnReply) -> list[JsonValue]:
     text = answered.reply.text
     if text is None:
         return []
@@ -98,7 +98,7 @@ def _messages(answered: Answered) -> list[JsonValue]:
     return [{**item, "role": "assistant", "content": [part]}]
 
 
-def _calls(answered: Answered) -> list[JsonValue]:
+def _calls(answered: TurnReply) -> list[JsonValue]:
     return [
         {
             "id": f"fc_{answered.thoughtful_mark}{index}",
@@ -112,7 +112,7 @@ def _calls(answered: Answered) -> list[JsonValue]:
     ]
 
 
-def completion(answered: Answered) -> JsonObject:
+def completion(answered: TurnReply) -> JsonObject:
     """The body of an answer of `/chat/completions`."""
     tokens = answered.tokens
     return {
@@ -131,14 +131,14 @@ def completion(answered: Answered) -> JsonObject:
     }
 
 
-def _finish(answered: Answered) -> str:
+def _finish(answered: TurnReply) -> str:
     finish = answered.reply.finish
     if finish in {"length", "content_filter"}:
         return finish
     return "tool_calls" if answered.reply.calls else "stop"
 
 
-def _message(answered: Answered) -> JsonObject:
+def _message(answered: TurnReply) -> JsonObject:
     refused = answered.reply.finish == "refusal"
     text = answered.reply.text
     thought = answered.thought is not None and answered.thought.sealed
@@ -154,10 +154,10 @@ def _message(answered: Answered) -> JsonObject:
                 "id": answered.call_id(index),
                 "type": "function",
                 "function": {"name": call.name, "arguments": call.arguments},
-                **({"extra_content": {"google": {"thought_signature": sealed(answered.mark)}}} if thought else {}),
+                **({"extra_content": {"google": {"thought_signature": seal(answered.mark)}}} if thought else {}),
             }
             for index, call in enumerate(answered.reply.calls)
         ]
     if thought:
-        message["reasoning_content"] = sealed(answered.mark)
+        message["reasoning_content"] = seal(answered.mark)
     return message

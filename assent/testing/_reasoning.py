@@ -26,7 +26,7 @@ def check_reasoning(items: Sequence[Item], model: str) -> tuple[str, str | None]
     given: set[str] = set()
     for item, following in zip(items, [*items[1:], None], strict=True):
         if item.get("type") != "reasoning":
-            if needed := _needed(item, given):
+            if needed := _missing_reasoning(item, given):
                 return needed, None
             continue
         reasoning_id, content = str(item.get("id")), item.get("encrypted_content")
@@ -48,7 +48,7 @@ def _is_models(item: Item | None) -> bool:
     return item is not None and (item.get("role") == "assistant" or item.get("type") in {"function_call", "reasoning"})
 
 
-def _needed(item: Item, given: set[str]) -> str | None:
+def _missing_reasoning(item: Item, given: set[str]) -> str | None:
     kind = item.get("type", "message")
     if not _is_models(item):
         return None
@@ -67,7 +67,7 @@ def _reasoning_ids(names: Iterable[object]) -> Iterable[str]:
             yield f"rs_{rest[:MARK_LENGTH]}"
 
 
-def sealed(mark: str) -> str:
+def seal(mark: str) -> str:
     """The `reasoning_content` of a chat message, and the signature of its calls."""
     return f"sealed-{mark}"
 
@@ -84,8 +84,8 @@ def check_chat_reasoning(message: dict[str, JsonValue]) -> str | None:
     for call in calls if isinstance(calls, list) else []:
         if not isinstance(call, dict) or (mark := mark_of(call.get("id"))) is None:
             continue
-        if message.get("reasoning_content") != sealed(mark):
+        if message.get("reasoning_content") != seal(mark):
             return "The `reasoning_content` in the thinking mode must be passed back to the API."
-        if call.get("extra_content") != {"google": {"thought_signature": sealed(mark)}}:
+        if call.get("extra_content") != {"google": {"thought_signature": seal(mark)}}:
             return "Function call is missing a thought_signature in functionCall parts."
     return None

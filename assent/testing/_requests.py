@@ -100,7 +100,7 @@ class BadRequestError(Exception):
 
 
 @dataclass(frozen=True)
-class Asked:
+class CheckedRequest:
     """A request of either API, checked, as the items of a Responses input.
 
     *stream* is whether the answer is to come as a stream, *usage* whether its tokens are wanted in one.
@@ -114,7 +114,7 @@ class Asked:
     usage: bool = False
 
 
-def read_responses(body: JsonObject) -> Asked:
+def read_responses(body: JsonObject) -> CheckedRequest:
     """The request to `/responses` in *body*.
 
     Raises:
@@ -133,10 +133,10 @@ def read_responses(body: JsonObject) -> Asked:
     _check_format(text.get("format") if isinstance(text, dict) else None, "text.format")
     tools = [_tool_name(tool, f"tools[{index}]") for index, tool in enumerate(objects(body.get("tools", []), "tools"))]
     stream, _ = _stream(body, "include_obfuscation")
-    return Asked(_model(body), _string(body.get("instructions")), items, tools, stream)
+    return CheckedRequest(_model(body), _string(body.get("instructions")), items, tools, stream)
 
 
-def read_chat(body: JsonObject) -> Asked:
+def read_chat(body: JsonObject) -> CheckedRequest:
     """The request to `/chat/completions` in *body*.
 
     Raises:
@@ -159,7 +159,7 @@ def read_chat(body: JsonObject) -> Asked:
     system = [str(message.get("content")) for message in messages if message.get("role") in {"system", "developer"}]
     stream, options = _stream(body, "include_obfuscation", "include_usage")
     usage = options.get("include_usage") is True
-    return Asked(_model(body), "\n\n".join(system) or None, items, names, stream, usage)
+    return CheckedRequest(_model(body), "\n\n".join(system) or None, items, names, stream, usage)
 
 
 def objects(value: JsonValue, param: str) -> list[JsonObject]:

@@ -36,9 +36,9 @@ from typing import Final, Literal, Self
 from aiohttp import web
 from pydantic import JsonValue
 
-from assent.testing._answers import Answered, completion, response
+from assent.testing._answers import TurnReply, completion, response
 from assent.testing._reasoning import MARK_LENGTH
-from assent.testing._requests import Asked, BadRequestError, JsonObject, read_chat, read_responses
+from assent.testing._requests import BadRequestError, CheckedRequest, JsonObject, read_chat, read_responses
 from assent.testing._script import (
     Alteration,
     BreakOff,
@@ -86,8 +86,8 @@ __all__ = [
 Api = Literal["responses", "chat"]
 
 _LARGEST_REQUEST: Final = 64 * 1024 * 1024
-_READERS: Final[Mapping[Api, Callable[[JsonObject], Asked]]] = {"responses": read_responses, "chat": read_chat}
-_RENDERERS: Final[Mapping[Api, Callable[[Answered], JsonObject]]] = {"responses": response, "chat": completion}
+_READERS: Final[Mapping[Api, Callable[[JsonObject], CheckedRequest]]] = {"responses": read_responses, "chat": read_chat}
+_RENDERERS: Final[Mapping[Api, Callable[[TurnReply], JsonObject]]] = {"responses": response, "chat": completion}
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class _Exchange:
 
     request: web.Request
     api: Api
-    asked: Asked
+    asked: CheckedRequest
     size: int
     mark: str
     thought: Thought | None = None
@@ -228,7 +228,7 @@ class ModelServer:
             headers = {name.lower(): value for name, value in request.headers.items()}
             self.requests.append(RecordedRequest(str(body.get("model", "")), api, body, headers, datetime.now(UTC)))
 
-    def _slot(self, asked: Asked) -> tuple[list[Step], Conversation]:
+    def _slot(self, asked: CheckedRequest) -> tuple[list[Step], Conversation]:
         script = self._scripts.get(asked.model)
         if script is None:
             message = f"The model `{asked.model}` does not exist or you do not have access to it."
@@ -280,7 +280,7 @@ class ModelServer:
         return times is None or self._happened[key] <= times
 
     async def _reply(self, exchange: _Exchange, reply: Reply) -> web.StreamResponse:
-        answered = Answered(exchange.asked.model, reply, exchange.thought, exchange.mark, exchange.size)
+        answered = TurnReply(exchange.asked.model, reply, exchange.thought, exchange.mark, exchange.size)
         rendered = _RENDERERS[exchange.api](answered)
         for alteration in exchange.alterations:
             alteration.change(rendered)

@@ -121,7 +121,7 @@ def assent_command(program: str, run_id: str, short_id: str, choice: Choice) -> 
 
 
 def _value(value: JsonValue) -> str:
-    return WHY if value == WHY else shell_quoted(typed(value, ", "))
+    return WHY if value == WHY else shell_quoted(format_json(value, ", "))
 
 
 def revoke_command(program: str, run_id: str, short_id: str) -> str:
@@ -154,7 +154,7 @@ def signal_command(run_id: str, name: str, body: dict[str, JsonValue], *, namesp
     lines = [
         f"temporal workflow signal --name {name}{_namespace(namespace)}",
         f"  --workflow-id {shell_quoted(run_id)}",
-        f"  --input {shell_quoted(typed(body, ','))}",
+        f"  --input {shell_quoted(format_json(body, ','))}",
     ]
     return " \\\n".join(lines)
 
@@ -168,7 +168,7 @@ def _namespace(namespace: str) -> str:
     return "" if namespace == "default" else f" --namespace {shell_quoted(namespace)}"
 
 
-def typed(value: JsonValue, comma: str) -> str:
+def format_json(value: JsonValue, comma: str) -> str:
     """JSON as it is typed, with *comma* between its parts."""
     return json.dumps(value, ensure_ascii=False, separators=(comma, ":"))
 

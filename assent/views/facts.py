@@ -13,11 +13,11 @@ from pydantic import JsonValue
 
 from assent.core.approvals import excludes_requester, fold_names, may_approve
 from assent.core.run_state import Run
-from assent.views.commands import choices, resolved, typed
+from assent.views.commands import choices, format_json, resolved
 from assent.wire.conversation import ToolCall, text_of, tool_calls
 from assent.wire.protocol import ChildRun, InputField, Item
 from assent.wire.requirements import Grant, Requirement
-from assent.wire.text import Said, Words, one_line
+from assent.wire.text import UntrustedText, Words, one_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,25 +45,27 @@ def facts_of(
     """
     yield from read_as(requirement)
     yield from context_of(context)
-    yield Fact("decides", "May decide: ", _who(requirement, requested_by))
+    yield Fact("decides", "May decide: ", _approvers_text(requirement, requested_by))
     yield from _requester(requirement, requested_by)
     if requirement.proof is not None:
         yield Fact("proof", "Proof: ", (PROOF_WORDS[requirement.proof],))
     yield from _votes(requirement)
     if requirement.expires_at is not None:
-        until = f"{moment(requirement.expires_at)}; after that, silence is a rejection"
+        until = f"{format_time(requirement.expires_at)}; after that, silence is a rejection"
         yield Fact("until", "Until ", (until,))
-    yield from _later(requirement)
+    yield from _scheduled_facts(requirement)
     if requirement.note:
-        yield Fact("note", "Note: ", (Said(requirement.note),), at_length=True)
+        yield Fact("note", "Note: ", (UntrustedText(requirement.note),), at_length=True)
     yield from _before(requirement, requirements)
     lead = "Result to send: " if requirement.kind == "external" else "To fill in: "
     yield from (Fact("field", lead, field_words(each)) for each in requirement.fields)
     if requirement.values is not None:
-        yield Fact("values", "Filled in before: ", (Said(typed(requirement.values, ", ")),), at_length=True)
+        yield Fact(
+            "values", "Filled in before: ", (UntrustedText(format_json(requirement.values, ", ")),), at_length=True
+        )
     for choice in choices(requirement.kind, requirement.fields):
         if choice.means:
-            yield Fact(choice.label, "", (Said(choice.signal), f": {choice.means}"))
+            yield Fact(choice.label, "", (UntrustedText(choice.signal), f": {choice.means}"))
 
 
 PROOF_WORDS: Final = {
@@ -75,17 +77,17 @@ PROOF_WORDS: Final = {
 def read_as(requirement: Requirement) -> Iterator[Fact]:
     """What the tool gets where that is not what the arguments say."""
     if requirement.read_as:
-        text = typed(requirement.read_as, ", ")
-        yield Fact("in effect", "In effect, with defaults and validators: ", (Said(text),), at_length=True)
+        text = format_json(requirement.read_as, ", ")
+        yield Fact("in effect", "In effect, with defaults and validators: ", (UntrustedText(text),), at_length=True)
 
 
 def context_of(context: Mapping[str, JsonValue] | None) -> Iterator[Fact]:
     """What the run was started with, beside its prompt."""
     if context:
-        yield Fact("context", "Context of the run: ", (Said(typed({**context}, ", ")),), at_length=True)
+        yield Fact("context", "Context of the run: ", (UntrustedText(format_json({**context}, ", ")),), at_length=True)
 
 
-def moment(at: datetime) -> str:
+def format_time(at: datetime) -> str:
     """A time in UTC, to the second where it has any."""
     utc = at.astimezone(UTC)
     return f"{utc:%Y-%m-%d %H:%M:%S} UTC" if utc.second or utc.microsecond else f"{utc:%Y-%m-%d %H:%M} UTC"
@@ -94,13 +96,13 @@ def moment(at: datetime) -> str:
 # -- who --------------------------------------------------------------------------------------------------------------
 
 
-def _who(requirement: Requirement, requested_by: str | None) -> Words:
+def _approvers_text(requirement: Requirement, requested_by: str | None) -> Words:
     names = requirement.approvers
     if names is None:
         return ("anybody",)
     if not names:
         return ("no one; anyone can reject it",)
-    said: Words = (Said(", ".join(names)),)
+    said: Words = (UntrustedText(", ".join(names)),)
     able = fold_names(
         [
             name
@@ -137,27 +139,29 @@ def _requester(requirement: Requirement, requested_by: str | None) -> Iterator[F
         yield Fact("requester", "", ("This run has no named requester, so no one is excluded from approving it",))
     else:
         may_not = _NOT_BY_THE_REQUESTER[requirement.kind]
-        yield Fact("requester", "", (Said(requested_by), f" asked for this run and may not {may_not}"))
+        yield Fact("requester", "", (UntrustedText(requested_by), f" asked for this run and may not {may_not}"))
 
 
 def _votes(requirement: Requirement) -> Iterator[Fact]:
     if requirement.needed > 1:
         names = ", ".join(requirement.approved_by)
-        so_far: Words = (Said(names),) if names else ("no one",)
+        so_far: Words = (UntrustedText(names),) if names else ("no one",)
         yield Fact("votes", "", (f"{requirement.needed} people must approve; so far: ", *so_far))
 
 
-def _later(requirement: Requirement) -> Iterator[Fact]:
+def _scheduled_facts(requirement: Requirement) -> Iterator[Fact]:
     for step in requirement.escalations[requirement.escalated :]:
         also = "may decide too" if requirement.approvers is not None else "are told"
-        yield Fact("escalates", "", (f"From {moment(step.at)}, if there is no decision, these {also}: ",
-                                     Said(", ".join(step.approvers) or "no one")))  # fmt: skip
+        yield Fact("escalates", "", (f"From {format_time(step.at)}, if there is no decision, these {also}: ",
+                                     UntrustedText(", ".join(step.approvers) or "no one")))  # fmt: skip
     if requirement.remind_every:
         so_far = f", {requirement.reminders} so far" if requirement.reminders else ""
-        yield Fact("reminders", "", (f"Reminders every {span(requirement.remind_every.total_seconds())}{so_far}",))
+        yield Fact(
+            "reminders", "", (f"Reminders every {format_duration(requirement.remind_every.total_seconds())}{so_far}",)
+        )
 
 
-def span(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """A length of time, in its largest unit that divides it."""
     for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
         if seconds >= size and seconds % size == 0:
@@ -165,7 +169,7 @@ def span(seconds: float) -> str:
     return f"{seconds:g} s"
 
 
-def more_to_approve(requirement: Requirement, caller: str | None) -> list[str]:
+def approval_options(requirement: Requirement, caller: str | None) -> list[str]:
     """What an approval may add: other arguments, a grant for further calls. Empty if it may not.
 
     *caller* is `Run.caller`.
@@ -188,20 +192,20 @@ def children_of(run: Run) -> list[ChildRun]:
 
 def path_words(agents: Sequence[str]) -> Words:
     """Agents that work one for the other, the outermost first; with one alone, that one."""
-    words: list[str | Said] = []
+    words: list[str | UntrustedText] = []
     for agent in agents:
-        words += [" > ", Said(agent)] if words else [Said(agent)]
+        words += [" > ", UntrustedText(agent)] if words else [UntrustedText(agent)]
     return tuple(words)
 
 
 def path_text(agents: Sequence[str]) -> str:
     """The same in one line of text, in which no agent's name can pass for a path."""
-    return " > ".join(one_line(typed(each, ",") if {">", '"'} & {*each} else each) for each in agents)
+    return " > ".join(one_line(format_json(each, ",") if {">", '"'} & {*each} else each) for each in agents)
 
 
 def caller_words(workflow: str, caller: str) -> Words:
     """The workflow that asks people, by its name and its id, if it has one."""
-    return ("workflow ", Said(workflow), *((" ", Said(caller)) if caller else ()))
+    return ("workflow ", UntrustedText(workflow), *((" ", UntrustedText(caller)) if caller else ()))
 
 
 # -- what came before -------------------------------------------------------------------------------------------------
@@ -220,7 +224,7 @@ def edit_of(requirement: Requirement, requirements: Sequence[Requirement]) -> Fa
     if requirement.edited_by is None or before is None:
         return None
     changed = [part for change in changes(before.arguments, requirement.arguments) for part in change]
-    words: Words = (Said(requirement.edited_by), "; ", *changed, "before: ", Said(before.arguments))
+    words: Words = (UntrustedText(requirement.edited_by), "; ", *changed, "before: ", UntrustedText(before.arguments))
     return Fact("edited", "Edited by ", words, at_length=True)
 
 
@@ -235,11 +239,11 @@ def changes(before: str, after: str) -> list[Words]:
     known = cast("dict[str, JsonValue]", old)
     now = cast("dict[str, JsonValue]", new)
     names = [name for name in {**known, **now} if name not in known or name not in now or known[name] != now[name]]
-    return [(Said(name), ": ", _value_of(known, name), " → ", _value_of(now, name), "; ") for name in names]
+    return [(UntrustedText(name), ": ", _value_of(known, name), " → ", _value_of(now, name), "; ") for name in names]
 
 
-def _value_of(fields: dict[str, JsonValue], name: str) -> Said | str:
-    return Said(json.dumps(fields[name], ensure_ascii=False)) if name in fields else "nothing"
+def _value_of(fields: dict[str, JsonValue], name: str) -> UntrustedText | str:
+    return UntrustedText(json.dumps(fields[name], ensure_ascii=False)) if name in fields else "nothing"
 
 
 def _before(requirement: Requirement, requirements: Sequence[Requirement]) -> Iterator[Fact]:
@@ -251,7 +255,7 @@ def _before(requirement: Requirement, requirements: Sequence[Requirement]) -> It
     if before is None:
         return
     by = f" by {before.resolved_by}" if before.resolved_by else ""
-    was = Said(f"{before.short_id} {before.status}{by}")
+    was = UntrustedText(f"{before.short_id} {before.status}{by}")
     if requirement.kind == "outcome":
         yield Fact("follows", "", ("Unknown outcome: ", was))
     elif requirement.kind == "input":
@@ -271,22 +275,22 @@ def not_started(run: Run) -> list[str]:
     ]
 
 
-def ran_before(run: Run) -> list[tuple[ToolCall, str]]:
+def previous_calls(run: Run) -> list[tuple[ToolCall, str]]:
     """The calls of the run so far, oldest first, each with the answer that the model got."""
     return [*_answered(run.conversation.items), *_of_this_turn(run)]
 
 
-def ran_last(run: Run, count: int) -> tuple[list[tuple[ToolCall, str]], int]:
-    """The last *count* of `ran_before`, and how many there are: of thousands, the others are not looked at."""
+def newest_calls(run: Run, count: int) -> tuple[list[tuple[ToolCall, str]], int]:
+    """The last *count* of `previous_calls`, and how many there are: of thousands, the others are not looked at."""
     newest = list(_of_this_turn(run))
     items = run.conversation.items
     answered = [index for index, item in enumerate(items) if item.get("type") == "function_call_output"]
     wanted = answered[max(len(answered) + len(newest) - count, 0) :]
-    before = [found for index in wanted if (found := _met_by(items, index)) is not None]
+    before = [found for index in wanted if (found := _answered_call(items, index)) is not None]
     return [*before, *newest][-count:], len(answered) + len(newest)
 
 
-def _met_by(items: Sequence[Item], index: int) -> tuple[ToolCall, str] | None:
+def _answered_call(items: Sequence[Item], index: int) -> tuple[ToolCall, str] | None:
     """The call that an answer is to, the newest of that id before it, and the answer."""
     wanted = items[index].get("call_id")
     for at in range(index - 1, -1, -1):
@@ -317,11 +321,11 @@ def _of_this_turn(run: Run) -> Iterator[tuple[ToolCall, str]]:
 def model_words(run: Run) -> str:
     """What the model said with the calls that wait. It is the last thing to go by."""
     items = run.conversation.items
-    begin = next((index + 1 for index in reversed(range(len(items))) if not _is_said(items[index])), 0)
+    begin = next((index + 1 for index in reversed(range(len(items))) if not _is_models(items[index])), 0)
     return text_of(items[begin:])
 
 
-def _is_said(item: Item) -> bool:
+def _is_models(item: Item) -> bool:
     """Whether the item is of the model's making, and no answer to it."""
     return item.get("role") in {None, "assistant"} and item.get("type") != "function_call_output"
 
@@ -337,11 +341,11 @@ _TYPES: Final = {
 def field_words(field: InputField) -> Words:
     """A field that a person fills in: its name, type, choices and description."""
     listed = choices_of(field.type)
-    kind: Words = (Said(type_words(resolved(field.type, field.type.get("$defs")))),)
+    kind: Words = (UntrustedText(type_words(resolved(field.type, field.type.get("$defs")))),)
     if listed:
-        kind = ("one of ", Said(", ".join(typed(each, ", ") for each in listed)))
-    about: Words = (": ", Said(field.description)) if field.description else ()
-    return (Said(field.name), ", " if field.required else ", optional, ", *kind, *about)
+        kind = ("one of ", UntrustedText(", ".join(format_json(each, ", ") for each in listed)))
+    about: Words = (": ", UntrustedText(field.description)) if field.description else ()
+    return (UntrustedText(field.name), ", " if field.required else ", optional, ", *kind, *about)
 
 
 def choices_of(schema: dict[str, JsonValue]) -> list[JsonValue]:
@@ -374,8 +378,14 @@ def grant_words(grant: Grant) -> Words:
     """What a grant decides: how often, until when, with which arguments, and by whom."""
     rejects = "rejects " if grant.verdict == "reject" else ""
     uses = "any number of calls" if grant.uses is None else f"{grant.uses - grant.used} more of {grant.uses} calls"
-    until = "" if grant.expires_at is None else f", until {moment(grant.expires_at)}"
-    return (Said(grant.tool), f": {rejects}{uses}{until}", *conditions_words(grant), "; by ", Said(grant.by))
+    until = "" if grant.expires_at is None else f", until {format_time(grant.expires_at)}"
+    return (
+        UntrustedText(grant.tool),
+        f": {rejects}{uses}{until}",
+        *conditions_words(grant),
+        "; by ",
+        UntrustedText(grant.by),
+    )
 
 
 def conditions_words(grant: Grant) -> Words:
@@ -385,7 +395,7 @@ def conditions_words(grant: Grant) -> Words:
     plain: dict[str, JsonValue] = {
         name: condition.model_dump(mode="json", exclude_unset=True) for name, condition in grant.arguments.items()
     }
-    return (", if ", Said(typed(plain, ", ")))
+    return (", if ", UntrustedText(format_json(plain, ", ")))
 
 
 def active_grants(grants: Sequence[Grant], at: datetime | None) -> list[Grant]:

@@ -5,7 +5,7 @@ from typing import NoReturn
 
 from pydantic import JsonValue
 
-from assent.views.commands import resolved, typed
+from assent.views.commands import format_json, resolved
 from assent.views.facts import choices_of
 from assent.wire.protocol import InputField
 from assent.wire.text import one_line
@@ -35,9 +35,9 @@ def value_of(field: InputField, text: str) -> JsonValue:
         for each in listed:
             # Characters that cannot be typed, or that are invisible, may be typed as they are shown.
             spellings = (each, one_line(each)) if isinstance(each, str) else ()
-            if text.strip() in (*spellings, typed(each, ", ")):
+            if text.strip() in (*spellings, format_json(each, ", ")):
                 return each
-        raise ValueError(f"choose one of {', '.join(typed(each, ', ') for each in listed)}")
+        raise ValueError(f"choose one of {', '.join(format_json(each, ', ') for each in listed)}")
     if schema.get("type") == "string":
         return text
     try:

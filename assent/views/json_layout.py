@@ -15,7 +15,7 @@ BROKEN: Final = "↵"
 """Marks the end of a line that was broken to fit."""
 
 
-def wrapped(text: str, width: int = WIDTH) -> str:
+def wrap_text(text: str, width: int = WIDTH) -> str:
     """Prose in lines of at most *width* columns, for a code block."""
     lines = visible(text).split("\n")
     return "\n".join(textwrap.fill(line, width, replace_whitespace=False) for line in lines)
@@ -32,7 +32,7 @@ _DEEPEST: Final = 8
 _BACK: Final = 12
 
 
-def laid_out(arguments: str, width: int = WIDTH) -> str:
+def wrap_json(arguments: str, width: int = WIDTH) -> str:
     """JSON in lines of at most *width* columns: the white space between tokens changes, the tokens do not.
 
     A token that is too long is broken, after a line break that it spells out or where the line is full; `BROKEN` then
@@ -40,17 +40,17 @@ def laid_out(arguments: str, width: int = WIDTH) -> str:
     may be cut off. Text that is not JSON is one token.
     """
     parts = _tokens(arguments)
-    ends = _ends(parts)
-    page = _Page(width)
+    ends = _closing_positions(parts)
+    page = _LineWriter(width)
     position = 0
     while position < len(parts):
         end = ends.get(position, len(parts))
         flat = _flat(parts[position : end + 1]) if end - position < width else None
-        if position in ends and flat is not None and page.takes(flat):
+        if position in ends and flat is not None and page.fits(flat):
             page.lines[-1] += flat
             position = end
         else:
-            page.put(parts[position])
+            page.write(parts[position])
         position += 1
     return "\n".join(page.lines)
 
@@ -70,7 +70,7 @@ def _tokens(text: str) -> list[str]:
     return [one_line(text)] if text.strip() else []
 
 
-def _ends(parts: Sequence[str]) -> dict[int, int]:
+def _closing_positions(parts: Sequence[str]) -> dict[int, int]:
     """Where each bracket that opens is closed."""
     ends: dict[int, int] = {}
     opened: list[int] = []
@@ -93,18 +93,18 @@ def _columns(text: str) -> int:
 
 
 @dataclass(slots=True)
-class _Page:
+class _LineWriter:
     """Lines being written, at a depth of brackets."""
 
     width: int
     lines: list[str] = field(default_factory=lambda: [""])
     depth: int = 0
 
-    def takes(self, text: str) -> bool:
+    def fits(self, text: str) -> bool:
         """Whether *text* fits into the line, with a comma after it."""
         return len(text) < self.width and _columns(self.lines[-1]) + _columns(text) < self.width
 
-    def put(self, part: str) -> None:
+    def write(self, part: str) -> None:
         """Write one token, and begin a new line where JSON has one."""
         self.depth += (part in _OPENING) - (part in _CLOSING)
         if part in _CLOSING:
@@ -121,7 +121,7 @@ class _Page:
 
     def _fold(self, part: str) -> None:
         """Write a token over as many lines as it needs."""
-        if "\\n" not in part and self.takes(part):
+        if "\\n" not in part and self.fits(part):
             self.lines[-1] += part
             return
         units: list[str] = _UNIT.findall(part)

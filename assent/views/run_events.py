@@ -96,7 +96,7 @@ def describe(event: Event, before: Run, step: Step) -> Iterator[RunEvent]:
     After continue-as-new, *before* is the run at the end of the previous execution: no event is repeated.
     """
     run, at = step.run, event.at
-    yield from _timed(before, run, at)
+    yield from _timer_events(before, run, at)
     match event:
         case Started() if not before.id:
             yield RunEvent(kind="started", at=at, text=_asked(run))
@@ -115,8 +115,8 @@ def describe(event: Event, before: Run, step: Step) -> Iterator[RunEvent]:
             yield from _checked(event, before, step)
         case _:
             pass
-    yield from _handed_over(event, before, run)
-    yield from _opened(before, run, at)
+    yield from _handoff_event(event, before, run)
+    yield from _request_events(before, run, at)
     told = before.model_running and (isinstance(event, Started) or redirect_queue(before, event) is not None)
     yield from _commands(step, at, again=told)
     if run.status == "idle" and before.status != "idle":
@@ -145,7 +145,7 @@ def _calls(turn: ModelTurn) -> list[str]:
 # -- time -------------------------------------------------------------------------------------------------------------
 
 
-def _timed(before: Run, run: Run, at: datetime) -> Iterator[RunEvent]:
+def _timer_events(before: Run, run: Run, at: datetime) -> Iterator[RunEvent]:
     """What time did, before anything else that came about at this moment."""
     for was, now in zip(before.requirements, run.requirements, strict=False):
         if was is now or was.status != "pending":
@@ -240,7 +240,7 @@ def _agent_finished(event: AgentAnswered, before: Run) -> Iterator[RunEvent]:
             )
 
 
-def _handed_over(event: Event, before: Run, run: Run) -> Iterator[RunEvent]:
+def _handoff_event(event: Event, before: Run, run: Run) -> Iterator[RunEvent]:
     to = handoffs.effective_handoff(before, event, run)
     if to is None:
         return
@@ -330,7 +330,7 @@ def _text_field(event: MessageReceived, name: str) -> str | None:
 # -- calls that wait, and what runs -----------------------------------------------------------------------------------
 
 
-def _opened(before: Run, run: Run, at: datetime) -> Iterator[RunEvent]:
+def _request_events(before: Run, run: Run, at: datetime) -> Iterator[RunEvent]:
     for requirement in run.requirements[len(before.requirements) :]:
         if requirement.grant is not None:
             what = "rejected it" if requirement.status == "rejected" else "let it through"
@@ -382,7 +382,7 @@ def _commands(step: Step, at: datetime, *, again: bool) -> Iterator[RunEvent]:
                 pass
 
 
-def meaning(event: RunEvent) -> str:
+def event_text(event: RunEvent) -> str:
     """What an event says, behind its kind: render it safely."""
     call = f"{event.requirement_id[:8]} {event.tool}" if event.requirement_id else f"{event.tool}"
     more = " …" if len(event.text) >= EVENT_TEXT_SHOWN else ""

@@ -8,20 +8,28 @@ from typing import Final
 from pydantic import JsonValue
 
 from assent.core.state_machine import Run
-from assent.views.commands import Choice, choices, metadata_command, revoke_command, show_command, signal_command, typed
+from assent.views.commands import (
+    Choice,
+    choices,
+    format_json,
+    metadata_command,
+    revoke_command,
+    show_command,
+    signal_command,
+)
 from assent.views.facts import (
     active_grants,
+    approval_options,
     caller_words,
     children_of,
     edit_of,
     facts_of,
     grant_words,
     model_words,
-    more_to_approve,
+    newest_calls,
     path_words,
-    ran_last,
 )
-from assent.views.json_layout import BROKEN, laid_out, wrapped
+from assent.views.json_layout import BROKEN, wrap_json, wrap_text
 from assent.wire.digest import canonical, json_size
 from assent.wire.limits import (
     DETAILS_ARGUMENTS,
@@ -123,19 +131,19 @@ def details(run: Run, at: datetime | None = None) -> str:
     """
     pending = run.pending
     room = min(DETAILS_ARGUMENTS, DETAILS_TOTAL // max(1, min(len(pending), DETAILS_REQUIREMENTS)))
-    parts = [_headline(run), *_above(run)]
+    parts = [_headline(run), *_parent_path(run)]
     if pending:
         parts += _context(run.context, DETAILS_ARGUMENTS)
     parts += [_waiting(run, requirement, room) for requirement in pending[:DETAILS_REQUIREMENTS]]
     if len(pending) > DETAILS_REQUIREMENTS:
         hidden = len(pending) - DETAILS_REQUIREMENTS
         parts.append(f"**And {hidden} more**, which {_show_command(run.id)} shows.")
-    parts += _below(run)
+    parts += _child_runs(run)
     parts += _grants(run, at)
-    parts += _decided(run)
+    parts += _decided_section(run)
     parts += _ignored_messages(run)
     if pending:
-        parts += [*_before(run), *_words(run)]
+        parts += [*_before(run), *_model_text(run)]
     return "\n\n".join(parts)
 
 
@@ -166,7 +174,7 @@ def _at_work(run: Run) -> str:
     return f" in this run; {'1 agent is' if below == 1 else f'{below} agents are'} at work for it"
 
 
-def _above(run: Run) -> list[str]:
+def _parent_path(run: Run) -> list[str]:
     """The path to a run that works for others."""
     above = run.request.parents if run.request else []
     if not above:
@@ -187,12 +195,12 @@ def _context(context: Mapping[str, JsonValue] | None, room: int) -> list[str]:
 
 def _cut(raw: str, room: int) -> tuple[str, bool]:
     """Lay JSON out in at most *room* characters; also return whether that is only the beginning."""
-    text = laid_out(raw[:room])
+    text = wrap_json(raw[:room])
     is_cut = len(raw) > room or len(text) > room
     return f"{text[:room]}…" if is_cut else text, is_cut
 
 
-def _below(run: Run) -> list[str]:
+def _child_runs(run: Run) -> list[str]:
     """The runs of other agents at work for this one: what waits in them is decided there alone."""
     below = children_of(run)
     lines = [_child(run, each) for each in below[:DETAILS_CHILDREN]]
@@ -242,7 +250,7 @@ def _waiting(run: Run, requirement: Requirement, room: int) -> str:
         *(["**Cut: read the whole before you decide.** More below."] if cut else []),
         fenced(text or "(no arguments)", "json"),
         "\n".join(f"- {term}" for term in _terms(run, requirement, None if cut else text)),
-        _how(run, requirement),
+        _how_to_decide(run, requirement),
     ]
     return "\n\n".join(lines)
 
@@ -251,7 +259,7 @@ def _terms(run: Run, requirement: Requirement, text: str | None) -> Iterator[str
     yield _completeness(run, requirement, text)
     for fact in facts_of(requirement, run.requirements, run.requested_by):
         yield fact.lead + markdown(fact.words, DETAILS_WORDS)
-    if more := more_to_approve(requirement, run.caller):
+    if more := approval_options(requirement, run.caller):
         yield "`approve` may also have " + ", or ".join(more)
     yield "To decide: **More Actions**, **Send a Signal**, choose one, paste its data with your own name for `NAME`, \
 and **Submit** (again, if the dialog stays)"
@@ -266,10 +274,10 @@ def _completeness(run: Run, requirement: Requirement, text: str | None) -> str:
     return f"Exact arguments ({size:,} bytes; reformatted{broken})"
 
 
-def _how(run: Run, requirement: Requirement) -> str:
+def _how_to_decide(run: Run, requirement: Requirement) -> str:
     ways = choices(requirement.kind, requirement.fields)
     # A bar would end the cell; JSON can spell it otherwise.
-    data = [typed(_body(requirement, way), ", ").replace("|", "\\u007c") for way in ways]
+    data = [format_json(_body(requirement, way), ", ").replace("|", "\\u007c") for way in ways]
     rows = [f"| `{way.signal}` | {code(text)} |" for way, text in zip(ways, data, strict=True)]
     table = "\n".join(["| Signal | Data |", "|---|---|", *rows])
     commands = "\n\n".join(
@@ -295,10 +303,10 @@ def _grant(run: Run, grant: Grant) -> str:
     data: dict[str, JsonValue] = {"id": grant.short_id, "by": "NAME"}
     command = revoke_command("assent", run.id, grant.short_id)
     words = markdown(grant_words(grant), DETAILS_NAME)
-    return f"{words}. To end it, the signal `{REVOKE}` with {code(typed(data, ', '))}, or {code(command)}"
+    return f"{words}. To end it, the signal `{REVOKE}` with {code(format_json(data, ', '))}, or {code(command)}"
 
 
-def _decided(run: Run) -> list[str]:
+def _decided_section(run: Run) -> list[str]:
     newest = (each for each in reversed(run.requirements) if each.status != "pending")
     shown = list(islice(newest, DETAILS_DECIDED))[::-1]
     total = len(run.requirements) + run.requirements_dropped - len(run.pending)
@@ -328,18 +336,18 @@ def _sent(message: IgnoredMessage) -> str:
 
 def _before(run: Run) -> list[str]:
     """What the run did before, by the answers that the model got."""
-    past, total = ran_last(run, DETAILS_BEFORE)
+    past, total = newest_calls(run, DETAILS_BEFORE)
     shown = [
         f"{code(f'{call.tool}({call_summary(call.arguments)})')} → {_bounded_code(answer)}" for call, answer in past
     ]
     return _section("Before this", shown, total)
 
 
-def _words(run: Run) -> list[str]:
+def _model_text(run: Run) -> list[str]:
     words = model_words(run)
     if not words:
         return []
-    return [f"### The model's own words (untrusted)\n\n{fenced(wrapped(bounded(words, DETAILS_WORDS)))}"]
+    return [f"### The model's own words (untrusted)\n\n{fenced(wrap_text(bounded(words, DETAILS_WORDS)))}"]
 
 
 def _section(title: str, lines: Sequence[str], total: int) -> list[str]:
@@ -367,9 +375,9 @@ def request_details(request: RunRequest) -> str:
     requester = f"Requested by {code(request.requested_by)}.\n\n" if request.requested_by else ""
     if request.call is not None:
         asks = f"Workflow {code(request.agent)} asks people about {code(request.call.tool)}. {requester}"
-        return f"{asks}Arguments:\n\n{fenced(laid_out(bounded(request.call.arguments, 10_000)), 'json')}"
+        return f"{asks}Arguments:\n\n{fenced(wrap_json(bounded(request.call.arguments, 10_000)), 'json')}"
     context = "".join(f"\n\n{each}" for each in _context(request.context, DETAILS_WORDS))
     head = f"Agent {code(request.agent)}. {requester}"
     if not request.prompt.strip():
         return f"{head}A conversation that begins with whatever is sent to it.{context}"
-    return f"{head}Prompt:\n\n{fenced(wrapped(bounded(request.prompt, 10_000)))}{context}"
+    return f"{head}Prompt:\n\n{fenced(wrap_text(bounded(request.prompt, 10_000)))}{context}"

@@ -15,7 +15,7 @@ from temporalio.service import RPCError
 
 from assent.audit.approval import Approval
 from assent.client.client import AgentClient
-from assent.client.filters import Sort, in_order, may_decide
+from assent.client.filters import Sort, may_decide, sort_approvals
 from assent.client.paging import Page
 from assent.web.access import may_see
 from assent.web.sign_in import Person
@@ -86,7 +86,7 @@ def inbox_of(person: Person, read: Read, query: Query) -> Inbox:
     page = read.page
     visible = [each for each in page if may_see(person, each)]
     mine = [each for each in visible if may_decide(each, person.name)]
-    chosen = in_order(mine if query.show == "mine" else visible, query.sort)
+    chosen = sort_approvals(mine if query.show == "mine" else visible, query.sort)
     begin = (query.page - 1) * SHOWN
     return Inbox(
         query,

@@ -13,8 +13,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 from starlette.responses import HTMLResponse
 
-from assent.views.facts import moment
-from assent.wire.text import Said, Words, bounded, one_line, visible
+from assent.views.facts import format_time
+from assent.wire.text import UntrustedText, Words, bounded, one_line, visible
 
 FOLDER: Final = Path(__file__).parent
 STATIC: Final = FOLDER / "static"
@@ -35,7 +35,9 @@ def _exact(text: str) -> Markup:
 def _words(words: Words) -> Markup:
     """Mark what others said within Assent's own words."""
     parts = (
-        Markup('<bdi class="said">{}</bdi>').format(visible(each.text)) if isinstance(each, Said) else escape(each)
+        Markup('<bdi class="said">{}</bdi>').format(visible(each.text))
+        if isinstance(each, UntrustedText)
+        else escape(each)
         for each in words
     )
     return Markup("").join(parts)
@@ -90,7 +92,7 @@ class Renderer:
             for each in (self._environment.filters, self._environment.tests, self._environment.globals)
         )
         filters |= {
-            "words": _words, "exact": _exact, "age": age, "moment": moment, "line": one_line, "bounded": bounded,
+            "words": _words, "exact": _exact, "age": age, "moment": format_time, "line": one_line, "bounded": bounded,
             "seconds": seconds,
         }  # fmt: skip
         tests["urgent"] = _is_urgent

@@ -13,10 +13,10 @@ from assent.client.client import AgentClient
 from assent.client.signals import locate
 from assent.core.approvals import fold_name, is_approver, may_approve
 from assent.core.run_state import Run, state_of
-from assent.views.commands import Choice, assent_command, choices, typed
-from assent.views.facts import Fact, choices_of, earlier, facts_of, model_words, more_to_approve, ran_last, read_as
+from assent.views.commands import Choice, assent_command, choices, format_json
+from assent.views.facts import Fact, approval_options, choices_of, earlier, facts_of, model_words, newest_calls, read_as
 from assent.views.field_values import schema_of
-from assent.views.json_layout import laid_out
+from assent.views.json_layout import wrap_json
 from assent.views.web_ui import ASKS
 from assent.web.forms import field_key
 from assent.web.values import Row, differences, editable, rows_of, title_of
@@ -123,7 +123,7 @@ class RequestView:
     @property
     def exact(self) -> str:
         """The exact arguments, their white space changed, or their beginning."""
-        return bounded(laid_out(self.requirement.arguments[: 2 * EXACT]), EXACT)
+        return bounded(wrap_json(self.requirement.arguments[: 2 * EXACT]), EXACT)
 
     @property
     def size(self) -> int:
@@ -139,14 +139,14 @@ class RequestView:
     def editable(self) -> str | None:
         """The arguments for a text area; None if an approval may not change them."""
         arguments = self.arguments
-        if arguments is None or not more_to_approve(self.requirement, self.run.caller):
+        if arguments is None or not approval_options(self.requirement, self.run.caller):
             return None
         return editable(arguments)
 
     @property
     def may_remember(self) -> bool:
         """Whether an approval may let further calls through."""
-        return len(more_to_approve(self.requirement, self.run.caller)) > 1
+        return len(approval_options(self.requirement, self.run.caller)) > 1
 
     @property
     def facts(self) -> list[Fact]:
@@ -170,7 +170,7 @@ class RequestView:
     @property
     def before(self) -> tuple[list[tuple[ToolCall, str]], int]:
         """The last calls of the run, and how many there are."""
-        return ran_last(self.run, BEFORE)
+        return newest_calls(self.run, BEFORE)
 
     @property
     def words(self) -> str:
@@ -208,7 +208,7 @@ def _control(index: int, field: InputField) -> Control:
     listed = choices_of(schema)
     kind = str(schema.get("type"))
     if listed:
-        texts = [each if isinstance(each, str) else typed(each, ", ") for each in listed]
+        texts = [each if isinstance(each, str) else format_json(each, ", ") for each in listed]
         return Control(field_key(index), field, "choice", [(each, each) for each in texts])
     if kind == "boolean":
         return Control(field_key(index), field, "choice", [("Yes", "true"), ("No", "false")])

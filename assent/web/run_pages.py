@@ -19,7 +19,7 @@ from assent.audit.decision_statistics import Statistics
 from assent.client import read
 from assent.core.run_state import Run, state_of
 from assent.views.facts import children_of, grant_words
-from assent.views.run_events import meaning
+from assent.views.run_events import event_text
 from assent.web.access import may_see
 from assent.web.pages import Site
 from assent.web.sign_in import Person
@@ -71,7 +71,7 @@ class RunPages:
             "run": run,
             "state": state_of(run),
             "children": children_of(run),
-            "events": [(event, meaning(event)) for event in reversed(shown)],
+            "events": [(event, event_text(event)) for event in reversed(shown)],
             "earlier": len(events) - len(shown),
             "grant_words": grant_words,
             "title_of": title_of,

@@ -10,7 +10,7 @@ from typing import Final, Literal
 from pydantic import JsonValue
 
 from assent.agents.ask_user import ask_user
-from assent.views.json_layout import laid_out
+from assent.views.json_layout import wrap_json
 from assent.wire.text import bounded, hidden, one_line
 
 DEEPEST: Final = 4
@@ -51,7 +51,7 @@ def _row(name: str, value: JsonValue, depth: int, room: list[int]) -> Row:
         return Row(name, "token", "{}" if isinstance(value, dict) else "[]")
     is_plain = isinstance(value, list) and not any(isinstance(each, dict | list) for each in value)
     if is_plain or depth >= DEEPEST or room[0] - len(value) < 0:
-        return Row(name, "json", bounded(laid_out(json.dumps(value, ensure_ascii=False)), LONGEST))
+        return Row(name, "json", bounded(wrap_json(json.dumps(value, ensure_ascii=False)), LONGEST))
     fields = value.items() if isinstance(value, dict) else ((str(at), each) for at, each in enumerate(value, 1))
     return Row(name, "rows", rows=tuple(_row(each, inner, depth + 1, room) for each, inner in fields))
 

@@ -58,7 +58,7 @@ def tool_output(call_id: str, output: str) -> Item:
     return {"type": "function_call_output", "call_id": call_id, "output": output}
 
 
-def fitted(outputs: Sequence[str], limit: int = TURN_LIMIT) -> list[str]:
+def shorten_outputs(outputs: Sequence[str], limit: int = TURN_LIMIT) -> list[str]:
     """*outputs*, cut where together they are over *limit* bytes: the longest first, each cut marked as one."""
     sizes = [json_size(output) for output in outputs]
     if sum(sizes) <= limit:

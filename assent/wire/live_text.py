@@ -16,7 +16,7 @@ CALLS_SHOWN: Final = 32
 """Names of tools that are told."""
 
 
-class Wasted(Stored):
+class WastedAnswers(Stored):
     """Answers of the model's earlier attempts at one turn that could not be used: how many, and what they used.
 
     *failure* is the newest failure, *times* how often it came in a row.
@@ -41,7 +41,7 @@ class LiveText(Stored):
     left_out: int = 0
     characters: int = 0
     calls: list[str] = Field(default_factory=list[str])
-    wasted: Wasted = Wasted()
+    wasted: WastedAnswers = WastedAnswers()
 
     @property
     def begun(self) -> bool:
@@ -54,7 +54,7 @@ class TextSoFar:
     """Collects the words of an answer as they come. To add a few costs the same however many there are."""
 
     characters: int = 0
-    wasted: Wasted = field(default_factory=Wasted)
+    wasted: WastedAnswers = field(default_factory=WastedAnswers)
     _parts: list[str] = field(default_factory=list[str])
     _calls: list[str] = field(default_factory=list[str])
     _place: object = None
@@ -78,12 +78,12 @@ class TextSoFar:
         """Whether the model has said anything."""
         return bool(self.characters or self._calls)
 
-    def fail(self, wasted: Wasted) -> None:
+    def fail(self, wasted: WastedAnswers) -> None:
         """Forget the words: they are none of an answer. *wasted* counts them."""
         self.characters, self.wasted = 0, wasted
         self._parts, self._calls = [], []
 
-    def told(self, turn: int, attempt: int) -> LiveText | None:
+    def snapshot(self, turn: int, attempt: int) -> LiveText | None:
         """What there is to tell of it; None before it has begun."""
         if not self.begun:
             counts = bool(self.wasted.model_fields_set)

@@ -232,7 +232,7 @@ def read(name: str, arguments: Sequence[object]) -> Message:
         raise MessageError(f"{name} takes one JSON input, not {len(arguments)}: {_EXAMPLE[name]}")
     body = arguments[0]
     if not isinstance(body, dict):
-        raise MessageError(f"{name} takes a JSON object{_instead(body)}: {_EXAMPLE[name]}")
+        raise MessageError(f"{name} takes a JSON object{_type_hint(body)}: {_EXAMPLE[name]}")
     fields = cast("dict[str, object]", body)
     by = fields.get("by")
     if isinstance(by, str) and by.strip() in _PLACEHOLDERS:
@@ -293,10 +293,10 @@ _TOOL_ONLY: Final = ("agent", "stop", "failed", "read_as", "binding", "checked",
 def _call_problem(request: RunRequest, call: WorkflowCall) -> str | None:
     """Return what is wrong with a request to ask people about a call; None if nothing is."""
     gate = call.gate
-    wrong = _given(request, _MODEL_ONLY)
+    wrong = _present_fields(request, _MODEL_ONLY)
     if wrong:
         return f"call: leave out {', '.join(wrong)}: no model is called"
-    if wrong := _given(gate, _TOOL_ONLY):
+    if wrong := _present_fields(gate, _TOOL_ONLY):
         return f"call.gate: leave out {', '.join(wrong)}: the call has no agent's tool"
     if gate.verdict not in {"ask", "input", "external"}:
         return f"call.gate.verdict: it is {gate.verdict!r}; people can be sent 'ask', 'input' or 'external'"
@@ -315,7 +315,7 @@ def _call_problem(request: RunRequest, call: WorkflowCall) -> str | None:
     return _fields_problem(gate)
 
 
-def _given(stored: Stored, names: Sequence[str]) -> list[str]:
+def _present_fields(stored: Stored, names: Sequence[str]) -> list[str]:
     """Return those of the fields that say something."""
     return [name for name in names if repr(getattr(stored, name)) not in {"None", "False", "''", "[]"}]
 
@@ -355,7 +355,7 @@ class Undecodable:
     size: int
 
 
-def _instead(given: object) -> str:
+def _type_hint(given: object) -> str:
     """Return what arrived instead of an object, if that helps its sender."""
     if isinstance(given, Undecodable):
         encoding = bounded(one_line(given.encoding), FIELD_SHOWN)
@@ -412,12 +412,12 @@ def problems(error: ValidationError) -> str:
     """The problems that pydantic found, in one line: each field and what is wrong with it."""
     found = error.errors(include_url=False, include_input=False, include_context=False)
     return "; ".join(
-        f"{_place(each['loc'])}: {one_line(bounded(each['msg'].removeprefix('Value error, '), 200))}"
+        f"{_field_path(each['loc'])}: {one_line(bounded(each['msg'].removeprefix('Value error, '), 200))}"
         for each in found[:5]
     )
 
 
-def _place(location: tuple[int | str, ...]) -> str:
+def _field_path(location: tuple[int | str, ...]) -> str:
     named = [str(each) for each in location if each not in {TEXT, PARTS}]
     return bounded(one_line(".".join(named)), FIELD_SHOWN) or "input"
 

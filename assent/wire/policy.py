@@ -68,7 +68,7 @@ class Condition(_Data):
 
     @model_validator(mode="before")
     @classmethod
-    def _plain(cls, value: object) -> object:
+    def _from_plain(cls, value: object) -> object:
         if isinstance(value, Condition):
             return value
         return cast("dict[str, object]", value) if isinstance(value, dict) else {"equals": value}
@@ -122,7 +122,7 @@ def conditions_hold(conditions: Conditions, values: Mapping[str, object], what: 
 
 
 def _holds(path: str, condition: Condition, values: Mapping[str, object], what: str) -> bool:
-    value = _at(path, values)
+    value = _value_at(path, values)
     if value is _ABSENT:
         return False
     try:
@@ -131,7 +131,7 @@ def _holds(path: str, condition: Condition, values: Mapping[str, object], what: 
         raise TypeError(f"{what} {path!r}: {error}") from None
 
 
-def _at(path: str, arguments: Mapping[str, object]) -> object:
+def _value_at(path: str, arguments: Mapping[str, object]) -> object:
     name, _, rest = path.partition(".")
     if rest and any(key != name and f"{path}.".startswith(f"{key}.") for key in arguments):
         # A key with a dot in it could stand before what the condition means, and hide it.
@@ -139,7 +139,7 @@ def _at(path: str, arguments: Mapping[str, object]) -> object:
     inner = arguments.get(name, _ABSENT)
     if not rest:
         return inner
-    return _at(rest, cast("dict[str, object]", inner)) if rest and isinstance(inner, dict) else _ABSENT
+    return _value_at(rest, cast("dict[str, object]", inner)) if rest and isinstance(inner, dict) else _ABSENT
 
 
 def _same(value: object, other: object) -> bool:
@@ -327,7 +327,7 @@ class PermissionPolicy(_Data):
         *arguments* are JSON values by name, *effects* what the tool declares, *context* is that of the run.
         """
         own = self._judged(tool, arguments, effects, context)
-        return strictest(own, *(policy.judge(tool, arguments, effects, context) for policy in self.also))
+        return strictest_judgement(own, *(policy.judge(tool, arguments, effects, context) for policy in self.also))
 
     def _judged(
         self,
@@ -356,7 +356,7 @@ def policy_version(*policies: PermissionPolicy | None) -> str:
     return policy_digest(versions)
 
 
-def strictest(*judgements: Judgement) -> Judgement:
+def strictest_judgement(*judgements: Judgement) -> Judgement:
     """The strictest of several judgements; of equals one that failed, which no grant covers, else the first.
 
     Where all allow, it is one by a rule. The strictest proof that one of them asks for is asked for, whichever decides.

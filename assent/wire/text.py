@@ -76,27 +76,27 @@ def code(text: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class UntrustedText:
     """Text of others within Assent's own words."""
 
     text: str
 
 
-Words = tuple[str | Said, ...]
+Words = tuple[str | UntrustedText, ...]
 """A sentence: Assent's own words as they are, and what others said."""
 
 
 def markdown(words: Words, limit: int) -> str:
     """A sentence in Markdown: what others said as inline code, of at most *limit* characters each, the rest counted."""
-    return "".join(code(bounded(part.text, limit)) if isinstance(part, Said) else part for part in words)
+    return "".join(code(bounded(part.text, limit)) if isinstance(part, UntrustedText) else part for part in words)
 
 
 def plain(words: Words, limit: int | None = None) -> str:
     """A sentence in one line of text, what others said in it bounded to *limit* characters each, the rest counted."""
-    return "".join(_plain(part, limit) for part in words)
+    return "".join(_plain_part(part, limit) for part in words)
 
 
-def _plain(part: str | Said, limit: int | None) -> str:
+def _plain_part(part: str | UntrustedText, limit: int | None) -> str:
     if isinstance(part, str):
         return part
     text = one_line(part.text)

@@ -15,7 +15,7 @@ ABOVE: Final = 20
 _PENDING_KEY: Final = re.compile(f"{MEMO_PENDING}_([0-9]{{1,6}})", re.ASCII)
 
 
-class RunAbove(Stored):
+class ParentEntry(Stored):
     """A run that another works for: its id and agent."""
 
     run_id: str = Field(max_length=1_000)
@@ -38,7 +38,7 @@ class RequestMemo(Stored):
 
     agent: str = ""
     requested_by: str | None = None
-    parents: list[RunAbove] = Field(default_factory=list[RunAbove], max_length=ABOVE)
+    parents: list[ParentEntry] = Field(default_factory=list[ParentEntry], max_length=ABOVE)
     caller: str | None = None
 
 

@@ -17,7 +17,7 @@ from rich.console import Console
 
 from assent import Agent, Budget, Requirement, RequirementNotFoundError, RunState
 from assent.cli import main
-from assent.cli.console import fit, folded, print_requirement
+from assent.cli.console import folded, print_requirement, shorten
 from assent.client.progress import progress_of
 from assent.client.signals import locate
 from assent.runtime.embedded_server import free_port
@@ -274,8 +274,8 @@ def test_every_line_of_foreign_text_is_behind_the_bar() -> None:
 
 
 def test_what_is_hidden_is_counted_exactly() -> None:
-    assert fit("short", 10) == "short"
-    shown = fit("x" * 100, 20)
+    assert shorten("short", 10) == "short"
+    shown = shorten("x" * 100, 20)
     kept, _, count = shown.partition("… (+")
     assert len(shown) <= 20
     assert len(kept) + int(count.rstrip(")")) == 100

@@ -8,7 +8,7 @@ import tracemalloc
 import pytest
 
 from assent.activities import conversation_cache
-from assent.activities.conversation_cache import UNUSED, Prefixes
+from assent.activities.conversation_cache import UNUSED, ConversationCache
 from assent.wire.conversation import Conversation
 from assent.wire.protocol import Execution
 
@@ -33,9 +33,9 @@ def conversation(number: int, text: str = "") -> Conversation:
 def test_a_full_cache_takes_the_memory_that_it_is_allowed(text: str) -> None:
     tracemalloc.start()
     try:
-        prefixes = Prefixes(LIMIT)
+        prefixes = ConversationCache(LIMIT)
         for number in range(60):
-            prefixes.keep(conversation(number, text), None)
+            prefixes.put(conversation(number, text), None)
         taken, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -44,14 +44,14 @@ def test_a_full_cache_takes_the_memory_that_it_is_allowed(text: str) -> None:
 
 async def test_what_is_no_longer_used_is_dropped() -> None:
     now = 0.0
-    prefixes = Prefixes(LIMIT, timer=lambda: now)
+    prefixes = ConversationCache(LIMIT, timer=lambda: now)
     first, second = conversation(1), conversation(2)
     assert first.prefix is not None
     assert second.prefix is not None
-    prefixes.keep(first, None)
-    assert await prefixes.named(first.prefix, []) == first
+    prefixes.put(first, None)
+    assert await prefixes.get(first.prefix, []) == first
     now = UNUSED + 1
-    prefixes.keep(second, None)
-    assert prefixes.kept == 1, "the run of the first has ended, or waits"
-    assert await prefixes.named(second.prefix, []) == second
+    prefixes.put(second, None)
+    assert prefixes.count == 1, "the run of the first has ended, or waits"
+    assert await prefixes.get(second.prefix, []) == second
     assert prefixes.misses == 0

@@ -17,7 +17,7 @@ from assent.audit.auditor import Auditor
 from assent.audit.checks import Verification
 from assent.audit.records import Audit
 from assent.audit.verifier import Verifier
-from assent.history.pages import Missing, Page
+from assent.history.pages import MissingExecution, Page
 from assent.wire.visibility import pending_keys
 from tests.replay import FOLDER
 
@@ -41,11 +41,14 @@ def execution_of(events: Sequence[HistoryEvent]) -> str:
     return events[0].workflow_execution_started_event_attributes.original_execution_run_id or "execution"
 
 
-def found_as(*executions: Sequence[HistoryEvent]) -> list[Page | Missing]:
+def found_as(*executions: Sequence[HistoryEvent]) -> list[Page | MissingExecution]:
     """Return executions as pages, as files give them: the execution before the first one is missing."""
     begun = executions[0][0].workflow_execution_started_event_attributes if executions[0] else None
     before = begun.continued_execution_run_id if begun is not None else ""
-    return [*([Missing(before)] if before else []), *(Page(execution_of(each), each, each) for each in executions)]
+    return [
+        *([MissingExecution(before)] if before else []),
+        *(Page(execution_of(each), each, each) for each in executions),
+    ]
 
 
 def audited(*executions: Sequence[HistoryEvent]) -> tuple[Audit, Verification]:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from assent.audit.approval import Approval, ApprovalContext
-from assent.audit.decision_statistics import Tally, statistics_of
+from assent.audit.decision_statistics import StatisticsCounter, statistics_of
 from assent.wire.requirements import IgnoredMessage, Vote
 
 START = datetime(2026, 11, 1, 9, tzinfo=UTC)
@@ -160,7 +160,7 @@ def test_only_one_tool_and_what_was_opened_since_are_counted_if_asked_for() -> N
         decided(2, vote("bob", 105), created_at=after(100)),
         decided(3, vote("bob", 105), created_at=after(100), tool="deploy"),
     ]
-    tally = Tally("pay", after(100))
+    tally = StatisticsCounter("pay", after(100))
     tally.add(records)
     tally.add([record(4, run_id="other", tool="deploy")])
     found = tally.statistics()

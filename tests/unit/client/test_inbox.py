@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from assent.audit.approval import Approval, is_recorded
 from assent.cli.parsing import calls_of
 from assent.client.approval_search import ApprovalFilter, approval_prefix, paged, run_of_approval
-from assent.client.filters import Changes, Wanted, in_order, is_wanted, may_decide
+from assent.client.filters import InboxChanges, Wanted, matches, may_decide, sort_approvals
 from assent.client.paging import Page, check_limit, position_of, token_of
 from assent.wire.errors import MessageError
 from assent.wire.requirements import PendingRequirement
@@ -23,7 +23,7 @@ HOUR = timedelta(hours=1)
 
 def shown(wanted: Wanted, *waiting: PendingRequirement) -> list[str]:
     listed = approvals_in(*waiting, requested_by="alice")
-    return [each.context.call_id for each in listed if is_wanted(each, wanted, NOW + HOUR)]
+    return [each.context.call_id for each in listed if matches(each, wanted, NOW + HOUR)]
 
 
 # -- filters ----------------------------------------------------------------------------------------------------------
@@ -77,18 +77,18 @@ def test_oldest_first_or_soonest_deadline_first_and_those_without_one_last() -> 
         requirement("c", created_at=NOW + 2 * HOUR, expires_at=NOW),
         requirement("d", created_at=NOW - HOUR, expires_at=NOW + HOUR),
     )
-    assert [each.context.call_id for each in in_order(waiting)] == ["d", "b", "a", "c"]
-    assert [each.context.call_id for each in in_order(waiting, "deadline")] == ["c", "d", "a", "b"]
+    assert [each.context.call_id for each in sort_approvals(waiting)] == ["d", "b", "a", "c"]
+    assert [each.context.call_id for each in sort_approvals(waiting, "deadline")] == ["c", "d", "a", "b"]
 
 
 # -- following --------------------------------------------------------------------------------------------------------
 
 
 def test_what_is_new_is_told_at_once_and_what_has_gone_when_it_is_missing_twice() -> None:
-    changes, a, b = Changes(), requirement("a"), requirement("b")
+    changes, a, b = InboxChanges(), requirement("a"), requirement("b")
 
     def seen(*waiting: PendingRequirement) -> list[tuple[str, str]]:
-        return [(change, each.context.call_id) for change, each in changes.seen(approvals_in(*waiting))]
+        return [(change, each.context.call_id) for change, each in changes.update(approvals_in(*waiting))]
 
     assert seen(a) == [("opened", "a")]
     assert seen(a, b) == [("opened", "b")]

@@ -14,19 +14,19 @@ from rich.console import Console
 
 from assent.audit.approval import pending_approval
 from assent.cli import output
-from assent.client.filters import Wanted, is_wanted
+from assent.client.filters import Wanted, matches
 from assent.client.pauses import only_children_move
 from assent.client.read import HistoryPosition
 from assent.client.run_tree import RunTree, find_in_children
 from assent.core.events import AgentAnswered, AgentStarted, Failure
 from assent.core.state_machine import Run, state_of
 from assent.history.fold import HistoryFold
-from assent.views.facts import children_of, path_text, ran_before, ran_last
+from assent.views.facts import children_of, newest_calls, path_text, previous_calls
 from assent.views.web_ui import DETAILS_CHILDREN, details
 from assent.wire.protocol import ChildRun, ParentRun, RunRequest, RunResult, Usage
 from assent.wire.requirements import Requirement, RunState
 from assent.wire.text import visible
-from assent.wire.visibility import RequestMemo, RunAbove, read_request_memo, request_memo
+from assent.wire.visibility import ParentEntry, RequestMemo, read_request_memo, request_memo
 from tests.support.memo_only_runs import NOW, approvals_in, requirement
 from tests.unit.strategies import ALLOW, ASK, HOSTILE, TO_B, Play, playing, turn_of, unhurried
 from tests.unit.views.test_web_ui import shape
@@ -84,11 +84,11 @@ def test_a_memo_has_the_runs_above_and_is_believed_where_temporal_agrees() -> No
 
 
 def test_a_tree_is_its_run_and_those_below() -> None:
-    above = [RunAbove(run_id="top", agent="boss"), RunAbove(run_id="middle", agent="lead")]
+    above = [ParentEntry(run_id="top", agent="boss"), ParentEntry(run_id="middle", agent="lead")]
     [waiting] = approvals_in(requirement("r"), run_id="deep")
     waiting = waiting.model_copy(update={"parents": above})
     for tree, wanted in (("top", True), ("middle", True), ("deep", True), ("other", False)):
-        assert is_wanted(waiting, Wanted(tree=tree), NOW) is wanted
+        assert matches(waiting, Wanted(tree=tree), NOW) is wanted
     assert not Wanted(tree="top").by_server
 
 
@@ -120,7 +120,7 @@ def test_the_inbox_names_the_workflow_that_asks_as_temporal_does(parent: str | N
 
 @pytest.mark.parametrize("columns", [80, 140])
 def test_the_inbox_shows_the_path_at_any_width(columns: int) -> None:
-    above = [RunAbove(run_id="deploy-7", agent="boss"), RunAbove(run_id="deploy-7.lead", agent="lead")]
+    above = [ParentEntry(run_id="deploy-7", agent="boss"), ParentEntry(run_id="deploy-7.lead", agent="lead")]
     waiting = pending_approval(
         "deploy-7.lead.clerk", RequestMemo(agent="clerk", requested_by="alice", parents=above), requirement("r")
     )
@@ -182,8 +182,8 @@ def test_what_ran_last_is_the_end_of_what_ran(turns: list[tuple[int, int]], coun
         play.model(turn_of(*[ALLOW] * number))
         for position in range(min(number, done)):
             play.tool(position, f"{position}")
-    last, total = ran_last(play.run, count)
-    assert (last, total) == (ran_before(play.run)[-count:], len(ran_before(play.run)))
+    last, total = newest_calls(play.run, count)
+    assert (last, total) == (previous_calls(play.run)[-count:], len(previous_calls(play.run)))
 
 
 # -- when a run waits for others alone --------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from assent.core.tool_calls import read_turn
 from assent.views.run_events import describe
 from assent.wire.errors import ConfigurationError
 from assent.wire.protocol import ModelTurn, Usage
-from assent.worker import asked_elsewhere
+from assent.worker import other_model_queues
 from tests.unit.audit.forged_histories import attributes, audited, parsed, read
 from tests.unit.strategies import ALLOW, TO_B, Play, said, turn_of
 
@@ -238,9 +238,9 @@ def test_a_model_task_queue_has_a_name_that_the_server_takes(name: str) -> None:
 
 def test_a_worker_names_the_other_task_queues_on_which_its_models_are_asked() -> None:
     agents = [Agent(name=name, model=OpenAIChat(id="m"), model_task_queue=QUEUE) for name in ("a", "b")]
-    told = list(asked_elsewhere([*agents, Agent(name="c", model=OpenAIChat(id="m"))], "agents"))
+    told = list(other_model_queues([*agents, Agent(name="c", model=OpenAIChat(id="m"))], "agents"))
     assert told == ["The model of a, b is asked on task queue 'openai': a worker must serve that too"]
-    assert not list(asked_elsewhere(agents, QUEUE))
+    assert not list(other_model_queues(agents, QUEUE))
 
 
 def test_where_the_model_is_asked_makes_no_other_agent() -> None:

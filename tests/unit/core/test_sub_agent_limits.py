@@ -12,7 +12,7 @@ from assent.agents.models import OpenAIResponses
 from assent.core.events import CallModel, StartAgent
 from assent.wire.errors import ConfigurationError, MessageError
 from assent.wire.messages import read_request
-from assent.wire.policy import DEPTH, Decision, PermissionPolicy, Rule, combined, strictest
+from assent.wire.policy import DEPTH, Decision, PermissionPolicy, Rule, combined, strictest_judgement
 from tests.unit.agents.test_gates_by_policy import decisions, rules
 from tests.unit.strategies import TO_B, Play, turn_of
 
@@ -50,7 +50,7 @@ def test_a_rule_that_cannot_be_asked_is_not_hidden_by_another_policy_that_asks(
     assert both is not None
     for judged in (
         both.judge("pay", {"amount": "1000"}),
-        strictest(*(each.judge("pay", {"amount": "1000"}) for each in others)),
+        strictest_judgement(*(each.judge("pay", {"amount": "1000"}) for each in others)),
     ):
         assert (judged.decision, judged.failed) == ("ask", True)
         assert "cannot be evaluated" in (judged.reason or "")
@@ -64,7 +64,7 @@ def test_policies_that_are_combined_stand_side_by_side_and_decide_as_they_did(
     assert both is not None
     assert not any(each.also for each in both.also), "however often agents ask each other, nothing gets deeper"
     decided = both.judge("t", {"a": 1})
-    expected = strictest(one.judge("t", {"a": 1}), other.judge("t", {"a": 1}))
+    expected = strictest_judgement(one.judge("t", {"a": 1}), other.judge("t", {"a": 1}))
     assert (decided.decision, decided.failed) == (expected.decision, expected.failed)
     assert combined(both, one) == both
 

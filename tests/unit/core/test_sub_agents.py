@@ -21,7 +21,7 @@ from assent.core.sub_agents import MAX_DEPTH, child_run_id
 from assent.core.tool_calls import read_outcome
 from assent.wire.budget import Budget
 from assent.wire.limits import ANSWER_LIMIT
-from assent.wire.policy import Decision, PermissionPolicy, Rule, combined, strictest
+from assent.wire.policy import Decision, PermissionPolicy, Rule, combined, strictest_judgement
 from assent.wire.protocol import Execution, ParentRun, RunResult, Usage
 from tests.unit.agents.test_gates_by_policy import decisions, rules
 from tests.unit.strategies import ASK, NOW, RUN_ID, TO_B, Play, gate_of, playing, turn_of, unhurried
@@ -320,7 +320,7 @@ def test_grants_end_with_a_handoff() -> None:
 def test_combined_policies_judge_as_the_strictest_of_them(given_policies: Sequence[PermissionPolicy]) -> None:
     both = combined(*given_policies)
     for name in ("pay", "look", "x"):
-        alone = strictest(*(policy.judge(name) for policy in given_policies)).decision
+        alone = strictest_judgement(*(policy.judge(name) for policy in given_policies)).decision
         assert (both.judge(name).decision if both is not None else "allow") == alone
 
 

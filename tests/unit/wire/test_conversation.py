@@ -13,7 +13,7 @@ from assent.wire.conversation import (
     EMPTY_DIGEST,
     Conversation,
     ToolCall,
-    fitted,
+    shorten_outputs,
     text_of,
     tool_calls,
     tool_output,
@@ -86,7 +86,7 @@ def test_only_the_model_is_quoted() -> None:
 @given(st.lists(st.text('aé"\\x00', max_size=200), max_size=6), st.integers(0, 400))
 def test_outputs_are_cut_only_when_they_do_not_fit_and_every_cut_is_marked(outputs: list[str], limit: int) -> None:
     sizes = [len(canonical(output)) for output in outputs]
-    told = fitted(outputs, limit)
+    told = shorten_outputs(outputs, limit)
     if sum(sizes) <= limit:
         assert told == outputs
         return
@@ -98,6 +98,6 @@ def test_outputs_are_cut_only_when_they_do_not_fit_and_every_cut_is_marked(outpu
 
 def test_short_outputs_are_kept_whole_beside_a_long_one() -> None:
     short, long = "x" * 10, "y" * 1_000
-    first, cut, last = fitted([short, long, short], 100)
+    first, cut, last = shorten_outputs([short, long, short], 100)
     assert first == last == short
     assert re.fullmatch(r"y{70,76}\n\[cut here: \d\d of 1000 bytes\]", cut)

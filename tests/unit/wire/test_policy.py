@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 from pydantic import JsonValue, ValidationError
 
 from assent.wire.errors import ConfigurationError
-from assent.wire.policy import Condition, Judgement, PermissionPolicy, Rule, conditions_hold, policy_version, strictest
+from assent.wire.policy import (
+    Condition,
+    Judgement,
+    PermissionPolicy,
+    Rule,
+    conditions_hold,
+    policy_version,
+    strictest_judgement,
+)
 from tests.unit.strategies import HOSTILE, json_values, texts, unhurried
 
 OPERATORS: list[dict[str, JsonValue]] = [
@@ -265,7 +273,7 @@ def test_no_arguments_make_a_policy_raise(
 def test_the_strictest_of_several_judgements_holds_and_the_first_of_equals(judged: list[Judgement]) -> None:
     order = ("deny", "ask", "allow")
     expected = min(judged, key=lambda each: order.index(each.decision)) if judged else Judgement("allow")
-    assert strictest(*judged) == expected
+    assert strictest_judgement(*judged) == expected
 
 
 # -- files and versions -----------------------------------------------------------------------------------------------

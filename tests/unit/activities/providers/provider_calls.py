@@ -11,7 +11,7 @@ from openai import APIError
 from assent.activities.providers import (
     Answer,
     CallError,
-    Posture,
+    ErrorHandling,
     Providers,
     Question,
     ToolSpec,
@@ -46,7 +46,7 @@ def question(of: Model, *items: Item, tools: list[ToolSpec] | None = None) -> Qu
     return Question(model=of, instructions="Be brief.", items=items or [user_message("Hi")], tools=tools or TOOLS)
 
 
-async def failure_of(providers: Providers, asked: Question) -> Posture:
+async def failure_of(providers: Providers, asked: Question) -> ErrorHandling:
     with pytest.raises(EVERY_FAILURE) as caught:
         await providers.ask(asked)
     return posture(caught.value)

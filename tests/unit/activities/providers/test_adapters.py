@@ -15,7 +15,7 @@ from openai import AsyncOpenAI
 from pydantic import JsonValue
 
 from assent.activities.providers import (
-    Posture,
+    ErrorHandling,
     Providers,
     Question,
     as_application_error,
@@ -218,7 +218,7 @@ async def test_every_status_has_its_posture(
     server.script("scripted", fails(status, message="The provider's own words."))
     found = await failure_of(providers, question(model(server, api)))
     expected = timedelta(seconds=delay) if delay else None
-    assert found == Posture(kind, "The provider's own words.", retry, expected)
+    assert found == ErrorHandling(kind, "The provider's own words.", retry, expected)
 
 
 async def test_the_client_itself_does_not_retry(server: ModelServer, providers: Providers) -> None:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from openai import APIStatusError
 
-from assent.activities.providers import CallError, Posture, as_application_error, posture
+from assent.activities.providers import CallError, ErrorHandling, as_application_error, posture
 from assent.activities.providers.errors import LONGEST_DELAY, MESSAGE_LIMIT, retry_delay
 
 DATE = "Thu, 01 Jan 2026 12:00:00 GMT"
@@ -98,7 +98,7 @@ def test_a_request_that_no_operator_mends_is_final(message: str) -> None:
 
 def test_an_unpaid_bill_is_waited_for() -> None:
     found = posture(refusal(429, body={"code": "insufficient_quota", "message": "Pay."}))
-    assert found == Posture("QuotaExceeded", "Pay.", True, timedelta(seconds=60))
+    assert found == ErrorHandling("QuotaExceeded", "Pay.", True, timedelta(seconds=60))
 
 
 @pytest.mark.parametrize(
@@ -124,13 +124,13 @@ def test_an_image_that_a_server_repeats_is_not_kept() -> None:
 
 
 def test_an_unknown_error_is_retried_because_a_fixed_worker_may_come() -> None:
-    assert posture(RuntimeError("bug")) == Posture("ModelCallFailed", "RuntimeError: bug", retry=True)
+    assert posture(RuntimeError("bug")) == ErrorHandling("ModelCallFailed", "RuntimeError: bug", retry=True)
 
 
 def test_the_delay_reaches_temporal() -> None:
     error = as_application_error(refusal(429, headers={"retry-after": "7"}))
     assert (error.type, error.non_retryable, error.next_retry_delay) == ("RateLimited", False, timedelta(seconds=7))
-    fatal = as_application_error(CallError(Posture("ProviderRejected", "No.", retry=False)))
+    fatal = as_application_error(CallError(ErrorHandling("ProviderRejected", "No.", retry=False)))
     assert (fatal.non_retryable, fatal.next_retry_delay) == (True, None)
 
 

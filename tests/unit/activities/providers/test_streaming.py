@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from openai import APIError
 from pydantic import JsonValue
 
-from assent.activities.providers import Answer, CallError, Posture, Providers, Question, ToolSpec, posture
+from assent.activities.providers import Answer, CallError, ErrorHandling, Providers, Question, ToolSpec, posture
 from assent.activities.providers.chat import answer_of, messages_of
 from assent.activities.providers.chat_stream import Chunks
 from assent.agents.models import Model, OpenAIChat, OpenAIResponses
@@ -40,7 +40,7 @@ def question(
     return Question(model=model, instructions="Be brief.", items=[user_message("Hi")], tools=TOOLS)
 
 
-async def failure_of(providers: Providers, asked: Question) -> Posture:
+async def failure_of(providers: Providers, asked: Question) -> ErrorHandling:
     with pytest.raises((APIError, CallError, TimeoutError)) as caught:
         await providers.ask(asked)
     return posture(caught.value)
@@ -87,7 +87,7 @@ async def test_what_is_told_is_the_models_words_and_no_argument(
     server.script("scripted", thinks("Secretly."), calls(call("add", x=4711), text="Let me see."))
     so_far = TextSoFar()
     await providers.ask(question(server, api), so_far)
-    told = so_far.told(1, 1)
+    told = so_far.snapshot(1, 1)
     assert told is not None
     assert (told.text, told.characters, told.calls) == ("Let me see.", 11, ["add"])
     assert not any(secret in told.model_dump_json() for secret in ("4711", "Secretly", "Be brief"))
@@ -95,12 +95,12 @@ async def test_what_is_told_is_the_models_words_and_no_argument(
 
 def test_of_a_long_answer_the_end_is_told() -> None:
     so_far = TextSoFar()
-    assert so_far.told(1, 1) is None
+    assert so_far.snapshot(1, 1) is None
     for number in range(LIVE_TEXT_SHOWN):
         so_far.say(f"{number:04d} ")
         if number % 100 == 0:
-            so_far.told(1, 1)
-    told = so_far.told(7, 2)
+            so_far.snapshot(1, 1)
+    told = so_far.snapshot(7, 2)
     assert told is not None
     assert told.text == "".join(f"{number:04d} " for number in range(LIVE_TEXT_SHOWN))[-LIVE_TEXT_SHOWN:]
     assert (told.turn, told.attempt, told.characters, told.left_out) == (7, 2, 5 * LIVE_TEXT_SHOWN, 4 * LIVE_TEXT_SHOWN)
@@ -111,7 +111,7 @@ def test_of_a_long_name_the_beginning_is_told() -> None:
     so_far = TextSoFar()
     for _ in range(CALLS_SHOWN + 1):
         so_far.call("x" * 1_000_000)
-    told = so_far.told(1, 1)
+    told = so_far.snapshot(1, 1)
     assert told is not None
     assert told.calls == [f"{'x' * LIVE_NAME_SHOWN}…"] * CALLS_SHOWN
 
@@ -331,7 +331,7 @@ async def test_a_character_may_come_in_two_halves(server: ModelServer, providers
     server.script("scripted", garbles(sse(*chunks), content_type=STREAM), says("Never."))
     so_far = TextSoFar()
     answer = await providers.ask(question(server, "chat"), so_far)
-    live = so_far.told(1, 1)
+    live = so_far.snapshot(1, 1)
     assert live is not None
     assert answer.text == live.text == "a😀b \ufffd"
     assert [each.arguments for each in tool_calls(answer.items)] == ['{"x": "😀"}']
