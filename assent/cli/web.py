@@ -27,6 +27,9 @@ def web(
     url: Annotated[
         str | None, typer.Option(metavar="URL", help="The address that browsers use: https://approvals.example.com.")
     ] = None,
+    passkeys: Annotated[
+        bool, typer.Option("--passkeys", help="People sign in with their passkeys of the approvers file.")
+    ] = False,
     trusted_header: Annotated[
         str | None, typer.Option(metavar="HEADER", help="A proxy signs people in and names them in this header.")
     ] = None,
@@ -41,8 +44,9 @@ def web(
 ) -> int:
     """Serve the page on which people decide, in a browser. Needs no worker.
 
-    People sign in by OpenID Connect (ASSENT_WEB_OIDC_ISSUER, ASSENT_WEB_OIDC_CLIENT_ID, ASSENT_WEB_OIDC_CLIENT_SECRET),
-    or by a header of a proxy. Every option is a variable, too: ASSENT_WEB_LISTEN, ASSENT_WEB_URL, …
+    People sign in with a passkey, by OpenID Connect (ASSENT_WEB_OIDC_ISSUER, ASSENT_WEB_OIDC_CLIENT_ID,
+    ASSENT_WEB_OIDC_CLIENT_SECRET), or by a header of a proxy. Every option is a variable, too: ASSENT_WEB_LISTEN,
+    ASSENT_WEB_URL, …
     """
     try:
         from assent.web.app import serve
@@ -52,7 +56,12 @@ def web(
         raise ConfigurationError(message) from None
     configure_logs()
     settings = WebSettings.read(
-        listen=listen, url=url, trusted_header=trusted_header, trusted_proxies=trusted_proxy, demo_sign_in=demo_sign_in
+        listen=listen,
+        url=url,
+        passkeys=passkeys,
+        trusted_header=trusted_header,
+        trusted_proxies=trusted_proxy,
+        demo_sign_in=demo_sign_in,
     )
 
     async def work(client: AgentClient) -> int:

@@ -144,7 +144,7 @@ class Api:
         view = await self._site.view_of(request, person)
         signal, body = await _decision(request)
         body |= {"id": view.requirement.id, "by": person.name}
-        outcome = await self._site.send(view, person, signal, body)
+        outcome = await self._site.decided(view, person, signal, body)
         return _answer(outcome, 200 if outcome.counted else 409)
 
     async def statement(self, request: Request, person: Person) -> Response:

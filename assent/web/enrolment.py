@@ -107,7 +107,7 @@ def registration_options(invitation: Invitation) -> str:
         user_id=hashlib.sha256(f"{invitation.site} {invitation.name}".encode()).digest(),
         challenge=invitation.challenge,
         authenticator_selection=AuthenticatorSelectionCriteria(
-            resident_key=ResidentKeyRequirement.PREFERRED, user_verification=UserVerificationRequirement.REQUIRED
+            resident_key=ResidentKeyRequirement.REQUIRED, user_verification=UserVerificationRequirement.REQUIRED
         ),
     )
     return options_to_json(options)

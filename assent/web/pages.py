@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
+import secrets
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Final, cast, get_args
 
 from markupsafe import Markup
@@ -24,13 +27,14 @@ from assent.web.enrolment import entry_of, read_invitation, registration_options
 from assent.web.forms import Decision, arguments_of, decision_of
 from assent.web.guard import RateLimit, check_origin, read_form
 from assent.web.inbox import InboxReader, Query, Show, inbox_of
-from assent.web.proofs import Prover, passkey_proof
+from assent.web.proofs import Prover, base64url, passkey_proof
 from assent.web.rendering import Renderer, link
 from assent.web.requests import RequestView, read_request
 from assent.web.settings import WebSettings
 from assent.web.sign_in import Person, SignIn, openid_provider, person_from
 from assent.web.values import brief, differences, editable, rows_of, title_of
 from assent.wire.errors import AssentError, MessageError, RequirementNotFoundError, RunNotFoundError
+from assent.wire.proofs import ProofLevel
 from assent.wire.protocol import DecisionOutcome
 from assent.wire.text import bounded, hidden, one_line
 
@@ -75,10 +79,12 @@ class Site:
         person, approvers = self.sign_ins.person_of(request), self.prover.approvers
         if person is None or approvers is None:
             return person and replace(person, login=person.name)
-        demo = person.method == "demo"
-        known = approvers.person(person.name) if demo else approvers.signed_in(person.issuer, person.name)
-        name = person.name if known is None else known.name
-        return replace(person, login=person.name, name=name, listed=known is not None)
+        if person.method == "passkey" and person.subject not in self.prover.passkeys(person.name):
+            return None  # It was revoked, and with it what it began.
+        named = person.method in {"demo", "passkey"}
+        known = approvers.person(person.name) if named else approvers.signed_in(person.issuer, person.name)
+        listed = known is not None and known.is_valid(datetime.now(UTC))
+        return replace(person, login=person.name, name=person.name if known is None else known.name, listed=listed)
 
     def signed_in(self, page: Page) -> Endpoint:
         """Let only those who are signed in see a page, and only pages of this site post to it."""
@@ -120,15 +126,31 @@ class Site:
         return RedirectResponse(link("/sign-in", next=f"{request.url.path}{query}"), 303)
 
     async def sign_in(self, request: Request) -> Response:
-        """Show the button that leads to the provider, or lead there."""
+        """Show the button that leads to the provider, or lead there; or the one that asks for a passkey."""
         target = _own_path(request.query_params.get("next"))
+        if self.settings.passkeys and self.person_of(request) is None:
+            request.session["challenge"] = challenge = base64url(secrets.token_bytes(32))
+            options = json.dumps(self.prover.sign_in_options(challenge))
+            return self.renderer.page("sign_in.html", self.base(request, None) | {"next": target, "options": options})
         if self.person_of(request) is not None or self._provider is None:
             return RedirectResponse(target, 303)
         if "go" not in request.query_params:
-            return self.renderer.page("sign_in.html", self.base(request, None) | {"next": target})
+            return self.renderer.page("sign_in.html", self.base(request, None) | {"next": target, "options": ""})
         self._sign_in_rate.check(self._address(request))
         request.session["next"] = target
         return await self._provider.authorize_redirect(request, f"{self.settings.base}/signed-in")
+
+    async def sign_in_by_passkey(self, request: Request) -> Response:
+        """Begin the session of the person whose passkey has answered the challenge of this browser."""
+        check_origin(request, self.settings.origins)
+        self._sign_in_rate.check(self._address(request))
+        form, challenge = await read_form(request), cast("str | None", request.session.pop("challenge", None))
+        if not self.settings.passkeys or challenge is None:
+            raise HTTPException(403, "The sign-in took too long. Try again.")
+        person = self.prover.signed_in(form.get("credential", ""), challenge)
+        response = RedirectResponse(_own_path(form.get("next")), 303)
+        self.sign_ins.begin(response, person)
+        return response
 
     async def signed_in_by_provider(self, request: Request) -> Response:
         """Begin the session of the person whom the provider sends back."""
@@ -191,9 +213,7 @@ class Site:
             if form.get("action") == "edit":
                 return self._preview(request, person, view, form)
             signal, body = _decision(form, view, person)
-            if form.get("proof"):
-                body["proof"] = passkey_proof(form["proof"]).model_dump(mode="json")
-            outcome = await self.send(view, person, signal, body)
+            outcome = await self.decided(view, person, signal, self.with_passkey(form, body))
         except MessageError as error:
             values = self._of(request, person, view) | {"given": defaultdict(str, form), "problem": str(error)}
             return self.renderer.page("request.html", values, 400)
@@ -210,22 +230,38 @@ class Site:
         except MessageError as error:
             return JSONResponse({"problem": str(error)}, 400)
 
+    def with_passkey(self, form: Mapping[str, str], body: dict[str, JsonValue]) -> dict[str, JsonValue]:
+        """Return a message with what the script of the page made of a passkey's answer. Raises as `passkey_proof`."""
+        given = form.get("proof")
+        return {**body, "proof": passkey_proof(given).model_dump(mode="json")} if given else body
+
+    def must_sign(self, person: Person, level: ProofLevel = "service") -> bool:
+        """Return whether a person's passkey signs where a decision takes a proof of this level, and there is one."""
+        vouched = level == "service" and self.prover.may_vouch(person)
+        return bool(self.prover.passkeys(person.name)) and not vouched
+
     async def send(
-        self, view: RequestView, person: Person, signal: str, body: Mapping[str, JsonValue]
+        self, run_id: str, level: ProofLevel | None, person: Person, signal: str, body: Mapping[str, JsonValue]
     ) -> DecisionOutcome:
-        """Send a decision; without a proof of the person's own key, this service vouches for it where it can.
+        """Send a message that takes a proof of this *level*; without the person's own, this service vouches if it can.
 
         Raises:
             MessageError: it does not fit, or takes the person's own key; nothing was sent.
         """
-        run, sent = self.client.get_run(view.state.id), dict(body)
+        run, sent = self.client.get_run(run_id), dict(body)
         if "proof" not in sent:
-            if view.requirement.proof == "person":
+            if level == "person" or (level is not None and not self.prover.may_vouch(person)):
                 raise MessageError("This takes a decision that your passkey signs; nothing was sent.")
             if self.prover.may_vouch(person):
                 proof = self.prover.vouch(await run.statement(signal, sent), person)
                 sent["proof"] = proof.model_dump(mode="json")
-        outcome = await run.decide(signal, sent, check=False)
+        return await run.decide(signal, sent, check=False)
+
+    async def decided(
+        self, view: RequestView, person: Person, signal: str, body: Mapping[str, JsonValue]
+    ) -> DecisionOutcome:
+        """Send a decision. Raises as `send`."""
+        outcome = await self.send(view.state.id, view.requirement.proof, person, signal, body)
         if outcome.status in {"approved", "rejected", "executed", "failed"}:
             self.inbox.forget(view.requirement.id)
         return outcome
@@ -281,16 +317,15 @@ class Site:
         return view
 
     def _of(self, request: Request, person: Person, view: RequestView) -> dict[str, object]:
-        proof, passkeys = view.requirement.proof, self.prover.passkeys(person.name)
-        vouches = self.prover.may_vouch(person)
+        proof = view.requirement.proof
         return self.base(request, person) | {
             "view": view,
             "one": view.requirement,
             "state": view.state,
             "objection": view.objection(person.name),
             "may_reject": view.may_reject(person.name),
-            "signs": bool(passkeys) and (proof == "person" or (proof == "service" and not vouches)),
-            "needs_passkey": proof == "person" and not passkeys,
+            "signs": proof is not None and self.must_sign(person, proof),
+            "needs_passkey": proof == "person" and not self.must_sign(person, proof),
             "given": defaultdict[str, str](str),
             "problem": "",
             "here": link("/request", run=view.state.id, id=view.requirement.id),

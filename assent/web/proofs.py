@@ -42,6 +42,10 @@ class Prover:
         """
         self._settings = settings
         self._file = ApproversFile(settings.approvers) if settings.approvers else None
+        site = self.approvers.site if self.approvers else None
+        if settings.passkeys and (site is None or settings.base not in site.origins):
+            message = f"--passkeys: the approvers file has no [site] with the origin {settings.base}"
+            raise ConfigurationError(message)
         self._key = _private_key(settings.signing_key) if settings.signing_key else None
         for issuer in self.approvers.issuers if self.approvers else ():
             if issuer.url == settings.oidc_issuer and issuer.claim != settings.oidc_claim:
@@ -69,7 +73,43 @@ class Prover:
 
     def may_vouch(self, person: Person) -> bool:
         """Return whether this service can vouch for a person."""
-        return self._key is not None and person.listed and person.method != "demo"
+        return self._key is not None and person.listed and person.method in {"header", "oidc"}
+
+    def sign_in_options(self, challenge: str) -> dict[str, JsonValue]:
+        """Return what a browser asks any passkey of this site for, as someone signs in. Raises as `approvers`."""
+        site = self.approvers.site if self.approvers else None
+        return {
+            "challenge": challenge, "rpId": site.rp_id if site else "", "userVerification": "required",
+            "timeout": _PATIENCE,
+        }  # fmt: skip
+
+    def signed_in(self, answer: str, challenge: str) -> Person:
+        """Return the person whose passkey has answered a challenge.
+
+        Raises:
+            MessageError: it is no answer to it, or of no passkey that is valid now.
+        """
+        from webauthn import verify_authentication_response  # noqa: PLC0415 - slow to import
+
+        approvers, now = self.approvers, datetime.now(UTC)
+        try:
+            credential = cast("Mapping[str, str]", json.loads(answer))
+            identity = credential["id"]
+            known = [each for each in (approvers.passkey(identity) if approvers else ()) if each[1].is_valid(now)]
+            owner, key = next(each for each in known if each[0].is_valid(now))
+            site = approvers.site if approvers else None
+            verify_authentication_response(
+                credential=dict(credential),
+                expected_challenge=base64.urlsafe_b64decode(challenge + "=="),
+                expected_rp_id=site.rp_id if site else "",
+                expected_origin=list(site.origins) if site else [],
+                credential_public_key=base64.urlsafe_b64decode(key.public_key + "=="),
+                credential_current_sign_count=0,
+                require_user_verification=True,
+            )
+        except Exception:  # whatever a library raises of bytes that anyone may have sent: no one is signed in
+            raise MessageError("This passkey signs no one in here: the approvers file does not have it.") from None
+        return Person(owner.name, "passkey", subject=identity)
 
     def request(self, statement: DecisionStatement, name: str) -> dict[str, JsonValue]:
         """Return what a browser asks a passkey for: to sign this statement, and nothing else. Raises as `approvers`."""

@@ -9,22 +9,30 @@ from datetime import UTC, datetime, timedelta
 from typing import Final, Generic, TypeVar
 
 from cachetools import LRUCache
+from pydantic import JsonValue
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, RedirectResponse, Response
+from temporalio.client import WorkflowExecutionDescription
 
 from assent.audit.approval import Approval
 from assent.audit.checks import Verification
 from assent.audit.decision_statistics import Statistics
 from assent.client import read
+from assent.client.live_text import live_text
+from assent.client.signals import locate_grant
 from assent.core.run_state import Run, state_of
 from assent.views.facts import children_of, grant_words
 from assent.views.run_events import event_text
 from assent.web.access import may_see
 from assent.web.pages import Site
+from assent.web.rendering import link
 from assent.web.sign_in import Person
 from assent.web.values import title_of
-from assent.wire.requirements import RunState
+from assent.wire.live_text import LiveText
+from assent.wire.proofs import ProofLevel
+from assent.wire.protocol import REVOKE
+from assent.wire.requirements import Grant, RunState
 
 EVENTS: Final = 200
 """Events of a run on its page; the newest. A link shows all of them."""
@@ -64,7 +72,7 @@ class RunPages:
 
     async def show_run(self, request: Request, person: Person) -> Response:
         """Show a run: what it was asked, what waits in it, and what has happened."""
-        run = await self._run(request, person)
+        run, description = await self._run(request, person)
         events = await self._site.client.get_run(run.id).events()
         shown = events if "all" in request.query_params else events[-EVENTS:]
         values = {
@@ -73,10 +81,37 @@ class RunPages:
             "children": children_of(run),
             "events": [(event, event_text(event)) for event in reversed(shown)],
             "earlier": len(events) - len(shown),
+            "grants": run.grants,
+            "revocable": [] if run.ended else [each.id for each in run.grants if each.is_active(datetime.now(UTC))],
+            "signs": self._site.must_sign(person),
             "grant_words": grant_words,
             "title_of": title_of,
+            "writing": await _writing(description),
         }
         return self._site.live(request, "run.html", "_run.html", self._site.base(request, person) | values)
+
+    async def revoke(self, request: Request, person: Person) -> Response:
+        """End a decision that was remembered: further calls wait for people again."""
+        form = await self._site.form_of(request, person)
+        state = await self.state_of(request, person)
+        grant = locate_grant(state, form.get("grant", ""))
+        level: ProofLevel | None = "service" if grant.proof else None
+        body = self._site.with_passkey(form, _revocation(grant, person))
+        outcome = await self._site.send(state.id, level, person, REVOKE, body)
+        page = link("/run", id=state.id)
+        note = self._site.sign_ins.note(
+            person, page, "good" if outcome.counted else "bad", "Revoked." if outcome.counted else "Not revoked.",
+            outcome.detail,
+        )  # fmt: skip
+        return RedirectResponse(link("/run", id=state.id, note=note), 303)
+
+    async def challenge(self, request: Request, person: Person) -> Response:
+        """Return what a passkey signs to end a remembered decision."""
+        form = await self._site.form_of(request, person)
+        state = await self.state_of(request, person)
+        body = _revocation(locate_grant(state, form.get("grant", "")), person)
+        statement = await self._site.client.get_run(state.id).statement(REVOKE, body)
+        return JSONResponse(self._site.prover.request(statement, person.name))
 
     async def show_audit(self, request: Request, person: Person) -> Response:
         """Check a run's history, and show who decided what."""
@@ -99,7 +134,8 @@ class RunPages:
 
     async def state_of(self, request: Request, person: Person) -> RunState:
         """Return the run that a link names, if the person may see it."""
-        return state_of(await self._run(request, person))
+        run, _ = await self._run(request, person)
+        return state_of(run)
 
     async def verification_of(self, state: RunState) -> Verification:
         """Check the history of a run; the result is kept for some seconds, since it takes time that grows with it."""
@@ -116,12 +152,25 @@ class RunPages:
         since, client = datetime.now(UTC) - timedelta(days=DAYS), self._site.client
         return await self._statistics.get("all", lambda: client.statistics(since=since, limit=RUNS))
 
-    async def _run(self, request: Request, person: Person) -> Run:
+    async def _run(self, request: Request, person: Person) -> tuple[Run, WorkflowExecutionDescription]:
         run_id = request.query_params.get("id", "")
         if not run_id:
             raise HTTPException(404, "This link is not whole.")
         client = self._site.client.temporal
-        run, _ = await read.read(client, run_id, await read.describe(client, run_id))
+        description = await read.describe(client, run_id)
+        run, _ = await read.read(client, run_id, description)
         if not may_see(person, state_of(run)):
             raise HTTPException(404, "There is no such run.")
-        return run
+        return run, description
+
+
+def _revocation(grant: Grant, person: Person) -> dict[str, JsonValue]:
+    return {"id": grant.id, "by": person.name}
+
+
+async def _writing(description: WorkflowExecutionDescription) -> LiveText | None:
+    """Return what the model writes just now; None if it writes nothing."""
+    for info in description.raw_description.pending_activities:
+        if (live := await live_text(info, description.data_converter)) is not None:
+            return live
+    return None

@@ -17,21 +17,21 @@ SHORTEST_SECRET: Final = 32
 """Characters of the secret that signs session cookies."""
 _LOOPBACK_NAMES: Final = ("localhost", "127.0.0.1", "[::1]")
 _NO_SIGN_IN: Final = (
-    "no one could sign in: give --trusted-header with --trusted-proxy, or set ASSENT_WEB_OIDC_ISSUER, "
+    "no one could sign in: give --passkeys, or --trusted-header with --trusted-proxy, or set ASSENT_WEB_OIDC_ISSUER, "
     "ASSENT_WEB_OIDC_CLIENT_ID and ASSENT_WEB_OIDC_CLIENT_SECRET; to try the page on this machine: --demo-sign-in NAME"
 )
 
-SignInKind = Literal["header", "oidc", "demo"]
+SignInKind = Literal["passkey", "header", "oidc", "demo"]
 
 
 class WebSettings(BaseSettings):
     """*listen* is HOST:PORT, *url* the address that browsers use, without a path.
 
-    People sign in in exactly one way. *trusted_header* names the header in which a proxy at one of the
-    *trusted_proxies* (addresses or networks) says who asks. *address_header* names that in which they say from which
-    address, for any way to sign in. *oidc_issuer*, *oidc_client_id* and *oidc_client_secret*
-    are those of an OpenID Connect provider; *oidc_claim* is the claim that is a person's name. *demo_sign_in* is the
-    name of everyone who opens the page; only on a loopback address.
+    People sign in in exactly one way. *passkeys*: with those that the approvers file has of them. *trusted_header*
+    names the header in which a proxy at one of the *trusted_proxies* (addresses or networks) says who asks.
+    *oidc_issuer*, *oidc_client_id* and *oidc_client_secret* are those of an OpenID Connect provider; *oidc_claim* is
+    the claim that is a person's name. *demo_sign_in* is the name of everyone who opens the page; only on a loopback
+    address. For all ways, *address_header* names the header in which the proxies say from which address.
 
     *secret* signs sessions; without one they end when the process does. *session_minutes* is how long a session lives
     without a request.
@@ -54,6 +54,7 @@ class WebSettings(BaseSettings):
 
     listen: str = "127.0.0.1:8234"
     url: str = ""
+    passkeys: bool = False
     trusted_header: str = ""
     trusted_proxies: Annotated[list[str], NoDecode] = []
     address_header: str = ""
@@ -119,6 +120,8 @@ class WebSettings(BaseSettings):
     @property
     def sign_in(self) -> SignInKind:
         """How people sign in."""
+        if self.passkeys:
+            return "passkey"
         return "header" if self.trusted_header else "oidc" if self.oidc_issuer else "demo"
 
     @property
@@ -168,9 +171,11 @@ class WebSettings(BaseSettings):
     def _problems(self) -> Iterable[str]:
         host, _ = self.address
         oidc = (self.oidc_issuer, self.oidc_client_id, self.oidc_client_secret.get_secret_value())
-        ways = [bool(self.trusted_header), any(oidc), bool(self.demo_sign_in)]
+        ways = [self.passkeys, bool(self.trusted_header), any(oidc), bool(self.demo_sign_in)]
         if sum(ways) > 1:
-            yield "choose one way to sign in: --trusted-header, OpenID Connect (ASSENT_WEB_OIDC_…) or --demo-sign-in"
+            yield "choose one way to sign in: --passkeys, --trusted-header, ASSENT_WEB_OIDC_… or --demo-sign-in"
+        if self.passkeys and not self.approvers:
+            yield "--passkeys needs ASSENT_APPROVERS: the approvers file has people's passkeys"
         if bool(self.trusted_header or self.address_header) != bool(self.trusted_proxies):
             yield "--trusted-header and --trusted-proxy go together: a header is believed from these addresses alone"
         if any(oidc) and not all(oidc):

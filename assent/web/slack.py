@@ -148,7 +148,7 @@ class Slack:
         body = {"id": view.requirement.id, "by": person.name}
         if signal == REJECT:
             body["reason"] = "rejected in Slack"
-        outcome = await self._site.send(view, person, signal, body)
+        outcome = await self._site.decided(view, person, signal, body)
         what = f"{one_line(view.requirement.tool)}: {outcome.status}"
         return f"{what}: {bounded(one_line(outcome.detail), _SHOWN)} {page}"
 

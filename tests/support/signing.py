@@ -124,22 +124,29 @@ class PasskeySigner:
     def prove(
         self, statement: DecisionStatement, *, origin: str = ORIGIN, site: str = SITE, verified: bool = True
     ) -> WebAuthnProof:
-        challenge = base64url(statement.challenge)
+        made = self.answer(base64url(statement.challenge), origin=origin, site=site, verified=verified)
+        return WebAuthnProof(
+            kind="webauthn",
+            credential_id=self.credential_id,
+            authenticator_data=made["authenticatorData"],
+            client_data=made["clientDataJSON"],
+            signature=made["signature"],
+            issued_at=statement.issued_at,
+            expires_at=statement.expires_at,
+        )
+
+    def answer(self, challenge: str, *, origin: str, site: str, verified: bool = True) -> dict[str, str]:
         client_data = json.dumps(
             {"type": "webauthn.get", "challenge": challenge, "origin": origin, "crossOrigin": False}
         ).encode()
         flags = 0x01 | (0x04 if verified else 0)
         authenticator_data = hashlib.sha256(site.encode()).digest() + bytes([flags]) + (7).to_bytes(4)
         signed = authenticator_data + hashlib.sha256(client_data).digest()
-        return WebAuthnProof(
-            kind="webauthn",
-            credential_id=self.credential_id,
-            authenticator_data=base64url(authenticator_data),
-            client_data=base64url(client_data),
-            signature=base64url(self._key.sign(signed, ECDSA(hashes.SHA256()))),
-            issued_at=statement.issued_at,
-            expires_at=statement.expires_at,
-        )
+        return {
+            "authenticatorData": base64url(authenticator_data),
+            "clientDataJSON": base64url(client_data),
+            "signature": base64url(self._key.sign(signed, ECDSA(hashes.SHA256()))),
+        }
 
 
 class ServiceSigner:

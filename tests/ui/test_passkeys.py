@@ -7,14 +7,16 @@ import os
 import socket
 import sys
 from asyncio.subprocess import DEVNULL, PIPE
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 import uvicorn
-from playwright.async_api import Browser, Page, expect
+from playwright.async_api import Browser, Page, StorageState, expect
 
-from assent import Agent, approval, tool
+from assent import Agent, AgentClient, approval, tool
 from assent.testing import Environment, call, calls, says
 from assent.web.app import application
 from assent.web.enrolment import NAMESPACE, Invitation
@@ -33,12 +35,22 @@ def wire_transfer(to: str, cents: int) -> str:
     return f"sent {cents} to {to}"
 
 
-async def with_authenticator(page: Page) -> None:
+async def with_authenticator(page: Page, *, verifies: bool = True) -> None:
+    """Give a page an authenticator without passkeys."""
     session = await page.context.new_cdp_session(page)
     await session.send("WebAuthn.enable")
     options: dict[str, object] = {"protocol": "ctap2", "transport": "internal", "hasResidentKey": True}
-    options |= {"hasUserVerification": True, "isUserVerified": True}
+    options |= {"hasUserVerification": True, "isUserVerified": verifies}
     await session.send("WebAuthn.addVirtualAuthenticator", cast("Any", {"options": options}))
+
+
+@asynccontextmanager
+async def served(client: AgentClient, settings: WebSettings, port: int) -> AsyncGenerator[None]:
+    server = uvicorn.Server(uvicorn.Config(application(client, settings), port=port, log_config=None, ws="none"))
+    serving = asyncio.create_task(server.serve())
+    yield
+    server.should_exit = True
+    await serving
 
 
 async def test_an_invited_person_makes_a_passkey_and_signs_with_it(
@@ -61,7 +73,6 @@ ssh = "{alice.public}"
 
 [[people]]
 name = "bob"
-also_known_as = ["bob@example.com"]
 groups = ["finance"]
 """
     file.write_text(text)
@@ -69,11 +80,9 @@ groups = ["finance"]
         calls(call("wire_transfer", to="Nordwind", cents=184_205_0)), lambda seen: says(str(seen.last_output))
     )
     agent = Agent(name="treasurer", model=model, tools=[wire_transfer])
-    settings = WebSettings.read(demo_sign_in="bob@example.com", listen=f"127.0.0.1:{port}", approvers=str(file))
-    async with web_environment.serve(agent, approvers=file) as client:
-        config = uvicorn.Config(application(client, settings), port=port, log_config=None, lifespan="off", ws="none")
-        server = uvicorn.Server(config)
-        serving = asyncio.create_task(server.serve())
+    origin = f"http://localhost:{port}"
+    settings = WebSettings.read(passkeys=True, url=origin, listen=f"127.0.0.1:{port}", approvers=str(file))
+    async with web_environment.serve(agent, approvers=file) as client, served(client, settings, port):
         run = await client.start("treasurer", "Pay the invoice.", requested_by="carol")
         state = await run.until_paused()
         path = f"/request?run={run.id}&id={state.active_requirements[0].id}"
@@ -81,8 +90,10 @@ groups = ["finance"]
             page = await context.new_page()
             await with_authenticator(page)
             await page.goto(path)
-            await expect(page.get_by_text("Your own key decides")).to_be_visible()
             await check_accessibility(page)
+            await page.screenshot(path=images / "approvals-sign-in-desk.png")
+            await page.get_by_role("button", name="Sign in with your passkey").click()
+            await expect(page.get_by_role("alert")).to_contain_text("The passkey was not used", timeout=30_000)
 
             forged = Invitation("bob", "bob", "localhost", "2099-01-01T00:00:00Z")
             mallory = SshSigner.make(tmp_path, "mallory").sign(forged.signed_bytes(), NAMESPACE)
@@ -99,17 +110,50 @@ groups = ["finance"]
             file.write_text(text + entry)
 
             await page.goto(path)
+            await page.get_by_role("button", name="Sign in with your passkey").click()
             await expect(page.get_by_text("Your passkey signs the decision.")).to_be_visible()
             await check_accessibility(page)
             await page.screenshot(path=images / "approvals-passkey-desk.png")
             await page.get_by_role("button", name="Approve", exact=True).click()
             await expect(page.get_by_role("status")).to_contain_text("Approved.")
             await expect(page.get_by_text("signed by bob (passkey")).to_be_visible()
+            await a_stolen_session_approves_nothing(browser, await context.storage_state(), client, origin)
         assert (await run.result()).content == "sent 1842050 to Nordwind"
         verification = await run.verify()
         assert verification.ok
-        server.should_exit = True
-        await serving
+
+
+async def a_stolen_session_approves_nothing(
+    browser: Browser, stolen: StorageState, client: AgentClient, origin: str
+) -> None:
+    run = await client.start("treasurer", "Pay it again.", requested_by="carol")
+    waiting = (await run.until_paused()).active_requirements[0]
+    path = f"/request?run={run.id}&id={waiting.id}"
+    for verifies in (True, False):
+        async with await browser.new_context(base_url=origin, storage_state=stolen) as context:
+            page = await context.new_page()
+            await with_authenticator(page, verifies=verifies)
+            await page.goto(path)
+            await page.get_by_role("button", name="Approve", exact=True).click()
+            await expect(page.get_by_role("alert")).to_contain_text("The passkey was not used", timeout=30_000)
+            # Past the script, with the token of the form.
+            await page.locator("form", has=page.get_by_role("button", name="Approve", exact=True)).evaluate(
+                "form => HTMLFormElement.prototype.submit.call(form)"
+            )
+            await expect(page.get_by_text("your passkey signs; nothing was sent")).to_be_visible()
+
+            # The same address, as another site has it: its pages sign nothing for this one, and their forms do nothing.
+            await page.goto(origin.replace("localhost", "127.0.0.1") + "/healthz")
+            asked = """rpId => navigator.credentials.get({publicKey: {challenge: new Uint8Array(32), rpId}})
+                .then(() => "signed", error => error.name)"""
+            assert await page.evaluate(asked, "localhost") == "SecurityError"
+            await page.goto("about:blank")
+            form = f"<form method=post action='{origin}{path}'><input name=action value=approve></form>"
+            await page.set_content(f"{form}<script>document.forms[0].submit()</script>")
+            await expect(page.get_by_text("nothing was done")).to_be_visible()
+    assert [each.status for each in (await run.state()).requirements] == ["pending"]
+    assert not (await run.state()).ignored_messages
+    await run.cancel()
 
 
 async def test_the_demo_shows_its_page_and_ends(tmp_path: Path) -> None:

@@ -16,9 +16,10 @@ from urllib.parse import urlencode
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from httpx import Response
 from typing_extensions import override
 
-from assent import Agent, approval, ask_user, tool
+from assent import Agent, AgentClient, approval, ask_user, tool
 from assent.testing import Environment, call, calls, says
 from assent.web.app import application
 from assent.web.enrolment import NAMESPACE, Invitation
@@ -108,6 +109,12 @@ async def sign(visitor: Visitor, path: str, passkey: PasskeySigner, **fields: st
     return json.dumps(proof.model_dump(mode="json", exclude={"kind"}))
 
 
+def token_of(answer: Response) -> str:
+    found = re.search(r'name="token" value="([^"]+)"', answer.text)
+    assert found
+    return found[1]
+
+
 class _Challenge(DecisionStatement):
     """A statement of which an authenticator knows the challenge alone."""
 
@@ -119,14 +126,26 @@ class _Challenge(DecisionStatement):
         return base64.urlsafe_b64decode(self.given + "==")
 
 
+async def revoke_on_the_page(bob: Visitor, carol: Visitor, run_id: str, grant_id: str) -> None:
+    page = link("/run", id=run_id)
+    assert "3 more of 3 calls" in words(await bob.get(page))
+    fields = {"grant": grant_id, "token": token_of(await bob.get(page))}
+    ended = await bob.post(page.replace("/run", "/revoke"), **fields)
+    assert "Revoked." in words(await bob.get(ended.headers["location"]))
+    assert "Revoked." not in words(await carol.get(ended.headers["location"])), "the note is bob's"
+    assert "revoked by bob" in words(await carol.get(page))
+    again = await bob.post(page.replace("/run", "/revoke"), **fields)
+    assert "Not revoked." in words(await bob.get(again.headers["location"]))
+
+
 async def test_a_passkey_signs_one_decision_and_the_page_vouches_where_that_is_enough(
     assent_environment: Environment, tmp_path: Path
 ) -> None:
     passkey = PasskeySigner()
-    file, alice, settings = office(tmp_path, passkey)
+    file, _, settings = office(tmp_path, passkey)
     money = assent_environment.responses(calls(call("pay", to="ann", cents=5)), lambda it: says(str(it.last_output)))
-    small = assent_environment.responses(calls(call("refund", cents=5)), lambda it: says(str(it.last_output)))
-    agents = [Agent(name="money", model=money, tools=[pay]), Agent(name="small", model=small, tools=[refund])]
+    small = assent_environment.responses(calls(call("refund", cents=5)), calls(call("pay", to="ann", cents=5)))
+    agents = [Agent(name="money", model=money, tools=[pay]), Agent(name="small", model=small, tools=[refund, pay])]
     async with assent_environment.serve(*agents, approvers=file) as client:
         app = application(client, settings)
         bob, carol, mallory = (Visitor.at(app, each) for each in ("bob@example.com", "carol", "mallory"))
@@ -157,14 +176,23 @@ async def test_a_passkey_signs_one_decision_and_the_page_vouches_where_that_is_e
             assert (answer.status_code, "approvers file does not name you" in answer.text) == (403, True), each
         deep = await carol.post(path, action="approve", proof="[" * 100_000)
         assert (deep.status_code, "cannot be read; nothing was sent" in words(deep)) == (400, True)
-        assert f"vouched for by {SITE} (OIDC)" in await bob.decide(path, action="approve")
-        assert (await run.result()).content == "refunded 5"
-        [record] = await client.audit(run.id)
+        decided = await bob.decide(path, action="approve", remember_uses="3")
+        assert f"vouched for by {SITE} (OIDC)" in decided
+        [grant] = (await run.until_paused()).grants
+        await revoke_on_the_page(bob, carol, run.id, grant.id)
+        [given] = (await run.state()).grants
+        assert given.revoked_by == "bob"
+        await run.cancel()
+        record, _ = await client.audit(run.id)
         assert record.resolved_by == "bob"
         proved = record.votes[0].proof
         assert proved is not None
         assert (proved.proof.kind, getattr(proved.proof, "login", "")) == ("oidc", "bob@example.com")
 
+
+async def test_only_an_administrators_invitation_lets_a_person_make_a_passkey(tmp_path: Path) -> None:
+    _, alice, settings = office(tmp_path, PasskeySigner())
+    mallory = Visitor.at(application(cast("AgentClient", None), settings), "mallory")
     until = (datetime.now(UTC) + timedelta(hours=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
     good = Invitation("bob", "alice", SITE, until)
     for invitation, namespace, words_ in (

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import html
+import json
+import re
 from collections.abc import AsyncGenerator
+from pathlib import Path
 from typing import cast
 
 import httpx
+import pytest
 import pytest_asyncio
 from joserfc.jwk import RSAKey
 from starlette.types import ASGIApp
@@ -13,7 +18,9 @@ from starlette.types import ASGIApp
 from assent.client.client import AgentClient
 from assent.web.app import application
 from assent.web.settings import WebSettings
+from assent.wire.errors import ConfigurationError
 from tests.support.openid_provider import CLIENT, SECRET, OpenIdProvider, openid_provider
+from tests.support.signing import PasskeySigner
 from tests.web.visitor import ORIGIN, Visitor, words
 
 BOB: dict[str, object] = {"sub": "u-1", "email": "bob@example.com", "email_verified": True}
@@ -117,3 +124,63 @@ async def test_sign_ins_are_limited(provider: OpenIdProvider) -> None:
     visitor = Visitor.at(site(provider))
     answers = [(await visitor.get("/signed-in?code=x&state=y")).status_code for _ in range(21)]
     assert answers == [*[403] * 20, 429]
+
+
+SITE = "approvals.example.com"
+
+
+async def challenge_of(visitor: Visitor) -> str:
+    page = (await visitor.get("/sign-in?next=%2Fnothing-here")).text
+    found = re.search(r'data-sign-in="([^"]+)"', page)
+    assert found
+    options = json.loads(html.unescape(found[1]))
+    assert (options["rpId"], options["userVerification"], "allowCredentials" in options) == (SITE, "required", False)
+    return str(options["challenge"])
+
+
+async def answered(visitor: Visitor, passkey: PasskeySigner, challenge: str, **given: object) -> int:
+    """Send what the script of the page makes of a passkey's answer; return the status."""
+    fields = {"origin": ORIGIN, "site": SITE, **given}
+    response = passkey.answer(challenge, **fields)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    identity = passkey.credential_id
+    credential = {"id": identity, "rawId": identity, "type": "public-key", "response": response}
+    form = {"credential": json.dumps(credential), "next": "/nothing-here"}
+    return (await visitor.http.post("/sign-in", data=form, headers={"origin": ORIGIN})).status_code
+
+
+async def test_a_passkey_alone_signs_its_owner_in_until_it_is_revoked(tmp_path: Path) -> None:
+    mine, other, file = PasskeySigner(), PasskeySigner(b"passkey-of-a-stranger-01"), tmp_path / "approvers.toml"
+    text = f"""
+[site]
+rp_id = "{SITE}"
+origins = ["{ORIGIN}"]
+[[people]]
+name = "carol"
+[[people.keys]]
+passkey = "{mine.credential_id}"
+public_key = "{mine.public}"
+"""
+    file.write_text(text)
+    settings = WebSettings.read(url=ORIGIN, passkeys=True, approvers=str(file))
+    app = application(cast("AgentClient", None), settings)
+    carol, mallory = Visitor.at(app), Visitor.at(app)
+    challenge = await challenge_of(carol)
+    # The challenge is this browser's, counts once, and takes a person who was verified, on this site.
+    assert await answered(mallory, mine, challenge) == 403
+    assert await answered(carol, mine, challenge) == 303
+    assert "carol" in words(await carol.get(PAGE))
+    assert await answered(carol, mine, challenge) == 403
+    for passkey, given in (
+        (other, {}), (mine, {"verified": False}), (mine, {"origin": "https://evil.example"}),
+        (mine, {"site": "evil.example"}),
+    ):  # fmt: skip
+        assert await answered(mallory, passkey, await challenge_of(mallory), **given) == 400
+    assert (await mallory.http.post("/sign-in", data={"credential": "[" * 9_000})).status_code == 403
+    assert "carol" not in words(await mallory.get(PAGE))
+
+    file.write_text(text + "valid_until = 2026-01-01\n")
+    assert (await carol.get("/")).headers["location"].startswith("/sign-in")
+    assert await answered(carol, mine, await challenge_of(carol)) == 400
+    elsewhere = WebSettings.read(url="https://other.example.com", passkeys=True, approvers=str(file))
+    with pytest.raises(ConfigurationError, match=r"no \[site\] with the origin https://other\.example\.com"):
+        application(cast("AgentClient", None), elsewhere)

@@ -79,6 +79,11 @@ async function sign(form) {
   });
 }
 
+async function signIn(form) {
+  const publicKey = PublicKeyCredential.parseRequestOptionsFromJSON(JSON.parse(form.dataset.signIn));
+  fill(form, "credential", (await navigator.credentials.get({ publicKey })).toJSON());
+}
+
 async function enrol(form) {
   const publicKey = PublicKeyCredential.parseCreationOptionsFromJSON(JSON.parse(form.dataset.options));
   fill(form, "credential", (await navigator.credentials.create({ publicKey })).toJSON());
@@ -101,7 +106,7 @@ document.addEventListener("submit", (event) => {
   const form = event.target;
   if (form.dataset.sent) return event.preventDefault();
   form.dataset.sent = "1";
-  const first = form.dataset.sign ? sign : form.dataset.options ? enrol : null;
+  const first = form.dataset.sign ? sign : form.dataset.signIn ? signIn : form.dataset.options ? enrol : null;
   if (!first) return;
   event.preventDefault();
   first(form).then(

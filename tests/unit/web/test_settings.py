@@ -21,6 +21,8 @@ HEADER = {"trusted_header": "X-Forwarded-User", "trusted_proxies": ["10.0.0.0/8"
         ({"trusted_header": "X-User", "trusted_proxies": ["all"], "url": URL}, "ASSENT_WEB_TRUSTED_PROXIES: "),
         (OIDC | {"address_header": "X-Forwarded-For", "url": URL}, "and --trusted-proxy go together"),
         (OIDC | {"trusted_proxies": ["10.0.0.1"], "url": URL}, "and --trusted-proxy go together"),
+        ({"passkeys": True, "url": URL}, "--passkeys needs ASSENT_APPROVERS"),
+        (HEADER | {"passkeys": True, "approvers": "x", "url": URL}, "choose one way to sign in"),
         (HEADER, "--url is missing"),
         (HEADER | {"url": "http://approvals.example.com"}, "use https://"),
         (HEADER | {"url": f"{URL}/approvals"}, "an address without a path"),
