@@ -73,6 +73,9 @@ class AssentPlugin(SimplePlugin):
         require_proof: every decision needs a proof of this level: `person` or `service` (docs/guides/proof.md).
         nexus: the worker serves the Nexus service `assent`, whose operation `run_agent` runs an agent.
 
+    Example:
+        `worker = Worker(client.temporal, task_queue="orders", plugins=[AssentPlugin([agent])])`
+
     Live text of a model call comes as often as the worker passes heartbeats on: `max_heartbeat_throttle_interval`.
 
     Raises:

@@ -120,6 +120,9 @@ async def request_approval(tool: str, arguments: Mapping[str, object], **terms: 
         MessageError: the name, an argument or a term does not fit.
 
     In workflow code only.
+
+    Example:
+        `decision = await request_approval("deploy", {"target": "prod"}, approvers=["bob"])`
     """
     return await _decision(_call(tool, arguments, "ask", terms), terms)
 
@@ -130,6 +133,9 @@ async def ask_person(question: str, fields: Mapping[str, type[object]], **terms:
     `Decision.values` has what was filled in, which fits the types, as JSON. Otherwise as `request_approval`.
 
     In workflow code only.
+
+    Example:
+        `seat = (await ask_person("Which seat?", {"seat": str})).values`
     """
     inputs = [InputField(name=name, type=_schema(kind)) for name, kind in fields.items()]
     return await _decision(_call("ask_person", {"question": question}, "input", terms, fields=inputs), terms)
@@ -148,6 +154,9 @@ async def external_result(
         ConfigurationError, MessageError: as `request_approval`.
 
     In workflow code only.
+
+    Example:
+        `score = await external_result("credit_check", {"customer": "ann"}, output_type=int)`
     """
     output = [InputField(name="output", type=_schema(output_type))]
     decision = await _decision(_call(tool, arguments, "external", terms, fields=output), terms)
@@ -211,6 +220,9 @@ async def execute_gated_activity(
         ConfigurationError, MessageError: as `request_approval`.
 
     In workflow code only.
+
+    Example:
+        `receipt = await execute_gated_activity("wire", ["DE02", 500])`
     """
     name, names, kind = _activity(activity, len(args))
     timeout = terms.get("start_to_close_timeout", timedelta(minutes=10))
@@ -253,6 +265,9 @@ async def run_agent(
         MessageError: the agent's name or the input does not fit.
 
     In workflow code only.
+
+    Example:
+        `answer = (await run_agent("accounts", "Hello.", task_queue="agents")).content`
     """
     options: dict[str, object] = {"requested_by": requested_by, "policy": policy, "budget": budget}
     options |= {"max_turns": max_turns, "max_tool_calls": max_tool_calls, "context": context}

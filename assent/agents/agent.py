@@ -159,6 +159,9 @@ class Agent:
 
         Raises:
             ConfigurationError: the name is no tool's.
+
+        Example:
+            `desk = Agent(name="desk", model=OpenAIResponses("gpt-5-mini"), tools=[agent.as_tool()])`
         """
         target = Target(agent=self.name, served=None if task_queue else self, task_queue=task_queue)
         return agent_tool(

@@ -74,6 +74,15 @@ def approval(
     Raises:
         ConfigurationError: an option is unknown or of the wrong kind, the target is marked already or is no function
             or tool, or `audit` is asked of a tool that does not pause.
+
+    Example:
+        ```python
+        @approval(approvals=2, approvers=["finance"], expires_after=timedelta(days=2))
+        @tool
+        def pay(to: str, cents: int) -> str:
+            "Make a payment."
+            return "paid"
+        ```
     """
     wrong = unknown_options(unknown, [each.name for each in fields(ApprovalOptions) if each.name != "wrong"])
     given = ApprovalOptions(

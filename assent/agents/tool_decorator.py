@@ -90,6 +90,14 @@ def tool(
     Raises:
         ConfigurationError: the function cannot be a tool, an option is unknown or of the wrong type, or two of these
             contradict each other. One line: where, which tool, what is wrong, what to do.
+
+    Example:
+        ```python
+        @tool(requires_confirmation=True)
+        def refund(order: str, cents: int) -> str:
+            "Refund an order."
+            return "refunded"
+        ```
     """
     settings = _Settings(
         name=name,

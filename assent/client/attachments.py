@@ -28,6 +28,9 @@ def attachment(source: str | Path) -> ImagePart | FilePart:
 
     Raises:
         MessageError: the file cannot be read, is too large, or is none that providers read; or the URL does not fit.
+
+    Example:
+        `parts = [TextPart(text="Is this ours?"), attachment("https://example.com/label.png")]`
     """
     is_url = isinstance(source, str) and "://" in source
     path = Path(urlsplit(source).path if isinstance(source, str) and is_url else source)

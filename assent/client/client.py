@@ -91,6 +91,9 @@ class AgentClient:
             ConfigurationError: the environment or the profile file cannot be read or do not fit.
             ServerUnreachableError: nothing answers at the address, or what answers cannot be used: its certificate,
                 the credentials, the namespace or its protocol is wrong. One line: the cause, what to check.
+
+        Example:
+            `client = await AgentClient.connect()`
         """
         client = await connection.connect(address, namespace=namespace, profile=profile)
         return cls(client, task_queue=task_queue)
@@ -132,6 +135,9 @@ class AgentClient:
                 not such an object, the *id* begins with a hyphen or has characters that do not show, or another kind of
                 workflow has it.
             ServerUnreachableError: the server does not answer.
+
+        Example:
+            `run = await client.start("deployer", "Ship web.", requested_by="alice", id="ship-7")`
         """
         options: dict[str, object] = {"requested_by": requested_by, "max_turns": max_turns, "policy": policy}
         options |= {"max_tool_calls": max_tool_calls, "conversation": conversation or None, "budget": budget}
@@ -172,6 +178,9 @@ class AgentClient:
         Raises:
             MessageError: an option does not fit, as for `start`; or there is a schedule of this id.
             ServerUnreachableError: the server does not answer.
+
+        Example:
+            `await client.schedule("nightly", "deployer", "Ship.", spec=ScheduleSpec(cron_expressions=["0 3 * * *"]))`
         """
         options: dict[str, object] = {"requested_by": requested_by, "max_turns": max_turns, "policy": policy}
         options |= {"max_tool_calls": max_tool_calls, "budget": budget, "context": context}
@@ -209,6 +218,9 @@ class AgentClient:
                 kind of workflow has the id, or it cannot be the id of a run that begins.
             RunNotFoundError: the conversation has ended; or there is none, and no *agent* to begin one with.
             ServerUnreachableError: the server does not answer.
+
+        Example:
+            `run = await client.send_message("ticket-17", "Hello.", by="alice", agent="accounts")`
         """
         run = self.get_run(run_id)
         if agent is None:
@@ -230,7 +242,11 @@ class AgentClient:
         return run
 
     def get_run(self, run_id: str) -> RunHandle:
-        """The run of this id; whether there is one shows at the first call."""
+        """The run of this id; whether there is one shows at the first call.
+
+        Example:
+            `run = client.get_run("ship-7")`
+        """
         return RunHandle(self.temporal, run_id)
 
     async def resume(self, state: RunState, *, approved: bool, by: str, reason: str | None = None) -> RunHandle:
@@ -243,6 +259,9 @@ class AgentClient:
             DecisionError: something of it could not be decided so: it had been decided otherwise, or waits for a
                 result instead. What could be decided was.
             RunNotFoundError: as `RunHandle.approve`.
+
+        Example:
+            `await client.resume(await run.state(), approved=True, by="bob")`
         """
         return await decide_all(self.get_run(state.id), state, approved=approved, by=by, reason=reason)
 
@@ -269,6 +288,9 @@ class AgentClient:
             MessageError: a filter cannot be sent as text, or *page_token* is not one of this list.
             RunNotFoundError: there is no run *tree*.
             ServerUnreachableError: the server does not answer.
+
+        Example:
+            `waiting = await client.pending(approver="bob", sort="deadline")`
         """
         wanted = Wanted(**filters)
         paging = limit is not None or page_token is not None
@@ -315,6 +337,9 @@ class AgentClient:
             MessageError: no approval has such a *status* or *approval_type*; *page_token* is none, or of other filters.
             RunNotFoundError: there is no run *run_id*.
             ServerUnreachableError: the server does not answer.
+
+        Example:
+            `records, total = await client.get_approvals(status="approved", agent="deployer")`
         """
         query = ApprovalFilter(status, approval_type, agent, tool, run_id, requested_by)
         query.check()
@@ -327,6 +352,9 @@ class AgentClient:
 
         Raises:
             ServerUnreachableError: the server does not answer.
+
+        Example:
+            `count = await client.get_pending_approval_count()`
         """
         # The server can count runs, but not what waits in them, nor of which type.
         return sum(map(is_recorded, await self.pending()))
@@ -338,6 +366,9 @@ class AgentClient:
 
         Raises:
             ServerUnreachableError: the server does not answer.
+
+        Example:
+            `decided = await client.get_decisions("bob")`
         """
         records = await self._histories.read(await self._runs_with_approvals(most=limit))
         voted = [(vote.at, each) for each in records for vote in each.votes if fold_name(vote.by) == fold_name(by)]
@@ -365,6 +396,9 @@ class AgentClient:
                 runs.
             DecisionError: the decision was refused: *resolved_by* may not decide it, or it waits for a result.
             NoWorkerError: no worker has read it yet; it is sent, and counts once one runs.
+
+        Example:
+            `record = await client.resolve_approval(requirement.id, status="approved", resolved_by="bob")`
         """
         if status not in {"approved", "rejected"} or expected_status != "pending":
             raise MessageError(f"an approval that is pending becomes 'approved' or 'rejected', not {status!r}")
@@ -390,6 +424,9 @@ class AgentClient:
 
         Raises:
             RunNotFoundError: there is no run of this id.
+
+        Example:
+            `audit = await client.audit(run.id)`
         """
         return await self.get_run(run_id).audit()
 
@@ -409,6 +446,9 @@ class AgentClient:
         Raises:
             MessageError: *agent* is no text that can be sent, or *limit* is less than 1.
             ServerUnreachableError: the server does not answer.
+
+        Example:
+            `figures = await client.statistics(agent="deployer", since=datetime.now(UTC) - timedelta(days=7))`
         """
         if limit is not None:
             check_limit(limit, least=1)
@@ -424,6 +464,9 @@ class AgentClient:
         """What happens in all runs of *agent*, or of all agents, as it happens, with the run's id; it does not end.
 
         From what the runs are at now; *options* are those of `assent.client.watch_all.Options`.
+
+        Example:
+            `async for run_id, event in client.watch_all("deployer", from_start=True): break`
         """
         return RunsWatcher(self.temporal, self._registered, agent, **options).events()
 
@@ -432,6 +475,9 @@ class AgentClient:
 
         Raises:
             ConfigurationError: the server does not let this client, or one has another type.
+
+        Example:
+            `added = await client.setup()`
         """
         added = await connection.register_attributes(self.temporal)
         self._attributes = True

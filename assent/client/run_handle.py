@@ -67,11 +67,18 @@ class RunHandle:
         Raises:
             RunNotFoundError: there is no run of this id.
             HistoryError: the workflow of this id is not a run of Assent.
+
+        Example:
+            `status = (await run.state()).status`
         """
         return state_of(await self._read())
 
     def other(self, run_id: str) -> RunHandle:
-        """Return another run, over the same connection."""
+        """Return another run, over the same connection.
+
+        Example:
+            `child = run.other("ship-7.researcher-3fa9c2d1e0b4")`
+        """
         return RunHandle(self._client, run_id)
 
     async def approvals(self) -> list[Approval]:
@@ -82,6 +89,9 @@ class RunHandle:
         Raises:
             RunNotFoundError: there is no run of this id.
             HistoryError: the workflow of this id is not a run of Assent.
+
+        Example:
+            `records = await run.approvals()`
         """
         run = await self._read()
         if not (run.requirements_dropped or any(each.shortened for each in run.requirements)):
@@ -99,6 +109,9 @@ class RunHandle:
 
         Raises:
             RunNotFoundError: there is no run of this id.
+
+        Example:
+            `resets = await run.resets()`
         """
         return [each async for page in self._chain() if isinstance(page, Page) for each in resets_of(page.events)]
 
@@ -107,6 +120,9 @@ class RunHandle:
 
         Raises:
             RunNotFoundError: there is no run of this id.
+
+        Example:
+            `folded = await run.fold()`
         """
         folded = None
         async for transition in self.transitions():
@@ -121,6 +137,9 @@ class RunHandle:
         Raises:
             RunNotFoundError: there is no run of this id.
             HistoryError: the workflow of this id is not a run of Assent, or its history cannot be read.
+
+        Example:
+            `records = (await run.audit()).records()`
         """
         auditor = Auditor(self.id, observer)
         async for page in self._chain():
@@ -131,6 +150,9 @@ class RunHandle:
         """Check the run's audit: its history is whole, the rules were followed, nothing ran without its decision.
 
         Raises as `audit`.
+
+        Example:
+            `assert (await run.verify()).ok`
         """
         verifier = Verifier(self.id)
         return verifier.verification(await self.audit(verifier))
@@ -145,6 +167,9 @@ class RunHandle:
         Raises:
             RunNotFoundError: there is no run of this id.
             HistoryError: the history of one of them cannot be read.
+
+        Example:
+            `state = await run.until_paused()`
         """
         pauses = PauseWatcher(self._client, self.id, (await self.description()).run_id or "")
         async with aclosing(pauses.transitions()) as pages:
@@ -162,6 +187,9 @@ class RunHandle:
         Raises:
             RunNotFoundError: there is no run of this id.
             HistoryError: the history of one of them cannot be read.
+
+        Example:
+            `waiting = await run.pending()`
         """
         found: list[Approval] = []
         for branch in (await self.tree()).runs():
@@ -176,6 +204,9 @@ class RunHandle:
         Raises:
             RunNotFoundError: there is no run of this id.
             HistoryError: the workflow of this id is not a run of Assent.
+
+        Example:
+            `children = (await run.tree()).children`
         """
         return await read_tree(self._client, self.id, self._handle.run_id)
 
@@ -190,6 +221,9 @@ class RunHandle:
             MessageError: *content* or *by* is empty, too long or does not fit; or the message did not count, since the
                 conversation is being closed, or too much waits for the model.
             RunNotFoundError: there is no run of this id, or it has ended.
+
+        Example:
+            `answer = (await conversation.send_and_wait("Hello.", by="alice")).content`
         """
         body = message_of(content, by)
         before = await self.description()
@@ -217,6 +251,9 @@ class RunHandle:
 
         Raises:
             RunNotFoundError: there is no run of this id.
+
+        Example:
+            `async for event in run.watch(): break`
         """
         return with_live_text(self._events(self._follow_pages()), self.description)
 
@@ -225,6 +262,9 @@ class RunHandle:
 
         Raises:
             RunNotFoundError: there is no run of this id.
+
+        Example:
+            `kinds = [event.kind for event in await run.events()]`
         """
         return [event async for event in self._events(self._history_now())]
 
@@ -255,6 +295,9 @@ class RunHandle:
 
         Raises:
             RunNotFoundError: there is no run of this id.
+
+        Example:
+            `steps = [each async for each in run.transitions()]`
         """
         fold = HistoryFold(self.id)
         async for page in self._follow_pages() if wait else self._history_now():
@@ -270,6 +313,9 @@ class RunHandle:
         Raises:
             RunNotFoundError: there is no run of this id.
             RunFailedError: the run failed, or was cancelled, terminated or timed out.
+
+        Example:
+            `answer = (await finished.result()).content`
         """
         handle = self._client.get_workflow_handle(self.id, run_id=self._handle.run_id, result_type=RunResult)
         try:
@@ -309,6 +355,9 @@ class RunHandle:
             DecisionError: the decision did not count: it was refused, late or a duplicate. `outcome` says which.
             RunNotFoundError: there is no run of this id.
             ServerUnreachableError: the server does not answer.
+
+        Example:
+            `outcome = await run.approve(requirement, by="bob", arguments={"target": "test"})`
         """
         more: dict[str, JsonValue] = {}
         if arguments is not None:
@@ -330,6 +379,9 @@ class RunHandle:
         """Reject a call that waits; *reason* is what the model is told. Otherwise as `approve`.
 
         *remember* rejects further calls of the tool without asking, within its limits.
+
+        Example:
+            `await run.reject(requirement, by="bob", reason="not on a Friday")`
         """
         body = _body(requirement, by, reason, remember, proof)
         return await self.decide(protocol.REJECT, body, wait=wait, check=check)
@@ -349,6 +401,9 @@ class RunHandle:
         """Hand in the result of a call that was made elsewhere, or the *error* it ended in. Otherwise as `approve`.
 
         *evidence* is kept with it: a link, a ticket. For a requirement of kind `outcome` it means: this is the result.
+
+        Example:
+            `await external.submit_result(order, by="bureau", output={"score": 610})`
         """
         body = _body(requirement, by, proof=proof)
         body |= {"error": error} if error is not None else {"output": as_json(output)}
@@ -366,7 +421,11 @@ class RunHandle:
         wait: timedelta = ANSWER_WAIT,
         check: bool = True,
     ) -> DecisionOutcome:
-        """Fill in the values that a tool needs from a person. Otherwise as `approve`."""
+        """Fill in the values that a tool needs from a person. Otherwise as `approve`.
+
+        Example:
+            `await asking.submit_input(question, by="bob", values={"seat": "window"})`
+        """
         body = {**_body(requirement, by, proof=proof), "values": dict(values)}
         return await self.decide(protocol.SUBMIT_INPUT, body, wait=wait, check=check)
 
@@ -380,13 +439,21 @@ class RunHandle:
         wait: timedelta = ANSWER_WAIT,
         check: bool = True,
     ) -> DecisionOutcome:
-        """End a remembered decision: people are asked about further calls again. Otherwise as `approve`."""
+        """End a remembered decision: people are asked about further calls again. Otherwise as `approve`.
+
+        Example:
+            `await granted.revoke(grant, by="bob")`
+        """
         return await self.decide(protocol.REVOKE, _body(grant, by, reason, proof=proof), wait=wait, check=check)
 
     async def decide(
         self, signal: str, body: Mapping[str, JsonValue], *, wait: timedelta = ANSWER_WAIT, check: bool = True
     ) -> DecisionOutcome:
-        """Send the signal of this wire name with this JSON body, and read its outcome. Otherwise as `approve`."""
+        """Send the signal of this wire name with this JSON body, and read its outcome. Otherwise as `approve`.
+
+        Example:
+            `await run.decide("approve", {"id": requirement.id, "by": "bob"})`
+        """
         outcome = await signals.decide(self._client, self.id, signal, body, wait)
         if check and not outcome.counted:
             what = f"{outcome.tool} {(outcome.grant or outcome.requirement_id or '')[:8]}" if outcome.tool else signal
@@ -405,6 +472,9 @@ class RunHandle:
             MessageError: the body does not fit, or has a number that cannot be signed.
             RequirementNotFoundError: nothing, or more than one thing, has its id.
             RunNotFoundError: there is no run of this id.
+
+        Example:
+            `statement = await run.statement("approve", {"id": requirement.id, "by": "bob"})`
         """
         message = messages.read(signal, [body])
         if isinstance(message, SendMessage | Close):
@@ -436,6 +506,9 @@ class RunHandle:
             RequirementNotFoundError: none, or more than one. If it is one of a child run, the message names the
                 command that sends *signal* there.
             RunNotFoundError: there is no run of this id.
+
+        Example:
+            `requirement = await run.locate(requirement.short_id, "approve")`
         """
         return await signals.find_requirement_of_run(self._client, state or await self.state(), wanted, signal)
 
@@ -449,6 +522,9 @@ class RunHandle:
         Raises:
             MessageError: *content* or *by* is empty, too long or does not fit.
             RunNotFoundError: there is no run of this id, or it has ended.
+
+        Example:
+            `await run.send_message("Use the blue cluster.", by="alice")`
         """
         await self.send(protocol.SEND_MESSAGE, message_of(content, by))
 
@@ -458,6 +534,9 @@ class RunHandle:
         Raises:
             MessageError: *by* is empty or too long.
             RunNotFoundError: there is no run of this id, or it has ended.
+
+        Example:
+            `await conversation.close(by="alice")`
         """
         body: dict[str, JsonValue] = {"by": by} if reason is None else {"by": by, "reason": reason}
         messages.read(protocol.CLOSE, [body])
@@ -470,6 +549,9 @@ class RunHandle:
             MessageError: the body is no JSON, or too large.
             RunNotFoundError: there is no run of this id, or it has ended.
             ServerUnreachableError: the server does not answer.
+
+        Example:
+            `await run.send("approve", {"id": requirement.id, "by": "bob"})`
         """
         await signals.send(self._client, self.id, signal, body)
 
@@ -478,6 +560,9 @@ class RunHandle:
 
         Raises:
             RunNotFoundError: there is no run of this id.
+
+        Example:
+            `await run.cancel()`
         """
         with translate_errors(self._client, self.id):
             await self._handle.cancel()
@@ -489,6 +574,9 @@ class RunHandle:
 
         Raises:
             RunNotFoundError: there is no run of this id.
+
+        Example:
+            `events = (await run.history()).events`
         """
         with translate_errors(self._client, self.id):
             return await self._handle.fetch_history()
@@ -498,6 +586,9 @@ class RunHandle:
 
         Raises:
             RunNotFoundError: there is no run of this id.
+
+        Example:
+            `queue = (await run.description()).task_queue`
         """
         with translate_errors(self._client, self.id):
             return await self._handle.describe()

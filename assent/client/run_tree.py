@@ -38,7 +38,11 @@ class RunTree:
     error: str | None = None
 
     def runs(self) -> Iterator[RunTree]:
-        """Yield this run and all its descendants."""
+        """Yield this run and all its descendants.
+
+        Example:
+            `paths = [each.path for each in (await run.tree()).runs()]`
+        """
         yield self
         for each in self.children:
             yield from each.runs()

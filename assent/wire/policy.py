@@ -262,6 +262,9 @@ class PermissionPolicy(_Data):
 
         Raises:
             ConfigurationError: one of the lists is text.
+
+        Example:
+            `policy = PermissionPolicy.of(deny=["drop_*"], allow=["count_*"])`
         """
         ordered: tuple[tuple[Decision, Sequence[str]], ...] = (("deny", deny), ("ask", ask), ("allow", allow))
         for decision, globs in ordered:
@@ -278,6 +281,9 @@ class PermissionPolicy(_Data):
 
         Raises:
             ConfigurationError: it is not TOML, or no policy; one line that says where.
+
+        Example:
+            `policy = PermissionPolicy.from_toml('default = "deny"')`
         """
         try:
             return cls.model_validate(tomllib.loads(text))
@@ -295,6 +301,9 @@ class PermissionPolicy(_Data):
 
         Raises:
             ConfigurationError: the file cannot be read, or as `from_toml`.
+
+        Example:
+            `policy = PermissionPolicy.from_file("policy.toml")`
         """
         try:
             text = Path(path).read_text(encoding="utf-8")
@@ -325,6 +334,9 @@ class PermissionPolicy(_Data):
         """What the rules say about a call. Without *arguments*, rules on arguments have no opinion.
 
         *arguments* are JSON values by name, *effects* what the tool declares, *context* is that of the run.
+
+        Example:
+            `assert policy.judge("drop_table").decision == "deny"`
         """
         own = self._judged(tool, arguments, effects, context)
         return strictest_judgement(own, *(policy.judge(tool, arguments, effects, context) for policy in self.also))

@@ -74,7 +74,11 @@ class DecisionStatement(_Exact):
     expires_at: Instant
 
     def signed_bytes(self) -> bytes:
-        """Return the bytes that are signed: UTF-8 JSON by RFC 8785. May be called in workflow code."""
+        """Return the bytes that are signed: UTF-8 JSON by RFC 8785. May be called in workflow code.
+
+        Example:
+            `text = (await run.statement("approve", {"id": requirement.id, "by": "bob"})).signed_bytes()`
+        """
         return rfc8785.dumps(self.model_dump())
 
     @property

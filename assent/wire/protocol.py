@@ -288,6 +288,9 @@ class RunResult(Stored):
 
         Raises:
             ValidationError: of pydantic; the output does not fit the type.
+
+        Example:
+            `score = RunResult(content="", output={"a": 1}).output_as(dict[str, int])`
         """
         return TypeAdapter(output_type).validate_json(to_json(self.output))
 
