@@ -106,6 +106,8 @@ def test_the_dev_server_keeps_its_runs_and_has_the_measured_settings() -> None:
         "--sqlite-pragma=synchronous=NORMAL",
         "--dynamic-config-value=history.transferProcessorMaxPollRPS=2000",
         '--dynamic-config-value=history.timerProcessorMaxTimeShift="1ms"',
+        "--dynamic-config-value=matching.numTaskqueueReadPartitions=1",
+        "--dynamic-config-value=matching.numTaskqueueWritePartitions=1",
     ):
         assert f"- {flag}" in SERVICES["temporal"]["command"]
     assert "temporal-data:/home/temporal" in SERVICES["temporal"]["volumes"]

@@ -28,14 +28,13 @@ from tests.support import tools
 
 from .test_wire import temporal
 
-_ONE_PARTITION = ("matching.numTaskqueueReadPartitions=1", "matching.numTaskqueueWritePartitions=1")
 _FAIR = "matching.enableFairness=true"
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def fair() -> AsyncIterator[Environment]:
     """A server that has fairness."""
-    more = [each for value in (*_ONE_PARTITION, _FAIR) for each in ("--dynamic-config-value", value)]
+    more = ("--dynamic-config-value", _FAIR)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(embedded_server, "_FLAGS", (*vars(embedded_server)["_FLAGS"], *more))
         async with environment() as running:
