@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import sys
 from asyncio.subprocess import Process
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,6 +16,7 @@ from assent.runtime.embedded_server import free_port
 from assent.testing import ModelServer, call, calls, says
 from assent.views.run_events import RunEvent
 from tests.e2e.processes import ROOT, Running, reachable, server, worker
+from tests.support.preloaded import assent_command
 
 QUEUE = "watched"
 CALL = ["model_called", "model_answered", "waiting", "decided", "tool_started", "tool_finished"]
@@ -103,7 +103,8 @@ async def test_a_watch_goes_on_when_the_server_is_killed_and_comes_back(tmp_path
 async def watching(at: Site, *arguments: str) -> Process:
     """The command `assent watch`, in a process of its own."""
     return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "assent.cli", "--address", f"127.0.0.1:{at.port}", "watch", *arguments),
+        *assent_command(),
+        *("--address", f"127.0.0.1:{at.port}", "watch", *arguments),
         cwd=ROOT,
         env=os.environ,
         stdout=asyncio.subprocess.PIPE,

@@ -8,7 +8,6 @@ import json
 import os
 import pty
 import struct
-import sys
 import termios
 import uuid
 from collections.abc import AsyncGenerator
@@ -17,6 +16,7 @@ from contextlib import asynccontextmanager
 from assent import Agent
 from assent.testing import Conversation, Environment, Reply, says
 from tests.support.cli_operator import HERE, Operator
+from tests.support.preloaded import assent_command
 from tests.workflows.test_starter import Terminal
 
 
@@ -123,7 +123,7 @@ async def terminal(at: Operator, *arguments: str) -> AsyncGenerator[Terminal]:
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "assent.cli", *arguments, cwd=HERE, stdin=slave, stdout=slave, stderr=slave,
+        *assent_command(), *arguments, cwd=HERE, stdin=slave, stdout=slave, stderr=slave,
         env={**at.variables(None), "TERM": "dumb"},
     )  # fmt: skip
     os.close(slave)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
 from asyncio.subprocess import PIPE
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -18,6 +17,7 @@ from assent.runtime.settings import Settings
 from assent.testing import Environment
 from assent.worker import serving
 from tests.support import servers
+from tests.support.preloaded import assent_command, python_command
 from tests.support.servers import Authority, answering, in_front_of, listening, server_side
 
 ROOT = Path(__file__).parents[2]
@@ -235,16 +235,17 @@ async def test_a_worker_whose_credentials_end_says_so() -> None:
 @pytest.mark.parametrize(
     "command",
     [
-        ("-m", "assent.cli", "pending"),
-        ("-m", "assent.cli", "worker", "--agents", "my_agents"),
-        (str(ROOT / "worker.py"), "--agents", "my_agents"),
-        (str(ROOT / "starter.py"), "a", "Go."),
+        ("assent", "pending"),
+        ("assent", "worker", "--agents", "my_agents"),
+        ("worker.py", "--agents", "my_agents"),
+        ("starter.py", "a", "Go."),
     ],
 )
 async def test_a_program_says_one_line_and_exits_with_4(
     assent_environment: Environment, tmp_path: Path, command: tuple[str, ...]
 ) -> None:
     (tmp_path / "my_agents.py").write_text(AGENTS)
+    program = assent_command() if command[0] == "assent" else python_command(ROOT / command[0])
     async with listening(answering(16, "invalid token")) as port:
         cases = {
             "Namespace nowhere is not found": (assent_environment.server.address, "nowhere"),
@@ -253,8 +254,8 @@ async def test_a_program_says_one_line_and_exits_with_4(
         for told, (address, namespace) in cases.items():
             kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
             process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                *command,
+                *program,
+                *command[1:],
                 cwd=tmp_path,
                 env={**kept, "TEMPORAL_ADDRESS": address, "TEMPORAL_NAMESPACE": namespace},
                 stdout=PIPE,

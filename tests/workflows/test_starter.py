@@ -8,7 +8,6 @@ import os
 import pty
 import signal
 import struct
-import sys
 import termios
 from asyncio.subprocess import Process
 from collections.abc import AsyncGenerator
@@ -17,6 +16,7 @@ from dataclasses import dataclass, field
 
 from assent.testing import Environment
 from tests.support.cli_operator import HERE, Operator, operating
+from tests.support.preloaded import python_command
 
 
 @dataclass
@@ -53,7 +53,7 @@ async def terminal(at: Operator, *arguments: str) -> AsyncGenerator[Terminal]:
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "starter.py", *arguments, cwd=HERE, stdin=slave, stdout=slave, stderr=slave,
+        *python_command(HERE / "starter.py"), *arguments, cwd=HERE, stdin=slave, stdout=slave, stderr=slave,
         env={**at.variables(None), "TERM": "xterm"},
     )  # fmt: skip
     os.close(slave)
