@@ -45,7 +45,7 @@ async def test_the_audit_is_what_the_run_says_of_itself(
     random = seeded("runs", cached, continue_after)
     agents = [
         Agent(name=f"made-up-{number}", model=assent_environment.responses(*script(random)), tools=TOOLS)
-        for number in range(8)
+        for number in range(3)
     ]
 
     served = serving(assent_environment, agents, cached, continue_after)
@@ -133,7 +133,7 @@ async def test_the_audit_of_agents_that_work_for_agents_is_what_each_run_says_of
             handoffs=[second, third],
             policy=policy if number % 2 else None,
         )
-        for number in range(8)
+        for number in range(3)
     ]
     served = serving(assent_environment, agents, cached, continue_after)
     lives = await begun(served, agents, (cached, continue_after))

@@ -47,20 +47,22 @@ def payer(running: Environment) -> Agent:
     return Agent(name="ops", model=model, tools=tools.ALL)
 
 
-@pytest.mark.parametrize("name", LOOK_ALIKES.values(), ids=LOOK_ALIKES.keys())
-async def test_who_asked_for_a_run_cannot_approve_in_it(assent_environment: Environment, name: str) -> None:
+async def test_who_asked_for_a_run_cannot_approve_in_it(assent_environment: Environment) -> None:
     """Who asked for a run cannot approve in it (case, spaces, Unicode look-alikes folded by NFKC)."""
+    names = list(LOOK_ALIKES.values())
+    asked = {ASKER: names, LOOK_ALIKES["a blank letter"]: [ASKER], LOOK_ALIKES["full width"]: [ASKER]}
     async with assent_environment.serve(payer(assent_environment)) as client:
-        for asker, by in ((ASKER, name), (name, ASKER)):
+        for asker, others in asked.items():
             run, waiting = await paying(client, asker)
-            assert (await run.approve(waiting, by=by, check=False)).status == "refused"
+            for by in others:
+                assert (await run.approve(waiting, by=by, check=False)).status == "refused"
+            by = others[-1]
             assert (await run.approve(waiting, by=by, remember=Remember(uses=9), check=False)).status == "refused"
-            assert (
-                await run.approve(waiting, by=by, arguments={"to": "b", "amount": 2}, check=False)
-            ).status == "refused"
+            edited = await run.approve(waiting, by=by, arguments={"to": "b", "amount": 2}, check=False)
+            assert edited.status == "refused"
             await run.send("approve", {"id": waiting, "by": by})
             state = await run.until_paused()
-            assert [each.status for each in state.ignored_messages] == ["refused"] * 4
+            assert [each.status for each in state.ignored_messages] == ["refused"] * (len(others) + 3)
             assert [each.id for each in state.active_requirements] == [waiting]
             # Stopping a run is no approval: whoever asked may.
             await run.reject(waiting, by=by, reason="I changed my mind")
