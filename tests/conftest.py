@@ -28,8 +28,9 @@ _CLEANUP: Final = 10
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
-# A busy machine takes its time for an example; what hangs has a limit of its own.
-settings.register_profile("assent", deadline=None)
+# A busy machine takes its time for an example; what hangs has a limit of its own. What is found, the first 40 examples
+# find, and each run of the suite tries others.
+settings.register_profile("assent", deadline=None, max_examples=40)
 settings.load_profile("assent")
 
 # A script starts its background jobs with SIGINT ignored, and programs that tests stop by Ctrl-C would inherit that.

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from typing import Final
 
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 from pydantic import JsonValue
@@ -66,9 +65,6 @@ TO_B: Final = Gate(verdict="allow", agent="b")
 EXTERNAL: Final = Gate(verdict="external")
 INPUT: Final = Gate(verdict="input", fields=[InputField(name="amount", type={"type": "integer"})], self_approval=True)
 ONCE: Final = Gate(verdict="ask", at_most_once=True)
-
-unhurried: Final = settings(deadline=None, max_examples=60)
-"""For every property: a loaded machine is no failure."""
 
 HOSTILE: Final = (
     "plain",

@@ -25,7 +25,7 @@ from assent.wire.protocol import ToolCallInput
 from tests.support import tools
 from tests.support.run_probes import activity_of
 from tests.support.updates import by_update
-from tests.unit.strategies import NOW, unhurried
+from tests.unit.strategies import NOW
 from tests.workflows.test_wire import temporal
 
 PAY = call("pay", to="a", amount=1)
@@ -198,7 +198,6 @@ parts = st.builds(
 )
 
 
-@unhurried
 @given(parts, parts)
 def test_two_requirements_that_differ_anywhere_have_different_ids(one: Parts, other: Parts) -> None:
     """Digest fields cannot be shifted into each other (property test)."""
@@ -206,7 +205,6 @@ def test_two_requirements_that_differ_anywhere_have_different_ids(one: Parts, ot
     assert requirement_id(**one) != requirement_id(**other)
 
 
-@unhurried
 @given(parts, st.lists(shifty, min_size=6, max_size=6), st.integers(0, 4), st.data())
 def test_digest_fields_cannot_be_shifted_into_each_other(
     given_parts: Parts, texts: list[str], left: int, data: st.DataObject

@@ -14,7 +14,7 @@ from assent.core.events import AgentStarted, Complete, Failure
 from assent.wire.errors import ConfigurationError
 from assent.wire.protocol import RunResult
 from tests.unit.core.test_sub_agents import MODEL, answered, starts
-from tests.unit.strategies import NOW, RUN_ID, TO_B, playing, unhurried
+from tests.unit.strategies import NOW, RUN_ID, TO_B, playing
 
 # -- agents -----------------------------------------------------------------------------------------------------------
 
@@ -79,7 +79,6 @@ steps = st.lists(
 )
 
 
-@unhurried
 @given(steps)
 def test_a_turn_ends_once_every_agent_has_answered_and_none_is_asked_twice(found: list[tuple[str, int]]) -> None:
     play = playing(TO_B, TO_B, TO_B)

@@ -22,7 +22,6 @@ from tests.unit.strategies import (
     approved_call,
     authorization_of,
     gates_of,
-    unhurried,
     written_arguments,
 )
 
@@ -48,7 +47,6 @@ def changed(call: ToolCallInput, **fields: object) -> ToolCallInput:
     return call.model_copy(update={"authorization": authorization_of(call).model_copy(update=fields)})
 
 
-@unhurried
 @given(gates_of("ask").map(lambda gate: gate.model_copy(update={"approvers": None})), written_arguments)
 def test_what_was_approved_may_run(gate: Gate, arguments: str) -> None:
     assert refused(approved_call(arguments, gate)) is None
@@ -72,7 +70,6 @@ def test_one_changed_byte_is_refused_at_the_activity(arguments: str) -> None:
     assert refused(call) == DIGEST_DIFFERS
 
 
-@unhurried
 @given(st.integers(0, len(RAW) - 1), st.characters(codec="utf-8"))
 def test_any_changed_character_is_refused_at_the_activity(position: int, character: str) -> None:
     arguments = RAW[:position] + character + RAW[position + 1 :]

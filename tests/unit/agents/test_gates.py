@@ -18,7 +18,7 @@ from assent.wire.errors import ConfigurationError
 from assent.wire.limits import REASON_LIMIT
 from assent.wire.policy import Condition, Decision, PermissionPolicy, Rule
 from assent.wire.protocol import Gate
-from tests.unit.strategies import HOSTILE, TOOLS, deploy, gate_of, look, pay, transfer, unhurried, written_arguments
+from tests.unit.strategies import HOSTILE, TOOLS, deploy, gate_of, look, pay, transfer, written_arguments
 
 HOUR = timedelta(hours=1)
 Asked = Callable[[dict[str, Any]], object] | Callable[[dict[str, Any], GateContext], object]
@@ -171,7 +171,6 @@ def test_a_function_is_not_asked_about_a_denied_or_invalid_call() -> None:
 # -- policies ---------------------------------------------------------------------------------------------------------
 
 
-@unhurried
 @given(st.sampled_from(sorted(TOOLS)), POLICIES, POLICIES, written_arguments)
 def test_the_policy_of_a_run_can_only_tighten(
     name: str, agents: PermissionPolicy | None, runs: PermissionPolicy | None, raw: str
@@ -182,7 +181,6 @@ def test_the_policy_of_a_run_can_only_tighten(
         assert alone.verdict == gate_of(TOOLS[name], runs, raw=raw).verdict == "allow"
 
 
-@unhurried
 @given(st.sampled_from(sorted(TOOLS)), POLICIES, POLICIES, st.text(max_size=20) | written_arguments)
 def test_two_policies_are_asked_in_any_order(
     name: str, one: PermissionPolicy | None, other: PermissionPolicy | None, raw: str

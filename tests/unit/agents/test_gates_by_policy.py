@@ -12,7 +12,7 @@ from assent.agents.tool import Tool
 from assent.agents.tool_decorator import tool
 from assent.wire.policy import NO_POLICY_VERSION, Decision, PermissionPolicy, Rule, policy_version
 from assent.wire.protocol import Verdict
-from tests.unit.strategies import deploy, gate_of, look, pay, unhurried
+from tests.unit.strategies import deploy, gate_of, look, pay
 
 DECISIONS: tuple[Decision, ...] = ("allow", "ask", "deny")
 decisions = st.sampled_from(DECISIONS)
@@ -41,7 +41,6 @@ def test_deny_beats_everything() -> None:
     assert gate.verdict == "deny", "a denied tool tells nothing about its arguments"
 
 
-@unhurried
 @given(rules, decisions)
 def test_a_policy_cannot_loosen_a_tools_flag(given_rules: list[Rule], default: Decision) -> None:
     policy = PermissionPolicy(rules=tuple(given_rules), default=default)
@@ -50,7 +49,6 @@ def test_a_policy_cannot_loosen_a_tools_flag(given_rules: list[Rule], default: D
     assert verdict(look, policy) == policy.judge("look").decision
 
 
-@unhurried
 @given(rules, decisions)
 def test_the_first_rule_that_matches_decides(given_rules: list[Rule], default: Decision) -> None:
     policy = PermissionPolicy(rules=tuple(given_rules), default=default)
@@ -116,7 +114,6 @@ def test_a_policy_with_a_misspelt_field_is_refused() -> None:
         PermissionPolicy.model_validate({"rule": []})
 
 
-@unhurried
 @given(rules, decisions, rules, decisions)
 def test_two_policies_have_one_version_only_if_they_are_one(
     one: list[Rule], one_default: Decision, other: list[Rule], other_default: Decision

@@ -14,7 +14,7 @@ from assent.agents.ask_user import ask_user
 from assent.agents.tool import Tool, ToolContext
 from assent.agents.tool_decorator import tool
 from assent.wire.errors import ArgumentsError
-from tests.unit.strategies import json_values, look, texts, transfer, unhurried
+from tests.unit.strategies import json_values, look, texts, transfer
 
 
 class Address(BaseModel):
@@ -137,7 +137,6 @@ def test_values_that_do_not_fit_are_named(values: dict[str, JsonValue], problem:
     assert problem in wrong(ship, values)
 
 
-@unhurried
 @given(json_values, texts)
 def test_whatever_is_filled_in_is_read_or_refused(value: JsonValue, name: str) -> None:
     if "nan" in repr(value) or "inf" in repr(value):
@@ -219,7 +218,6 @@ def test_what_is_wrong_with_a_result_says_where() -> None:
     assert "total: required, but missing" in (outcome(Receipt, {"id": "r"}) or "")
 
 
-@unhurried
 @given(json_values)
 def test_no_result_makes_the_check_raise(output: JsonValue) -> None:
     if "nan" in repr(output) or "inf" in repr(output):

@@ -141,7 +141,7 @@ def test_one_changed_bit_of_the_zips_own_bytes_fails(bundle: Path, tmp_path: Pat
     starts = [at for at in range(directory) if data.startswith(b"PK\x03\x04", at)]
     headers = [at for start in starts for at in range(start, start + 30 + 24 + 20)] + list(range(directory, len(data)))
     for at in headers:
-        for bit in range(8):
+        for bit in (at % 8, (at + 3) % 8):
             other.write_bytes(changed(data, at, 1 << bit))
             assert not verify_bundle(other).ok, f"bit {bit} of byte {at}"
 

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from assent.audit.hash_chain import HashChain, execution_line, missing_line
 from assent.wire.digest import canonical
 from assent.wire.errors import BundleError
-from tests.unit.strategies import unhurried
 
 # Few characters, so that a shifted boundary is likely; hex digits, so that a line can look like a head.
 lines = st.binary(max_size=70).map(lambda data: data.replace(b"\n", b"")) | st.text('a0",[]{}', max_size=4).map(
@@ -42,21 +41,18 @@ def test_the_chain_is_what_its_documentation_says() -> None:
 
 
 @given(histories, st.data())
-@unhurried
 def test_a_removed_line_changes_the_head(history: list[bytes], data: st.DataObject) -> None:
     at = data.draw(st.integers(0, len(history) - 1))
     assert head(history[:at] + history[at + 1 :]) != head(history)
 
 
 @given(histories, st.data())
-@unhurried
 def test_an_added_line_changes_the_head(history: list[bytes], data: st.DataObject) -> None:
     at = data.draw(st.integers(0, len(history)))
     assert head([*history[:at], data.draw(lines), *history[at:]]) != head(history)
 
 
 @given(histories, st.data())
-@unhurried
 def test_another_order_changes_the_head(history: list[bytes], data: st.DataObject) -> None:
     other = data.draw(st.permutations(history))
     assume(other != history)
@@ -64,7 +60,6 @@ def test_another_order_changes_the_head(history: list[bytes], data: st.DataObjec
 
 
 @given(histories, st.data())
-@unhurried
 def test_an_edited_line_changes_the_head(history: list[bytes], data: st.DataObject) -> None:
     at = data.draw(st.integers(0, len(history) - 1))
     edited = data.draw(lines)
@@ -73,7 +68,6 @@ def test_an_edited_line_changes_the_head(history: list[bytes], data: st.DataObje
 
 
 @given(histories, st.data())
-@unhurried
 def test_bytes_cannot_move_between_lines(history: list[bytes], data: st.DataObject) -> None:
     text = b"".join(history)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=6)))
@@ -83,7 +77,6 @@ def test_bytes_cannot_move_between_lines(history: list[bytes], data: st.DataObje
 
 
 @given(run_ids, run_ids, histories)
-@unhurried
 def test_the_same_events_of_another_run_have_another_head(one: str, other: str, history: list[bytes]) -> None:
     assume(one != other)
     assert head(history, one) != head(history, other)

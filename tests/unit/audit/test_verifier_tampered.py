@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -56,6 +58,35 @@ def head_of(events: Sequence[HistoryEvent]) -> tuple[str, bool]:
     return found.head, found.ok
 
 
+@cache
+def tried() -> dict[str, list[int]]:
+    """Return the events to tamper with, as their positions by history: each kind of event in three of the histories.
+
+    The kind of an event is its type, the types of its neighbours, and the activity or message that it is about.
+    """
+    found: dict[str, list[int]] = {name: [] for name in NAMES}
+    times: Counter[tuple[object, ...]] = Counter()
+    for name in NAMES:
+        events = parsed(read(name))
+        types = [0, *(event.event_type for event in events), 0]
+        about: dict[int, str] = {}
+        for position, event in enumerate(events):
+            begun = (
+                event.activity_task_started_event_attributes.scheduled_event_id
+                or event.activity_task_completed_event_attributes.scheduled_event_id
+            )
+            about[event.event_id] = (
+                event.activity_task_scheduled_event_attributes.activity_type.name
+                or event.workflow_execution_signaled_event_attributes.signal_name
+                or about.get(begun, "")
+            )
+            kind = (*types[position : position + 3], about[event.event_id])
+            times[kind] += 1
+            if times[kind] <= 3:
+                found[name].append(position)
+    return found
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_history_as_it_was_recorded_is_in_order(name: str) -> None:
     head, ok = head_of(parsed(read(name)))
@@ -67,7 +98,7 @@ def test_a_history_as_it_was_recorded_is_in_order(name: str) -> None:
 def test_a_removed_event_is_noticed_and_changes_the_head(name: str) -> None:
     events = parsed(read(name))
     whole, _ = head_of(events)
-    for position in range(len(events)):
+    for position in tried()[name]:
         head, ok = head_of([*events[:position], *events[position + 1 :]])
         assert head != whole
         # Only the head shows that a history was cut at its end: the run may have come only so far.
@@ -78,7 +109,9 @@ def test_a_removed_event_is_noticed_and_changes_the_head(name: str) -> None:
 def test_two_swapped_events_are_noticed_and_change_the_head(name: str) -> None:
     events = parsed(read(name))
     whole, _ = head_of(events)
-    for position in range(len(events) - 1):
+    for position in tried()[name]:
+        if position == len(events) - 1:
+            continue
         first, second = events[position : position + 2]
         head, ok = head_of([*events[:position], second, first, *events[position + 2 :]])
         assert head != whole
@@ -129,7 +162,7 @@ def test_every_changed_field_changes_the_line_of_its_event(name: str) -> None:
 def test_a_changed_line_changes_the_head(name: str) -> None:
     events = parsed(read(name))
     whole, _ = head_of(events)
-    for event in events:
+    for event in (events[position] for position in tried()[name]):
         event.task_id += 1  # Nothing but the chain looks at it.
         head, ok = head_of(events)
         assert ok
@@ -159,7 +192,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("mangled") / "history.json"
 
 
-@settings(deadline=None, max_examples=400, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow])
 @given(name=st.sampled_from(NAMES), random=st.randoms(use_true_random=False), times=st.integers(1, 4))
 def test_a_mangled_history_is_read_or_refused_with_one_line(file: Path, name: str, random: Random, times: int) -> None:
     events = read(name)

@@ -28,7 +28,7 @@ from assent.wire.requirements import Requirement, RunState
 from assent.wire.text import visible
 from assent.wire.visibility import ParentEntry, RequestMemo, read_request_memo, request_memo
 from tests.support.memo_only_runs import NOW, approvals_in, requirement
-from tests.unit.strategies import ALLOW, ASK, HOSTILE, TO_B, Play, playing, turn_of, unhurried
+from tests.unit.strategies import ALLOW, ASK, HOSTILE, TO_B, Play, playing, turn_of
 from tests.unit.views.test_web_ui import shape
 
 json_values = st.recursive(
@@ -161,7 +161,6 @@ def test_the_details_of_a_run_below_have_its_path() -> None:
     assert "**Path:** `b` > `a`. Parent runs: `assent show top`" in details(below().run)
 
 
-@unhurried
 @given(st.sampled_from(HOSTILE))
 def test_no_agent_and_no_id_breaks_out_of_the_details(text: str) -> None:
     for made, plain in ((asking(text, text), asking("plain", "plain")), (below(text, text), below("plain", "plain"))):
@@ -170,7 +169,6 @@ def test_no_agent_and_no_id_breaks_out_of_the_details(text: str) -> None:
         assert visible(shown) == shown
 
 
-@unhurried
 @given(st.lists(st.tuples(st.integers(1, 4), st.integers(0, 4)), max_size=5), st.integers(1, 9))
 def test_what_ran_last_is_the_end_of_what_ran(turns: list[tuple[int, int]], count: int) -> None:
     """Also where a provider names the calls of every turn alike."""

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from assent.core.approvals import SHORTEST_PREFIX, as_text, find_requirement, fold_name
 from assent.wire.protocol import Gate
 from assent.wire.requirements import Requirement
-from tests.unit.strategies import ASK, EXTERNAL, NOW, PEOPLE, Play, json_values, playing, unhurried
+from tests.unit.strategies import ASK, EXTERNAL, NOW, PEOPLE, Play, json_values, playing
 
 TWO = Gate(verdict="ask", needed=2)
 ALICE = "Alice Smith"
@@ -89,20 +89,17 @@ def test_names_of_different_people_stay_different() -> None:
     assert len({fold_name(name) for name in names}) == len(names)
 
 
-@unhurried
 @given(st.text())
 def test_folding_a_name_twice_is_folding_it_once(name: str) -> None:
     assert fold_name(fold_name(name)) == fold_name(name)
 
 
-@unhurried
 @given(st.text(st.characters(exclude_categories=["Cs"])), st.text("\u200b\u200d\u2060\ufe0f\u034f \t"), st.integers(0))
 def test_invisible_marks_do_not_make_another_person(name: str, marks: str, where: int) -> None:
     where %= len(name) + 1
     assert fold_name(name[:where] + marks + name[where:]) == fold_name(name)
 
 
-@unhurried
 @given(st.text(st.characters(exclude_categories=["Cs"])))
 def test_composed_and_decomposed_names_are_one_person(name: str) -> None:
     assert fold_name(unicodedata.normalize("NFD", name)) == fold_name(unicodedata.normalize("NFC", name))
@@ -324,7 +321,6 @@ def test_an_id_that_names_nothing_says_why(wanted: str, problem: str) -> None:
     assert problem in found
 
 
-@unhurried
 @given(st.lists(st.text("0123456789abcdef", min_size=64, max_size=64), min_size=1, max_size=9, unique=True), st.data())
 def test_a_unique_prefix_names_one_requirement(ids: list[str], data: st.DataObject) -> None:
     wanted = data.draw(st.sampled_from(ids))
@@ -342,7 +338,6 @@ def test_a_decision_for_an_unknown_requirement_changes_nothing_and_is_kept() -> 
     assert play.run.ignored_messages[-1].status == "unknown"
 
 
-@unhurried
 @given(json_values.filter(lambda value: not isinstance(value, str)).filter(lambda value: "n" not in repr(value)))
 def test_a_result_that_is_no_text_is_read_as_json(value: object) -> None:
     assert as_text(value) == as_text(value).strip()

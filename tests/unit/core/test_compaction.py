@@ -35,7 +35,7 @@ from assent.wire.errors import ConfigurationError
 from assent.wire.limits import SUMMARY_LIMIT
 from assent.wire.parts import content_json, digests_of
 from assent.wire.protocol import Item, ModelTurn, Usage
-from tests.unit.strategies import ALLOW, ASK, Play, function_call, said, turn_of, unhurried
+from tests.unit.strategies import ALLOW, ASK, Play, function_call, said, turn_of
 
 TEXTS: Final = st.one_of(st.text(max_size=30), st.integers(0, 3_000).map(lambda size: '"x' * size))
 
@@ -92,7 +92,6 @@ def calls_in(items: list[Item], kind: str) -> set[str]:
     return {str(item["call_id"]) for item in items if item.get("type") == kind}
 
 
-@unhurried
 @given(conversations(), compactions(), TEXTS)
 def test_no_call_is_parted_from_its_output_and_no_reasoning_from_its_call(
     items: list[Item], compaction: Compaction, text: str
@@ -111,7 +110,6 @@ def test_no_call_is_parted_from_its_output_and_no_reasoning_from_its_call(
     assert {call[1:].split("-")[0] for call in calls_in(kept, "function_call")} & thought <= still
 
 
-@unhurried
 @given(conversations(), compactions(), TEXTS)
 def test_the_task_and_the_newest_turn_stay_as_they_are(items: list[Item], compaction: Compaction, text: str) -> None:
     asked = wanted(items, compaction)
@@ -125,7 +123,6 @@ def test_the_task_and_the_newest_turn_stay_as_they_are(items: list[Item], compac
     assert after == Conversation().append(after.items), "its digest begins anew"
 
 
-@unhurried
 @given(conversations(), compactions(), st.one_of(st.none(), TEXTS, st.just("\x00" * 100_000)))
 def test_a_summary_always_makes_a_conversation_shorter_whatever_it_says(
     items: list[Item], compaction: Compaction, text: str | None

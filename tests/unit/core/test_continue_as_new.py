@@ -96,7 +96,7 @@ class Continued(Lives):
 
 TestContinued = Continued.TestCase
 TestContinued.settings = settings(
-    max_examples=40,
+    max_examples=20,
     stateful_step_count=30,
     deadline=None,
     report_multiple_bugs=False,

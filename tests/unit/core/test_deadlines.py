@@ -13,7 +13,7 @@ from assent.core.events import Event, MessageReceived, TimeReached, WakeAt
 from assent.core.state_machine import decide
 from assent.wire.protocol import Escalation, Gate
 from assent.wire.requirements import EscalationStep, Requirement
-from tests.unit.strategies import ALLOW, ASK, NOW, Play, playing, unhurried
+from tests.unit.strategies import ALLOW, ASK, NOW, Play, playing
 
 HOUR = timedelta(hours=1)
 EXPIRES = Gate(verdict="ask", expires_after=3600.0)
@@ -78,7 +78,6 @@ def test_a_decision_just_before_the_deadline_counts() -> None:
     assert len(play.ran) == 1
 
 
-@unhurried
 @given(st.integers(-2, 2))
 def test_a_decision_and_the_timer_come_to_the_same_in_either_order(offset: int) -> None:
     play = playing(EXPIRES)
@@ -199,7 +198,6 @@ def test_reminders_are_bounded_and_the_run_still_waits() -> None:
     assert play.wait(days=900).commands == ()
 
 
-@unhurried
 @given(st.floats(1e-6, 3e8), st.floats(0, 1e9), st.integers(0, REMINDERS))
 def test_the_next_reminder_is_always_in_the_future(every: float, passed: float, reminders: int) -> None:
     moment = NOW + timedelta(seconds=passed)
@@ -216,7 +214,6 @@ def test_the_next_reminder_is_always_in_the_future(every: float, passed: float, 
 offsets = st.none() | st.integers(0, 10).map(lambda hours: NOW + hours * HOUR)
 
 
-@unhurried
 @given(offsets, offsets, st.lists(st.integers(0, 10), max_size=3), st.sampled_from(["pending", "approved", "expired"]))
 def test_the_next_thing_due_is_the_earliest_of_what_waits(
     expires: datetime | None, remind: datetime | None, steps: list[int], status: str

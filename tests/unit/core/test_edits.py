@@ -12,7 +12,7 @@ from pydantic import JsonValue
 from assent.wire.digest import parse_arguments, requirement_id
 from assent.wire.limits import OUTPUT_LIMIT
 from assent.wire.protocol import Escalation, Gate
-from tests.unit.strategies import ALLOW, ASK, EXTERNAL, INPUT, ONCE, RUN_ID, playing, unhurried
+from tests.unit.strategies import ALLOW, ASK, EXTERNAL, INPUT, ONCE, RUN_ID, playing
 
 RAW = '{"to": "A", "amount": 5}'
 TWO = Gate(verdict="ask", needed=2)
@@ -151,7 +151,6 @@ def test_an_edited_call_runs_at_most_once_if_it_did_before() -> None:
     assert play.ran[0].attempts == 1
 
 
-@unhurried
 @given(st.none() | st.integers(1, 100), st.none() | st.integers(1, 100), st.integers(0, 99))
 def test_nobody_gains_time_by_an_edit(had: int | None, would: int | None, after: int) -> None:
     play = playing(Gate(verdict="ask", needed=2, expires_after=had))
@@ -189,7 +188,6 @@ def test_white_space_in_edited_arguments_is_what_runs(arguments: dict[str, JsonV
     assert parse_arguments(play.checks[0].input.arguments) == arguments
 
 
-@unhurried
 @given(st.dictionaries(st.text("abé\"'", max_size=5), st.integers() | st.text("a\u200bé😀"), max_size=3))
 def test_what_is_checked_is_what_is_shown_hashed_and_run(arguments: dict[str, JsonValue]) -> None:
     play = playing(ASK)

@@ -15,7 +15,7 @@ from assent.wire.limits import USES_LIMIT
 from assent.wire.messages import Remember, read
 from assent.wire.protocol import DecisionResult, Gate
 from assent.wire.requirements import Grant
-from tests.unit.strategies import ASK, EXTERNAL, INPUT, NOW, RUN_ID, Play, playing, turn_of, unhurried
+from tests.unit.strategies import ASK, EXTERNAL, INPUT, NOW, RUN_ID, Play, playing, turn_of
 
 TWICE: dict[str, object] = {"uses": 2}
 OWN = Gate(verdict="ask", self_approval=True)
@@ -372,7 +372,6 @@ def test_a_call_whose_gate_could_not_be_worked_out_is_asked_about_all_the_same()
 # -- as values --------------------------------------------------------------------------------------------------------
 
 
-@unhurried
 @given(
     st.none() | st.integers(1, 5),
     st.none() | st.floats(0.001, 1e6),

@@ -365,7 +365,7 @@ class Lives(BudgetPromises):
 
 TestLives = Lives.TestCase
 TestLives.settings = settings(
-    max_examples=60,
+    max_examples=30,
     stateful_step_count=40,
     deadline=None,
     report_multiple_bugs=False,

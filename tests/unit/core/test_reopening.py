@@ -13,7 +13,7 @@ from assent.core.reopening import LONGEST_RETRY
 from assent.core.state_machine import asks_outcome
 from assent.wire.protocol import Gate, ModelTurn
 from assent.wire.requirements import Requirement
-from tests.unit.strategies import ALLOW, ASK, EXTERNAL, INPUT, ONCE, Play, gate_of, pay, playing, turn_of, unhurried
+from tests.unit.strategies import ALLOW, ASK, EXTERNAL, INPUT, ONCE, Play, gate_of, pay, playing, turn_of
 
 STOP = Gate(verdict="allow", stop=True)
 
@@ -205,7 +205,6 @@ def test_a_call_that_no_worker_serves_is_tried_again_after_a_while_and_stays_app
     assert play.told == ["paid"]
 
 
-@unhurried
 @given(st.floats(0.001, 1e5), st.integers(1, 30))
 def test_each_try_waits_twice_as_long_up_to_a_bound(first: float, tries: int) -> None:
     play = playing(ALLOW)

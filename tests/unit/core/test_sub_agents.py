@@ -24,7 +24,7 @@ from assent.wire.limits import ANSWER_LIMIT
 from assent.wire.policy import Decision, PermissionPolicy, Rule, combined, strictest_judgement
 from assent.wire.protocol import Execution, ParentRun, RunResult, Usage
 from tests.unit.agents.test_gates_by_policy import decisions, rules
-from tests.unit.strategies import ASK, NOW, RUN_ID, TO_B, Play, gate_of, playing, turn_of, unhurried
+from tests.unit.strategies import ASK, NOW, RUN_ID, TO_B, Play, gate_of, playing, turn_of
 
 MODEL: Final = OpenAIResponses(id="m")
 POLICY: Final = PermissionPolicy.of(deny=["drop"])
@@ -315,7 +315,6 @@ def test_grants_end_with_a_handoff() -> None:
 # -- policies ---------------------------------------------------------------------------------------------------------
 
 
-@unhurried
 @given(st.lists(policies, max_size=4))
 def test_combined_policies_judge_as_the_strictest_of_them(given_policies: Sequence[PermissionPolicy]) -> None:
     both = combined(*given_policies)
@@ -324,7 +323,6 @@ def test_combined_policies_judge_as_the_strictest_of_them(given_policies: Sequen
         assert (both.judge(name).decision if both is not None else "allow") == alone
 
 
-@unhurried
 @given(policies, policies, policies)
 def test_combining_again_adds_nothing(one: PermissionPolicy, two: PermissionPolicy, three: PermissionPolicy) -> None:
     """A conversation that is handed to and fro is not bounded by ever longer policies."""
@@ -333,7 +331,6 @@ def test_combining_again_adds_nothing(one: PermissionPolicy, two: PermissionPoli
     assert combined(combined(one, combined(two, three))) == once
 
 
-@unhurried
 @given(policies, policies)
 def test_a_combined_policy_survives_its_way_through_json(one: PermissionPolicy, two: PermissionPolicy) -> None:
     both = combined(one, two)

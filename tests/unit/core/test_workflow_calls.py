@@ -26,7 +26,6 @@ from tests.unit.strategies import (
     Play,
     gates_of,
     spellings,
-    unhurried,
 )
 
 RAW = '{"to": "shop", "cents": 500}'
@@ -436,7 +435,6 @@ def act(play: Play, name: str, by: str) -> None:
 ACTS = ["approve", "approve", "edit", "reject", "submit_input", "submit_result", "tool", "lose", "wait", "cancel"]
 
 
-@unhurried
 @given(asked_gates(), st.booleans(), st.lists(st.tuples(st.sampled_from(ACTS), spellings), max_size=12))
 def test_whatever_happens_one_call_is_decided_by_people(gate: Gate, runs: bool, acts: list[tuple[str, str]]) -> None:
     play = asking(gate, activity=runs and gate.verdict == "ask")

@@ -22,7 +22,7 @@ from assent.wire.protocol import Checked, Escalation, Gate, InputField
 from assent.wire.requirements import EscalationStep
 from assent.wire.text import plain, visible
 from assent.wire.visibility import RequestMemo
-from tests.unit.strategies import ALLOW, ASK, EXTERNAL, HOSTILE, NOW, Play, turn_of, unhurried
+from tests.unit.strategies import ALLOW, ASK, EXTERNAL, HOSTILE, NOW, Play, turn_of
 
 AMOUNT = InputField(name="amount", type={"type": "integer"}, description="how much")
 MEMO = InputField(name="memo", type={"type": "string"}, required=False)
@@ -245,7 +245,6 @@ def test_nothing_in_the_new_details_is_hidden(text: str) -> None:
     assert visible(shown) == shown
 
 
-@unhurried
 @given(st.sampled_from(HOSTILE) | st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20))
 def test_the_new_markdown_cannot_be_broken_out_of(text: str) -> None:
     assert shape(details(hostile_play(text).run)) == shape(details(hostile_play("plain").run))
@@ -254,7 +253,6 @@ def test_the_new_markdown_cannot_be_broken_out_of(text: str) -> None:
 # -- the memo and the records -----------------------------------------------------------------------------------------
 
 
-@unhurried
 @given(st.lists(st.lists(st.text("abé", min_size=1, max_size=200), max_size=12), max_size=12))
 def test_the_approvers_in_the_memo_are_bounded_and_those_left_out_counted(names: list[list[str]]) -> None:
     known = waiting(ASK).requirement

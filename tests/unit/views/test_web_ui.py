@@ -38,7 +38,6 @@ from tests.unit.strategies import (
     playing,
     said,
     turn_of,
-    unhurried,
 )
 
 MARKDOWN = MarkdownIt("commonmark").enable("table")
@@ -67,7 +66,6 @@ def shape(markdown: str) -> list[str]:
     return kinds(MARKDOWN.parse(markdown))
 
 
-@unhurried
 @given(hostile)
 def test_markdown_cannot_be_broken_out_of(text: str) -> None:
     assert shape(details(play_of(text).run)) == shape(details(play_of("plain").run))
@@ -97,7 +95,6 @@ def arguments_shown(markdown: str) -> list[str]:
     return [token.content for token in MARKDOWN.parse(markdown) if token.type == "fence" and token.info == "json"]
 
 
-@unhurried
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=200) | hostile)
 def test_exact_arguments_are_shown(text: str) -> None:
     raw = json.dumps({"to": text, "amount": [1, {"a": None}]}, ensure_ascii=False)
@@ -107,7 +104,6 @@ def test_exact_arguments_are_shown(text: str) -> None:
     assert f"Exact arguments ({len(raw.encode()):,} bytes; reformatted" in shown
 
 
-@unhurried
 @given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\n\t\r"), max_size=200))
 def test_arguments_that_are_not_json_are_shown_too(text: str) -> None:
     (block,) = arguments_shown(details(playing(ASK, arguments=f"x{text}x").run))
@@ -245,7 +241,6 @@ def test_the_memo_has_every_part_of_a_requirements_id() -> None:
     )
 
 
-@unhurried
 @given(st.lists(st.integers(0, 3_000), max_size=40))
 def test_the_memo_is_bounded_and_says_the_size_of_what_it_leaves_out(sizes: list[int]) -> None:
     known = playing(ASK).requirement
@@ -259,7 +254,6 @@ def test_the_memo_is_bounded_and_says_the_size_of_what_it_leaves_out(sizes: list
         assert entry.arguments in {None, requirement.arguments}
 
 
-@unhurried
 @given(hostile)
 def test_a_summary_is_one_bounded_line(text: str) -> None:
     summary = call_summary(text * 100)

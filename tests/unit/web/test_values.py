@@ -6,7 +6,7 @@ import json
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import JsonValue
 from starlette.exceptions import HTTPException
@@ -37,7 +37,6 @@ def requirement(kind: RequirementKind = "confirmation", *fields: InputField, che
     )  # fmt: skip
 
 
-@settings(max_examples=40)
 @given(objects)
 def test_the_text_of_an_edit_is_the_same_object_and_hides_nothing(value: dict[str, JsonValue]) -> None:
     text = editable(value)
@@ -45,7 +44,6 @@ def test_the_text_of_an_edit_is_the_same_object_and_hides_nothing(value: dict[st
     assert parse_arguments(text) == value
 
 
-@settings(max_examples=40)
 @given(objects, objects)
 def test_two_objects_differ_exactly_where_it_is_shown(one: dict[str, JsonValue], other: dict[str, JsonValue]) -> None:
     assert differences(one, one) == []
@@ -60,7 +58,6 @@ def test_true_is_not_one_and_a_field_may_come_and_go() -> None:
     ]
 
 
-@settings(max_examples=40)
 @given(objects)
 def test_each_field_has_its_row(value: dict[str, JsonValue]) -> None:
     assert [row.name for row in rows_of(value)] == list(value)

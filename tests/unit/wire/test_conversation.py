@@ -21,7 +21,7 @@ from assent.wire.conversation import (
 )
 from assent.wire.digest import canonical
 from assent.wire.protocol import Item
-from tests.unit.strategies import function_call, said, texts, unhurried
+from tests.unit.strategies import function_call, said, texts
 
 items: st.SearchStrategy[list[Item]] = st.lists(
     st.builds(user_message, texts) | st.builds(said, texts) | st.builds(tool_output, texts, texts), max_size=6
@@ -34,13 +34,11 @@ def test_an_empty_conversation_has_no_prefix() -> None:
     assert len(Conversation()) == 0
 
 
-@unhurried
 @given(items, items)
 def test_appending_twice_is_appending_once(first: list[Item], second: list[Item]) -> None:
     assert Conversation().append(first).append(second) == Conversation().append([*first, *second])
 
 
-@unhurried
 @given(items, items)
 def test_appending_leaves_what_was_there(first: list[Item], second: list[Item]) -> None:
     before = Conversation().append(first)
@@ -50,7 +48,6 @@ def test_appending_leaves_what_was_there(first: list[Item], second: list[Item]) 
     assert len(after) == len(first) + len(second)
 
 
-@unhurried
 @given(items, items)
 def test_a_prefix_names_one_conversation(one: list[Item], other: list[Item]) -> None:
     assert (Conversation().append(one).prefix == Conversation().append(other).prefix) == (one == other)
@@ -82,7 +79,6 @@ def test_only_the_model_is_quoted() -> None:
     assert text_of([user_message("mine"), said("its"), tool_output("c", "a result"), {"role": "assistant"}]) == "its"
 
 
-@unhurried
 @given(st.lists(st.text('aé"\\x00', max_size=200), max_size=6), st.integers(0, 400))
 def test_outputs_are_cut_only_when_they_do_not_fit_and_every_cut_is_marked(outputs: list[str], limit: int) -> None:
     sizes = [len(canonical(output)) for output in outputs]

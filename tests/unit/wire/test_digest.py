@@ -21,7 +21,7 @@ from assent.wire.digest import (
 )
 from assent.wire.errors import ArgumentsError
 from assent.wire.protocol import Authorization
-from tests.unit.strategies import NOW, deadlines, json_values, texts, unhurried
+from tests.unit.strategies import NOW, deadlines, json_values, texts
 
 # Few characters, so that a shifted boundary is likely.
 shifty = st.text('a",[]\\0', max_size=4)
@@ -81,13 +81,11 @@ def raising(raw: str) -> str:
     return message
 
 
-@unhurried
 @given(parts, parts)
 def test_digest_fields_cannot_be_shifted(one: Parts, other: Parts) -> None:
     assert (requirement_id(**one) == requirement_id(**other)) == (one == other)
 
 
-@unhurried
 @given(parts, st.permutations(sorted(TEXTS)))
 def test_swapping_fields_makes_another_requirement(one: Parts, order: list[str]) -> None:
     given_values = dict(one)
@@ -110,14 +108,12 @@ def test_the_other_digests_are_pinned() -> None:
     assert policy_digest([]) == "60ce809352fa588c"
 
 
-@unhurried
 @given(texts, texts)
 def test_one_changed_character_of_the_arguments_makes_another_requirement(one: str, other: str) -> None:
     assume(one != other)
     assert identity(arguments=one) != identity(arguments=other)
 
 
-@unhurried
 @given(deadlines)
 def test_a_deadline_that_went_through_json_gives_the_same_id(deadline: datetime | None) -> None:
     sent = Authorization(
@@ -127,13 +123,11 @@ def test_a_deadline_that_went_through_json_gives_the_same_id(deadline: datetime 
     assert identity(expires_at=read.expires_at) == identity(expires_at=deadline)
 
 
-@unhurried
 @given(st.lists(json_values.filter(lambda value: "n" not in repr(value)), max_size=5), st.integers(0, 5))
 def test_a_conversation_digest_runs(items: list[object], cut: int) -> None:
     assert extend(extend("", items[:cut]), items[cut:]) == extend("", items)
 
 
-@unhurried
 @given(st.lists(texts, max_size=4), st.lists(texts, max_size=4))
 def test_two_conversations_have_one_digest_only_if_they_are_one(one: list[str], other: list[str]) -> None:
     assert (extend("", one) == extend("", other)) == (one == other)
@@ -151,7 +145,6 @@ def test_canonical_json_keeps_text_as_it_is_and_has_no_nan() -> None:
             canonical(number)
 
 
-@unhurried
 @given(st.text())
 def test_any_text_has_a_digest(text: str) -> None:
     assert len(text_digest(text)) == 64
@@ -197,7 +190,6 @@ def test_nothing_at_all_is_no_arguments(raw: str) -> None:
     assert parse_arguments(raw) == {}
 
 
-@unhurried
 @given(st.dictionaries(texts, json_values.filter(lambda value: "n" not in repr(value))))
 def test_strict_json_is_read_as_what_it_says(value: dict[str, object]) -> None:
     assert parse_arguments(json.dumps(value)) == value

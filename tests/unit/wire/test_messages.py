@@ -25,7 +25,7 @@ from assent.wire.messages import (
     shown,
 )
 from assent.wire.protocol import RunRequest
-from tests.unit.strategies import HOSTILE, MEBIBYTE, json_values, message_names, texts, unhurried
+from tests.unit.strategies import HOSTILE, MEBIBYTE, json_values, message_names, texts
 
 LINE = 1_000
 ID: dict[str, object] = {"id": "abcdef", "by": "bob"}
@@ -167,7 +167,6 @@ def test_a_mebibyte_of_text_yields_a_short_line() -> None:
     problem("approve", MEBIBYTE)
 
 
-@unhurried
 @given(message_names, st.lists(json_values | st.dictionaries(texts, json_values), max_size=2))
 def test_any_json_is_read_or_refused_with_one_line(name: str, arguments: list[object]) -> None:
     try:

@@ -19,7 +19,7 @@ from assent.wire.policy import (
     policy_version,
     strictest_judgement,
 )
-from tests.unit.strategies import HOSTILE, json_values, texts, unhurried
+from tests.unit.strategies import HOSTILE, json_values, texts
 
 OPERATORS: list[dict[str, JsonValue]] = [
     {"equals": None},
@@ -140,7 +140,6 @@ def test_what_is_no_text_is_not_compared_with_a_glob(value: JsonValue) -> None:
         holds({"matches": "*"}, value)
 
 
-@unhurried
 @given(finite, finite)
 def test_the_four_comparisons_are_those_of_numbers(bound: float, value: float) -> None:
     found = [holds({name: bound}, value) for name in ("above", "at_least", "below", "at_most")]
@@ -148,7 +147,6 @@ def test_the_four_comparisons_are_those_of_numbers(bound: float, value: float) -
     assert found == [value > rounded, value >= rounded, value < rounded, value <= rounded]
 
 
-@unhurried
 @given(values)
 def test_every_json_value_equals_itself_and_is_one_of_itself(value: JsonValue) -> None:
     assert holds({"equals": value}, value)
@@ -259,7 +257,6 @@ def test_a_rule_that_cannot_be_evaluated_means_ask_and_says_which_and_why() -> N
     assert policy.judge("pay", {"a": "much"}) == Judgement("ask", told, failed=True)
 
 
-@unhurried
 @given(policies, st.dictionaries(st.sampled_from(["a", "b"]), values), st.sets(st.sampled_from(["read_only"])))
 def test_no_arguments_make_a_policy_raise(
     policy: PermissionPolicy, arguments: dict[str, JsonValue], effects: set[str]
@@ -268,7 +265,6 @@ def test_no_arguments_make_a_policy_raise(
     assert judged.decision in {policy.default, "ask", *(rule.decision for rule in policy.rules)}
 
 
-@unhurried
 @given(st.lists(st.builds(Judgement, decisions, st.none() | texts), max_size=4))
 def test_the_strictest_of_several_judgements_holds_and_the_first_of_equals(judged: list[Judgement]) -> None:
     order = ("deny", "ask", "allow")
@@ -321,7 +317,6 @@ def test_a_file_that_is_no_policy_yields_one_line_that_says_where(text: str, fou
     assert found in problem(text)
 
 
-@unhurried
 @given(st.text(max_size=40) | st.sampled_from(HOSTILE))
 def test_any_text_is_a_policy_or_one_line(text: str) -> None:
     try:
@@ -339,7 +334,6 @@ def test_a_file_that_cannot_be_read_yields_one_line(content: bytes | None, tmp_p
         PermissionPolicy.from_file(file)
 
 
-@unhurried
 @given(policies)
 def test_a_policy_survives_as_json_with_its_version(policy: PermissionPolicy) -> None:
     again = PermissionPolicy.model_validate_json(policy.model_dump_json())

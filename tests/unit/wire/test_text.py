@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from assent.wire.text import bounded, code, fenced, one_line, visible
-from tests.unit.strategies import HOSTILE, unhurried
+from tests.unit.strategies import HOSTILE
 
 MARKDOWN = MarkdownIt("commonmark").enable("table")
 # Unicode's Default_Ignorable_Code_Point (DerivedCoreProperties.txt), without what is not assigned.
@@ -61,21 +61,18 @@ def test_every_control_format_and_surrogate_is_escaped() -> None:
             assert visible(character).startswith("\\")
 
 
-@unhurried
 @given(any_text)
 def test_what_is_visible_stays_as_it_is(text: str) -> None:
     assert visible(visible(text)) == visible(text)
     assert visible(text).encode("utf-8").decode("utf-8") == visible(text)
 
 
-@unhurried
 @given(any_text)
 def test_one_line_is_one_line(text: str) -> None:
     assert len(one_line(text).splitlines()) <= 1
     assert "\t" not in one_line(text)
 
 
-@unhurried
 @given(any_text, st.integers(0, 20))
 def test_nothing_is_cut_silently(text: str, limit: int) -> None:
     shown = bounded(text, limit)
@@ -85,7 +82,6 @@ def test_nothing_is_cut_silently(text: str, limit: int) -> None:
         assert shown == f"{text[:limit]}… (+{len(text) - limit} characters)"
 
 
-@unhurried
 @given(any_text)
 @example("```")
 @example("~~~\n```")
@@ -97,7 +93,6 @@ def test_a_fence_cannot_be_broken_out_of(text: str) -> None:
     assert tokens[3].content == f"{shown}\n"
 
 
-@unhurried
 @given(any_text)
 @example("`")
 @example("``")
