@@ -1,9 +1,12 @@
 """Runs `AgentRun` with the payload converter of Assent, and other workflows as their owner says."""
 
 import dataclasses
+import threading
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from temporalio.bridge.proto.workflow_activation import WorkflowActivation
+from temporalio.bridge.proto.workflow_completion import WorkflowActivationCompletion
 from temporalio.worker import (
     Interceptor,
     ReplayerConfig,
@@ -24,6 +27,7 @@ from .agent_run import AgentRun
 # pydantic_core and annotated_types belong to pydantic, which the SDK lets through without them.
 # A copy of opentelemetry in the sandbox would not have the tracer provider of the process.
 _PASSED: Final = ("assent", "pydantic_core", "annotated_types", "opentelemetry")
+_Activate = Callable[[WorkflowActivation], WorkflowActivationCompletion]
 
 
 class ExternFunctions(Interceptor):
@@ -55,7 +59,25 @@ class _Runner(UnsandboxedWorkflowRunner):
         own = dataclasses.replace(
             det, payload_converter_factory=LenientConverter, worker_level_failure_exception_types=()
         )
-        return super().create_instance(own)
+        instance = super().create_instance(own)
+        instance.activate = _one_at_a_time(instance.activate)  # type: ignore[method-assign, assignment]
+        return instance
+
+
+def _one_at_a_time(activate: _Activate) -> _Activate:
+    """Let an activation wait for the one before it.
+
+    On a machine so busy that a workflow task takes two seconds, the SDK gives the task up and evicts the run, while the
+    thread of the task still runs (the SDK cancels the future of the task and does not wait). Both change the run, and
+    after that its eviction never succeeds: the run stands still until the worker is restarted.
+    """
+    lock = threading.Lock()
+
+    def locked(act: WorkflowActivation) -> WorkflowActivationCompletion:
+        with lock:
+            return activate(act)
+
+    return locked
 
 
 def configure_runners(config: WorkerConfig | ReplayerConfig) -> None:

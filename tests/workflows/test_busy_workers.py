@@ -16,6 +16,9 @@ import assent.activities.activities
 import assent.activities.run_tool
 from assent import Agent, AgentClient, RunHandle, ToolContext, tool
 from assent.client.progress import describe_progress, progress_of
+from assent.core import message_handling
+from assent.core.events import MessageReceived
+from assent.core.run_state import Run, Step
 from assent.runtime.connection import connect
 from assent.testing import Environment, call, calls
 from assent.views.facts import not_started
@@ -145,3 +148,28 @@ async def test_a_tool_that_blocks_the_loop_is_named_in_the_log_and_in_show(
     assert "the async tool 'block' blocked it for " in said[1]
     why = "; the async tool 'block' has blocked the event loop of its worker since "
     assert {each.split(why)[0] for each in shown if why in each} == {"block runs", "hang runs"}
+
+
+async def test_a_run_survives_a_workflow_task_that_the_sdk_gives_up(
+    assent_environment: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After two seconds, as on a very busy machine. The thread of the task still runs, and must not meet the next."""
+    agent = Agent(name="ops", model=assent_environment.responses(calls(*[call("pay")] * 30), told), tools=[pay])
+    decide, decided = message_handling.message_received, list[float]()
+
+    def slow(run: Run, event: MessageReceived) -> Step:
+        decided.append(time.monotonic())
+        if len(decided) == 10:
+            time.sleep(2.6)
+        return decide(run, event)
+
+    async with assent_environment.serve(agent) as client:
+        run = await client.start("ops", "Go.")
+        waiting = (await run.until_paused()).active_requirements
+    for requirement in waiting:
+        await run.send("approve", {"id": requirement.id, "by": "bob"})
+    monkeypatch.setattr(message_handling, "message_received", slow)
+    async with assent_environment.serve(agent, task_queue=client.task_queue):
+        assert await content(run) == str(["paid"] * 30).replace("'", '"')
+    assert len(decided) > 30  # The task was done again.
+    assert len(ran(run.id)) == 30
