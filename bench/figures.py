@@ -13,7 +13,9 @@ from typing import Final
 from assent import AgentClient
 from assent.runtime.embedded_server import free_port
 from bench.asking import asked
+from bench.asking_workflows import Asking, BareAsking
 from bench.auditing import measured
+from bench.gated import left_by, long_run
 from bench.inbox import both, fill, page
 from bench.long import PART, early_and_late, left_behind
 from bench.memory import of_a_worker
@@ -25,7 +27,8 @@ from bench.server_calls import server_calls
 from bench.sides import Assent, Side
 from bench.stage import Stage
 from bench.storm import approved_at_once, tasks_added_by_a_gate
-from bench.task import GUARDED, Task
+from bench.task import GUARDED, WORK, Task
+from bench.team import OTHERS, Team
 from bench.watched import watched
 
 CONCURRENT: Final = 64
@@ -50,6 +53,9 @@ class Scale:
     waiting: int = 2_000
     most_waiting: int = 10_000
     cached: int = 500
+    teams: int = 3
+    gated: int = 200
+    long_gated: int = 10_000
     approvals: int = 60
     pending: int = 1_000
     lists: int = 5
@@ -76,6 +82,9 @@ QUICK: Final = Scale(
     waiting=100,
     most_waiting=0,
     cached=25,
+    teams=1,
+    gated=20,
+    long_gated=0,
     approvals=4,
     pending=100,
     lists=2,
@@ -122,24 +131,62 @@ async def turn(stage: Stage, scale: Scale) -> list[Figure]:
 
 async def telemetry(stage: Stage, scale: Scale) -> list[Figure]:
     """As `turn`, with traces and metrics on, beside the same worker without."""
-    off, address = stage.assent, f"127.0.0.1:{free_port()}"
-    variables = {**off.variables, "ASSENT_METRICS_ADDRESS": address}
-    on = Assent(off.temporal, variables, "bench.traced_agents")
-    wall, cpu = {on: list[float](), off: list[float]()}, {on: list[float](), off: list[float]()}
-    async with on.worker() as process:
-        workers = {on: process, off: stage.worker(off)}
-        await on.run(Task(turns=2))
+    address = f"127.0.0.1:{free_port()}"
+    variables = {**stage.assent.variables, "ASSENT_METRICS_ADDRESS": address}
+    on = Assent(stage.assent.temporal, variables, "bench.traced_agents")
+    return await _beside_own(stage, scale, on, "telemetry", "traces and metrics on; bare: off", 1.05)
+
+
+async def team(stage: Stage, scale: Scale) -> list[Figure]:
+    """As `turn`, in a team's worker with the plugin, where other workflows wait; and the memory of what waits."""
+    side = Team(stage.assent.temporal, stage.assent.variables)
+    what = f"plugin, {OTHERS} other workflows; bare: own worker"
+    figures = await _beside_own(stage, scale, side, "team", what, 1.02)
+    ours, bare = list[float](), list[float]()
+    for _ in range(scale.teams):
+        ours.append(await side.memory(Asking, scale.cached))
+        bare.append(await side.memory(BareAsking, scale.cached))
+    what = f"each of {scale.cached} workflows that wait for an approval"
+    return [*figures, Figure("team", f"memory of {what}", "KiB", ours, bare, limit=1.2)]
+
+
+async def _beside_own(stage: Stage, scale: Scale, side: Assent, name: str, what: str, limit: float) -> list[Figure]:
+    """A turn in another worker of Assent, beside a turn in its own as it is."""
+    own = stage.assent
+    wall, cpu = {side: list[float](), own: list[float]()}, {side: list[float](), own: list[float]()}
+    async with side.worker() as process:
+        workers = {side: process, own: stage.worker(own)}
+        await side.warm_up()
         for number in range(2 * scale.turn_pairs):
-            for side in (on, off) if number % 2 else (off, on):
-                before, begun = cpu_seconds(workers[side]), time.perf_counter()
-                await side.run(Task(turns=scale.turns))
-                wall[side].append((time.perf_counter() - begun) * 1_000 / scale.turns)
-                cpu[side].append((cpu_seconds(workers[side]) - before) * 1_000 / scale.turns)
-    what = "traces and metrics on; bare: off"
+            for each in (side, own) if number % 2 else (own, side):
+                before, begun = cpu_seconds(workers[each]), time.perf_counter()
+                await each.run(Task(turns=scale.turns))
+                wall[each].append((time.perf_counter() - begun) * 1_000 / scale.turns)
+                cpu[each].append((cpu_seconds(workers[each]) - before) * 1_000 / scale.turns)
     return [
-        Figure("telemetry", f"a turn, {what}", "ms", wall[on], wall[off], limit=1.05),
-        Figure("telemetry", "processor time of the worker, a turn", "ms", cpu[on], cpu[off]),
+        Figure(name, f"a turn, {what}", "ms", wall[side], wall[own], limit=limit),
+        Figure(name, "processor time of the worker, a turn", "ms", cpu[side], cpu[own]),
     ]
+
+
+async def gated(stage: Stage, scale: Scale) -> list[Figure]:
+    """Many calls of one turn that are each approved, beside as many without a gate; and a run of very many."""
+    side, calls = stage.assent, scale.gated
+    ours, free = await left_by(side, GUARDED, calls), await left_by(side, WORK, calls)
+    what = f"{calls} gated calls in a turn; bare: without a gate"
+    figures = [
+        Figure("gated", what, "KiB", [ours.kib], [free.kib], limit=3),
+        Figure("gated", what, "events", [ours.events], [free.events], limit=3),
+    ]
+    if scale.long_gated:
+        found = await long_run(side, scale.long_gated)
+        what = f"a run of {scale.long_gated:,} gated calls"
+        figures += [
+            Figure("gated", f"{what}, {found.left.executions} executions", "s", [found.seconds], []),
+            Figure("gated", f"{what}: a call of the last tenth; bare: first", "ms", [found.last], [found.first]),
+            Figure("gated", f"{what}: its worker; bare: before", "MiB", [found.after], [found.before]),
+        ]
+    return figures
 
 
 async def throughput(stage: Stage, scale: Scale) -> list[Figure]:
@@ -388,6 +435,7 @@ async def _side_by_side(work: Callable[[Task], Awaitable[object]], tasks: Iterab
 MEASURES: Final[dict[str, Callable[[Stage, Scale], Awaitable[Sequence[Line]]]]] = {
     "turn": turn,
     "telemetry": telemetry,
+    "team": team,
     "throughput": throughput,
     "history": history,
     "long": long,
@@ -396,6 +444,7 @@ MEASURES: Final[dict[str, Callable[[Stage, Scale], Awaitable[Sequence[Line]]]]] 
     "asking": asking,
     "mcp": mcp,
     "storm": storm,
+    "gated": gated,
     "watch": watch,
     "audit": audit,
     "peers": peers,

@@ -14,7 +14,7 @@ def answer(conversation: Conversation) -> Reply:
     """Call the tool as often as the task says, then end. A guarded tool's output is the time at which it ran."""
     task = Task.model_validate_json(conversation.user[0])
     if conversation.turn < task.turns:
-        return calls(call(task.tool, size=task.size))
+        return calls(*[call(task.tool, size=task.size) for _ in range(task.calls)])
     return says(conversation.last_output or "" if task.tool == GUARDED else "done")
 
 

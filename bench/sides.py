@@ -75,6 +75,10 @@ class Contender(ABC):
         """A run from start to end; its last words."""
         return await self.result(await self.start(task))
 
+    async def warm_up(self) -> None:
+        """A first run, which is not measured."""
+        await self.run(Task(turns=2))
+
 
 class Side(Contender):
     """One of the two that stop at a guarded tool until they are told to go on."""
@@ -91,7 +95,7 @@ class Side(Contender):
         """Until the run waits for the signal: it has called the model, and nothing of it is under way."""
 
         async def waits() -> bool:
-            return _is_waiting(await self.handle(run).describe())
+            return is_waiting(await self.handle(run).describe())
 
         await until(waits, interval)
 
@@ -180,6 +184,7 @@ class Bare(Side):
         return self._client
 
 
-def _is_waiting(run: WorkflowExecutionDescription) -> bool:
+def is_waiting(run: WorkflowExecutionDescription, events: int = 8) -> bool:
+    """Whether a run has at least so many events, and nothing of it is under way."""
     raw = run.raw_description
-    return run.history_length > 7 and not raw.pending_activities and not raw.HasField("pending_workflow_task")
+    return run.history_length >= events and not raw.pending_activities and not raw.HasField("pending_workflow_task")

@@ -69,5 +69,5 @@ async def stage() -> AsyncGenerator[Stage]:
         await assent.agents.setup()
         workers = {side.name: await stack.enter_async_context(side.worker()) for side in (assent, bare)}
         for side in (assent, bare):
-            await side.run(Task(turns=2))
+            await side.warm_up()
         yield Stage(assent, bare, workers)

@@ -15,7 +15,7 @@ URL_VARIABLE: Final = "BENCH_MODEL_URL"
 
 
 class Task(BaseModel):
-    """*turns* times a model call and a call of *tool*, each answered with *size* bytes; then the model's last words.
+    """*turns* times a model call and *calls* of *tool*, each answered with *size* bytes; then the model's last words.
 
     *nonce* makes every prompt another, and with it the scripted model's call ids: it derives them from what it is sent.
     """
@@ -25,6 +25,7 @@ class Task(BaseModel):
     turns: int
     size: int = 0
     tool: str = WORK
+    calls: int = 1
     nonce: str = Field(default_factory=lambda: uuid.uuid4().hex)
 
     @property
