@@ -24,14 +24,12 @@ from assent.client.client import AgentClient
 from assent.web.api import Api
 from assent.web.codec_server import CodecServer
 from assent.web.guard import Guard
-from assent.web.pages import Site
+from assent.web.pages import SIGN_IN_MINUTES, Site
 from assent.web.rendering import STATIC
 from assent.web.run_pages import RunPages
 from assent.web.settings import WebSettings
 from assent.web.slack import Slack
 from assent.wire.errors import AssentError
-
-_SIGN_IN_MINUTES = 10
 
 
 class _Files(StaticFiles):
@@ -79,7 +77,7 @@ def application(client: AgentClient, settings: WebSettings) -> ASGIApp:
         SessionMiddleware,
         secret_key=site.sign_ins.key,
         session_cookie="__Host-assent-sign-in" if settings.secure else "assent-sign-in",
-        max_age=_SIGN_IN_MINUTES * 60,
+        max_age=SIGN_IN_MINUTES * 60,
         same_site="lax",
         https_only=settings.secure,
     )

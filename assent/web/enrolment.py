@@ -59,7 +59,9 @@ def read_invitation(token: str, approvers: Approvers | None) -> Invitation:
         MessageError: it does not. One line for the invited person.
     """
     if approvers is None or approvers.site is None:
-        raise MessageError("This page has no approvers file with a [site], so passkeys cannot be made here.")
+        raise MessageError(
+            "This page can make no passkeys: its approvers file names no [site]. Tell the person who invited you."
+        )
     try:
         given: object = json.loads(base64.urlsafe_b64decode(token[:_LONGEST] + "=" * (-len(token) % 4)))
         fields = {name: str(value) for name, value in cast("Mapping[str, object]", given).items()}
@@ -67,7 +69,7 @@ def read_invitation(token: str, approvers: Approvers | None) -> Invitation:
         invitation = Invitation(**fields)
         expires = datetime.fromisoformat(invitation.expires_at)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError, binascii.Error):
-        raise MessageError("This link is not whole, or is no invitation.") from None
+        raise MessageError("This link is not whole, or is no invitation. Open it again as you got it.") from None
     _check_signature(invitation, signature, approvers)
     if invitation.site != approvers.site.rp_id:
         raise MessageError("This invitation is for another page.")

@@ -6,12 +6,14 @@ import hashlib
 import json
 import logging
 import secrets
+import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final, cast, get_args
 
+from cachetools import TTLCache
 from markupsafe import Markup
 from pydantic import JsonValue
 from starlette.exceptions import HTTPException
@@ -41,6 +43,9 @@ from assent.wire.text import bounded, hidden, one_line
 Page = Callable[[Request, Person], Awaitable[Response]]
 Endpoint = Callable[[Request], Awaitable[Response]]
 
+SIGN_IN_MINUTES: Final = 10
+"""How long a sign-in may take."""
+_CHALLENGES: Final = 100_000
 _SIGN_IN_RATE: Final = (20, 60.0)
 _POST_RATE: Final = (60, 60.0)
 _LONGEST: Final = 2_000
@@ -71,6 +76,7 @@ class Site:
         self._sign_in_rate = RateLimit(*_SIGN_IN_RATE)
         self._enrol_rate = RateLimit(*_SIGN_IN_RATE)  # Anybody may try: no one else's sign-in waits for that.
         self._post_rate = RateLimit(*_POST_RATE)
+        self._answered = TTLCache[str, bool](_CHALLENGES, SIGN_IN_MINUTES * 60, timer=time.monotonic)
 
     # -- who ----------------------------------------------------------------------------------------------------------
 
@@ -145,8 +151,9 @@ class Site:
         check_origin(request, self.settings.origins)
         self._sign_in_rate.check(self._address(request))
         form, challenge = await read_form(request), cast("str | None", request.session.pop("challenge", None))
-        if not self.settings.passkeys or challenge is None:
+        if not self.settings.passkeys or challenge is None or challenge in self._answered:
             raise HTTPException(403, "The sign-in took too long. Try again.")
+        self._answered[challenge] = True
         person = self.prover.signed_in(form.get("credential", ""), challenge)
         response = RedirectResponse(_own_path(form.get("next")), 303)
         self.sign_ins.begin(response, person)
@@ -375,6 +382,8 @@ class Site:
             person = self.person_of(request)
         except Exception:  # The page of an error must not fail
             person = None
+        if status == 404 and not isinstance(error, HTTPException):  # In words for people who know no runs.
+            words = f"This link leads to no request: it is not whole, or was deleted with its history. ({words})"
         values = self.base(request, person) | {"status": status, "words": bounded(words, _LONGEST)}
         response = self.renderer.page("message.html", values, status)
         response.headers.update(headers or {})

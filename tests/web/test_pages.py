@@ -207,8 +207,9 @@ async def test_other_sites_forms_and_other_peoples_tokens_decide_nothing(desk: D
     assert (await bob.get("/request?run=no-such-run&id=abcdef12")).status_code == 404
     assert (await bob.get("/healthz")).text == "ok\n"
     for link_, status in (
-        ("/?tool=%00", 200), ("/?show=all&agent=a%E2%80%AE&token=%00", 200), ("/api/requests?tool=a%0A", 200),
-        ("/request?run=%00&id=abcdef12", 404), ("/run?id=%00", 404), ("/audit?id=a%00", 404),
+        ("/?tool=%00", 200), ("/?path=x&self=y", 200), ("/?show=all&agent=a%E2%80%AE&token=%00", 200),
+        ("/api/requests?tool=a%0A", 200), ("/request?run=%00&id=abcdef12", 404), ("/run?id=%00", 404),
+        ("/audit?id=a%00", 404),
     ):  # fmt: skip
         assert (await bob.get(link_)).status_code == status, link_
 

@@ -167,7 +167,10 @@ public_key = "{mine.public}"
     challenge = await challenge_of(carol)
     # The challenge is this browser's, counts once, and takes a person who was verified, on this site.
     assert await answered(mallory, mine, challenge) == 403
+    replaying = Visitor.at(app)
+    replaying.http.cookies.update(carol.http.cookies)
     assert await answered(carol, mine, challenge) == 303
+    assert await answered(replaying, mine, challenge) == 403
     assert "carol" in words(await carol.get(PAGE))
     assert await answered(carol, mine, challenge) == 403
     for passkey, given in (
