@@ -6,6 +6,7 @@ A connection lives in a task of its own, which opens and closes it. Calls of any
 from __future__ import annotations
 
 import asyncio
+import codecs
 import contextlib
 import json
 import os
@@ -14,7 +15,7 @@ import time
 from collections.abc import AsyncGenerator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import anyio
 import httpx2
@@ -47,6 +48,9 @@ from assent.wire.text import bounded, one_line
 
 from .mcp_servers import ConnectionLostError, QuestionError, ServerDownError, StateRefusedError, ToolError
 
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
 CONNECT_LIMIT: Final = 60.0
 """Seconds for a server to start and to answer its first request, and for each list of tools."""
 IDLE: Final = 300.0
@@ -59,7 +63,9 @@ _CLOSE_LIMIT: Final = 10.0
 _PAGES: Final = 20
 _WORDS: Final = 500
 _BODY_LIMIT: Final = 32 * 1024 * 1024
-"""Bytes of an answer over HTTP."""
+"""Bytes of an answer."""
+_LINES: Final = "assent_lines"
+"""The encoding of a command's output: UTF-8, by `_Lines`."""
 _RETRY_LISTEN: Final = 5.0
 _SETTLED: Final = 2.0
 """Seconds after a connection in which a server may add tools; one that is missing is waited for."""
@@ -96,6 +102,7 @@ class Connection:
         self._read: Any = None
         """The stream of the command's messages, as anyio has it."""
         self._garbage = 0
+        self._too_long = False
         self._calls = 0
         self._held = set[_Held]()
         self._alone = False
@@ -147,6 +154,11 @@ class Connection:
         while not self.changed and time.monotonic() - self._opened < _SETTLED:  # noqa: ASYNC110 - a notice sets it
             await asyncio.sleep(0.1)
         return self.changed
+
+    def too_long(self) -> None:
+        """Close the connection, because its command wrote more than an answer may have."""
+        self._too_long = True
+        self._scope.cancel()
 
     def retire(self) -> None:
         """Take no further calls, and close once those under way have their answers."""
@@ -335,6 +347,7 @@ class Connection:
 
     def _words(self, problem: str) -> str:
         noise = f"; it wrote {self._garbage} lines that are no JSON-RPC" if self._garbage else ""
+        noise += f"; it wrote a line of more than {_BODY_LIMIT:,} bytes" if self._too_long else ""
         return f"MCP server {self._server.name!r}: {problem}{noise}"
 
     # -- the task of the connection -----------------------------------------------------------------------------------
@@ -342,6 +355,7 @@ class Connection:
     async def _live(self, ready: asyncio.Future[None]) -> None:
         # Not by `Task.cancel`, which breaks the end of the command off: it would stay.
         with self._scope:
+            _OWN.set(self)
             await self._connected(ready)
 
     async def _connected(self, ready: asyncio.Future[None]) -> None:
@@ -417,7 +431,7 @@ class Connection:
             yield server.in_process
         elif server.command is not None:
             given = StdioServerParameters(
-                command=server.command, args=list(server.args), env=server.environment(os.environ)
+                command=server.command, args=list(server.args), env=server.environment(os.environ), encoding=_LINES
             )
             yield self._watched(given)
         else:
@@ -431,6 +445,42 @@ class Connection:
         async with stdio_client(given) as (read, write):
             self._read = read
             yield read, write
+
+
+_OWN: Final[ContextVar[Connection]] = ContextVar("own")
+"""The connection whose task it is."""
+
+
+class _Lines(codecs.IncrementalDecoder):
+    """Decodes what a command writes, whole lines at a time: the package joins each part with all before it.
+
+    If a line is longer than an answer may be, the connection is closed.
+    """
+
+    def __init__(self, errors: str = "strict") -> None:
+        """Nothing was read yet."""
+        super().__init__(errors)
+        self._parts = list[bytes]()
+        self._size = 0
+
+    def decode(self, input: ReadableBuffer, final: bool = False) -> str:  # noqa: FBT001, FBT002 - the class's own
+        del final
+        lines, end, rest = bytes(input).rpartition(b"\n")
+        found = b"".join([*self._parts, lines, end]) if end else b""
+        self._parts = [rest] if end else [*self._parts, rest]
+        self._size = len(rest) + (0 if end else self._size)
+        if self._size > _BODY_LIMIT:
+            self._parts, self._size = [], 0
+            _OWN.get().too_long()
+        return found.decode("utf-8", self.errors)
+
+
+def _codec(name: str) -> codecs.CodecInfo | None:
+    utf8 = codecs.lookup("utf-8")
+    return codecs.CodecInfo(utf8.encode, utf8.decode, incrementaldecoder=_Lines, name=name) if name == _LINES else None
+
+
+codecs.register(_codec)
 
 
 class _Http(httpx2.AsyncClient):

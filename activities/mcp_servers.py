@@ -6,6 +6,7 @@ Nothing of the `mcp` package is loaded before an agent that has servers needs it
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
 import importlib.util
 import json
@@ -17,7 +18,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from pydantic import JsonValue
+from pydantic import JsonValue, ValidationError
 
 from assent.agents.agent import Agent
 from assent.agents.mcp_question import ROOTS, Question, answers_of, responses_to
@@ -25,6 +26,8 @@ from assent.agents.mcp_server import Answer, MCPServer, server_tools
 from assent.agents.tool import Tool, ToolContext
 from assent.wire.digest import sha256_hex
 from assent.wire.errors import ConfigurationError
+from assent.wire.limits import PARTS_COUNT
+from assent.wire.parts import ImagePart, ServerText
 
 if TYPE_CHECKING:
     from mcp_types import CallToolResult
@@ -207,11 +210,13 @@ class McpServers:
         for _ in range(_ROUNDS):
             try:
                 if asked is None:
-                    return text_of_result(await call(answers=left))
-                responses = responses_to(asked, left)
-                for digest in {each.digest for each in asked.requests} - {ROOTS}:
-                    left.pop(digest, None)
-                return text_of_result(await call(asked.state, responses))
+                    result = await call(answers=left)
+                else:
+                    responses = responses_to(asked, left)
+                    for digest in {each.digest for each in asked.requests} - {ROOTS}:
+                        left.pop(digest, None)
+                    result = await call(asked.state, responses)
+                return _seen(text_of_result(result), result, images=known.server.images)
             except StateRefusedError as error:
                 _log.info("%s: the call is made again", error)
                 left, asked = dict(stored), None
@@ -222,6 +227,21 @@ class McpServers:
                 if not asked.requests:  # It only wants to be called again.
                     await asyncio.sleep(_AGAIN)
         raise ConnectionLostError(f"MCP server {known.server.name!r}: the call did not end in {_ROUNDS} rounds")
+
+
+def _seen(text: str, result: CallToolResult, *, images: bool) -> str:
+    """Return the text of a result, with its *images* if the model is to see them, and all that it only describes."""
+    blocks = [each.model_dump(mode="json", by_alias=True, exclude_none=True) for each in result.content]
+    blobs = [each for each in blocks if "data" in each or "blob" in each.get("resource", {})]
+    if not blobs:
+        return text
+    seen = ServerText(text.encode("utf-8", "backslashreplace").decode())  # Half of a character would be lost later.
+    seen.whole, seen.images = json.dumps(blocks), []
+    for each in blobs if images else ():
+        with contextlib.suppress(KeyError, ValidationError):  # What providers do not read stays described.
+            seen.images.append(ImagePart(data=each["data"], media_type=each["mimeType"]))
+    seen.images = seen.images[:PARTS_COUNT]
+    return seen
 
 
 def text_of_result(result: CallToolResult) -> str:

@@ -11,6 +11,7 @@ from temporalio.converter import DataConverter, ExternalStorage, StorageDriverSt
 from assent.runtime.converter import PLAIN, data_converter
 from assent.runtime.storage import store_text
 from assent.wire.digest import text_digest
+from assent.wire.parts import ServerText
 from assent.wire.protocol import Reference, ToolOutcome
 
 from .own_run import own_client
@@ -54,22 +55,32 @@ def is_stored(result: object) -> bool:
 async def of_output(text: str, limit: int | None = None) -> ToolOutcome:
     """What a tool gave, cut to what the history takes; then with the size and digest of the whole, stored if it can be.
 
-    A tool that has acted does not fail because its result is too large, or the storage is down.
+    A tool that has acted does not fail because its result is too large, or the storage is down. Of a `ServerText` the
+    images are left out that do not fit, and the whole is stored where it has more than the text.
     """
     data = text.encode("utf-8", "surrogatepass")
-    outcome = ToolOutcome(output=text)
     limit = min(limit or OUTPUT_LIMIT, OUTPUT_LIMIT)
+    fields: dict[str, object] = {"output": text}
+    if isinstance(text, ServerText):
+        if text.whole is not None and (whole := await _store(text.whole)) is not None:
+            fields |= _of_whole(text.whole, whole)
+        if text.images and await fits(ToolOutcome.model_validate({**fields, "images": text.images})):
+            fields["images"] = text.images
+    outcome = ToolOutcome.model_validate(fields)
     if len(data) <= limit and await fits(outcome):
         return outcome
-    whole = await _store(text)
-    fields: dict[str, object] = {"size": len(data), "sha256": text_digest(text)}
-    if whole is not None:
-        fields["whole"] = whole
+    if "sha256" not in fields:
+        fields |= _of_whole(text, await _store(text))
     while True:
-        outcome = ToolOutcome.model_validate({"output": _cut(data, limit), **fields})
+        outcome = ToolOutcome.model_validate({**fields, "output": _cut(data, limit)})
         if await fits(outcome):
             return outcome
         limit //= 2
+
+
+def _of_whole(text: str, whole: Reference | None) -> dict[str, object]:
+    size = len(text.encode("utf-8", "surrogatepass"))
+    return {"size": size, "sha256": text_digest(text), **({} if whole is None else {"whole": whole})}
 
 
 def _cut(data: bytes, limit: int) -> str:

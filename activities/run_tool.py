@@ -26,6 +26,7 @@ from assent.core.tool_calls import CONNECTION_LOST
 from assent.runtime import tracing
 from assent.wire.errors import ArgumentsError, HistoryError
 from assent.wire.limits import POLICIES_LIMIT
+from assent.wire.parts import ServerText
 from assent.wire.policy import combined
 from assent.wire.protocol import Delegation, Handoff, ToolCallInput, ToolOutcome
 from assent.wire.text import bounded, visible
@@ -199,7 +200,8 @@ class ToolCalls:
                 span.content("gen_ai.tool.call.result", lambda: tool.render(value))
             if tool.target is not None:
                 return _directed(self._agents[call.agent], tool.target, call, tool.render(value))
-            return await payload_limits.of_output(tool.render(value), call.output_limit)
+            text = value if isinstance(value, ServerText) else tool.render(value)
+            return await payload_limits.of_output(text, call.output_limit)
         except NotStartedError:
             _log.warning("tool %r did not start: all threads for tools are busy", tool.name)
             why = "all threads for tools of the worker that was asked are busy"

@@ -106,6 +106,9 @@ def _sendable(item: Item, attachments: Mapping[str, str]) -> Item:
     if item.get("type") == "function_call":
         name, arguments = permitted_name(item.get("name")), permitted_arguments(item.get("arguments"))
         return {**item, "name": name, "arguments": arguments}
+    if isinstance(images := item.pop("images", None), list):
+        text: JsonObject = {"type": "input_text", "text": item.get("output")}
+        return {**item, "output": responses_content([text, *images], attachments)}
     if item.get("type") != "message" or "id" not in item:
         return item
     content = item.get("content")

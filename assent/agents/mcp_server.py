@@ -81,6 +81,7 @@ class MCPServer:
     *gates* say more of single tools, by globs on the server's own names, the first that fits:
     `gates={"delete_*": approval(approvals=2, approvers=["ops"])}`. Such a call is asked about in any case, as one of a
     tool of your own with `@approval`. *roots* are the folders that the server is told of when it asks; none by default.
+    With *images*, the model sees the images of results, over the Responses API; else they are described.
 
     Raises:
         ConfigurationError: none or several of *command*, *url* and *in_process* are given; *name* is not 1 to 32
@@ -102,6 +103,7 @@ class MCPServer:
     expires_after: timedelta | None = None
     gates: Mapping[str, Callable[..., object]] = field(default_factory=dict[str, Callable[..., object]])
     roots: Sequence[str] = ()
+    images: bool = False
 
     def __post_init__(self) -> None:
         """Check all that can be checked without the server."""
@@ -176,7 +178,7 @@ class MCPServer:
         filters = [None if self.tools is None else list(self.tools), list(self.exclude)]
         terms = [None if self.approvers is None else list(self.approvers), str(self.expires_after)]
         gates = {glob: repr(approval_options(gate)) for glob, gate in self.gates.items()}
-        more = [gates, list(self.roots)] if gates or self.roots else []
+        more = [gates, list(self.roots), self.images] if gates or self.roots or self.images else []
         return [self.name, way, list(self.args), *filters, self.trusted, self.timeout.total_seconds(), *terms, *more]
 
 
@@ -194,6 +196,7 @@ _TYPES: Final[tuple[tuple[str, type | UnionType | tuple[type, ...], str], ...]] 
     ("tools", (Sequence, NoneType), 'give a list of globs, e.g. ["read_*"]'),
     ("exclude", Sequence, 'give a list of globs, e.g. ["delete_*"]'),
     ("trusted", bool, "give True or False"),
+    ("images", bool, "give True or False"),
     ("timeout", timedelta, "give a timedelta"),
     ("approvers", (Sequence, NoneType), 'give a list of names of people or groups, e.g. ["finance", "ann"]'),
     ("expires_after", timedelta | None, "give a timedelta, e.g. timedelta(hours=4)"),

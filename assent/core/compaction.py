@@ -170,7 +170,7 @@ def _size(items: Sequence[Item]) -> int:
 
 def _weight(item: Item) -> int:
     """Return the bytes of text that cost about as many tokens as an item."""
-    content = item.get("content")
+    content = item.get("images") or item.get("content")
     parts = [part for part in content if isinstance(part, dict)] if isinstance(content, list) else []
     files = [part.get("size") for part in parts if part.get("type") == "input_file"]
     images = sum(part.get("type") in {"input_image", "input_file"} for part in parts)

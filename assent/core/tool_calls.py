@@ -76,13 +76,14 @@ class Call:
     *started_at* is when its activity was scheduled. *executed*: the tool gave a result. *again_at* is when a call
     that no worker serves is retried, *tries* how often it was. *delegated* is the agent that answers it in the run
     *child*, which may use *budget*. *submitted* is the output that a person handed in, as JSON. *again_why* is why it
-    is retried.
+    is retried. *images* are those of its result, as parts of an item.
     """
 
     call: ToolCall
     gate: Gate
     requirement_id: str | None = None
     answer: str | None = None
+    images: tuple[JsonValue, ...] = ()
     running: bool = False
     executed: bool = False
     edited: bool = False

@@ -1,10 +1,13 @@
 """The results of a turn's calls: from tools, and from other agents."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from assent.core import budget_rules, reopening, sub_agents, tool_calls, turns
 from assent.core.events import AgentAnswered, AgentStarted, StartAgent, ToolAnswered, ToolLost
 from assent.core.run_state import Run, Step
+from assent.wire.limits import RESULT_IMAGES_LIMIT
+from assent.wire.parts import ImagePart, attachments_of, item_content
 from assent.wire.protocol import ChildRun, Delegation
 
 
@@ -40,7 +43,19 @@ def _tool_answered(run: Run, event: ToolAnswered) -> Step:
         return turns.answer_call(run, event.position, f"Error: {outcome.error}", "failed", at)
     if outcome.handoff is not None:
         run = replace(run, handoff=run.handoff or outcome.handoff)
+    run = _with_images(run, event.position, outcome.images)
     return turns.answer_call(run, event.position, outcome.output or "", "executed", at)
+
+
+def _with_images(run: Run, position: int, images: Sequence[ImagePart]) -> Run:
+    """Keep the images of a result, if the run has room for them; its text describes them."""
+    attachments = {**run.attachments, **attachments_of(images)}
+    content = item_content(images)
+    if not isinstance(content, list) or not content or sum(map(len, attachments.values())) > RESULT_IMAGES_LIMIT:
+        return run
+    return replace(
+        run.with_call(position, replace(run.calls[position], images=tuple(content))), attachments=attachments
+    )
 
 
 def _delegate(run: Run, event: ToolAnswered, delegation: Delegation) -> Step:

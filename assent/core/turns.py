@@ -70,7 +70,9 @@ def next_turn(step: Step, at: datetime) -> Step:
         return replace(step, run=ended.run, commands=(*step.commands, *ended.commands))
     run = sub_agents.apply_handoff(run, at)
     outputs = shorten_outputs([call.output for call in run.calls])
-    answers = [tool_output(call.call.call_id, output) for call, output in zip(run.calls, outputs, strict=True)]
+    answers = [
+        tool_output(call.call.call_id, output, call.images) for call, output in zip(run.calls, outputs, strict=True)
+    ]
     last = next((call for call in run.calls if call.executed and call.gate.stop), None)
     if last is None:
         following = call_model(run, answers, at)

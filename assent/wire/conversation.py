@@ -10,6 +10,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from pydantic import JsonValue
+
 from assent.wire.digest import extend, json_size
 from assent.wire.limits import TURN_LIMIT
 from assent.wire.parts import Part, item_content
@@ -53,9 +55,10 @@ def user_message(content: str | Sequence[Part]) -> Item:
     return {"role": "user", "content": item_content(content)}
 
 
-def tool_output(call_id: str, output: str) -> Item:
-    """What a tool call is answered to the model."""
-    return {"type": "function_call_output", "call_id": call_id, "output": output}
+def tool_output(call_id: str, output: str, images: Sequence[JsonValue] = ()) -> Item:
+    """What a tool call is answered to the model; *images* as the parts of an item, which name their bytes."""
+    item: Item = {"type": "function_call_output", "call_id": call_id, "output": output}
+    return {**item, "images": list(images)} if images else item
 
 
 def shorten_outputs(outputs: Sequence[str], limit: int = TURN_LIMIT) -> list[str]:

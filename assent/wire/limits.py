@@ -19,6 +19,9 @@ INLINE_LIMIT: Final = 1_500_000
 and a continued one with those of all messages."""
 ATTACHED_LIMIT: Final = 20_000_000
 """Bytes (base64) of the images and files of one run: each model call sends them."""
+RESULT_IMAGES_LIMIT: Final = 1_400_000
+"""Bytes (base64) of the images and files of a run up to which it takes images of results: a continued execution begins
+with all of them."""
 URL_LIMIT: Final = 4_096
 """Characters of the URL of an image or file."""
 FILE_NAME_LIMIT: Final = 200

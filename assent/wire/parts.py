@@ -201,6 +201,14 @@ class FilePart(_Media):
         return name
 
 
+class ServerText(str):
+    """The text of a result of an MCP server: *images* that the model sees too, and the *whole* if that has more."""
+
+    __slots__ = ("images", "whole")
+    images: list[ImagePart]
+    whole: str | None
+
+
 Parts = Annotated[
     list[Annotated[TextPart | ImagePart | FilePart, Field(discriminator="type")]],
     Field(min_length=1, max_length=PARTS_COUNT),
@@ -285,8 +293,8 @@ def attachments_of(content: str | Sequence[Part]) -> dict[str, str]:
 def digests_of(items: Sequence[Mapping[str, JsonValue]]) -> Iterator[str]:
     """Yield the SHA-256 of the bytes that the items of a conversation name."""
     for item in items:
-        content = item.get("content")
-        if item.get("role") == "user" and isinstance(content, list):
+        content = item.get("content") if item.get("role") == "user" else item.get("images")
+        if isinstance(content, list):
             yield from (str(part["sha256"]) for part in content if isinstance(part, dict) and "sha256" in part)
 
 
@@ -325,7 +333,7 @@ def without_bytes(body: object) -> object:
     if not isinstance(body, dict):
         return body
     fields = dict(cast("dict[str, object]", body))
-    for name in fields.keys() & {"input", "content"}:
+    for name in fields.keys() & {"input", "content", "images"}:
         value = fields[name]
         if isinstance(value, list):
             fields[name] = [_elided(each) for each in cast("list[object]", value)]

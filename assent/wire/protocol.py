@@ -14,7 +14,7 @@ from pydantic_core import to_json
 
 from assent.wire.budget import Budget
 from assent.wire.digest import Json
-from assent.wire.parts import Content, readable
+from assent.wire.parts import Content, ImagePart, readable
 from assent.wire.policy import PermissionPolicy
 from assent.wire.proofs import DecisionProof, ProofLevel, ProofToCheck, VerifiedProof
 
@@ -486,7 +486,8 @@ class ToolOutcome(Stored):
 
     Where *output* was cut, *size* (bytes) and *sha256* are those of the whole, and *whole* is where that is stored.
     With *refused*, a *gate* (and its *policy_version*) sends the call to a person again, and *again_after* has it tried
-    again after so many seconds, because this worker does not serve it. A *handoff* comes with an *output*.
+    again after so many seconds, because this worker does not serve it. A *handoff* comes with an *output*, as do
+    *images* that the model is to see; the output describes them too.
     """
 
     output: str | None = None
@@ -500,6 +501,7 @@ class ToolOutcome(Stored):
     again_after: Seconds | None = None
     delegation: Delegation | None = None
     handoff: Handoff | None = None
+    images: list[ImagePart] = Field(default_factory=list[ImagePart])
 
 
 class BlockedLoop(Stored):

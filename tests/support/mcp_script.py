@@ -73,7 +73,7 @@ def called(params: dict[str, Any]) -> dict[str, Any]:
         (FOLDER / "tools.json").write_text("[]")
         send({"method": "notifications/tools/list_changed"})
     if name == "picture":
-        image = {"type": "image", "data": "aGVsbG8=", "mimeType": "image/png"}
+        image = {"type": "image", "data": "iVBORw0KGgo=", "mimeType": "image/png"}
         link = {"type": "resource_link", "uri": "file:///a", "name": "a"}
         return {"content": [image, link, {"type": "resource", "resource": {"uri": "file:///b", "text": "words"}}]}
     if name == "count":

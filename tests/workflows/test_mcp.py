@@ -29,6 +29,7 @@ from assent.views.facts import not_started
 from tests.support.mcp_script import SERVER
 
 DAY = timedelta(days=1)
+PNG = "iVBORw0KGgo="
 ANY: dict[str, Any] = {"type": "object"}
 
 
@@ -189,9 +190,11 @@ async def test_two_people_approve_a_call_that_its_server_holds_while_it_asks(
     assent_environment: Environment, tmp_path: Path
 ) -> None:
     """A server of before 2026-07-28: each answer makes the call again, and takes those of before along."""
-    lists(tmp_path, listed("book"))
-    model = assent_environment.responses(calls(call("files_book")), told)
-    given = server(tmp_path, gates={"bo*": approval(approvals=2, approvers=["bob", "carol"], expires_after=DAY)})
+    lists(tmp_path, listed("book"), listed("picture"))
+    model = assent_environment.responses(calls(call("files_book")), calls(call("files_picture")), told)
+    given = server(
+        tmp_path, images=True, gates={"bo*": approval(approvals=2, approvers=["bob", "carol"], expires_after=DAY)}
+    )
     # The gate of a tool asks, whatever the policy allows.
     agent = Agent(name="clerk", model=model, mcp_servers=[given], policy=PermissionPolicy.of(allow=["files.*"]))
     async with assent_environment.serve(agent) as client:
@@ -210,8 +213,15 @@ async def test_two_people_approve_a_call_that_its_server_holds_while_it_asks(
         [day] = (await run.until_paused()).active_requirements
         assert (day.fields[0].name, effects(tmp_path)) == ("day", [])
         await run.submit_input(day, values={"day": "Monday"}, by="carol")
-        assert (await run.result()).content == "book done, None"
+        await run.result()
         assert (await run.verify()).ok
-        await check_replay(await run.history())
-    [line] = (tmp_path / "ledger").read_text().splitlines()
-    assert line.startswith('book {"room": "7", "day": "Monday"} ')
+        history = await run.history()
+        await check_replay(history)
+    book, _ = (tmp_path / "ledger").read_text().splitlines()
+    assert book.startswith('book {"room": "7", "day": "Monday"} ')
+    [*_, last] = [each.body["input"] for each in assent_environment.models.requests if each.model == model.id]
+    [*_, answer] = [each for each in cast("list[dict[str, Any]]", last) if each.get("type") == "function_call_output"]
+    text, image = answer["output"]
+    assert text["text"].startswith("[image, image/png: 8 bytes, SHA-256 ")
+    assert image == {"type": "input_image", "detail": "auto", "image_url": f"data:image/png;base64,{PNG}"}
+    assert b"".join(each.SerializeToString() for each in history.events).count(PNG.encode()) == 1

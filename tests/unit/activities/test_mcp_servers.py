@@ -117,10 +117,16 @@ async def test_what_is_no_text_is_described_and_what_does_not_fit_is_a_failure(t
     )
     async with serving(agent) as servers:
         told = (await called(servers, agent, "files.picture")).splitlines()
-        assert told[0].startswith("[image, image/png: 5 bytes, SHA-256 ")
+        assert told[0].startswith("[image, image/png: 8 bytes, SHA-256 ")
         assert told[1:] == ["[link to resource file:///a]", "[resource file:///b]", "words"]
         assert await called(servers, agent, "files.chatter") == "chatter done, None"
         assert len(await called(servers, agent, "files.big", bytes=5_000_000)) == 5_000_000
+        begun = time.process_time()
+        with pytest.raises(
+            ConnectionLostError, match=r"during the call: .*; it wrote a line of more than 33,554,432 bytes$"
+        ):
+            await called(servers, agent, "files.big", bytes=50_000_000)
+        assert time.process_time() - begun < 5
         with pytest.raises(ToolError, match=r"it answered with what is no valid result: .*'many' is not of type"):
             await called(servers, agent, "files.count")
 

@@ -13,9 +13,9 @@ from assent.core.events import CallModel
 from assent.core.state_machine import state_of
 from assent.wire.digest import sha256_hex
 from assent.wire.errors import MessageError
-from assent.wire.limits import ATTACHED_LIMIT, PARTS_LIMIT
-from assent.wire.parts import Part, content_json, readable
-from tests.unit.strategies import Play
+from assent.wire.limits import ATTACHED_LIMIT, PARTS_LIMIT, RESULT_IMAGES_LIMIT
+from assent.wire.parts import Part, content_json, digests_of, readable
+from tests.unit.strategies import ALLOW, Play, turn_of
 
 PNG, PDF = b"\x89PNG\r\n\x1a\n".ljust(1_000), b"%PDF-" * 1_000
 INPUT: list[Part] = [TextPart(text="What is this?"), ImagePart(data=PNG, media_type="image/png")]
@@ -88,3 +88,22 @@ def test_a_run_keeps_a_bounded_number_of_bytes() -> None:
     assert result.status == "refused"
     assert f"the limit is {ATTACHED_LIMIT}" in result.detail
     assert sum(map(len, play.run.attachments.values())) <= ATTACHED_LIMIT
+
+
+def test_images_of_a_result_are_named_in_its_output_while_the_run_has_room() -> None:
+    play = Play()
+    play.start()
+    play.model(turn_of(ALLOW, tool="look"))
+    play.tool(output="[image]", images=[{"data": base64.b64encode(PNG).decode(), "media_type": "image/png"}])
+    large = base64.b64encode(PNG.ljust(RESULT_IMAGES_LIMIT)).decode()
+    play.model(turn_of(ALLOW, tool="look", prefix="d"))
+    carried = json.loads(carry(play.run).model_dump_json(exclude_unset=True))
+    assert restore([carried]) == play.run
+    play.tool(output="[a larger image]", images=[{"data": large, "media_type": "image/png"}])
+    *_, first, second = calls_of(play)
+    image = {"type": "input_image", "media_type": "image/png", "size": len(PNG), "sha256": sha256_hex(PNG)}
+    [seen] = [item for item in first.input.delta if item.get("type") == "function_call_output"]
+    assert (seen["output"], seen["images"]) == ("[image]", [image])
+    [described] = [item for item in second.input.delta if item.get("type") == "function_call_output"]
+    assert (described["output"], "images" in described) == ("[a larger image]", False)
+    assert {*digests_of(play.run.conversation.items)} == play.run.attachments.keys() == {sha256_hex(PNG)}
