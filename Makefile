@@ -127,10 +127,13 @@ test-lowest test-newest:
 		--group dev -e '.[embedded,mcp,otel,proof,signing,testing,web]'
 	.venv-$(RESOLUTION)/bin/python -m pytest -n $(SIDE_BY_SIDE) --dist worksteal $(TESTS)
 
-# Broken links and anchors fail. The site has its own search, and opens without a server.
+# Broken links and anchors fail. The site has its own search, which is asked a stranger's questions, and opens without
+# a server.
 docs: setup .venv-docs/.installed .venv-docs/scripts/.fetched
 	$(BIN)/python docs/site/tables.py
 	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --quiet
+	@if command -v chromium >/dev/null; then $(BIN)/python -m pytest -q -n 0 -m site tests/site; \
+		else echo "The site's search was not asked its questions: there is no Chromium"; fi
 	@echo "Built: site/index.html"
 
 .venv-docs/.installed: requirements-docs.lock

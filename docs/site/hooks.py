@@ -33,6 +33,7 @@ BOOSTS = {
     "why/benchmarks.md": 0.2,
     "why/changelog.md": 0.1,
     "why/guarantees.md": 0.6,
+    "guides/gate-a-tool.md": 3,
     "guides/": 1.5,
     "start/": 1.5,
 }
