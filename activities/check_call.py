@@ -16,7 +16,6 @@ from assent.wire.protocol import Checked, CheckInput
 from assent.wire.text import bounded
 
 from . import payload_limits
-from .check_fields import fields_problem
 from .mcp_servers import McpServers, ServerDownError
 from .own_run import own_run
 from .proofs import Proofs
@@ -60,6 +59,8 @@ class Checks:
         return found if await payload_limits.fits(found) else Checked(problem="its gate is too large to be kept")
 
     async def _of_fields(self, check: CheckInput) -> Checked:
+        from .check_fields import fields_problem  # noqa: PLC0415 - it imports jsonschema, which takes 0.1 s
+
         values = {"output": check.output} if check.values is None else check.values
         try:
             return Checked(problem=await self._users.answer(partial(fields_problem, check.fields, values)))

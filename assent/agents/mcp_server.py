@@ -14,12 +14,10 @@ from datetime import timedelta
 from fnmatch import fnmatchcase
 from functools import cached_property
 from types import NoneType, UnionType
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import quote
 
-from jsonschema import Draft202012Validator, SchemaError
 from pydantic import JsonValue
-from referencing import Registry
 
 from assent.agents.approval_decorator import LONGEST_TIME, approval_options
 from assent.agents.schema import ArgumentSchema, without
@@ -29,6 +27,9 @@ from assent.wire.digest import canonical, json_size, parse_arguments
 from assent.wire.errors import ArgumentsError
 from assent.wire.protocol import ServerQuestion, ToolOptions
 from assent.wire.text import bounded, one_line
+
+if TYPE_CHECKING:
+    from jsonschema import Draft202012Validator
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,31}")
 _TOOL_NAME: Final = re.compile(r"[A-Za-z0-9_./-]{1,128}")
@@ -313,6 +314,8 @@ def _for_models(schema: dict[str, JsonValue]) -> dict[str, JsonValue]:
 
 def schema_problem(schema: Mapping[str, JsonValue]) -> str | None:
     """Return why a server's *schema* is none, in a line; None if it is one."""
+    from jsonschema import Draft202012Validator, SchemaError  # noqa: PLC0415 - 0.1 s, for agents with servers only
+
     try:
         Draft202012Validator.check_schema(schema)
     except (SchemaError, RecursionError) as error:
@@ -333,6 +336,9 @@ class _ServerSchema(ArgumentSchema):
 
     @cached_property
     def _validator(self) -> Draft202012Validator:
+        from jsonschema import Draft202012Validator  # noqa: PLC0415 - as above
+        from referencing import Registry  # noqa: PLC0415 - as above
+
         # A registry of its own: nothing is fetched that a schema refers to.
         return Draft202012Validator(without_patterns(self.parameters), registry=Registry())
 

@@ -49,9 +49,9 @@ assert inside is sys.modules["assent.wire.protocol"].RunRequest
     assert "assent.wire.protocol" in loaded_by(code)
 
 
-def test_a_worker_needs_no_opentelemetry_and_does_not_load_its_sdk() -> None:
+def test_a_worker_needs_no_opentelemetry_and_loads_neither_its_sdk_nor_jsonschema() -> None:
     loaded = loaded_by("import assent.worker")
-    assert not loaded & {"temporalio.contrib.opentelemetry", "opentelemetry.sdk"}
+    assert not loaded & {"temporalio.contrib.opentelemetry", "opentelemetry.sdk", "jsonschema", "referencing"}
     code = """
 import sys
 sys.modules["opentelemetry"] = None
