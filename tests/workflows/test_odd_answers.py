@@ -167,20 +167,24 @@ def empties(api: str) -> list[Callable[[dict[str, JsonValue]], None]]:
 
 
 @pytest.mark.parametrize("api", ["responses", "chat"])
-@pytest.mark.parametrize("times", [1, 2])
-@pytest.mark.parametrize("shape", range(5))
-async def test_an_empty_answer_is_asked_for_again_once(
-    assent_environment: Environment, api: str, times: int, shape: int
-) -> None:
+async def test_an_empty_answer_is_asked_for_again_once(assent_environment: Environment, api: str) -> None:
     make = assent_environment.chat if api == "chat" else assent_environment.responses
-    empty = alters(empties(api)[shape])
-    steps: list[Step] = [calls(call("pay", to="A", amount=1)), empty, says("x"), *([empty] if times == 2 else [])]
-    model = replace(make(*steps, says("paid")), stream=False)
-    async with assent_environment.serve(Agent(name="ops", model=model, tools=tools.ALL)) as client:
-        run = await client.start("ops", "Go.")
-        [requirement] = (await run.until_paused()).active_requirements
-        await run.approve(requirement, by="bob")
-        assert await content(run) == (EMPTY if times == 2 else "paid")
-        state = await run.state()
-    assert (state.turns, state.usage.requests, tools.ran(run.id)) == (3, 3, ["pay(A, 1)"])
-    assert (await run.verify()).ok
+    agents: list[Agent] = []
+    for shape, change in enumerate(empties(api)):
+        for again in (False, True)[: 2 if shape == 0 else 1]:
+            empty = alters(change)
+            steps: list[Step] = [calls(call("pay", to="A", amount=1)), empty, says("x"), *([empty] if again else [])]
+            model = replace(make(*steps, says("paid")), stream=False)
+            agents.append(Agent(name=f"{'empty' if again else 'paid'}-{shape}", model=model, tools=tools.ALL))
+    async with assent_environment.serve(*agents) as client:
+
+        async def one(agent: Agent) -> None:
+            run = await client.start(agent.name, "Go.")
+            [requirement] = (await run.until_paused()).active_requirements
+            await run.approve(requirement, by="bob")
+            assert await content(run) == ("paid" if agent.name.startswith("paid") else EMPTY), agent.name
+            state = await run.state()
+            assert (state.turns, state.usage.requests, tools.ran(run.id)) == (3, 3, ["pay(A, 1)"])
+            assert (await run.verify()).ok
+
+        await asyncio.gather(*map(one, agents))

@@ -55,9 +55,9 @@ async def test_tuples_and_decimals_are_parameters(assent_environment: Environmen
 
 
 @both
-@pytest.mark.parametrize(
-    ("output_type", "answer"),
-    [
+async def test_any_output_type_is_asked_for(assent_environment: Environment, api: Api) -> None:
+    make = assent_environment.responses if api == "responses" else assent_environment.chat
+    asked: list[tuple[type[object], str]] = [
         (Page[int], '{"rows": [1]}'),
         (Rows, "[1, 2]"),
         (list[int], "[1, 2]"),
@@ -65,16 +65,16 @@ async def test_tuples_and_decimals_are_parameters(assent_environment: Environmen
         (STREET, '{"name": "a"}'),
         (LONG, '{"name": "a"}'),
         (tuple[int, str], '[1, "a"]'),
-    ],
-)
-async def test_any_output_type_is_asked_for(
-    assent_environment: Environment, api: Api, output_type: type[object], answer: str
-) -> None:
-    make = assent_environment.responses if api == "responses" else assent_environment.chat
-    async with assent_environment.serve(Agent(name="ops", model=make(says(answer)), output_type=output_type)) as client:
-        run = await client.start("ops", "Go.")
-        assert await content(run) == answer
-        assert (await run.state()).turns == 1
+    ]
+    agents = [
+        Agent(name=f"ops-{number}", model=make(says(answer)), output_type=output_type)
+        for number, (output_type, answer) in enumerate(asked)
+    ]
+    async with assent_environment.serve(*agents) as client:
+        for agent, (_, answer) in zip(agents, asked, strict=True):
+            run = await client.start(agent.name, "Go.")
+            assert await content(run) == answer
+            assert (await run.state()).turns == 1
 
 
 class Invoice(BaseModel):
