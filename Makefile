@@ -127,7 +127,7 @@ test-lowest test-newest:
 		--group dev -e '.[embedded,mcp,otel,proof,signing,testing,web]'
 	.venv-$(RESOLUTION)/bin/python -m pytest -n $(SIDE_BY_SIDE) --dist worksteal $(TESTS)
 
-# Broken links and anchors fail. The site has its own search, which is asked a stranger's questions, and opens without
+# Broken links and anchors fail. The site has its own search, which is asked a reader's questions, and opens without
 # a server.
 docs: setup .venv-docs/.installed .venv-docs/scripts/.fetched
 	$(BIN)/python docs/site/tables.py

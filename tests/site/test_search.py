@@ -19,7 +19,7 @@ QUESTIONS = {
     "Can two people have to approve?": ("four eyes", "guides/four-eyes.html"),
     "How do I forbid a tool?": ("policy file", "guides/policy-file.html"),
     "How do approvers get a message in Slack?": ("slack", "guides/notices.html"),
-    "How do I upgrade while runs wait?": ("upgrade", "guides/deployment.html"),
+    "How do I upgrade while runs wait?": ("upgrade", "guides/upgrades.html"),
     "How do I prove who approved what?": ("audit", "guides/audit.html"),
     "What happens when a worker is killed?": ("worker killed", "guides/lost-workers.html"),
     "Can I keep my own Temporal worker?": ("own worker", "guides/own-worker.html"),
