@@ -200,15 +200,10 @@ def _tools(agents: Sequence[Agent]) -> list[Tool]:
     for agent in agents:
         for each in agent.all_tools:
             other, owner = found.setdefault(each.name, (each, agent.name))
-            if other.function is not each.function and not _same_target(other, each):
+            if other.function is not each.function and not (other.target is not None and other.target == each.target):
                 message = (
                     f"agents {owner!r} and {agent.name!r} have different tools named {each.name!r}; "
                     "rename one, or serve them on different task queues"
                 )
                 raise ConfigurationError(message)
     return [each for each, _ in found.values()]
-
-
-def _same_target(one: Tool, other: Tool) -> bool:
-    """Whether the calls of both go to the same agent."""
-    return one.target is not None and one.target == other.target

@@ -125,13 +125,10 @@ class ModelCalls:
     def _agent(self, call: ModelCallInput) -> Agent:
         agent = self._agents.get(call.agent)
         if agent is None:
-            served = ", ".join(sorted(self._agents)) or "none"
-            kind, message = "UnknownAgent", f"no agent is named {call.agent!r} on this worker; it serves: {served}"
+            kind, message = "UnknownAgent", not_served(call.agent, self._agents)
         elif call.requested_by is None and (agent.requires_requester or self._requires_requester):
-            kind, message = (
-                "NoRequester",
-                "the run has no requester, and may not be without: start it with requested_by",
-            )
+            kind = "NoRequester"
+            message = "the run has no requester, and may not be without: start it with requested_by"
         else:
             return agent
         # A new run is a mistake of its starter. One that has run before must survive a worker set up wrongly.
@@ -181,7 +178,7 @@ class ModelCalls:
             raise attempts.not_kept(error, answer) from None
         if attempts.wasted_usage == Usage():
             return turn
-        return turn.model_copy(update={"wasted": self._priced(agent, attempts.wasted_usage)})
+        return turn.model_copy(update={"wasted": priced(agent, attempts.wasted_usage, self._prices)})
 
     async def _give_up(self, agent: Agent, call: ModelCallInput, error: GaveUpError) -> ModelTurn:
         """The turn of a model call that gave no answer of use: what it used counts, and the run ends."""
@@ -189,17 +186,8 @@ class ModelCalls:
         fields = await self._facts(agent, call, nothing)
         # A turn without items would be taken to the other task queue, and asked for again there.
         fields.pop("task_queue", None)
-        fields |= {"wasted": self._priced(agent, error.wasted), "failure": error.failure}
-        if call.turn == 1:
-            fields["agent_version"] = agent.version
+        fields |= {"wasted": priced(agent, error.wasted, self._prices), "failure": error.failure}
         return ModelTurn.model_validate(fields)
-
-    def _priced(self, agent: Agent, usage: Usage) -> Usage:
-        """*usage* with what it costs, where the worker knows the price of the model."""
-        price = self._prices.get(agent.model.id)
-        if price is None:
-            return usage
-        return usage.model_copy(update={"cost": price.cost(usage.input_tokens, usage.output_tokens)})
 
     async def _bounded(self, agent: Agent, call: ModelCallInput, answer: Answer) -> ModelTurn:
         if (size := _size(answer)) > ANSWER_LIMIT:
@@ -217,11 +205,8 @@ class ModelCalls:
 
     async def _turn(self, agent: Agent, call: ModelCallInput, answer: Answer) -> ModelTurn:
         fields = await self._facts(agent, call, answer) | {"items": answer.items}
-        calls = tool_calls(answer.items)
-        if calls or call.turn == 1:
-            fields["agent_version"] = agent.version
-        if calls:
-            fields |= await self._gates(agent, call, calls)
+        if calls := tool_calls(answer.items):
+            fields |= {"agent_version": agent.version} | await self._gates(agent, call, calls)
         elif agent.output_type is not None:
             fields |= await self._output(agent.output_type, answer.text or "")
         elif not (answer.text or "").strip():
@@ -230,11 +215,11 @@ class ModelCalls:
 
     async def _facts(self, agent: Agent, call: ModelCallInput, answer: Answer) -> dict[str, object]:
         # Only what is not the default is set: turns are stored, one by one, for as long as the history is.
-        usage = self._priced(agent, answer.usage)
+        usage = priced(agent, answer.usage, self._prices)
         fields: dict[str, object] = {"items": [], "usage": usage, "model": answer.model}
         if call.turn == 1:
             fields |= {"rules_version": RULES_VERSION, "max_turns": agent.max_turns, "attributes": self.attributes}
-            fields["continue_after"] = self._continue_after
+            fields |= {"continue_after": self._continue_after, "agent_version": agent.version}
             if agent.max_tool_calls is not None:
                 fields["max_tool_calls"] = agent.max_tool_calls
             if agent.budget is not None:
@@ -256,8 +241,6 @@ class ModelCalls:
         )
         note = {"role": "assistant", "content": f"[an answer of {size} bytes, which was not kept]"}
         fields = await self._facts(agent, call, answer) | {"items": [note], "follow_up": follow_up}
-        if call.turn == 1:
-            fields["agent_version"] = agent.version
         return ModelTurn.model_validate(fields)
 
     async def _gates(self, agent: Agent, call: ModelCallInput, calls: list[ToolCall]) -> dict[str, object]:
@@ -297,6 +280,19 @@ class ModelCalls:
         except TooSlowError as error:
             message = f"the output_type could not check the answer: {error}"
             raise ApplicationError(message, type="OutputCheckTooSlow", non_retryable=True) from None
+
+
+def not_served(name: str, agents: Mapping[str, Agent]) -> str:
+    """Say that an agent is not one of those that a worker serves."""
+    return f"no agent is named {name!r} on this worker; it serves: {', '.join(sorted(agents)) or 'none'}"
+
+
+def priced(agent: Agent, usage: Usage, prices: Mapping[str, Price]) -> Usage:
+    """Return *usage* with what it costs, where the worker knows the price of the model."""
+    price = prices.get(agent.model.id)
+    if price is None:
+        return usage
+    return usage.model_copy(update={"cost": price.cost(usage.input_tokens, usage.output_tokens)})
 
 
 def _text_problem(text: object) -> str | None:

@@ -278,15 +278,10 @@ def _directed(agent: Agent, target: Target, call: ToolCallInput, value: str) -> 
     if policy is not None and (size := len(policy.model_dump_json().encode())) > POLICIES_LIMIT:
         why = f"the policies that bound agent {target.agent!r} are {size} bytes together; they may be {POLICIES_LIMIT}"
         return ToolOutcome(refused=why)
-    # Only what is not the default is set: outcomes are stored for as long as the history is.
-    fields: dict[str, object] = {"agent": target.agent}
-    if policy is not None:
-        fields["policy"] = policy
     if target.handoff:
-        return ToolOutcome(output=value, handoff=Handoff.model_validate(fields))
-    if target.task_queue is not None:
-        fields["task_queue"] = target.task_queue
-    return ToolOutcome(delegation=Delegation.model_validate(fields | {"input": value}))
+        return ToolOutcome(output=value, handoff=Handoff(agent=target.agent, policy=policy).without_defaults())
+    asked = Delegation(agent=target.agent, policy=policy, task_queue=target.task_queue, input=value)
+    return ToolOutcome(delegation=asked.without_defaults())
 
 
 def once() -> ApplicationError:

@@ -16,9 +16,7 @@ from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import timedelta
-from ipaddress import ip_address
 from typing import Final, Literal, NamedTuple
-from urllib.parse import urlsplit
 
 import httpx
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
@@ -37,6 +35,7 @@ from assent.wire.requirements import PendingRequirement
 from assent.wire.text import visible
 
 from .own_run import own_client, own_run
+from .providers import is_loopback
 from .providers.errors import retry_delay
 
 POST_TIMEOUT: Final = 15.0
@@ -128,7 +127,7 @@ class Endpoint:
     def _client(self) -> httpx.AsyncClient:
         if self.client is None:
             # A proxy cannot reach this machine's own loopback address.
-            here = _is_loopback(urlsplit(self.webhook.url).hostname or "")
+            here = is_loopback(self.webhook.url)
             timeout = httpx.Timeout(POST_TIMEOUT, connect=CONNECT_TIMEOUT)
             self.client = httpx.AsyncClient(timeout=timeout, follow_redirects=False, trust_env=not here)
         return self.client
@@ -302,10 +301,3 @@ def _arguments(waiting: PendingRequirement) -> Arguments:
         return Arguments(left_out=f"{waiting.arguments_size} bytes are too long for a notice; assent show has them")
     in_effect = None if waiting.read_as is None else visible(edited_text(waiting.read_as))
     return Arguments(visible(waiting.arguments), in_effect=in_effect)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -11,9 +11,9 @@ from assent.core.compaction import SummariseInput, Summary, transcript, with_sum
 from assent.wire.budget import Price
 from assent.wire.conversation import Conversation, shorten_outputs, user_message
 from assent.wire.errors import HistoryError
-from assent.wire.protocol import Usage
 
 from . import model_routing
+from .call_model import not_served, priced
 from .conversation_cache import ConversationCache
 from .heartbeats import heartbeats
 from .model_attempts import GaveUpError, ModelAttempts
@@ -79,8 +79,7 @@ class Summaries:
     def _agent(self, wanted: SummariseInput) -> Agent:
         agent = self._agents.get(wanted.agent)
         if agent is None:
-            served = ", ".join(sorted(self._agents)) or "none"
-            message = f"no agent is named {wanted.agent!r} on this worker; it serves: {served}"
+            message = not_served(wanted.agent, self._agents)
             raise ApplicationError(message, type="UnknownAgent", next_retry_delay=_SLOW)
         return agent
 
@@ -103,14 +102,7 @@ class Summaries:
         try:
             answer = await attempts.ask(self._providers, question)
         except GaveUpError as error:
-            return Summary(summary="", usage=self._priced(agent, error.wasted))
+            return Summary(summary="", usage=priced(agent, error.wasted, self._prices))
         [text] = shorten_outputs([(answer.text or "").strip()], _ROOM * wanted.limit)
-        return Summary(
-            summary=text, usage=self._priced(agent, answer.usage + attempts.wasted_usage), model=answer.model
-        )
-
-    def _priced(self, agent: Agent, usage: Usage) -> Usage:
-        price = self._prices.get(agent.model.id)
-        if price is None:
-            return usage
-        return usage.model_copy(update={"cost": price.cost(usage.input_tokens, usage.output_tokens)})
+        used = priced(agent, answer.usage + attempts.wasted_usage, self._prices)
+        return Summary(summary=text, usage=used, model=answer.model)

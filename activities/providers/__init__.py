@@ -1,7 +1,7 @@
 """Talking to model providers: one question and one answer, in the same form over both of OpenAI's APIs."""
 
 from .call_ids import with_unique_call_ids
-from .clients import Providers, missing_key, warm_up
+from .clients import Providers, is_loopback, missing_key, warm_up
 from .errors import ONE_ANSWER, SLOW, CallError, ErrorHandling, as_application_error, posture, to_application_error
 from .exchange import Answer, Question, ToolSpec
 from .strict_schema import portable
@@ -16,6 +16,7 @@ __all__ = [
     "Question",
     "ToolSpec",
     "as_application_error",
+    "is_loopback",
     "missing_key",
     "portable",
     "posture",

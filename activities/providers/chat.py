@@ -146,7 +146,7 @@ def messages_of(items: Sequence[Item], by: str = "", attachments: Mapping[str, s
     for item in items:
         if item.get("type") == "reasoning":
             continue
-        if not _is_models(item):
+        if not (item.get("role") == "assistant" or item.get("type") == "function_call"):
             messages += turn.messages()
             turn = _Turn()
             messages += _said(item, attachments or {})
@@ -158,10 +158,6 @@ def messages_of(items: Sequence[Item], by: str = "", attachments: Mapping[str, s
         elif text := _text(item.get("content")):
             turn.texts.append(text)
     return messages + turn.messages()
-
-
-def _is_models(item: Item) -> bool:
-    return item.get("role") == "assistant" or item.get("type") == "function_call"
 
 
 def _said(item: Item, attachments: Mapping[str, str]) -> list[JsonObject]:

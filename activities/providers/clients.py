@@ -183,7 +183,7 @@ def _open_client(address: _Address, key: str) -> AsyncOpenAI:
         timeout=Timeout(address.timeout, connect=min(address.timeout, _CONNECT_TIMEOUT)),
         max_retries=0,
         # A proxy cannot reach this machine's own loopback address.
-        http_client=DefaultAsyncHttpxClient(trust_env=False, verify=_tls()) if _is_loopback(address.base_url) else None,
+        http_client=DefaultAsyncHttpxClient(trust_env=False, verify=_tls()) if is_loopback(address.base_url) else None,
     )
 
 
@@ -194,7 +194,7 @@ def _tls() -> ssl.SSLContext:
 
 def missing_key(model: Model) -> str | None:
     """What is missing to call *model*, in one line; None when nothing is. A server on this machine needs no key."""
-    if os.environ.get(model.api_key_env, "").strip() or _is_loopback(_base_url(model)):
+    if os.environ.get(model.api_key_env, "").strip() or is_loopback(_base_url(model)):
         return None
     provider = _provider_name(model)
     return f"The environment variable {model.api_key_env} of the worker holds no API key for {provider}: set it."
@@ -215,8 +215,9 @@ def _provider_name(model: Model) -> str:
     return _base_url(model) or "OpenAI"
 
 
-def _is_loopback(base_url: str | None) -> bool:
-    host = urlsplit(base_url or "").hostname or ""
+def is_loopback(url: str | None) -> bool:
+    """Whether a URL names this machine itself."""
+    host = urlsplit(url or "").hostname or ""
     try:
         return ip_address(host).is_loopback
     except ValueError:

@@ -93,7 +93,7 @@ def mismatch(tool: str, call: ToolCallInput, authorization: Authorization, *, ru
     )
     if not hmac.compare_digest(expected, authorization.requirement_id):
         return "the call is not the one that was approved: its digest differs"
-    people = _people(authorization)
+    people = len(fold_names(authorization.approved_by))
     if people < authorization.needed:
         return f"the call has {people} of {authorization.needed} approvals"
     if authorization.expires_at is not None and now >= authorization.expires_at:
@@ -137,7 +137,3 @@ def _level(name: str, authorization: Authorization) -> ProofLevel | None:
     own = [each for each in authorization.proofs if fold_name(each.statement.by) == fold_name(name)]
     levels: list[ProofLevel] = [each.verified.level for each in own]
     return stricter_level(*levels)
-
-
-def _people(authorization: Authorization) -> int:
-    return len(fold_names(authorization.approved_by))

@@ -239,13 +239,9 @@ def _field(parameter: Parameter, docs: Mapping[str, str]) -> tuple[object, objec
     return parameter.hint, Field(parameter.default, alias=parameter.name, description=description)
 
 
-def _metadata(hint: object) -> tuple[object, ...]:
-    return get_args(hint)[1:] if get_origin(hint) is Annotated else ()
-
-
 def _description(hint: object) -> str | None:
     """What the annotation says: the last `Field(description=...)`, else the first plain string."""
-    metadata = _metadata(hint)
+    metadata = get_args(hint)[1:] if get_origin(hint) is Annotated else ()
     fields = [item.description for item in metadata if isinstance(item, FieldInfo) and item.description]
     return fields[-1] if fields else next((item for item in metadata if isinstance(item, str)), None)
 

@@ -27,6 +27,7 @@ from assent.views.commands import (
 from assent.views.facts import Fact, approval_options, changes, edit_of, facts_of, grant_words, read_as
 from assent.views.run_events import RunEvent, RunEventKind, event_text
 from assent.wire.conversation import ToolCall
+from assent.wire.duration import largest_unit
 from assent.wire.limits import RESULT_SHOWN
 from assent.wire.protocol import RequirementKind
 from assent.wire.requirements import Grant, IgnoredMessage, Requirement, RunState, Vote
@@ -100,10 +101,8 @@ def folded(text: str, width: int) -> list[str]:
 def age(since: datetime, now: datetime | None = None) -> str:
     """Return how long ago *since* is, in its largest unit."""
     seconds = max(0, int(((now or datetime.now(UTC)) - since).total_seconds()))
-    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
-        if seconds >= size:
-            return f"{seconds // size} {unit}"
-    return f"{seconds} s"
+    unit, size = largest_unit(seconds)
+    return f"{seconds // size} {unit}"
 
 
 def format_time(at: datetime) -> str:

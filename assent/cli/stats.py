@@ -17,6 +17,7 @@ from assent.cli.connect import with_client
 from assent.cli.console import PIPE_WIDTH, field, format_time, make_console, shorten
 from assent.cli.parsing import seconds_of
 from assent.client.client import AgentClient
+from assent.wire.duration import largest_unit
 from assent.wire.errors import MessageError
 from assent.wire.text import one_line
 
@@ -119,10 +120,8 @@ def _count(number: int) -> str:
 def _length(seconds: float | None) -> str:
     if seconds is None:
         return _NONE
-    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
-        if seconds >= size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.1f} s"
+    unit, size = largest_unit(seconds)
+    return f"{seconds / size:.1f} {unit}"
 
 
 def _print(console: Console, rows: Sequence[Mapping[str, str]]) -> None:

@@ -111,7 +111,7 @@ def part_to_replace(
     """
     if compaction is None or compaction.under_way is not None or turn < compaction.again or not items:
         return None
-    more = _size(added) // _BYTES
+    more = sum(map(_weight, added)) // _BYTES
     if compaction.tokens and compaction.tokens + more <= compaction.limit:
         return None
     sizes = [_weight(item) for item in items]
@@ -162,10 +162,6 @@ def _begins(before: Item, item: Item) -> bool:
 
 def _is_models(item: Item) -> bool:
     return item.get("role") not in _PEOPLE and item.get("type") != "function_call_output"
-
-
-def _size(items: Sequence[Item]) -> int:
-    return sum(map(_weight, items))
 
 
 def _weight(item: Item) -> int:

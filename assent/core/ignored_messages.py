@@ -12,17 +12,8 @@ from assent.wire.requirements import IgnoredMessage
 
 def ignored(event: MessageReceived, result: DecisionResult, by: str) -> IgnoredMessage:
     """Return the record of a message that was read and had no effect."""
-    return IgnoredMessage.model_validate(
-        {
-            "status": result.status,
-            "name": event.name,
-            "detail": result.detail,
-            "at": event.at,
-            "by": by,
-            "requirement_id": result.requirement_id,
-            "text": messages.shown(event.arguments),
-            "channel": event.channel,
-        }
+    return unreadable(event, result.detail).model_copy(
+        update={"status": result.status, "by": by, "requirement_id": result.requirement_id}
     )
 
 

@@ -84,22 +84,16 @@ def _kinds(before: Requirement | None, after: Requirement) -> Iterator[NoticeTyp
 
 
 def _notice(kind: NoticeType, requirement: Requirement, at: datetime) -> Notice:
-    # Only what is not the default is set: notices are stored in histories.
-    fields: dict[str, object] = {
-        "type": kind,
-        "at": at,
-        "requirement_id": requirement.id,
-        "kind": requirement.kind,
-        "tool": requirement.tool,
-        "status": requirement.status,
-    }
-    if requirement.execution is not None:
-        fields["execution"] = requirement.execution
-    names = requirement.approvers
-    if requirement.status == "pending" and names and sum(map(len, names)) <= NOTICE_NAMES_LIMIT:
-        fields["approvers"] = names
-    if requirement.status == "pending" and requirement.expires_at is not None:
-        fields["expires_at"] = requirement.expires_at
-    if requirement.resolved_by is not None:
-        fields["by"] = requirement.resolved_by
-    return Notice.model_validate(fields)
+    names, pending = requirement.approvers or [], requirement.status == "pending"
+    return Notice(
+        type=kind,
+        at=at,
+        requirement_id=requirement.id,
+        kind=requirement.kind,
+        tool=requirement.tool,
+        status=requirement.status,
+        execution=requirement.execution,
+        approvers=list(names) if pending and 0 < sum(map(len, names)) <= NOTICE_NAMES_LIMIT else None,
+        expires_at=requirement.expires_at if pending else None,
+        by=requirement.resolved_by,
+    ).without_defaults()

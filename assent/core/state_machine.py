@@ -163,18 +163,19 @@ def _with_notices(before: Run, step: Step, at: datetime) -> Step:
     run = step.run
     if not run.notices or run.requirements is before.requirements:
         return step
-    fields: dict[str, object] = {"agent": run.call_context.agent}
-    if run.requested_by is not None:
-        fields["requested_by"] = run.requested_by
-    if run.context is not None:
-        fields["context"] = run.context
-    if run.request is not None and run.request.parents:
-        fields["parents"] = [ParentEntry(run_id=each.run_id, agent=each.agent) for each in run.request.parents]
-    if run.caller is not None:
-        fields["caller"] = run.caller
+    given = NoticesInput(
+        agent=run.call_context.agent,
+        requested_by=run.requested_by,
+        context=run.context,
+        parents=[ParentEntry(run_id=each.run_id, agent=each.agent) for each in run.request.parents]
+        if run.request
+        else [],
+        caller=run.caller,
+        notices=[],
+    ).without_defaults()
     notices = notices_of(before.requirements, run.requirements, at)
     batches = [notices[start : start + BATCH] for start in range(0, len(notices), BATCH)]
-    commands = [SendNotices(NoticesInput.model_validate({**fields, "notices": batch})) for batch in batches]
+    commands = [SendNotices(given.model_copy(update={"notices": batch})) for batch in batches]
     return replace(step, commands=(*step.commands, *commands))
 
 

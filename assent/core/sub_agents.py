@@ -74,9 +74,15 @@ def child_request(run: Run, call: Call, delegation: Delegation, budget: Budget |
     """Return the request for a child run that answers a call. Its requester and context are those of this run."""
     parents = run.request.parents if run.request else []
     parent = ParentRun(run_id=run.id, agent=run.call_context.agent, tool=call.call.tool, call_id=call.call.call_id)
-    fields: dict[str, object] = {"agent": delegation.agent, "input": delegation.input, "parents": [*parents, parent]}
-    optional = {"requested_by": run.requested_by, "policy": delegation.policy, "budget": budget, "context": run.context}
-    return RunRequest.model_validate(fields | {name: each for name, each in optional.items() if each is not None})
+    return RunRequest(
+        agent=delegation.agent,
+        input=delegation.input,
+        parents=[*parents, parent],
+        requested_by=run.requested_by,
+        policy=delegation.policy,
+        budget=budget,
+        context=run.context,
+    ).without_defaults()
 
 
 def child_run_id(run: Run, agent: str, nonce: str) -> str:

@@ -263,26 +263,25 @@ def unknown_outcome_reason(failure: Failure, gate: Gate) -> str:
 
 def run_tool(context: CallContext, position: int, call: ToolCall, gate: Gate, approved: Requirement | None) -> RunTool:
     """Return the command that runs a call. The activity of an approved call checks its authorization again."""
-    # Only what is not the default is set: these inputs are stored for every call of a history.
-    fields: dict[str, object] = {
-        "agent": context.agent,
-        "call_id": call.call_id,
-        "arguments": call.arguments,
-        "key": idempotency_key(context.run_id, context.scope, call.call_id),
-        "requested_by": context.requested_by,
-        "authorization": None if approved is None else _authorization(context, approved),
-        "values": None if approved is None else approved.values,
-        "policy": context.policy,
-        "output_limit": gate.output_limit,
-        "context": context.context,
-        "question": gate.question,
-    }
+    given = ToolCallInput(
+        agent=context.agent,
+        call_id=call.call_id,
+        arguments=call.arguments,
+        key=idempotency_key(context.run_id, context.scope, call.call_id),
+        requested_by=context.requested_by,
+        authorization=None if approved is None else _authorization(context, approved),
+        values=None if approved is None else approved.values,
+        policy=context.policy,
+        output_limit=gate.output_limit,
+        context=context.context,
+        question=gate.question,
+    )
     options = gate.options or _DEFAULT_OPTIONS
     return RunTool(
         position=position,
         turn=context.turn,
         tool=call.tool,
-        input=ToolCallInput.model_validate({name: each for name, each in fields.items() if each is not None}),
+        input=given.without_defaults(),
         options=options,
         attempts=1 if gate.at_most_once else options.attempts or WORKER_LOSSES,
         values=tuple(parse_arguments(call.arguments).values()) if context.activity else None,
@@ -290,26 +289,19 @@ def run_tool(context: CallContext, position: int, call: ToolCall, gate: Gate, ap
 
 
 def _authorization(context: CallContext, approved: Requirement) -> Authorization:
-    fields: dict[str, object] = {
-        "requirement_id": approved.id,
-        "nonce": approved.nonce,
-        "policy_version": approved.policy_version,
-        "needed": approved.needed,
-        "expires_at": approved.expires_at,
-        "approved_by": [vote.by for vote in approved.votes if vote.verdict != "reject"],
-        "execution_id": context.first_execution_id,
-    }
-    # Only what is not the default is set: these inputs are stored for every call of a history.
-    if approved.edited_from is not None:
-        fields["follows"] = approved.edited_from
-    if context.parent is not None:
-        fields["parent"] = context.parent
-    if approved.binding:
-        fields["binding"] = approved.binding
-    if approved.read_as is not None:
-        fields["read_as"] = approved.read_as
-    if approved.proof is not None:
-        fields["proof"] = approved.proof
-    if proofs := [vote.proof for vote in approved.votes if vote.verdict != "reject" and vote.proof is not None]:
-        fields["proofs"] = proofs
-    return Authorization.model_validate(fields)
+    approvals = [vote for vote in approved.votes if vote.verdict != "reject"]
+    return Authorization(
+        requirement_id=approved.id,
+        nonce=approved.nonce,
+        policy_version=approved.policy_version,
+        needed=approved.needed,
+        expires_at=approved.expires_at,
+        approved_by=[vote.by for vote in approvals],
+        execution_id=context.first_execution_id,
+        follows=approved.edited_from,
+        parent=context.parent,
+        binding=approved.binding,
+        read_as=approved.read_as,
+        proof=approved.proof,
+        proofs=[vote.proof for vote in approvals if vote.proof is not None],
+    ).without_defaults()

@@ -43,20 +43,18 @@ def model_call(run: Run) -> CallModel:
     """Return the newest model call: the new items of the conversation, and the prefix that names the earlier ones."""
     known = run.prefix.length if run.prefix else 0
     context = run.call_context
-    # Only what is not the default is set: these inputs are stored for every turn of a history.
-    fields: dict[str, object] = {
-        "agent": context.agent,
-        "turn": run.turn,
-        "delta": list(run.conversation.items[known:]),
-        "prefix": run.prefix,
-        "requested_by": run.requested_by,
-        "policy": context.policy,
-        "routed": True if run.model_task_queue is not None else None,
-        "context": run.context,
-        "instructions": run.instructions,
-    }
-    given = {name: value for name, value in fields.items() if value is not None}
-    return CallModel(ModelCallInput.model_validate(given), run.model_task_queue)
+    call = ModelCallInput(
+        agent=context.agent,
+        turn=run.turn,
+        delta=list(run.conversation.items[known:]),
+        prefix=run.prefix,
+        requested_by=run.requested_by,
+        policy=context.policy,
+        routed=run.model_task_queue is not None,
+        context=run.context,
+        instructions=run.instructions,
+    )
+    return CallModel(call.without_defaults(), run.model_task_queue)
 
 
 def next_turn(step: Step, at: datetime) -> Step:

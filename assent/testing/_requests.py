@@ -353,7 +353,7 @@ def _items(message: JsonObject, where: str) -> list[Item]:
         return [{"type": "function_call_output", "call_id": message["tool_call_id"], "output": content}]
     if role not in {"system", "developer", "user", "assistant"}:
         raise BadRequestError(f"Invalid value: '{role}'.", param=f"{where}.role", code="invalid_value")
-    given = _tool_calls(message, where)
+    given = objects(message["tool_calls"], f"{where}.tool_calls") if "tool_calls" in message else []
     calls = [_call(call, f"{where}.tool_calls[{n}]") for n, call in enumerate(given)]
     if content is None:
         status = 500 if calls else 400
@@ -401,10 +401,6 @@ def _chat_part(part: JsonObject, role: str, message: str, index: int) -> JsonVal
     else:
         _need(inner, ["file_id"], place)
     return {"type": "input_file", **inner}
-
-
-def _tool_calls(message: JsonObject, where: str) -> list[JsonObject]:
-    return objects(message["tool_calls"], f"{where}.tool_calls") if "tool_calls" in message else []
 
 
 def _call(call: JsonObject, where: str) -> Item:

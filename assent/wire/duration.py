@@ -7,6 +7,12 @@ from pydantic import BeforeValidator, Field, PlainSerializer
 
 LONGEST_DURATION: Final = timedelta(days=3_660)
 """Ten years."""
+_UNITS: Final = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
+
+
+def largest_unit(seconds: float) -> tuple[str, int]:
+    """Return the largest unit of time that fits into *seconds*, as people read it, and its own seconds."""
+    return next((each for each in _UNITS if seconds >= each[1]), _UNITS[-1])
 
 
 def _read(value: object) -> object:

@@ -7,7 +7,8 @@ fields, so that old histories replay on new code. The messages that people send 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Final, Literal, TypeVar
+from functools import cache
+from typing import Annotated, Final, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter
 from pydantic_core import to_json
@@ -67,6 +68,19 @@ class Stored(BaseModel):
     """A value that is kept in histories: frozen, and lenient towards fields of other versions."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
+
+    def without_defaults(self) -> Self:
+        """This value, with only those fields set that differ from their default: histories keep every byte."""
+        for name, default in _defaults(type(self)).items():
+            if getattr(self, name) == default:
+                self.model_fields_set.discard(name)
+        return self
+
+
+@cache
+def _defaults(kind: type[Stored]) -> dict[str, object]:
+    fields = kind.model_fields.items()
+    return {name: each.get_default(call_default_factory=True) for name, each in fields if not each.is_required()}
 
 
 # -- starting a run ---------------------------------------------------------------------------------------------------
