@@ -125,7 +125,7 @@ class ModelCalls:
     def _agent(self, call: ModelCallInput) -> Agent:
         agent = self._agents.get(call.agent)
         if agent is None:
-            kind, message = "UnknownAgent", not_served(call.agent, self._agents)
+            kind, message = "UnknownAgent", unknown_agent_text(call.agent, self._agents)
         elif call.requested_by is None and (agent.requires_requester or self._requires_requester):
             kind = "NoRequester"
             message = "the run has no requester, and may not be without: start it with requested_by"
@@ -178,7 +178,7 @@ class ModelCalls:
             raise attempts.not_kept(error, answer) from None
         if attempts.wasted_usage == Usage():
             return turn
-        return turn.model_copy(update={"wasted": priced(agent, attempts.wasted_usage, self._prices)})
+        return turn.model_copy(update={"wasted": with_cost(agent, attempts.wasted_usage, self._prices)})
 
     async def _give_up(self, agent: Agent, call: ModelCallInput, error: GaveUpError) -> ModelTurn:
         """The turn of a model call that gave no answer of use: what it used counts, and the run ends."""
@@ -186,7 +186,7 @@ class ModelCalls:
         fields = await self._facts(agent, call, nothing)
         # A turn without items would be taken to the other task queue, and asked for again there.
         fields.pop("task_queue", None)
-        fields |= {"wasted": priced(agent, error.wasted, self._prices), "failure": error.failure}
+        fields |= {"wasted": with_cost(agent, error.wasted, self._prices), "failure": error.failure}
         return ModelTurn.model_validate(fields)
 
     async def _bounded(self, agent: Agent, call: ModelCallInput, answer: Answer) -> ModelTurn:
@@ -215,7 +215,7 @@ class ModelCalls:
 
     async def _facts(self, agent: Agent, call: ModelCallInput, answer: Answer) -> dict[str, object]:
         # Only what is not the default is set: turns are stored, one by one, for as long as the history is.
-        usage = priced(agent, answer.usage, self._prices)
+        usage = with_cost(agent, answer.usage, self._prices)
         fields: dict[str, object] = {"items": [], "usage": usage, "model": answer.model}
         if call.turn == 1:
             fields |= {"rules_version": RULES_VERSION, "max_turns": agent.max_turns, "attributes": self.attributes}
@@ -282,12 +282,12 @@ class ModelCalls:
             raise ApplicationError(message, type="OutputCheckTooSlow", non_retryable=True) from None
 
 
-def not_served(name: str, agents: Mapping[str, Agent]) -> str:
+def unknown_agent_text(name: str, agents: Mapping[str, Agent]) -> str:
     """Say that an agent is not one of those that a worker serves."""
     return f"no agent is named {name!r} on this worker; it serves: {', '.join(sorted(agents)) or 'none'}"
 
 
-def priced(agent: Agent, usage: Usage, prices: Mapping[str, Price]) -> Usage:
+def with_cost(agent: Agent, usage: Usage, prices: Mapping[str, Price]) -> Usage:
     """Return *usage* with what it costs, where the worker knows the price of the model."""
     price = prices.get(agent.model.id)
     if price is None:

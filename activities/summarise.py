@@ -13,7 +13,7 @@ from assent.wire.conversation import Conversation, shorten_outputs, user_message
 from assent.wire.errors import HistoryError
 
 from . import model_routing
-from .call_model import not_served, priced
+from .call_model import unknown_agent_text, with_cost
 from .conversation_cache import ConversationCache
 from .heartbeats import heartbeats
 from .model_attempts import GaveUpError, ModelAttempts
@@ -79,7 +79,7 @@ class Summaries:
     def _agent(self, wanted: SummariseInput) -> Agent:
         agent = self._agents.get(wanted.agent)
         if agent is None:
-            message = not_served(wanted.agent, self._agents)
+            message = unknown_agent_text(wanted.agent, self._agents)
             raise ApplicationError(message, type="UnknownAgent", next_retry_delay=_SLOW)
         return agent
 
@@ -102,7 +102,7 @@ class Summaries:
         try:
             answer = await attempts.ask(self._providers, question)
         except GaveUpError as error:
-            return Summary(summary="", usage=priced(agent, error.wasted, self._prices))
+            return Summary(summary="", usage=with_cost(agent, error.wasted, self._prices))
         [text] = shorten_outputs([(answer.text or "").strip()], _ROOM * wanted.limit)
-        used = priced(agent, answer.usage + attempts.wasted_usage, self._prices)
+        used = with_cost(agent, answer.usage + attempts.wasted_usage, self._prices)
         return Summary(summary=text, usage=used, model=answer.model)

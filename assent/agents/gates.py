@@ -23,7 +23,7 @@ from assent.wire.errors import ArgumentsError
 from assent.wire.limits import DEFINITION_LIMIT, READ_AS_LIMIT, REASON_LIMIT, RESULT_SCHEMA_LIMIT
 from assent.wire.policy import Judgement, PermissionPolicy, strictest_judgement
 from assent.wire.proofs import ProofLevel, stricter_level
-from assent.wire.protocol import Escalation, Gate, Verdict
+from assent.wire.protocol import Escalation, Gate, InputField, Verdict
 from assent.wire.text import bounded, error_text
 
 FROM_ABOVE: Final = "by the policy of the run's request or of a parent agent"
@@ -153,26 +153,36 @@ class Gatekeeper:
         failed: bool,
         reading: dict[str, object],
     ) -> Gate:
-        # Only what differs from the default is set: gates are stored in every turn of a history.
-        fields: dict[str, object] = {"verdict": verdict}
-        if tool.options is not None:
-            fields["options"] = tool.options
-        if tool.stop_after_tool_call:
-            fields["stop"] = True
-        if not tool.idempotent and not (verdict == "allow" and tool.options and tool.options.attempts):
-            fields["at_most_once"] = True
-        if tool.target is not None:
-            fields["agent"] = tool.target.agent
-        if verdict != "allow":
-            if tool.definition is not None:
-                fields["definition"] = bounded(tool.definition.text, DEFINITION_LIMIT)
-            people = _People(self.groups, call, notes)
-            terms = _Terms(tool, people, self.functions)
-            fields |= terms.fields(arguments, verdict, asks=asks)
-            fields |= reading
-            if failed or people.failed:
-                fields["failed"] = True
-        return Gate.model_validate(fields)
+        gate = Gate(
+            verdict=verdict,
+            options=tool.options,
+            stop=tool.stop_after_tool_call,
+            at_most_once=not (tool.idempotent or (verdict == "allow" and tool.options and tool.options.attempts)),
+            agent=None if tool.target is None else tool.target.agent,
+        )
+        if verdict == "allow":
+            return gate.without_defaults()
+        terms, people = tool.terms, _People(self.groups, call, notes)
+        # Groups that a function resolves are resolved once: what they were is recorded with the gate.
+        named = terms.approvers if self.functions or not callable(self.groups) else None
+        update: dict[str, object] = {
+            "approval_type": terms.type,
+            "needed": terms.approvals,
+            "approvers": None if named is None else people.of(named),
+            "expires_after": terms.expires_after and terms.expires_after.total_seconds(),
+            "remind_every": terms.remind_every and terms.remind_every.total_seconds(),
+            "escalations": [
+                Escalation(after=after.total_seconds(), approvers=people.of(names))
+                for after, names in sorted(terms.escalate, key=lambda step: step[0])
+            ],
+            # The requester may answer a plain question; an approval needs another person.
+            "self_approval": terms.self_approval or (verdict == "input" and terms.type is None and not asks),
+            "fields": _fields(tool, arguments, verdict),
+            "checked": verdict == "external" and tool.checks_result,
+            "definition": tool.definition and bounded(tool.definition.text, DEFINITION_LIMIT),
+        }
+        update |= {"reason": bounded("; ".join(notes), REASON_LIMIT) or None, "failed": failed or people.failed}
+        return gate.model_copy(update=update | reading).without_defaults()
 
     def _confirms(self, tool: Tool, call: GateContext, values: dict[str, object]) -> tuple[bool, str | None]:
         """Whether the tool's own flag asks for a person, and the error where its function has none."""
@@ -257,51 +267,12 @@ def _denial(name: str, judged: Judgement) -> str:
     return f"the policy does not permit the tool {bounded(repr(name), REASON_LIMIT)}{why}"
 
 
-@dataclass(slots=True)
-class _Terms:
-    """What a gate says of how its call is decided: who, how many, until when."""
-
-    tool: Tool
-    people: _People
-    functions: bool
-
-    def fields(self, arguments: str, verdict: Verdict, *, asks: bool) -> dict[str, object]:
-        """The fields of the gate, those only that differ from the default."""
-        terms = self.tool.terms
-        found: dict[str, object] = {"approval_type": terms.type}
-        if terms.approvals > 1:
-            found["needed"] = terms.approvals
-        # Groups that a function resolves are resolved once: what they were is recorded with the gate.
-        if terms.approvers is not None and (self.functions or not callable(self.people.groups)):
-            found["approvers"] = self.people.of(terms.approvers)
-        if terms.expires_after is not None:
-            found["expires_after"] = terms.expires_after.total_seconds()
-        if terms.remind_every is not None:
-            found["remind_every"] = terms.remind_every.total_seconds()
-        if terms.escalate:
-            found["escalations"] = [
-                Escalation(after=after.total_seconds(), approvers=self.people.of(names))
-                for after, names in sorted(terms.escalate, key=lambda step: step[0])
-            ]
-        # The requester may answer a plain question; an approval needs another person.
-        requester_may = verdict == "input" and terms.type is None and not asks
-        if terms.self_approval or requester_may:
-            found["self_approval"] = True
-        if verdict == "input":
-            found["fields"] = self.tool.input_fields(arguments)
-        if verdict == "external" and self.tool.checks_result:
-            found |= _result_terms(self.tool)
-        if self.people.notes:
-            found["reason"] = bounded("; ".join(self.people.notes), REASON_LIMIT)
-        return found
-
-
-def _result_terms(tool: Tool) -> dict[str, object]:
-    terms: dict[str, object] = {"checked": True}
-    output = tool.result_field()
-    if output is not None and json_size(output.type) <= RESULT_SCHEMA_LIMIT:
-        terms["fields"] = [output]
-    return terms
+def _fields(tool: Tool, arguments: str, verdict: Verdict) -> list[InputField]:
+    """Return what a person fills in, or the result that is checked, unless its schema is too long."""
+    if verdict == "input":
+        return tool.input_fields(arguments)
+    output = tool.result_field() if verdict == "external" and tool.checks_result else None
+    return [] if output is None or json_size(output.type) > RESULT_SCHEMA_LIMIT else [output]
 
 
 @dataclass(slots=True)

@@ -18,7 +18,7 @@ from temporalio.converter import PayloadCodec
 
 from assent.audit.audit_tree import AuditedRun, AuditReader, audits, walk
 from assent.audit.bundle_checker import event_lines
-from assent.audit.bundles import BundleExport, BundleResult, check, export_audit
+from assent.audit.bundles import BundleExport, BundleResult, check, export
 from assent.audit.observer import AuditObserver
 from assent.audit.offline import audit_lines
 from assent.audit.records import Audit
@@ -62,7 +62,7 @@ async def export_tree(read: AuditReader, run_id: str, folder: Path, *, signer: S
 
         async def export_one(run_id: str) -> Audit:
             name = f"{len(bundles) + 1:03d}-{_UNSAFE.sub('-', run_id)[:_LONGEST]}{SUFFIX}"
-            audit, exported = await export_audit(run_id, partial(read, run_id), made / name, signer=signer)
+            audit, exported = await export(run_id, partial(read, run_id), made / name, signer=signer)
             bundles[run_id] = name, exported
             return audit
 

@@ -42,7 +42,7 @@ async def export(
     *,
     signer: Signer | None = None,
     overwrite: bool = False,
-) -> BundleExport:
+) -> tuple[Audit, BundleExport]:
     """Write the bundle of the run *run_id*. *audit* reads its audit with an observer, such as `RunHandle.audit`.
 
     Raises:
@@ -50,18 +50,6 @@ async def export(
             another.
         AssentError: as *audit*.
     """
-    return (await export_audit(run_id, audit, path, signer=signer, overwrite=overwrite))[1]
-
-
-async def export_audit(
-    run_id: str,
-    audit: Callable[[AuditObserver], Awaitable[Audit]],
-    path: Path,
-    *,
-    signer: Signer | None = None,
-    overwrite: bool = False,
-) -> tuple[Audit, BundleExport]:
-    """Do as `export`, and return the audit too."""
     with new_bundle(path, run_id=run_id, overwrite=overwrite) as bundle:
         verifier = Verifier(run_id, bundle.add_event)
         found = await audit(verifier)

@@ -6,11 +6,11 @@ from typing import Final
 
 from assent.audit.records import ApprovalRecord, SentMessage, ToolRun
 from assent.wire.digest import canonical
+from assent.wire.protocol import COUNTED
 from assent.wire.text import one_line
 
 _ACTIVE: Final = frozenset("=+-@\uff1d\uff0b\uff0d\uff20'")
 """The first characters of formulas, with their wide forms; and the apostrophe, which marks text."""
-_COUNTED: Final = frozenset({"approved", "rejected", "executed", "failed", "recorded"})
 
 Cell = str | int | datetime | None
 _Column = Callable[[ApprovalRecord], Cell]
@@ -49,7 +49,7 @@ COLUMNS: Final[dict[str, _Column]] = {
     "decided_principal": lambda record: _of_the_decision(record, lambda sent: sent.principal),
     "attribution": lambda record: _of_the_decision(record, lambda sent: sent.attribution),
     "sent": lambda record: len(record.decisions),
-    "not_counted": lambda record: sum(sent.status not in _COUNTED for sent in record.decisions),
+    "not_counted": lambda record: sum(sent.status not in COUNTED for sent in record.decisions),
     "votes": lambda record: _json_list(f"{vote.verdict} by {vote.by}" for vote in record.votes),
     "execution": lambda record: record.execution,
     "tool_runs": lambda record: len(record.runs),
@@ -106,7 +106,7 @@ def _decision(record: ApprovalRecord) -> SentMessage | None:
     """Return the message that decided the requirement; None if a deadline, a grant or the run's end did."""
     if record.resolved is None:
         return None
-    counted: Sequence[SentMessage] = [sent for sent in record.decisions if sent.status in _COUNTED]
+    counted: Sequence[SentMessage] = [sent for sent in record.decisions if sent.status in COUNTED]
     return counted[-1] if counted and record.resolved_by is not None else None
 
 

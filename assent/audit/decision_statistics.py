@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import groupby
 from statistics import median, quantiles
 from typing import Final
 
@@ -77,14 +76,6 @@ class Statistics(Stored):
     total: ToolStatistics = ToolStatistics()
     tools: dict[str, ToolStatistics] = Field(default_factory=dict[str, ToolStatistics])
     deciders: list[DeciderStatistics] = Field(default_factory=list[DeciderStatistics])
-
-
-def statistics_of(approvals: Iterable[Approval]) -> Statistics:
-    """Return the statistics of records; the records of each run must be adjacent."""
-    tally = StatisticsCounter()
-    for _, records in groupby(approvals, key=lambda each: each.run_id):
-        tally.add(list(records))
-    return tally.statistics()
 
 
 @dataclass(slots=True)

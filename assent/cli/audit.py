@@ -7,6 +7,7 @@ import csv
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -232,7 +233,7 @@ def export_bundle(
     signer: Signer | None = None
 
     async def one(read: AuditReader, run_id: str) -> int:
-        exported = await export(run_id, lambda observer: read(run_id, observer), bundle, signer=signer, overwrite=force)
+        _, exported = await export(run_id, partial(read, run_id), bundle, signer=signer, overwrite=force)
         keyid = signer.keyid if signer else None
         if as_json:
             predicate = exported.predicate.model_dump(mode="json", by_alias=True)

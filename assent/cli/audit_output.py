@@ -29,7 +29,7 @@ from assent.cli.console import LABEL, NARROWEST, format_name, format_time, print
 from assent.cli.console import field as print_field
 from assent.views.commands import audit_command, format_json
 from assent.views.facts import caller_words, grant_words, path_text
-from assent.wire.protocol import Gate
+from assent.wire.protocol import COUNTED, Gate
 from assent.wire.text import bounded, one_line, plain
 
 CALL: Final = 16
@@ -37,7 +37,6 @@ CALL: Final = 16
 CONTENT: Final = 500
 """Characters shown of a message that is about no call."""
 ALL: Final = "(shortened; the history has all: temporal workflow show --output json)"
-_COUNTED: Final = frozenset({"approved", "rejected", "executed", "failed", "recorded"})
 STYLES: Final = {
     "completed": "bold green", "approved": "bold", "executed": "", "failed": "red", "rejected": "bold", "lost": "red",
     "cancelled": "red", "terminated": "red", "timed out": "red", "expired": "red", "refused": "yellow", "ok": "green",
@@ -300,7 +299,7 @@ def _print_end(page: Page, record: ApprovalRecord) -> None:
 
 def _print_sent(page: Page, sent: SentMessage, *, content: bool = False) -> None:
     """Print a message: its outcome, sender, time, channel and reason."""
-    counted = sent.status in _COUNTED
+    counted = sent.status in COUNTED
     by = f" by {format_name(sent.by)}" if sent.by else ""
     style = "bold" if counted else "yellow"
     page.say("sent", f"{format_name(sent.name)}{by}", f"{'' if counted else 'ignored: '}{sent.status}", style=style)

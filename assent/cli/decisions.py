@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -122,12 +122,7 @@ def approve(
     if arguments is not None:
         body["arguments"] = json_object("--arguments", arguments)
     body |= _remember(remember_uses, remember_for, remember_if)
-    return _decide(
-        Report(connection_options(context), as_json, require_answer, _signer(sign=sign, key=key)),
-        named,
-        protocol.APPROVE,
-        body,
-    )
+    return _decide(_report(context, as_json, require_answer, sign, key), named, protocol.APPROVE, body)
 
 
 def reject(
@@ -152,7 +147,7 @@ def reject(
     """
     body = body_of(by=by, reason=reason) | _remember(remember_uses, remember_for, remember_if)
     return _decide(
-        Report(connection_options(context), as_json, require_answer, _signer(sign=sign, key=key)),
+        _report(context, as_json, require_answer, sign, key),
         calls_of(calls),
         protocol.REJECT,
         body,
@@ -187,7 +182,7 @@ def submit_result(
     if evidence is not None:
         body["evidence"] = json_value("--evidence", evidence)
     return _decide(
-        Report(connection_options(context), as_json, require_answer, _signer(sign=sign, key=key)),
+        _report(context, as_json, require_answer, sign, key),
         [(run, call)],
         protocol.SUBMIT_RESULT,
         body,
@@ -209,7 +204,7 @@ def submit_input(
     """Submit the values that a tool asks a person for."""
     body = {**body_of(by=by), "values": json_object("--values", values)}
     return _decide(
-        Report(connection_options(context), as_json, require_answer, _signer(sign=sign, key=key)),
+        _report(context, as_json, require_answer, sign, key),
         [(run, call)],
         protocol.SUBMIT_INPUT,
         body,
@@ -232,7 +227,7 @@ def revoke_grant(
 ) -> int:
     """End a remembered decision: people are asked about further calls again."""
     body = body_of(by=by, reason=reason)
-    report = Report(connection_options(context), as_json, require_answer, _signer(sign=sign, key=key))
+    report = _report(context, as_json, require_answer, sign, key)
 
     async def work(client: AgentClient) -> int:
         handle = client.get_run(run)
@@ -250,10 +245,10 @@ def revoke_grant(
     return with_client(report.place, work)
 
 
-def _signer(*, sign: bool, key: Path | None) -> Signer | None:
-    if not sign and key is None:
-        return None
-    return lambda run, signal, body: signed(run, signal, body, key)
+def _report(context: typer.Context, as_json: AsJson, require_answer: RequireAnswer, sign: Sign, key: Key) -> Report:
+    return Report(
+        connection_options(context), as_json, require_answer, partial(signed, key=key) if sign or key else None
+    )
 
 
 def _remember(uses: int | None, time: str | None, conditions: str | None) -> dict[str, JsonValue]:

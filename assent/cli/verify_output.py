@@ -1,6 +1,7 @@
 """Prints verifications and bundles: the checks, their problems, and what no check can show."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from rich.console import Console
@@ -161,7 +162,7 @@ def bundle_document(result: BundleResult) -> Mapping[str, object]:
     report, verification = result.report, result.verification
     return {
         "ok": result.ok,
-        "checks": [{"name": each.name, "ok": each.ok, "detail": each.detail} for each in report.checks],
+        "checks": list(map(asdict, report.checks)),
         "keyid": report.keyid,
         "predicate": report.predicate.model_dump(mode="json", by_alias=True) if report.predicate else None,
         "verification": verification.model_dump(mode="json") if verification else None,
@@ -200,7 +201,7 @@ def tree_document(result: BundleTreeResult) -> Mapping[str, object]:
             "bundle": path.name,
             "run_id": bundle.report.predicate.run_id if bundle.report.predicate else None,
             "ok": bundle.ok,
-            "checks": [{"name": each.name, "ok": each.ok, "detail": each.detail} for each in bundle.report.checks],
+            "checks": list(map(asdict, bundle.report.checks)),
             "keyid": bundle.report.keyid,
         }
         for path, bundle in result.bundles.items()

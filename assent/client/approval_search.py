@@ -26,6 +26,9 @@ SEARCHED: Final = 1_000
 """Runs whose histories are searched for an approval that is not pending."""
 _log = logging.getLogger(__name__)
 
+Read = Callable[[str], Awaitable[Sequence[Approval]]]
+"""Reads the records of one run, by its id."""
+
 
 @dataclass(frozen=True, slots=True)
 class ApprovalFilter:
@@ -67,7 +70,7 @@ class ApprovalFilter:
 class ApprovalReader:
     """Reads the approvals of many runs, a few at a time, and those of an ended run only once."""
 
-    def __init__(self, approvals: Callable[[str], Awaitable[Sequence[Approval]]]) -> None:
+    def __init__(self, approvals: Read) -> None:
         self._approvals = approvals
         self._ended: LRUCache[str, Sequence[Approval]] = LRUCache(KEPT, getsizeof=lambda known: len(known) + 1)
 
@@ -94,14 +97,19 @@ class ApprovalReader:
         known = self._ended.get(run.execution_id)
         if known is not None:
             return known
-        try:
-            records = await self._approvals(run.run_id)
-        except (HistoryError, RunNotFoundError) as error:
-            _log.warning("run %r is left out: %s", run.run_id, bounded(one_line(str(error)), ERROR_SHOWN))
-            return []
-        if run.closed and len(records) < KEPT:
+        records = await read_or_warn(run, self._approvals)
+        if records is not None and run.closed and len(records) < KEPT:
             self._ended[run.execution_id] = records
-        return records
+        return records or []
+
+
+async def read_or_warn(run: ListedRun, read: Read) -> Sequence[Approval] | None:
+    """Return the records of a run; None, with a warning, if it cannot be read."""
+    try:
+        return await read(run.run_id)
+    except (HistoryError, RunNotFoundError) as error:
+        _log.warning("run %r is left out: %s", run.run_id, bounded(one_line(str(error)), ERROR_SHOWN))
+        return None
 
 
 def approval_prefix(approval_id: str) -> str:

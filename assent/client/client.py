@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from itertools import chain
 from typing import Final, Literal, Unpack
@@ -40,7 +41,7 @@ from assent.client.filters import Filters, Sort, Wanted, sort_approvals
 from assent.client.paging import Page, check_limit, position_of, token_of
 from assent.client.read_statistics import read_statistics
 from assent.client.rpc import check_inline
-from assent.client.run_handle import RunHandle, decide_all, message_of
+from assent.client.run_handle import RunHandle, approve_or_reject, decide_all, message_of
 from assent.client.start import attributes_of, begin, check_own, exists, priority_of, scheduled
 from assent.client.watch_all import Options, RunsWatcher
 from assent.core.approvals import fold_name
@@ -146,11 +147,10 @@ class AgentClient:
         request = self._request({"agent": agent, "input": content_json(input), **given})
         run = self.get_run(id or f"{agent}-{uuid.uuid4().hex[:12]}")
         try:
-            await self._start(request, run.id, priority_of(request, priority))
+            with _translate_errors():
+                await self._start(request, run.id, priority_of(request, priority))
         except WorkflowAlreadyStartedError:
             await check_own(run)
-        except RPCError as error:
-            raise _translated(error) from error
         return run
 
     async def schedule(
@@ -188,13 +188,13 @@ class AgentClient:
         request = self._request({"agent": agent, "input": content_json(input), **given})
         attributes = attributes_of(request) if await self._registered() else TypedSearchAttributes.empty
         begins = scheduled(request, id, self.task_queue, attributes, priority_of(request, priority))
+        schedule = Schedule(begins, spec, SchedulePolicy(overlap=overlap))
         try:
-            return await self.temporal.create_schedule(id, Schedule(begins, spec, SchedulePolicy(overlap=overlap)))
+            with _translate_errors():
+                return await self.temporal.create_schedule(id, schedule)
         except ScheduleAlreadyRunningError:
             message = f"there is a schedule {id!r} already: change it with the Temporal client or CLI"
             raise MessageError(message) from None
-        except RPCError as error:
-            raise _translated(error) from error
 
     async def send_message(
         self,
@@ -234,11 +234,10 @@ class AgentClient:
         if await exists(run):
             await check_own(run)
         try:
-            await self._start(request, run_id, priority_of(request, None), body)
+            with _translate_errors():
+                await self._start(request, run_id, priority_of(request, None), body)
         except WorkflowAlreadyStartedError:
             raise RunNotFoundError(f"the conversation {run_id!r} has ended; begin another, under another id") from None
-        except RPCError as error:
-            raise _translated(error) from error
         return run
 
     def get_run(self, run_id: str) -> RunHandle:
@@ -298,7 +297,7 @@ class AgentClient:
         check_limit(most, least=1)
         position = position_of(wanted, page_token)
         lost = set[str]()
-        try:
+        with _translate_errors():
             registered = await self._registered()
             if not paging:
                 runs = [run async for run in inbox.pending(self.temporal, wanted, lost, registered=registered)]
@@ -307,8 +306,6 @@ class AgentClient:
                 inbox.page(self.temporal, wanted, most, position, lost, registered=registered),
                 inbox.total(self.temporal, wanted, registered=registered),
             )
-        except RPCError as error:
-            raise _translated(error) from error
         token = token_of(wanted, after) if after else None
         return Page(sort_approvals(chain.from_iterable(runs), sort), token, total, lost)
 
@@ -406,11 +403,8 @@ class AgentClient:
         found = run_id if run_id is not None else await self._find_run(wanted)
         if found is None:
             return None
-        run = self.get_run(found)
-        if status == "approved":
-            outcome = await run.approve(wanted, by=resolved_by, reason=reason, check=False)
-        else:
-            outcome = await run.reject(wanted, by=resolved_by, reason=reason or "not approved", check=False)
+        approved = status == "approved"
+        outcome = await approve_or_reject(self.get_run(found), wanted, approved=approved, by=resolved_by, reason=reason)
         if outcome.status == "refused":
             raise DecisionError(outcome.detail, outcome)
         if outcome.status == "sent":
@@ -452,13 +446,11 @@ class AgentClient:
         """
         if limit is not None:
             check_limit(limit, least=1)
-        try:
+        with _translate_errors():
             given = inbox.runs_with_approvals(
                 self.temporal, agent, None, registered=await self._registered(), open_since=since
             )
             return await read_statistics(given, self._approvals, agent=agent, tool=tool, since=since, limit=limit)
-        except RPCError as error:
-            raise _translated(error) from error
 
     def watch_all(self, agent: str | None = None, **options: Unpack[Options]) -> AsyncGenerator[tuple[str, RunEvent]]:
         """What happens in all runs of *agent*, or of all agents, as it happens, with the run's id; it does not end.
@@ -521,14 +513,12 @@ class AgentClient:
         self, agent: str | None = None, requested_by: str | None = None, *, most: int | None = None
     ) -> list[inbox.ListedRun]:
         found: list[inbox.ListedRun] = []
-        try:
+        with _translate_errors():
             registered = await self._registered()
             async for run in inbox.runs_with_approvals(self.temporal, agent, requested_by, registered=registered):
                 found.append(run)
                 if len(found) == most:
                     break
-        except RPCError as error:
-            raise _translated(error) from error
         return found
 
     async def _find_run(self, approval_id: str) -> str | None:
@@ -543,7 +533,10 @@ class AgentClient:
             await asyncio.sleep(LOOK_AGAIN)
 
 
-def _translated(error: RPCError) -> Exception:
-    if (translated := fatal_answer(error)) is not None:
-        return translated
-    return MessageError(f"the Temporal server refused: {error.message}")
+@contextmanager
+def _translate_errors() -> Generator[None]:
+    """Translate RPC errors that are about no run into Assent errors."""
+    try:
+        yield
+    except RPCError as error:
+        raise (fatal_answer(error) or MessageError(f"the Temporal server refused: {error.message}")) from error

@@ -11,7 +11,15 @@ from temporalio.api.enums.v1 import EventType
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import Client
 
-from assent.client.read import HistoryPosition, describe, fold_for, follow_history, has_changed, wait_until_started
+from assent.client.read import (
+    HistoryPosition,
+    cancel_all,
+    describe,
+    fold_for,
+    follow_history,
+    has_changed,
+    wait_until_started,
+)
 from assent.core.events import MessageReceived, ModelAnswered, ToolAnswered
 from assent.core.state_machine import Run, decide
 from assent.history.fold import HistoryFold, Transition
@@ -127,10 +135,7 @@ class PauseWatcher:
                 self._follow_children()
                 yield found if run_id == self._run_id else []
         finally:
-            tasks = [each.task for each in self._followed.values()]
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await cancel_all(each.task for each in self._followed.values())
 
     async def _next_page(self) -> tuple[str, Page | Exception | None] | None:
         """Return the next page of one of the runs; None when it is time to check again whether one has moved."""

@@ -1,23 +1,27 @@
 """Reads a run from its history, and whether the history has grown since."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final, TypeVar
 
 from temporalio.client import Client, WorkflowExecutionDescription
 from temporalio.service import RPCError
 
 from assent.client.rpc import to_assent_error
 from assent.core.approvals import close_requirement
+from assent.core.continue_as_new import shortened
 from assent.core.events import Failure
 from assent.core.state_machine import Run
 from assent.history import pages
-from assent.history.fold import HistoryFold
+from assent.history.fold import HistoryFold, Transition
 from assent.history.pages import Page
+from assent.views.run_events import RunEvent
+from assent.views.run_events import describe as describe_event
 from assent.wire.errors import RunNotFoundError
 
+_T = TypeVar("_T")
 _LOOK_AGAIN: Final = 0.1
 """Seconds between two looks for a run that does not exist yet."""
 
@@ -101,6 +105,41 @@ async def _has_changed(client: Client, run_id: str, seen: HistoryPosition) -> bo
     except RunNotFoundError:
         return seen.event_id > 0
     return description.run_id != seen.execution_id or description.history_length > seen.event_id
+
+
+async def cancel_all(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """Cancel *tasks*, and wait until they have ended."""
+    ended = list(tasks)
+    for task in ended:
+        task.cancel()
+    await asyncio.gather(*ended, return_exceptions=True)
+
+
+async def drain_queue(
+    queue: asyncio.Queue[_T], work: asyncio.Task[None], others: Mapping[str, asyncio.Task[None]]
+) -> AsyncGenerator[_T]:
+    """Yield what comes into *queue* until *work* has ended; cancel that and *others* at the end. Raises as *work*."""
+    try:
+        while not (work.done() and queue.empty()):
+            coming = asyncio.ensure_future(queue.get())
+            try:
+                await asyncio.wait({coming, work}, return_when=asyncio.FIRST_COMPLETED)
+                if work.done() and not coming.done():
+                    await asyncio.sleep(0)
+                if coming.done():
+                    yield coming.result()
+            finally:
+                coming.cancel()
+        work.result()
+    finally:
+        await cancel_all([work, *others.values()])
+
+
+def describe_transition(transition: Transition, before: Run) -> Iterator[RunEvent]:
+    """Yield the events of a transition, for people, where *before* is the run as it was read so far."""
+    # A new execution begins with the state at the end of the one before.
+    known = transition.before if transition.before.id else shortened(before)
+    return describe_event(transition.event, known, transition.step)
 
 
 def fold_for(fold: HistoryFold, page: Page) -> HistoryFold:

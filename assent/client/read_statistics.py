@@ -1,22 +1,15 @@
 """Reads the histories of many runs, a few at a time, and counts their decisions."""
 
 import asyncio
-import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from datetime import datetime
 
 from assent.audit.approval import Approval
 from assent.audit.decision_statistics import Statistics, StatisticsCounter
-from assent.client.approval_search import SIDE_BY_SIDE
-from assent.client.inbox import ERROR_SHOWN, ListedRun
-from assent.wire.errors import HistoryError, RunNotFoundError
-from assent.wire.text import bounded, one_line
-
-_log = logging.getLogger(__name__)
-
-Read = Callable[[str], Awaitable[Sequence[Approval]]]
-"""Reads the records of one run, by its id."""
+from assent.client.approval_search import SIDE_BY_SIDE, Read, read_or_warn
+from assent.client.inbox import ListedRun
+from assent.client.read import cancel_all
 
 
 async def read_statistics(
@@ -62,7 +55,7 @@ async def _side_by_side(runs: AsyncIterator[ListedRun], read: Read) -> AsyncGene
     reading: set[asyncio.Task[Sequence[Approval] | None]] = set()
     try:
         async for run in runs:
-            reading.add(asyncio.create_task(_read_one(run, read)))
+            reading.add(asyncio.create_task(read_or_warn(run, read)))
             if len(reading) == SIDE_BY_SIDE:
                 done, reading = await asyncio.wait(reading, return_when=asyncio.FIRST_COMPLETED)
                 for each in done:
@@ -70,14 +63,4 @@ async def _side_by_side(runs: AsyncIterator[ListedRun], read: Read) -> AsyncGene
         for coming in asyncio.as_completed(reading):
             yield await coming
     finally:
-        for each in reading:
-            each.cancel()
-        await asyncio.gather(*reading, return_exceptions=True)
-
-
-async def _read_one(run: ListedRun, read: Read) -> Sequence[Approval] | None:
-    try:
-        return await read(run.run_id)
-    except (HistoryError, RunNotFoundError) as error:
-        _log.warning("run %r is left out: %s", run.run_id, bounded(one_line(str(error)), ERROR_SHOWN))
-        return None
+        await cancel_all(reading)

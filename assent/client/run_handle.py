@@ -21,11 +21,10 @@ from assent.audit.verifier import Verifier
 from assent.client import signals
 from assent.client.live_text import with_live_text
 from assent.client.pauses import MessageReply, PauseWatcher
-from assent.client.read import closing_status_text, fold_for, read, translate_errors
+from assent.client.read import closing_status_text, describe_transition, fold_for, read, translate_errors
 from assent.client.rpc import as_json, run_failed
 from assent.client.run_tree import RunTree, read_tree
 from assent.client.signals import ANSWER_WAIT
-from assent.core.continue_as_new import shortened
 from assent.core.decision_proofs import statement_of
 from assent.core.events import Started
 from assent.core.run_state import Run, state_of
@@ -33,7 +32,7 @@ from assent.history import pages
 from assent.history.fold import HistoryFold, Transition
 from assent.history.pages import MissingExecution, Page
 from assent.history.resets import Reset, resets_of
-from assent.views.run_events import RunEvent, describe
+from assent.views.run_events import RunEvent
 from assent.wire import messages, protocol
 from assent.wire.errors import DecisionError, HistoryError, MessageError, RequirementNotFoundError
 from assent.wire.messages import Close, Remember, Revoke, SendMessage
@@ -275,8 +274,7 @@ class RunHandle:
             for transition in fold.add(page.events):
                 while resets and resets[0].event_id < transition.source.event_id:
                     yield _reset_event(resets.popleft())
-                known = transition.before if transition.before.id else shortened(before)
-                for event in describe(transition.event, known, transition.step):
+                for event in describe_transition(transition, before):
                     yield event
                 before = transition.step.run
             for reset in resets:
@@ -648,6 +646,15 @@ def _body(
     return body if remember is None else {**body, "remember": remember.model_dump(mode="json", exclude_unset=True)}
 
 
+async def approve_or_reject(
+    run: RunHandle, requirement: Target, *, approved: bool, by: str, reason: str | None
+) -> DecisionOutcome:
+    """Approve, or reject in words that say no more than that; raises as `RunHandle.approve` with `check=False`."""
+    if approved:
+        return await run.approve(requirement, by=by, reason=reason, check=False)
+    return await run.reject(requirement, by=by, reason=reason or "not approved", check=False)
+
+
 async def decide_all(
     run: RunHandle, state: RunState, *, approved: bool, by: str, reason: str | None = None
 ) -> RunHandle:
@@ -655,10 +662,7 @@ async def decide_all(
     wrong: list[str] = []
     for requirement in state.active_requirements:
         try:
-            if approved:
-                outcome = await run.approve(requirement, by=by, reason=reason, check=False)
-            else:
-                outcome = await run.reject(requirement, by=by, reason=reason or "not approved", check=False)
+            outcome = await approve_or_reject(run, requirement, approved=approved, by=by, reason=reason)
         except RequirementNotFoundError as error:
             wrong.append(f"{requirement.tool}: unknown: {error}")
         else:

@@ -84,13 +84,7 @@ def as_read(signal: Signal, body: Mapping[str, JsonValue]) -> dict[str, JsonValu
 
 
 async def send(client: Client, run_id: str, signal: str, body: Mapping[str, JsonValue]) -> None:
-    """Send a signal by its wire name: durable at once, with every worker down, and without an answer.
-
-    Raises:
-        MessageError: the body is no JSON, or too large.
-        RunNotFoundError: there is no run of this id, or it has ended.
-        ServerUnreachableError: the server does not answer.
-    """
+    """Send a signal by its wire name. Raises as `RunHandle.send`."""
     with translate_errors(client, run_id):
         await client.get_workflow_handle(run_id).signal(signal, check_size(client, body))
 

@@ -10,7 +10,8 @@ import itertools
 import logging
 import time
 from bisect import bisect_right
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final, TypedDict
@@ -21,13 +22,12 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from assent.client import inbox
 from assent.client.inbox import ListedRun
-from assent.client.read import closing_status_text, fold_for
+from assent.client.read import closing_status_text, describe_transition, drain_queue, fold_for
 from assent.client.run_handle import RunHandle
-from assent.core.continue_as_new import shortened
 from assent.core.state_machine import Run
 from assent.history import pages
-from assent.history.fold import HistoryFold, Transition
-from assent.views.run_events import RunEvent, describe
+from assent.history.fold import HistoryFold
+from assent.views.run_events import RunEvent
 from assent.wire.errors import AssentError, ServerUnreachableError
 
 _PART: Final = 100
@@ -87,21 +87,9 @@ class RunsWatcher:
             RPCError: the server refuses; one that is away is waited for.
         """
         looking = asyncio.create_task(self._poll())
-        try:
-            while True:
-                coming = asyncio.ensure_future(self._events.get())
-                try:
-                    await asyncio.wait({coming, looking}, return_when=asyncio.FIRST_COMPLETED)
-                    if not coming.done():
-                        looking.result()
-                    yield coming.result()
-                finally:
-                    coming.cancel()
-        finally:
-            tasks = [looking, *self._followed.values()]
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        async with aclosing(drain_queue(self._events, looking, self._followed)) as events:
+            async for event in events:
+                yield event
 
     # -- which runs there are -----------------------------------------------------------------------------------------
 
@@ -170,7 +158,8 @@ class RunsWatcher:
 
     def _follow_waiting(self) -> None:
         """Follow as many waiting runs as there is room for, and say how many are left."""
-        self._followed = {run_id: task for run_id, task in self._followed.items() if not task.done()}
+        for run_id in [run_id for run_id, task in self._followed.items() if task.done()]:
+            del self._followed[run_id]
         while self._waiting and len(self._followed) < self.at_once:
             run, new = self._waiting.pop(next(iter(self._waiting)))
             self._known[run.execution_id] = time.monotonic()
@@ -221,13 +210,13 @@ class RunsWatcher:
             length = (begun or 0) if page.execution_id == run.execution_id else 0
             old, new = _split(page.events, length)
             for transition in fold.add(old):
-                past.add(_events_of_transition(transition, before))
+                past.add(describe_transition(transition, before))
                 before = transition.step.run
             for event in self._left(past, before, is_whole=bool(old) and old[-1].event_id >= length):
                 yield event
             for transition in fold.add(new):
                 if self._is_selected(transition.step.run):
-                    for event in _events_of_transition(transition, before):
+                    for event in describe_transition(transition, before):
                         yield event
                 before = transition.step.run
             if self._is_other_agents(before, len(page.events)):
@@ -278,12 +267,6 @@ class Backlog:
         pending = {each.id for each in run.requirements if each.status == "pending"}
         waits = [event for identity, event in self.waiting.items() if identity in pending]
         return waits or ([self.last] if self.last is not None else [])
-
-
-def _events_of_transition(transition: Transition, before: Run) -> Iterator[RunEvent]:
-    # A new execution begins with the state at the end of the one before.
-    known = transition.before if transition.before.id else shortened(before)
-    return describe(transition.event, known, transition.step)
 
 
 def _split(events: Sequence[HistoryEvent], length: int) -> tuple[Sequence[HistoryEvent], Sequence[HistoryEvent]]:

@@ -8,13 +8,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from temporalio.service import RPCError
 
-from assent.client.read import wait_until_started
+from assent.client.read import drain_queue, wait_until_started
 from assent.views.run_events import RunEvent
 from assent.wire.errors import AssentError
 from assent.wire.protocol import ChildRun
@@ -57,23 +57,9 @@ class TreeWatcher:
             RunNotFoundError: there is no run of this id.
         """
         root = asyncio.create_task(self._follow(self.run, ()))
-        try:
-            while not (root.done() and self._events.empty()):
-                coming = asyncio.ensure_future(self._events.get())
-                try:
-                    await asyncio.wait({coming, root}, return_when=asyncio.FIRST_COMPLETED)
-                    if root.done() and not coming.done():
-                        await asyncio.sleep(0)
-                    if coming.done():
-                        yield coming.result()
-                finally:
-                    coming.cancel()
-            root.result()
-        finally:
-            tasks = [root, *self._children.values()]
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        async with aclosing(drain_queue(self._events, root, self._children)) as events:
+            async for event in events:
+                yield event
 
     async def _follow(self, run: RunHandle, path: tuple[str, ...]) -> None:
         async for event in run.watch():

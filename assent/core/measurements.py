@@ -18,7 +18,7 @@ from assent.core.events import (
 )
 from assent.core.run_state import Run, Step
 from assent.wire import conversation, protocol
-from assent.wire.protocol import RequirementKind, RunResult
+from assent.wire.protocol import COUNTED, RequirementKind, RunResult
 from assent.wire.requirements import IgnoredMessage, Requirement
 
 
@@ -84,7 +84,6 @@ METRICS: Final = (
     OPEN, WAITING, OLDEST,
 )  # fmt: skip
 
-_COUNTED: Final = frozenset({"approved", "rejected", "executed", "failed", "recorded"})
 _DECISIONS: Final = frozenset(
     {
         protocol.APPROVE, protocol.REJECT, protocol.SUBMIT_RESULT, protocol.SUBMIT_INPUT, protocol.DECIDE,
@@ -181,7 +180,7 @@ def _names(each: Requirement, run: Run) -> tuple[str, str]:
 
 def _decision(step: Step) -> Iterator[Measurement]:
     result = step.result
-    if result is not None and result.status in _COUNTED:
+    if result is not None and result.status in COUNTED:
         each = step.run.requirement(result.requirement_id)
         if each is not None:
             yield Measurement(DECISIONS, 1, (*_names(each, step.run), result.status, "person"))

@@ -567,6 +567,8 @@ class Checked(Stored):
 DecisionStatus = Literal[
     "approved", "rejected", "executed", "failed", "recorded", "duplicate", "late", "refused", "superseded", "unknown"
 ]
+COUNTED: Final = frozenset({"approved", "rejected", "executed", "failed", "recorded"})
+"""The statuses of messages that had an effect."""
 
 
 class DecisionResult(Stored):
@@ -603,4 +605,4 @@ class DecisionOutcome(Stored):
     @property
     def counted(self) -> bool:
         """Whether the decision counts, or will as soon as a worker runs."""
-        return self.status in {"approved", "rejected", "executed", "failed", "recorded", "sent"}
+        return self.status == "sent" or self.status in COUNTED

@@ -129,7 +129,7 @@ async def test_a_bundle_that_is_in_order_and_tells_something_else_than_the_run_a
         async def audit(observer: AuditObserver) -> Audit:
             return await audit_files([Path(path)], child.id, observer=observer)
 
-        forged = await export(child.id, audit, made.bundle(1), overwrite=True)
+        _, forged = await export(child.id, audit, made.bundle(1), overwrite=True)
         assert forged.verification.ok
         found = await made.check()
         assert not found.ok

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from itertools import groupby
 from typing import Any, Literal
 
 import pytest
@@ -10,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from assent.audit.approval import Approval, ApprovalContext
-from assent.audit.decision_statistics import StatisticsCounter, statistics_of
+from assent.audit.decision_statistics import Statistics, StatisticsCounter
 from assent.wire.requirements import IgnoredMessage, Vote
 
 START = datetime(2026, 11, 1, 9, tzinfo=UTC)
@@ -41,6 +43,14 @@ def record(number: int, **given: Any) -> Approval:
 
 def vote(by: str, seconds: float, verdict: Verdict = "approve", channel: str = "signal") -> Vote:
     return Vote(verdict=verdict, by=by, at=after(seconds), channel=channel)
+
+
+def statistics_of(approvals: Iterable[Approval]) -> Statistics:
+    """Return the statistics of records; the records of each run must be adjacent."""
+    tally = StatisticsCounter()
+    for _, records in groupby(approvals, key=lambda each: each.run_id):
+        tally.add(list(records))
+    return tally.statistics()
 
 
 def decided(number: int, *votes: Vote, status: str = "approved", **given: Any) -> Approval:
