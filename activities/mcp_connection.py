@@ -27,6 +27,7 @@ from mcp_types import (
     INVALID_PARAMS,
     INVALID_REQUEST,
     METHOD_NOT_FOUND,
+    PARSE_ERROR,
     URL_ELICITATION_REQUIRED,
     CallToolResult,
     ElicitRequestParams,
@@ -340,6 +341,9 @@ class Connection:
             return ServerDownError(self._words(said.removeprefix(_NOT_SENT)))
         if said.startswith(_LOST):
             return ConnectionLostError(self._words(f"it was lost during the call: {said.removeprefix(_LOST)}"))
+        if error.code == PARSE_ERROR:  # It may have done what it was called for.
+            why = f"its answer is no JSON-RPC, or has more than {_BODY_LIMIT:,} bytes"
+            return ConnectionLostError(self._words(why))
         if error.code == CONNECTION_CLOSED:
             self.retire()
             return ConnectionLostError(self._words("it was lost during the call: the connection was closed"))
@@ -503,13 +507,13 @@ class _Http(httpx2.AsyncClient):
             # 400 is how a server of before 2026-07-28 answers the first request of the package, and no refusal.
             refused = response.status_code in {401, 403, 404, 429, 503}
             return _answer(request, response.status_code, (_NOT_SENT if refused else _LOST) + said)
-        if kind.startswith("application/json"):
+        if kind.startswith(("application/json", "text/event-stream")):
             response.stream = _Bounded(cast("httpx2.AsyncByteStream", response.stream))
         return response
 
 
 class _Bounded(httpx2.AsyncByteStream):
-    """An answer up to its limit; what is cut off is no JSON, which fails the one request."""
+    """An answer, or each event of a stream, up to its limit; what is cut off is no JSON, and fails one request."""
 
     def __init__(self, whole: httpx2.AsyncByteStream) -> None:
         self._whole = whole
@@ -517,7 +521,7 @@ class _Bounded(httpx2.AsyncByteStream):
     async def __aiter__(self) -> AsyncGenerator[bytes]:
         size = 0
         async for part in self._whole:
-            size += len(part)
+            size = 0 if b"\n\n" in part or b"\r\n\r\n" in part else size + len(part)
             if size > _BODY_LIMIT:
                 return
             yield part

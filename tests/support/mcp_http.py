@@ -36,6 +36,13 @@ async def hang() -> str:
 
 
 @server.tool()
+def big() -> str:
+    """Say more than an answer may have."""
+    effect("big")
+    return "x" * 40_000_000
+
+
+@server.tool()
 def die() -> str:
     """End the process."""
     effect("die")

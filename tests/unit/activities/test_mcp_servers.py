@@ -206,6 +206,10 @@ async def test_over_http_each_request_fails_by_itself(tmp_path: Path) -> None:
         try:
             await _until_listed(servers, agent)
             assert await called(servers, agent, "web.write") == "written with the-key"
+            with pytest.raises(
+                ConnectionLostError, match="its answer is no JSON-RPC, or has more than 33,554,432 bytes"
+            ):
+                await called(servers, agent, "web.big")
             hanging = asyncio.create_task(called(servers, agent, "web.hang"))
             await asyncio.sleep(0.5)
             with pytest.raises(ConnectionLostError, match="'web': it was lost during the call"):
@@ -216,7 +220,7 @@ async def test_over_http_each_request_fails_by_itself(tmp_path: Path) -> None:
                 await called(servers, agent, "web.write")
         finally:
             await process.wait()
-    assert (tmp_path / "ledger").read_text().splitlines() == ["write", "hang", "die"]
+    assert (tmp_path / "ledger").read_text().splitlines() == ["write", "big", "hang", "die"]
 
 
 async def _until_listed(servers: McpServers, agent: Agent) -> None:
