@@ -245,7 +245,7 @@ class ModelCalls:
 
     async def _gates(self, agent: Agent, call: ModelCallInput, calls: list[ToolCall]) -> dict[str, object]:
         """What the turn says of how its calls are gated: worked out here, once, and recorded with it."""
-        keeper, gates = self._proofs.keeper(agent, call.policy), dict[str, Gate]()
+        keeper, gates = self._proofs.gatekeeper(agent, call.policy), dict[str, Gate]()
         end = min(asyncio.get_running_loop().time() + user_code.TURN_LIMIT, _end())
         for each in calls:
             tool, context = self._servers.known(agent, each.tool), _context(agent, call, each.call_id, each.tool)
@@ -264,7 +264,7 @@ class ModelCalls:
 
     async def _budget(self, agent: Agent, budget: Budget, call: ModelCallInput) -> Budget:
         """The agent's budget, with the people that its approvers are by now."""
-        groups = self._proofs.keeper(agent, call.policy).groups
+        groups = self._proofs.gatekeeper(agent, call.policy).groups
         if budget.approvers is None or groups is None:
             return budget
         work = partial(budget_approvers, budget.approvers, groups, _context(agent, call, "", EXTEND))

@@ -71,7 +71,7 @@ class Checks:
         if check.what == "arguments":
             context = context_of(check, tool, own_run().run_id)
             gate = await gate_or_ask(
-                self._users, self._proofs.keeper(agent, check.policy), tool, context, check.arguments
+                self._users, self._proofs.gatekeeper(agent, check.policy), tool, context, check.arguments
             )
             if gate.verdict in {"deny", "invalid"}:
                 return Checked(problem=_told(gate.reason or "the policy does not permit it"))

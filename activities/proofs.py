@@ -28,7 +28,7 @@ class Proofs:
     approvers: Callable[[], Approvers] | None = None
     level: ProofLevel | None = None
 
-    def keeper(self, agent: Agent, policy: PermissionPolicy | None) -> Gatekeeper:
+    def gatekeeper(self, agent: Agent, policy: PermissionPolicy | None) -> Gatekeeper:
         """What gates the calls of an agent on this worker. An agent without groups has those of the approvers file."""
         keeper = agent.gatekeeper(policy)
         if keeper.groups is None and self.approvers is not None:

@@ -158,14 +158,14 @@ class ToolCalls:
     async def _unapproved(self, agent: Agent, tool: Tool, call: ToolCallInput) -> ToolOutcome | None:
         """Return why a call without an approval may not run. Its recorded gate proves nothing, so it is asked again."""
         context = context_of(call, tool, own_run().run_id)
-        gate = await gate_or_ask(self._users, self.proofs.keeper(agent, call.policy), tool, context, call.arguments)
+        gate = await gate_or_ask(self._users, self.proofs.gatekeeper(agent, call.policy), tool, context, call.arguments)
         return _outcome(agent, call, refuse_unapproved(gate, call))
 
     async def _asking(
         self, agent: Agent, question: Callable[..., Refusal | None], tool: Tool, call: ToolCallInput
     ) -> ToolOutcome | None:
         """Return the answer of *question*, for which types, gates and groups of the user's may be asked."""
-        keeper = self.proofs.keeper(agent, call.policy)
+        keeper = self.proofs.gatekeeper(agent, call.policy)
         work = functools.partial(_answer, agent, keeper, question, tool, call, own_run().run_id)
         try:
             return await self._users.answer(work)

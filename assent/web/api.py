@@ -50,7 +50,7 @@ class RequestDocument(BaseModel):
     run: RunState
 
 
-class Decided(BaseModel):
+class DecisionDocument(BaseModel):
     """A decision: the *signal*, and what it takes, as in the message of that name. Your name and the id are added."""
 
     model_config = ConfigDict(extra="forbid")
@@ -66,14 +66,14 @@ class Decided(BaseModel):
     proof: Proof | None = None
 
 
-class ToSign(BaseModel):
+class SigningRequest(BaseModel):
     """What proves a decision: the *statement*, and the options of `navigator.credentials.get` in JSON."""
 
     statement: DecisionStatement
     options: dict[str, JsonValue]
 
 
-class Trouble(BaseModel):
+class ErrorDocument(BaseModel):
     """Why nothing was answered or done, in words."""
 
     problem: str
@@ -144,7 +144,7 @@ class Api:
         view = await self._site.view_of(request, person)
         signal, body = await _decision(request)
         body |= {"id": view.requirement.id, "by": person.name}
-        outcome = await self._site.decided(view, person, signal, body)
+        outcome = await self._site.send_decision(view, person, signal, body)
         return _answer(outcome, 200 if outcome.counted else 409)
 
     async def statement(self, request: Request, person: Person) -> Response:
@@ -154,7 +154,7 @@ class Api:
         body |= {"id": view.requirement.id, "by": person.name}
         statement = await self._site.client.get_run(view.state.id).statement(signal, body)
         asked = self._site.prover.request(statement, person.name)
-        return _answer(ToSign(statement=statement, options=cast("dict[str, JsonValue]", asked["options"])))
+        return _answer(SigningRequest(statement=statement, options=cast("dict[str, JsonValue]", asked["options"])))
 
     async def run(self, request: Request, person: Person) -> Response:
         """Return the state of a run."""
@@ -195,7 +195,7 @@ async def _decision(request: Request) -> tuple[str, dict[str, JsonValue]]:
     if request.headers.get("content-type", "").partition(";")[0].strip() != _JSON:
         raise HTTPException(415, f"Send {_JSON}. Nothing was done.")
     try:
-        given = TypeAdapter(Decided).validate_json(await read_body(request))
+        given = TypeAdapter(DecisionDocument).validate_json(await read_body(request))
     except ValidationError as error:
         found = error.errors(include_url=False, include_input=False, include_context=False)[0]
         where = ".".join(str(part) for part in found["loc"])
@@ -213,8 +213,8 @@ def _answer(document: BaseModel, status: int = 200) -> Response:
 _OPERATIONS: Final[list[tuple[str, str, str, Mapping[str, str], type[BaseModel] | None, type[BaseModel]]]] = [
     ("/api/requests", "get", "List what waits", _INBOX, None, Requests),
     ("/api/request", "get", "Read one request", _RUN, None, RequestDocument),
-    ("/api/request", "post", "Decide a request; 409 if it did not count", _RUN, Decided, DecisionOutcome),
-    ("/api/statement", "post", "Read what a passkey signs to prove a decision", _RUN, Decided, ToSign),
+    ("/api/request", "post", "Decide a request; 409 if it did not count", _RUN, DecisionDocument, DecisionOutcome),
+    ("/api/statement", "post", "Read what a passkey signs to prove a decision", _RUN, DecisionDocument, SigningRequest),
     ("/api/run", "get", "Read a run", {"id": "The run's id."}, None, RunState),
     ("/api/events", "get", "Read what has happened in a run", {"id": "The run's id."}, None, Events),
     ("/api/audit", "get", "Check the history of a run", {"id": "The run's id."}, None, Verification),
@@ -227,7 +227,7 @@ _OPERATIONS: Final[list[tuple[str, str, str, Mapping[str, str], type[BaseModel] 
 def openapi() -> dict[str, JsonValue]:
     """Return the OpenAPI document of the API (version 3.1)."""
     models = {model for *_, body, answer in _OPERATIONS for model in (body, answer) if model is not None}
-    both = [(each, "serialization") for each in sorted(models | {Trouble}, key=lambda each: each.__name__)]
+    both = [(each, "serialization") for each in sorted(models | {ErrorDocument}, key=lambda each: each.__name__)]
     _, schemas = models_json_schema(cast("list[tuple[type[BaseModel], Literal['serialization']]]", both),
                                     ref_template="#/components/schemas/{model}")  # fmt: skip
     paths: dict[str, dict[str, JsonValue]] = {}
@@ -244,7 +244,7 @@ def openapi() -> dict[str, JsonValue]:
                 }
                 for name, text in parameters.items()
             ],
-            "responses": {"200": _content("Done", answer), "default": _content("Nothing was done", Trouble)},
+            "responses": {"200": _content("Done", answer), "default": _content("Nothing was done", ErrorDocument)},
         }
         if body is not None:
             operation["requestBody"] = {"required": True, **_content("", body)}

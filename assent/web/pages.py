@@ -220,7 +220,7 @@ class Site:
             if form.get("action") == "edit":
                 return self._preview(request, person, view, form)
             signal, body = _decision(form, view, person)
-            outcome = await self.decided(view, person, signal, self.with_passkey(form, body))
+            outcome = await self.send_decision(view, person, signal, self.with_passkey(form, body))
         except MessageError as error:
             values = self._of(request, person, view) | {"given": defaultdict(str, form), "problem": str(error)}
             return self.renderer.page("request.html", values, 400)
@@ -264,7 +264,7 @@ class Site:
                 sent["proof"] = proof.model_dump(mode="json")
         return await run.decide(signal, sent, check=False)
 
-    async def decided(
+    async def send_decision(
         self, view: RequestView, person: Person, signal: str, body: Mapping[str, JsonValue]
     ) -> DecisionOutcome:
         """Send a decision. Raises as `send`."""

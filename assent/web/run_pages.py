@@ -46,7 +46,7 @@ _KEPT: Final = 30.0
 _T = TypeVar("_T")
 
 
-class Kept(Generic[_T]):
+class AnswerCache(Generic[_T]):
     """Keeps answers that cost many reads for some seconds, and makes each only once for all who wait for it."""
 
     def __init__(self, seconds: float) -> None:
@@ -67,8 +67,8 @@ class RunPages:
 
     def __init__(self, site: Site) -> None:
         self._site = site
-        self._statistics = Kept[Statistics](_KEPT)
-        self._verifications = Kept[Verification](_KEPT)
+        self._statistics = AnswerCache[Statistics](_KEPT)
+        self._verifications = AnswerCache[Verification](_KEPT)
 
     async def show_run(self, request: Request, person: Person) -> Response:
         """Show a run: what it was asked, what waits in it, and what has happened."""

@@ -56,7 +56,7 @@ class _Action(BaseModel):
     value: str = ""
 
 
-class _Pressed(BaseModel):
+class _ButtonPress(BaseModel):
     """A button that was pressed: an interactive payload of the type `block_actions`."""
 
     user: _User
@@ -92,7 +92,7 @@ class Slack:
         self._check(request, body)
         try:
             fields = dict(parse_qsl(body.decode(), strict_parsing=True))
-            pressed = TypeAdapter(_Pressed).validate_json(fields.get("payload", ""))
+            pressed = TypeAdapter(_ButtonPress).validate_json(fields.get("payload", ""))
         except (ValueError, ValidationError):
             raise HTTPException(400, "That is no button of Slack.") from None
         return Response(background=BackgroundTask(self._decide, pressed))
@@ -113,7 +113,7 @@ class Slack:
             raise HTTPException(403, "The request has been here before.")
         self._seen[made] = True
 
-    async def _decide(self, pressed: _Pressed) -> None:
+    async def _decide(self, pressed: _ButtonPress) -> None:
         try:
             text = await self._outcome(pressed)
         except AssentError as error:
@@ -127,7 +127,7 @@ class Slack:
             except httpx.HTTPError as error:
                 _log.warning("Slack did not take an answer: %s", type(error).__name__)
 
-    async def _outcome(self, pressed: _Pressed) -> str:
+    async def _outcome(self, pressed: _ButtonPress) -> str:
         action = pressed.actions[0]
         signal = _SIGNALS.get(action.action_id)
         try:
@@ -148,11 +148,11 @@ class Slack:
         body = {"id": view.requirement.id, "by": person.name}
         if signal == REJECT:
             body["reason"] = "rejected in Slack"
-        outcome = await self._site.decided(view, person, signal, body)
+        outcome = await self._site.send_decision(view, person, signal, body)
         what = f"{one_line(view.requirement.tool)}: {outcome.status}"
         return f"{what}: {bounded(one_line(outcome.detail), _SHOWN)} {page}"
 
-    def _person(self, pressed: _Pressed) -> Person:
+    def _person(self, pressed: _ButtonPress) -> Person:
         issuer, login, approvers = f"slack:{pressed.team.id}", pressed.user.id, self._site.prover.approvers
         known = approvers.signed_in(issuer, login) if approvers else None
         return Person(
