@@ -99,7 +99,7 @@ def format_time(at: datetime) -> str:
 def _approvers_text(requirement: Requirement, requested_by: str | None) -> Words:
     names = requirement.approvers
     if names is None:
-        return ("anybody",)
+        return ("anyone",)
     if not names:
         return ("no one; anyone can reject it",)
     said: Words = (UntrustedText(", ".join(names)),)

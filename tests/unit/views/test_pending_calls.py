@@ -74,7 +74,7 @@ def kinds(play: Play) -> list[str]:
 @pytest.mark.parametrize(
     ("gate", "told"),
     [
-        ({}, "May decide: anybody"),
+        ({}, "May decide: anyone"),
         ({"approvers": ["bob", "carol"]}, "May decide: `bob, carol`"),
         ({"approvers": []}, "May decide: no one; anyone can reject it"),
         ({"approvers": ["Alice"]}, "`Alice`. None of them may approve, and it takes 1: it can only be rejected"),
@@ -298,7 +298,7 @@ def test_a_call_that_a_grant_lets_through_is_never_said_to_wait() -> None:
 def test_the_event_of_a_call_that_waits_says_who_may_decide_and_what_to_fill_in() -> None:
     (event,) = [each for each in events(waiting(Gate(verdict="input", fields=[AMOUNT]))) if each.kind == "waiting"]
     assert event.fields == [AMOUNT]
-    assert "May decide: anybody" in event.terms
+    assert "May decide: anyone" in event.terms
     assert "To fill in: amount, a whole number: how much" in event.terms
 
 
