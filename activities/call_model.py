@@ -172,10 +172,15 @@ class ModelCalls:
     async def _finish_turn(
         self, agent: Agent, call: ModelCallInput, answer: Answer, attempts: ModelAttempts
     ) -> ModelTurn:
+        if _asks_users(agent, self._servers, answer):
+            attempts.note_answer()
         try:
             turn = await self._bounded(agent, call, answer)
         except ApplicationError as error:
             raise attempts.not_kept(error, answer) from None
+        except Exception as error:  # whatever a codec, or a fault of this code, raises: the answer was paid for
+            failed = ApplicationError(error_text(error, REASON_LIMIT), type=type(error).__name__)
+            raise attempts.not_kept(failed, answer) from None
         if attempts.wasted_usage == Usage():
             return turn
         return turn.model_copy(update={"wasted": with_cost(agent, attempts.wasted_usage, self._prices)})
@@ -340,6 +345,14 @@ def _empty(call: ModelCallInput) -> dict[str, object]:
     """What the turn of an empty answer says. The model is asked again, once; the second ends the run, and shows it."""
     fields: dict[str, object] = {"items": [{"role": "assistant", "content": EMPTY}]}
     return fields if user_message(EMPTY_FOLLOW_UP) in call.delta else fields | {"follow_up": EMPTY_FOLLOW_UP}
+
+
+def _asks_users(agent: Agent, servers: McpServers, answer: Answer) -> bool:
+    """Whether code of users decides what becomes of the answer: it may end the process."""
+    if not (calls := tool_calls(answer.items)):
+        return agent.output_type is not None
+    tools = [servers.known(agent, each.tool) for each in calls]
+    return callable(agent.groups) or any(tool is not None and callable(tool.requires_confirmation) for tool in tools)
 
 
 def _size(answer: Answer) -> int:

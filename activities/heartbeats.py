@@ -8,6 +8,8 @@ from typing import Final
 
 from temporalio import activity
 
+from .own_run import encoded
+
 TOLD_EVERY: Final = 0.5
 """Seconds between two heartbeats at the least. `assent.worker` lets the SDK pass them on as often."""
 
@@ -43,5 +45,5 @@ async def _send_heartbeats(interval: float, told: Callable[[], object | None]) -
         now = told()
         # A heartbeat without details would take away what the one before it told.
         if now != last or monotonic() - at >= interval:
-            activity.heartbeat(*([] if now is None else [now]))
+            activity.heartbeat(*([] if now is None else [encoded(now)]))
             last, at = now, monotonic()

@@ -20,6 +20,8 @@ from temporalio.client import AsyncActivityHandle
 
 from assent.wire.protocol import BlockedLoop
 
+from .own_run import encoded
+
 LIMIT: Final = 2.0
 """Seconds for which the loop may not answer before the log says so."""
 _EVERY: Final = 0.5
@@ -103,7 +105,7 @@ class LoopWatch:
         calls = list(self._calls.values())
 
         async def send() -> None:
-            beats = (each.activity.heartbeat(*details, rpc_timeout=_RPC_LIMIT) for each in calls)
+            beats = (each.activity.heartbeat(*map(encoded, details), rpc_timeout=_RPC_LIMIT) for each in calls)
             # Some have ended meanwhile, the server may be away, and a codec may raise anything.
             await asyncio.wait_for(asyncio.gather(*beats, return_exceptions=True), _RPC_LIMIT.total_seconds())
 

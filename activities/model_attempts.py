@@ -13,10 +13,14 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from assent.runtime import tracing
+from assent.runtime.converter import PLAIN
+from assent.wire.conversation import tool_calls
+from assent.wire.limits import REASON_LIMIT
 from assent.wire.live_text import LiveText, TextSoFar, WastedAnswers
 from assent.wire.protocol import TurnFailure, Usage
+from assent.wire.text import error_text
 
-from .own_run import own_run
+from .own_run import encoded, own_client, own_run
 from .providers import ONE_ANSWER, SLOW, Answer, ErrorHandling, Providers, Question, posture, to_application_error
 
 ANSWERS_LIMIT: Final = 5
@@ -26,6 +30,7 @@ SAME_FAILURE_LIMIT: Final = 30
 REFUSAL_LIMIT: Final = 1_440
 """How often in a row a run that has begun may be refused in words that Assent does not know: about a day."""
 _ONE_FAILED: Final = Usage(failed=1)
+_PROBE: Final = PLAIN.to_payloads(["assent"])
 _LOST: Final = "The worker was lost, or stopped, while the model answered."
 
 
@@ -72,13 +77,25 @@ class ModelAttempts:
         """
         if self.so_far.wasted.answers >= ANSWERS_LIMIT:
             raise self._give_up_error(ErrorHandling("UnusableAnswers", self.so_far.wasted.failure, retry=False))
+        has_codec = await _check_codec()
         try:
             with tracing.chat(question.model, question.instructions, question.items, own_run().run_id) as span:
                 answer = await providers.ask(question, self.so_far)
                 span.answered(answer.model, answer.usage, answer.items)
-                return answer
         except Exception as error:
             raise self._failed(posture(error)) from None  # A chained error would be written to the history too.
+        if not self.so_far.begun:  # It came whole.
+            for call in tool_calls(answer.items):
+                self.so_far.call(call.tool)
+            self.so_far.say(answer.text or "(an empty answer)")
+        if has_codec:  # It may refuse the result, once this code has ended.
+            self.note_answer()
+        return answer
+
+    def note_answer(self) -> None:
+        """Have the answer count if this attempt does not come to report it: what follows may end the worker."""
+        if (details := self.heartbeat_details()) is not None:
+            activity.heartbeat(encoded(details))
 
     def not_kept(self, error: ApplicationError, answer: Answer) -> Exception:
         """What to raise when the *answer* cannot be kept because of *error*."""
@@ -98,7 +115,7 @@ class ModelAttempts:
         if over or (not found.retry and (wasted.answers or wasted.usage.failed > 1)):
             return self._give_up_error(found, why)
         if found.retry and (told := self.heartbeat_details()) is not None:
-            activity.heartbeat(told)
+            activity.heartbeat(encoded(told))
         return to_application_error(found)
 
     def _give_up_error(self, found: ErrorHandling, why: str = "") -> GaveUpError:
@@ -106,6 +123,24 @@ class ModelAttempts:
         if not why and (found.retry or found.kind == "UnusableAnswers"):
             why = f" The model was asked {wasted.answers} times for this turn, and no answer could be used."
         return GaveUpError(TurnFailure(kind=found.kind, message=f"{found.message}{why}"), wasted.usage)
+
+
+async def _check_codec() -> bool:
+    """Check, before an answer is paid for, that its codec can encode a result; whether there is a codec.
+
+    Raises:
+        ApplicationError: it cannot now; to be retried.
+    """
+    codec = own_client().data_converter.payload_codec
+    if codec is None:
+        return False
+    try:
+        await codec.encode(_PROBE)
+    except Exception as error:  # a codec may raise anything
+        why = error_text(error, REASON_LIMIT)
+        message = f"the payload codec cannot encode an answer, so the model is not asked: {why}"
+        raise ApplicationError(message, type="CodecFailed") from None
+    return True
 
 
 def _add_failure(before: WastedAnswers, failure: str, paid: Usage | None, *, limited: bool) -> WastedAnswers:

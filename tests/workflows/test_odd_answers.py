@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from typing import Literal
 
 import pytest
 from pydantic import JsonValue
+from temporalio.api.common.v1 import Payload
+from temporalio.client import Client
+from temporalio.common import RetryPolicy
+from temporalio.converter import DataConverter
+from temporalio.worker import Worker
 
-from assent import Agent, Budget, RunFailedError
+from assent import Agent, AgentClient, Budget, RunFailedError
 from assent.activities.call_model import EMPTY
 from assent.activities.model_attempts import ANSWERS_LIMIT, SAME_FAILURE_LIMIT
 from assent.core.budget_rules import UNCOUNTED_CALLS
 from assent.testing import Environment, Step, alters, call, calls, fails, says
+from assent.worker import AssentPlugin
+from assent.workflows import activity_options
 from tests.support import tools
+from tests.support.encrypting_codec import Encrypting
 from tests.support.run_probes import content
 from tests.support.visibility import soon
 
@@ -139,6 +148,33 @@ async def test_what_was_paid_before_an_answer_counts_with_it_also_on_another_wor
         assert await content(run) == "done"
         assert (await run.state()).usage.requests == 4
     assert (await run.verify()).ok
+
+
+class Choosy(Encrypting):
+    """A codec that cannot encode the answer of the model."""
+
+    async def encode(self, payloads: Sequence[Payload]) -> list[Payload]:
+        if any(b"POISON" in payload.data and b'"items"' in payload.data for payload in payloads):
+            message = "too many letters"
+            raise ValueError(message)
+        return await super().encode(payloads)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_answers_that_the_codec_cannot_encode_are_few_and_counted(
+    assent_environment: Environment, monkeypatch: pytest.MonkeyPatch, *, stream: bool
+) -> None:
+    monkeypatch.setattr(activity_options, "_MODEL_RETRY", RetryPolicy(initial_interval=timedelta(milliseconds=600)))
+    model = replace(assent_environment.chat(says("POISON")), stream=stream)
+    converter = replace(DataConverter.default, payload_codec=Choosy())
+    client = await Client.connect(assent_environment.server.address, data_converter=converter)
+    queue = f"choosy-{stream}-{model.id}"
+    async with Worker(client, task_queue=queue, plugins=[AssentPlugin([Agent(name="ops", model=model)])]):
+        run = await AgentClient(client, task_queue=queue).start("ops", "Go.")
+        with pytest.raises(RunFailedError, match="asked 5 times"):
+            await asyncio.wait_for(run.result(), 60)
+        assert (await run.state()).usage.requests == ANSWERS_LIMIT
+    assert await asked_of(assent_environment, model.id) == ANSWERS_LIMIT
 
 
 async def asked_of(environment: Environment, model: str) -> int:
