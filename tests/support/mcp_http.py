@@ -39,7 +39,7 @@ async def hang() -> str:
 def big() -> str:
     """Say more than an answer may have."""
     effect("big")
-    return "x" * 40_000_000
+    return "x" * 3_000_000
 
 
 @server.tool()

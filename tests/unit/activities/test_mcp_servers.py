@@ -192,8 +192,9 @@ async def test_an_idle_connection_is_closed_and_opened_again_when_it_is_needed(
         assert first not in servers.opened
 
 
-async def test_over_http_each_request_fails_by_itself(tmp_path: Path) -> None:
+async def test_over_http_each_request_fails_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One that could not be sent is told apart from one whose answer was lost."""
+    monkeypatch.setattr(mcp_connection, "_BODY_LIMIT", 1_000_000)
     with socket.create_server(("127.0.0.1", 0)) as held:
         port = held.getsockname()[1]
     agent = of(MCPServer(name="web", url=f"http://127.0.0.1:{port}/mcp"))
@@ -207,7 +208,7 @@ async def test_over_http_each_request_fails_by_itself(tmp_path: Path) -> None:
             await _until_listed(servers, agent)
             assert await called(servers, agent, "web.write") == "written with the-key"
             with pytest.raises(
-                ConnectionLostError, match="its answer is no JSON-RPC, or has more than 33,554,432 bytes"
+                ConnectionLostError, match="its answer is no JSON-RPC, or has more than 1,000,000 bytes"
             ):
                 await called(servers, agent, "web.big")
             hanging = asyncio.create_task(called(servers, agent, "web.hang"))
