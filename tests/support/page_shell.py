@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import shlex
 import signal
 import sys
@@ -55,6 +56,10 @@ class Shell:
         ready = "|".join(READY)
         await self._said(f"{line.partition('  #')[0]} >served 2>&1 &")
         await self._said(f"until grep -qE '{ready}' served || ! kill -0 $!; do sleep 0.05; done")
+        if (named := re.search(r"--deployment (\S+)", line)) is not None:
+            # The server knows a deployment from the first poll of its worker on.
+            known = f"temporal worker deployment describe --name {named[1]}"
+            await self._said(f"until {known} >/dev/null 2>&1 || ! kill -0 $!; do sleep 0.2; done")
         _, code = await self._said("kill -TERM $! && wait $!")
         printed, _ = await self._said("cat served")
         return printed, 0 if code == STOPPED else code

@@ -122,6 +122,7 @@ async def paused(client: AgentClient, agent: str) -> tuple[RunHandle, Approval]:
 
 
 async def granted(client: AgentClient) -> tuple[RunHandle, Any]:
+    """A run that has a grant, and still waits: the grants of a run end with it."""
     run, waiting = await paused(client, "twice")
     await run.approve(waiting, by="bob", remember=Remember(uses=3))
     return run, (await run.state()).grants[0]
@@ -159,14 +160,14 @@ async def test_the_examples_run(
     (tmp_path / "policy.toml").write_text('default = "ask"\n')
     scripts = {
         "deployer": [calls(call("deploy", target="prod")), says("Out.")],
-        "twice": [calls(call("deploy", target="prod")), says("Out.")],
+        "twice": [calls(call("deploy", target="prod")), calls(call("credit_check", customer="ann"))],
         "loans": [calls(call("credit_check", customer="ann")), says("Checked.")],
         "travel": [calls(call("book")), says("Booked.")],
         "accounts": [says("Hello."), says("Bye.")],
     }
     tools: dict[str, list[Callable[..., object]]] = {
         "deployer": [deploy],
-        "twice": [deploy],
+        "twice": [deploy, credit_check],
         "loans": [credit_check],
         "travel": [book],
         "accounts": [],
