@@ -523,6 +523,7 @@ class _Bounded(httpx2.AsyncByteStream):
         async for part in self._whole:
             size = 0 if b"\n\n" in part or b"\r\n\r\n" in part else size + len(part)
             if size > _BODY_LIMIT:
+                yield b"\n\n"  # Ends the event, which the package then refuses; otherwise it might wait for the rest.
                 return
             yield part
 

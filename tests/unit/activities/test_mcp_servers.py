@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import socket
@@ -220,6 +221,8 @@ async def test_over_http_each_request_fails_by_itself(tmp_path: Path, monkeypatc
             with pytest.raises(ServerDownError, match="it cannot be reached"):
                 await called(servers, agent, "web.write")
         finally:
+            with contextlib.suppress(ProcessLookupError):  # It has ended, where nothing failed before.
+                process.kill()
             await process.wait()
     assert (tmp_path / "ledger").read_text().splitlines() == ["write", "big", "hang", "die"]
 
