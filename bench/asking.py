@@ -24,7 +24,8 @@ LOOK: Final = 0.002
 KEY: Final = Ed25519PrivateKey.generate()
 _PUBLIC: Final = urlsafe_b64encode(KEY.public_key().public_bytes_raw()).decode().rstrip("=")
 APPROVERS: Final = Approvers.from_toml(
-    f'[[people]]\nname = "bob"\n[[issuers]]\nurl = "bench"\n[[services]]\nname = "bench"\npublic_key = "{_PUBLIC}"\n'
+    '[[people]]\nname = "bob"\nlogins = { bench = "bob" }\n[[issuers]]\nurl = "bench"\n'
+    f'[[services]]\nname = "bench"\npublic_key = "{_PUBLIC}"\n'
 )
 
 
