@@ -71,7 +71,7 @@ _RETRY_LISTEN: Final = 5.0
 _SETTLED: Final = 2.0
 """Seconds after a connection in which a server may add tools; one that is missing is waited for."""
 _RESPONSES: Final[TypeAdapter[InputResponses]] = TypeAdapter(InputResponses)
-_NOBODY: Final = ErrorData(code=INVALID_REQUEST, message="no person can be asked while a call is under way")
+_NOT_ASKED: Final = ErrorData(code=INVALID_REQUEST, message="no person can be asked while a call is under way")
 _TURN_LIMIT: Final = 10.0
 """Seconds that a call waits for others to end, where it must be alone with its server."""
 _PROCESS: Final = secrets.token_hex(16)
@@ -321,14 +321,14 @@ class Connection:
                 each.problem = (
                     "it asked a question while several calls were under way; from now on it gets one at a time"
                 )
-            return _NOBODY
+            return _NOT_ASKED
         found = question_of({"inputRequests": {"": {"method": ELICIT, "params": given}}})
         if isinstance(found, Question):
             answer = held.answers.pop(found.stored.requests[0].digest, None)
             if answer is not None:
                 return ElicitResult.model_validate(answer)
         held.question = held.question or given
-        return _NOBODY
+        return _NOT_ASKED
 
     async def _roots(self, context: object) -> ListRootsResult:
         del context
