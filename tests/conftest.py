@@ -54,6 +54,22 @@ def pytest_configure(config: pytest.Config) -> None:
     timer.start()
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_sessionstart() -> None:
+    """Let the SDK interrupt a workflow task of two seconds in a callback of the garbage collector.
+
+    It raises its exception in the task's thread wherever that is, and fails the task, which the server gives again. On
+    a busy machine that is no fault of the test that runs meanwhile, as pytest would say.
+    """
+    report = sys.unraisablehook
+
+    def hook(unraisable: sys.UnraisableHookArgs) -> None:
+        if unraisable.exc_type.__name__ != "_InterruptDeadlockError":
+            report(unraisable)
+
+    sys.unraisablehook = hook
+
+
 def _end(output: int) -> None:
     faulthandler.dump_traceback(output)
     os._exit(1)

