@@ -16,6 +16,7 @@ from typer._click import Command, Context
 from typer.main import get_command
 
 import assent
+from assent.audit.checks import NOT_PROVEN
 from assent.cli import exit_codes
 from assent.cli.errors import exit_code
 from assent.cli.main import COMMANDS, app, imported
@@ -170,6 +171,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "errors": error_table,
     "exit_codes": exits,
     "limits": limits,
+    "not_proven": lambda: "\n".join(f"- {each}" for each in NOT_PROVEN),
     "public": public,
     "settings": settings,
     "run": lambda: f"```mermaid\n{RUN.diagram()}\n```",
