@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -74,24 +75,33 @@ class SshSigner:
 
 
 class SecurityKeySigner:
-    """An SSH key on a security key (`ecdsa-sk`), as PROTOCOL.u2f of OpenSSH describes it, in software."""
+    """An SSH key on a security key, as PROTOCOL.u2f of OpenSSH describes it, in software.
 
-    def __init__(self, folder: Path, *, verified: bool = True) -> None:
-        self._key, self._flags = ec.generate_private_key(ec.SECP256R1()), 0x05 if verified else 0x01
-        point = self._key.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
-        self._kind = "sk-ecdsa-sha2-nistp256@openssh.com"
-        self._blob = b"".join(map(string, (self._kind.encode(), b"nistp256", point, b"ssh:")))
+    *kind* is `ed25519-sk` or `ecdsa-sk`. *flags* are those of its answer: 1 is a touch, 4 that it verified its user.
+    """
+
+    def __init__(self, folder: Path, kind: str = "ecdsa-sk", *, flags: int = 0x05, counter: int = 9) -> None:
+        if kind == "ed25519-sk":
+            edwards = ed25519.Ed25519PrivateKey.generate()
+            self._kind, public = "sk-ssh-ed25519@openssh.com", [edwards.public_key().public_bytes_raw()]
+            self._value: Callable[[bytes], bytes] = edwards.sign
+        else:
+            curve = ec.generate_private_key(ec.SECP256R1())
+            point = curve.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+            self._kind, public = "sk-ecdsa-sha2-nistp256@openssh.com", [b"nistp256", point]
+            self._value = lambda data: b"".join(
+                string(each.to_bytes(each.bit_length() // 8 + 1))
+                for each in decode_dss_signature(curve.sign(data, ECDSA(hashes.SHA256())))
+            )
+        self._blob = b"".join(map(string, (self._kind.encode(), *public, b"ssh:")))
+        self._counted = bytes([flags]) + counter.to_bytes(4)
         self.public = f"{self._kind} {base64.b64encode(self._blob).decode()}"
         self._folder = folder
 
     def sign(self, data: bytes, namespace: str = NAMESPACE) -> str:
-        counted = bytes([self._flags]) + (9).to_bytes(4)
         inner = hashlib.sha256(signed_bytes(data, namespace)).digest()
-        numbers = decode_dss_signature(
-            self._key.sign(hashlib.sha256(b"ssh:").digest() + counted + inner, ECDSA(hashes.SHA256()))
-        )
-        value = b"".join(string(each.to_bytes(each.bit_length() // 8 + 1)) for each in numbers)
-        made = string(self._kind.encode()) + string(value) + counted
+        value = self._value(hashlib.sha256(b"ssh:").digest() + self._counted + inner)
+        made = string(self._kind.encode()) + string(value) + self._counted
         parts = (self._blob, namespace.encode(), b"", b"sha512", made)
         text = armored(b"SSHSIG" + (1).to_bytes(4) + b"".join(map(string, parts)))
         # That the format is right, OpenSSH itself says.

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from assent.proof.approvers import Approvers
-from assent.proof.ssh import armored, check_signature
+from assent.proof.ssh import armored, check_signature, string
 from assent.proof.verification import ProofError, verify
 from assent.wire.proofs import DecisionStatement, ProofToCheck
 from tests.support.signing import SecurityKeySigner, SshSigner, times
@@ -23,7 +23,7 @@ STATEMENT = DecisionStatement.model_validate({
 
 
 def signer(folder: Path, kind: str) -> SshSigner | SecurityKeySigner:
-    return SecurityKeySigner(folder) if kind == "sk" else SshSigner.make(folder, "key", *kind.split())
+    return SecurityKeySigner(folder, kind) if kind.endswith("-sk") else SshSigner.make(folder, "key", *kind.split())
 
 
 def signer_of(raw: bytes, data: bytes) -> str:
@@ -33,7 +33,9 @@ def signer_of(raw: bytes, data: bytes) -> str:
         return ""
 
 
-@pytest.mark.parametrize("kind", ["ed25519", "ecdsa", "ecdsa -b 384", "ecdsa -b 521", "rsa -b 2048", "sk"])
+@pytest.mark.parametrize(
+    "kind", ["ed25519", "ecdsa", "ecdsa -b 384", "ecdsa -b 521", "rsa -b 2048", "ecdsa-sk", "ed25519-sk"]
+)
 def test_a_decision_is_signed_with_any_kind_of_key_and_no_byte_of_it_is_free(tmp_path: Path, kind: str) -> None:
     made = signer(tmp_path, kind)
     known = Approvers.from_toml(f'[[people]]\nname = "bob"\n[[people.keys]]\nssh = "{made.public}"\n')
@@ -52,9 +54,36 @@ def test_a_decision_is_signed_with_any_kind_of_key_and_no_byte_of_it_is_free(tmp
         check_signature(made.sign(data, "git"), data, "assent-decision")
 
 
-def test_a_security_key_must_have_verified_its_user(tmp_path: Path) -> None:
-    touched = SecurityKeySigner(tmp_path, verified=False)
-    known = Approvers.from_toml(f'[[people]]\nname = "bob"\n[[people.keys]]\nssh = "{touched.public}"\n')
-    given = ProofToCheck(statement=STATEMENT, proof=touched.prove(STATEMENT), at=AT)
-    with pytest.raises(ProofError, match="has not verified its user"):
-        verify(given, known, requested_by=None)
+@pytest.mark.parametrize("kind", ["ecdsa-sk", "ed25519-sk"])
+@pytest.mark.parametrize(("flags", "counter", "counts"), [
+    (0x05, 0, True), (0x05, 2**32 - 1, True), (0x45, 9, True), (0x01, 9, False), (0x04, 9, False), (0x00, 9, False),
+])  # fmt: skip
+def test_a_security_key_must_have_been_touched_and_have_verified_its_user(
+    tmp_path: Path, kind: str, flags: int, counter: int, *, counts: bool
+) -> None:
+    made = SecurityKeySigner(tmp_path, kind, flags=flags, counter=counter)
+    known = Approvers.from_toml(f'[[people]]\nname = "bob"\n[[people.keys]]\nssh = "{made.public}"\n')
+    given = ProofToCheck(statement=STATEMENT, proof=made.prove(STATEMENT), at=AT)
+    if counts:
+        assert verify(given, known, requested_by=None).person == "bob"
+    else:
+        with pytest.raises(ProofError, match="has not verified its user"):
+            verify(given, known, requested_by=None)
+
+
+def test_the_answer_of_a_security_key_is_no_answer_of_a_key_in_a_file(tmp_path: Path) -> None:
+    data, made = STATEMENT.signed_bytes(), SecurityKeySigner(tmp_path, "ed25519-sk")
+    raw = base64.b64decode("".join(made.sign(data).splitlines()[1:-1]))
+    assert signer_of(raw, data) == made.public
+    for old, new in (
+        (b"sk-ssh-ed25519@openssh.com", b"ssh-ed25519"), (b"sk-ssh-ed25519@openssh.com", b"sk-ssh-ed25519@example.com"),
+        (b"ssh:", b"ssh:else"),
+    ):  # fmt: skip
+        # In the public key and in the signature, with their lengths, so that nothing else is wrong.
+        parts = [each.replace(string(old), string(new)) for each in strings(raw[10:])]
+        assert signer_of(raw[:10] + b"".join(map(string, parts)), data) == ""
+
+
+def strings(raw: bytes) -> list[bytes]:
+    length = int.from_bytes(raw[:4]) + 4
+    return [raw[4:length], *strings(raw[length:])] if raw else []
