@@ -62,6 +62,20 @@ def seconds(length: float | None) -> str:
     return f"{length:.1f} s"
 
 
+def _stamp(at: datetime) -> Markup:
+    """Return the attributes of an element `time`. The script shows its text in the viewer's own zone."""
+    return Markup('datetime="{}" title="{}"').format(at.astimezone(UTC).isoformat(timespec="seconds"), format_time(at))
+
+
+def _moment(at: datetime) -> Markup:
+    """Return a time in UTC, for the script as well."""
+    return Markup("<time {}>{}</time>").format(_stamp(at), format_time(at))
+
+
+def _is_past(at: datetime) -> bool:
+    return at <= datetime.now(UTC)
+
+
 def _is_urgent(at: datetime) -> bool:
     return (at - datetime.now(UTC)).total_seconds() < _URGENT
 
@@ -92,10 +106,10 @@ class Renderer:
             for each in (self._environment.filters, self._environment.tests, self._environment.globals)
         )
         filters |= {
-            "words": _words, "exact": _exact, "age": age, "moment": format_time, "line": one_line, "bounded": bounded,
-            "seconds": seconds,
+            "words": _words, "exact": _exact, "age": age, "moment": _moment, "stamp": _stamp, "line": one_line,
+            "bounded": bounded, "seconds": seconds,
         }  # fmt: skip
-        tests["urgent"] = _is_urgent
+        tests |= {"urgent": _is_urgent, "past": _is_past}
         names |= {"link": link, "version": _version()}
 
     def text(self, template: str, values: Mapping[str, object]) -> str:

@@ -21,12 +21,12 @@ LONGEST: Final = 6_000
 _BRIEF: Final = 3
 _BRIEF_LENGTH: Final = 48
 
-Shape = Literal["text", "block", "token", "json", "rows", "empty"]
+Shape = Literal["text", "block", "token", "json", "rows", "items", "empty"]
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One field: *text* is its value, or *rows* are."""
+    """One field: *text* is its value, or *rows* are; those of a list of strings (`items`) have no name."""
 
     name: str
     shape: Shape
@@ -35,7 +35,7 @@ class Row:
 
 
 def rows_of(value: Mapping[str, JsonValue]) -> tuple[Row, ...]:
-    """Return a row for each field of an object, with rows for objects and lists in it."""
+    """Return a row for each field of an object, with rows for objects and lists in it; lists of numbers stay JSON."""
     room = [MOST_ROWS]
     return tuple(_row(name, each, 1, room) for name, each in value.items())
 
@@ -49,8 +49,11 @@ def _row(name: str, value: JsonValue, depth: int, room: list[int]) -> Row:
         return Row(name, "token", json.dumps(value))
     if not value:
         return Row(name, "token", "{}" if isinstance(value, dict) else "[]")
+    has_room = room[0] - len(value) >= 0
+    if has_room and isinstance(value, list) and all(isinstance(each, str) for each in value):
+        return Row(name, "items", rows=tuple(_row("", each, depth, room) for each in value))
     is_plain = isinstance(value, list) and not any(isinstance(each, dict | list) for each in value)
-    if is_plain or depth >= DEEPEST or room[0] - len(value) < 0:
+    if is_plain or depth >= DEEPEST or not has_room:
         return Row(name, "json", bounded(wrap_json(json.dumps(value, ensure_ascii=False)), LONGEST))
     fields = value.items() if isinstance(value, dict) else ((str(at), each) for at, each in enumerate(value, 1))
     return Row(name, "rows", rows=tuple(_row(each, inner, depth + 1, room) for each, inner in fields))

@@ -9,9 +9,10 @@ import socket
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, Literal, cast
+from zoneinfo import ZoneInfo
 
 import pytest
 import pytest_asyncio
@@ -158,8 +159,9 @@ async def opened(
     errors: list[str] = []
     scheme: Literal["dark", "light"] = "dark" if dark else "light"
     context = await browser.new_context(
-        viewport=size, color_scheme=scheme, java_script_enabled=script, base_url=served.url, device_scale_factor=2
-    )
+        viewport=size, color_scheme=scheme, java_script_enabled=script, base_url=served.url, device_scale_factor=2,
+        timezone_id="Asia/Tokyo",
+    )  # fmt: skip
     async with context:
         page = await context.new_page()
         page.on("console", lambda each: errors.append(each.text) if each.type == "error" else None)
@@ -223,6 +225,22 @@ async def test_a_person_decides_without_javascript(browser: Browser, served: Ser
         await page.get_by_role("button", name="Send the answer").click()
         await expect(page.get_by_role("status")).to_contain_text("Approved.")
     assert (await served.client.get_run("cluster-move").result()).content == "In us-east."
+
+
+async def test_times_are_the_viewers_own_and_utc_without_javascript(browser: Browser, served: Served) -> None:
+    for script in (True, False):
+        async with opened(browser, served, DESK, script=script) as page:
+            await open_request(page, "pay_invoice")
+            until = page.get_by_text("after that, silence is a rejection").locator("time")
+            at = datetime.fromisoformat(await until.get_attribute("datetime") or "")
+            utc, tokyo = at.astimezone(UTC), at.astimezone(ZoneInfo("Asia/Tokyo"))
+            local = f"{tokyo.day} {tokyo:%b} {tokyo.year}, {tokyo:%H:%M:%S} GMT+9".replace(" Sep ", " Sept ")
+            local, zoned = local.replace(":00 GMT", " GMT"), f"{utc:%Y-%m-%d %H:%M:%S} UTC".replace(":00 UTC", " UTC")
+            assert await until.inner_text() == (local if script else zoned)
+            assert await until.get_attribute("title") == (f"{local}, {zoned}" if script else zoned)
+            chip = page.locator("time.chip")
+            await expect(chip).to_have_text(re.compile("^due in 4[0-9] min$"))
+            assert await chip.get_attribute("title") == await until.get_attribute("title")
 
 
 async def test_what_changes_meanwhile_appears_by_itself(browser: Browser, served: Served) -> None:

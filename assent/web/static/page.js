@@ -4,6 +4,20 @@
 const EVERY = 3000;
 let etag = "";
 
+// Times are in UTC without this script, and as a tooltip with it.
+const LOCAL = { year: "numeric", month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", timeZoneName: "short" };
+const CLOCK = { hour: "2-digit", minute: "2-digit", second: "2-digit" };
+function localize(root) {
+  for (const time of root.querySelectorAll("time")) {
+    const at = new Date(time.dateTime);
+    const seconds = at.getSeconds() ? { second: "2-digit" } : {};
+    const local = at.toLocaleString("en-GB", { ...LOCAL, ...seconds });
+    if (time.textContent === time.title) time.textContent = local;
+    else if ("clock" in time.dataset) time.textContent = at.toLocaleString("en-GB", CLOCK);
+    time.title = `${local}, ${time.title}`;
+  }
+}
+
 // The part of the page that changes by itself. A document parsed by the browser never runs the scripts in it.
 function refresh() {
   const live = document.querySelector("[data-live]");
@@ -15,6 +29,7 @@ function refresh() {
   request.onload = () => {
     if (request.status !== 200 || !request.response) return;
     const next = request.response.querySelector("[data-live]");
+    if (next) localize(next);
     const first = !etag;
     etag = request.getResponseHeader("ETag") || "";
     if (first && next && next.textContent === live.textContent) return;
@@ -120,6 +135,7 @@ document.addEventListener("submit", (event) => {
 window.addEventListener("pageshow", () => document.querySelectorAll("form").forEach((form) => delete form.dataset.sent));
 for (const select of document.querySelectorAll(".filters select")) select.addEventListener("change", () => select.form.requestSubmit());
 
+localize(document);
 if (document.querySelector("[data-stale]")) refresh();
 setInterval(refresh, EVERY);
 document.addEventListener("visibilitychange", refresh);

@@ -63,6 +63,16 @@ def test_each_field_has_its_row(value: dict[str, JsonValue]) -> None:
     assert [row.name for row in rows_of(value)] == list(value)
 
 
+def test_a_list_of_strings_has_a_row_for_each_and_one_of_numbers_stays_json() -> None:
+    to, cc, sizes = rows_of({"to": ["ana@example.com", "", "two\nlines"], "cc": [], "sizes": [1, 2]})
+    assert [(each.shape, each.text) for each in to.rows] == [
+        ("text", "ana@example.com"), ("empty", ""), ("block", "two\nlines")
+    ]  # fmt: skip
+    assert (to.shape, cc.text, sizes.shape) == ("items", "[]", "json")
+    [row] = rows_of({"many": [*["x"] * MOST_ROWS]})
+    assert (row.shape, row.rows) == ("json", ())
+
+
 def test_deep_and_long_values_are_bounded() -> None:
     deep: JsonValue = "end"
     for _ in range(200):
