@@ -1,6 +1,7 @@
 """A server of the `mcp` package with its default state: `python -m tests.integrations.mcp_rooms PORT FOLDER`.
 
-`FOLDER/effects` gets a line for each effect. A number in `FOLDER/clock` is how many seconds its clock is ahead.
+`FOLDER/effects` gets a line for each effect, a while before it is reported. A number in
+`FOLDER/clock` is how many seconds its clock is ahead.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ def clean() -> str:
     note("begun", "clean")
     time.sleep(SLOW)
     note("effects", "clean")
+    time.sleep(SLOW)
     return "cleaned"
 
 
@@ -52,6 +54,7 @@ def book(context: Context) -> InputRequiredResult | str:
     note("begun", "book")
     time.sleep(SLOW)
     note("effects", f"book {(answer.content or {})['room']}")
+    time.sleep(SLOW)
     return "booked"
 
 

@@ -31,6 +31,7 @@ pytestmark = [pytest.mark.mcp, pytest.mark.timeout(150)]
 R = TypeVar("R")
 PYTHON = ROOT / ".mcp-servers" / "bin"
 NODE = ROOT / ".mcp-servers" / "node_modules" / ".bin"
+HELD = Path(__file__).with_name("mcp_held.py")
 HOOK = """#!/bin/sh
 # Git's hook before a commit: the server waits for it, in the middle of a call.
 echo commit >>begun
@@ -47,6 +48,8 @@ class Stage:
     servers: tuple[str, ...]
     models: ModelServer
     model: str
+    held: bool = False
+    """Whether servers that are commands report what they did a while after it."""
     ports: dict[str, int] = field(default_factory=lambda: {name: free_port() for name in ("temporal", "rooms", "all")})
     queue: str = field(default_factory=lambda: f"mcp-{uuid.uuid4().hex[:8]}")
     processes: dict[str, Running] = field(default_factory=dict[str, Running])
@@ -79,6 +82,7 @@ class Stage:
                     "TEMPORAL_ADDRESS": self.address,
                     "OPENAI_BASE_URL": self.models.url,
                     "MODEL": self.model,
+                    "HELD": f"{sys.executable} {HELD} {self.folder}" if self.held else "",
                     "SERVERS": " ".join(self.servers),
                     "FILES": str(NODE / "mcp-server-filesystem"),
                     "GIT": str(PYTHON / "mcp-server-git"),
@@ -93,8 +97,9 @@ class Stage:
 
     async def kill(self, name: str) -> None:
         """Kill a process at once, and start it again; the worker starts those whose command it knows."""
-        if name == "git":
-            os.kill(int((self.folder / "pid").read_text()), signal.SIGKILL)
+        if name not in self.processes:
+            for each in (self.lines("held") or self.lines("pid"))[-1].split():
+                os.kill(int(each), signal.SIGKILL)
             return
         await self.processes[name].end(signal.SIGKILL)
         await self.start(name)
@@ -104,22 +109,24 @@ class Stage:
         path = self.folder / name
         return path.read_text().splitlines() if path.exists() else []
 
-    async def begins(self) -> None:
-        """Wait until a tool has begun."""
+    async def begins(self, name: str = "begun") -> None:
+        """Wait until a tool has begun, or for the first line of another file."""
         async with asyncio.timeout(60):
-            while not self.lines("begun"):  # noqa: ASYNC110 - another process writes the file
+            while not self.lines(name):  # noqa: ASYNC110 - another process writes the file
                 await asyncio.sleep(0.02)
 
 
 @asynccontextmanager
-async def stage(folder: Path, servers: str, *steps: Step) -> AsyncGenerator[tuple[Stage, RunHandle]]:
+async def stage(
+    folder: Path, servers: str, *steps: Step, held: bool = False
+) -> AsyncGenerator[tuple[Stage, RunHandle]]:
     """A stage with these *servers*, and a run of its agent."""
     assert NODE.exists(), "make mcp-proof installs the servers"
     async with AsyncExitStack() as stack:
         models = await stack.enter_async_context(ModelServer())
         model = f"mcp-{uuid.uuid4().hex[:8]}"
         models.script(model, *steps)
-        made = Stage(folder, tuple(servers.split()), models, model)
+        made = Stage(folder, tuple(servers.split()), models, model, held)
         try:
             for name in ("temporal", *({"rooms", "everything"} & {*made.servers}), "worker"):
                 await made.start(name)
@@ -299,3 +306,39 @@ async def test_nothing_takes_effect_after_a_rejection(tmp_path: Path, victim: st
         await retried(lambda: run.reject(question, by="bob", reason="no room at all"))
         assert "no room at all" in await ended(run, made)
     assert (made.lines("begun"), made.lines("effects")) == ([], [])
+
+
+@pytest.mark.parametrize("victim", ["server", "worker", "temporal"])
+@pytest.mark.parametrize("name", ["files", "git", "rooms"])
+async def test_a_kill_after_the_effect_and_before_its_report_leaves_this_one_effect(
+    tmp_path: Path, name: str, victim: str
+) -> None:
+    """Two servers of other people, and one that is called again with the answer to its question."""
+    (tmp_path / "ledger.txt").write_text("end\n")
+    if name == "git":
+        repository(tmp_path)
+        (tmp_path / ".git" / "hooks" / "pre-commit").unlink()
+    lines: list[list[JsonValue]] = [[{"oldText": "end", "newText": f"{each}\nend"}] for each in ("dropped", "kept")]
+    both = {
+        "files": [call("files_edit_file", path=str(tmp_path / "ledger.txt"), edits=each) for each in lines],
+        "git": [call("git_git_commit", repo_path=str(tmp_path), message=each) for each in ("dropped", "kept")],
+        "rooms": [call("rooms_clean"), call("rooms_book")],
+    }
+    async with stage(tmp_path, name, calls(*both[name]), told, held=True) as (made, run):
+        dropped, kept = (await run.until_paused()).active_requirements
+        await run.reject(dropped, by="bob", reason="not that one")
+        await run.approve(kept, by="bob")
+        if name == "rooms":
+            question = await waiting(run, "input", than=kept)
+            await run.submit_input(question, by="bob", values={"room": 7})
+        await made.begins("effects" if name == "rooms" else "held")
+        await made.kill("rooms" if (name, victim) == ("rooms", "server") else victim)
+        content = await ended(run, made)
+    effects = {
+        "files": (tmp_path / "ledger.txt").read_text().splitlines()[:-1],
+        "git": ["kept"] * commits(tmp_path) if name == "git" else [],
+        "rooms": made.lines("effects"),
+    }
+    assert effects[name] == ["book 7" if name == "rooms" else "kept"]
+    # Whether it had its effect, a person says; the worker may reach a killed Temporal again in time to report it.
+    assert content.startswith("seen: ") or victim == "temporal"
