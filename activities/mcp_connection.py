@@ -68,8 +68,10 @@ _BODY_LIMIT: Final = 32 * 1024 * 1024
 _LINES: Final = "assent_lines"
 """The encoding of a command's output: UTF-8, by `_Lines`."""
 _RETRY_LISTEN: Final = 5.0
-_SETTLED: Final = 2.0
+SETTLED: Final = 2.0
 """Seconds after a connection in which a server may add tools; one that is missing is waited for."""
+FIRST: Final = 0.5
+"""Seconds that the first list of a connection waits for what the server adds, if it says that its list changes."""
 _RESPONSES: Final[TypeAdapter[InputResponses]] = TypeAdapter(InputResponses)
 _NOT_ASKED: Final = ErrorData(code=INVALID_REQUEST, message="no person can be asked while a call is under way")
 _TURN_LIMIT: Final = 10.0
@@ -114,8 +116,24 @@ class Connection:
         self._end = asyncio.Event()
         self._scope = anyio.CancelScope()
         self._task: asyncio.Task[None] | None = None
-        self.changed = True
-        """Whether its tools may be others than those that were listed last."""
+        self._noticed = True
+        self._listed: float | None = None
+        self._adds = False
+        """Whether the server says that its list of tools may change, and that it then sends a notice."""
+
+    @property
+    def is_listed(self) -> bool:
+        """Whether its tools were listed."""
+        return self._listed is not None
+
+    @property
+    def changed(self) -> bool:
+        """Whether its tools may be others than those that were listed last.
+
+        A notice of the first seconds may be lost: over HTTP, the stream for it is opened meanwhile.
+        """
+        settled = self._opened + SETTLED
+        return self._noticed or (self._adds and (self._listed or 0) < settled <= time.monotonic())
 
     @property
     def is_open(self) -> bool:
@@ -150,10 +168,11 @@ class Connection:
             error = None if self._task.cancelled() else self._task.exception()
             raise ServerDownError(self._words("it ended" if error is None else _words(error))) from None
 
-    async def changes_soon(self) -> bool:
-        """Whether the server says that its tools changed: some add tools in the first seconds after they started."""
-        while not self.changed and time.monotonic() - self._opened < _SETTLED:  # noqa: ASYNC110 - a notice sets it
-            await asyncio.sleep(0.1)
+    async def changes_soon(self, seconds: float) -> bool:
+        """Whether the server's tools change within *seconds*: some add tools just after they started."""
+        end = min(self._opened + SETTLED, time.monotonic() + seconds)
+        while self._adds and not self.changed and time.monotonic() < end:  # noqa: ASYNC110 - a notice sets it
+            await asyncio.sleep(0.05)
         return self.changed
 
     def too_long(self) -> None:
@@ -186,7 +205,7 @@ class Connection:
         """
         found: list[dict[str, JsonValue]] = []
         cursor: str | None = None
-        self.changed = False
+        self._noticed, self._listed = False, time.monotonic()
         try:
             async with asyncio.timeout(CONNECT_LIMIT), self._busy() as client:
                 for _ in range(_PAGES):
@@ -374,6 +393,8 @@ class Connection:
             ) as client,
         ):
             self._client, self._used, self._opened = client, time.monotonic(), time.monotonic()
+            tools = client.server_capabilities.tools
+            self._adds = tools is not None and tools.list_changed is True
             ready.set_result(None)
             async with asyncio.TaskGroup() as tasks:
                 listening = tasks.create_task(self._listen(client))
@@ -393,23 +414,22 @@ class Connection:
 
     async def _listen(self, client: Client) -> None:
         """Follow the server's notices of other tools; servers of before 2026-07-28 send them by themselves."""
-        tools = client.server_capabilities.tools
-        while tools is not None and tools.list_changed:
+        while self._adds:
             try:
                 async with client.listen(tools_list_changed=True) as notices:
                     async for _ in notices:
-                        self.changed = True
+                        self._noticed = True
             except ListenNotSupportedError:
                 return
             except (MCPError, SubscriptionLost, TimeoutError) as error:
                 if isinstance(error, MCPError) and error.code == METHOD_NOT_FOUND:
                     return
-            self.changed = True
+            self._noticed = True
             await asyncio.sleep(_RETRY_LISTEN)
 
     async def _received(self, message: object) -> None:
         if isinstance(message, ToolListChangedNotification):
-            self.changed = True
+            self._noticed = True
         elif isinstance(message, Exception):
             self._garbage += 1
             if self._garbage == _GARBAGE:

@@ -146,7 +146,8 @@ class McpServers:
         if server is None:
             return agent.tool(name)
         found = (await self._listed(server, fresh=fresh)).get(name)
-        if found is None and server.connection is not None and await server.connection.changes_soon():
+        if found is None and server.connection is not None:
+            await server.connection.changes_soon(_LIST_AGE)
             found = (await self._listed(server)).get(name)
         return found
 
@@ -165,12 +166,24 @@ class McpServers:
             changed = known.connection is not None and known.connection.changed
             if not (fresh or old or changed):
                 return known.tools
-            listed = await (await self._connected(known)).tools()
+            listed = await self._list(known)
             found, problems = server_tools(known.server, listed, partial(self._call, known))
             for each in problems:
                 self._tell(known, each)
             known.tools, known.listed_at = {each.name: each for each in found}, time.monotonic()
             return known.tools
+
+    async def _list(self, known: _Server) -> list[dict[str, JsonValue]]:
+        from .mcp_connection import FIRST, SETTLED  # noqa: PLC0415 - the extra `mcp` may not be installed
+
+        connection = await self._connected(known)
+        is_first = not connection.is_listed
+        listed = await connection.tools()
+        if is_first:  # What a connection before this one had is waited for longer.
+            missing = known.tools.keys() - {f"{known.server.name}.{each['name']}" for each in listed}
+            if await connection.changes_soon(SETTLED if missing else FIRST):
+                return await connection.tools()
+        return listed
 
     async def _connected(self, known: _Server) -> Connection:
         """Return the open connection to a server. Raises ServerDownError. Its lock must be held."""

@@ -126,7 +126,8 @@ def _describe_activity(activity: ActivityProgress, task_queue: str) -> str:
     name = one_line(activity.activity)
     if activity.running:
         again = f", attempt {activity.attempt} after: {activity.failure}" if activity.failure else ""
-        return f"{name} runs{again}{_live_text(activity.live)}{_blocked(activity.blocked)}"
+        since = f" since {activity.since:%Y-%m-%d %H:%M:%SZ}" if activity.since else ""
+        return f"{name} runs{since}{again}{_live_text(activity.live)}{_blocked(activity.blocked)}"
     if activity.failure is None:
         return f"{name} waits for a worker on task queue {one_line(activity.task_queue or task_queue)!r}"
     when = f" at {activity.next_at:%H:%M:%SZ}" if activity.next_at else ""

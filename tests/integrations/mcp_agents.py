@@ -10,10 +10,10 @@ from assent import Agent, MCPServer, OpenAIResponses
 
 _ENV = os.environ
 _FILES, _GIT = (shlex.split(f"{_ENV['HELD']} {_ENV[name]}") for name in ("FILES", "GIT"))
-_GIT += ["--repository", _ENV["FOLDER"]]
+_REPOSITORY = ["--repository", _ENV["FOLDER"]]
 _SERVERS = [
     MCPServer(name="files", command=_FILES[0], args=[*_FILES[1:], _ENV["FOLDER"]], trusted=True),
-    MCPServer(name="git", command=_GIT[0], args=_GIT[1:], timeout=timedelta(seconds=20)),
+    MCPServer(name="git", command=_GIT[0], args=[*_GIT[1:], *_REPOSITORY], timeout=timedelta(seconds=20)),
     MCPServer(name="everything", url=_ENV["EVERYTHING_URL"], tools=["echo", "trigger-e*-request"]),
     MCPServer(name="rooms", url=_ENV["ROOMS_URL"], timeout=timedelta(seconds=20)),
 ]

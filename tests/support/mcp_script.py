@@ -1,7 +1,8 @@
 """A small MCP server of 2025-11-25 over standard input and output, without any package: `python mcp_script.py FOLDER`.
 
 `FOLDER/tools.json` has the tools that it lists, read at each list; `FOLDER/ledger` gets a line for each call that took
-effect. What a tool does goes by its name.
+effect. What a tool does goes by its name. `FOLDER/late.json` has those that it lists from its second list on; it says
+that its list may change, and sends a notice after the first one unless there is a file `FOLDER/silent`.
 """
 
 from __future__ import annotations
@@ -82,22 +83,30 @@ def called(params: dict[str, Any]) -> dict[str, Any]:
 
 
 def main() -> None:
+    late = False
     while line := LATER.pop(0) if LATER else sys.stdin.readline():
         message = json.loads(line)
         if "id" not in message:
             continue
         match message["method"]:
             case "initialize":
-                about = '{"protocolVersion": "2025-11-25", "capabilities": {"tools": {}}}'
-                result: dict[str, Any] = {**json.loads(about), "serverInfo": {"name": "script", "version": "1"}}
+                result: dict[str, Any] = {
+                    "protocolVersion": "2025-11-25",
+                    "capabilities": {"tools": {"listChanged": (FOLDER / "late.json").exists()}},
+                    "serverInfo": {"name": "script", "version": "1"},
+                }
             case "tools/list":
-                result = {"tools": json.loads((FOLDER / "tools.json").read_text())}
+                result = {"tools": json.loads((FOLDER / ("late.json" if late else "tools.json")).read_text())}
             case "tools/call":
                 result = called(message["params"])
             case _:
                 send({"id": message["id"], "error": {"code": -32601, "message": "no such method"}})
                 continue
         send({"id": message["id"], "result": result})
+        if message["method"] == "tools/list" and not late:
+            late = (FOLDER / "late.json").exists()
+            if late and not (FOLDER / "silent").exists():
+                send({"method": "notifications/tools/list_changed"})
 
 
 if __name__ == "__main__":

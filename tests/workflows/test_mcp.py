@@ -47,8 +47,8 @@ def effects(folder: Path) -> list[str]:
     return [line.split()[0] for line in ledger.read_text().splitlines()] if ledger.exists() else []
 
 
-def server(folder: Path, **more: Any) -> MCPServer:
-    return MCPServer(name="files", command=sys.executable, args=[str(SERVER), str(folder)], **more)
+def server(folder: Path, *, name: str = "files", **more: Any) -> MCPServer:
+    return MCPServer(name=name, command=sys.executable, args=[str(SERVER), str(folder)], **more)
 
 
 def told(seen: Conversation) -> Reply:
@@ -86,29 +86,39 @@ async def test_a_call_of_a_servers_tool_waits_and_runs_once_approved(
     await check_replay(history)
 
 
-async def test_a_server_that_is_down_is_waited_for_and_one_that_dies_in_a_call_is_put_to_a_person(
+async def test_a_server_that_is_down_is_waited_for_and_one_that_dies_or_hangs_in_a_call_is_put_to_a_person(
     assent_environment: Environment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without its list, the server ends when it is asked for it."""
     monkeypatch.setattr(run_tool, "DOWN", timedelta(seconds=1))
-    model = assent_environment.responses(calls(call("files_die")), told)
-    agent = Agent(name="clerk", model=model, mcp_servers=[server(tmp_path)])
+    model = assent_environment.responses(calls(call("files_die")), calls(call("slow_hang")), told)
+    slow = server(tmp_path, name="slow", timeout=timedelta(seconds=2))
+    agent = Agent(name="clerk", model=model, mcp_servers=[server(tmp_path), slow])
     async with assent_environment.serve(agent) as client:
         run = await client.start("clerk", "Go.", requested_by="alice")
         await until(run, "MCP server 'files': it gave no list of its tools: Connection closed")
-        lists(tmp_path, listed("die"))
+        lists(tmp_path, listed("die"), listed("hang"))
         [asked] = (await run.until_paused()).active_requirements
         (tmp_path / "tools.json").unlink()
         await run.approve(asked, by="bob")
         await until(run, "files.die has not started; it is tried again at ")
         assert effects(tmp_path) == []
-        lists(tmp_path, listed("die"))
+        lists(tmp_path, listed("die"), listed("hang"))
         [outcome] = (await run.until_paused()).active_requirements
         assert (outcome.kind, outcome.follows, effects(tmp_path)) == ("outcome", asked.id, ["die"])
         lost = "MCP server 'files': it was lost during the call: the connection was closed"
         assert outcome.note == f"{lost}; it may or may not have taken effect; to run it again may do it twice"
         await run.submit_result(outcome, by="bob", output="It wrote the file.")
-        assert (await run.result()).content == "It wrote the file."
+        [asked] = (await run.until_paused()).active_requirements
+        await run.approve(asked, by="bob")
+        await until(run, "slow.hang runs since ")
+        [outcome] = (await run.until_paused()).active_requirements
+        assert (outcome.kind, outcome.follows) == ("outcome", asked.id)
+        assert (outcome.note or "").startswith(
+            "it passed its timeout of 2 s: it may still be running, and may or may not"
+        )
+        await run.submit_result(outcome, by="bob", output="It did not.")
+        assert (await run.result()).content == "It did not."
         await check_replay(await run.history())
     assert effects(tmp_path) == ["die"]
 

@@ -179,6 +179,26 @@ async def test_a_list_is_kept_until_the_server_says_that_it_changed(tmp_path: Pa
         assert list(await servers.listed(agent)) == ["files_own"]
 
 
+@pytest.mark.parametrize("silent", [False, True])
+async def test_tools_that_a_server_adds_after_it_started_are_there_in_the_first_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, silent: bool
+) -> None:
+    """Where its notice is lost, as over HTTP, they are there a moment later; a connection after it waits for them."""
+    monkeypatch.setattr(mcp_connection, "SETTLED", 0.5)
+    monkeypatch.setattr(mcp_connection, "FIRST", 0.1 if silent else 0.5)
+    agent = of(lists(tmp_path, listed("write")))
+    (tmp_path / "late.json").write_text(json.dumps([listed("write"), listed("late")]))
+    if silent:
+        (tmp_path / "silent").touch()
+    async with serving(agent) as servers:
+        first = ["files_own", "files.write"]
+        assert list(await servers.listed(agent)) == (first if silent else [*first, "files.late"])
+        assert await servers.tool(agent, "files.late") is not None
+        [connection] = servers.opened
+        await connection.close()
+        assert list(await servers.listed(agent)) == [*first, "files.late"]
+
+
 async def test_an_idle_connection_is_closed_and_opened_again_when_it_is_needed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
