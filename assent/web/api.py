@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Final, Literal, cast
 
-from pydantic import BaseModel, ConfigDict, JsonValue, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -18,6 +18,7 @@ from assent._version import __version__
 from assent.audit.approval import Approval
 from assent.audit.checks import Verification
 from assent.audit.decision_statistics import Statistics
+from assent.client.signals import locate_grant
 from assent.views.run_events import RunEvent
 from assent.web.guard import read_body
 from assent.web.inbox import inbox_of
@@ -26,7 +27,7 @@ from assent.web.run_pages import RunPages
 from assent.web.sign_in import Person
 from assent.wire.messages import Remember
 from assent.wire.proofs import DecisionStatement, Proof
-from assent.wire.protocol import DecisionOutcome
+from assent.wire.protocol import REVOKE, DecisionOutcome
 from assent.wire.requirements import Requirement, RunState
 
 _JSON: Final = "application/json"
@@ -66,6 +67,15 @@ class DecisionDocument(BaseModel):
     proof: Proof | None = None
 
 
+class RevocationDocument(BaseModel):
+    """The end of a remembered decision: further calls wait for people again. Your name and the id are added."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    reason: str | None = None
+    proof: Proof | None = None
+
+
 class SigningRequest(BaseModel):
     """What proves a decision: the *statement*, and the options of `navigator.credentials.get` in JSON."""
 
@@ -96,6 +106,10 @@ _INBOX: Final = {
     "show": "`mine` (default) or `all`.", "sort": "`age` (default) or `deadline`.", "agent": "Only this agent.",
     "tool": "Only this tool.", "token": "`next_token` of the page before.", "page": "The page, from 1.",
 }  # fmt: skip
+_GRANT: Final = {
+    "id": "The run's id.",
+    "grant": "The id of what is remembered, or a unique prefix of 6 digits or more.",
+}
 _OPTIONAL: Final = frozenset(_INBOX)
 
 
@@ -114,6 +128,8 @@ class Api:
             Route("/api/request", page(self.request)),
             Route("/api/request", page(self.decide), methods=["POST"]),
             Route("/api/statement", page(self.statement), methods=["POST"]),
+            Route("/api/revoke", page(self.revoke), methods=["POST"]),
+            Route("/api/revoke/statement", page(self.revocation_statement), methods=["POST"]),
             Route("/api/run", page(self.run)),
             Route("/api/events", page(self.events)),
             Route("/api/audit", page(self.audit)),
@@ -142,17 +158,31 @@ class Api:
     async def decide(self, request: Request, person: Person) -> Response:
         """Send a decision under the name of the person who is signed in."""
         view = await self._site.view_of(request, person)
-        signal, body = await _decision(request)
-        body |= {"id": view.requirement.id, "by": person.name}
+        body = await _given(request, DecisionDocument) | {"id": view.requirement.id, "by": person.name}
+        signal = str(body.pop("signal"))
         outcome = await self._site.send_decision(view, person, signal, body)
         return _answer(outcome, 200 if outcome.counted else 409)
 
     async def statement(self, request: Request, person: Person) -> Response:
         """Return what a passkey signs to prove a decision; the proof then goes with the decision."""
         view = await self._site.view_of(request, person)
-        signal, body = await _decision(request)
-        body |= {"id": view.requirement.id, "by": person.name}
-        statement = await self._site.client.get_run(view.state.id).statement(signal, body)
+        body = await _given(request, DecisionDocument) | {"id": view.requirement.id, "by": person.name}
+        return await self._to_sign(view.state, person, str(body.pop("signal")), body)
+
+    async def revoke(self, request: Request, person: Person) -> Response:
+        """End a decision that was remembered."""
+        state, given = await self._runs.state_of(request, person), await _given(request, RevocationDocument)
+        outcome = await self._runs.end_grant(state, request.query_params.get("grant", ""), person, given)
+        return _answer(outcome, 200 if outcome.counted else 409)
+
+    async def revocation_statement(self, request: Request, person: Person) -> Response:
+        """Return what a passkey signs to end a decision that was remembered."""
+        state, given = await self._runs.state_of(request, person), await _given(request, RevocationDocument)
+        grant = locate_grant(state, request.query_params.get("grant", ""))
+        return await self._to_sign(state, person, REVOKE, given | {"id": grant.id, "by": person.name})
+
+    async def _to_sign(self, run: RunState, person: Person, signal: str, body: Mapping[str, JsonValue]) -> Response:
+        statement = await self._site.client.get_run(run.id).statement(signal, body)
         asked = self._site.prover.request(statement, person.name)
         return _answer(SigningRequest(statement=statement, options=cast("dict[str, JsonValue]", asked["options"])))
 
@@ -185,8 +215,8 @@ class Api:
         return JSONResponse(openapi())
 
 
-async def _decision(request: Request) -> tuple[str, dict[str, JsonValue]]:
-    """Return the signal and the body of a decision in JSON.
+async def _given(request: Request, document: type[BaseModel]) -> dict[str, JsonValue]:
+    """Return what a post says in JSON, without what it leaves out.
 
     Raises:
         HTTPException: it is no JSON, or does not fit.
@@ -195,13 +225,12 @@ async def _decision(request: Request) -> tuple[str, dict[str, JsonValue]]:
     if request.headers.get("content-type", "").partition(";")[0].strip() != _JSON:
         raise HTTPException(415, f"Send {_JSON}. Nothing was done.")
     try:
-        given = TypeAdapter(DecisionDocument).validate_json(await read_body(request))
+        given = document.model_validate_json(await read_body(request))
     except ValidationError as error:
         found = error.errors(include_url=False, include_input=False, include_context=False)[0]
         where = ".".join(str(part) for part in found["loc"])
         raise HTTPException(422, f"{where}: {found['msg']}. Nothing was done.") from None
-    body = given.model_dump(mode="json", exclude_unset=True)
-    return str(body.pop("signal")), body
+    return given.model_dump(mode="json", exclude_unset=True)
 
 
 def _answer(document: BaseModel, status: int = 200) -> Response:
@@ -215,12 +244,16 @@ _OPERATIONS: Final[list[tuple[str, str, str, Mapping[str, str], type[BaseModel] 
     ("/api/request", "get", "Read one request", _RUN, None, RequestDocument),
     ("/api/request", "post", "Decide a request; 409 if it did not count", _RUN, DecisionDocument, DecisionOutcome),
     ("/api/statement", "post", "Read what a passkey signs to prove a decision", _RUN, DecisionDocument, SigningRequest),
+    ("/api/revoke", "post", "End a remembered decision; 409 if it did not count", _GRANT, RevocationDocument,
+     DecisionOutcome),
+    ("/api/revoke/statement", "post", "Read what a passkey signs to end a remembered decision", _GRANT,
+     RevocationDocument, SigningRequest),
     ("/api/run", "get", "Read a run", {"id": "The run's id."}, None, RunState),
     ("/api/events", "get", "Read what has happened in a run", {"id": "The run's id."}, None, Events),
     ("/api/audit", "get", "Check the history of a run", {"id": "The run's id."}, None, Verification),
     ("/api/decisions", "get", "List your decisions", {}, None, Decisions),
     ("/api/statistics", "get", "Read how people decide", {}, None, Statistics),
-]
+]  # fmt: skip
 
 
 @cache

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Final, Generic, TypeVar
 
@@ -31,8 +31,8 @@ from assent.web.sign_in import Person
 from assent.web.values import title_of
 from assent.wire.live_text import LiveText
 from assent.wire.proofs import ProofLevel
-from assent.wire.protocol import REVOKE
-from assent.wire.requirements import Grant, RunState
+from assent.wire.protocol import REVOKE, DecisionOutcome
+from assent.wire.requirements import RunState
 
 EVENTS: Final = 200
 """Events of a run on its page; the newest. A link shows all of them."""
@@ -94,10 +94,8 @@ class RunPages:
         """End a decision that was remembered: further calls wait for people again."""
         form = await self._site.form_of(request, person)
         state = await self.state_of(request, person)
-        grant = locate_grant(state, form.get("grant", ""))
-        level: ProofLevel | None = "service" if grant.proof else None
-        body = self._site.with_passkey(form, _revocation(grant, person))
-        outcome = await self._site.send(state.id, level, person, REVOKE, body)
+        given = self._site.with_passkey(form, {})
+        outcome = await self.end_grant(state, form.get("grant", ""), person, given)
         page = link("/run", id=state.id)
         note = self._site.sign_ins.note(
             person, page, "good" if outcome.counted else "bad", "Revoked." if outcome.counted else "Not revoked.",
@@ -109,7 +107,7 @@ class RunPages:
         """Return what a passkey signs to end a remembered decision."""
         form = await self._site.form_of(request, person)
         state = await self.state_of(request, person)
-        body = _revocation(locate_grant(state, form.get("grant", "")), person)
+        body: dict[str, JsonValue] = {"id": locate_grant(state, form.get("grant", "")).id, "by": person.name}
         statement = await self._site.client.get_run(state.id).statement(REVOKE, body)
         return JSONResponse(self._site.prover.request(statement, person.name))
 
@@ -137,6 +135,19 @@ class RunPages:
         run, _ = await self._run(request, person)
         return state_of(run)
 
+    async def end_grant(
+        self, state: RunState, grant_id: str, person: Person, given: Mapping[str, JsonValue]
+    ) -> DecisionOutcome:
+        """End a decision that was remembered; *given* may have the reason and the proof.
+
+        Raises:
+            RequirementNotFoundError: the run remembers no such decision.
+            MessageError: it takes the person's own key; nothing was sent.
+        """
+        grant = locate_grant(state, grant_id)
+        level: ProofLevel | None = "service" if grant.proof else None
+        return await self._site.send(state.id, level, person, REVOKE, {**given, "id": grant.id, "by": person.name})
+
     async def verification_of(self, state: RunState) -> Verification:
         """Check the history of a run; the result is kept for some seconds, since it takes time that grows with it."""
         verify = self._site.client.get_run(state.id).verify
@@ -162,10 +173,6 @@ class RunPages:
         if not may_see(person, state_of(run)):
             raise HTTPException(404, "There is no such run.")
         return run, description
-
-
-def _revocation(grant: Grant, person: Person) -> dict[str, JsonValue]:
-    return {"id": grant.id, "by": person.name}
 
 
 async def _writing(description: WorkflowExecutionDescription) -> LiveText | None:
