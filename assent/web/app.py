@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from datetime import timedelta
@@ -86,7 +85,7 @@ def application(client: AgentClient, settings: WebSettings) -> ASGIApp:
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncGenerator[None]:
         del app
-        warm = asyncio.create_task(site.inbox.keep_warm())
+        warm = await site.inbox.start()
         yield
         warm.cancel()
 

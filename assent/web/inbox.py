@@ -30,6 +30,8 @@ PATIENCE: Final = 0.1
 RECENT: Final = 10.0
 WARM: Final = 240.0
 """Seconds between reads that are made so that the first person to look does not wait."""
+START: Final = 10.0
+"""Seconds that the page waits, as it starts, for its first read before it answers anyone."""
 _CHOICES: Final = 1_000
 RUNS: Final = 1_000
 """Runs of one read: the most that the server returns at once. All of them are sorted."""
@@ -154,12 +156,21 @@ class InboxReader:
                 self._reads[key] = Read(page, read.at - FRESH)
                 self._tasks.pop(key, None)  # It may have begun before the decision.
 
-    async def keep_warm(self) -> None:
-        """Read what waits now and then, for ever."""
+    async def start(self) -> asyncio.Task[None]:
+        """Read what waits, and return the task that reads it again now and then, for ever."""
+        first = asyncio.create_task(self._warm())
+        await asyncio.wait([first], timeout=START)
+        return asyncio.create_task(self._keep_warm(first))
+
+    async def _warm(self) -> None:
+        with contextlib.suppress(AssentError, RPCError):
+            await self.read(Query(), fresh=True)
+
+    async def _keep_warm(self, first: asyncio.Task[None]) -> None:
+        await first
         while True:
-            with contextlib.suppress(AssentError, RPCError):
-                await self.read(Query(), fresh=True)
             await asyncio.sleep(WARM)
+            await self._warm()
 
 
 def _retrieve(task: asyncio.Task[Read]) -> None:

@@ -69,6 +69,25 @@ async def test_what_is_known_is_shown_at_once_while_it_is_read_again(monkeypatch
     assert len(server.asked) == 3
 
 
+async def test_the_page_starts_with_what_waits_and_does_not_wait_for_a_server_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    server = Server()
+    reader = InboxReader(cast("AgentClient", server))
+    warm = await reader.start()
+    assert len(server.asked) == 1
+    assert await ids(reader) == ["1", "2"]
+    assert len(server.asked) == 1
+    warm.cancel()
+    monkeypatch.setattr(inbox, "START", 0.01)
+    server.let.clear()
+    async with asyncio.timeout(5):
+        warm = await InboxReader(cast("AgentClient", server)).start()
+    assert not warm.done()
+    warm.cancel()
+    server.let.set()
+
+
 async def test_a_request_that_was_decided_is_gone_though_the_server_still_lists_it() -> None:
     server = Server()
     reader = InboxReader(cast("AgentClient", server))
