@@ -17,12 +17,13 @@ from zoneinfo import ZoneInfo
 import pytest
 import pytest_asyncio
 import uvicorn
-from playwright.async_api import Browser, Page, ViewportSize, expect
+from playwright.async_api import Browser, Dialog, Page, ViewportSize, expect
 from pydantic import BaseModel, JsonValue
 
-from assent import Agent, AgentClient, approval, ask_user, tool
+from assent import Agent, AgentClient, FilePart, TextPart, approval, ask_user, tool
 from assent.testing import Environment, call, calls, says
 from assent.web.app import application
+from assent.web.rendering import link
 from assent.web.settings import WebSettings
 
 pytestmark = pytest.mark.ui
@@ -167,7 +168,7 @@ async def opened(
         page.on("console", lambda each: errors.append(each.text) if each.type == "error" else None)
         page.on("request", lambda request: None if request.url.startswith(served.url) else errors.append(request.url))
         yield page
-    assert [each for each in errors if "status of 404" not in each] == []
+    assert [each for each in errors if not re.search("status of 40[04]", each)] == []
 
 
 async def open_request(page: Page, words: str) -> None:
@@ -303,3 +304,71 @@ async def test_one_of_two_approvals_is_recorded_and_the_other_is_awaited(browser
         await expect(page.get_by_text("1 of 2 people have approved.")).to_be_visible()
         await expect(page.get_by_role("button", name="Approve", exact=True)).to_be_hidden()
         await check_accessibility(page)
+
+
+SCRIPT: Final = """<script>alert(1)</script>"><img src=x onerror="alert(2)"><svg onload='alert(3)'>{{7*7}}"""
+"""What others may write wherever they write: each part of it would open a dialog."""
+LINK: Final = "javascript:alert(4)"
+
+
+@tool(requires_confirmation=True)
+def publish(title: str, to: list[str], fields: dict[str, str]) -> str:
+    """Publish something."""
+    raise NotImplementedError
+
+
+async def test_script_of_others_is_text_on_every_page(
+    browser: Browser, served: Served, web_environment: Environment
+) -> None:
+    asked = call("publish", title=SCRIPT, to=[SCRIPT, LINK], fields={SCRIPT: f"{SCRIPT}\n{LINK}"})
+    model = web_environment.responses(calls(asked, text=SCRIPT), says(SCRIPT))
+    dialogs: list[str] = []
+
+    async def dismiss(dialog: Dialog) -> None:
+        dialogs.append(dialog.message)
+        await dialog.dismiss()
+
+    async def check(page: Page, *, texts: int) -> None:
+        """Refuse an element, an attribute or a link that a text of others became; the text is there to be read."""
+        made = "main script, main img, main [onerror], main [onload], a[href^='javascript:' i]"
+        assert await page.locator(made).count() == 0
+        assert (await page.locator("main").inner_text()).count(SCRIPT) >= texts
+
+    async with (
+        web_environment.serve(Agent(name="mallory", model=model, tools=[publish])) as client,
+        opened(browser, served, DESK) as page,
+        opened(browser, served, PHONE, script=False) as plain,
+    ):
+        page.on("dialog", dismiss)
+        file = FilePart(data=b"x", media_type="text/plain", name=SCRIPT)
+        run = await client.start("mallory", [TextPart(text=SCRIPT), file], requested_by=SCRIPT, id=f"{SCRIPT}-{LINK}")
+        [waiting] = (await run.until_paused()).active_requirements
+        about = link("/request", run=run.id, id=waiting.id)
+        for each in (page, plain):
+            await each.goto("/?show=all")
+            await check(each, texts=1)  # Who asked; the title is cut.
+            await each.goto(about)
+            # The run, who asked, the arguments, what the model said, the prompt and the name of the file.
+            await check(each, texts=11)
+            await expect(each.get_by_text(f"[file: {SCRIPT}, text/plain, 1 bytes")).to_be_visible()
+        await page.get_by_text("Change the arguments").click()
+        editor = page.get_by_label("New arguments")
+        await editor.fill((await editor.input_value()).replace("{{7*7}}", "{{7*8}}"))
+        await page.get_by_role("button", name="See what changes").click()
+        await check(page, texts=1)
+
+        # The script of the page puts the reason, and the name, into the page that is open.
+        await page.goto(about)
+        await page.wait_for_timeout(3_500)
+        await run.reject(waiting, by=f"{SCRIPT}2", reason=SCRIPT)
+        await run.result()
+        await expect(page.locator(".votes blockquote")).to_have_text(SCRIPT, timeout=15_000)
+        await check(page, texts=14)
+        for path, texts in (
+            (link("/run", id=run.id), 10), (link("/audit", id=run.id), 4), ("/statistics", 1),
+            (link("/", show="all", agent=SCRIPT, tool=SCRIPT), 2), (link("/request", run=SCRIPT, id=SCRIPT), 0),
+            (link("/enrol", invitation=SCRIPT), 0), (link("/sign-in", next=LINK), 0), (f"/{SCRIPT}", 0),
+        ):  # fmt: skip
+            await page.goto(path)
+            await check(page, texts=texts)
+    assert dialogs == []
