@@ -1,4 +1,7 @@
-"""One word for one thing (docs/reference/glossary.md): what it replaced stays out of pages, docstrings and messages."""
+"""One word for one thing (docs/reference/glossary.md): what it replaced stays out of pages, docstrings and messages.
+
+And what the glossary lists is in use.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,14 @@ import re
 import tokenize
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
+from assent.wire.protocol import RequirementKind
+
 ROOT = Path(__file__).parents[2]
+GLOSSARY = ROOT / "docs" / "reference" / "glossary.md"
 PLACES = [
     *(path.relative_to(ROOT).as_posix() for path in sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])),
     *(f"assent/{path.name}" for path in sorted((ROOT / "assent").iterdir()) if path.suffix == ".py" or path.is_dir()),
@@ -64,3 +71,34 @@ def test_pages_docstrings_comments_and_messages_use_the_words_of_the_glossary(pl
     root = ROOT / place
     found = [each for path in (sorted(root.rglob("*.py")) if root.is_dir() else [root]) for each in violations(path)]
     assert not found
+
+
+def words(text: str) -> str:
+    return " ".join(re.sub(r"[*`]", "", text.lower()).split())
+
+
+def test_each_word_of_the_glossary_is_used_outside_of_it() -> None:
+    pages = [path for path in (ROOT / "docs").rglob("*.md") if path != GLOSSARY]
+    screens = [path for folder in ("cli", "views", "web") for path in (ROOT / "assent" / folder).rglob("*.py")]
+    used = words("\n".join([*map(Path.read_text, pages), *(text for path in screens for _, text in prose(path))]))
+    defined = [
+        word
+        for cell in re.findall(r"^\| (\*\*.*?) \|", GLOSSARY.read_text(), re.MULTILINE)
+        for word in re.findall(r"\*\*(.+?)\*\*", cell)
+    ]
+    assert len(defined) > 40
+    assert not [word for word in defined if not re.search(rf"\b{re.escape(word)}(?:s|es)?\b", used)]
+
+
+def test_each_name_in_the_glossary_is_one_of_the_code() -> None:
+    code = "\n".join(
+        path.read_text() for folder in ("assent", "activities", "workflows") for path in (ROOT / folder).rglob("*.py")
+    )
+    named = set(re.findall(r"`(\w+)`", GLOSSARY.read_text()))
+    assert len(named) > 10
+    assert not [name for name in named if not re.search(rf"(?<!\w){name}(?!\w)", code)]
+
+
+def test_the_glossary_has_each_kind_of_requirement() -> None:
+    kinds = re.findall(r"^\| `(\w+)` \|", GLOSSARY.read_text(), re.MULTILINE)
+    assert sorted(kinds) == sorted(get_args(RequirementKind))
