@@ -55,6 +55,7 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/python docs/site/programs.py
 	$(BIN)/pyright
 
 format: setup
