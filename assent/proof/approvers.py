@@ -5,7 +5,9 @@ TOML, read by workers, by the approvals page and by an audit. Its SHA-256 is rec
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
@@ -16,7 +18,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from assent.core.approvals import fold_name, fold_names
-from assent.proof.ssh import KINDS
+from assent.proof.ssh import KINDS, string
 from assent.wire.errors import ConfigurationError
 from assent.wire.text import one_line
 
@@ -55,6 +57,12 @@ def _ssh_key(text: str) -> str:
             f"keys of the type {parts[0]} cannot be checked here; use one of {', '.join(KINDS)}, or a passkey"
         )
     return " ".join(parts[:2])
+
+
+def _ed25519(text: str) -> str:
+    if re.fullmatch("[A-Za-z0-9_-]{43}", text) is None:
+        raise ValueError("give an Ed25519 public key: 43 characters of base64url")
+    return text
 
 
 class SshKey(_Dated):
@@ -96,7 +104,13 @@ class Service(_Dated):
     """A service that may vouch for people: its Ed25519 public key, in base64url."""
 
     name: str = Field(min_length=1, max_length=200)
-    public_key: str = Field(min_length=1, max_length=100)
+    public_key: Annotated[str, AfterValidator(_ed25519)]
+
+    @property
+    def as_ssh(self) -> str:
+        """The same key as a person's entry would have it."""
+        blob = string(b"ssh-ed25519") + string(base64.urlsafe_b64decode(self.public_key + "="))
+        return f"ssh-ed25519 {base64.b64encode(blob).decode()}"
 
 
 class Issuer(_Entry):
@@ -181,7 +195,8 @@ class Approvers(_Entry):
     def problem(self) -> str | None:
         """What in it contradicts itself; None if nothing does."""
         owners: dict[str, str] = {}
-        keys: dict[str, str] = {}
+        # A service vouches for people: it must not sign as one of them.
+        keys = {each.as_ssh: f"the service {each.name}" for each in self.services}
         for person in self.people:
             for name in person.names:
                 if not fold_name(name):
@@ -191,9 +206,9 @@ class Approvers(_Entry):
             for key in person.keys:
                 if isinstance(key, Passkey) and self.site is None:
                     return f"people: {person.name!r} has a passkey; say which site it is for: [site] rp_id, origins"
-                text = key.ssh if isinstance(key, SshKey) else key.passkey
-                if keys.setdefault(text, person.name) != person.name:
-                    return f"people: {keys[text]!r} and {person.name!r} have the same key"
+                for text in [key.ssh] if isinstance(key, SshKey) else [key.passkey, key.public_key]:
+                    if keys.setdefault(text, person.name) != person.name:
+                        return f"people: {keys[text]!r} and {person.name!r} have the same key"
         names = [person.name for person in self.people]
         twice = next((name for name in names if names.count(name) > 1), None)
         return self._login_problem if twice is None else f"people: {twice!r} is there twice"

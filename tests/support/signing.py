@@ -185,6 +185,16 @@ class ServiceSigner:
         signature = base64url(self._key.sign(service_bytes(statement, unsigned)))
         return unsigned.model_copy(update={"signature": signature})
 
+    def prove_as_person(self, statement: DecisionStatement) -> SshProof:
+        """Sign as a person would whose SSH key the service's key is."""
+        kind = b"ssh-ed25519"
+        blob = string(kind) + string(self._key.public_key().public_bytes_raw())
+        made = string(kind) + string(self._key.sign(signed_bytes(statement.signed_bytes(), NAMESPACE)))
+        text = armored(
+            b"SSHSIG" + (1).to_bytes(4) + b"".join(map(string, (blob, NAMESPACE.encode(), b"", b"sha512", made)))
+        )
+        return SshProof(kind="sshsig", signature=text, issued_at=statement.issued_at, expires_at=statement.expires_at)
+
 
 def approvers_with_bob(bob: SshSigner, service: ServiceSigner, validity: str = "") -> str:
     """The beginning of an approvers file: the site, who vouches, and bob of finance with his SSH key."""

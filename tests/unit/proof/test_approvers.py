@@ -12,6 +12,10 @@ from assent.wire.errors import ConfigurationError
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIDU/fZxnAHqALjkhueUCVsTD1wEw69ESOH33IvwCmlpa"
 BOB = f'[[people]]\nname = "bob"\n[[people.keys]]\nssh = "{KEY} bob@work"\n'
+PASSKEYS = '[site]\nrp_id = "s"\norigins = ["https://s"]\n' + "".join(
+    f'[[people]]\nname = "{name}"\n[[people.keys]]\npasskey = "{name}s"\npublic_key = "pQEC"\n'
+    for name in ("bob", "eve")
+)
 
 
 @pytest.mark.parametrize(
@@ -24,6 +28,12 @@ BOB = f'[[people]]\nname = "bob"\n[[people.keys]]\nssh = "{KEY} bob@work"\n'
         (BOB + '[[people]]\nname = "BOB"\n', "'BOB' names both 'bob' and 'BOB'"),
         (BOB + '[[people]]\nname = "eve"\nalso_known_as = ["bob"]\n', "'bob' names both 'bob' and 'eve'"),
         (BOB + BOB.replace("bob", "eve"), "'bob' and 'eve' have the same key"),
+        (PASSKEYS, "'bob' and 'eve' have the same key"),
+        (
+            '[[services]]\nname = "s"\npublic_key = "NT99nGcAeoAuOSG55QJWxMPXATDr0RI4ffci_AKaWlo"\n' + BOB,
+            "'the service s' and 'bob' have the same key",
+        ),
+        ('[[services]]\nname = "s"\npublic_key = "AA"\n', "give an Ed25519 public key: 43 characters of base64url"),
         ('[[people]]\nname = "a"\n[[people.keys]]\nssh = "AAAA"\n', "give a public key as in a .pub file"),
         (
             '[[people]]\nname = "a"\n[[people.keys]]\nssh = "ssh-dss AAAA"\n',

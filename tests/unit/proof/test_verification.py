@@ -155,10 +155,11 @@ def test_unknown_keys_and_services_prove_nothing(people: People, tmp_path: Path)
 
 
 def test_the_key_of_a_service_cannot_sign_in_a_persons_place(people: People) -> None:
-    # With its own key it could make an SSH signature only if that key were listed as a person's.
+    # With its own key it could make an SSH signature only if that key were listed as a person's: the file refuses that.
     given = statement()
-    vouched = people.service.prove(given, "bob@example.com")
-    assert check(people, given, vouched).verified.level == "service"
+    assert check(people, given, people.service.prove(given, "bob@example.com")).verified.level == "service"
+    with pytest.raises(ProofError, match="the SSH key is in no entry of the approvers file"):
+        check(people, given, people.service.prove_as_person(given))
 
 
 def test_a_passkey_must_verify_its_user_for_this_site(people: People) -> None:
