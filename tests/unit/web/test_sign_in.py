@@ -63,6 +63,27 @@ def test_a_stolen_cookie_is_worth_nothing_after_its_owner_has_signed_out(monkeyp
     assert [signs.person_of(asked(each)) for each in stolen] == [None, None]
 
 
+def test_a_process_that_did_not_sign_a_person_out_takes_a_stolen_cookie_until_its_eight_hours_are_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    signs, other = (SignIn(WebSettings.read(**OIDC, secret="x" * 32)) for _ in range(2))
+    stolen, now = Response(), time.time()
+    signs.begin(stolen, BOB)
+    person = signs.person_of(asked(cookie_of(stolen)))
+    assert person is not None
+    signs.end(Response(), person)
+    for minutes in range(0, 8 * 60, 20):
+        monkeypatch.setattr(time, "time", lambda at=minutes: now + at * 60)
+        taken = asked(cookie_of(stolen))
+        assert (signs.person_of(taken), other.person_of(taken)) == (None, person)
+        renewed = Response()
+        other.renew(taken, renewed, person)
+        stolen = renewed if minutes else stolen
+    monkeypatch.setattr(time, "time", lambda: now + 8 * 60 * 60 + 1)
+    assert other.person_of(asked(cookie_of(stolen))) is None
+    assert SignIn(WebSettings.read(**OIDC, secret="y" * 32)).person_of(asked(cookie_of(stolen))) is None
+
+
 def test_a_session_ends_without_use_and_by_the_end_of_a_working_day(monkeypatch: pytest.MonkeyPatch) -> None:
     signs = SignIn(WebSettings.read(**OIDC, session_minutes=30))
     response, now = Response(), time.time()
