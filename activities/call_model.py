@@ -173,7 +173,7 @@ class ModelCalls:
         self, agent: Agent, call: ModelCallInput, answer: Answer, attempts: ModelAttempts
     ) -> ModelTurn:
         if _asks_users(agent, self._servers, answer):
-            attempts.note_answer()
+            await attempts.save_answer()
         try:
             turn = await self._bounded(agent, call, answer)
         except ApplicationError as error:

@@ -6,6 +6,7 @@ attempt (the SDK sends the last one before it reports a failure), also to anothe
 """
 
 from dataclasses import replace
+from datetime import timedelta
 from typing import Final
 
 from pydantic import ValidationError
@@ -29,6 +30,7 @@ SAME_FAILURE_LIMIT: Final = 30
 """How often in a row one turn may fail in the same way, where that is no outage: about half an hour."""
 REFUSAL_LIMIT: Final = 1_440
 """How often in a row a run that has begun may be refused in words that Assent does not know: about a day."""
+_SAVE_LIMIT: Final = timedelta(seconds=5)
 _ONE_FAILED: Final = Usage(failed=1)
 _PROBE: Final = PLAIN.to_payloads(["assent"])
 _LOST: Final = "The worker was lost, or stopped, while the model answered."
@@ -93,9 +95,19 @@ class ModelAttempts:
         return answer
 
     def note_answer(self) -> None:
-        """Have the answer count if this attempt does not come to report it: what follows may end the worker."""
+        """Have the answer count if this attempt does not come to report it."""
         if (details := self.heartbeat_details()) is not None:
             activity.heartbeat(encoded(details))
+
+    async def save_answer(self) -> None:
+        """Have the answer count, and wait until the server knows of it: what follows may end the worker at once."""
+        if (details := self.heartbeat_details()) is None:
+            return
+        handle = own_client().get_async_activity_handle(task_token=activity.info().task_token)
+        try:
+            await handle.heartbeat(encoded(details), rpc_timeout=_SAVE_LIMIT)
+        except Exception:  # the server is away, the call is to be cancelled, or whatever a codec raises
+            self.note_answer()
 
     def not_kept(self, error: ApplicationError, answer: Answer) -> Exception:
         """What to raise when the *answer* cannot be kept because of *error*."""

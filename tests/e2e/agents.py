@@ -7,7 +7,10 @@ import os
 from datetime import timedelta
 from pathlib import Path
 
+from pydantic import JsonValue
+
 from assent import Agent, OpenAIResponses, approval, tool
+from assent.workflows import activity_options
 
 
 def note(line: str) -> None:
@@ -44,6 +47,20 @@ async def count() -> str:
     return "counted"
 
 
+def gate(arguments: dict[str, JsonValue]) -> bool:
+    """A gate in which two workers die, as for want of memory."""
+    note(f"gate of {arguments}")
+    if Path(os.environ["LEDGER"]).read_text().count("gate") <= 2:
+        os._exit(1)
+    return False
+
+
+@tool(requires_confirmation=gate)
+def withdraw(amount: int) -> str:
+    """Withdraw money."""
+    return f"withdrew {amount}"
+
+
 @tool(heartbeat_timeout=timedelta(seconds=1))
 async def send_email() -> str:
     """Send an email, slowly."""
@@ -53,3 +70,6 @@ async def send_email() -> str:
 
 
 payer = Agent(name="payer", model=OpenAIResponses(id="e2e"), tools=[pay, pay_slowly, count, send_email])
+banker = Agent(name="banker", model=OpenAIResponses(id="banker", stream=False), tools=[withdraw])
+if seconds := os.environ.get("MODEL_HEARTBEAT"):
+    setattr(activity_options, "HEARTBEAT", timedelta(seconds=int(seconds)))  # noqa: B010 - it is final for all but tests

@@ -90,7 +90,7 @@ def stamp(number: int) -> str:
 
 
 @approval
-@tool(requires_confirmation=True, heartbeat_timeout=BEAT)
+@tool(requires_confirmation=True, heartbeat_timeout=20 * BEAT)  # to take it takes seconds on a busy machine
 def devour() -> str:
     """Take all the memory that there is."""
     note("devours")
@@ -99,7 +99,7 @@ def devour() -> str:
         hoard.append(bytearray(16 * MIB))
 
 
-@tool(heartbeat_timeout=BEAT, idempotent=True)
+@tool(heartbeat_timeout=20 * BEAT, idempotent=True)
 async def nibble() -> str:
     """Take all the memory that there is, in the loop of the worker."""
     note("nibbles")

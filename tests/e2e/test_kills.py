@@ -9,6 +9,8 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
+
 from assent import Requirement, RunHandle, RunState
 from assent.runtime.embedded_server import free_port
 from assent.testing import Approved, Environment, ModelServer, call, calls, check_replay, drive, says
@@ -193,3 +195,20 @@ async def test_server_and_worker_killed_while_a_run_waits_lose_nothing(tmp_path:
                 assert lines(ledger) == ["paid bob"]
         finally:
             await serving.end(signal.SIGKILL)
+
+
+async def test_an_answer_counts_where_its_gate_ends_the_worker_at_once(
+    assent_environment: Environment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MODEL_HEARTBEAT", "2")
+    ledger, queue = tmp_path / "ledger", f"kill-{uuid.uuid4().hex[:6]}"
+    address = assent_environment.server.address
+    async with ModelServer() as models:
+        models.script("banker", calls(call("withdraw", amount=5)), says("done"))
+        run = await assent_environment.client(queue).start("banker", f"Withdraw. {queue}")
+        for _ in range(2):
+            async with worker(address, models.url, ledger, queue=queue) as dying:
+                await asyncio.wait_for(dying.process.wait(), 60)
+        async with worker(address, models.url, ledger, queue=queue):
+            assert (await asyncio.wait_for(run.result(), 60)).content == "done"
+            assert (await run.state()).usage.requests == len(models.requests) == 4

@@ -179,12 +179,13 @@ async def test_a_server_that_is_not_waited_for_is_stopped(tmp_path: Path) -> Non
 
 async def test_the_command_of_the_wheel_serves_as_well(tmp_path: Path) -> None:
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "assent.cli", "--task-queue", "q", "worker", "--embedded", "--agents", module(tmp_path),
+        sys.executable, "-X", "faulthandler", "-m", "assent.cli",
+        "--task-queue", "q", "worker", "--embedded", "--agents", module(tmp_path),
         cwd=tmp_path, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
     )  # fmt: skip
     worker = Running(process, [])
     assert "Serving a on task queue 'q'" in await worker.until("Serving")
-    assert await worker.end(signal.SIGTERM) == 0
+    assert await worker.end(signal.SIGTERM) == 0, worker.lines
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

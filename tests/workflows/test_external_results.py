@@ -223,7 +223,7 @@ async def test_of_two_results_at_once_for_a_typed_tool_one_counts(assent_environ
         both = await asyncio.gather(
             *(it.run.submit_result(requirement, by=f"w{each}", output={"screws": each}, check=False) for each in (1, 2))
         )
-        assert sorted(each.status for each in both)[1:] == ["executed"]
+        assert [each.status for each in both].count("executed") == 1
         assert {each.status for each in both} <= {"executed", "duplicate", "late"}
         [answer] = await it.answers()
         [attempt] = (await it.agrees()).ignored_messages
