@@ -19,9 +19,11 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import anyio
 import httpx2
+from anyio.abc import ObjectReceiveStream
 from mcp import Client, MCPError, StdioServerParameters, stdio_client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.client.subscriptions import ListenNotSupportedError, SubscriptionLost
+from mcp.shared.message import SessionMessage
 from mcp_types import (
     CONNECTION_CLOSED,
     INVALID_PARAMS,
@@ -35,6 +37,11 @@ from mcp_types import (
     ErrorData,
     InputRequiredResult,
     InputResponses,
+    JSONRPCError,
+    JSONRPCMessage,
+    JSONRPCNotification,
+    JSONRPCRequest,
+    JSONRPCResponse,
     ListRootsResult,
     RequestParamsMeta,
     TextContent,
@@ -44,6 +51,7 @@ from pydantic import JsonValue, TypeAdapter, ValidationError
 
 from assent.agents.mcp_question import ELICIT, Answers, Question, question_of
 from assent.agents.mcp_server import MCPServer
+from assent.wire.digest import json_size
 from assent.wire.messages import problems
 from assent.wire.text import bounded, one_line
 
@@ -58,8 +66,10 @@ IDLE: Final = 300.0
 """Seconds without a call after which a connection is closed."""
 KEY: Final = "assent.idempotencyKey"
 """The name of a call's idempotency key in its `_meta`."""
-_GARBAGE: Final = 100
-"""Lines that are no JSON-RPC, after which a server is given up."""
+_NOISE: Final = 100
+"""Requests and lines that are no JSON-RPC, without an answer among them, after which a server is given up."""
+_VALUES: Final = 100_000
+"""Values in a message, objects and lists included: the package may need 2 KB for each."""
 _CLOSE_LIMIT: Final = 10.0
 _PAGES: Final = 20
 _WORDS: Final = 500
@@ -104,8 +114,9 @@ class Connection:
         self._client: Client | None = None
         self._read: Any = None
         """The stream of the command's messages, as anyio has it."""
-        self._garbage = 0
-        self._too_long = False
+        self._garbage = self._asks = 0
+        """Lines that are no JSON-RPC, and requests, since the last answer."""
+        self._too_long = self._broken = False
         self._calls = 0
         self._held = set[_Held]()
         self._alone = False
@@ -211,7 +222,7 @@ class Connection:
                 for _ in range(_PAGES):
                     page = await client.list_tools(cursor=cursor)
                     found += [each.model_dump(mode="json", by_alias=True, exclude_none=True) for each in page.tools]
-                    if (cursor := page.next_cursor) is None:
+                    if (cursor := page.next_cursor) is None or json_size(found) > _BODY_LIMIT:
                         break
         except TimeoutError:
             self.retire()
@@ -251,7 +262,7 @@ class Connection:
         if result.is_error and (unanswered := self._unanswered(held, " ".join(texts))):
             raise unanswered
         if held.question is not None:  # It did without the answer, and may have had its effect.
-            asked = bounded(one_line(str(held.question.get("message"))), _WORDS)
+            asked = one_line(bounded(str(held.question.get("message")), _WORDS))
             note = TextContent(text=f"[the server asked meanwhile, and got no answer: {asked}]")
             return result.model_copy(update={"content": [*result.content, note]})
         return result
@@ -289,7 +300,7 @@ class Connection:
         except (anyio.ClosedResourceError, anyio.BrokenResourceError):
             self.retire()
             raise ConnectionLostError(self._words("it was lost during the call")) from None
-        except Exception as error:  # as above: the package checks the answer, also by the output schema
+        except Exception as error:  # as above: the package checks the answer
             raise ToolError(self._words(f"it answered with what is no valid result: {_words(error)}")) from None
 
     def _asked(self, asked: Mapping[str, JsonValue], held: str | None = None) -> Exception:
@@ -299,7 +310,7 @@ class Connection:
     def _unanswered(self, held: _Held, said: str) -> Exception | None:
         """Return what follows for a call that failed because a question of the server got no answer."""
         if held.problem is not None:
-            return ToolError(self._words(f"{held.problem}; it then said: {bounded(one_line(said), _WORDS)}"))
+            return ToolError(self._words(f"{held.problem}; it then said: {one_line(bounded(said, _WORDS))}"))
         if held.question is None:
             return None
         return self._asked({"inputRequests": {"": {"method": ELICIT, "params": dict(held.question)}}}, said)
@@ -361,15 +372,17 @@ class Connection:
         if said.startswith(_LOST):
             return ConnectionLostError(self._words(f"it was lost during the call: {said.removeprefix(_LOST)}"))
         if error.code == PARSE_ERROR:  # It may have done what it was called for.
-            why = f"its answer is no JSON-RPC, or has more than {_BODY_LIMIT:,} bytes"
+            why = f"its answer is no JSON-RPC, or has more than {_BODY_LIMIT:,} bytes or {_VALUES:,} values"
             return ConnectionLostError(self._words(why))
         if error.code == CONNECTION_CLOSED:
             self.retire()
             return ConnectionLostError(self._words("it was lost during the call: the connection was closed"))
-        return ToolError(self._words(f"{bounded(one_line(said), _WORDS)} (code {error.code})"))
+        return ToolError(self._words(f"{one_line(bounded(said, _WORDS))} (code {error.code})"))
 
     def _words(self, problem: str) -> str:
-        noise = f"; it wrote {self._garbage} lines that are no JSON-RPC" if self._garbage else ""
+        noise = f"; it wrote {self._garbage} lines that are no JSON-RPC" if self._garbage and not self._broken else ""
+        noise += "; it wrote an answer that is no JSON-RPC" if self._broken else ""
+        noise += f"; it asked {self._asks} times" if self._asks > _NOISE else ""
         noise += f"; it wrote a line of more than {_BODY_LIMIT:,} bytes" if self._too_long else ""
         return f"MCP server {self._server.name!r}: {problem}{noise}"
 
@@ -393,6 +406,7 @@ class Connection:
             ) as client,
         ):
             self._client, self._used, self._opened = client, time.monotonic(), time.monotonic()
+            client.session.validate_tool_result = _unchecked  # type: ignore[method-assign]  # its docstring says why
             tools = client.server_capabilities.tools
             self._adds = tools is not None and tools.list_changed is True
             ready.set_result(None)
@@ -432,8 +446,18 @@ class Connection:
             self._noticed = True
         elif isinstance(message, Exception):
             self._garbage += 1
-            if self._garbage == _GARBAGE:
+            self._broken = _is_answer(message)
+            if self._garbage > _NOISE or self._broken:
                 self._scope.cancel()
+
+    def notice(self, message: JSONRPCMessage) -> None:
+        """Count what the server asks in a row: one that does not stop is given up."""
+        if isinstance(message, JSONRPCRequest):
+            self._asks += 1
+            if self._asks > _NOISE:
+                self._scope.cancel()
+        elif not isinstance(message, JSONRPCNotification):
+            self._asks = self._garbage = 0
 
     @contextlib.asynccontextmanager
     async def _busy(self) -> AsyncGenerator[Client]:
@@ -457,22 +481,72 @@ class Connection:
             given = StdioServerParameters(
                 command=server.command, args=list(server.args), env=server.environment(os.environ), encoding=_LINES
             )
-            yield self._watched(given)
+            yield self._watched(stdio_client(given), is_command=True)
         else:
             headers = {name: os.environ[variable] for name, variable in headers.items()}
-            timeout = httpx2.Timeout(30.0, read=server.timeout.total_seconds())
-            async with _Http(headers=headers, timeout=timeout) as http:
-                yield streamable_http_client(server.url or "", http_client=http)
+            async with http_client(headers, server.timeout.total_seconds()) as http:
+                yield self._watched(streamable_http_client(server.url or "", http_client=http))
 
     @contextlib.asynccontextmanager
-    async def _watched(self, given: StdioServerParameters) -> AsyncGenerator[Any]:
-        async with stdio_client(given) as (read, write):
-            self._read = read
-            yield read, write
+    async def _watched(self, way: Any, *, is_command: bool = False) -> AsyncGenerator[Any]:  # noqa: ANN401 - the package's
+        async with way as (read, write):
+            self._read = read if is_command else None
+            yield _Incoming(self, read), write
 
 
 _OWN: Final[ContextVar[Connection]] = ContextVar("own")
 """The connection whose task it is."""
+
+
+class _Incoming(ObjectReceiveStream[SessionMessage | Exception]):
+    """What a server sends. A message of very many values would take the package's memory: it becomes an error."""
+
+    def __init__(self, connection: Connection, whole: ObjectReceiveStream[SessionMessage | Exception]) -> None:
+        """*whole* is the stream of the package, which is one of anyio's or like it."""
+        self._connection = connection
+        self._whole = whole
+
+    @property
+    def last_context(self) -> object:
+        """The context in which the last message was sent, over HTTP."""
+        return getattr(self._whole, "last_context", None)
+
+    async def receive(self) -> SessionMessage | Exception:
+        """Return the next message."""
+        while True:
+            item = await self._whole.receive()
+            if not isinstance(item, SessionMessage):
+                return item
+            self._connection.notice(item.message)
+            if not _has_too_many(item.message):
+                return item
+            if isinstance(item.message, JSONRPCResponse):
+                error = ErrorData(code=PARSE_ERROR, message=f"more than {_VALUES:,} values")
+                return SessionMessage(JSONRPCError(jsonrpc="2.0", id=item.message.id, error=error))
+
+    async def aclose(self) -> None:
+        """Close the stream."""
+        await self._whole.aclose()
+
+
+def _has_too_many(message: JSONRPCMessage) -> bool:
+    left: list[object] = [message.result if isinstance(message, JSONRPCResponse) else getattr(message, "params", None)]
+    seen = 0
+    while left and seen <= _VALUES:
+        one = left.pop()
+        inner = cast("dict[str, object]", one).values() if isinstance(one, dict) else cast("list[object]", one or [])
+        seen += len(inner)
+        if seen <= _VALUES:
+            left += [each for each in inner if isinstance(each, dict | list)]
+    return seen > _VALUES
+
+
+def _is_answer(error: Exception) -> bool:
+    """Whether what is no JSON-RPC was to be an answer: its call would wait for it until its time is up."""
+    if not isinstance(error, ValidationError):
+        return False
+    line: object = error.errors(include_url=False, include_context=False)[0]["input"]
+    return isinstance(line, str) and '"jsonrpc"' in line and ('"result"' in line or '"error"' in line)
 
 
 class _Lines(codecs.IncrementalDecoder):
@@ -520,6 +594,11 @@ class _Http(httpx2.AsyncClient):
             return _answer(request, 503, f"{_NOT_SENT}it cannot be reached: {_words(error)}")
         except httpx2.TransportError as error:
             return _answer(request, 502, f"{_LOST}{_words(error)}")
+        if (
+            coding := response.headers.get("content-encoding", "identity")
+        ) != "identity":  # It may be a small part of it.
+            await response.aclose()
+            return _answer(request, 502, f"{_LOST}it answered in the encoding {one_line(coding[:50])!r}, unasked")
         kind = response.headers.get("content-type", "")
         if response.status_code >= 400 and not kind.startswith("application/json"):
             await response.aclose()
@@ -530,6 +609,14 @@ class _Http(httpx2.AsyncClient):
         if kind.startswith(("application/json", "text/event-stream")):
             response.stream = _Bounded(cast("httpx2.AsyncByteStream", response.stream))
         return response
+
+
+def http_client(
+    headers: Mapping[str, str], read: float, transport: httpx2.AsyncBaseTransport | None = None
+) -> httpx2.AsyncClient:
+    """Return what sends requests with *headers*. *read* are the seconds that an answer may pause."""
+    headers = {**headers, "Accept-Encoding": "identity"}
+    return _Http(headers=headers, timeout=httpx2.Timeout(30.0, read=read), transport=transport)
 
 
 class _Bounded(httpx2.AsyncByteStream):
@@ -549,6 +636,11 @@ class _Bounded(httpx2.AsyncByteStream):
 
     async def aclose(self) -> None:
         await self._whole.aclose()
+
+
+async def _unchecked(name: str, result: CallToolResult) -> None:
+    """Leave the output schema of a tool to `McpServers`: the package would check the server's patterns, in the loop."""
+    del name, result
 
 
 def _urls(data: object) -> dict[str, JsonValue]:
@@ -580,4 +672,4 @@ def _words(error: BaseException) -> str:
     said = error.message if isinstance(error, MCPError) else f"{type(error).__name__}: {error}"
     for mark in (_NOT_SENT, _LOST):
         said = said.removeprefix(mark)
-    return bounded(one_line(said), _WORDS)
+    return one_line(bounded(said, _WORDS))

@@ -22,12 +22,14 @@ from pydantic import JsonValue, ValidationError
 
 from assent.agents.agent import Agent
 from assent.agents.mcp_question import ROOTS, Question, answers_of, responses_to
-from assent.agents.mcp_server import Answer, MCPServer, server_tools
+from assent.agents.mcp_server import Answer, Made, MCPServer, server_tools
+from assent.agents.server_schema import value_problems
 from assent.agents.tool import Tool, ToolContext
 from assent.wire.digest import sha256_hex
 from assent.wire.errors import ConfigurationError
 from assent.wire.limits import PARTS_COUNT
 from assent.wire.parts import ImagePart, ServerText
+from assent.wire.text import bounded, one_line
 
 if TYPE_CHECKING:
     from mcp_types import CallToolResult
@@ -41,6 +43,8 @@ _ROUNDS: Final = 10
 """How often a server is called for one call, because it asks for something that is known."""
 _AGAIN: Final = 0.5
 """Seconds until a server is called again that only asks for this."""
+_WORDS: Final = 2_000
+"""Characters of what a server says of a call that failed."""
 _INSTALL: Final = "it needs the extra `mcp`: pip install 'assent-agents[mcp]'"
 
 
@@ -76,6 +80,7 @@ class _Server:
     server: MCPServer
     connection: Connection | None = None
     tools: Mapping[str, Tool] = field(default_factory=dict[str, Tool])
+    made: Made = field(default_factory=Made)
     listed_at: float | None = None
     told: set[str] = field(default_factory=set[str])
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -167,7 +172,9 @@ class McpServers:
             if not (fresh or old or changed):
                 return known.tools
             listed = await self._list(known)
-            found, problems = server_tools(known.server, listed, partial(self._call, known))
+            # In a thread: schemas of others may take long to be checked.
+            call = partial(self._call, known)
+            found, problems = await asyncio.to_thread(server_tools, known.server, listed, call, known.made)
             for each in problems:
                 self._tell(known, each)
             known.tools, known.listed_at = {each.name: each for each in found}, time.monotonic()
@@ -210,6 +217,7 @@ class McpServers:
         arguments: dict[str, JsonValue],
         context: ToolContext,
         answer: Answer | None,
+        outputs: JsonValue,
     ) -> str:
         async with known.lock:
             connection = await self._connected(known)
@@ -229,7 +237,11 @@ class McpServers:
                     for digest in {each.digest for each in asked.requests} - {ROOTS}:
                         left.pop(digest, None)
                     result = await call(asked.state, responses)
-                return _seen(text_of_result(result), result, images=known.server.images)
+                text = text_of_result(result)
+                if isinstance(outputs, dict) and (problem := _problem_of_result(outputs, result)):
+                    why = f"it answered with what is no valid result: {problem}"
+                    raise ToolError(f"MCP server {known.server.name!r}: {why}")
+                return _seen(text, result, images=known.server.images)
             except StateRefusedError as error:
                 _log.info("%s: the call is made again", error)
                 left, asked = dict(stored), None
@@ -240,6 +252,16 @@ class McpServers:
                 if not asked.requests:  # It only wants to be called again.
                     await asyncio.sleep(_AGAIN)
         raise ConnectionLostError(f"MCP server {known.server.name!r}: the call did not end in {_ROUNDS} rounds")
+
+
+def _problem_of_result(schema: Mapping[str, JsonValue], result: CallToolResult) -> str | None:
+    """Return why the structured content of a result does not fit the output schema of its tool; None if it does."""
+    if "structured_content" not in result.model_fields_set:
+        return "it has no structured content"
+    try:
+        return next(iter(value_problems(schema, result.structured_content)), None)
+    except Exception as error:  # a reference that leads nowhere, a schema that is too deep
+        return f"it cannot be checked: {bounded(one_line(str(error)), _WORDS)}"
 
 
 def _seen(text: str, result: CallToolResult, *, images: bool) -> str:
@@ -269,7 +291,7 @@ def text_of_result(result: CallToolResult) -> str:
         parts = [json.dumps(result.structured_content, ensure_ascii=False)]
     text = "\n".join(parts)
     if result.is_error:
-        raise ToolError(text or "the server says so, and no more")
+        raise ToolError(bounded(text, _WORDS) or "the server says so, and no more")
     return text
 
 

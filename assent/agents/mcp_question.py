@@ -16,7 +16,7 @@ from pydantic import JsonValue
 
 from assent.agents.authorization import Refusal, context_of
 from assent.agents.gates import Gatekeeper
-from assent.agents.mcp_server import schema_problem, without_patterns
+from assent.agents.server_schema import plain_field, schema_problem
 from assent.agents.tool import Tool
 from assent.wire.digest import canonical, json_size, sha256_hex
 from assent.wire.limits import QUESTION_LIMIT, TERM_SHOWN
@@ -73,7 +73,7 @@ def question_of(asked: Mapping[str, JsonValue], *, roots: bool = False, held: st
     sealed = state if isinstance(state, str) else None
     words = " ".join(texts)
     if held:
-        end = bounded(one_line(held), _SAID)
+        end = one_line(bounded(held, _SAID))
         words += f" (It held the call while it asked; that call was ended, with: {end!r}. {_AGAIN})"
     elif held is not None:
         words += f" ({_AGAIN})"
@@ -116,7 +116,7 @@ def _request(key: str, request: JsonValue, *, prefix: str, roots: bool) -> _Requ
 
 
 def _field(name: str, schema: JsonValue, *, required: bool) -> InputField:
-    kind = without_patterns(schema) if isinstance(schema, dict) else {}
+    kind = plain_field(schema) if isinstance(schema, dict) else {}
     description = kind.pop("description", None)
     said = description if isinstance(description, str) else None
     return InputField(name=name, type=kind, description=said, required=required)

@@ -12,24 +12,21 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from fnmatch import fnmatchcase
-from functools import cached_property
 from types import NoneType, UnionType
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import Any, Final, cast
 from urllib.parse import quote
 
 from pydantic import JsonValue
 
 from assent.agents.approval_decorator import LONGEST_TIME, approval_options
-from assent.agents.schema import ArgumentSchema, without
+from assent.agents.schema import ArgumentSchema
+from assent.agents.server_schema import schema_problem, value_problems
 from assent.agents.tool import ApprovalTerms, ServerDefinition, Tool, ToolContext
 from assent.wire.declarations import declared, refuse, shown, source_of
-from assent.wire.digest import canonical, json_size, parse_arguments
+from assent.wire.digest import canonical, json_size, parse_arguments, sha256_hex
 from assent.wire.errors import ArgumentsError
 from assent.wire.protocol import ServerQuestion, ToolOptions
 from assent.wire.text import bounded, one_line
-
-if TYPE_CHECKING:
-    from jsonschema import Draft202012Validator
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,31}")
 _TOOL_NAME: Final = re.compile(r"[A-Za-z0-9_./-]{1,128}")
@@ -42,18 +39,22 @@ DEFINITIONS_LIMIT: Final = 524_288
 """Bytes of the definitions of all tools of one server."""
 TOOLS_LIMIT: Final = 128
 """Tools of one server. Models take no more than that together."""
+_LOOKED_AT: Final = 1_024
+"""Tools of one server, the unusable ones included."""
 CONTEXT: Final = "assent/context"
 ANSWER: Final = "assent/answer"
 """The names under which the function of a server's tool gets the `ToolContext`, and a person's answer to a question of
 the server: no tool may take arguments of these names."""
 _CHANGE_SHOWN: Final = 400
-_PROBLEMS_SHOWN: Final = 5
 _PROBLEM_SHOWN: Final = 300
 
 Answer = tuple[ServerQuestion, dict[str, JsonValue]]
 """A question of a server, and what a person filled in."""
-Call = Callable[[str, dict[str, JsonValue], ToolContext, Answer | None], Awaitable[str]]
-"""Calls a tool of a server, by the server's own name for it; with the answer to a question that it asked."""
+Call = Callable[[str, dict[str, JsonValue], ToolContext, Answer | None, JsonValue], Awaitable[str]]
+"""Calls a tool of a server, by the server's own name for it; with the answer to a question that it asked, and the
+schema of its structured result."""
+Made = dict[str, Tool | str]
+"""What was made of each tool of a server's list, by the digest of its entry: a tool, or why it cannot be used."""
 
 
 @declared
@@ -229,37 +230,43 @@ def _from_difference(text: str, other: str) -> str:
     """Return *text* from shortly before where it differs from *other*."""
     same = next((at for at, pair in enumerate(zip(text, other, strict=False)) if pair[0] != pair[1]), len(other))
     start = max(0, same - 20)
-    return ("…" if start else "") + bounded(one_line(text[start:]), _CHANGE_SHOWN)
+    return ("…" if start else "") + one_line(bounded(text[start:], _CHANGE_SHOWN))
 
 
 # -- the tools of a server --------------------------------------------------------------------------------------------
 
 
 def server_tools(
-    server: MCPServer, listed: Sequence[Mapping[str, JsonValue]], call: Call
+    server: MCPServer, listed: Sequence[Mapping[str, JsonValue]], call: Call, made: Made | None = None
 ) -> tuple[list[Tool], list[str]]:
     """Return the tools of a *server* by its answer to `tools/list`, and a line for each thing that is left out.
 
-    *call* carries a call out. At most `TOOLS_LIMIT` tools, and `DEFINITIONS_LIMIT` bytes of definitions, are taken.
+    *call* carries a call out. *made* is of the list before, and then of this one: to check a schema takes a while. At
+    most `TOOLS_LIMIT` tools, and `DEFINITIONS_LIMIT` bytes of definitions, are taken.
     """
     found: dict[str, Tool] = {}
     problems: list[str] = []
     size = 0
+    before, new = made or {}, Made()
     wanted = [each for each in listed if server.has(str(each.get("name")))]
     for count, each in enumerate(wanted):
-        if len(found) == TOOLS_LIMIT or size > DEFINITIONS_LIMIT:
+        if len(found) == TOOLS_LIMIT or size > DEFINITIONS_LIMIT or count == _LOOKED_AT:
             todo = "name those that are needed: MCPServer(tools=[…])"
             problems.append(f"it lists {len(wanted):,} tools, of which {len(found)} are used; {todo}")
             break
-        made = _tool(server, each, call)
-        named = f"tool {count + 1} ({bounded(one_line(str(each.get('name'))), 100)}) is left out"
-        if isinstance(made, str):
-            problems.append(f"{named}: {made}")
-        elif made.model_name in found:
-            problems.append(f"{named}: towards the model it would have the name of another, {made.model_name}")
+        key = sha256_hex(canonical(each))
+        one = new[key] = before.get(key) or _tool(server, each, call)
+        named = f"tool {count + 1} ({one_line(bounded(str(each.get('name')), 100))}) is left out"
+        if isinstance(one, str):
+            problems.append(f"{named}: {one}")
+        elif one.model_name in found:
+            problems.append(f"{named}: towards the model it would have the name of another, {one.model_name}")
         else:
-            found[made.model_name] = made
-            size += len(cast("ServerDefinition", made.definition).text)
+            found[one.model_name] = one
+            size += len(cast("ServerDefinition", one.definition).text)
+    if made is not None:
+        made.clear()
+        made.update(new)
     return list(found.values()), problems
 
 
@@ -270,13 +277,13 @@ def _tool(server: MCPServer, listed: Mapping[str, JsonValue], call: Call) -> Too
         return "a name is 1 to 128 ASCII letters, digits, '_', '-', '.' and '/'"
     if not isinstance(schema, dict) or schema.get("type") != "object":
         return "its input schema is not that of an object"
-    if (problem := schema_problem(schema)) or (isinstance(outputs, dict) and (problem := schema_problem(outputs))):
-        return problem
     description = listed.get("description")
     told = description if isinstance(description, str) else ""
     definition: dict[str, JsonValue] = {"description": told, "inputSchema": schema, "outputSchema": outputs}
     if (size := json_size(definition)) > DEFINITION_LIMIT:
         return f"its description and schemas have {size:,} bytes; they may have {DEFINITION_LIMIT:,}"
+    if (problem := schema_problem(schema)) or (isinstance(outputs, dict) and (problem := schema_problem(outputs))):
+        return problem
     found = listed.get("annotations")
     hints = found if isinstance(found, dict) else {}
     destructive = hints.get("destructiveHint") is True
@@ -284,7 +291,7 @@ def _tool(server: MCPServer, listed: Mapping[str, JsonValue], call: Call) -> Too
     async def run(**arguments: object) -> str:
         context = cast("ToolContext", arguments.pop(CONTEXT))
         answer = cast("Answer | None", arguments.pop(ANSWER, None))
-        return await call(name, cast("dict[str, JsonValue]", arguments), context, answer)
+        return await call(name, cast("dict[str, JsonValue]", arguments), context, answer, outputs)
 
     options = ToolOptions(timeout=server.timeout.total_seconds())
     made = Tool(
@@ -312,35 +319,8 @@ def _for_models(schema: dict[str, JsonValue]) -> dict[str, JsonValue]:
     return {"properties": {}, **{key: value for key, value in schema.items() if key != "$schema"}}
 
 
-def schema_problem(schema: Mapping[str, JsonValue]) -> str | None:
-    """Return why a server's *schema* is none, in a line; None if it is one."""
-    from jsonschema import Draft202012Validator, SchemaError  # noqa: PLC0415 - 0.1 s, for agents with servers only
-
-    try:
-        Draft202012Validator.check_schema(schema)
-    except (SchemaError, RecursionError) as error:
-        return f"a schema of it is none: {bounded(one_line(str(error).partition(chr(10))[0]), _PROBLEM_SHOWN)}"
-    return None
-
-
-def without_patterns(schema: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
-    """Return a schema without patterns: one of a server could take a worker's time for as long as it likes."""
-    checked = without("pattern", schema)
-    if b'"patternProperties"' in canonical(checked):  # What they allow cannot be told without them.
-        checked = without("additionalProperties", without("patternProperties", checked))
-    return checked
-
-
 class _ServerSchema(ArgumentSchema):
     """What a tool of a server takes: its own JSON schema. The arguments reach the server as the model wrote them."""
-
-    @cached_property
-    def _validator(self) -> Draft202012Validator:
-        from jsonschema import Draft202012Validator  # noqa: PLC0415 - as above
-        from referencing import Registry  # noqa: PLC0415 - as above
-
-        # A registry of its own: nothing is fetched that a schema refers to.
-        return Draft202012Validator(without_patterns(self.parameters), registry=Registry())
 
     def validate(self, raw: str) -> dict[str, object]:
         """See `ArgumentSchema.validate`."""
@@ -349,14 +329,13 @@ class _ServerSchema(ArgumentSchema):
             if name in given:
                 raise ArgumentsError(f"{name}: there is no such parameter")
         try:
-            found = self._validator.iter_errors(given)
-            lines = [f"{error.json_path.removeprefix('$.')}: {_words(error.message)}" for error in found]
+            lines = value_problems(self.parameters, given)
         except Exception as error:  # a reference that leads nowhere, a schema that is too deep
             raise ArgumentsError(f"the arguments could not be checked: {_words(str(error))}") from None
         if lines:
-            raise ArgumentsError("\n".join(lines[:_PROBLEMS_SHOWN]))
+            raise ArgumentsError("\n".join(lines))
         return cast("dict[str, object]", given)
 
 
 def _words(message: str) -> str:
-    return bounded(one_line(message), _PROBLEM_SHOWN)
+    return one_line(bounded(message, _PROBLEM_SHOWN))

@@ -55,10 +55,21 @@ def asks(params: dict[str, Any]) -> str | None:
     return None
 
 
+def never_answer(name: str) -> None:
+    while name == "endless":
+        answer_to("Again?", "room")
+    if name == "broken":
+        sys.stdout.write('{"jsonrpc": "2.0", "id": 1, "result": {"content": [\n')
+        sys.stdout.flush()
+    if name in {"broken", "hang"}:
+        time.sleep(3600)
+
+
 def called(params: dict[str, Any]) -> dict[str, Any]:
     name = params["name"]
-    if name == "hang":
-        time.sleep(3600)
+    never_answer(name)
+    if name == "many":
+        return {"content": [1] * 150_000}
     if name == "big":
         return {"content": [{"type": "text", "text": "x" * params["arguments"]["bytes"]}]}
     if error := asks(params):
@@ -78,7 +89,7 @@ def called(params: dict[str, Any]) -> dict[str, Any]:
         link = {"type": "resource_link", "uri": "file:///a", "name": "a"}
         return {"content": [image, link, {"type": "resource", "resource": {"uri": "file:///b", "text": "words"}}]}
     if name == "count":
-        return {"content": [], "structuredContent": {"count": "many"}}
+        return {"content": [], "structuredContent": {"count": params["arguments"].get("count", "many")}}
     return {"content": [{"type": "text", "text": f"{name} done, {os.environ.get('TOKEN')}"}]}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gzip
 import json
 import logging
 import socket
@@ -14,6 +15,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, cast
 
+import httpx2
 import pytest
 
 from assent import Agent, ConfigurationError, MCPServer, OpenAIResponses, ToolContext, tool
@@ -128,8 +130,47 @@ async def test_what_is_no_text_is_described_and_what_does_not_fit_is_a_failure(t
         ):
             await called(servers, agent, "files.big", bytes=50_000_000)
         assert time.process_time() - begun < 5
-        with pytest.raises(ToolError, match=r"it answered with what is no valid result: .*'many' is not of type"):
+        with pytest.raises(ToolError, match=r"it answered with what is no valid result: count: 'many' is not of type"):
             await called(servers, agent, "files.count")
+
+
+async def test_an_answer_that_is_none_and_questions_without_end_lose_their_call_at_once(tmp_path: Path) -> None:
+    """Of a message of very many values, the package would need gigabytes."""
+    agent = of(lists(tmp_path, listed("broken"), listed("endless"), listed("many"), listed("write")))
+    async with serving(agent) as servers, asyncio.timeout(30):
+        for name, why in (
+            ("broken", r"closed; it wrote an answer that is no JSON-RPC$"),
+            ("endless", r"closed; it asked 101 times$"),
+            ("many", "its answer is no JSON-RPC, or has more than .* or 100,000 values"),
+        ):
+            with pytest.raises(ConnectionLostError, match=why):
+                await called(servers, agent, f"files.{name}")
+        assert await called(servers, agent, "files.write") == "write done, None"
+
+
+async def test_no_schema_of_a_server_takes_the_time_of_a_worker(tmp_path: Path) -> None:
+    evil = {"type": "object", "properties": {"count": {"$ref": "#/odd"}}, "odd": {"pattern": "^(a+)+$"}}
+    agent = of(lists(tmp_path, listed("count", inputSchema=evil, outputSchema=evil)))
+    async with serving(agent) as servers:
+        begun = time.process_time()
+        assert json.loads(await called(servers, agent, "files.count", count="a" * 40 + "b")) == {
+            "count": "a" * 40 + "b"
+        }
+        assert time.process_time() - begun < 5
+
+
+async def test_an_answer_that_is_compressed_unasked_is_not_read() -> None:
+    """A small part of it could fill the memory of a worker."""
+    asked = list[str]()
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        asked.append(request.headers["accept-encoding"])
+        return httpx2.Response(200, headers={"content-encoding": "gzip"}, content=gzip.compress(b"{}"))
+
+    async with mcp_connection.http_client({}, 1.0, httpx2.MockTransport(answer)) as client:
+        response = await client.post("http://web.example/mcp", json={})
+    assert (asked, response.status_code) == (["identity"], 502)
+    assert "it answered in the encoding 'gzip', unasked" in response.json()["error"]["message"]
 
 
 async def test_a_name_of_the_agents_own_tools_wins_and_a_list_that_is_none_costs_one_line(

@@ -45,6 +45,12 @@ def test_a_form_is_fields_without_the_servers_patterns() -> None:
     assert answer == {"q1": {"action": "accept", "content": {"room": "a", "seats": 3}}}
 
 
+def test_a_field_has_no_reference_that_could_take_a_workers_time() -> None:
+    evil = {"properties": {"a": {"type": "string", "$ref": "#/odd", "odd": {"pattern": "(a+)+$"}, "uniqueItems": True}}}
+    [field] = asked(message="Where?", requestedSchema=evil).fields
+    assert field.type == {"type": "string", "odd": {"pattern": "(a+)+$"}}
+
+
 def test_a_url_is_shown_and_the_person_says_when_it_is_done() -> None:
     found = asked(mode="url", message="Sign in, please.", url="https://bank.example/sign-in")
     assert found.words == "Sign in, please. Open https://bank.example/sign-in"

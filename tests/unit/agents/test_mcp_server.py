@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from datetime import timedelta
 from typing import Any
 
@@ -19,7 +20,8 @@ from assent import (
     ToolContext,
     approval,
 )
-from assent.agents.mcp_server import CONTEXT, Answer, definition_change, server_tools
+from assent.agents import server_schema
+from assent.agents.mcp_server import CONTEXT, Answer, Made, definition_change, server_tools
 from assent.agents.tool import GateContext
 from assent.wire.errors import ArgumentsError
 from assent.wire.protocol import Gate
@@ -28,7 +30,9 @@ ANY: dict[str, Any] = {"type": "object"}
 NOTHING = "'nothing' is not valid under any of the given schemas"
 
 
-async def never(_tool: str, _arguments: dict[str, Any], _context: ToolContext, _answer: Answer | None) -> str:
+async def never(
+    _tool: str, _arguments: dict[str, Any], _context: ToolContext, _answer: Answer | None, _outputs: object
+) -> str:
     raise AssertionError
 
 
@@ -79,6 +83,39 @@ def test_a_list_that_is_long_or_wrong_is_bounded_with_a_line_for_each() -> None:
         "tool 6 (same_name) is left out: towards the model it would have the name of another, files_same_name",
         "it lists 1,006 tools, of which 128 are used; name those that are needed: MCPServer(tools=[…])",
     ]
+
+
+def test_what_was_made_of_a_tool_is_kept_until_the_server_changes_it() -> None:
+    made = Made()
+    first, other = listed("a"), listed("b", schema={"type": "array"})
+    [one], _ = server_tools(server(), [first, other], never, made)
+    [same], lines = server_tools(server(), [first, other], never, made)
+    [changed], _ = server_tools(server(), [listed("a", description="Another.")], never, made)
+    assert (one is same, one is changed, len(lines), len(made)) == (True, False, 1, 1)
+
+
+def test_no_schema_takes_long_to_be_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither one that is large or deep, nor one whose references lead to one place in very many ways."""
+    monkeypatch.setattr(server_schema, "STEPS", 10_000)
+    wide = {f"p{number}": {"type": "string"} for number in range(30_000)}
+    deep: dict[str, Any] = {}
+    for _ in range(150):
+        deep = {"type": "object", "properties": {"a": deep}}
+    ways = {"a0": {"type": "string"}} | {f"a{n}": {"allOf": [{"$ref": f"#/$defs/a{n - 1}"}] * 2} for n in range(1, 40)}
+    begun = time.process_time()
+    [found], lines = server_tools(
+        server(),
+        [
+            listed("wide", schema=ANY | {"properties": wide}),
+            listed("deep", schema=deep),
+            listed("ways", schema=ANY | {"properties": {"x": {"$ref": "#/$defs/a39"}}, "$defs": ways}),
+        ],
+        never,
+    )
+    assert found.validate('{"x": "a"}') == {"x": "a"}
+    assert time.process_time() - begun < 5
+    assert lines[0].startswith("tool 1 (wide) is left out: its description and schemas have ")
+    assert lines[1] == "tool 2 (deep) is left out: a schema of it is too large or too deep"
 
 
 READS, DESTROYS = {"readOnlyHint": True}, {"destructiveHint": True}
