@@ -43,19 +43,21 @@ Called on the worker before each model call, sync in a thread, async in the work
 class Agent:
     """A named agent: its model, instructions, tools, policy and limits.
 
-    *instructions* are text, or a function of the `RunContext` that gives it.
-    *tools* are what `@tool` made, or plain functions. *policy* decides which calls are allowed, asked for or denied;
-    without one, the tools' own flags do. *output_type* is a type that the final answer must fit (a pydantic model, a
-    dataclass, anything pydantic reads); the model is asked again where it does not. *max_turns* bounds the model calls
-    of one run, *max_tool_calls* its tool calls: what is beyond is answered to the model as denied. *groups* says who
-    is in the groups that `@approval(approvers=…)` names: a mapping, or a function of the name. *budget* is what a run
-    may use. *handoffs* are agents that may take the conversation over: agents, which its worker then serves too, or
-    names of agents that it serves. *description* says what it is for, to the models of other agents.
-    *model_task_queue* is where its model is asked, wherever its runs are: a rate limit of that task queue bounds the
-    model calls of all agents that name it, and nothing else. A worker must serve the agent there, too.
-    *requires_requester*: a run without a `requested_by` fails before its model is asked, because Assent
-    could not keep the requester from approving its calls. *mcp_servers* are servers of the Model Context Protocol,
-    whose tools it has too.
+    - *instructions*: a text, or a function of the `RunContext` that returns one.
+    - *tools*: what `@tool` made, or plain functions. *mcp_servers*: servers of the Model Context Protocol, whose tools
+      it has too.
+    - *policy*: decides which calls are allowed, asked for or denied. Without one, the tools' own flags do.
+    - *groups*: who is in the groups that `@approval(approvers=…)` names: a mapping, or a function of the name.
+    - *requires_requester*: a run without a `requested_by` fails before its model is asked. Without that name Assent
+      cannot keep the requester from approving.
+    - *output_type*: a type that the final answer must fit: a pydantic model, a dataclass, anything pydantic reads. If
+      the answer does not fit, the model is asked again.
+    - *max_turns* limits the model calls of one run, *max_tool_calls* its tool calls: further calls are denied. *budget*
+      limits what a run may use.
+    - *handoffs*: agents that may take the conversation over. Its worker serves them too. A name stands for an agent
+      that the worker serves anyway. *description*: what it is for, for the models of other agents.
+    - *model_task_queue*: where its model is asked, wherever its runs are. A rate limit of that task queue limits the
+      model calls of all agents that name it, and nothing else. A worker must serve the agent there, too.
 
     Raises:
         ConfigurationError: an option is unknown or of the wrong type; the name is empty or holds other characters than
@@ -149,12 +151,12 @@ class Agent:
         requires_confirmation: bool | Confirmation = False,
         task_queue: str | None = None,
     ) -> Tool:
-        """The agent as a tool of other agents: a call is answered by a run of this one, below the run that calls.
+        """Return the agent as a tool of other agents. Each call of it is a child run of this agent.
 
         Args:
             name: what the model calls it; `ask_` and the agent's name by default.
-            description: what the model is told it does; the agent's own description by default.
-            requires_confirmation: as of `@tool`: whether a person must approve that the agent is asked.
+            description: what it does, for the model; the agent's own description by default.
+            requires_confirmation: as of `@tool`: whether a person must approve each call.
             task_queue: where the agent is served, if not by the workers of the agents that have this tool.
 
         Raises:

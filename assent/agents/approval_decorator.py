@@ -52,28 +52,28 @@ def approval(
     proof: ProofLevel | None = None,
     **unknown: object,
 ) -> F | Callable[[F], F]:
-    """Mark a tool's calls as approvals in the sense of the records, and say who approves them; above or below `@tool`.
+    """Record each call of a tool as an approval, and say who approves it. Stands above or below `@tool`.
 
     Args:
         target: a tool, or a function that becomes one.
-        type: `required`: recorded from the moment a call waits, and a tool that would not pause then requires
+        type: `required`: each call is recorded when it begins to wait. A tool that would not pause then requires
             confirmation. `audit`: recorded once decided, for a tool that pauses anyway.
-        approvals: how many distinct people must approve; one rejection ends it.
-        approvers: who may decide: names of people, and of groups that the agent's `groups` resolve. Anybody by
-            default.
-        expires_after: how long a call waits; then silence is a rejection, and the model is told so. For ever by
-            default.
+        approvals: how many different people must approve. One rejection rejects the call.
+        approvers: who may decide: names of people, and of groups in the agent's `groups`. By default anyone but the
+            requester.
+        expires_after: how long a call waits. Then it is rejected, and the model learns why. By default it waits for
+            ever.
         remind_every: how often a notice reminds of a call that waits.
-        escalate: pairs of a time and of further people or groups: who may decide too, and are told, once a call has
-            waited so long.
+        escalate: pairs of a time and of more people or groups. They may decide too, and a notice is sent, once a call
+            has waited so long.
         self_approval: whether the requester may approve.
-        proof: what shows who decided: `person`, a signature by a person's own key; `service`, at least the word of a
-            service that signed the person in. By default the name in a decision is a claim.
+        proof: what must show who decided. `person`: a signature by the person's own key. `service`: at least the
+            signature of a service that signed the person in. By default the name in a decision is a claim.
         unknown: there is no other option; a misspelt one is refused.
 
     Raises:
-        ConfigurationError: an option is unknown or of the wrong kind, the target is marked already or is no function
-            or tool, or `audit` is asked of a tool that does not pause.
+        ConfigurationError: an option is unknown or of the wrong kind, the target is marked already or is not a
+            function or tool, or `audit` is given for a tool that does not pause.
 
     Example:
         ```python

@@ -62,28 +62,28 @@ Made = dict[str, Tool | str]
 class MCPServer:
     """A server of the Model Context Protocol, whose tools an agent has: `Agent(mcp_servers=[MCPServer(…)])`.
 
-    It needs the extra `mcp`. The worker starts *command* with *args* and talks to it over its standard input and
-    output; or it talks to *url* over streamable HTTP; or to *in_process*, a server of the `mcp` package in the worker
-    itself, for tests. Workers keep one connection to a server for all runs.
+    Needs the extra `mcp`. Give one of three: *command*, which the worker starts with *args* and talks to over standard
+    input and output; *url*, over streamable HTTP; or *in_process*, a server of the `mcp` package in the worker itself,
+    for tests. A worker keeps one connection to a server for all runs.
 
     A tool is called *name*, a dot, and the server's own name for it, in policy rules and in histories:
-    `files.read_file`. *tools* are globs on the server's own names: only these tools are used. *exclude* are globs of
-    tools that are not.
+    `files.read_file`. *tools* are globs on the server's own names: only these tools are used. Tools that match
+    *exclude* are not used.
 
-    Each call is asked about, unless a rule of the agent's policy allows it, or the server is *trusted* and says that
-    the tool only reads. What the server calls destructive is allowed only by a rule that names the tool exactly, or
-    that has `effect="destructive"`. *trusted* means: the operator believes what this server says of its tools.
+    Each call waits for a person, unless a rule of the agent's policy allows it, or the server is *trusted* and says
+    that the tool only reads. If the server calls a tool destructive, only a rule that names it exactly, or that has
+    `effect="destructive"`, allows it. *trusted* means that the operator believes what this server says of its tools.
 
     *env* and *headers* hold no secrets, only names of variables of the worker's environment. `env=["TOKEN"]` passes
     the variable on; `env={"TOKEN": "FILES_TOKEN"}` does so under another name. `headers={"Authorization":
     "FILES_AUTH"}` sends the value of `FILES_AUTH`, for example `Bearer …`. A command gets no other variables than
     those, and `PATH`, `HOME` and their like. *timeout* is the longest that one call may take. *approvers* and
-    *expires_after* are those of `@approval`, for its calls that wait: people or groups, and a deadline.
+    *expires_after* are those of `@approval`, for calls that wait.
 
-    *gates* say more of single tools, by globs on the server's own names, the first that fits:
-    `gates={"delete_*": approval(approvals=2, approvers=["ops"])}`. Such a call is asked about in any case, as one of a
-    tool of your own with `@approval`. *roots* are the folders that the server is told of when it asks; none by default.
-    With *images*, the model sees the images of results, over the Responses API; else they are described.
+    *gates* set the rules of single tools, by globs on the server's own names; the first match counts:
+    `gates={"delete_*": approval(approvals=2, approvers=["ops"])}`. Such a call always waits for a person, as one of a
+    tool of your own with `@approval` does. *roots* are the folders that the server gets when it asks; none by default.
+    With *images*, the model sees the images of results, over the Responses API. Otherwise it gets a description.
 
     Raises:
         ConfigurationError: none or several of *command*, *url* and *in_process* are given; *name* is not 1 to 32

@@ -54,11 +54,11 @@ class OpenAIResponses(_Model):
 
     *id* is the provider's name of the model. *base_url* is where the API is; None takes `OPENAI_BASE_URL` from the
     worker's environment, then the provider's own. *api_key_env* names the environment variable **of the worker** that
-    holds the key, so no key ever reaches a history. *timeout* is for one HTTP call. *stream* asks for the
-    answer word by word, so that who watches sees it grow; the answer is the same. *tool_choice* is sent where the agent
-    has tools: `"auto"` (some servers drop the tools without it), `"required"` or the name of a tool to demand a call of
-    the first answer to each message, None to send nothing. The remaining fields are the
-    provider's own settings, left out of the call when None. *reasoning_effort* applies to reasoning models.
+    holds the key, so no key ever reaches a history. *timeout* is for one HTTP call. With *stream*, people who watch see
+    the answer while it is written; the answer is the same. *tool_choice* is sent if the agent has tools. `"auto"` is
+    the provider's default, but some servers drop the tools without it. `"required"`, or the name of a tool, demands a
+    call in the first answer to each message. None sends nothing. The remaining fields are the provider's own settings,
+    left out if None. *reasoning_effort* applies to reasoning models.
 
     Example:
         `OpenAIResponses("gpt-5-mini")`

@@ -65,27 +65,27 @@ def tool(
     task_queue: str | None = None,
     **unknown: object,
 ) -> object:
-    """Make a function a tool: `@tool`, or `@tool(...)` with any of these.
+    """Make a function a tool: `@tool`, or `@tool(...)` with options.
 
     Args:
         function: a sync or async function whose parameters are all annotated and can be passed by name.
         name: what the model calls it; the function's name by default.
-        description: what the model is told it does; the docstring's summary and long description by default.
-        requires_confirmation: a person must approve each call, or those for which a function of the arguments (and,
-            if it takes two, of the `GateContext`) is true. A function that raises, or answers anything but a boolean,
-            means ask. Such a call runs at most once unless *idempotent*.
+        description: what it does, for the model; the docstring's summary and long description by default.
+        requires_confirmation: a person must approve each call. With a function, only the calls for which it returns
+            true. It gets the arguments and, if it takes two, the `GateContext`. If it raises or does not return a
+            boolean, a person is asked. Such a call runs at most once unless *idempotent*.
         external_execution: the function is never run; another system makes the call and submits the result.
         requires_user_input: a person fills in parameters that the model never sees; then the call runs.
         user_input_fields: which parameters; all of them by default.
         idempotent: running a call twice does the same as running it once.
-        read_only: it changes nothing; declared for the rules of a policy, and loosens nothing by itself.
-        destructive: what it does cannot be undone; declared for the rules of a policy.
-        stop_after_tool_call: the run ends once a call was executed, with its output for the run's content.
+        read_only: it changes nothing. Rules of a policy can use this; by itself it allows nothing.
+        destructive: its effect cannot be undone. Rules of a policy can use this.
+        stop_after_tool_call: the run ends after a call. The call's output is the run's content.
         timeout: the longest that one attempt may take.
-        heartbeat_timeout: how long after its worker was last heard of an attempt counts as lost.
+        heartbeat_timeout: an attempt counts as lost if its worker sends no heartbeat for this time.
         retries: how often a call that failed is tried again.
         task_queue: where its activity runs; the agent's own task queue by default.
-        unknown: there is no other option; a misspelt one is refused.
+        unknown: no other option exists; a misspelt one is refused.
 
     Raises:
         ConfigurationError: the function cannot be a tool, an option is unknown or of the wrong type, or two of these

@@ -25,9 +25,9 @@ _BY_PEOPLE: Final = frozenset({"approved", "rejected"})
 class ToolStatistics(Stored):
     """The numbers of one tool, or of all.
 
-    *asked* counts the requirements that people were asked to decide: the sum of the next six fields. An edit makes a
-    requirement `superseded` and opens another. *granted* counts the calls that a grant decided. *approval_rate* is
-    approved / (approved + rejected + expired). *median_seconds* and *p90_seconds* measure the time until a person's
+    *asked* counts the requirements that people were asked to decide. It is the sum of the next six fields. An edit
+    makes a requirement `superseded` and opens another. *granted* counts the calls that a grant decided. *approval_rate*
+    is approved / (approved + rejected + expired). *median_seconds* and *p90_seconds* measure the time until a person's
     decision; an edit does not restart it. *decisions* counts votes, *rubber_stamps* the votes within three seconds.
     *not_counted* counts ignored messages: late, refused, or duplicate.
     """

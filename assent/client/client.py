@@ -63,11 +63,11 @@ LOOK_AGAIN: Final = 0.2
 
 
 class AgentClient:
-    """Everything a service, an operator or an auditor does with runs. Ids are all one has to keep.
+    """Starts, lists, decides and audits runs. Keep only the ids of runs: everything else can be read again.
 
     Example:
-        `client = await AgentClient.connect()`, or `AgentClient(a_temporal_client)` for a client of your own, whatever
-        its data converter: its codec, failure converter and storage are used, with Assent's payload converter.
+        `client = await AgentClient.connect()`, or `AgentClient(a_temporal_client)` for a client of your own. Its codec,
+        failure converter and storage are used, with Assent's payload converter instead of its own.
     """
 
     def __init__(self, client: Client, *, task_queue: str = TASK_QUEUE) -> None:
@@ -86,7 +86,7 @@ class AgentClient:
         profile: str | None = None,
         task_queue: str = TASK_QUEUE,
     ) -> AgentClient:
-        """A client from the arguments, else `TEMPORAL_*`, else the profile file of the `temporal` CLI.
+        """Connect to the server of the arguments, else of `TEMPORAL_*`, else of the profile file of the `temporal` CLI.
 
         Raises:
             ConfigurationError: the environment or the profile file cannot be read or do not fit.
@@ -116,20 +116,20 @@ class AgentClient:
         budget: Budget | None = None,
         context: Mapping[str, JsonValue] | None = None,
     ) -> RunHandle:
-        """Start a run. With an *id* that a run has already, this is that run: starting is idempotent.
+        """Start a run. If a run has this *id* already, return that run and start none.
 
-        *max_turns*, *max_tool_calls*, *policy* and *budget* can only tighten what the agent has of its own. Where
-        workers are behind, runs of *priority* 1 come first, those of 5 last (3 where none is given), and among equals
-        those of each *requested_by* by turns, if the server has fairness.
+        *max_turns*, *max_tool_calls*, *policy* and *budget* can only tighten those of the agent. When workers are
+        behind, runs of *priority* 1 come first and those of 5 last; the default is 3. Among runs of one priority,
+        requesters take turns, if the server has fairness.
 
-        A *conversation* stays open after an answer, until `RunHandle.close`; it may begin without an *input*. To one
-        that is there already nothing is said: that is what `send_message` is for.
+        A *conversation* stays open after an answer, until `RunHandle.close`. It may begin without an *input*. If it
+        exists already, it does not get the *input*: use `send_message`.
 
         *input* is text, or a list of `TextPart`, `ImagePart` and `FilePart`. Bytes are in the history once. Such a list
-        may be 1.5 MB long as JSON; with an external storage, it may have 10 MB of bytes.
+        may be 1.5 MB long as JSON. With an external storage, it may have 10 MB of bytes.
 
-        *context* is a JSON object of up to 16 KiB for the tools, gates, groups and policies of the run, for notices and
-        for people who decide; the model does not get it. It cannot be changed later, and child runs have the same.
+        *context* is a JSON object of up to 16 KiB. Tools, gates, groups, policies, notices and the people who decide
+        get it; the model does not. It cannot be changed later. Child runs have the same.
 
         Raises:
             MessageError: *agent* or *input* is empty, too long or does not fit, *priority* is not 1 to 5, *context* is
@@ -171,9 +171,10 @@ class AgentClient:
     ) -> ScheduleHandle:
         """Create the Temporal schedule *id*, which starts a run of *agent* whenever *spec* says.
 
-        *overlap* says what happens while the run before has not ended. It may wait for a person for long, so the next
-        one starts beside it; Temporal's own default, `SKIP`, would start none. The other options are those of `start`.
-        The ids of the runs are *id* and the time. The handle pauses, triggers, changes and deletes the schedule.
+        *overlap* says what happens while the previous run has not ended. By default the next one starts beside it,
+        because a run may wait for a person for long. Temporal's own default, `SKIP`, would start none. The other
+        options are those of `start`. The id of a run is *id* and the time. The handle pauses, triggers, changes and
+        deletes the schedule.
 
         Raises:
             MessageError: an option does not fit, as for `start`; or there is a schedule of this id.
@@ -206,12 +207,12 @@ class AgentClient:
         requested_by: str | None = None,
         context: Mapping[str, JsonValue] | None = None,
     ) -> RunHandle:
-        """Say something in a conversation; with an *agent*, begin the conversation with it where there is none.
+        """Send a message to a conversation. With an *agent*, start the conversation if it does not exist.
 
-        Beginning and saying are one call to the server: of two at the same time one begins, and both are heard. A run
-        that is there already takes it, whatever its agent, and also where it is no conversation. *requested_by* is who
-        asked for a conversation that begins, *by* unless it is given, and *context* is its context, as for `start`.
-        Needs no worker; `RunHandle.send_and_wait` waits for the answer.
+        Both are one call to the server: if two clients do it at the same time, one starts the conversation and both
+        messages are read. A run that exists gets the message, also if it has another agent or is no conversation.
+        *requested_by* (*by* if left out) and *context* are for a conversation that starts, as for `start`. Needs no
+        worker. `RunHandle.send_and_wait` waits for the answer.
 
         Raises:
             MessageError: *content* or *by* is empty, too long or does not fit, *context* is not as for `start`, another
@@ -241,7 +242,7 @@ class AgentClient:
         return run
 
     def get_run(self, run_id: str) -> RunHandle:
-        """The run of this id; whether there is one shows at the first call.
+        """Return the run of this id. The first call that reads it raises if there is none.
 
         Example:
             `run = client.get_run("ship-7")`
@@ -249,14 +250,12 @@ class AgentClient:
         return RunHandle(self.temporal, run_id)
 
     async def resume(self, state: RunState, *, approved: bool, by: str, reason: str | None = None) -> RunHandle:
-        """Decide everything that *state*, the durable JSON of a paused run, shows as waiting for a confirmation.
+        """Approve or reject all calls that wait for a confirmation in *state*, the JSON of a paused run.
 
-        *reason* is what the model is told of a rejection; it is required with `approved=False` only where you want
-        other words than "not approved".
+        The model gets the *reason* of a rejection; by default it is "not approved".
 
         Raises:
-            DecisionError: something of it could not be decided so: it had been decided otherwise, or waits for a
-                result instead. What could be decided was.
+            DecisionError: a call was decided in another way before, or waits for a result. All others were decided.
             RunNotFoundError: as `RunHandle.approve`.
 
         Example:
@@ -274,14 +273,13 @@ class AgentClient:
         page_token: str | None = None,
         **filters: Unpack[Filters],
     ) -> Page[Approval]:
-        """What waits for a person, over all runs: the oldest first, or by *sort* the soonest deadline first.
+        """List what waits for a person in all runs: the oldest first, or by *sort* the soonest deadline first.
 
-        Reads visibility alone; needs no worker. Without a *limit* everything is read, in pages of 1,000 runs. With
-        one, this is a page of at most so many **runs**, the newest first from page to page and sorted within the page;
-        `next_page_token` asks for the next one, `total` counts the runs where the server can. The order of the pages
-        is the server's: to sort everything means to read everything. With filters that the server does not know
-        (*kind*, *approver*, *older_than*, *due_within*, *tree*) as many of its pages are read as fill one; the last
-        page may be empty.
+        Reads only visibility and needs no worker. Without a *limit* everything is read, in pages of 1,000 runs. With a
+        *limit*, the list is a page of at most so many **runs**. `next_page_token` asks for the next page, and `total`
+        counts the runs where the server can. The order of the pages is the server's, the newest run first; *sort* holds
+        within a page. The server does not know the filters *kind*, *approver*, *older_than*, *due_within* and *tree*:
+        with them several of its pages are read to fill one, and the last page may be empty.
 
         Raises:
             MessageError: a filter cannot be sent as text, or *page_token* is not one of this list.
@@ -321,14 +319,14 @@ class AgentClient:
         limit: int = 100,
         page_token: str | None = None,
     ) -> tuple[Page[Approval], int]:
-        """At most *limit* approvals, newest first, and how many there are in all.
+        """Return at most *limit* approvals, the newest first, and how many there are in all.
 
-        The list knows the token of the next page, `records.next_page_token`. Approvals that are opened meanwhile do
-        not move the pages. One of type `audit` appears only once it is decided.
+        `records.next_page_token` asks for the next page. Approvals that are opened meanwhile do not move the pages. One
+        of type `audit` appears only once it is decided.
 
-        Neither way needs a worker, but they cost differently. With *run_id* one history is read; with
-        `status="pending"` visibility alone. Else the history of each run that has waited, 8 side by side: the total
-        could not be true otherwise. Those of ended runs are kept by this client, and not read again for the next page.
+        Needs no worker. With `status="pending"` only visibility is read, and with *run_id* only one history. Otherwise
+        the history of each run that has waited is read, 8 at a time, because the total needs them all. The client keeps
+        what it read of ended runs for the next page.
 
         Raises:
             MessageError: no approval has such a *status* or *approval_type*; *page_token* is none, or of other filters.
@@ -345,7 +343,7 @@ class AgentClient:
         return paged(await self._records(query), query, limit, after)
 
     async def get_pending_approval_count(self) -> int:
-        """How many approvals are pending, over all runs; `audit` ones are none yet. Reads what `pending` reads.
+        """Count the pending approvals of all runs, without those of type `audit`. Reads what `pending` reads.
 
         Raises:
             ServerUnreachableError: the server does not answer.
@@ -357,9 +355,9 @@ class AgentClient:
         return sum(map(is_recorded, await self.pending()))
 
     async def get_decisions(self, by: str, *, limit: int = 500) -> list[Approval]:
-        """The approvals that a person voted on, the newest vote first, of the newest *limit* runs that have waited.
+        """Return the approvals that a person voted on, the newest vote first, from the newest *limit* runs that waited.
 
-        Reads the history of each of these runs; those of ended runs only once.
+        Reads the history of each of these runs. Histories of ended runs are read only once.
 
         Raises:
             ServerUnreachableError: the server does not answer.
@@ -381,18 +379,17 @@ class AgentClient:
         expected_status: Literal["pending"] = "pending",
         run_id: str | None = None,
     ) -> Approval | None:
-        """Decide an approval wherever its run is. The loser of a race gets None, and is recorded in the run.
+        """Decide an approval in any run. Returns None if another decision came first; this one is recorded in the run.
 
-        *expected_status* says that only a pending approval may be resolved; there is no other way. *run_id* spares
-        the search for the run, which reads all that waits and, where the approval waits no more, the histories of up
-        to 1,000 runs. None is also the answer where there is no such approval; in a run that has ended nothing more
-        can be recorded.
+        *expected_status* is always `pending`: only a pending approval can be resolved. Without *run_id* the run is
+        searched: in all that waits, then, if the approval no longer waits, in the histories of up to 1,000 runs.
+        Returns None also if there is no such approval. In a run that has ended nothing can be recorded.
 
         Raises:
             MessageError: *status* or *expected_status* is another word, or the id is too short or matches in several
                 runs.
             DecisionError: the decision was refused: *resolved_by* may not decide it, or it waits for a result.
-            NoWorkerError: no worker has read it yet; it is sent, and counts once one runs.
+            NoWorkerError: no worker has read the decision yet. It is sent, and counts once a worker runs.
 
         Example:
             `record = await client.resolve_approval(requirement.id, status="approved", resolved_by="bob")`
@@ -414,7 +411,7 @@ class AgentClient:
         return next(record for record in await self._approvals(found) if record.id == outcome.requirement_id)
 
     async def audit(self, run_id: str) -> Audit:
-        """The record of each requirement of a run, from its history.
+        """Return the record of each requirement of a run, from its history.
 
         Raises:
             RunNotFoundError: there is no run of this id.
@@ -432,10 +429,10 @@ class AgentClient:
         since: datetime | None = None,
         limit: int | None = None,
     ) -> Statistics:
-        """How people decide: of the requirements opened since *since*, from the histories of the runs open since then.
+        """Return how people decided the requirements opened since *since*, from the histories of runs open since then.
 
-        Of more than *limit* runs the histories of the first are read, running ones first, then the newest; `left_out`
-        counts the others. One history takes some milliseconds.
+        At most *limit* histories are read: those of running runs first, then those of the newest. `left_out` counts the
+        other runs. Reading one history takes some milliseconds.
 
         Raises:
             MessageError: *agent* is no text that can be sent, or *limit* is less than 1.
@@ -453,9 +450,9 @@ class AgentClient:
             return await read_statistics(given, self._approvals, agent=agent, tool=tool, since=since, limit=limit)
 
     def watch_all(self, agent: str | None = None, **options: Unpack[Options]) -> AsyncGenerator[tuple[str, RunEvent]]:
-        """What happens in all runs of *agent*, or of all agents, as it happens, with the run's id; it does not end.
+        """Yield what happens in all runs of *agent*, or of all agents, with the run's id. It does not end.
 
-        From what the runs are at now; *options* are those of `assent.client.watch_all.Options`.
+        It begins with what the runs do now. *options* are those of `assent.client.watch_all.Options`.
 
         Example:
             `async for run_id, event in client.watch_all("deployer", from_start=True): break`
@@ -463,10 +460,10 @@ class AgentClient:
         return RunsWatcher(self.temporal, self._registered, agent, **options).events()
 
     async def setup(self) -> list[str]:
-        """Register the search attributes that are missing; answers which those were.
+        """Register the search attributes that the namespace lacks, and return their names.
 
         Raises:
-            ConfigurationError: the server does not let this client, or one has another type.
+            ConfigurationError: this client may not register them, or one exists with another type.
 
         Example:
             `added = await client.setup()`

@@ -14,12 +14,12 @@ _NEVER: Final = datetime.max.replace(tzinfo=UTC)
 
 
 class Filters(TypedDict, total=False):
-    """Filters of `AgentClient.pending`; what is None, or left out, filters nothing.
+    """Filters of `AgentClient.pending`; a field that is None or left out filters nothing.
 
-    *agent*, *tool*, *requested_by* and *kind* are compared exactly. *approver* leaves what this person may decide and
-    has not approved yet, names compared as the run compares them. *older_than* leaves what has waited at least this
-    long, *due_within* what has a deadline at most this far away, past ones included. *tree* is the id of a run: it
-    and its child runs are left; or that of a workflow: what it asks is left.
+    *agent*, *tool*, *requested_by* and *kind* are compared exactly. *approver* selects what this person may decide and
+    has not approved yet; names are compared as the run compares them. *older_than* selects what has waited at least
+    this long, *due_within* what has a deadline within this time, past deadlines included. *tree* is the id of a run,
+    and selects it and its child runs; or the id of a workflow, and selects what it asks.
     """
 
     agent: str | None

@@ -48,8 +48,8 @@ _RESET: Final = "the run was reset: it continues in another execution, from an e
 class RunHandle:
     """A run, by its id (the workflow id). Made by `AgentClient`; holds no connection of its own.
 
-    State, records and events are read from the run's history and need no worker. A decision is a signal: it needs no
-    worker to be sent, and one to count.
+    State, records and events are read from the run's history and need no worker. A decision is a signal: sending it
+    needs no worker, but it counts only once a worker has read it.
     """
 
     def __init__(self, client: Client, run_id: str, *, execution_id: str | None = None) -> None:
@@ -61,7 +61,7 @@ class RunHandle:
     # -- reading ------------------------------------------------------------------------------------------------------
 
     async def state(self) -> RunState:
-        """Return the run as it is now, folded from its history; needs no worker. Without messages not handled yet.
+        """Return the run as its history has it now; needs no worker. Messages that no worker has read are not in it.
 
         Raises:
             RunNotFoundError: there is no run of this id.
@@ -83,7 +83,7 @@ class RunHandle:
     async def approvals(self) -> list[Approval]:
         """Return the record of each requirement of the run, pending ones included.
 
-        Reads the newest execution, and the earlier ones where that no longer has all of a record.
+        Reads the newest execution, and earlier ones if it lacks a part of a record.
 
         Raises:
             RunNotFoundError: there is no run of this id.
@@ -115,7 +115,7 @@ class RunHandle:
         return [each async for page in self._chain() if isinstance(page, Page) for each in resets_of(page.events)]
 
     async def fold(self) -> Run | None:
-        """Return the run as the core knows it, with what its model read and wrote; None until a worker has begun it.
+        """Return the run as the core keeps it, with what its model read and wrote; None until a worker has begun it.
 
         Raises:
             RunNotFoundError: there is no run of this id.
@@ -131,7 +131,7 @@ class RunHandle:
     async def audit(self, observer: AuditObserver | None = None) -> Audit:
         """Return the audit of the run: the record of each requirement, and everything else, from its whole history.
 
-        From its first execution to its last, without a worker. *observer* is told each step (`assent.audit.verifier`).
+        Needs no worker. *observer* gets each step (`assent.audit.verifier`).
 
         Raises:
             RunNotFoundError: there is no run of this id.
@@ -159,9 +159,9 @@ class RunHandle:
     async def until_paused(self) -> RunState:
         """Wait until the run waits for a person or for a message, or has ended; return its state then.
 
-        The state says which: `status` is `waiting`, `idle` (a conversation), or one of the ended ones. A run that waits
-        for its child runs is paused once none of those moves either: its own status is `running` then, `children` names
-        them, and `pending()` returns what waits in them. Follows the history, which costs the run nothing.
+        The state's `status` is `waiting`, `idle` (a conversation), or a final one. A run that waits for its child runs
+        is paused once they are paused too. Then its own status is `running`, `children` names them, and `pending()`
+        returns what waits in them. It reads the history, which costs the run nothing.
 
         Raises:
             RunNotFoundError: there is no run of this id.
@@ -181,7 +181,7 @@ class RunHandle:
     async def pending(self) -> list[Approval]:
         """Return what waits for a person in the run and in its child runs; each is decided in the run of its *run_id*.
 
-        The runs as they were at one moment, read from their histories; needs no worker.
+        Needs no worker: the runs are read from their histories, as of one moment.
 
         Raises:
             RunNotFoundError: there is no run of this id.
@@ -212,9 +212,8 @@ class RunHandle:
     async def send_and_wait(self, content: str | Sequence[Part], *, by: str) -> RunState:
         """Send a message and wait for its answer: the model's first answer after it read the message.
 
-        The answer is the `content` of the state returned, also where others talk to the run at the same time. If the
-        run waits for a person, or ends, before there is an answer, that state is returned. Cancelling the wait does not
-        take the message back.
+        The answer is the `content` of the returned state, also if others send messages at the same time. If the run
+        waits for a person or ends first, that state is returned. If you cancel the wait, the message stays sent.
 
         Raises:
             MessageError: *content* or *by* is empty, too long or does not fit; or the message did not count, since the
@@ -244,9 +243,9 @@ class RunHandle:
         return await self.state()
 
     def watch(self) -> AsyncIterator[RunEvent]:
-        """Yield what happens in the run, from its beginning to its end, as it happens; and a model's text as it grows.
+        """Yield what happens in the run, from its beginning to its end, and the model's text while it is written.
 
-        A long poll on the history: no load on the run, and no event added to it.
+        It is a long poll on the history: it puts no load on the run, and adds no event.
 
         Raises:
             RunNotFoundError: there is no run of this id.
@@ -289,7 +288,7 @@ class RunHandle:
                 yield RunEvent(kind="failed", at=description.start_time, text=_RESET)
 
     async def transitions(self, *, wait: bool = False) -> AsyncIterator[Transition]:
-        """Yield the steps of the core, from the run's first execution that still exists; with *wait* on to its end.
+        """Yield the steps of the core, from the first execution that still exists. With *wait*, until the run ends.
 
         Raises:
             RunNotFoundError: there is no run of this id.
@@ -339,13 +338,13 @@ class RunHandle:
     ) -> DecisionOutcome:
         """Approve a call that waits. *requirement* is one, a record of one, an id, or a unique prefix of an id.
 
-        *arguments* replace the model's, and the model is told so; *remember* lets further calls of the tool run without
-        asking, within its limits. For a requirement of kind `outcome` it means: run the call again. *proof* shows who
-        decides: a signature of what `statement` gives; without it, *by* is a claim.
+        *arguments* replace the model's, and the model learns so. *remember* lets further calls of the tool run without
+        asking, within its limits. For a requirement of kind `outcome`, approving runs the call again. *proof* is a
+        signature of what `statement` gives, and shows who decides. Without it, *by* is a claim.
 
-        The decision is durable as soon as it is sent. Its outcome is awaited for *wait*; without a worker the status
-        is `sent`, and the decision counts once one runs. With `check=False` a decision that did not count is returned
-        like any other, instead of raised.
+        The decision is durable as soon as it is sent. Its outcome is awaited for *wait*. If no worker has read it by
+        then, the status is `sent`, and the decision counts once a worker runs. With `check=False`, a decision that did
+        not count is returned and raises nothing.
 
         Raises:
             MessageError: *by* is empty, or *remember* has no bound; nothing was sent.
@@ -374,7 +373,7 @@ class RunHandle:
         wait: timedelta = ANSWER_WAIT,
         check: bool = True,
     ) -> DecisionOutcome:
-        """Reject a call that waits; *reason* is what the model is told. Otherwise as `approve`.
+        """Reject a call that waits. The model gets the *reason*. Otherwise as `approve`.
 
         *remember* rejects further calls of the tool without asking, within its limits.
 
@@ -396,9 +395,10 @@ class RunHandle:
         wait: timedelta = ANSWER_WAIT,
         check: bool = True,
     ) -> DecisionOutcome:
-        """Hand in the result of a call that was made elsewhere, or the *error* it ended in. Otherwise as `approve`.
+        """Send the result of a call that another system made, or its *error*. Otherwise as `approve`.
 
-        *evidence* is kept with it: a link, a ticket. For a requirement of kind `outcome` it means: this is the result.
+        The record keeps *evidence*: a link, a ticket. For a requirement of kind `outcome`, this is the result of the
+        call.
 
         Example:
             `await external.submit_result(order, by="bureau", output={"score": 610})`
@@ -437,7 +437,7 @@ class RunHandle:
         wait: timedelta = ANSWER_WAIT,
         check: bool = True,
     ) -> DecisionOutcome:
-        """End a remembered decision: people are asked about further calls again. Otherwise as `approve`.
+        """End a grant: people are asked about further calls again. Otherwise as `approve`.
 
         Example:
             `await granted.revoke(grant, by="bob")`
@@ -463,8 +463,8 @@ class RunHandle:
     ) -> DecisionStatement:
         """Return what is signed to prove who sends this message: `signed_bytes()`, or `challenge` with a passkey.
 
-        *signal* and *body* are those of `decide`; the proof goes with them as *proof*, with the times of the statement,
-        and counts for *valid_for*, at most 7 days.
+        *signal* and *body* are those of `decide`. Send the proof with them, as *proof*, with the times of the
+        statement. It counts for *valid_for*, at most 7 days.
 
         Raises:
             MessageError: the body does not fit, or has a number that cannot be signed.
@@ -515,7 +515,8 @@ class RunHandle:
 
         *content* is text, or a list of text, images and files, as the *input* of `AgentClient.start`.
 
-        An idle conversation continues with it; `send_and_wait` waits for the answer too. Sending again sends twice.
+        An idle conversation continues with it. `send_and_wait` also waits for the answer. A message that is sent again
+        is read twice.
 
         Raises:
             MessageError: *content* or *by* is empty, too long or does not fit.
@@ -541,7 +542,7 @@ class RunHandle:
         await self.send(protocol.CLOSE, body)
 
     async def send(self, signal: str, body: Mapping[str, JsonValue]) -> None:
-        """Send a signal by its wire name: durable at once, with every worker down, and without an answer.
+        """Send a signal by its wire name. The server keeps it, also without a worker. There is no answer.
 
         Raises:
             MessageError: the body is no JSON, or too large.
@@ -554,7 +555,7 @@ class RunHandle:
         await signals.send(self._client, self.id, signal, body)
 
     async def cancel(self) -> None:
-        """Request the run's cancellation: what waits is cancelled, and nothing starts after.
+        """Request the run's cancellation. What waits is cancelled, and nothing starts afterwards.
 
         Raises:
             RunNotFoundError: there is no run of this id.
@@ -568,7 +569,7 @@ class RunHandle:
     # -- the server's own record ---------------------------------------------------------------------------------------
 
     async def history(self) -> WorkflowHistory:
-        """Return the run's history as Temporal keeps it: everything else is read from it.
+        """Return the run's history as Temporal keeps it. All other methods read it.
 
         Raises:
             RunNotFoundError: there is no run of this id.

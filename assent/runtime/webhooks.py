@@ -47,13 +47,13 @@ _NONE: Final = Arguments()
 
 @declared
 class Webhook(BaseModel):
-    """Where notices are sent to: one POST each, signed.
+    """An address that gets notices: one signed POST for each.
 
-    *url* is `http` or `https`; it may hold a user name and password or a token, and is never logged or stored whole.
-    *secret_env* names the environment variable of the worker that holds the secret: `whsec_` and base64; several,
-    separated by spaces, are all signed with, so that a secret can be replaced. *arguments* adds the arguments of a
-    call that waits, *context* the context of the run. *link* is an address for people, in which `{run_id}` and
-    `{requirement_id}` are replaced. *events* are the types of notices that are sent; None: all.
+    *url* is `http` or `https`; it may hold a user name and password or a token. It is never logged or stored whole.
+    *secret_env* names the environment variable of the worker that holds the secret: `whsec_` and base64. It may hold
+    several, separated by spaces: each notice is signed with all of them, so that you can replace a secret. *arguments*
+    adds the arguments of a call that waits, *context* the context of the run. *link* is an address for people, in which
+    `{run_id}` and `{requirement_id}` are replaced. *events* are the types of notices that are sent; None: all.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)

@@ -29,13 +29,13 @@ class Price(BaseModel):
 
 @declared
 class Budget(BaseModel):
-    """What a run may use before it asks for more, or ends: None is no bound.
+    """What a run may use before it asks for more, or ends: None is no limit.
 
     *max_tokens* are those of all model calls, read and written. *max_model_calls* counts model calls that answered.
-    *max_cost* is money, in the currency of the worker's table of prices (`ASSENT_PRICES`). *max_time* is time since
-    the run began, waiting for people included. They are looked at before each model call, so that the last one may go
-    beyond them. *on_reached* `ask` opens a requirement for as much again as there was at first, which one of
-    *approvers* decides (None: anybody but who asked for the run); `end` ends the run.
+    *max_cost* is money, in the currency of the worker's table of prices (`ASSENT_PRICES`). *max_time* is time since the
+    run began, waiting for people included. The limits are checked before each model call, so the last call may exceed
+    them. With *on_reached* `ask`, the run asks one of *approvers* for the same amount again (None: anyone but the
+    requester). With `end`, the run ends.
 
     Raises:
         ConfigurationError: a field is unknown, of the wrong type, or not above 0.

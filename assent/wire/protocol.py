@@ -103,7 +103,7 @@ class Execution(Stored):
 
 
 class ChildRun(Stored):
-    """A run that an agent at work began for one of its calls: its id and agent."""
+    """An active child run: its id and agent."""
 
     run_id: str
     agent: str
@@ -126,7 +126,7 @@ class ToolOptions(Stored):
 
 
 class Escalation(Stored):
-    """Who may decide too, *after* so many seconds without a decision; *approvers* are names of people."""
+    """More people who may decide, *after* this number of seconds without a decision. *approvers* are their names."""
 
     after: Seconds
     approvers: list[str]
@@ -312,10 +312,10 @@ class RunResult(Stored):
 class Decision(Stored):
     """What people decided about the call of a `WorkflowCall`: the output of its run, as JSON.
 
-    `approved`: they approved it, or filled in the *values*; nothing ran. `executed` and `failed`: its activity, or the
-    system that carried it out, gave an *output* or an *error*; both, where the output of what was executed was cut.
-    `refused`: it was approved and did not run; *error* says why. `rejected`, with the *reason*, and `expired`: it is
-    not to be done. *decided_by* are those whose decision counted, *requirement_id* is what they decided last,
+    *status* is `approved` if they approved it or filled in the *values*, and nothing ran. It is `executed` or `failed`
+    if an activity or another system gave an *output* or an *error*; both, if the output was cut. It is `refused` if the
+    call was approved and did not run: *error* says why. It is `rejected`, with the *reason*, or `expired` if the call
+    is not to be done. *decided_by* are the people whose decision counted. *requirement_id* is what they decided last,
     *arguments* what they approved, with edits. *evidence* came with a result from outside.
     """
 
@@ -574,10 +574,11 @@ COUNTED: Final = frozenset({"approved", "rejected", "executed", "failed", "recor
 class DecisionResult(Stored):
     """The outcome of a decision, a result or input.
 
-    `approved`, `rejected`: it settled the requirement. `executed`, `failed`: a result from outside was taken.
-    `recorded`: a vote counted, others are still needed, or a message was queued. `duplicate`: the same was decided
-    before. `late`: settled otherwise before. `refused`: not allowed. `superseded`: an edit replaced the requirement.
-    `unknown`: no requirement of that id. *detail* is one line for a person.
+    `approved`, `rejected`: the requirement is resolved. `executed`, `failed`: a result from outside was accepted.
+    `recorded`: a vote counted and more are needed, or a message is queued. `duplicate`: the same decision was made
+    before. `late`: another decision was made before, or the deadline has passed. `refused`: not allowed. `superseded`:
+    an edit replaced the requirement. `unknown`: the run has no requirement of that id. *detail* is one line for a
+    person.
     """
 
     status: DecisionStatus
@@ -589,9 +590,9 @@ class DecisionResult(Stored):
 class DecisionOutcome(Stored):
     """What a decision or a message led to, for its sender: `status` as in `DecisionResult`, or `sent`.
 
-    `sent` means that the message is in the run's history and no worker has handled it yet: it counts once one runs.
-    *requirement_id* is that of the requirement that was decided (after an edit, of the one that the edit made), None
-    for a message to the run itself. *grant* is the id of a grant that was revoked. *detail* is one line for a person.
+    `sent`: the message is in the run's history, and no worker has handled it yet. It counts once a worker runs.
+    *requirement_id* is the id of the decided requirement (after an edit, of the new one), None for a message to the run
+    itself. *grant* is the id of a grant that was revoked. *detail* is one line for a person.
     """
 
     run_id: str

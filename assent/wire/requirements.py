@@ -34,19 +34,19 @@ class Vote(Stored):
 
 
 class EscalationStep(Stored):
-    """Who may decide too from a certain time on, if there is no decision by then."""
+    """More people who may decide from this time on, if there is no decision by then."""
 
     at: datetime
     approvers: list[str]
 
 
 class Grant(Stored):
-    """A decision that was remembered: further calls of one tool of the same run go ahead, or are rejected, unasked.
+    """A remembered decision: further calls of one tool in the same run are approved or rejected without asking.
 
-    *verdict* is the decision. *id* is 64 hex digits, matched by prefix as a requirement's. At most *uses* calls (None:
-    any number), until *expires_at* (None: while the run lives), with arguments that satisfy *arguments*, and only under
-    the same *policy_version*, of the tool of the same *tool_digest*. *used* counts. *by* gave it with the decision on
-    *requirement_id*, whose *proof* it has.
+    *verdict* is the decision. *id* is 64 hex digits, matched by prefix as a requirement's. It holds for at most *uses*
+    calls (None: any number), until *expires_at* (None: until the run ends), for arguments that satisfy *arguments*, and
+    only for the same *policy_version* and *tool_digest*. *used* counts the calls. *by* gave it with the decision on
+    *requirement_id*, and it has the *proof* of that decision.
     """
 
     id: str
@@ -99,19 +99,18 @@ Execution = Literal["running", "executed", "failed", "refused", "unknown"]
 
 
 class Requirement(Stored):
-    """What one tool call of a run waits for, and what became of it.
+    """What one tool call of a run waits for, and how it was decided.
 
     *id* is 64 hex digits; its first 8 are what people see, and any unique prefix of at least 6 names it.
-    *arguments* are the exact bytes the model produced. *status* is the decision; *execution* is what came of an
-    approved call. Times are UTC. *nonce* makes two equal calls, and a call before and after a reset, differ.
+    *arguments* are the exact bytes the model produced. *status* is the decision; *execution* is the result of
+    an approved call. Times are UTC. *nonce* makes two equal calls, and a call before and after a reset, differ.
     *approvers* are those who may decide (None: anyone; empty: no one can approve); each due step of *escalations*
     adds some.
     *fields* are what a person fills in, *values* what one did; *evidence* came with a result from outside. *grant* is
-    the id of the grant that decided it. *follows* is the id of the requirement that this one came after for the same
-    call: one that an edit (by *edited_by*) replaced, one whose outcome is unknown, or one that today's policy found
-    too little. *edited_from* is the first that edits replaced, one after the other. *agent* is the one that asked,
-    where the conversation had been handed over to it. *shortened*: it was decided in an earlier execution, and only who
-    decided what and when is kept; the history of that execution has the rest.
+    the id of the grant that decided it. *follows* is the id of the previous requirement of the same call: an edit (by
+    *edited_by*) replaced it, its outcome is unknown, or today's policy asks for more. *edited_from* is the first one of
+    a chain of edits. *agent* is the agent that made the call, if the conversation was handed over to it. *shortened*:
+    it was decided in an earlier execution, whose history has the whole; here is only who decided what and when.
     *read_as* has the values that the tool gets where they are not what *arguments* say: defaults filled in, validators
     applied. *binding* is the gate's. *proof* is the level of proof that a decision needs (None: a name will do).
     """
