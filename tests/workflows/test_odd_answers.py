@@ -10,6 +10,7 @@ from typing import Literal
 
 import pytest
 from pydantic import JsonValue
+from temporalio import activity
 from temporalio.api.common.v1 import Payload
 from temporalio.client import Client
 from temporalio.common import RetryPolicy
@@ -17,7 +18,7 @@ from temporalio.converter import DataConverter
 from temporalio.worker import Worker
 
 from assent import Agent, AgentClient, Budget, RunFailedError
-from assent.activities.call_model import EMPTY
+from assent.activities.call_model import EMPTY, ModelCalls
 from assent.activities.model_attempts import ANSWERS_LIMIT, SAME_FAILURE_LIMIT
 from assent.core.budget_rules import UNCOUNTED_CALLS
 from assent.testing import Environment, Step, alters, call, calls, fails, says
@@ -172,6 +173,52 @@ async def test_answers_that_the_codec_cannot_encode_are_few_and_counted(
     async with Worker(client, task_queue=queue, plugins=[AssentPlugin([Agent(name="ops", model=model)])]):
         run = await AgentClient(client, task_queue=queue).start("ops", "Go.")
         with pytest.raises(RunFailedError, match="asked 5 times"):
+            await asyncio.wait_for(run.result(), 60)
+        assert (await run.state()).usage.requests == ANSWERS_LIMIT
+    assert await asked_of(assent_environment, model.id) == ANSWERS_LIMIT
+
+
+class Closed(Encrypting):
+    """A codec whose key activities cannot have for a while."""
+
+    closed = False
+
+    async def encode(self, payloads: Sequence[Payload]) -> list[Payload]:
+        if self.closed and activity.in_activity():
+            message = "the key cannot be had"
+            raise ValueError(message)
+        return await super().encode(payloads)
+
+
+async def test_no_answer_is_paid_for_while_the_codec_encodes_nothing(assent_environment: Environment) -> None:
+    model = assent_environment.chat(says("done"))
+    codec = Closed()
+    codec.closed = True
+    converter = replace(DataConverter.default, payload_codec=codec)
+    temporal = await Client.connect(assent_environment.server.address, data_converter=converter)
+    client = AgentClient(temporal, task_queue=f"closed-{model.id}")
+    async with Worker(temporal, task_queue=client.task_queue, plugins=[AssentPlugin([Agent(name="ops", model=model)])]):
+        run = await client.start("ops", "Go.")
+        await asyncio.sleep(2)
+        assert await asked_of(assent_environment, model.id) == 0
+        codec.closed = False
+        assert (await asyncio.wait_for(run.result(), 60)).content == "done"
+    assert await asked_of(assent_environment, model.id) == 1
+
+
+async def test_answers_that_a_fault_of_ours_loses_are_few_and_counted(
+    assent_environment: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def bounded(*_: object) -> None:
+        message = "a fault"
+        raise RuntimeError(message)
+
+    monkeypatch.setattr(ModelCalls, "_bounded", bounded)
+    monkeypatch.setattr(activity_options, "_MODEL_RETRY", RetryPolicy(initial_interval=timedelta(milliseconds=50)))
+    model = assent_environment.chat(says("lost"))
+    async with assent_environment.serve(Agent(name="ops", model=model)) as client:
+        run = await client.start("ops", "Go.")
+        with pytest.raises(RunFailedError, match="RuntimeError: a fault"):
             await asyncio.wait_for(run.result(), 60)
         assert (await run.state()).usage.requests == ANSWERS_LIMIT
     assert await asked_of(assent_environment, model.id) == ANSWERS_LIMIT
