@@ -7,6 +7,7 @@ asks. That call is ended, and made again from its start with the answer.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -34,6 +35,7 @@ _REFUSED: Final[Mapping[JsonValue, str]] = {
 }
 _AGAIN: Final = "Your answer makes the call again from its start: what it did before it asked, it may do twice."
 _SAID: Final = 200
+_WEB: Final = re.compile(r"https?://[^/]")
 
 Answers = Mapping[str, JsonValue]
 """What a server gets for its questions, each by the digest of the question."""
@@ -99,6 +101,8 @@ def _request(key: str, request: JsonValue, *, prefix: str, roots: bool) -> _Requ
     if not isinstance(message, str):
         return "it asks a question without words"
     if isinstance(url, str):
+        if not _WEB.match(url):
+            return f"it asks to open what is no page of the web: {one_line(bounded(url, _SAID))}"
         kind: dict[str, JsonValue] = {"const": True}
         fields = [InputField(name=prefix + _DONE, type=kind, description=f"true, once you are done at {url}")]
         words, same = f"{bounded(message, TERM_SHOWN)} Open {url}", cast("list[JsonValue]", [message, url])

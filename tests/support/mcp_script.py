@@ -95,6 +95,8 @@ def called(params: dict[str, Any]) -> dict[str, Any]:
 
 def main() -> None:
     late = False
+    with (FOLDER / "pids").open("a") as pids:
+        pids.write(f"{os.getpid()}\n")
     while line := LATER.pop(0) if LATER else sys.stdin.readline():
         message = json.loads(line)
         if "id" not in message:

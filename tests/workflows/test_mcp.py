@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 from datetime import timedelta
 from pathlib import Path
@@ -26,7 +27,9 @@ from assent.activities import run_tool
 from assent.client.progress import describe_progress, progress_of
 from assent.testing import Conversation, Environment, Reply, call, calls, check_replay, says
 from assent.views.facts import not_started
+from tests.support.cli_operator import Operator
 from tests.support.mcp_script import SERVER
+from tests.workflows.test_text_shown_to_people import EVIL, details_of, hides_nothing
 
 DAY = timedelta(days=1)
 PNG = "iVBORw0KGgo="
@@ -83,6 +86,11 @@ async def test_a_call_of_a_servers_tool_waits_and_runs_once_approved(
     [first, *_] = [each for each in assent_environment.models.requests if each.model == model.id]
     offered = cast("list[dict[str, Any]]", first.body["tools"])
     assert [each["name"] for each in offered] == ["files_write", "files_read"]
+    scheduled = [each.activity_task_scheduled_event_attributes.activity_type.name for each in history.events]
+    assert "files.write" in scheduled
+    [process] = (tmp_path / "pids").read_text().split()  # One for all, which ended with the worker.
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(process), 0)
     await check_replay(history)
 
 
@@ -194,6 +202,46 @@ async def test_questions_of_a_server_wait_for_a_person_and_are_answered_once(
         assert (await run.verify()).ok
         await check_replay(await run.history())
     assert (tmp_path / "ledger").read_text() == "book {'number': 3} {'name': 'ann'} file:///srv/rooms\n"
+
+
+def misleading() -> Asking:
+    """A server whose question holds what hides, or shows as another, in its words and its field."""
+    asks: Asking = Asking("rooms", log_level="CRITICAL")
+    form = ANY | {"properties": {f"room{EVIL}": {"type": "string", "description": EVIL}}}
+    asked = ElicitRequest(params=ElicitRequestFormParams(message=f"Which? {EVIL}", requested_schema=form))
+
+    def book() -> InputRequiredResult:
+        return InputRequiredResult(input_requests={"room": asked}, request_state="sealed")
+
+    for name in ("book", "hold"):
+        asks.tool(name)(book)
+    return asks
+
+
+async def test_a_misleading_question_shows_as_it_is_and_a_rejected_or_late_one_is_told_as_such(
+    assent_environment: Environment,
+) -> None:
+    model = assent_environment.responses(
+        calls(call("rooms_book")), calls(call("rooms_hold")), lambda seen: says("; ".join(seen.tool_outputs.values()))
+    )
+    late = approval(expires_after=timedelta(seconds=4))
+    rooms = MCPServer(name="rooms", in_process=misleading(), gates={"hold": late})
+    async with assent_environment.serve(Agent(name="clerk", model=model, mcp_servers=[rooms])) as client:
+        run = await client.start("clerk", "Book.", requested_by="alice")
+        [asked] = (await run.until_paused()).active_requirements
+        await run.approve(asked, by="bob")
+        [question] = (await run.until_paused()).active_requirements
+        operator = Operator(assent_environment, client)
+        shown = (await operator.assent("show", run.id)).out, await details_of(operator, run)
+        assert [hides_nothing(each) for each in shown] == [True, True]
+        assert [r"\u{202e}drop" in each for each in shown] == [True, True]
+        await run.reject(question, by="bob", reason="no room")
+        [asked] = (await run.until_paused()).active_requirements
+        await run.approve(asked, by="bob")
+        [question] = (await run.until_paused()).active_requirements
+        assert question.kind == "input"
+        rejected, expired = (await run.result()).content.split("; ")
+        assert (rejected, expired.partition(":")[0]) == ("Rejected: no room", "Expired")
 
 
 async def test_two_people_approve_a_call_that_its_server_holds_while_it_asks(

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -206,6 +207,20 @@ async def test_a_command_that_is_no_server_costs_one_line(
     async with serving(agent) as servers:
         with pytest.raises(ServerDownError, match=f"^MCP server 'files': {said}"):
             await servers.listed(agent)
+
+
+async def test_two_servers_with_the_same_tool_stay_apart(tmp_path: Path) -> None:
+    """So do those of a filter: an agent has the tools that *tools* names, and not those that *exclude* does."""
+    folders = {name: tmp_path / name for name in ("one", "other")}
+    for each in folders.values():
+        each.mkdir()
+    one, other = (replace(lists(each, listed("write"), listed("wipe")), name=name) for name, each in folders.items())
+    agent = of(replace(one, tools=["w*e"], exclude=["wipe"]), replace(other, tools=["write"]))
+    async with serving(agent) as servers:
+        assert list(await servers.listed(agent)) == ["files_own", "one.write", "other.write"]
+        assert await called(servers, agent, "other.write", to="b")
+        assert await servers.tool(agent, "one.wipe") is None
+    assert [each.name for each in folders.values() if (each / "ledger").exists()] == ["other"]
 
 
 async def test_a_list_is_kept_until_the_server_says_that_it_changed(tmp_path: Path) -> None:

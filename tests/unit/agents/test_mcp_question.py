@@ -122,6 +122,10 @@ def test_a_question_for_which_a_call_was_ended_says_what_an_answer_does() -> Non
         (asks("sampling/createMessage"), "it asks for an answer of a model (sampling), which servers do not get"),
         (asks("roots/list"), "it asks for folders, which it gets only with MCPServer(roots=[…])"),
         (asks("something/else"), "it asks for what is not known here"),
+        (
+            asks(mode="url", message="Sign in.", url="javascript:alert(1)"),
+            "it asks to open what is no page of the web: javascript:alert(1)",
+        ),
         ({}, "it asks for nothing"),
         ({"inputRequests": {"a": {}, "b": {}}}, "it asks for what is not known here"),
         (asks(), "it asks a question without words"),
