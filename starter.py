@@ -63,8 +63,10 @@ def command(
     exit_cleanly()
     name = by or os_user() or ""
     try:
-        given = None if context is None else json_object("--context", context)
-        sys.exit(asyncio.run(main(agent, prompt, requested_by=requested_by, run_id=run_id, by=name, context=given)))
+        context_fields = None if context is None else json_object("--context", context)
+        sys.exit(
+            asyncio.run(main(agent, prompt, requested_by=requested_by, run_id=run_id, by=name, context=context_fields))
+        )
     except AssentError as error:
         print(f"starter: {error}", file=sys.stderr)
         sys.exit(exit_code(error))

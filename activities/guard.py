@@ -173,8 +173,8 @@ async def _refusal(name: str, requested: RequestedCall, proofs: Proofs) -> ToolO
 
 def _agent_of(arguments: Sequence[RawValue]) -> str | None:
     """The agent that a call names; the input of an activity of another kind names none."""
-    given = (*decoded(arguments), None)[0]
-    agent = cast("dict[str, object]", given).get("agent") if isinstance(given, dict) else None
+    first = (*decoded(arguments), None)[0]
+    agent = cast("dict[str, object]", first).get("agent") if isinstance(first, dict) else None
     return agent if isinstance(agent, str) else None
 
 

@@ -15,17 +15,17 @@ TOLD_EVERY: Final = 0.5
 
 
 @asynccontextmanager
-async def heartbeats(told: Callable[[], object | None] | None = None) -> AsyncGenerator[None]:
+async def heartbeats(details: Callable[[], object | None] | None = None) -> AsyncGenerator[None]:
     """Heartbeat at half the activity's heartbeat timeout for as long as the block runs.
 
-    What *told* answers goes with every heartbeat, and makes one whenever it has changed, twice a second at most.
+    What *details* answers goes with every heartbeat, and makes one whenever it has changed, twice a second at most.
     """
     timeout = activity.info().heartbeat_timeout
     if timeout is None:
         yield
         return
     interval = timeout.total_seconds() / 2
-    beating = asyncio.create_task(_beat(interval) if told is None else _send_heartbeats(interval, told))
+    beating = asyncio.create_task(_beat(interval) if details is None else _send_heartbeats(interval, details))
     try:
         yield
     finally:
@@ -38,11 +38,11 @@ async def _beat(interval: float) -> None:
         activity.heartbeat()
 
 
-async def _send_heartbeats(interval: float, told: Callable[[], object | None]) -> None:
+async def _send_heartbeats(interval: float, details: Callable[[], object | None]) -> None:
     last, at = None, monotonic()
     while True:
         await asyncio.sleep(min(interval, TOLD_EVERY))
-        now = told()
+        now = details()
         # A heartbeat without details would take away what the one before it told.
         if now != last or monotonic() - at >= interval:
             activity.heartbeat(*([] if now is None else [encoded(now)]))

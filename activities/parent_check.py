@@ -53,8 +53,8 @@ async def _check_parent(parent: Execution, below: str) -> WorkflowExecutionDescr
 async def _parent_of(run: WorkflowExecutionDescription) -> Execution | None:
     """Return the parent run of *run*, if any; a foreign workflow that started it may end freely."""
     memo: object = await run.memo_value(protocol.MEMO_REQUEST, None)
-    told = read_request_memo(memo, run.parent_id)
-    if not told.parents or run.parent_id is None or run.parent_run_id is None:
+    request = read_request_memo(memo, run.parent_id)
+    if not request.parents or run.parent_id is None or run.parent_run_id is None:
         return None
     return Execution(run_id=run.parent_id, execution_id=run.parent_run_id)
 

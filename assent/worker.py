@@ -211,12 +211,12 @@ class AssentPlugin(SimplePlugin):
         }
 
 
-def _proofs(given: str | Path | Approvers | None, level: ProofLevel | None) -> Proofs:
-    if given is None:
+def _proofs(approvers: str | Path | Approvers | None, level: ProofLevel | None) -> Proofs:
+    if approvers is None:
         return Proofs(None, level)
-    if isinstance(given, Approvers):
-        return Proofs(lambda: given, level)
-    return Proofs(ApproversFile(given).current, level)
+    if isinstance(approvers, Approvers):
+        return Proofs(lambda: approvers, level)
+    return Proofs(ApproversFile(approvers).current, level)
 
 
 def check_converter(converter: DataConverter) -> None:

@@ -271,11 +271,11 @@ async def run_agent(
     """
     options: dict[str, object] = {"requested_by": requested_by, "policy": policy, "budget": budget}
     options |= {"max_turns": max_turns, "max_tool_calls": max_tool_calls, "context": context}
-    given = {name: value for name, value in options.items() if value is not None}
+    set_options = {name: value for name, value in options.items() if value is not None}
     content = content_json(input)
     if (problem := inline_problem(content)) is not None:
         raise MessageError(f"AgentRun: input: {problem}")
-    request = RunRequest.model_validate({"agent": agent, "input": content, **given})
+    request = RunRequest.model_validate({"agent": agent, "input": content, **set_options})
     return await _run(request, agent, task_queue, attributes=bool(_facts().get("attributes")))
 
 
@@ -335,9 +335,9 @@ def _call(
     facts = _facts()
     fields: dict[str, object] = {"tool": tool, "arguments": _text(arguments), "activity": activity or None}
     fields |= {name: facts.get(name) for name in ("attributes", "notices", "continue_after")}
-    given = {name: value for name, value in fields.items() if value}
+    set_fields = {name: value for name, value in fields.items() if value}
     try:
-        return WorkflowCall.model_validate({**given, "gate": _gate(verdict, terms, more)})
+        return WorkflowCall.model_validate({**set_fields, "gate": _gate(verdict, terms, more)})
     except ValidationError as error:
         raise MessageError(f"{tool!r} cannot be asked about: {messages.problems(error)}") from None
 
@@ -412,16 +412,16 @@ def _schema(kind: type[object]) -> dict[str, JsonValue]:
     return cast("dict[str, JsonValue]", TypeAdapter(kind).json_schema())
 
 
-def _activity(given: str | Callable[..., object], count: int) -> tuple[str, list[str], type[Any] | None]:
+def _activity(function: str | Callable[..., object], count: int) -> tuple[str, list[str], type[Any] | None]:
     """The type of an activity, the names of *count* arguments of it, and what it returns."""
-    if isinstance(given, str):
-        return given, [f"argument_{number}" for number in range(1, count + 1)], None
-    definition = getattr(given, "__temporal_activity_definition", None)
+    if isinstance(function, str):
+        return function, [f"argument_{number}" for number in range(1, count + 1)], None
+    definition = getattr(function, "__temporal_activity_definition", None)
     name: str | None = getattr(definition, "name", None)
     if name is None:
-        message = f"{getattr(given, '__name__', given)!r} is no activity: decorate it with @activity.defn"
+        message = f"{getattr(function, '__name__', function)!r} is no activity: decorate it with @activity.defn"
         raise ConfigurationError(message)
-    parameters = list(inspect.signature(given).parameters)
+    parameters = list(inspect.signature(function).parameters)
     if parameters[:1] == ["self"]:
         parameters = parameters[1:]
     if count > len(parameters):

@@ -122,17 +122,17 @@ class AgentRun:
         return self._end()
 
     def _start(self, arguments: Sequence[object], *, continued: bool = False) -> None:
-        info, given = workflow.info(), decoded(arguments)
+        info, decoded_arguments = workflow.info(), decoded(arguments)
         started = Started(
             at=now(),
             run_id=info.workflow_id,
             execution_id=info.run_id,
             first_execution_id=info.first_execution_run_id,
-            arguments=given,
+            arguments=decoded_arguments,
             namespace=info.namespace,
             continued=continued,
             parent=Execution(run_id=up.workflow_id, execution_id=up.run_id) if (up := info.parent) else None,
-            nonces={CALL_ID: workflow.uuid4().hex} if has_call(given) else {},
+            nonces={CALL_ID: workflow.uuid4().hex} if has_call(decoded_arguments) else {},
         )
         self._apply(started)
 
@@ -196,8 +196,8 @@ class AgentRun:
             case Complete(result):
                 return result
             case Fail(failure):
-                told = sub_agents.failure_details(self._run)
-                raise ApplicationError(failure.message, *told, type=failure.kind, non_retryable=True)
+                details = sub_agents.failure_details(self._run)
+                raise ApplicationError(failure.message, *details, type=failure.kind, non_retryable=True)
             case _:
                 raise asyncio.CancelledError
 

@@ -42,28 +42,28 @@ class NoticeQueue:
         notices = [notice for batch in self._tasks.values() for notice in batch.notices] + list(self._waiting)
         return [self._given.model_copy(update={"notices": notices})] if self._given and notices else []
 
-    def send(self, given: NoticesInput) -> None:
+    def send(self, notices: NoticesInput) -> None:
         """Send these notices, at once or when others have gone."""
-        self._given = given
-        self._waiting.extend(given.notices)
-        self._send_next(given)
+        self._given = notices
+        self._waiting.extend(notices.notices)
+        self._send_next(notices)
 
-    def _send_next(self, given: NoticesInput) -> None:
+    def _send_next(self, notices: NoticesInput) -> None:
         while self._waiting and len(self._tasks) < AT_ONCE:
             batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
             self._batches += 1
-            sent = given.model_copy(update={"notices": batch})
+            sent = notices.model_copy(update={"notices": batch})
             task = asyncio.create_task(self._batch(sent, self._batches))
             self._tasks[task] = sent
-            task.add_done_callback(lambda done: self._on_done(done, given))
+            task.add_done_callback(lambda done: self._on_done(done, notices))
 
-    def _on_done(self, task: asyncio.Task[None], given: NoticesInput) -> None:
+    def _on_done(self, task: asyncio.Task[None], notices: NoticesInput) -> None:
         del self._tasks[task]
         self._finished(task)
-        self._send_next(given)
+        self._send_next(notices)
 
-    async def _batch(self, given: NoticesInput, number: int) -> None:
+    async def _batch(self, notices: NoticesInput, number: int) -> None:
         # A notice that could not be sent changes nothing; the history has why.
         with contextlib.suppress(ActivityError):
             options = activity_options.for_notices(number)
-            await workflow.execute_activity(protocol.SEND_NOTICES, given, **options)
+            await workflow.execute_activity(protocol.SEND_NOTICES, notices, **options)

@@ -111,12 +111,12 @@ def attributes_at_start(request: protocol.RunRequest) -> TypedSearchAttributes:
 def _memo(run: Run, last: Run, closed: Sequence[Requirement]) -> dict[str, object]:
     """Only what changed: a memo whose value is None is removed, and the others stay."""
     turn = _newest_turn(run)
-    told = {slot: _inbox_key(each) for slot, each in enumerate(_newest_turn(last)) if each.status == "pending"}
+    shown = {slot: _inbox_key(each) for slot, each in enumerate(_newest_turn(last)) if each.status == "pending"}
     tell = {slot: _inbox_key(each) for slot, each in enumerate(turn) if each.status == "pending" or each in closed}
     memo: dict[str, object] = {protocol.MEMO_STATUS: run.status}
-    memo |= {visibility.pending_key(slot): None for slot in told if slot not in tell}
+    memo |= {visibility.pending_key(slot): None for slot in shown if slot not in tell}
     for slot, entry in enumerate(pending_memo(turn)):
-        if slot in tell and tell[slot] != told.get(slot):
+        if slot in tell and tell[slot] != shown.get(slot):
             memo[visibility.pending_key(slot)] = entry.model_dump(mode="json", exclude_defaults=True)
     # The client that starts a run can put anything there; the inbox shows the run's own request.
     if workflow.memo().get(protocol.MEMO_REQUEST) != (

@@ -72,9 +72,9 @@ def calls_in(value: object, paid: Usage = ONE_ANSWER) -> list[dict[str, JsonValu
     return found
 
 
-def usage_of(told: object) -> Usage:
+def usage_of(reported: object) -> Usage:
     """The tokens that a provider says it counted, in the words of either API; 0 where it does not say."""
-    tokens = mapping(told)
+    tokens = mapping(reported)
     return Usage(
         requests=1,
         input_tokens=_count(tokens, "input_tokens", "prompt_tokens"),

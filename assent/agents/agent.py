@@ -121,12 +121,12 @@ class Agent:
             wanted = "take up to 200 characters that can be seen, '/_sys/' not first"
             yield f"model_task_queue is {self.model_task_queue!r}; {wanted}"
 
-    def _make_tool(self, given: Callable[..., object]) -> Tool:
-        if isinstance(given, Agent):
-            refuse(self._label, f"tools has the agent {given.name!r}; give its as_tool(), or handoffs=[…]")
-        if not callable(given):
-            refuse(self._label, f"tools has {shown(given)}; give functions, or what @tool makes of them")
-        return tool_from(given)
+    def _make_tool(self, function: Callable[..., object]) -> Tool:
+        if isinstance(function, Agent):
+            refuse(self._label, f"tools has the agent {function.name!r}; give its as_tool(), or handoffs=[…]")
+        if not callable(function):
+            refuse(self._label, f"tools has {shown(function)}; give functions, or what @tool makes of them")
+        return tool_from(function)
 
     def _handoff(self, to: object) -> Tool:
         name = to.name if isinstance(to, Agent) else to
@@ -301,8 +301,8 @@ def agent_tool(
         return input
 
     named = _checked_tool_name(name or _tool_name("ask", target.agent), target.agent, "give one: as_tool(name=…)")
-    told = description or f"Give a task to the agent {target.agent}, and get its answer."
-    made = tool(name=named, description=told, requires_confirmation=requires_confirmation, idempotent=True)(ask)
+    text = description or f"Give a task to the agent {target.agent}, and get its answer."
+    made = tool(name=named, description=text, requires_confirmation=requires_confirmation, idempotent=True)(ask)
     # It is idempotent: its activity begins nothing; it says again, as it runs, that the call may.
     return replace(made, target=target, source=f"agent {target.agent!r}")
 
@@ -318,10 +318,10 @@ def handoff_tool(target: Target, *, description: str | None = None) -> Tool:
         """Hand the conversation over to another agent."""
         return f"The conversation was handed over to the agent {target.agent}, which answers from now on."
 
-    told = f"Hand the conversation over to the agent {target.agent}, which answers from then on."
+    text = f"Hand the conversation over to the agent {target.agent}, which answers from then on."
     made = tool(
         name=_checked_tool_name(_tool_name("transfer_to", target.agent), target.agent, "give the agent a shorter one"),
-        description=f"{told} {description}" if description else told,
+        description=f"{text} {description}" if description else text,
         idempotent=True,
     )(transfer)
     return replace(made, target=target, source=f"agent {target.agent!r}")

@@ -85,10 +85,10 @@ def approval(
         ```
     """
     wrong = unknown_options(unknown, [each.name for each in fields(ApprovalOptions) if each.name != "wrong"])
-    given = ApprovalOptions(
+    options = ApprovalOptions(
         type, approvals, approvers, expires_after, remind_every, escalate, self_approval, proof, wrong
     )
-    return partial(_approve, given) if target is None else _approve(given, target)
+    return partial(_approve, options) if target is None else _approve(options, target)
 
 
 @dataclass(frozen=True)
@@ -162,8 +162,8 @@ def _is_time(value: object) -> bool:
 
 def _names_problem(names: object) -> str | None:
     listed = isinstance(names, list | tuple | set | frozenset)
-    given = cast("Sequence[object]", names) if listed else ()
-    if not given or not all(isinstance(name, str) and name.strip() for name in given):
+    listed_names = cast("Sequence[object]", names) if listed else ()
+    if not listed_names or not all(isinstance(name, str) and name.strip() for name in listed_names):
         return 'give a list of names of people or groups, e.g. ["finance", "ann"]'
     return None
 
@@ -172,34 +172,34 @@ def approval_options(gate: object) -> ApprovalOptions | None:
     """Return what `approval(…)` was given, of what it returned before it was put on a tool; None for anything else."""
     if not isinstance(gate, partial) or not gate.args:
         return None
-    given: object = gate.args[0]
-    return given if isinstance(given, ApprovalOptions) else None
+    options: object = gate.args[0]
+    return options if isinstance(options, ApprovalOptions) else None
 
 
-def _approve(given: ApprovalOptions, target: F) -> F:
+def _approve(options: ApprovalOptions, target: F) -> F:
     if isinstance(target, Tool):
-        return cast("F", marked(cast("Tool", target), given))
+        return cast("F", marked(cast("Tool", target), options))
     refuse_non_function(target, "approval")
-    problem = given.problem() or _duplicate_problem(getattr(target, MARK, None))
+    problem = options.problem() or _duplicate_problem(getattr(target, MARK, None))
     if problem:
         refuse(f"{source_of(target)}: tool {target.__name__!r}", problem)
-    setattr(target, MARK, given)
+    setattr(target, MARK, options)
     return target
 
 
-def marked(made: Tool[P, R], given: ApprovalOptions) -> Tool[P, R]:
+def marked(made: Tool[P, R], options: ApprovalOptions) -> Tool[P, R]:
     """The tool with what `@approval` said of it.
 
     Raises:
         ConfigurationError: as `approval`.
     """
     pauses = any(getattr(made, flag) for flag in PAUSES)
-    if problem := given.problem() or _duplicate_problem(made.approval_type):
+    if problem := options.problem() or _duplicate_problem(made.approval_type):
         refuse(made.label, problem)
-    if given.type == "audit" and not pauses:
+    if options.type == "audit" and not pauses:
         refuse(made.label, '@approval(type="audit") is for a tool that pauses; add requires_confirmation=True')
     confirmation = True if not pauses else made.requires_confirmation
-    return replace(made, terms=given.terms(), requires_confirmation=confirmation)
+    return replace(made, terms=options.terms(), requires_confirmation=confirmation)
 
 
 def _duplicate_problem(before: object) -> str | None:

@@ -39,11 +39,11 @@ def binding(tool: Tool, differing: Mapping[str, JsonValue] | None) -> str:
 
 def differences(tool: Tool, raw: str, read: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
     """Return the values of *read* that are not what the *raw* arguments say: defaults, aliases, conversions."""
-    given = parse_arguments(raw)
+    parsed = parse_arguments(raw)
     return {
         name: value
         for name, value in read.items()
-        if name not in given or canonical(_ordered(tool, given[name])) != canonical(_ordered(tool, value))
+        if name not in parsed or canonical(_ordered(tool, parsed[name])) != canonical(_ordered(tool, value))
     }
 
 
@@ -68,12 +68,12 @@ def bound_values(tool: Tool, call: ToolCallInput) -> tuple[dict[str, object], st
         return values, None
     if not values_then and not now:
         return values, None  # They were shown as written.
-    given = parse_arguments(call.arguments)
-    whole = {**given, **(approved.read_as or {})}
-    if only_adds(given, read) and only_adds(given, whole):
+    parsed = parse_arguments(call.arguments)
+    whole = {**parsed, **(approved.read_as or {})}
+    if only_adds(parsed, read) and only_adds(parsed, whole):
         again = _revalidate(tool, whole)
-        told = None if again is None else _told(tool, again)
-        if told is not None and binding(tool, differences(tool, call.arguments, told)) == approved.binding:
+        shown = None if again is None else _told(tool, again)
+        if shown is not None and binding(tool, differences(tool, call.arguments, shown)) == approved.binding:
             return again or {}, None
     return values, _changed(approved.read_as, now)
 

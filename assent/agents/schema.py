@@ -87,11 +87,11 @@ class ArgumentSchema:
             ArgumentsError: *raw* is not a strict JSON object, or does not fit the schema. The message is for the
                 model: one line for each wrong field.
         """
-        given = parse_arguments(raw)
+        parsed = parse_arguments(raw)
         try:
             return self._values(raw)
         except ValidationError as error:
-            raise ArgumentsError(explain(error, given, self.parameters)) from None
+            raise ArgumentsError(explain(error, parsed, self.parameters)) from None
         except Exception as error:  # a validator of the user's own types may raise anything; the run must not end
             message = f"the arguments could not be checked: {type(error).__name__}: {error}"
             raise ArgumentsError(shortened(single_line(message), MAX_MESSAGE)) from error

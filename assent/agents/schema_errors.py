@@ -29,14 +29,14 @@ def _is_number(item: ErrorDetails) -> bool:
     return quoted and item["type"] in {"int_type", "float_type"}
 
 
-def explain(error: ValidationError, given: object, schema: Mapping[str, JsonValue], *, root: str = "arguments") -> str:
-    """One line for each wrong field of what was *given*; *root* names the whole of it.
+def explain(error: ValidationError, value: object, schema: Mapping[str, JsonValue], *, root: str = "arguments") -> str:
+    """One line for each wrong field of *value*, which is wrong; *root* names the whole of it.
 
     The branches of a union that all failed share a line. *schema* says what a missing argument should be.
     """
     problems: dict[str, list[str]] = {}
     for item in error.errors(include_url=False):
-        found = problems.setdefault(_path(item, given, root), [])
+        found = problems.setdefault(_path(item, value, root), [])
         problem = _problem_of(item, schema)
         if problem not in found:
             found.append(problem)

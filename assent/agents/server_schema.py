@@ -97,10 +97,10 @@ def _validators() -> Callable[..., Validator]:
 
 
 def _counted(check: _Check) -> _Check:
-    def counted(*given: object) -> Iterator[Any] | None:
+    def counted(*args: object) -> Iterator[Any] | None:
         if next(_taken.get()) > STEPS:
             raise _TooManyStepsError
-        return check(*given)
+        return check(*args)
 
     return counted
 

@@ -24,21 +24,21 @@ def without_times(run: Run) -> Run:
     return replace(run, ignored_messages=tuple(each.model_copy(update={"at": at}) for each in run.ignored_messages))
 
 
-def difference(command: RunTool | CallModel | CheckCall | Summarise, given: Sequence[object]) -> str | None:
+def difference(command: RunTool | CallModel | CheckCall | Summarise, arguments: Sequence[object]) -> str | None:
     """The field in which an activity's inputs are not what the rules asked for; None where there is none."""
     if isinstance(command, RunTool) and command.values is not None:
-        return None if list(command.values) == list(given) else "input"
+        return None if list(command.values) == list(arguments) else "input"
     try:
-        found = type(command.input).model_validate((*given, None)[0])
+        found = type(command.input).model_validate((*arguments, None)[0])
     except ValidationError:
         return "input"
     fields = type(command.input).model_fields
     return next((name for name in fields if getattr(command.input, name) != getattr(found, name)), None)
 
 
-def notices_by_digest(given: NoticesInput) -> frozenset[str]:
+def notices_by_digest(input: NoticesInput) -> frozenset[str]:
     """Notices by their digests."""
-    return frozenset(text_digest(each.model_dump_json()) for each in given.notices)
+    return frozenset(text_digest(each.model_dump_json()) for each in input.notices)
 
 
 def result_of(given: object) -> tuple[object, ...] | None:
@@ -50,6 +50,6 @@ def result_of(given: object) -> tuple[object, ...] | None:
     return result.content, result.output, result.usage, result.turns
 
 
-def as_list(told: object) -> list[object]:
+def as_list(value: object) -> list[object]:
     """What the inbox was told, as a list; anything else is one entry, which will not be readable."""
-    return cast("list[object]", told) if isinstance(told, list) else [told]
+    return cast("list[object]", value) if isinstance(value, list) else [value]

@@ -48,8 +48,8 @@ def start_problems(command: StartAgent, run: Run, initiated: HistoryEvent, queue
     prefix, child_id = sub_agents.child_run_id(run, agent, ""), attributes.workflow_id
     if not child_id.startswith(prefix) or not _NONCE.fullmatch(child_id.removeprefix(prefix)):
         yield f"the run of agent {agent!r} has the id {child_id!r}, which is not made of this run's"
-    given = values_of(attributes.input.payloads)
-    if len(given) != 1 or _read_request(given[0]) != command.request:
+    arguments = values_of(attributes.input.payloads)
+    if len(arguments) != 1 or _read_request(arguments[0]) != command.request:
         yield f"agent {agent!r} got another request than the rules say"
     if attributes.parent_close_policy != ParentClosePolicy.PARENT_CLOSE_POLICY_REQUEST_CANCEL:
         yield f"the run of agent {agent!r} does not end with this one"
@@ -61,9 +61,9 @@ def start_problems(command: StartAgent, run: Run, initiated: HistoryEvent, queue
         yield f"the inbox shows another request for the run of agent {agent!r}"
 
 
-def _read_request(given: object) -> RunRequest | None:
+def _read_request(value: object) -> RunRequest | None:
     try:
-        return RunRequest.model_validate(given)
+        return RunRequest.model_validate(value)
     except ValidationError:
         return None
 
@@ -103,12 +103,12 @@ def _parent_problems(first: HistoryEvent, run: Run) -> list[str] | None:
 def _limit_problems(event: ToolAnswered, before: Run) -> Iterator[str]:
     """Yield whether another agent lacks a limit of the agent that called it, or got another task than the call says."""
     caller = before.call_context
-    given, to = event.outcome.delegation, handoffs.handoff_of(before, event)
-    for each, how in ((given, "called"), (to, "handed over to")):
+    delegated, to = event.outcome.delegation, handoffs.handoff_of(before, event)
+    for each, how in ((delegated, "called"), (to, "handed over to")):
         if each is not None and not _contains(each.policy, caller.policy):
             yield f"agent {each.agent!r} was {how} without the whole policy that limits agent {caller.agent!r}"
-    if given is not None and given.input != _input_of(before.calls[event.position].call.arguments):
-        yield f"agent {given.agent!r} got another task than the call's arguments say"
+    if delegated is not None and delegated.input != _input_of(before.calls[event.position].call.arguments):
+        yield f"agent {delegated.agent!r} got another task than the call's arguments say"
 
 
 def _contains(policy: PermissionPolicy | None, bound: PermissionPolicy | None) -> bool:

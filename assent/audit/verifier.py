@@ -177,18 +177,18 @@ class Verifier(AuditObserver):
             self._add("activities", problems, scheduled)
             return
         attributes = scheduled.activity_task_scheduled_event_attributes
-        given = values_of(attributes.input.payloads)
+        arguments = values_of(attributes.input.payloads)
         name = _name(command)
         if attributes.activity_type.name != name:
             self._problem("activities", f"{attributes.activity_type.name} ran instead of {name}", scheduled)
-        if (field := difference(command, given)) is not None:
+        if (field := difference(command, arguments)) is not None:
             self._problem("activities", f"{name} was given another {field} than the rules say", scheduled)
         queue = (None if isinstance(command, CheckCall) else _task_queue(command)) or self._queue
         if attributes.task_queue.name != queue:
             text = f"{name} was given to task queue {attributes.task_queue.name!r}, and not to {queue!r}"
             self._problem("activities", text, scheduled)
         if isinstance(command, RunTool):
-            self._tool(transition, command, given, scheduled)
+            self._tool(transition, command, arguments, scheduled)
 
     def on_unrequested(self, scheduled: HistoryEvent) -> None:
         """Report an activity or child run that no rule asked for."""
@@ -240,7 +240,9 @@ class Verifier(AuditObserver):
             text = "the state carried into this execution differs from the end of the previous one"
             self._problem("continued", text, transition.source)
 
-    def _tool(self, transition: Transition, command: RunTool, given: Sequence[object], scheduled: HistoryEvent) -> None:
+    def _tool(
+        self, transition: Transition, command: RunTool, arguments: Sequence[object], scheduled: HistoryEvent
+    ) -> None:
         self._examined["decisions"] += 1
         attempts = scheduled.activity_task_scheduled_event_attributes.retry_policy.maximum_attempts
         if command.attempts != attempts:
@@ -249,7 +251,7 @@ class Verifier(AuditObserver):
             self._problem("decisions", text, scheduled)
         try:
             # An activity that workflow code asked about reads its authorization from the history, as the audit does.
-            call = command.input if command.values is not None else ToolCallInput.model_validate((*given, None)[0])
+            call = command.input if command.values is not None else ToolCallInput.model_validate((*arguments, None)[0])
         except ValidationError:
             self._problem("decisions", f"the input of {command.tool} cannot be read", scheduled)
             return
@@ -259,9 +261,9 @@ class Verifier(AuditObserver):
     def _notices(self, event: HistoryEvent) -> None:
         """Keep notices that the run sent: each must have been due, and an ended run waits a while for them."""
         self._open_notices.add(event.event_id)
-        given = values_of(event.activity_task_scheduled_event_attributes.input.payloads)
+        arguments = values_of(event.activity_task_scheduled_event_attributes.input.payloads)
         try:
-            self._notices_sent.append((notices_by_digest(NoticesInput.model_validate(*given)), self._cite(event)))
+            self._notices_sent.append((notices_by_digest(NoticesInput.model_validate(*arguments)), self._cite(event)))
         except (ValidationError, TypeError):
             self._problem("activities", "the input of send_notices cannot be read", event)
 

@@ -46,8 +46,8 @@ class ConnectionOptions:
     @property
     def program(self) -> str:
         """The beginning of a command to copy, with the options that reach the same server."""
-        given = (("--address", self.address), ("--namespace", self.namespace), ("--profile", self.profile))
-        return " ".join(["assent", *(f"{name} {shlex.quote(value)}" for name, value in given if value is not None)])
+        options = (("--address", self.address), ("--namespace", self.namespace), ("--profile", self.profile))
+        return " ".join(["assent", *(f"{name} {shlex.quote(value)}" for name, value in options if value is not None)])
 
 
 def connection_options(context: typer.Context) -> ConnectionOptions:

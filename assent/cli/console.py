@@ -220,12 +220,12 @@ def _print_outcome(console: Console, state: RunState, requirement: Requirement) 
             field(console, "", f"(the first {RESULT_SHOWN} characters; the history has all)")
 
 
-def print_given(console: Console, given: Requirement | Approval) -> None:
+def print_given(console: Console, requirement: Requirement | Approval) -> None:
     """Print the values or the evidence that a person gave with a decision."""
-    if given.values is not None:
-        quoted(console, "values", format_json(given.values, ", "))
-    if given.evidence is not None:
-        quoted(console, "evidence", format_json(given.evidence, ", "))
+    if requirement.values is not None:
+        quoted(console, "values", format_json(requirement.values, ", "))
+    if requirement.evidence is not None:
+        quoted(console, "evidence", format_json(requirement.evidence, ", "))
 
 
 def print_votes(console: Console, votes: Sequence[Vote]) -> None:

@@ -152,17 +152,17 @@ def _budget(fields: Mapping[str, object]) -> Budget | None:
     Raises:
         MessageError: an option is invalid, or no option sets a limit.
     """
-    given = {name: value for name, value in fields.items() if value is not None}
-    if not given:
+    set_fields = {name: value for name, value in fields.items() if value is not None}
+    if not set_fields:
         return None
     try:
-        budget = Budget.model_validate(given)
+        budget = Budget.model_validate(set_fields)
     except ValidationError as error:
         message = "; ".join(f"{_OPTIONS[str(each['loc'][0])]}: {each['msg']}" for each in error.errors())
         raise MessageError(message) from None
     if not budget.bounds:
         needed = ", ".join(_OPTIONS[each] for each in BOUNDS)
-        raise MessageError(f"{_OPTIONS[next(iter(given))]} needs a budget; give one of {needed}")
+        raise MessageError(f"{_OPTIONS[next(iter(set_fields))]} needs a budget; give one of {needed}")
     if not all(map(str.strip, budget.approvers or ())):
         raise MessageError("--budget-approver: the name is empty")
     return budget

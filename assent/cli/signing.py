@@ -102,8 +102,8 @@ def sign(
     key: Key = None,
 ) -> int:
     """Print a signed decision as JSON, to be sent with the `temporal` CLI or by a program; nothing is sent."""
-    given = {"--reject": reject or None, "--arguments": arguments, "--values": values, "--output": output}
-    named = [name for name, value in given.items() if value is not None]
+    options = {"--reject": reject or None, "--arguments": arguments, "--values": values, "--output": output}
+    named = [name for name, value in options.items() if value is not None]
     if len(named) > 1:
         raise MessageError(f"{' and '.join(named)} are different decisions; give one")
     signal, body = protocol.APPROVE, dict[str, JsonValue](id=call, by=by)

@@ -47,12 +47,12 @@ class ApprovalFilter:
         Raises:
             MessageError: there is no such status or type.
         """
-        for name, given, known in (
+        for name, wanted, known in (
             ("status", self.status, get_args(RequirementStatus)),
             ("approval_type", self.approval_type, get_args(ApprovalType)),
         ):
-            if given is not None and given not in known:
-                raise MessageError(f"{name} is {given!r}; there are: {', '.join(known)}")
+            if wanted is not None and wanted not in known:
+                raise MessageError(f"{name} is {wanted!r}; there are: {', '.join(known)}")
 
     def matches(self, record: Approval) -> bool:
         """Return whether a record is selected. One of type `audit` is a record only once it is decided."""

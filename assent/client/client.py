@@ -143,8 +143,8 @@ class AgentClient:
         options: dict[str, object] = {"requested_by": requested_by, "max_turns": max_turns, "policy": policy}
         options |= {"max_tool_calls": max_tool_calls, "conversation": conversation or None, "budget": budget}
         options["context"] = context
-        given = {name: value for name, value in options.items() if value is not None}
-        request = self._request({"agent": agent, "input": content_json(input), **given})
+        fields = {name: value for name, value in options.items() if value is not None}
+        request = self._request({"agent": agent, "input": content_json(input), **fields})
         run = self.get_run(id or f"{agent}-{uuid.uuid4().hex[:12]}")
         try:
             with _translate_errors():
@@ -185,8 +185,8 @@ class AgentClient:
         """
         options: dict[str, object] = {"requested_by": requested_by, "max_turns": max_turns, "policy": policy}
         options |= {"max_tool_calls": max_tool_calls, "budget": budget, "context": context}
-        given = {name: value for name, value in options.items() if value is not None}
-        request = self._request({"agent": agent, "input": content_json(input), **given})
+        fields = {name: value for name, value in options.items() if value is not None}
+        request = self._request({"agent": agent, "input": content_json(input), **fields})
         attributes = attributes_of(request) if await self._registered() else TypedSearchAttributes.empty
         begins = scheduled(request, id, self.task_queue, attributes, priority_of(request, priority))
         schedule = Schedule(begins, spec, SchedulePolicy(overlap=overlap))
@@ -444,10 +444,10 @@ class AgentClient:
         if limit is not None:
             check_limit(limit, least=1)
         with _translate_errors():
-            given = inbox.runs_with_approvals(
+            runs = inbox.runs_with_approvals(
                 self.temporal, agent, None, registered=await self._registered(), open_since=since
             )
-            return await read_statistics(given, self._approvals, agent=agent, tool=tool, since=since, limit=limit)
+            return await read_statistics(runs, self._approvals, agent=agent, tool=tool, since=since, limit=limit)
 
     def watch_all(self, agent: str | None = None, **options: Unpack[Options]) -> AsyncGenerator[tuple[str, RunEvent]]:
         """Yield what happens in all runs of *agent*, or of all agents, with the run's id. It does not end.

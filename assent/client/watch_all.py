@@ -173,15 +173,15 @@ class RunsWatcher:
 
     async def _follow(self, run: ListedRun, *, whole: bool) -> None:
         """Queue the events of a run. Waits for a server that goes away, and queues no event twice."""
-        told, begun = 0, None if whole else await self._length(run)
+        passed_on, begun = 0, None if whole else await self._length(run)
         while True:
             number = 0
             try:
                 async for event in self._events_of(run, begun):
                     number += 1
-                    if number > told:
+                    if number > passed_on:
                         await self._events.put((run.run_id, event))
-                        told = number
+                        passed_on = number
             except (AssentError, RPCError) as error:
                 if _is_away(error):
                     await asyncio.sleep(INTERVAL)

@@ -210,20 +210,20 @@ def edited_text(arguments: object, order: Sequence[str] = ()) -> str:
     return canonical(arguments).decode("utf-8", "surrogatepass")
 
 
-def only_adds(given: JsonValue, read: JsonValue) -> bool:
-    """Return whether *read* says all that *given* says: it may add fields, and write numbers and times otherwise."""
-    if isinstance(given, dict) and isinstance(read, dict):
-        return all(name in read and only_adds(value, read[name]) for name, value in given.items())
-    if isinstance(given, list) and isinstance(read, list):
-        return len(given) == len(read) and all(map(only_adds, given, read))
-    if isinstance(given, bool) or isinstance(read, bool) or given is None or read is None:
-        return given is read
-    return given == read or str(given) == str(read) or _is_same_time(given, read)
+def only_adds(written: JsonValue, read: JsonValue) -> bool:
+    """Return whether *read* says all that *written* says: it may add fields, and write numbers and times otherwise."""
+    if isinstance(written, dict) and isinstance(read, dict):
+        return all(name in read and only_adds(value, read[name]) for name, value in written.items())
+    if isinstance(written, list) and isinstance(read, list):
+        return len(written) == len(read) and all(map(only_adds, written, read))
+    if isinstance(written, bool) or isinstance(read, bool) or written is None or read is None:
+        return written is read
+    return written == read or str(written) == str(read) or _is_same_time(written, read)
 
 
-def _is_same_time(given: JsonValue, read: JsonValue) -> bool:
+def _is_same_time(written: JsonValue, read: JsonValue) -> bool:
     try:
-        return datetime.fromisoformat(str(given)) == datetime.fromisoformat(str(read))
+        return datetime.fromisoformat(str(written)) == datetime.fromisoformat(str(read))
     except (TypeError, ValueError):
         return False
 

@@ -223,17 +223,17 @@ def _start_check(
         return _ignore(run, event, message.by, refused)
     number, context = run.checks_made + 1, run.call_context
     checking = replace(run, checks_made=number, checks=(*run.checks, PendingCheck(number, message, event)))
-    given: dict[str, object] = {"policy": context.policy, "context": context.context, "proof": proof}
+    options: dict[str, object] = {"policy": context.policy, "context": context.context, "proof": proof}
     if isinstance(target, Requirement) and not isinstance(message, Revoke):
         check = approvals.check_input(target, message, what, agent=context.agent, requested_by=context.requested_by)
     else:
         check = CheckInput(what="proof", agent=context.agent, tool=target.tool, call_id="", arguments="")
-        given["requested_by"] = context.requested_by
+        options["requested_by"] = context.requested_by
     if run.workflow_call is not None:
-        given["fields"] = run.workflow_call.gate.fields
+        options["fields"] = run.workflow_call.gate.fields
     elif isinstance(target, Requirement) and what == "values" and _is_question(run, target):
-        given["fields"] = target.fields  # The server's own: no tool says what fits.
-    check = check.model_copy(update={name: value for name, value in given.items() if value is not None})
+        options["fields"] = target.fields  # The server's own: no tool says what fits.
+    check = check.model_copy(update={name: value for name, value in options.items() if value is not None})
     return Step(checking, (CheckCall(number, check),), check=number)
 
 
@@ -306,8 +306,8 @@ def _found_proof(
     """Return the proof that a worker found to hold, with what it takes to check it again."""
     if isinstance(checked, Failure) or checked.proof is None:
         return None
-    given = decision_proofs.proof_to_check(run, message, target, event.at)
-    return decision_proofs.checked_proof(given, checked.proof)
+    to_check = decision_proofs.proof_to_check(run, message, target, event.at)
+    return decision_proofs.checked_proof(to_check, checked.proof)
 
 
 @dataclass(frozen=True, slots=True)

@@ -263,7 +263,7 @@ def unknown_outcome_reason(failure: Failure, gate: Gate) -> str:
 
 def run_tool(context: CallContext, position: int, call: ToolCall, gate: Gate, approved: Requirement | None) -> RunTool:
     """Return the command that runs a call. The activity of an approved call checks its authorization again."""
-    given = ToolCallInput(
+    call_input = ToolCallInput(
         agent=context.agent,
         call_id=call.call_id,
         arguments=call.arguments,
@@ -281,7 +281,7 @@ def run_tool(context: CallContext, position: int, call: ToolCall, gate: Gate, ap
         position=position,
         turn=context.turn,
         tool=call.tool,
-        input=given.without_defaults(),
+        input=call_input.without_defaults(),
         options=options,
         attempts=1 if gate.at_most_once else options.attempts or WORKER_LOSSES,
         values=tuple(parse_arguments(call.arguments).values()) if context.activity else None,

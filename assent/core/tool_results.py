@@ -93,8 +93,8 @@ def _tool_lost(run: Run, event: ToolLost) -> Step:
     if lost is not None and asks_outcome(run, event.position):
         return reopening.ask_outcome(run, event, lost)
     failure = event.failure
-    told = failure.kind in {"Timeout", tool_calls.CONNECTION_LOST}
-    why = tool_calls.unknown_outcome_reason(failure, run.calls[event.position].gate) if told else failure.message
+    is_unknown = failure.kind in {"Timeout", tool_calls.CONNECTION_LOST}
+    why = tool_calls.unknown_outcome_reason(failure, run.calls[event.position].gate) if is_unknown else failure.message
     return turns.answer_call(run, event.position, f"Error: {why}", "failed", event.at)
 
 

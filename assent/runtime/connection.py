@@ -115,9 +115,9 @@ async def check_namespace(client: Client, *, permitted: bool = True) -> None:
     try:
         await client.workflow_service.describe_namespace(request, retry=True, timeout=_RPC)
     except RPCError as error:
-        told = fatal_answer(error)
-        if told is not None and (permitted or error.status != RPCStatusCode.PERMISSION_DENIED):
-            raise told from error
+        answer = fatal_answer(error)
+        if answer is not None and (permitted or error.status != RPCStatusCode.PERMISSION_DENIED):
+            raise answer from error
 
 
 async def missing_attributes(client: Client) -> list[str]:

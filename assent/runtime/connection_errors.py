@@ -70,8 +70,8 @@ def unreachable(address: str, error: BaseException, *, tls: bool) -> ServerUnrea
     """Return why the server at *address* cannot be used, by the SDK's *error*, and what to check."""
     text = str(error)
     if isinstance(error, TimeoutError):
-        told = "it takes the connection and says nothing; check the port, and whether a firewall is between"
-        return ServerUnreachableError(f"no Temporal server answers at {address}: {told}")
+        problem = "it takes the connection and says nothing; check the port, and whether a firewall is between"
+        return ServerUnreachableError(f"no Temporal server answers at {address}: {problem}")
     for pattern, cause, check in _NO_ANSWER:
         if re.search(pattern, text):
             return ServerUnreachableError(f"no Temporal server answers at {address}: {cause}; {check}")
@@ -96,18 +96,18 @@ def fatal_answer(error: RPCError) -> ServerUnreachableError | None:
     said = _one_line(error.message)
     match error.status:
         case RPCStatusCode.UNAUTHENTICATED:
-            told = f"the Temporal server does not accept the credentials ({said}); {_CREDENTIALS}"
+            problem = f"the Temporal server does not accept the credentials ({said}); {_CREDENTIALS}"
         case RPCStatusCode.PERMISSION_DENIED:
-            told = f"the Temporal server does not permit this ({said}); {_CREDENTIALS} and TEMPORAL_NAMESPACE"
+            problem = f"the Temporal server does not permit this ({said}); {_CREDENTIALS} and TEMPORAL_NAMESPACE"
         case RPCStatusCode.NOT_FOUND if error.message.lower().startswith("namespace "):
-            told = f"{said.rstrip('.')} on the Temporal server; check --namespace or TEMPORAL_NAMESPACE"
+            problem = f"{said.rstrip('.')} on the Temporal server; check --namespace or TEMPORAL_NAMESPACE"
         case RPCStatusCode.UNIMPLEMENTED if "unknown service" in error.message:
-            told = f"the server is not a Temporal server ({said}); check TEMPORAL_ADDRESS"
+            problem = f"the server is not a Temporal server ({said}); check TEMPORAL_ADDRESS"
         case RPCStatusCode.UNAVAILABLE | RPCStatusCode.DEADLINE_EXCEEDED:
-            told = f"the Temporal server does not answer: {said}"
+            problem = f"the Temporal server does not answer: {said}"
         case _:
             return None
-    return ServerUnreachableError(told)
+    return ServerUnreachableError(problem)
 
 
 def worker_stopped(error: RuntimeError) -> ServerUnreachableError | None:
@@ -115,8 +115,8 @@ def worker_stopped(error: RuntimeError) -> ServerUnreachableError | None:
     found = re.search(r"code: (\w+), message: \"([^\"]*)\"", str(error))
     if found is None:
         return None
-    told = f"the Temporal server no longer answers this worker ({found[1]}: {_one_line(found[2])})"
-    return ServerUnreachableError(f"{told}; check TEMPORAL_NAMESPACE and TEMPORAL_API_KEY")
+    problem = f"the Temporal server no longer answers this worker ({found[1]}: {_one_line(found[2])})"
+    return ServerUnreachableError(f"{problem}; check TEMPORAL_NAMESPACE and TEMPORAL_API_KEY")
 
 
 def _one_line(text: str) -> str:

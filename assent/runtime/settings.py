@@ -90,8 +90,8 @@ class Settings(BaseSettings):
     """The limit of model and tool calls per second, for all workers of the task queue together."""
 
     @classmethod
-    def read(cls, **given: object) -> Settings:
-        """The settings of the environment, but for what is *given* and not None. I/O; not in workflow code.
+    def read(cls, **values: object) -> Settings:
+        """The settings of the environment, but for *values* that are not None. I/O; not in workflow code.
 
         Raises:
             ConfigurationError: a variable cannot be read. One line, which does not repeat its value.
@@ -99,7 +99,7 @@ class Settings(BaseSettings):
         warn_of_unknown_variables()
         try:
             settings = cls()
-            for name, value in given.items():
+            for name, value in values.items():
                 if value is not None:
                     setattr(settings, name, value)
         except ValidationError as error:
@@ -182,8 +182,8 @@ def load_module(name: str) -> ModuleType:
         raise
     except (Exception, SystemExit) as error:
         words = _first(error) if isinstance(error, ValidationError) else next(iter(str(error).splitlines()), "")
-        told = ": ".join(filter(None, [type(error).__name__, bounded(words, _WORDS)]))
-        raise ConfigurationError(f"module {name!r} does not import: {told}{_place(error)}") from error
+        text = ": ".join(filter(None, [type(error).__name__, bounded(words, _WORDS)]))
+        raise ConfigurationError(f"module {name!r} does not import: {text}{_place(error)}") from error
 
 
 def _place(error: BaseException) -> str:

@@ -255,8 +255,8 @@ async def stored_text(converter: DataConverter, reference: Reference) -> str:
     Raises:
         HistoryError: as `retrieved`.
     """
-    told = ExternalStorageReference(driver_name=reference.driver, claim_data=reference.claim)
-    [payload] = DataConverter.default.payload_converter.to_payloads([told])
+    claim = ExternalStorageReference(driver_name=reference.driver, claim_data=reference.claim)
+    [payload] = DataConverter.default.payload_converter.to_payloads([claim])
     payloads: Sequence[Payload] = [await retrieved(converter.external_storage, payload)]
     if converter.payload_codec is not None:
         payloads = await converter.payload_codec.decode(payloads)

@@ -149,10 +149,10 @@ def signature(keys: Sequence[bytes], message_id: str, timestamp: int, body: byte
 
 def message_id(notice: Notice) -> str:
     """The header `webhook-id`: the same for every attempt, and after a reset that leaves the same thing to be told."""
-    told: list[JsonValue] = [notice.requirement_id, notice.type, notice.status, notice.execution, notice.by]
+    identity: list[JsonValue] = [notice.requirement_id, notice.type, notice.status, notice.execution, notice.by]
     if notice.type in _REPEATED:
-        told.append(_time(notice.at))
-    return f"msg_{sha256_hex(canonical(told))[:32]}"
+        identity.append(_time(notice.at))
+    return f"msg_{sha256_hex(canonical(identity))[:32]}"
 
 
 def body(webhook: Webhook, run_id: str, batch: NoticesInput, notice: Notice, arguments: Arguments = _NONE) -> bytes:

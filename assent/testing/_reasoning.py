@@ -23,10 +23,10 @@ def encrypted(reasoning_id: str, model: str) -> str:
 
 def check_reasoning(items: Sequence[Item], model: str) -> tuple[str, str | None] | None:
     """What the real API would say is wrong with the reasoning among *items*, with its code; None when nothing is."""
-    given: set[str] = set()
+    seen: set[str] = set()
     for item, following in zip(items, [*items[1:], None], strict=True):
         if item.get("type") != "reasoning":
-            if needed := _missing_reasoning(item, given):
+            if needed := _missing_reasoning(item, seen):
                 return needed, None
             continue
         reasoning_id, content = str(item.get("id")), item.get("encrypted_content")
@@ -40,7 +40,7 @@ def check_reasoning(items: Sequence[Item], model: str) -> tuple[str, str | None]
         if not _is_models(following):
             problem = f"Item '{reasoning_id}' of type 'reasoning' was provided without its required following item."
             return problem, None
-        given.add(reasoning_id)
+        seen.add(reasoning_id)
     return None
 
 
@@ -48,12 +48,12 @@ def _is_models(item: Item | None) -> bool:
     return item is not None and (item.get("role") == "assistant" or item.get("type") in {"function_call", "reasoning"})
 
 
-def _missing_reasoning(item: Item, given: set[str]) -> str | None:
+def _missing_reasoning(item: Item, seen: set[str]) -> str | None:
     kind = item.get("type", "message")
     if not _is_models(item):
         return None
     for needed in _reasoning_ids([item.get("id")]):
-        if needed not in given:
+        if needed not in seen:
             return (
                 f"Item '{item['id']}' of type '{kind}' was provided without its required 'reasoning' item: '{needed}'."
             )

@@ -121,8 +121,8 @@ def read_responses(body: JsonObject) -> CheckedRequest:
         BadRequestError: the real API would refuse it.
     """
     _check_parameters(body, _RESPONSES)
-    given = body.get("input")
-    items: list[Item] = [{"role": "user", "content": given}] if isinstance(given, str) else objects(given, "input")
+    text = body.get("input")
+    items: list[Item] = [{"role": "user", "text": text}] if isinstance(text, str) else objects(text, "input")
     for index, item in enumerate(items):
         _check_item(item, f"input[{index}]")
     _check_pairs(items)
@@ -471,23 +471,23 @@ def _schema_problem(schema: JsonValue) -> str | None:
     return next(filter(None, map(_schema_problem, schema.values())), None)
 
 
-def _check_response_format(given: JsonValue) -> None:
-    if isinstance(given, dict) and given.get("type") == "json_schema":
-        inner = given.get("json_schema")
-        _need(given, ("json_schema",), "response_format")
+def _check_response_format(response_format: JsonValue) -> None:
+    if isinstance(response_format, dict) and response_format.get("type") == "json_schema":
+        inner = response_format.get("json_schema")
+        _need(response_format, ("json_schema",), "response_format")
         _check_format({"type": "json_schema", **inner} if isinstance(inner, dict) else None, "response_format")
 
 
-def _check_format(given: JsonValue, where: str) -> None:
-    if not isinstance(given, dict) or given.get("type") != "json_schema":
+def _check_format(text_format: JsonValue, where: str) -> None:
+    if not isinstance(text_format, dict) or text_format.get("type") != "json_schema":
         return
-    _need(given, ("name", "schema"), where)
-    name, schema = _check_name(given["name"], where), given["schema"]
+    _need(text_format, ("name", "schema"), where)
+    name, schema = _check_name(text_format["name"], where), text_format["schema"]
     problem = _schema_problem(schema)
     if problem or not isinstance(schema, dict) or schema.get("type") != "object":
         message = f"Invalid schema for response_format '{name}': {problem or 'schema must be of type object.'}"
         raise BadRequestError(message, param=where, code="invalid_json_schema")
-    if given.get("strict") is True and not is_strict(schema):
+    if text_format.get("strict") is True and not is_strict(schema):
         message = f"Invalid schema for response_format '{name}': objects must be closed and require every property."
         raise BadRequestError(message, param=where, code="invalid_json_schema")
 

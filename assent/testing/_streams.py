@@ -40,13 +40,13 @@ def response_events(body: JsonObject) -> list[bytes]:
     """The events of the response *body*, the last of which holds it whole."""
     begun: JsonObject = {**body, "status": "in_progress", "output": [], "usage": None, "incomplete_details": None}
     output = body["output"]
-    told: list[JsonObject] = [{"type": "response.created", "response": begun}]
+    events: list[JsonObject] = [{"type": "response.created", "response": begun}]
     for index, item in enumerate(output if isinstance(output, list) else []):
         if isinstance(item, dict):
-            told += _item_events(item, index)
-    told.append({"type": f"response.{body['status']}", "response": body})
+            events += _item_events(item, index)
+    events.append({"type": f"response.{body['status']}", "response": body})
     numbers = count()
-    return [_named(str(each["type"]), {**each, "sequence_number": next(numbers)}) for each in told]
+    return [_named(str(each["type"]), {**each, "sequence_number": next(numbers)}) for each in events]
 
 
 def _item_events(item: JsonObject, index: int) -> Iterator[JsonObject]:

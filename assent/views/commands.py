@@ -99,10 +99,10 @@ def resolved(schema: dict[str, JsonValue], definitions: JsonValue) -> dict[str, 
 
 def talking_commands(program: str, run_id: str, by: str = "YOUR NAME") -> list[tuple[str, str]]:
     """The commands that continue an idle conversation and that end it, each with a label."""
-    given = f" --by {shlex.quote(by)}"
+    by_option = f" --by {shlex.quote(by)}"
     return [
-        ("continue", run_command(f"{program} send-message", run_id, " TEXT", given)),
-        ("end it", run_command(f"{program} close", run_id, "", given)),
+        ("continue", run_command(f"{program} send-message", run_id, " TEXT", by_option)),
+        ("end it", run_command(f"{program} close", run_id, "", by_option)),
     ]
 
 

@@ -117,8 +117,8 @@ def describe(event: Event, before: Run, step: Step) -> Iterator[RunEvent]:
             pass
     yield from _handoff_event(event, before, run)
     yield from _request_events(before, run, at)
-    told = before.model_running and (isinstance(event, Started) or redirect_queue(before, event) is not None)
-    yield from _commands(step, at, again=told)
+    told_before = before.model_running and (isinstance(event, Started) or redirect_queue(before, event) is not None)
+    yield from _commands(step, at, told_before=told_before)
     if run.status == "idle" and before.status != "idle":
         yield RunEvent(kind="idle", at=at, turn=run.turn, text=run.content or "")
     if isinstance(event, CancelRequested) and run.status == "cancelled":
@@ -357,12 +357,12 @@ def _waiting(run: Run, requirement: Requirement, at: datetime) -> RunEvent:
     )
 
 
-def _commands(step: Step, at: datetime, *, again: bool) -> Iterator[RunEvent]:
-    """What is begun; *again* says that the model call was told of before, and was not made then."""
+def _commands(step: Step, at: datetime, *, told_before: bool) -> Iterator[RunEvent]:
+    """What is begun; *told_before*: an event said so of the model call, which was not made then."""
     turn = step.run.turn
     for command in step.commands:
         match command:
-            case CallModel(input=call) if not again:
+            case CallModel(input=call) if not told_before:
                 yield RunEvent(kind="model_called", at=at, turn=call.turn)
             case RunTool(tool=tool, input=call):
                 identity = call.authorization.requirement_id if call.authorization else None

@@ -53,10 +53,10 @@ class Budget(BaseModel):
     @property
     def bounds(self) -> dict[str, float]:
         """Its limits by name, *max_time* in seconds."""
-        given = {name: getattr(self, name) for name in BOUNDS}
+        bounds = {name: getattr(self, name) for name in BOUNDS}
         return {
             name: value.total_seconds() if isinstance(value, timedelta) else value
-            for name, value in given.items()
+            for name, value in bounds.items()
             if value is not None
         }
 
@@ -70,8 +70,8 @@ def tightened(own: Budget | None, asked: Budget | None) -> Budget | None:
         return own or asked
     fields: dict[str, object] = {}
     for name in BOUNDS:
-        given = [value for value in (getattr(own, name), getattr(asked, name)) if value is not None]
-        fields[name] = min(given, default=None)
+        set_bounds = [value for value in (getattr(own, name), getattr(asked, name)) if value is not None]
+        fields[name] = min(set_bounds, default=None)
     ends = "end" in {own.on_reached, asked.on_reached}
     approvers = asked.approvers if own.approvers is None else own.approvers
     return Budget.model_validate({**fields, "on_reached": "end" if ends else "ask", "approvers": approvers})

@@ -74,15 +74,15 @@ def declared(kind: type[T]) -> type[T]:
     hides = isinstance(settings, Mapping) and bool(cast("Mapping[str, object]", settings).get("hide_input_in_errors"))
 
     @wraps(construct)
-    def checked(self: T, *args: object, **given: object) -> None:
-        problem = unknown_options(given, signature.parameters)
+    def checked(self: T, *args: object, **options: object) -> None:
+        problem = unknown_options(options, signature.parameters)
         if problem is None:
             try:
-                construct(self, *args, **given)
+                construct(self, *args, **options)
             except ValidationError as error:
-                problem = _misfit(signature, args, given) or _first_problem(error, signature, hide=hides)
+                problem = _misfit(signature, args, options) or _first_problem(error, signature, hide=hides)
             except TypeError:
-                problem = _misfit(signature, args, given)
+                problem = _misfit(signature, args, options)
                 if problem is None:
                     raise
         if problem is not None:
@@ -92,12 +92,12 @@ def declared(kind: type[T]) -> type[T]:
     return kind
 
 
-def _misfit(signature: inspect.Signature, args: Sequence[object], given: Mapping[str, object]) -> str | None:
+def _misfit(signature: inspect.Signature, args: Sequence[object], options: Mapping[str, object]) -> str | None:
     """Return what is wrong with how many arguments there are; None if nothing is."""
     try:
-        signature.bind(*args, **given)
+        signature.bind(*args, **options)
     except TypeError as error:
-        return f"{error}; give them by name" if len(args) > 1 or not given else str(error)
+        return f"{error}; give them by name" if len(args) > 1 or not options else str(error)
     return None
 
 

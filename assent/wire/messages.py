@@ -95,8 +95,8 @@ class Remember(Inbound):
             return value
         if len(to_json(value)) > CONDITIONS_LIMIT:
             raise ValueError(f"too long; conditions may have {CONDITIONS_LIMIT} bytes")
-        given = cast("dict[str, object]", value)
-        return {name: Condition.model_validate(each, strict=False) for name, each in given.items()}
+        fields = cast("dict[str, object]", value)
+        return {name: Condition.model_validate(each, strict=False) for name, each in fields.items()}
 
     @model_validator(mode="after")
     def _is_bounded(self) -> Remember:
@@ -355,12 +355,12 @@ class Undecodable:
     size: int
 
 
-def _type_hint(given: object) -> str:
+def _type_hint(value: object) -> str:
     """Return what arrived instead of an object, if that helps its sender."""
-    if isinstance(given, Undecodable):
-        encoding = bounded(one_line(given.encoding), FIELD_SHOWN)
-        return f" of the encoding json/plain, and not {given.size} bytes of {encoding} that are no JSON"
-    return ", and not JSON within a text" if isinstance(given, str) and given.lstrip().startswith("{") else ""
+    if isinstance(value, Undecodable):
+        encoding = bounded(one_line(value.encoding), FIELD_SHOWN)
+        return f" of the encoding json/plain, and not {value.size} bytes of {encoding} that are no JSON"
+    return ", and not JSON within a text" if isinstance(value, str) and value.lstrip().startswith("{") else ""
 
 
 def _message(name: str, body: dict[str, object]) -> Message:

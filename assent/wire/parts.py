@@ -150,9 +150,9 @@ class _Media(Part):
 
     @model_validator(mode="after")
     def _has_one_source(self) -> Self:
-        given = [name for name in _SOURCES if getattr(self, name) is not None]
-        if len(given) != 1:
-            raise ValueError(f"give one of url, file_id and data, not {' and '.join(given) or 'none'}")
+        sources = [name for name in _SOURCES if getattr(self, name) is not None]
+        if len(sources) != 1:
+            raise ValueError(f"give one of url, file_id and data, not {' and '.join(sources) or 'none'}")
         if self.data is not None and self.media_type is None:
             raise ValueError("data needs its media_type")
         # A provider refuses it at each later turn of a conversation too.
@@ -361,8 +361,8 @@ def payload_text(data: bytes) -> bytes:
     if b'"data"' not in data:
         return data
     try:
-        given = cast("object", json.loads(data))
+        document = cast("object", json.loads(data))
     except (ValueError, RecursionError):
         return data
-    shown = without_bytes(given)
-    return data if shown == given else json.dumps(shown, ensure_ascii=False).encode("utf-8", "surrogatepass")
+    shown = without_bytes(document)
+    return data if shown == document else json.dumps(shown, ensure_ascii=False).encode("utf-8", "surrogatepass")

@@ -46,8 +46,8 @@ class _Data(BaseModel):
     @model_serializer(mode="wrap")
     def _only_what_was_given(self, write: SerializerFunctionWrapHandler) -> dict[str, object]:
         # `equals: null` is a condition; a field that was left out is none, and must not become one on its way.
-        given: dict[str, object] = write(self)
-        return {name: value for name, value in given.items() if name in self.model_fields_set}
+        fields: dict[str, object] = write(self)
+        return {name: value for name, value in fields.items() if name in self.model_fields_set}
 
 
 @declared
@@ -86,8 +86,8 @@ class Condition(_Data):
         Raises:
             TypeError: text is compared with a number, or anything but text with a glob.
         """
-        given = self.model_fields_set
-        if "equals" in given and not _same(value, self.equals):
+        set_fields = self.model_fields_set
+        if "equals" in set_fields and not _same(value, self.equals):
             return False
         if self.one_of is not None and not any(_same(value, each) for each in self.one_of):
             return False
