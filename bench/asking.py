@@ -23,10 +23,11 @@ QUEUE: Final = "bench-asking"
 LOOK: Final = 0.002
 KEY: Final = Ed25519PrivateKey.generate()
 _PUBLIC: Final = urlsafe_b64encode(KEY.public_key().public_bytes_raw()).decode().rstrip("=")
-APPROVERS: Final = Approvers.from_toml(
+APPROVERS: Final = (
     '[[people]]\nname = "bob"\nlogins = { bench = "bob" }\n[[issuers]]\nurl = "bench"\n'
     f'[[services]]\nname = "bench"\npublic_key = "{_PUBLIC}"\n'
 )
+"""The approvers file that knows the key of this process."""
 
 
 @dataclass
@@ -41,7 +42,7 @@ async def asked(client: Client, times: int) -> tuple[Asked, Asked, Asked]:
     """Measure *times* requests of Assent, of Assent with a proof, and of the bare child workflow, in turns."""
     ours, proven, bare = Asked(), Asked(), Asked()
     workflows = [Asking, AskingForProof, BareAsking, BareQuestion]
-    plugin = AssentPlugin(approvers=APPROVERS)
+    plugin = AssentPlugin(approvers=Approvers.from_toml(APPROVERS))
     async with Worker(client, task_queue=QUEUE, workflows=workflows, plugins=[plugin]):
         for kind in (Asking, AskingForProof, BareAsking):  # imports and the first sandbox
             await _once(client, kind, Asked())
@@ -52,7 +53,7 @@ async def asked(client: Client, times: int) -> tuple[Asked, Asked, Asked]:
     return ours, proven, bare
 
 
-def _proof(statement: DecisionStatement) -> ServiceProof:
+def proof_of(statement: DecisionStatement) -> ServiceProof:
     """The word of a service that signed bob in."""
     fields = {"kind": "oidc", "service": "bench", "issuer": "bench", "subject": "1", "login": "bob", "signature": "AA"}
     times = {"issued_at": statement.issued_at, "expires_at": statement.expires_at}
@@ -79,7 +80,7 @@ async def _once(client: Client, kind: type[Asking | AskingForProof | BareAsking]
         body: object = plain
         if kind is AskingForProof:
             statement = await AgentClient(client).get_run(child.id).statement("approve", plain)
-            body = {**plain, "proof": _proof(statement).model_dump()}
+            body = {**plain, "proof": proof_of(statement).model_dump()}
     else:
         body = "bob"
     begun = time.perf_counter()

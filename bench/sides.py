@@ -9,12 +9,14 @@ from asyncio.subprocess import Process
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
+from pydantic import JsonValue
 from temporalio.client import Client, WorkflowExecutionDescription, WorkflowHandle
 from temporalio.contrib.pydantic import pydantic_data_converter
 from typing_extensions import override
 
 from assent import AgentClient
 from bench.agents import AGENT
+from bench.asking import proof_of
 from bench.bare_workflow import BareRun
 from bench.processes import running, until
 from bench.task import Task
@@ -110,7 +112,7 @@ class Assent(Side):
         super().__init__(variables)
         self.module = module
         self.agents = AgentClient(client)
-        self._ids: dict[str, str] = {}
+        self._approvals: dict[str, dict[str, JsonValue]] = {}
 
     @property
     @override
@@ -130,11 +132,17 @@ class Assent(Side):
     async def until_waiting(self, run: str) -> None:
         await super().until_waiting(run)
         state = await self.agents.get_run(run).state()
-        self._ids[run] = state.active_requirements[0].id
+        self._approvals[run] = {"id": state.active_requirements[0].id, "by": "bench"}
+
+    async def sign(self, run: str) -> None:
+        """Give the approval of a run that waits a proof: the word of a service that signed bob in."""
+        body: dict[str, JsonValue] = {**self._approvals[run], "by": "bob"}
+        statement = await self.agents.get_run(run).statement("approve", body)
+        self._approvals[run] = {**body, "proof": proof_of(statement).model_dump()}
 
     @override
     async def approve(self, run: str) -> None:
-        await self.agents.get_run(run).send("approve", {"id": self._ids[run], "by": "bench"})
+        await self.agents.get_run(run).send("approve", self._approvals[run])
 
     @property
     @override

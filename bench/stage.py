@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from assent.runtime.embedded_server import embedded_server
+from bench.asking import APPROVERS
 from bench.processes import end, first_line, running
 from bench.sides import Assent, Bare, Side
 from bench.task import URL_VARIABLE, Task
@@ -65,7 +66,10 @@ async def stage() -> AsyncGenerator[Stage]:
         model = await stack.enter_async_context(running(["-m", "bench.model"], {}))
         os.environ[URL_VARIABLE] = await first_line(model)
         variables = {"TEMPORAL_ADDRESS": server.address, "TEMPORAL_NAMESPACE": server.client.namespace}
-        assent, bare = Assent(server.client, variables), await Bare.connect(server.address, variables)
+        approvers = Path(folder) / "approvers.toml"
+        approvers.write_text(APPROVERS)
+        assent = Assent(server.client, {**variables, "ASSENT_APPROVERS": str(approvers)})
+        bare = await Bare.connect(server.address, variables)
         await assent.agents.setup()
         workers = {side.name: await stack.enter_async_context(side.worker()) for side in (assent, bare)}
         for side in (assent, bare):
