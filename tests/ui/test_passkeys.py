@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import os
 import socket
 import sys
 from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+import cbor2
 import pytest
 import uvicorn
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from playwright.async_api import Browser, Page, StorageState, expect
 
 from assent import Agent, AgentClient, approval, tool
+from assent.audit import bundles
 from assent.testing import Environment, call, calls, says
 from assent.web.app import application
 from assent.web.enrolment import NAMESPACE, Invitation
 from assent.web.settings import WebSettings
-from tests.support.signing import SshSigner
+from tests.support.signing import SshSigner, base64url
 from tests.ui.test_approvals_page import DESK, check_accessibility
 
 ROOT = Path(__file__).parents[2]
@@ -35,13 +41,45 @@ def wire_transfer(to: str, cents: int) -> str:
     return f"sent {cents} to {to}"
 
 
-async def with_authenticator(page: Page, *, verifies: bool = True) -> None:
-    """Give a page an authenticator without passkeys."""
+@dataclass(frozen=True)
+class Eve:
+    """Somebody of the approvers file, and of finance as bob is, whose passkey this is."""
+
+    key: ec.EllipticCurvePrivateKey
+    identity: bytes = b"passkey-of-eve-0001"
+
+    @property
+    def entry(self) -> str:
+        numbers = self.key.public_key().public_numbers()
+        cose = cbor2.dumps({1: 2, 3: -7, -1: 1, -2: numbers.x.to_bytes(32), -3: numbers.y.to_bytes(32)})
+        return f"""
+[[people]]
+name = "eve"
+groups = ["finance"]
+[[people.keys]]
+passkey = "{base64url(self.identity)}"
+public_key = "{base64url(cose)}"
+"""
+
+    @property
+    def credential(self) -> dict[str, object]:
+        """As Chromium takes one."""
+        secret = self.key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+        binary = {"credentialId": self.identity, "privateKey": secret, "userHandle": b"eve"}
+        texts = {name: base64.b64encode(data).decode() for name, data in binary.items()}
+        return {**texts, "rpId": "localhost", "isResidentCredential": True, "signCount": 1}
+
+
+async def with_authenticator(page: Page, *, verifies: bool = True, owner: Eve | None = None) -> None:
+    """Give a page an authenticator, without passkeys or with that of its owner."""
     session = await page.context.new_cdp_session(page)
     await session.send("WebAuthn.enable")
     options: dict[str, object] = {"protocol": "ctap2", "transport": "internal", "hasResidentKey": True}
     options |= {"hasUserVerification": True, "isUserVerified": verifies}
-    await session.send("WebAuthn.addVirtualAuthenticator", cast("Any", {"options": options}))
+    made = cast("Any", await session.send("WebAuthn.addVirtualAuthenticator", cast("Any", {"options": options})))
+    if owner is not None:
+        given = {"authenticatorId": made["authenticatorId"], "credential": owner.credential}
+        await session.send("WebAuthn.addCredential", cast("Any", given))
 
 
 @asynccontextmanager
@@ -59,6 +97,7 @@ async def test_an_invited_person_makes_a_passkey_and_signs_with_it(
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
+    eve = Eve(ec.generate_private_key(ec.SECP256R1()))
     alice, file = SshSigner.make(tmp_path, "alice"), tmp_path / "approvers.toml"
     text = f"""
 [site]
@@ -70,7 +109,7 @@ name = "alice"
 groups = ["administrators"]
 [[people.keys]]
 ssh = "{alice.public}"
-
+{eve.entry}
 [[people]]
 name = "bob"
 groups = ["finance"]
@@ -117,22 +156,32 @@ groups = ["finance"]
             await page.get_by_role("button", name="Approve", exact=True).click()
             await expect(page.get_by_role("status")).to_contain_text("Approved.")
             await expect(page.get_by_text("signed by bob (passkey")).to_be_visible()
-            await a_stolen_session_approves_nothing(browser, await context.storage_state(), client, origin)
+            await a_stolen_session_approves_nothing(browser, await context.storage_state(), client, origin, eve)
         assert (await run.result()).content == "sent 1842050 to Nordwind"
         verification = await run.verify()
         assert verification.ok
+        await bundles.export(run.id, run.audit, tmp_path / "run.zip")
+    await an_auditor_needs_no_server(tmp_path / "run.zip", file)
+
+
+async def an_auditor_needs_no_server(bundle: Path, approvers: Path) -> None:
+    command = [str(Path(sys.executable).with_name("assent")), "audit", "verify", str(bundle), "--approvers"]
+    no_server = {**os.environ, "TEMPORAL_ADDRESS": "127.0.0.1:9"}
+    auditor = await asyncio.create_subprocess_exec(*command, str(approvers), stdout=PIPE, env=no_server)
+    output = " ".join((await asyncio.wait_for(auditor.communicate(), 60))[0].decode().split())
+    assert (auditor.returncode, "1 proven, in namespace default, 0 claimed" in output) == (0, True), output
 
 
 async def a_stolen_session_approves_nothing(
-    browser: Browser, stolen: StorageState, client: AgentClient, origin: str
+    browser: Browser, stolen: StorageState, client: AgentClient, origin: str, eve: Eve
 ) -> None:
     run = await client.start("treasurer", "Pay it again.", requested_by="carol")
     waiting = (await run.until_paused()).active_requirements[0]
     path = f"/request?run={run.id}&id={waiting.id}"
-    for verifies in (True, False):
+    for verifies, owner in ((True, None), (False, None), (True, eve)):
         async with await browser.new_context(base_url=origin, storage_state=stolen) as context:
             page = await context.new_page()
-            await with_authenticator(page, verifies=verifies)
+            await with_authenticator(page, verifies=verifies, owner=owner)
             await page.goto(path)
             await page.get_by_role("button", name="Approve", exact=True).click()
             await expect(page.get_by_role("alert")).to_contain_text("The passkey was not used", timeout=30_000)
@@ -141,6 +190,10 @@ async def a_stolen_session_approves_nothing(
                 "form => HTMLFormElement.prototype.submit.call(form)"
             )
             await expect(page.get_by_text("your passkey signs; nothing was sent")).to_be_visible()
+            if owner is not None:
+                await page.goto(path)
+                await page.locator("form", has=page.get_by_role("button", name="Approve", exact=True)).evaluate(ANY_KEY)
+                await expect(page.get_by_text("is that of 'eve', not of 'bob'").first).to_be_visible()
 
             # The same address, as another site has it: its pages sign nothing for this one, and their forms do nothing.
             await page.goto(origin.replace("localhost", "127.0.0.1") + "/healthz")
@@ -152,8 +205,22 @@ async def a_stolen_session_approves_nothing(
             await page.set_content(f"{form}<script>document.forms[0].submit()</script>")
             await expect(page.get_by_text("nothing was done")).to_be_visible()
     assert [each.status for each in (await run.state()).requirements] == ["pending"]
-    assert not (await run.state()).ignored_messages
+    assert [(each.status, each.by) for each in (await run.state()).ignored_messages] == [("refused", "bob")]
     await run.cancel()
+
+
+ANY_KEY = """async form => {
+    const answer = await fetch(form.dataset.sign, {method: "POST", body: new URLSearchParams(new FormData(form))});
+    const asked = await answer.json();
+    const publicKey = PublicKeyCredential.parseRequestOptionsFromJSON({...asked.options, allowCredentials: []});
+    const {id, response} = (await navigator.credentials.get({publicKey})).toJSON();
+    const proof = {credential_id: id, authenticator_data: response.authenticatorData, signature: response.signature,
+        client_data: response.clientDataJSON, issued_at: asked.issued_at, expires_at: asked.expires_at};
+    const field = form.appendChild(document.createElement("input"));
+    Object.assign(field, {type: "hidden", name: "proof", value: JSON.stringify(proof)});
+    HTMLFormElement.prototype.submit.call(form);
+}"""
+"""What a thief runs in the page: lets any passkey sign for bob."""
 
 
 async def test_the_demo_shows_its_page_and_ends(tmp_path: Path) -> None:

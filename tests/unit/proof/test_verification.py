@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from statistics import median
 
 import pytest
 from pydantic import ValidationError
@@ -104,6 +106,18 @@ def test_a_proof_holds_as_it_arrives_and_years_later_without_the_file(people: Pe
     again = DecisionProof.model_validate_json(found.model_dump_json())
     assert again == found
     assert recheck(again) is None
+
+
+@pytest.mark.parametrize("kind", ["sshsig", "webauthn", "oidc"])
+def test_a_proof_is_verified_within_five_milliseconds_of_processor_time(people: People, kind: str) -> None:
+    file = people.file()
+    to_check = ProofToCheck(statement=statement(), proof=proofs_of(people, statement())[kind], at=AT)
+    took = list[float]()
+    for _ in range(21):
+        begun = time.process_time()
+        verify(to_check, file, requested_by="carol")
+        took.append(time.process_time() - begun)
+    assert median(took) < 0.005
 
 
 @pytest.mark.parametrize("kind", ["sshsig", "webauthn", "oidc"])
