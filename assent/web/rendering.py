@@ -72,6 +72,12 @@ def _moment(at: datetime) -> Markup:
     return Markup("<time {}>{}</time>").format(_stamp(at), format_time(at))
 
 
+def _clock(at: datetime) -> str:
+    """Return the time of an event in UTC, with its day if that is not today."""
+    utc = at.astimezone(UTC)
+    return f"{utc:%H:%M:%S}" if utc.date() == datetime.now(UTC).date() else f"{utc.day} {utc:%b, %H:%M:%S}"
+
+
 def _is_past(at: datetime) -> bool:
     return at <= datetime.now(UTC)
 
@@ -106,8 +112,8 @@ class Renderer:
             for each in (self._environment.filters, self._environment.tests, self._environment.globals)
         )
         filters |= {
-            "words": _words, "exact": _exact, "age": age, "moment": _moment, "stamp": _stamp, "line": one_line,
-            "bounded": bounded, "seconds": seconds,
+            "words": _words, "exact": _exact, "age": age, "moment": _moment, "stamp": _stamp, "clock": _clock,
+            "line": one_line, "bounded": bounded, "seconds": seconds,
         }  # fmt: skip
         tests |= {"urgent": _is_urgent, "past": _is_past}
         names |= {"link": link, "version": _version()}

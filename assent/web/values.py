@@ -54,7 +54,9 @@ def _row(name: str, value: JsonValue, depth: int, room: list[int]) -> Row:
         return Row(name, "items", rows=tuple(_row("", each, depth, room) for each in value))
     is_plain = isinstance(value, list) and not any(isinstance(each, dict | list) for each in value)
     if is_plain or depth >= DEEPEST or not has_room:
-        return Row(name, "json", bounded(wrap_json(json.dumps(value, ensure_ascii=False)), LONGEST))
+        text = json.dumps(value, ensure_ascii=False)
+        short = is_plain and len(text) <= 2 * _BRIEF_LENGTH
+        return Row(name, "token", text) if short else Row(name, "json", bounded(wrap_json(text), LONGEST))
     fields = value.items() if isinstance(value, dict) else ((str(at), each) for at, each in enumerate(value, 1))
     return Row(name, "rows", rows=tuple(_row(each, inner, depth + 1, room) for each, inner in fields))
 

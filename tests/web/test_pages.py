@@ -110,7 +110,13 @@ async def test_what_waits_is_seen_and_approved_and_runs_once(desk: Desk) -> None
     for text in (f"Completed {run.id} payer asked by alice", "Waiting", "Decided", "Not counted"):
         assert text in events
     audit = words(await bob.get(link("/audit", id=run.id)))
-    for text in ("Verified Audit", "pay approved by bob", "approve as alice : refused", "What no check can show"):
+    for text in (
+        "Verified Audit",
+        "pay approved , executed Approved by bob",
+        "the name is a claim",
+        "approve as alice : refused",
+        "What no check can show",
+    ):
         assert text in audit
     assert "Approved pay payer asked by alice" in words(await bob.get("/mine"))
     assert "You have decided nothing" in words(await alice.get("/mine"))

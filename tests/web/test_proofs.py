@@ -187,6 +187,7 @@ async def test_a_passkey_signs_one_decision_and_the_page_vouches_where_that_is_e
         assert record.resolved_by == "bob"
         proved = record.votes[0].proof
         assert proved is not None
+        assert f"vouched for by {SITE} (OIDC)" in words(await carol.get(link("/audit", id=run.id)))
         assert (proved.proof.kind, getattr(proved.proof, "login", "")) == ("oidc", "bob@example.com")
 
 

@@ -13,7 +13,10 @@ function localize(root) {
     const seconds = at.getSeconds() ? { second: "2-digit" } : {};
     const local = at.toLocaleString("en-GB", { ...LOCAL, ...seconds });
     if (time.textContent === time.title) time.textContent = local;
-    else if ("clock" in time.dataset) time.textContent = at.toLocaleString("en-GB", CLOCK);
+    else if ("clock" in time.dataset) {
+      const day = at.toDateString() === new Date().toDateString() ? {} : { day: "numeric", month: "short" };
+      time.textContent = at.toLocaleString("en-GB", { ...day, ...CLOCK });
+    }
     time.title = `${local}, ${time.title}`;
   }
 }

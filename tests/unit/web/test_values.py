@@ -64,11 +64,17 @@ def test_each_field_has_its_row(value: dict[str, JsonValue]) -> None:
 
 
 def test_a_list_of_strings_has_a_row_for_each_and_one_of_numbers_stays_json() -> None:
-    to, cc, sizes = rows_of({"to": ["ana@example.com", "", "two\nlines"], "cc": [], "sizes": [1, 2]})
+    given: dict[str, JsonValue] = {
+        "to": ["ana@example.com", "", "two\nlines"],
+        "cc": [],
+        "sizes": [1, 2],
+        "many": [*range(50)],
+    }
+    to, cc, sizes, many = rows_of(given)
     assert [(each.shape, each.text) for each in to.rows] == [
         ("text", "ana@example.com"), ("empty", ""), ("block", "two\nlines")
     ]  # fmt: skip
-    assert (to.shape, cc.text, sizes.shape) == ("items", "[]", "json")
+    assert (to.shape, cc.text, sizes.shape, sizes.text, many.shape) == ("items", "[]", "token", "[1, 2]", "json")
     [row] = rows_of({"many": [*["x"] * MOST_ROWS]})
     assert (row.shape, row.rows) == ("json", ())
 
