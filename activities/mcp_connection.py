@@ -9,6 +9,7 @@ import asyncio
 import codecs
 import contextlib
 import json
+import logging
 import os
 import secrets
 import time
@@ -116,7 +117,8 @@ class Connection:
         """The stream of the command's messages, as anyio has it."""
         self._garbage = self._asks = 0
         """Lines that are no JSON-RPC, and requests, since the last answer."""
-        self._too_long = self._broken = False
+        self._why = ""
+        """Why the connection was ended from this side."""
         self._calls = 0
         self._held = set[_Held]()
         self._alone = False
@@ -188,8 +190,7 @@ class Connection:
 
     def too_long(self) -> None:
         """Close the connection, because its command wrote more than an answer may have."""
-        self._too_long = True
-        self._scope.cancel()
+        self._give_up(f"it wrote a line of more than {_BODY_LIMIT:,} bytes")
 
     def retire(self) -> None:
         """Take no further calls, and close once those under way have their answers."""
@@ -380,11 +381,12 @@ class Connection:
         return ToolError(self._words(f"{one_line(bounded(said, _WORDS))} (code {error.code})"))
 
     def _words(self, problem: str) -> str:
-        noise = f"; it wrote {self._garbage} lines that are no JSON-RPC" if self._garbage and not self._broken else ""
-        noise += "; it wrote an answer that is no JSON-RPC" if self._broken else ""
-        noise += f"; it asked {self._asks} times" if self._asks > _NOISE else ""
-        noise += f"; it wrote a line of more than {_BODY_LIMIT:,} bytes" if self._too_long else ""
-        return f"MCP server {self._server.name!r}: {problem}{noise}"
+        noise = f"; it wrote {self._garbage} lines that are no JSON-RPC" if self._garbage else ""
+        return f"MCP server {self._server.name!r}: {problem}{self._why or noise}"
+
+    def _give_up(self, why: str) -> None:
+        self._why = f"; {why}"
+        self._scope.cancel()
 
     # -- the task of the connection -----------------------------------------------------------------------------------
 
@@ -446,16 +448,17 @@ class Connection:
             self._noticed = True
         elif isinstance(message, Exception):
             self._garbage += 1
-            self._broken = _is_answer(message)
-            if self._garbage > _NOISE or self._broken:
+            if _is_answer(message):
+                self._give_up("it wrote an answer that is no JSON-RPC")
+            elif self._garbage == _NOISE:
                 self._scope.cancel()
 
     def notice(self, message: JSONRPCMessage) -> None:
         """Count what the server asks in a row: one that does not stop is given up."""
         if isinstance(message, JSONRPCRequest):
             self._asks += 1
-            if self._asks > _NOISE:
-                self._scope.cancel()
+            if self._asks > _NOISE * max(1, len(self._held)):
+                self._give_up(f"it asked {self._asks} times")
         elif not isinstance(message, JSONRPCNotification):
             self._asks = self._garbage = 0
 
@@ -641,6 +644,18 @@ class _Bounded(httpx2.AsyncByteStream):
 async def _unchecked(name: str, result: CallToolResult) -> None:
     """Leave the output schema of a tool to `McpServers`: the package would check the server's patterns, in the loop."""
     del name, result
+
+
+def _as_one_line(record: logging.LogRecord) -> bool:
+    """Log what the package says of a server in one line: it has a traceback of each line that is no JSON-RPC."""
+    if record.exc_info and (error := record.exc_info[1]) is not None:
+        record.msg, record.args = f"MCP server: {one_line(record.getMessage())}: {_words(error)}", None
+        record.exc_info = None
+    return True
+
+
+for _name in ("client", "mcp.client.stdio", "mcp.client.streamable_http"):
+    logging.getLogger(_name).addFilter(_as_one_line)
 
 
 def _urls(data: object) -> dict[str, JsonValue]:

@@ -75,7 +75,7 @@ def called(params: dict[str, Any]) -> dict[str, Any]:
     if error := asks(params):
         return {"content": [{"type": "text", "text": error}], "isError": True}
     effect(params)
-    if name == "die":
+    if name == "die" and len((FOLDER / "ledger").read_text().splitlines()) < params["arguments"].get("until", 100):
         os._exit(1)
     if name == "fail":
         return {"content": [{"type": "text", "text": "the disk is full"}], "isError": True}

@@ -97,21 +97,25 @@ async def test_a_call_of_a_servers_tool_waits_and_runs_once_approved(
 async def test_a_server_that_is_down_is_waited_for_and_one_that_dies_or_hangs_in_a_call_is_put_to_a_person(
     assent_environment: Environment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without its list, the server ends when it is asked for it."""
+    """Without its list, the server ends when it is asked for it. Only a trusted one's word makes a call run again."""
     monkeypatch.setattr(run_tool, "DOWN", timedelta(seconds=1))
-    model = assent_environment.responses(calls(call("files_die")), calls(call("slow_hang")), told)
+    model = assent_environment.responses(
+        calls(call("files_die")), calls(call("slow_hang")), calls(call("trusted_die", until=3)), told
+    )
     slow = server(tmp_path, name="slow", timeout=timedelta(seconds=2))
-    agent = Agent(name="clerk", model=model, mcp_servers=[server(tmp_path), slow])
+    servers = [server(tmp_path), slow, server(tmp_path, name="trusted", trusted=True)]
+    die = listed("die", annotations={"idempotentHint": True})
+    agent = Agent(name="clerk", model=model, mcp_servers=servers)
     async with assent_environment.serve(agent) as client:
         run = await client.start("clerk", "Go.", requested_by="alice")
         await until(run, "MCP server 'files': it gave no list of its tools: Connection closed")
-        lists(tmp_path, listed("die"), listed("hang"))
+        lists(tmp_path, die, listed("hang"))
         [asked] = (await run.until_paused()).active_requirements
         (tmp_path / "tools.json").unlink()
         await run.approve(asked, by="bob")
         await until(run, "files.die has not started; it is tried again at ")
         assert effects(tmp_path) == []
-        lists(tmp_path, listed("die"), listed("hang"))
+        lists(tmp_path, die, listed("hang"))
         [outcome] = (await run.until_paused()).active_requirements
         assert (outcome.kind, outcome.follows, effects(tmp_path)) == ("outcome", asked.id, ["die"])
         lost = "MCP server 'files': it was lost during the call: the connection was closed"
@@ -126,9 +130,12 @@ async def test_a_server_that_is_down_is_waited_for_and_one_that_dies_or_hangs_in
             "it passed its timeout of 2 s: it may still be running, and may or may not"
         )
         await run.submit_result(outcome, by="bob", output="It did not.")
-        assert (await run.result()).content == "It did not."
+        [asked] = (await run.until_paused()).active_requirements
+        assert effects(tmp_path) == ["die"]
+        await run.approve(asked, by="bob")
+        assert (await run.result()).content == "die done, None"
         await check_replay(await run.history())
-    assert effects(tmp_path) == ["die"]
+    assert effects(tmp_path) == ["die"] * 3
 
 
 async def until(run: RunHandle, line: str) -> None:

@@ -135,7 +135,9 @@ async def test_what_is_no_text_is_described_and_what_does_not_fit_is_a_failure(t
             await called(servers, agent, "files.count")
 
 
-async def test_an_answer_that_is_none_and_questions_without_end_lose_their_call_at_once(tmp_path: Path) -> None:
+async def test_an_answer_that_is_none_and_questions_without_end_lose_their_call_at_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """Of a message of very many values, the package would need gigabytes."""
     agent = of(lists(tmp_path, listed("broken"), listed("endless"), listed("many"), listed("write")))
     async with serving(agent) as servers, asyncio.timeout(30):
@@ -147,6 +149,9 @@ async def test_an_answer_that_is_none_and_questions_without_end_lose_their_call_
             with pytest.raises(ConnectionLostError, match=why):
                 await called(servers, agent, f"files.{name}")
         assert await called(servers, agent, "files.write") == "write done, None"
+    [line] = [each for each in caplog.records if each.name == "mcp.client.stdio"]
+    assert line.getMessage().startswith("MCP server: Failed to parse JSONRPC message from server: ")
+    assert line.exc_info is None
 
 
 async def test_no_schema_of_a_server_takes_the_time_of_a_worker(tmp_path: Path) -> None:
