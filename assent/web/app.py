@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from datetime import timedelta
@@ -107,10 +108,17 @@ def _health(client: AgentClient) -> Callable[[Request], Awaitable[Response]]:
 
 
 async def serve(client: AgentClient, settings: WebSettings, *, grace: int = 5) -> None:
-    """Serve the page until SIGTERM or Ctrl-C; requests under way get *grace* seconds. I/O."""
+    """Serve the page until SIGTERM, Ctrl-C or a cancellation; requests under way get *grace* seconds. I/O."""
     host, port = settings.address
     config = uvicorn.Config(
         application(client, settings), host=host, port=port, log_config=None, access_log=False, server_header=False,
         proxy_headers=False, lifespan="on", timeout_graceful_shutdown=grace, ws="none",
     )  # fmt: skip
-    await uvicorn.Server(config).serve()
+    server = uvicorn.Server(config)
+    try:
+        await server.serve()
+    except asyncio.CancelledError:
+        # uvicorn itself leaves its tasks to the end of the process, which logs their tracebacks.
+        if server.started:
+            await server.shutdown()
+        raise

@@ -7,7 +7,7 @@ import base64
 import os
 import socket
 import sys
-from asyncio.subprocess import DEVNULL, PIPE
+from asyncio.subprocess import DEVNULL, PIPE, STDOUT
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -225,7 +225,7 @@ ANY_KEY = """async form => {
 
 async def test_the_demo_shows_its_page_and_ends(tmp_path: Path) -> None:
     program = await asyncio.create_subprocess_exec(
-        sys.executable, str(ROOT / "examples" / "demo_web.py"), stdin=DEVNULL, stdout=PIPE, cwd=tmp_path,
+        sys.executable, str(ROOT / "examples" / "demo_web.py"), stdin=DEVNULL, stdout=PIPE, stderr=STDOUT, cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     output, _ = await asyncio.wait_for(program.communicate(), 60)
