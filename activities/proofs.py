@@ -50,7 +50,7 @@ class Proofs:
             ProofError: it does not hold, or cannot be checked here.
         """
         if self.approvers is None:
-            raise ProofError("the worker that looked has no approvers file, so it can check no proof: ASSENT_APPROVERS")
+            raise ProofError("the worker has no approvers file, so it cannot check a proof: set ASSENT_APPROVERS")
         statement = given.statement.model_copy(update={"namespace": activity.info().namespace})
         given = given.model_copy(update={"statement": statement})
         return verify(given, self._known(), requested_by=requested_by)

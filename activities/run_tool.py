@@ -276,7 +276,7 @@ def _directed(agent: Agent, target: Target, call: ToolCallInput, value: str) -> 
     """A call that goes to another agent, bounded by what bounds the calling one."""
     policy = combined(agent.policy, call.policy)
     if policy is not None and (size := len(policy.model_dump_json().encode())) > POLICIES_LIMIT:
-        why = f"the policies that bound agent {target.agent!r} are {size} bytes together; they may be {POLICIES_LIMIT}"
+        why = f"the policies that bound agent {target.agent!r} are {size} bytes together; the limit is {POLICIES_LIMIT}"
         return ToolOutcome(refused=why)
     if target.handoff:
         return ToolOutcome(output=value, handoff=Handoff(agent=target.agent, policy=policy).without_defaults())

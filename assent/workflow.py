@@ -285,7 +285,7 @@ async def run_agent(
 def _facts() -> Mapping[str, Any]:
     """What the worker of this workflow knows; it influences nothing but what a child workflow is started with."""
     if not workflow.in_workflow():
-        raise ConfigurationError("people are asked from workflow code only: elsewhere, start a run with AgentClient")
+        raise ConfigurationError("only workflow code can ask people so: elsewhere, start a run with AgentClient")
     facts = cast("Callable[[], Mapping[str, Any]] | None", workflow.extern_functions().get("assent_facts"))
     if facts is None:
         message = "the worker of this workflow has no Assent: give it plugins=[assent.worker.AssentPlugin()]"
@@ -347,7 +347,7 @@ async def _decision(call: WorkflowCall, terms: Terms) -> Decision:
     if "requested_by" in terms:
         fields["requested_by"] = terms["requested_by"]
     elif _facts().get("requires_requester"):
-        raise MessageError(f"{call.tool!r} has no requester, and may not be without on this worker: give requested_by")
+        raise MessageError(f"{call.tool!r} has no requester, which this worker requires: give requested_by")
     request = RunRequest.model_validate(fields)
     result = await _run(request, call.tool, terms.get("task_queue"), attributes=call.attributes)
     return result.output_as(Decision)
@@ -425,5 +425,5 @@ def _activity(function: str | Callable[..., object], count: int) -> tuple[str, l
     if parameters[:1] == ["self"]:
         parameters = parameters[1:]
     if count > len(parameters):
-        raise ConfigurationError(f"activity {name!r} takes {len(parameters)} arguments, and is given {count}")
+        raise ConfigurationError(f"activity {name!r} takes {len(parameters)} arguments, but gets {count}")
     return name, parameters[:count], getattr(definition, "ret_type", None)

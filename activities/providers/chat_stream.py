@@ -49,7 +49,7 @@ class Chunks:
         """
         chunk = mapping(event)
         if not chunk:
-            raise unreadable(f"A chunk of the provider's stream is none: {str(event)[:500]}")
+            raise unreadable(f"The provider's stream has a chunk that is not one: {str(event)[:500]}")
         self._model = text_or_empty(chunk.get("model")) or self._model
         self._usage = chunk.get("usage") or self._usage
         for choice in mappings(chunk.get("choices")):

@@ -138,7 +138,7 @@ def in_stream(code: object, kind: object, message: str) -> ErrorHandling:
     What is not known to be final is retried.
     """
     said = {str(code), str(kind)}
-    message = _bounded(message or f"The provider broke its answer off: {code or kind}")
+    message = _bounded(message or f"The provider stopped in the middle of its answer: {code or kind}")
     status = int(str(code)) if re.fullmatch(r"[45]\d\d", str(code)) else None
     if said & _QUOTA_CODES:
         return ErrorHandling("QuotaExceeded", message, retry=True, delay=SLOW)

@@ -172,7 +172,7 @@ def answer_of(data: object) -> Answer:
     stopped = finish_reason(mapping(body.get("incomplete_details")).get("reason"))
     if status not in _STATUSES or stopped == "unknown":
         why = f"status {status[:100]!r}, {str(body.get('incomplete_details'))[:200]}"
-        raise unreadable(f"The provider broke its answer off: {why}", paid=usage)
+        raise unreadable(f"The provider stopped in the middle of its answer: {why}", paid=usage)
     items = _with_ending([_minimal_item(item) for item in calls_in(body["output"], usage)], stopped)
     return Answer(items=items, usage=usage, model=text_or_empty(body.get("model")), text=text_of(items) or None)
 

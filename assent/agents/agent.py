@@ -330,7 +330,7 @@ def handoff_tool(target: Target, *, description: str | None = None) -> Tool:
 def _checked_tool_name(name: object, agent: str, what_to_do: str) -> str:
     if not isinstance(name, str) or not NAME.fullmatch(name) or name in RESERVED_TOOL_NAMES:
         wanted = "a name is 1 to 64 ASCII letters, digits, '_' and '-'"
-        refuse(f"{source_of()}: agent {agent!r}", f"{shown(name)} names no tool: {wanted}; {what_to_do}")
+        refuse(f"{source_of()}: agent {agent!r}", f"{shown(name)} is not a valid tool name: {wanted}; {what_to_do}")
     return name
 
 

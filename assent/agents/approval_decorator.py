@@ -203,7 +203,7 @@ def marked(made: Tool[P, R], options: ApprovalOptions) -> Tool[P, R]:
 
 
 def _duplicate_problem(before: object) -> str | None:
-    return None if before is None else "@approval is there twice; keep one"
+    return None if before is None else "@approval is applied twice; keep one"
 
 
 def refuse_non_function(target: object, decorator: str) -> None:
@@ -216,7 +216,7 @@ def refuse_non_function(target: object, decorator: str) -> None:
         if target.__name__ == "<lambda>":
             refuse(f"{source_of(target)}: @{decorator}", "a lambda has no annotations; define a function with def")
     elif isinstance(target, Tool):
-        refuse(f"{target.source}: tool {target.name!r}", "@tool is there twice; keep one")
+        refuse(f"{target.source}: tool {target.name!r}", "@tool is applied twice; keep one")
     else:
         what = f"class {target.__name__!r}" if inspect.isclass(target) else repr(target)
         refuse(f"{source_of(target)}: @{decorator}", f"{what} is not a function; put it on one, options by keyword")

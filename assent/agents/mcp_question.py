@@ -59,7 +59,7 @@ def question_of(asked: Mapping[str, JsonValue], *, roots: bool = False, held: st
     if not isinstance(requests, dict) or not (requests or isinstance(state, str)):
         return "it asks for nothing"
     if (size := json_size(asked)) > QUESTION_LIMIT:
-        return f"its question has {size:,} bytes; it may have {QUESTION_LIMIT:,}"
+        return f"its question has {size:,} bytes; the limit is {QUESTION_LIMIT:,}"
     found = list[ServerRequest]()
     texts, fields = list[str](), list[InputField]()
     asks = sum(isinstance(each, dict) and each.get("method") == ELICIT for each in requests.values())

@@ -281,7 +281,7 @@ def _tool(server: MCPServer, listed: Mapping[str, JsonValue], call: Call) -> Too
     told = description if isinstance(description, str) else ""
     definition: dict[str, JsonValue] = {"description": told, "inputSchema": schema, "outputSchema": outputs}
     if (size := json_size(definition)) > DEFINITION_LIMIT:
-        return f"its description and schemas have {size:,} bytes; they may have {DEFINITION_LIMIT:,}"
+        return f"its description and schemas have {size:,} bytes; the limit is {DEFINITION_LIMIT:,}"
     if (problem := schema_problem(schema)) or (isinstance(outputs, dict) and (problem := schema_problem(outputs))):
         return problem
     found = listed.get("annotations")

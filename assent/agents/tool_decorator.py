@@ -198,7 +198,7 @@ def _asked(settings: _Settings, shown: Sequence[Parameter], where: str) -> list[
     names = [each.name for each in shown]
     wanted = names if settings.user_input_fields is None else list(settings.user_input_fields)
     if not wanted:
-        refuse(where, "requires_user_input asks a person for nothing; give it parameters, or leave it out")
+        refuse(where, "requires_user_input has no parameter to ask for; add one, or leave it out")
     for name in wanted:
         if name not in names:
             refuse(where, f"user_input_fields names {name!r}, but its parameters are: {', '.join(names) or 'none'}")
@@ -220,7 +220,7 @@ def _context_parameter(parameters: Iterable[Parameter], where: str) -> str | Non
     contexts = [parameter for parameter in parameters if _mentions_context(parameter.hint)]
     for parameter in contexts:
         if not _is_context(parameter.hint):
-            refuse(where, f"{parameter.name!r} mixes ToolContext with other types; annotate it ToolContext alone")
+            refuse(where, f"{parameter.name!r} mixes ToolContext with other types; annotate it as ToolContext alone")
     if len(contexts) > 1:
         refuse(where, f"{' and '.join(repr(item.name) for item in contexts)} are both a ToolContext; keep one")
     return contexts[0].name if contexts else None

@@ -135,9 +135,9 @@ def _copy(archive: ZipFile, copy: ZipFile) -> None:
         raise BundleError(f"not a bundle: it holds {shown(', '.join(names))}")
     for name in {SIGNED, STATEMENT, VERIFICATION}.intersection(names):
         if (size := archive.getinfo(name).file_size) > MEMBER_LIMIT:
-            raise BundleError(f"not a bundle: {name} has {size} bytes; it may have {MEMBER_LIMIT}")
+            raise BundleError(f"not a bundle: {name} has {size} bytes; the limit is {MEMBER_LIMIT}")
     if any(info.compress_type != ZIP_STORED for info in archive.infolist()):
-        raise BundleError("not a bundle as it is written: a file in it is compressed")
+        raise BundleError("not a bundle as Assent writes it: a file in it is compressed")
     for name in names:
         with archive.open(name) as source, adding(copy, name) as target:
             shutil.copyfileobj(source, target, _BLOCK)
@@ -152,7 +152,9 @@ def _common_length(file: IO[bytes], again: IO[bytes]) -> int:
         if found != expected:
             pairs = enumerate(zip(found, expected, strict=False))
             differs = next((i for i, (one, other) in pairs if one != other), min(len(found), len(expected)))
-            raise BundleError(f"byte {at + differs} is not as it is written: the file was changed outside its contents")
+            raise BundleError(
+                f"byte {at + differs} differs from what Assent writes: the file was changed outside its contents"
+            )
         if not found:
             return at
         at += len(found)
@@ -181,7 +183,7 @@ def _events(archive: ZipFile, claimed: Predicate) -> str:
         contents.add(line)
     found = contents.predicate(claimed.run_id, exported_at=claimed.exported_at, assent_version=claimed.assent_version)
     if found.chain_head != claimed.chain_head:
-        raise BundleError(f"the chain over the events ends in {found.chain_head}, the statement's in another head")
+        raise BundleError(f"the chain over the events ends in {found.chain_head}, the statement names another head")
     if found != claimed:
         raise BundleError("the statement's counts or executions are not those of the events")
     gone = [execution.execution_id for execution in found.executions if execution.missing]
@@ -200,7 +202,7 @@ def _records(archive: ZipFile, claimed: Predicate, rebuild: Rebuild) -> str:
         reason = f"{type(error).__name__}: {shown(str(error))}"
         raise BundleError(f"the records cannot be rebuilt from the events{_versions(claimed)}: {reason}") from None
     if differs:
-        raise BundleError(f"record {count} is not what the events give{_versions(claimed)}")
+        raise BundleError(f"record {count} differs from what the events give{_versions(claimed)}")
     return f"{count} records, each what the events give"
 
 

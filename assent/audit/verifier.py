@@ -182,7 +182,7 @@ class Verifier(AuditObserver):
         if attributes.activity_type.name != name:
             self._problem("activities", f"{attributes.activity_type.name} ran instead of {name}", scheduled)
         if (field := difference(command, arguments)) is not None:
-            self._problem("activities", f"{name} was given another {field} than the rules say", scheduled)
+            self._problem("activities", f"{name} got another {field} than the rules say", scheduled)
         queue = (None if isinstance(command, CheckCall) else _task_queue(command)) or self._queue
         if attributes.task_queue.name != queue:
             text = f"{name} was given to task queue {attributes.task_queue.name!r}, and not to {queue!r}"
@@ -195,7 +195,7 @@ class Verifier(AuditObserver):
         name = scheduled.activity_task_scheduled_event_attributes.activity_type.name
         if scheduled.event_type == event_types.CHILD_INITIATED:
             name = f"child workflow {child_workflows.child_id_of(scheduled)!r}"
-        self._problem("activities", f"{name} ran, and the rules did not ask for it", scheduled)
+        self._problem("activities", f"{name} ran, but the rules did not ask for it", scheduled)
 
     # -- the checks ---------------------------------------------------------------------------------------------------
 
@@ -291,7 +291,7 @@ class Verifier(AuditObserver):
         self._check_inbox(audit)
         for sent, cite in self._notices_sent:
             if not sent <= self._notices_due:
-                self._problem("activities", "notices were sent of what did not happen", cite=cite)
+                self._problem("activities", "notices were sent about changes that did not happen", cite=cite)
         self._check_end(audit)
         own = (self._check(name) for name in CHECK_TEXTS if name not in {"names", "proofs"})
         checks = [*own, check_names(audit), check_proofs(audit)]
@@ -310,7 +310,7 @@ class Verifier(AuditObserver):
             self._examined["inbox"] += 1
             record = records.get(entry.id)
             if record is None:
-                self._problem("inbox", f"requirement {entry.id[:8]} was shown as pending, and never was", cite=cite)
+                self._problem("inbox", f"requirement {entry.id[:8]} was shown as pending, but never was", cite=cite)
             elif field := inbox_difference(entry, record, audit.run.run_id):
                 self._problem("inbox", f"requirement {entry.id[:8]} was shown with another {field}", cite=cite)
 
@@ -324,12 +324,12 @@ class Verifier(AuditObserver):
             result = self._last_decoded.workflow_execution_completed_event_attributes.result
             [value] = values_of(result.payloads) or (None,)
             if result_of(value) != (state.content, state.output, state.usage, state.turns):
-                self._problem("end", "its result is not the one that the rules give", last)
+                self._problem("end", "its result differs from that of the rules", last)
         status = event_types.CLOSE_STATUSES.get(kind, state.status)
         if status not in {state.status, *event_types.CLOSED_BY_SERVER}:
-            self._problem("end", f"it was closed as {status}, and the rules say {state.status}", last)
+            self._problem("end", f"it was closed as {status}, but the rules say {state.status}", last)
         if state.is_finished and kind not in event_types.CLOSING and not self._open_notices:
-            self._problem("end", f"the run was {state.status}, and its history has no closing event", last)
+            self._problem("end", f"the run was {state.status}, but its history has no closing event", last)
 
     def _cite(self, event: HistoryEvent) -> Citation:
         return Citation(execution_id=self._execution, event_id=event.event_id)

@@ -108,7 +108,7 @@ def records(
 ) -> int:
     """Print the records of a run; with --json one per line, with --csv only its approvals."""
     if as_json and as_csv:
-        raise typer.BadParameter("--json and --csv are two formats; give one")
+        raise typer.BadParameter("--json and --csv are different formats; give one")
     people = _people(approvers, require_names=require_names, verify=verify)
     program = connection_options(context).program
 
@@ -138,7 +138,7 @@ def _people(approvers: Path | None, *, require_names: bool, verify: bool) -> App
     """Return the content of the approvers file; options of --verify go with it alone."""
     for option, given in (("--require-names", require_names), ("--approvers", approvers is not None)):
         if given and not verify:
-            raise typer.BadParameter(f"{option} is for --verify; give both")
+            raise typer.BadParameter(f"{option} needs --verify; give both")
     return None if approvers is None else Approvers.from_file(approvers)
 
 
@@ -308,7 +308,7 @@ def _with_histories(
 
     async def read(run_id: str, observer: AuditObserver | None) -> Audit:
         if files_of is not None and run_id not in files_of:
-            raise RunNotFoundError(f"no file is of run {run_id!r}")
+            raise RunNotFoundError(f"none of the files is of run {run_id!r}")
         own = files if files_of is None else files_of[run_id]
         return await audit_files(own, run_id, observer=observer, codec=configured_codec())
 

@@ -42,7 +42,7 @@ def attachment(source: str | Path) -> ImagePart | FilePart:
         if media_type is None:
             raise MessageError(f"{path}: a file to attach ends in one of {' '.join(sorted(_TYPES))}")
         if (size := path.stat().st_size) > PARTS_LIMIT:
-            raise MessageError(f"{path}: it has {size} bytes; it may have {PARTS_LIMIT}")
+            raise MessageError(f"{path}: it has {size} bytes; the limit is {PARTS_LIMIT}")
         data = path.read_bytes()
         if is_image:
             return ImagePart(data=data, media_type=media_type)

@@ -238,7 +238,9 @@ class AgentClient:
             with _translate_errors():
                 await self._start(request, run_id, priority_of(request, None), body)
         except WorkflowAlreadyStartedError:
-            raise RunNotFoundError(f"the conversation {run_id!r} has ended; begin another, under another id") from None
+            raise RunNotFoundError(
+                f"the conversation {run_id!r} has ended; start another one with another id"
+            ) from None
         return run
 
     def get_run(self, run_id: str) -> RunHandle:
@@ -435,7 +437,7 @@ class AgentClient:
         other runs. Reading one history takes some milliseconds.
 
         Raises:
-            MessageError: *agent* is no text that can be sent, or *limit* is less than 1.
+            MessageError: *agent* is not text that can be sent, or *limit* is less than 1.
             ServerUnreachableError: the server does not answer.
 
         Example:

@@ -64,7 +64,7 @@ async def pending(
     without them all running runs are read.
 
     Raises:
-        MessageError: a name is no text that can be sent.
+        MessageError: a name is not text that can be sent.
         RPCError: the server refuses, or does not answer.
     """
     now, seen, token = datetime.now(UTC), set[str](), b""
@@ -307,6 +307,6 @@ def _quoted(text: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise MessageError(f"{text!r} is no text that can be sent") from None
+        raise MessageError(f"{text!r} is not text that can be sent") from None
     escaped = visibility.keyword(text).replace("\\", "\\\\").replace("'", "\\'")
     return f"'{escaped}'"

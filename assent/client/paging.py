@@ -57,7 +57,7 @@ def position_of(query: object, token: str | None) -> bytes:
     except (binascii.Error, ValueError):
         raw = b""
     if raw[:_CHECK] != _check(query) or len(raw) == _CHECK:
-        raise MessageError(f"{token!r} is no page token of this list; give the same filters as for the page before")
+        raise MessageError(f"{token!r} is not a page token of this list; give the same filters as for the page before")
     return raw[_CHECK:]
 
 

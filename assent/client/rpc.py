@@ -50,7 +50,7 @@ def check_size(client: Client, body: Mapping[str, JsonValue]) -> dict[str, JsonV
     except (ValueError, PydanticSerializationError) as error:
         raise MessageError(f"the message is not JSON that can be sent: {error}") from None
     if size > MESSAGE_LIMIT:
-        raise MessageError(f"the message is {size} bytes long; it may be {MESSAGE_LIMIT}")
+        raise MessageError(f"the message is {size} bytes long; the limit is {MESSAGE_LIMIT}")
     return dict(body)
 
 

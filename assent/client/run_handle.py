@@ -476,7 +476,7 @@ class RunHandle:
         """
         message = messages.read(signal, [body])
         if isinstance(message, SendMessage | Close):
-            raise MessageError(f"{signal} decides nothing, so there is nothing to prove")
+            raise MessageError(f"{signal} is not a decision, so it takes no proof")
         state = await self.state()
         if isinstance(message, Revoke):
             target: Requirement | Grant = signals.locate_grant(state, message.id)

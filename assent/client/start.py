@@ -137,7 +137,7 @@ def priority_of(request: RunRequest, key: int | None) -> Priority:
         MessageError: *key* is not 1, 2, 3, 4 or 5.
     """
     if key is not None and key not in PRIORITIES:
-        raise MessageError(f"a run's priority is 1 (first) to 5 (last), not {key}; 3 where none is given")
+        raise MessageError(f"a run's priority is 1 (first) to 5 (last), not {key}; the default is 3")
     return Priority(priority_key=key, fairness_key=_fairness_key(request.requested_by))
 
 

@@ -138,7 +138,7 @@ def restore(arguments: Sequence[object]) -> Run | None:
     try:
         run = replace(_loaded(_unpacked(carried.state)), attachments=_check_digests(carried.attachments))
     except (ValueError, TypeError, KeyError, RecursionError, zlib.error, binascii.Error, MessageError):
-        raise MessageError("AgentRun: the state that the execution before carried cannot be read") from None
+        raise MessageError("AgentRun: the state that the previous execution passed on cannot be read") from None
     return run
 
 

@@ -108,7 +108,9 @@ def _read_file(path: Path) -> _File:
         raise HistoryError(message)
     begun = first.workflow_execution_started_event_attributes
     if begun.workflow_type.name != protocol.WORKFLOW:
-        raise HistoryError(f"{path}: it is of a workflow of type {begun.workflow_type.name!r}, not of a run of Assent")
+        raise HistoryError(
+            f"{path}: it is the history of a workflow of type {begun.workflow_type.name!r}, not of a run of Assent"
+        )
     execution_id = begun.original_execution_run_id
     for each in found:
         if "workflowTaskFailedEventAttributes" in each:
@@ -167,7 +169,7 @@ def _in_order(files: Sequence[_File]) -> list[_File | MissingExecution]:
     heads = [file for file in files if file.continued_from not in by_id]
     if len(heads) != 1:
         named = ", ".join(str(file.path) for file in heads) or str(files[0].path)
-        raise HistoryError(f"the files are not one whole run: the execution before {named} is not known")
+        raise HistoryError(f"the files are not a whole run: the execution before {named} is missing")
     after = {file.continued_from: file for file in files}
     ordered: list[_File | MissingExecution] = (
         [MissingExecution(heads[0].continued_from)] if heads[0].continued_from else []

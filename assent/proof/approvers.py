@@ -174,7 +174,7 @@ class Approvers(_Entry):
             ConfigurationError: it does not fit: one line that starts with *where*.
         """
         if "digest" in given:
-            raise ConfigurationError(f"{where}: digest: it is worked out, not given")
+            raise ConfigurationError(f"{where}: digest: Assent computes it; leave it out")
         digest = hashlib.sha256(data + (b"" if signers is None else b"\0" + signers)).hexdigest()
         try:
             found = cls.model_validate({**given, "digest": digest})
@@ -282,7 +282,7 @@ def _with_signers(people: tuple[Person, ...], text: str) -> Iterator[Person]:
     for line in load_allowed_signers_file(StringIO(text)):
         options = line.options or {}
         if "cert-authority" in options or any(mark in line.principals for mark in "*?!"):
-            raise ValueError(f"{line.principals}: authorities and patterns are not taken; name each person's key")
+            raise ValueError(f"{line.principals}: authorities and patterns are not supported; name each person's key")
         if "namespaces" in options and NAMESPACE not in options["namespaces"].split(","):
             continue
         for principal in line.principals.split(","):

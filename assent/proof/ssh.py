@@ -51,12 +51,12 @@ class _Reader:
         data = self.string()
         value = int.from_bytes(data)
         if data != value.to_bytes(value.bit_length() // 8 + 1) or not value:
-            raise ValueError("a number in it is not as ssh-keygen writes it")
+            raise ValueError("a number in it differs from what ssh-keygen writes")
         return value
 
     def end(self) -> None:
         if self._data:
-            raise ValueError("more follows than should")
+            raise ValueError("there are bytes after its end")
 
 
 def string(data: bytes) -> bytes:
@@ -87,13 +87,13 @@ def check_signature(text: str, message: bytes, namespace: str) -> str:
     """
     raw = base64.b64decode("".join(text.strip().splitlines()[1:-1]), validate=True)
     if armored(raw) != text.strip():
-        raise ValueError("its text is not as ssh-keygen writes it")
+        raise ValueError("its text differs from what ssh-keygen writes")
     reader = _Reader(raw)
     beginning, key = reader.take(10), reader.string()
     signed_for, reserved, digest, signature = (reader.string() for _ in range(4))
     reader.end()
     if beginning != _MAGIC + (1).to_bytes(4) or reserved or digest not in _HASHES:
-        raise ValueError("its bytes are not as ssh-keygen writes them")
+        raise ValueError("its bytes differ from what ssh-keygen writes")
     if signed_for != namespace.encode():
         raise ValueError(f"it was made for something else: {signed_for.decode('ascii', 'replace')}")
     _check(key, signature, signed_bytes(message, namespace, digest.decode()))

@@ -25,4 +25,4 @@ def open_regular(path: Path, limit: int) -> IO[bytes]:
     file.close()
     if not stat.S_ISREG(found.st_mode):
         raise OSError(errno.EINVAL, "it is no regular file")
-    raise OSError(errno.EFBIG, f"it has {found.st_size} bytes; it may have {limit}")
+    raise OSError(errno.EFBIG, f"it has {found.st_size} bytes; the limit is {limit}")

@@ -57,7 +57,9 @@ def load_codec(name: str) -> PayloadCodec:
         found = getattr(found, part)
     made = found if isinstance(found, PayloadCodec) else _instantiate(name, found)
     if not isinstance(made, PayloadCodec):
-        raise ConfigurationError(f"{VARIABLE}: {name!r} is no temporalio.converter.PayloadCodec, and gives none")
+        raise ConfigurationError(
+            f"{VARIABLE}: {name!r} is not a temporalio.converter.PayloadCodec, and does not return one"
+        )
     return made
 
 

@@ -115,7 +115,7 @@ class Directory(StorageDriver):
 
     def _read_payload(self, digest: str) -> Payload:
         if not _DIGEST.fullmatch(digest):  # A forged history must not name other files.
-            raise HistoryError(f"the storage directory {self._root} has nothing of the name {digest[:100]!r}")
+            raise HistoryError(f"the storage directory {self._root} has no file {digest[:100]!r}")
         try:
             data = self._path(digest).read_bytes()
         except FileNotFoundError:
@@ -228,7 +228,7 @@ async def retrieved(storage: ExternalStorage | None, payload: Payload) -> Payloa
         return payload
     driver = next((each for each in storage.drivers if each.name() == reference.driver_name), None) if storage else None
     if driver is None:
-        raise HistoryError(f"it is kept in the external storage {reference.driver_name!r}: name that in {VARIABLE}")
+        raise HistoryError(f"it is in the external storage {reference.driver_name!r}: name that storage in {VARIABLE}")
     [found] = await driver.retrieve(StorageDriverRetrieveContext(), [StorageDriverClaim(dict(reference.claim_data))])
     return found
 

@@ -51,7 +51,9 @@ class CodecServer:
         async def endpoint(request: Request) -> Response:
             origin = request.headers.get("origin", "").lower()
             if origin not in self._site.settings.codec_origins:
-                raise HTTPException(403, "This page may not ask here; ASSENT_WEB_CODEC_ORIGINS names those that may.")
+                raise HTTPException(
+                    403, "This page may not use the codec server; ASSENT_WEB_CODEC_ORIGINS names the pages that may."
+                )
             try:
                 response = Response(status_code=204) if request.method == "OPTIONS" else await self._code(request, code)
             except HTTPException as error:

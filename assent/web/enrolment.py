@@ -69,7 +69,9 @@ def read_invitation(token: str, approvers: Approvers | None) -> Invitation:
         invitation = Invitation(**fields)
         expires = datetime.fromisoformat(invitation.expires_at)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError, binascii.Error):
-        raise MessageError("This link is not whole, or is no invitation. Open it again as you got it.") from None
+        raise MessageError(
+            "This link is incomplete, or it is not an invitation. Open it again as you got it."
+        ) from None
     _check_signature(invitation, signature, approvers)
     if invitation.site != approvers.site.rp_id:
         raise MessageError("This invitation is for another page.")
@@ -132,7 +134,7 @@ def entry_of(invitation: Invitation, credential: str, approvers: Approvers) -> s
             require_user_verification=True,
         )
     except Exception:  # whatever the library raises of bytes that anyone may have sent: it does not hold
-        raise MessageError("The answer of the passkey does not fit this invitation.") from None
+        raise MessageError("The passkey's answer does not belong to this invitation.") from None
     return "\n".join([
         f"[[people.keys]]  # of {json.dumps(invitation.name)}, invited by {json.dumps(invitation.by)}",
         f'passkey = "{base64url(made.credential_id)}"',

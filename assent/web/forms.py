@@ -121,4 +121,4 @@ def _json(text: str, what: str) -> JsonValue:
     try:
         return read_json(text)
     except ValueError as error:
-        raise MessageError(f"{what} is no JSON: {error}") from None
+        raise MessageError(f"{what} is not JSON: {error}") from None

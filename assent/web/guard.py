@@ -89,7 +89,7 @@ async def read_body(request: Request) -> bytes:
     async for part in request.stream():
         size += len(part)
         if size > BODY_LIMIT:
-            raise HTTPException(413, f"That is too much: {BODY_LIMIT:,} bytes are the most. Nothing was done.")
+            raise HTTPException(413, f"The form is too large: at most {BODY_LIMIT:,} bytes. Nothing was done.")
         parts.append(part)
     return b"".join(parts)
 
@@ -102,7 +102,7 @@ async def read_form(request: Request) -> dict[str, str]:
     """
     body = await read_body(request)
     if request.headers.get("content-type", "").partition(";")[0].strip() != "application/x-www-form-urlencoded":
-        raise HTTPException(415, "That is not a form of this page. Nothing was done.")
+        raise HTTPException(415, "This is not a form of this page. Nothing was done.")
     try:
         fields = parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=FIELDS_LIMIT, errors="strict")
     except ValueError:
@@ -132,6 +132,6 @@ class RateLimit:
             times.popleft()
         if len(times) >= self._most:
             wait = int(self._seconds - (now - times[0])) + 1
-            raise HTTPException(429, f"That was too often. Try again in {wait} s.", {"Retry-After": str(wait)})
+            raise HTTPException(429, f"Too many attempts. Try again in {wait} s.", {"Retry-After": str(wait)})
         times.append(now)
         self._times[key] = times

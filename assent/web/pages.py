@@ -100,7 +100,7 @@ class Site:
             if person is None:
                 return self._to_sign_in(request)
             if not person.listed and request.url.path != "/sign-out":
-                raise HTTPException(403, "The approvers file does not name you, so you may see nothing here.")
+                raise HTTPException(403, "The approvers file does not name you, so you cannot see requests.")
             if request.method == "POST":
                 # Programs that use the API send no origin; browsers do, also for JSON.
                 check_origin(request, self.settings.origins, required=not _is_api(request))
@@ -258,7 +258,7 @@ class Site:
         run, sent = self.client.get_run(run_id), dict(body)
         if "proof" not in sent:
             if level == "person" or (level is not None and not self.prover.may_vouch(person)):
-                raise MessageError("This takes a decision that your passkey signs; nothing was sent.")
+                raise MessageError("This request needs a decision that your passkey signs. Nothing was sent.")
             if self.prover.may_vouch(person):
                 proof = self.prover.vouch(await run.statement(signal, sent), person)
                 sent["proof"] = proof.model_dump(mode="json")

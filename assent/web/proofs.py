@@ -108,7 +108,7 @@ class Prover:
                 require_user_verification=True,
             )
         except Exception:  # whatever a library raises of bytes that anyone may have sent: no one is signed in
-            raise MessageError("This passkey signs no one in here: the approvers file does not have it.") from None
+            raise MessageError("This passkey cannot sign you in: it is not in the approvers file.") from None
         return Person(owner.name, "passkey", subject=identity)
 
     def request(self, statement: DecisionStatement, name: str) -> dict[str, JsonValue]:

@@ -94,7 +94,7 @@ class Slack:
             fields = dict(parse_qsl(body.decode(), strict_parsing=True))
             pressed = TypeAdapter(_ButtonPress).validate_json(fields.get("payload", ""))
         except (ValueError, ValidationError):
-            raise HTTPException(400, "That is no button of Slack.") from None
+            raise HTTPException(400, "This is not a button of Slack.") from None
         return Response(background=BackgroundTask(self._decide, pressed))
 
     def _check(self, request: Request, body: bytes) -> None:
@@ -110,7 +110,7 @@ class Slack:
         if not hmac.compare_digest(made.encode(), given.encode()):
             raise HTTPException(403, "The signature is not Slack's.")
         if made in self._seen:
-            raise HTTPException(403, "The request has been here before.")
+            raise HTTPException(403, "This request was sent before.")
         self._seen[made] = True
 
     async def _decide(self, pressed: _ButtonPress) -> None:

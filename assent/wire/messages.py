@@ -263,7 +263,9 @@ def read_request(arguments: tuple[object, ...]) -> RunRequest:
         raise MessageError(f"AgentRun: {problem}")
     limit = POLICIES_LIMIT if request.parents else POLICY_LIMIT
     if request.policy is not None and (length := len(request.policy.model_dump_json().encode())) > limit:
-        raise MessageError(f"AgentRun: policy: it is {length} bytes long; it may be {limit}, as every call carries it")
+        raise MessageError(
+            f"AgentRun: policy: it is {length} bytes long; the limit is {limit}, because every call carries it"
+        )
     if request.context is not None and (problem := _context_problem(request.context)):
         raise MessageError(f"AgentRun: context: {problem}")
     return request
@@ -281,7 +283,7 @@ def _text_problem(request: RunRequest) -> str | None:
     if HALF.search(request.input):
         return "input: the prompt has half a character, which JSON cannot carry"
     size = json_size(request.input)
-    return None if size <= PROMPT_LIMIT else f"input: the prompt is {size} bytes long; it may be {PROMPT_LIMIT}"
+    return None if size <= PROMPT_LIMIT else f"input: the prompt is {size} bytes long; the limit is {PROMPT_LIMIT}"
 
 
 _MODEL_ONLY: Final = ("conversation", "policy", "budget", "max_turns", "max_tool_calls", "parents")
@@ -311,7 +313,7 @@ def _call_problem(request: RunRequest, call: WorkflowCall) -> str | None:
     except ArgumentsError as error:
         return f"call.arguments: {error}"
     if (size := len(call.arguments.encode("utf-8", "surrogatepass"))) > CALL_ARGUMENTS_LIMIT:
-        return f"call.arguments: they are {size} bytes long; they may be {CALL_ARGUMENTS_LIMIT}"
+        return f"call.arguments: they are {size} bytes long; the limit is {CALL_ARGUMENTS_LIMIT}"
     return _fields_problem(gate)
 
 
@@ -336,7 +338,7 @@ def _fields_problem(gate: Gate) -> str | None:
 def _context_problem(context: Mapping[str, Json]) -> str | None:
     """Return what is wrong with a context that is a JSON object for Python; None if nothing is."""
     if (depth := json_depth(context)) > CONTEXT_DEPTH:
-        return f"{depth} objects and lists are in each other; there may be {CONTEXT_DEPTH}"
+        return f"{depth} objects and lists are nested; the limit is {CONTEXT_DEPTH}"
     try:
         text = canonical(context)
         text.decode()
@@ -344,7 +346,7 @@ def _context_problem(context: Mapping[str, Json]) -> str | None:
         return "a text in it has half a character, which JSON cannot carry"
     except ValueError:
         return "a number in it is not finite, and JSON has only finite ones"
-    return None if len(text) <= CONTEXT_LIMIT else f"it is {len(text)} bytes long; it may be {CONTEXT_LIMIT}"
+    return None if len(text) <= CONTEXT_LIMIT else f"it is {len(text)} bytes long; the limit is {CONTEXT_LIMIT}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -404,7 +406,7 @@ def _decision(decide: Decide) -> Approve | Reject | Revoke:
             proof=decide.proof,
         )
     if not decide.reason:
-        raise MessageError(f"{DECIDE}: a rejection needs a reason; it is what the model is told")
+        raise MessageError(f"{DECIDE}: a rejection needs a reason, which the model gets")
     return Reject(id=decide.id, by=decide.by, reason=decide.reason, remember=decide.remember, proof=decide.proof)
 
 

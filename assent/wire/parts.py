@@ -65,7 +65,7 @@ def _from_base64(value: object) -> object:
     try:
         return base64.b64decode(value, validate=True)
     except ValueError:
-        raise ValueError("it is no base64, which has the letters A-Z a-z 0-9 + / and no line breaks") from None
+        raise ValueError("it is not base64: the letters A-Z a-z 0-9 + / and no line breaks") from None
 
 
 def _to_base64(data: bytes) -> str:
@@ -124,8 +124,8 @@ class _Media(Part):
         if url is None or (_URL.fullmatch(url) and len(url) <= URL_LIMIT):
             return url
         if url.startswith("data:"):
-            raise ValueError("a data URL is not taken: give the bytes as data, and their media_type")
-        raise ValueError(f"it is no URL of up to {URL_LIMIT} characters that begins with https://")
+            raise ValueError("a data URL is not allowed: give the bytes as data, and their media_type")
+        raise ValueError(f"it is not a URL of up to {URL_LIMIT} characters that begins with https://")
 
     @field_validator("file_id")
     @classmethod
@@ -138,7 +138,7 @@ class _Media(Part):
     @classmethod
     def _is_small(cls, data: bytes | None) -> bytes | None:
         if data is not None and not 0 < len(data) <= PARTS_LIMIT:
-            raise ValueError(f"it has {len(data)} bytes; it may have 1 to {PARTS_LIMIT}")
+            raise ValueError(f"it has {len(data)} bytes; it must have 1 to {PARTS_LIMIT}")
         return data
 
     @field_validator("media_type")
@@ -146,7 +146,7 @@ class _Media(Part):
     def _is_allowed(cls, media_type: str | None) -> str | None:
         if media_type is None or media_type in cls.allowed:
             return media_type
-        raise ValueError(f"it is none of {', '.join(cls.allowed)}")
+        raise ValueError(f"it is not one of {', '.join(cls.allowed)}")
 
     @model_validator(mode="after")
     def _has_one_source(self) -> Self:
@@ -238,9 +238,9 @@ def content_problem(content: str | Sequence[Part]) -> str | None:
         return None
     size = sum(json_size(part.text) for part in content if isinstance(part, TextPart))
     if size > PROMPT_LIMIT:
-        return f"its texts are {size} bytes long; they may be {PROMPT_LIMIT}"
+        return f"its texts are {size} bytes long; the limit is {PROMPT_LIMIT}"
     size = sum(len(part.data) for part in _media(content) if part.data is not None)
-    return f"its images and files have {size} bytes; they may have {PARTS_LIMIT}" if size > PARTS_LIMIT else None
+    return f"its images and files have {size} bytes; the limit is {PARTS_LIMIT}" if size > PARTS_LIMIT else None
 
 
 def inline_problem(content: JsonValue) -> str | None:
@@ -248,7 +248,7 @@ def inline_problem(content: JsonValue) -> str | None:
     if not isinstance(content, list) or (size := json_size(content)) <= INLINE_LIMIT:
         return None
     return (
-        f"it is {size} bytes long as JSON; without an external storage (ASSENT_STORAGE) it may be {INLINE_LIMIT}: "
+        f"it is {size} bytes long as JSON; without an external storage (ASSENT_STORAGE) the limit is {INLINE_LIMIT}: "
         "give a URL, or a provider's file id"
     )
 

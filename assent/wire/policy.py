@@ -153,13 +153,13 @@ def _same(value: object, other: object) -> bool:
 
 def _text(value: object) -> str:
     if not isinstance(value, str):
-        raise TypeError(f"it is compared with a glob, and is no text: {bounded(repr(value), VALUE_SHOWN)}")
+        raise TypeError(f"it is compared with a glob, but is not text: {bounded(repr(value), VALUE_SHOWN)}")
     return value
 
 
 def _number(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"it is compared with a number, and is none: {bounded(repr(value), VALUE_SHOWN)}")
+        raise TypeError(f"it is compared with a number, but is not one: {bounded(repr(value), VALUE_SHOWN)}")
     return value
 
 

@@ -66,7 +66,7 @@ PROGRAMS = {
         "Hello! Whose account is it about?",
         'delete_user_data({"user_id": "user-42"})',
         "Done: deleted of user-42",
-        "410: the conversation 'chat-1' has ended; begin another, under another id",
+        "410: the conversation 'chat-1' has ended; start another one with another id",
         "Audited: ",
     ),
     "team.py": (

@@ -279,7 +279,7 @@ async def test_a_run_that_continued_as_new_is_audited_as_one(assent_environment:
             files.append(tmp_path / f"{number}.json")
             await it.exported(files[-1], execution)
     assert await from_file(*files[::-1]) == (audit, found)
-    with pytest.raises(HistoryError, match=r"the execution before .* is not known"):
+    with pytest.raises(HistoryError, match=r"the execution before .* is missing"):
         await from_file(files[0], files[2])
     for kept in (files[1:], files[:-1]):
         lacking, said = await from_file(*kept)

@@ -171,7 +171,7 @@ async def test_the_command_filters_sorts_and_pages(alone: Environment) -> None:
         assert "shown      1 of 3 runs with pending calls" in rest.out
         assert "next page" not in rest.out
         wrong = await at.assent("pending", "--page-token", "xyz")
-        assert (wrong.code, "no page token" in wrong.err) == (2, True)
+        assert (wrong.code, "not a page token" in wrong.err) == (2, True)
         both = await at.assent("pending", "--follow", "--limit", "2")
         assert (both.code, "--follow shows all" in both.err) == (2, True)
 

@@ -204,9 +204,9 @@ async def test_an_external_result_of_3_mib_is_refused_at_the_door(
     async with assent_environment.serve(Agent(name="j", model=model, tools=TOOLS)) as client:
         run = await client.start("j", "Go.", requested_by="alice")
         [fetched] = (await run.until_paused()).active_requirements
-        with pytest.raises(MessageError, match=f"bytes long; it may be {MESSAGE_LIMIT}"):
+        with pytest.raises(MessageError, match=f"bytes long; the limit is {MESSAGE_LIMIT}"):
             await run.submit_result(fetched, by="shop", output=large)
-        with pytest.raises(MessageError, match=f"bytes long; it may be {MESSAGE_LIMIT}"):
+        with pytest.raises(MessageError, match=f"bytes long; the limit is {MESSAGE_LIMIT}"):
             await run.send("submit_result", {"id": fetched.id, "by": "shop", "output": large})
         handle = client.temporal.get_workflow_handle(run.id)
         with pytest.raises(RPCError, match="Blob data size exceeds limit"):
@@ -222,7 +222,7 @@ async def test_a_prompt_of_5_mib_is_refused_at_the_door(assent_environment: Envi
     """A 5 MiB prompt; and one that the server takes fails its run with one clear error."""
     agent = Agent(name="j", model=assent_environment.responses(told))
     async with assent_environment.serve(agent) as client:
-        with pytest.raises(MessageError, match="the prompt is 5242882 bytes long; it may be 1000000"):
+        with pytest.raises(MessageError, match="the prompt is 5242882 bytes long; the limit is 1000000"):
             await client.start("j", "p" * 5 * MIB, id="j35-prompt")
         start, queue = client.temporal.start_workflow, client.task_queue
         with pytest.raises(RPCError, match="received message after decompression larger than max 4194304"):
@@ -230,7 +230,7 @@ async def test_a_prompt_of_5_mib_is_refused_at_the_door(assent_environment: Envi
         handle = await start("AgentRun", {"agent": "j", "input": "p" * 1_500_000}, id="j35-prompt", task_queue=queue)
         with pytest.raises(WorkflowFailureError) as failed:
             await handle.result()
-    assert str(failed.value.cause).endswith("the prompt is 1500002 bytes long; it may be 1000000")
+    assert str(failed.value.cause).endswith("the prompt is 1500002 bytes long; the limit is 1000000")
 
 
 async def test_eight_checks_of_900_kib_are_spread_over_several_workflow_tasks(assent_environment: Environment) -> None:

@@ -91,7 +91,7 @@ async def test_people_are_shown_size_and_digest_and_never_the_bytes(
         wrong: JsonValue = [{"type": "image", "data": base64_of(PNG), "media_type": "image/bmp"}]
         await run.send("send_message", {"content": wrong, "by": "alice"})
         [ignored] = (await soon(run.state, lambda each: bool(each.ignored_messages))).ignored_messages
-        assert "content.0.image.media_type: it is none of" in ignored.detail
+        assert "content.0.image.media_type: it is not one of" in ignored.detail
         assert sha256(PNG) in ignored.text
     # No worker reads it.
     sent = await operator.assent("send-message", run.id, "--attach", str(tmp_path / "offer.pdf"), "--by", "alice")

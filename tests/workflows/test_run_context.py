@@ -143,7 +143,7 @@ async def test_all_but_the_model_see_the_context_of_a_run(
 async def test_a_context_that_is_none_is_refused_at_the_start(assent_environment: Environment) -> None:
     agent = Agent(name="a", model=assent_environment.responses(says("done")), tools=[pay])
     async with assent_environment.serve(agent) as client:
-        with pytest.raises(MessageError, match=r"AgentRun: context: it is 16\d+ bytes long; it may be 16384"):
+        with pytest.raises(MessageError, match=r"AgentRun: context: it is 16\d+ bytes long; the limit is 16384"):
             await client.start("a", "Go.", context={"a": "x" * 16_384})
         with pytest.raises(MessageError, match="AgentRun: context: "):
             await client.send_message("c", "Go.", by="alice", agent="a", context={"a": float("inf")})

@@ -196,8 +196,8 @@ async def without_the_storage(operator: Keeper, history: Path) -> None:
     """What whoever has not named it is told."""
     ran = await operator.assent("audit", "--file", str(history))
     assert (ran.code, ran.out, ran.err.count("\n")) == (3, "", 1)
-    assert "a payload of event 1 cannot be read: it is kept in the external storage 'assent.directory'" in ran.err
-    assert "name that in ASSENT_STORAGE" in ran.err
+    assert "a payload of event 1 cannot be read: it is in the external storage 'assent.directory'" in ran.err
+    assert "name that storage in ASSENT_STORAGE" in ran.err
 
 
 async def after_a_change(operator: Keeper, history: Path, root: Path) -> None:

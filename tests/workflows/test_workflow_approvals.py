@@ -275,7 +275,7 @@ async def test_a_workflow_outside_of_the_sandbox_asks_all_the_same(
 async def test_people_are_asked_from_workflow_code_of_a_worker_with_the_plugin_only(
     assent_environment: Environment,
 ) -> None:
-    with pytest.raises(ConfigurationError, match="from workflow code only"):
+    with pytest.raises(ConfigurationError, match="only workflow code can ask people so"):
         await request_approval("wire", {})
     client = assent_environment.server.client
     async with payouts(client, plugins=[]) as agents:

@@ -67,7 +67,8 @@ def test_what_others_take_for_a_tool_or_a_handoff_is_refused_in_one_line(given: 
 
 def test_a_name_that_is_no_tools_is_refused_where_it_was_given() -> None:
     with pytest.raises(
-        ConfigurationError, match=r"^test_agent.py:\d+: agent 'low': 'ask it' names no .*: as_tool\(name=…\)$"
+        ConfigurationError,
+        match=r"^test_agent.py:\d+: agent 'low': 'ask it' is not a valid tool name: .*as_tool\(name=…\)$",
     ):
         Agent(name="low", model=MODEL).as_tool(name="ask it")
 

@@ -99,7 +99,7 @@ def test_another_type_is_refused(kind: ApprovalType) -> None:
 
 
 def test_approval_is_given_once() -> None:
-    line = "tool 'pay': @approval is there twice; keep one"
+    line = "tool 'pay': @approval is applied twice; keep one"
     assert refusal(lambda: approval(approval(fresh()))) == line
     assert refusal(lambda: approval(approval(tool(fresh())))) == line
     assert refusal(lambda: approval(tool(approval(fresh())))) == line

@@ -79,7 +79,7 @@ def test_a_list_that_is_long_or_wrong_is_bounded_with_a_line_for_each() -> None:
         "tool 1 (with spaces) is left out: a name is 1 to 128 ASCII letters, digits, '_', '-', '.' and '/'",
         "tool 2 (no_schema) is left out: its input schema is not that of an object",
         f"tool 3 (bad_schema) is left out: a schema of it is none: {NOTHING}",
-        "tool 4 (long) is left out: its description and schemas have 40,070 bytes; they may have 32,768",
+        "tool 4 (long) is left out: its description and schemas have 40,070 bytes; the limit is 32,768",
         "tool 6 (same_name) is left out: towards the model it would have the name of another, files_same_name",
         "it lists 1,006 tools, of which 128 are used; name those that are needed: MCPServer(tools=[…])",
     ]

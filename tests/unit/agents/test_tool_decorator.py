@@ -235,8 +235,8 @@ def test_a_person_fills_in_something_that_there_is() -> None:
     def nothing(context: ToolContext) -> None: ...
 
     assert "user_input_fields names 'c', but its parameters are: a, b" in refusal(add, user_input_fields=["a", "c"])
-    assert "asks a person for nothing" in refusal(add, user_input_fields=[])
-    assert "asks a person for nothing" in refusal(nothing, requires_user_input=True)
+    assert "has no parameter to ask for" in refusal(add, user_input_fields=[])
+    assert "has no parameter to ask for" in refusal(nothing, requires_user_input=True)
     assert "but its parameters are: none" in refusal(nothing, user_input_fields=["context"])
 
 
@@ -331,4 +331,4 @@ def test_only_functions_become_tools(target: Callable[..., object]) -> None:
 
 
 def test_a_tool_is_not_made_twice() -> None:
-    assert refusal(tool(add)) == "tool 'add': @tool is there twice; keep one"
+    assert refusal(tool(add)) == "tool 'add': @tool is applied twice; keep one"

@@ -39,8 +39,8 @@ def test_a_url_is_left_to_the_provider() -> None:
         ("really.png", "data does not begin as image/png does"),
         ("tool.exe", "a file to attach ends in one of .csv .docx .gif"),
         ("noending", "a file to attach ends in one of"),
-        ("http://x/a.png", "url: it is no URL"),
-        ("https://x/ b", "url: it is no URL"),
+        ("http://x/a.png", "url: it is not a URL"),
+        ("https://x/ b", "url: it is not a URL"),
     ],
 )
 def test_what_cannot_be_attached_is_said_in_one_line(tmp_path: Path, name: str, problem: str) -> None:

@@ -107,13 +107,13 @@ def test_a_token_leads_to_its_position_in_its_own_list_alone(position: bytes, qu
     token = token_of(question, position)
     assert position_of(question, token) == position
     assert not token.startswith("-")
-    with pytest.raises(MessageError, match="no page token of this list"):
+    with pytest.raises(MessageError, match="not a page token of this list"):
         position_of(f"{question}!", token)
 
 
 @pytest.mark.parametrize("token", ["", "p", "xyz", "pé", "p" + "A" * 8, "p\ud800"])
 def test_what_is_no_token_is_refused(token: str) -> None:
-    with pytest.raises(MessageError, match="no page token"):
+    with pytest.raises(MessageError, match="not a page token"):
         position_of("question", token)
 
 

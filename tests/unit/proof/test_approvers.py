@@ -46,7 +46,7 @@ PASSKEYS = '[site]\nrp_id = "s"\norigins = ["https://s"]\n' + "".join(
             + "".join(f'[[people]]\nname = "{name}"\nlogins = {{ "i" = "U1" }}\n' for name in "ab"),
             "'a' and 'b' have the same login 'U1'",
         ),
-        ('digest = "x"', "digest: it is worked out"),
+        ('digest = "x"', "digest: Assent computes it"),
         ("name = ", "not TOML"),
     ],
 )
@@ -79,7 +79,7 @@ def test_keys_of_an_allowed_signers_file_are_those_of_its_principals(tmp_path: P
     before = Approvers.from_file(path).digest
     signers.write_text(f"bob {KEY}\n")
     assert Approvers.from_file(path).digest != before
-    for line, why in ((f"eve {KEY}", "no person of this name"), (f"* {KEY}", "patterns are not taken")):
+    for line, why in ((f"eve {KEY}", "no person of this name"), (f"* {KEY}", "patterns are not supported")):
         signers.write_text(line + "\n")
         with pytest.raises(ConfigurationError, match=why):
             Approvers.from_file(path)

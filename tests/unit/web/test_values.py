@@ -180,7 +180,7 @@ def test_a_form_that_cannot_be_read_is_refused_in_words(form: dict[str, str], wo
 
 
 def test_a_result_that_is_to_be_json_is_json() -> None:
-    with pytest.raises(MessageError, match="The result is no JSON"):
+    with pytest.raises(MessageError, match="The result is not JSON"):
         decision_of({"action": "result", "output": "{", "output_json": "1"}, requirement("external"))
 
 

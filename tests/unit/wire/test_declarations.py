@@ -178,8 +178,8 @@ def test_an_agent_is_copied_and_replaced_as_any_dataclass() -> None:
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"name": 3}, "agent 'a': 3 names no tool: a name is 1 to 64 ASCII letters"),
-        ({"name": "call_model"}, "agent 'a': 'call_model' names no tool: "),
+        ({"name": 3}, "agent 'a': 3 is not a valid tool name: a name is 1 to 64 ASCII letters"),
+        ({"name": "call_model"}, "agent 'a': 'call_model' is not a valid tool name: "),
         ({"description": 3}, "agent 'a': description is 3; give text"),
         ({"requires_confirmation": "yes"}, "agent 'a': requires_confirmation is 'yes'; give a boolean, or a function"),
         ({"task_queue": 3}, "agent 'a': task_queue is 3; take up to 200 characters"),

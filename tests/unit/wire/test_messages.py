@@ -229,9 +229,9 @@ def test_a_context_up_to_the_limit_is_kept_as_it_is() -> None:
         (in_context({"a": "\ud800"}), "context: a text in it has half a character"),
         (
             in_context({"a": [[[[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]]]]}),
-            "context: 21 objects and lists are in each other",
+            "context: 21 objects and lists are nested",
         ),
-        (in_context({"a": "x" * 16_377}), "context: it is 16385 bytes long; it may be 16384"),
+        (in_context({"a": "x" * 16_377}), "context: it is 16385 bytes long; the limit is 16384"),
     ],
 )
 def test_a_request_that_does_not_fit_yields_one_line(arguments: tuple[object, ...], problem: str) -> None:

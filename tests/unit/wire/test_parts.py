@@ -57,25 +57,25 @@ def problem_of(parts: object) -> str:
         ({"type": "image"}, ".0.image: give one of url, file_id and data, not none"),
         ({**URL, "file_id": "file-1"}, ".0.image: give one of url, file_id and data, not url and file_id"),
         ({**IMAGE, "url": "https://x/y"}, ".0.image: give one of url, file_id and data, not url and data"),
-        ({**IMAGE, "data": BASE64[:-1]}, ".0.image.data: it is no base64"),
-        ({**IMAGE, "data": BASE64 + "\n"}, ".0.image.data: it is no base64"),
-        ({**IMAGE, "data": BASE64.replace("+", "-")}, ".0.image.data: it is no base64"),
+        ({**IMAGE, "data": BASE64[:-1]}, ".0.image.data: it is not base64"),
+        ({**IMAGE, "data": BASE64 + "\n"}, ".0.image.data: it is not base64"),
+        ({**IMAGE, "data": BASE64.replace("+", "-")}, ".0.image.data: it is not base64"),
         ({**IMAGE, "data": ""}, ".0.image.data: it has 0 bytes"),
-        ({**IMAGE, "data": "\udc00"}, ".0.image.data: it is no base64"),
+        ({**IMAGE, "data": "\udc00"}, ".0.image.data: it is not base64"),
         ({**IMAGE, "data": [1, 2]}, ".0.image.data: Input should be a valid bytes"),
         ({"type": "image", "data": BASE64}, ".0.image: data needs its media_type"),
-        ({**IMAGE, "media_type": "image/svg+xml"}, ".0.image.media_type: it is none of image/png, image/jpeg"),
-        ({**IMAGE, "type": "file"}, ".0.file.media_type: it is none of application/pdf"),
+        ({**IMAGE, "media_type": "image/svg+xml"}, ".0.image.media_type: it is not one of image/png, image/jpeg"),
+        ({**IMAGE, "type": "file"}, ".0.file.media_type: it is not one of application/pdf"),
         ({**IMAGE, "media_type": "image/jpeg"}, ".0.image: data does not begin as image/jpeg does"),
         ({**URL, "media_type": "image/png"}, ".0.image: media_type goes with data"),
         ({**URL, "mime_type": "image/png"}, ".0.image.mime_type: Extra inputs are not permitted"),
         ({**URL, "sha256": "ab"}, ".0.image.sha256: Extra inputs are not permitted"),
         ({**URL, "name": "a.png"}, ".0.image.name: Extra inputs are not permitted"),
-        ({**URL, "url": "http://example.com/a.png"}, ".0.image.url: it is no URL of up to 4096 characters"),
-        ({**URL, "url": "https://a b"}, ".0.image.url: it is no URL"),
-        ({**URL, "url": "https://x/" + "y" * 4_096}, ".0.image.url: it is no URL"),
-        ({**URL, "url": "file:///etc/passwd"}, ".0.image.url: it is no URL"),
-        ({**URL, "url": f"data:image/png;base64,{BASE64}"}, ".0.image.url: a data URL is not taken: give the bytes"),
+        ({**URL, "url": "http://example.com/a.png"}, ".0.image.url: it is not a URL of up to 4096 characters"),
+        ({**URL, "url": "https://a b"}, ".0.image.url: it is not a URL"),
+        ({**URL, "url": "https://x/" + "y" * 4_096}, ".0.image.url: it is not a URL"),
+        ({**URL, "url": "file:///etc/passwd"}, ".0.image.url: it is not a URL"),
+        ({**URL, "url": f"data:image/png;base64,{BASE64}"}, ".0.image.url: a data URL is not allowed: give the bytes"),
         ({"type": "file", "file_id": "a b"}, ".0.file.file_id: a provider's file id"),
         ({"type": "file", "file_id": "f", "name": "a.pdf"}, ".0.file: name goes with data"),
         (
@@ -93,11 +93,11 @@ def test_lists_that_do_not_fit_are_refused_in_one_line() -> None:
     assert problem_of([TEXT] * 51).startswith(": List should have at most 50 items")
     assert problem_of(URL).startswith(": Input should be a valid string")
     assert (
-        problem_of([{**TEXT, "text": "x" * 600_000}] * 2) == ": its texts are 1200004 bytes long; they may be 1000000"
+        problem_of([{**TEXT, "text": "x" * 600_000}] * 2) == ": its texts are 1200004 bytes long; the limit is 1000000"
     )
     half = {**IMAGE, "data": base64.b64encode(DATA.ljust(PARTS_LIMIT // 2 + 1)).decode()}
     assert (
-        problem_of([half, half]) == f": its images and files have {PARTS_LIMIT + 2} bytes; they may have {PARTS_LIMIT}"
+        problem_of([half, half]) == f": its images and files have {PARTS_LIMIT + 2} bytes; the limit is {PARTS_LIMIT}"
     )
     whole = {**IMAGE, "data": base64.b64encode(bytes(PARTS_LIMIT + 1)).decode()}
     assert problem_of([whole]).startswith(f".0.image.data: it has {PARTS_LIMIT + 1} bytes")

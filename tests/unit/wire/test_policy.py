@@ -130,13 +130,13 @@ def test_each_operator_says_what_it_says(condition: JsonValue, value: JsonValue,
 @pytest.mark.parametrize("operator", ["above", "at_least", "below", "at_most"])
 @pytest.mark.parametrize("value", ["1000", None, True, [1], {"a": 1}])
 def test_what_is_no_number_is_not_compared_with_one(operator: str, value: JsonValue) -> None:
-    with pytest.raises(TypeError, match="compared with a number, and is none"):
+    with pytest.raises(TypeError, match="compared with a number, but is not one"):
         holds({operator: 1}, value)
 
 
 @pytest.mark.parametrize("value", [1, None, True, ["a"], {}])
 def test_what_is_no_text_is_not_compared_with_a_glob(value: JsonValue) -> None:
-    with pytest.raises(TypeError, match="compared with a glob, and is no text"):
+    with pytest.raises(TypeError, match="compared with a glob, but is not text"):
         holds({"matches": "*"}, value)
 
 
@@ -253,7 +253,9 @@ def test_a_rule_that_cannot_be_evaluated_means_ask_and_says_which_and_why() -> N
         rules=(Rule(decision="allow", tool="x"), Rule(decision="deny", arguments={"a": Condition(above=1)})),
         default="allow",
     )
-    told = "rule 2 of the policy cannot be evaluated: argument 'a': it is compared with a number, and is none: 'much'"
+    told = (
+        "rule 2 of the policy cannot be evaluated: argument 'a': it is compared with a number, but is not one: 'much'"
+    )
     assert policy.judge("pay", {"a": "much"}) == Judgement("ask", told, failed=True)
 
 
