@@ -67,15 +67,15 @@ def _stamp(at: datetime) -> Markup:
     return Markup('datetime="{}" title="{}"').format(at.astimezone(UTC).isoformat(timespec="seconds"), format_time(at))
 
 
-def _moment(at: datetime) -> Markup:
+def moment(at: datetime) -> Markup:
     """Return a time in UTC, for the script as well."""
     return Markup("<time {}>{}</time>").format(_stamp(at), format_time(at))
 
 
-def _clock(at: datetime) -> str:
+def clock(at: datetime, now: datetime | None = None) -> str:
     """Return the time of an event in UTC, with its day if that is not today."""
     utc = at.astimezone(UTC)
-    return f"{utc:%H:%M:%S}" if utc.date() == datetime.now(UTC).date() else f"{utc.day} {utc:%b, %H:%M:%S}"
+    return f"{utc:%H:%M:%S}" if utc.date() == (now or datetime.now(UTC)).date() else f"{utc.day} {utc:%b, %H:%M:%S}"
 
 
 def _is_past(at: datetime) -> bool:
@@ -112,7 +112,7 @@ class Renderer:
             for each in (self._environment.filters, self._environment.tests, self._environment.globals)
         )
         filters |= {
-            "words": _words, "exact": _exact, "age": age, "moment": _moment, "stamp": _stamp, "clock": _clock,
+            "words": _words, "exact": _exact, "age": age, "moment": moment, "stamp": _stamp, "clock": clock,
             "line": one_line, "bounded": bounded, "seconds": seconds,
         }  # fmt: skip
         tests |= {"urgent": _is_urgent, "past": _is_past}

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from assent.core.continue_as_new import carry, restore
 from assent.core.events import CheckAnswered, MessageReceived
 from assent.core.message_handling import CHECKS_AT_ONCE, CHECKS_LIMIT, CHECKS_OF_ALL
+from assent.wire.budget import Budget
 from assent.wire.proofs import Method, ProofLevel, VerifiedProof, digest_of, instant
-from assent.wire.protocol import Checked, CheckInput, DecisionResult, Gate
-from tests.unit.strategies import ASK, INPUT, NOW, Play, playing
+from assent.wire.protocol import Checked, CheckInput, DecisionResult, Gate, Usage
+from tests.unit.strategies import ALLOW, ASK, EXTERNAL, INPUT, NOW, Play, playing, turn_of
 
 PERSON = ASK.model_copy(update={"proof": "person"})
 SIGNED: dict[str, object] = {
@@ -137,6 +138,26 @@ def test_filled_in_values_and_their_proof_are_one_check() -> None:
     assert prove(play, "submit_input", by="alice", values={"amount": 3}).status == "approved"
     [check] = play.checks
     assert (check.input.what, check.input.proof is not None) == ("values", True)
+
+
+def test_a_result_and_an_extension_of_a_budget_take_the_proof_too() -> None:
+    play = playing(EXTERNAL.model_copy(update={"proof": "person"}))
+    result = {"id": play.requirement.id, "by": "bob", "output": "ordered"}
+    assert play.send("submit_result", result).status == "refused"
+    assert prove(play, "submit_result", proof=found("bob", "oidc"), output="ordered").status == "refused"
+    assert play.requirement.status == "pending"
+    assert prove(play, "submit_result", output="ordered").status == "executed"
+
+    play = Play()
+    play.start()
+    spent = {"usage": Usage(requests=1), "budget": Budget(max_model_calls=1), "proof": "person"}
+    play.model(turn_of(ALLOW).model_copy(update=spent))
+    play.tool(0, "ok")
+    assert (play.requirement.kind, play.requirement.proof) == ("budget", "person")
+    assert [play.approve().status, play.reject().status] == ["refused", "refused"]
+    assert play.requirement.status == "pending"
+    assert prove(play).status == "approved"
+    assert play.run.status == "running"
 
 
 def test_workflow_code_is_given_what_was_proven() -> None:
