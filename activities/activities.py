@@ -196,14 +196,14 @@ def _check_proofs(agents: Sequence[Agent], proofs: Proofs) -> None:
 
 
 def _tools(agents: Sequence[Agent]) -> list[Tool]:
-    found: dict[str, tuple[Tool, str]] = {}
+    tools: dict[str, tuple[Tool, str]] = {}
     for agent in agents:
         for each in agent.all_tools:
-            other, owner = found.setdefault(each.name, (each, agent.name))
+            other, owner = tools.setdefault(each.name, (each, agent.name))
             if other.function is not each.function and not (other.target is not None and other.target == each.target):
                 message = (
                     f"agents {owner!r} and {agent.name!r} have different tools named {each.name!r}; "
                     "rename one, or serve them on different task queues"
                 )
                 raise ConfigurationError(message)
-    return [each for each, _ in found.values()]
+    return [each for each, _ in tools.values()]

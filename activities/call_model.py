@@ -314,10 +314,10 @@ def _with_instructions(turn: ModelTurn, agent: Agent, call: ModelCallInput, text
     if text is None or not callable(agent.instructions):
         return turn
     digest = text_digest(text)
-    said = (
+    problem = (
         TurnInstructions(sha256=digest) if digest == call.instructions else TurnInstructions(sha256=digest, text=text)
     )
-    return turn.model_copy(update={"instructions": said})
+    return turn.model_copy(update={"instructions": problem})
 
 
 def _context(agent: Agent, call: ModelCallInput, call_id: str, tool: str) -> GateContext:

@@ -42,8 +42,8 @@ class Checks:
             proof = self._proofs.verify(check.proof, check.requested_by)
         except ProofError as error:
             return Checked(problem=_told(str(error)))
-        found = Checked(problem=None) if check.what == "proof" else await self._of_content(check)
-        return found.model_copy(update={"proof": proof})
+        checked = Checked(problem=None) if check.what == "proof" else await self._of_content(check)
+        return checked.model_copy(update={"proof": proof})
 
     async def _of_content(self, check: CheckInput) -> Checked:
         if check.fields:
@@ -55,8 +55,8 @@ class Checks:
             return Checked(problem=_told(f"it cannot be checked now: {error}"))
         if agent is None or tool is None:
             return Checked(problem=f"agent {check.agent!r} has no tool named {check.tool!r} on the worker that looked")
-        found = await self._checked(agent, tool, check)
-        return found if await payload_limits.fits(found) else Checked(problem="its gate is too large to be kept")
+        checked = await self._checked(agent, tool, check)
+        return checked if await payload_limits.fits(checked) else Checked(problem="its gate is too large to be kept")
 
     async def _of_fields(self, check: CheckInput) -> Checked:
         from .check_fields import fields_problem  # noqa: PLC0415 - it imports jsonschema, which takes 0.1 s

@@ -114,27 +114,29 @@ class ModelAttempts:
         kind, delay = error.type or "Error", error.next_retry_delay
         return self._failed(ErrorHandling(kind, error.message, not error.non_retryable, delay, paid=answer.usage))
 
-    def _failed(self, found: ErrorHandling) -> Exception:
+    def _failed(self, handling: ErrorHandling) -> Exception:
         """Count the failure; what to raise for it."""
-        if found.unknown and self._begun:
-            found = replace(found, retry=True, delay=found.delay or SLOW, limited=True)
-        limit = REFUSAL_LIMIT if found.unknown else SAME_FAILURE_LIMIT
-        paid = found.paid or (ONE_ANSWER if self.so_far.begun else None)
-        wasted = _add_failure(self.so_far.wasted, f"{found.kind}: {found.message}", paid, limited=found.limited)
+        if handling.unknown and self._begun:
+            handling = replace(handling, retry=True, delay=handling.delay or SLOW, limited=True)
+        limit = REFUSAL_LIMIT if handling.unknown else SAME_FAILURE_LIMIT
+        paid = handling.paid or (ONE_ANSWER if self.so_far.begun else None)
+        wasted = _add_failure(
+            self.so_far.wasted, f"{handling.kind}: {handling.message}", paid, limited=handling.limited
+        )
         self.so_far.fail(wasted)
         why = f" It came {wasted.times} times in a row." if wasted.times >= limit else ""
         over = wasted.answers >= ANSWERS_LIMIT or wasted.times >= limit
-        if over or (not found.retry and (wasted.answers or wasted.usage.failed > 1)):
-            return self._give_up_error(found, why)
-        if found.retry and (told := self.heartbeat_details()) is not None:
+        if over or (not handling.retry and (wasted.answers or wasted.usage.failed > 1)):
+            return self._give_up_error(handling, why)
+        if handling.retry and (told := self.heartbeat_details()) is not None:
             activity.heartbeat(encoded(told))
-        return to_application_error(found)
+        return to_application_error(handling)
 
-    def _give_up_error(self, found: ErrorHandling, why: str = "") -> GaveUpError:
+    def _give_up_error(self, handling: ErrorHandling, why: str = "") -> GaveUpError:
         wasted = self.so_far.wasted
-        if not why and (found.retry or found.kind == "UnusableAnswers"):
+        if not why and (handling.retry or handling.kind == "UnusableAnswers"):
             why = f" The model was asked {wasted.answers} times for this turn, and no answer could be used."
-        return GaveUpError(TurnFailure(kind=found.kind, message=f"{found.message}{why}"), wasted.usage)
+        return GaveUpError(TurnFailure(kind=handling.kind, message=f"{handling.message}{why}"), wasted.usage)
 
 
 async def _check_codec() -> bool:
@@ -156,12 +158,12 @@ async def _check_codec() -> bool:
 
 
 def _add_failure(before: WastedAnswers, failure: str, paid: Usage | None, *, limited: bool) -> WastedAnswers:
-    again = before.times + 1 if limited and failure == before.failure else int(limited)
+    times = before.times + 1 if limited and failure == before.failure else int(limited)
     return WastedAnswers(
         answers=before.answers + (paid is not None),
         usage=before.usage + (paid or _ONE_FAILED),
         failure=failure,
-        times=again,
+        times=times,
     )
 
 

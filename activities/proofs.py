@@ -62,29 +62,35 @@ class Proofs:
             raise ProofError(str(error)) from None
 
     def problem(
-        self, found: Authorization, arguments: str, values: Mapping[str, JsonValue] | None = None, *, since: datetime
+        self,
+        authorization: Authorization,
+        arguments: str,
+        values: Mapping[str, JsonValue] | None = None,
+        *,
+        since: datetime,
     ) -> str | None:
         """Return why the proofs of an approved call do not hold as it is about to run; None if they do.
 
         Each is checked again from its bytes, by today's approvers file as of the time of the decision; of one that the
         run carried, as of *since*, when the current execution began: the carried state alone says when it was decided.
         """
-        level = stricter_level(found.proof, self.level)  # A run about an activity may be started with any terms.
-        if level is None and not found.proofs:
+        # A run about an activity may be started with any terms.
+        level = stricter_level(authorization.proof, self.level)
+        if level is None and not authorization.proofs:
             return None
         try:
             known = self._known()
         except ProofError as error:
             return str(error)
         proven: set[str] = set()
-        for each in found.proofs:
+        for each in authorization.proofs:
             problem = recheck(each, known, since) or covers(
                 each,
                 namespace=activity.info().namespace,
                 run_id=own_run().run_id,
-                execution_id=found.execution_id,
+                execution_id=authorization.execution_id,
                 tool=activity.info().activity_type,
-                requirement_id=found.requirement_id,
+                requirement_id=authorization.requirement_id,
                 arguments=_digest(parse_arguments(arguments)),
                 values=None if values is None else _digest(dict(values)),
             )
@@ -92,9 +98,9 @@ class Proofs:
                 return f"the proof of {each.statement.by!r} does not hold any more: {problem}"
             if satisfies(each.verified.level, level):
                 proven.add(fold_name(each.statement.by))
-        counted = proven & {fold_name(name) for name in found.approved_by}
-        if level is not None and len(counted) < found.needed:
-            return f"the call has {len(counted)} of {found.needed} approvals with a proof"
+        counted = proven & {fold_name(name) for name in authorization.approved_by}
+        if level is not None and len(counted) < authorization.needed:
+            return f"the call has {len(counted)} of {authorization.needed} approvals with a proof"
         return None
 
 

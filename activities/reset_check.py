@@ -51,17 +51,17 @@ async def opened_before_reset(authorization: Authorization) -> bool:
 
 async def _executions(run_id: str, execution_id: str) -> list[tuple[str, bool]]:
     """The executions of the run, this one first, each with whether a reset made it."""
-    found: list[tuple[str, bool]] = []
+    started: list[tuple[str, bool]] = []
     while execution_id:
         try:
             before, was_reset = await _beginning(run_id, execution_id)
         except RPCError as error:
-            if found and error.status == RPCStatusCode.NOT_FOUND:
+            if started and error.status == RPCStatusCode.NOT_FOUND:
                 break  # The server has deleted what is older than its retention.
             raise
-        found.append((execution_id, was_reset))
+        started.append((execution_id, was_reset))
         execution_id = before
-    return found
+    return started
 
 
 async def _beginning(run_id: str, execution_id: str) -> tuple[str, bool]:

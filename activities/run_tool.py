@@ -188,8 +188,8 @@ class ToolCalls:
             kept = await requested_call()
             then = kept.gate.definition if kept is not None and kept.gate is not None else None
             changed = f"the MCP server changed the tool: {definition_change(then, tool.definition.text)}"
-        again = await self._asking(agent, functools.partial(ask_again, reason=changed), tool, call)
-        return again or ToolOutcome(refused=changed)
+        asked_again = await self._asking(agent, functools.partial(ask_again, reason=changed), tool, call)
+        return asked_again or ToolOutcome(refused=changed)
 
     async def _attempt(self, tool: Tool, call: ToolCallInput, arguments: dict[str, object]) -> ToolOutcome:
         # From here on the tool may have acted, whatever it raises: only `NotStartedError` says that it was not run.
@@ -376,7 +376,7 @@ def _attempts(tool: Tool, call: ToolCallInput) -> int:
 def error_text(error: BaseException) -> str:
     """Return an error as the model and the history get it: its type and its bounded words."""
     try:
-        said = str(error)
+        words = str(error)
     except Exception:
-        said = "(its words cannot be read)"
-    return bounded(f"{type(error).__name__}: {said}".encode("utf-8", "backslashreplace").decode("utf-8"), ERROR_LIMIT)
+        words = "(its words cannot be read)"
+    return bounded(f"{type(error).__name__}: {words}".encode("utf-8", "backslashreplace").decode("utf-8"), ERROR_LIMIT)

@@ -137,10 +137,10 @@ def outcome_of(status: int, headers: Mapping[str, str]) -> Outcome:
     """What an answer means: 2xx is delivered; 408, 429 and 5xx are tried again; everything else is final."""
     if 200 <= status < 300:
         return Outcome("delivered")
-    said = f"status {status}"
+    problem = f"status {status}"
     if status in {408, 429} or status >= 500:
-        return Outcome("again", said, retry_delay(headers))
-    return Outcome("gone" if status == 410 else "refused", said)
+        return Outcome("again", problem, retry_delay(headers))
+    return Outcome("gone" if status == 410 else "refused", problem)
 
 
 class Progress(BaseModel):

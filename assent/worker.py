@@ -364,11 +364,11 @@ async def run_worker(
 
 def other_model_queues(agents: Sequence[Agent], task_queue: str) -> Iterator[str]:
     """Yield a line for each other task queue with model calls: a run waits while no worker serves it."""
-    found: dict[str, list[str]] = {}
+    owners: dict[str, list[str]] = {}
     for agent in with_their_agents(agents):
         if agent.model_task_queue not in {None, task_queue}:
-            found.setdefault(str(agent.model_task_queue), []).append(agent.name)
-    for queue, names in found.items():
+            owners.setdefault(str(agent.model_task_queue), []).append(agent.name)
+    for queue, names in owners.items():
         yield f"The model of {', '.join(names)} is asked on task queue {queue!r}: a worker must serve that too"
 
 

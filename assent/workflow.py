@@ -295,26 +295,26 @@ def _facts() -> Mapping[str, Any]:
 
 def _gate(verdict: protocol.Verdict, terms: Terms, more: Mapping[str, object]) -> Gate:
     """What people are asked; only what differs from the defaults is set."""
-    found: dict[str, object] = {"verdict": verdict, "approval_type": "required", **more}
+    fields: dict[str, object] = {"verdict": verdict, "approval_type": "required", **more}
     if "approvals" in terms:
-        found["needed"] = terms["approvals"]
+        fields["needed"] = terms["approvals"]
     if "approvers" in terms:
-        found["approvers"] = _people(terms["approvers"])
+        fields["approvers"] = _people(terms["approvers"])
     if "expires_after" in terms:
-        found["expires_after"] = terms["expires_after"].total_seconds()
+        fields["expires_after"] = terms["expires_after"].total_seconds()
     if "remind_every" in terms:
-        found["remind_every"] = terms["remind_every"].total_seconds()
+        fields["remind_every"] = terms["remind_every"].total_seconds()
     if "escalate" in terms:
         steps = sorted(terms["escalate"], key=lambda step: step[0])
-        found["escalations"] = [Escalation(after=at.total_seconds(), approvers=_people(names)) for at, names in steps]
+        fields["escalations"] = [Escalation(after=at.total_seconds(), approvers=_people(names)) for at, names in steps]
     # Who asks may answer a question.
     if terms.get("self_approval", verdict == "input"):
-        found["self_approval"] = True
+        fields["self_approval"] = True
     if level := stricter_level(terms.get("proof"), cast("ProofLevel | None", _facts().get("proof"))):
-        found["proof"] = level
+        fields["proof"] = level
     if "reason" in terms:
-        found["reason"] = terms["reason"]
-    return Gate.model_validate(found)
+        fields["reason"] = terms["reason"]
+    return Gate.model_validate(fields)
 
 
 def _people(names: Sequence[str]) -> list[str]:

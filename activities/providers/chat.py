@@ -199,9 +199,10 @@ def answer_of(data: object, by: str = "") -> Answer:
         raise _no_completion(body, data)
     message, usage, reason = mapping(choice["message"]), usage_of(body.get("usage")), choice.get("finish_reason")
     if finish_reason(reason) == "unknown":
-        said = bounded(str(choice.get("error") or body.get("error") or ""), _SHOWN)
+        problem = bounded(str(choice.get("error") or body.get("error") or ""), _SHOWN)
         raise unreadable(
-            f"The provider stopped in the middle of its answer: finish_reason {str(reason)[:100]!r}. {said}", paid=usage
+            f"The provider stopped in the middle of its answer: finish_reason {str(reason)[:100]!r}. {problem}",
+            paid=usage,
         )
     given = calls_in(message.get("tool_calls"), usage)
     calls = [_item(call, mapping(call.get("function"))) for call in given]

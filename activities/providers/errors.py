@@ -137,10 +137,10 @@ def in_stream(code: object, kind: object, message: str) -> ErrorHandling:
     *code* and *kind* are those of OpenAI's error object; some compatible servers put an HTTP status into *code*.
     What is not known to be final is retried.
     """
-    said = {str(code), str(kind)}
+    kinds = {str(code), str(kind)}
     message = _bounded(message or f"The provider stopped in the middle of its answer: {code or kind}")
     status = int(str(code)) if re.fullmatch(r"[45]\d\d", str(code)) else None
-    if said & _QUOTA_CODES:
+    if kinds & _QUOTA_CODES:
         return ErrorHandling("QuotaExceeded", message, retry=True, delay=SLOW)
     if _CONTEXT.search(f"{code} {message}") and (status is None or status < 500):
         return ErrorHandling("ContextTooLong", message, retry=False)
@@ -149,12 +149,12 @@ def in_stream(code: object, kind: object, message: str) -> ErrorHandling:
     )
     if slow is not None or status is not None:
         retry = slow is not None or _should_retry(status or 0, {})
-        unknown = not retry and not said & _PROMPT_CODES
+        unknown = not retry and not kinds & _PROMPT_CODES
         return ErrorHandling(slow or _kind(status or 0), message, retry=retry, delay=_slow(slow), unknown=unknown)
-    if said & _FINAL_KINDS:
-        return ErrorHandling("ProviderRejected", message, retry=False, unknown=not said & _PROMPT_CODES)
+    if kinds & _FINAL_KINDS:
+        return ErrorHandling("ProviderRejected", message, retry=False, unknown=not kinds & _PROMPT_CODES)
     return ErrorHandling(
-        "RateLimited" if "rate_limit" in " ".join(said) else "ProviderUnavailable", message, retry=True
+        "RateLimited" if "rate_limit" in " ".join(kinds) else "ProviderUnavailable", message, retry=True
     )
 
 
@@ -170,13 +170,13 @@ def as_application_error(error: Exception) -> ApplicationError:
     return to_application_error(posture(error))
 
 
-def to_application_error(found: ErrorHandling) -> ApplicationError:
-    """What *found* is to Temporal: a type, whether to retry, and when."""
+def to_application_error(handling: ErrorHandling) -> ApplicationError:
+    """What *handling* is to Temporal: a type, whether to retry, and when."""
     return ApplicationError(
-        found.message,
-        type=found.kind,
-        non_retryable=not found.retry,
-        next_retry_delay=found.delay if found.retry else None,
+        handling.message,
+        type=handling.kind,
+        non_retryable=not handling.retry,
+        next_retry_delay=handling.delay if handling.retry else None,
     )
 
 
@@ -216,9 +216,9 @@ def _kind(status: int) -> str:
 
 
 def _should_retry(status: int, headers: Mapping[str, str]) -> bool:
-    said = headers.get("x-should-retry", "").strip().lower()
-    if said in {"true", "false"}:
-        return said == "true"
+    header = headers.get("x-should-retry", "").strip().lower()
+    if header in {"true", "false"}:
+        return header == "true"
     return status in {408, 409, 429} or status >= 500
 
 
@@ -259,9 +259,9 @@ def _bounded_delay(seconds: float) -> timedelta | None:
 
 
 def _status_message(error: APIStatusError) -> str:
-    said = "; ".join(dict.fromkeys(error_messages(error.body)))
+    messages = "; ".join(dict.fromkeys(error_messages(error.body)))
     shown = f"Error code: {error.status_code} - {error.body}" if error.body else error.message
-    return _bounded(said or shown, secret=_key_of(error))
+    return _bounded(messages or shown, secret=_key_of(error))
 
 
 def _key_of(error: APIError) -> str:

@@ -31,14 +31,14 @@ _FILTERED: Final = frozenset(
 
 def finish_reason(reason: object) -> Ending | None:
     """What a reason to end means; None where there is none. Gateways pass on the words of the provider behind them."""
-    said = str(reason).strip().lower().replace("-", "_") if isinstance(reason, str) else ""
-    if not said:
+    word = str(reason).strip().lower().replace("-", "_") if isinstance(reason, str) else ""
+    if not word:
         return None
-    if said in _WHOLE:
+    if word in _WHOLE:
         return "whole"
-    if said in _CUT:
+    if word in _CUT:
         return "cut"
-    return "filtered" if said in _FILTERED else "unknown"
+    return "filtered" if word in _FILTERED else "unknown"
 
 
 def text_or_empty(value: object) -> str:
@@ -65,11 +65,11 @@ def calls_in(value: object, paid: Usage = ONE_ANSWER) -> list[dict[str, JsonValu
     Raises:
         CallError: there is one that is no object; *paid* is what the answer used.
     """
-    found, shown = mappings(value), str(value)[:500]
+    entries, shown = mappings(value), str(value)[:500]
     parts = len(cast("list[object]", value)) if isinstance(value, list) else int(bool(value))
-    if len(found) < parts:
+    if len(entries) < parts:
         raise unreadable(f"The provider's answer has a part that is no object: {shown}", paid=paid)
-    return found
+    return entries
 
 
 def usage_of(reported: object) -> Usage:

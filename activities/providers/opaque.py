@@ -42,8 +42,8 @@ def call_fields(call: Mapping[str, JsonValue]) -> JsonObject:
     """The fields of a call of a chat message that we do not know; those of its function under `function`."""
     inner = {key: value for key, value in mapping(call.get("function")).items() if key not in _FUNCTION}
     outer = {key: value for key, value in call.items() if key not in _CALL}
-    found: JsonObject = {key: value for key, value in outer.items() if value not in (None, [], {})}
-    return {**found, **({"function": inner} if inner else {})}
+    fields: JsonObject = {key: value for key, value in outer.items() if value not in (None, [], {})}
+    return {**fields, **({"function": inner} if inner else {})}
 
 
 def with_fields(items: list[Item], message: JsonObject, calls: list[JsonObject], by: str) -> list[Item]:

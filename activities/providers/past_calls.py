@@ -25,11 +25,11 @@ def raw_arguments(arguments: JsonValue) -> str:
 
 def permitted_arguments(arguments: JsonValue) -> str:
     """*arguments*, or `{}` where they are not the JSON object that providers parse."""
-    said = raw_arguments(arguments)
+    raw = raw_arguments(arguments)
     try:
         # Half of a character, as an escape, is JSON to Python alone.
-        parsed = parse_arguments(said)
+        parsed = parse_arguments(raw)
         json.dumps(parsed, ensure_ascii=False).encode()
     except (ArgumentsError, UnicodeEncodeError, RecursionError):
         return _NO_ARGUMENTS
-    return said if said.strip() else _NO_ARGUMENTS
+    return raw if raw.strip() else _NO_ARGUMENTS

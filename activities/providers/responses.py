@@ -142,8 +142,8 @@ class _Stream:
         elif kind in _ENDS:
             # Some compatible servers leave out of the last event what the others have said.
             before = {"output": self._done, **(_FAILURE if kind == "response.failed" else {})}
-            said = {key: value for key, value in _object(told.get("response")).items() if value not in (None, [])}
-            self._response = {**before, **said}
+            fields = {key: value for key, value in _object(told.get("response")).items() if value not in (None, [])}
+            self._response = {**before, **fields}
         elif kind == "error":
             raise CallError(in_stream(told.get("code"), told.get("type"), str(told.get("message") or "")))
         return self._response is not None

@@ -248,9 +248,11 @@ def wrong_types(agent: Agent) -> Iterator[str]:
         text_for_list = kind is Sequence and isinstance(value, str)
         if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)) or text_for_list:
             yield f"{name} is {shown(value)}; {todo}"
-    said = cast("object", agent.instructions)
-    if not isinstance(said, str | None) and not (callable(said) and positional_count(said) == 1):
-        yield f"instructions is {shown(said)}; give text, or a function of the RunContext"
+    instructions = cast("object", agent.instructions)
+    if not isinstance(instructions, str | None) and not (
+        callable(instructions) and positional_count(instructions) == 1
+    ):
+        yield f"instructions is {shown(instructions)}; give text, or a function of the RunContext"
     model = cast("object", agent.model)
     if isinstance(model, str):
         yield f"model is {shown(model)}; write OpenAIResponses({model!r}), or OpenAIChat({model!r}, base_url=…)"

@@ -45,11 +45,11 @@ def refusal(tool: Tool, call: ToolCallInput, keeper: Gatekeeper, *, run_id: str,
     gate = replace(keeper, functions=False).gate(tool, context, call.arguments)
     if gate.verdict in {"deny", "invalid"}:
         return Refusal(gate.reason or "the policy does not permit it")
-    found = call.authorization
-    if found is not None and (problem := mismatch(tool.name, call, found, run_id=run_id, now=now)):
+    authorization = call.authorization
+    if authorization is not None and (problem := mismatch(tool.name, call, authorization, run_id=run_id, now=now)):
         return Refusal(problem)
     # Who answers a server's question answers for a call that ran as approved until then.
-    stricter = None if call.question is not None else _stricter(gate, call, found)
+    stricter = None if call.question is not None else _stricter(gate, call, authorization)
     return None if stricter is None else Refusal(stricter, keeper.gate(tool, context, call.arguments))
 
 

@@ -71,22 +71,22 @@ def bound_values(tool: Tool, call: ToolCallInput) -> tuple[dict[str, object], st
     parsed = parse_arguments(call.arguments)
     whole = {**parsed, **(approved.read_as or {})}
     if only_adds(parsed, read) and only_adds(parsed, whole):
-        again = _revalidate(tool, whole)
-        shown = None if again is None else _told(tool, again)
+        revalidated = _revalidate(tool, whole)
+        shown = None if revalidated is None else _told(tool, revalidated)
         if shown is not None and binding(tool, differences(tool, call.arguments, shown)) == approved.binding:
-            return again or {}, None
+            return revalidated or {}, None
     return values, _changed(approved.read_as, now)
 
 
 def input_problem(values: Mapping[str, JsonValue], read: Mapping[str, object]) -> str | None:
     """Return what to say to a person whose *values* the tool reads as something else; None if it does not."""
     try:
-        found = as_json(read)
+        as_read = as_json(read)
     except Exception:  # whatever a user's serializer raises: nothing can be shown or compared
         return None
-    if only_adds(dict(values), found):
+    if only_adds(dict(values), as_read):
         return None
-    return f"the tool would get {canonical(found).decode('utf-8', 'replace')}: send that, or reject"
+    return f"the tool would get {canonical(as_read).decode('utf-8', 'replace')}: send that, or reject"
 
 
 def _told(tool: Tool, values: Mapping[str, object]) -> dict[str, JsonValue] | None:

@@ -56,27 +56,27 @@ def value_problems(schema: Mapping[str, JsonValue], value: JsonValue) -> list[st
     """
     from referencing import Registry  # noqa: PLC0415 - as above
 
-    found = list[str]()
+    problems = list[str]()
     nothing: Registry[Any] = Registry()  # of its own: nothing is fetched that a schema refers to
     _taken.set(count())
     try:
         for error in _validators()(schema, registry=nothing).iter_errors(value):
-            found.append(f"{error.json_path.removeprefix('$.')}: {_line(error.message)}")
-            if len(found) == _PROBLEMS:
+            problems.append(f"{error.json_path.removeprefix('$.')}: {_line(error.message)}")
+            if len(problems) == _PROBLEMS:
                 break
     except _TooManyStepsError:
         pass
-    return found
+    return problems
 
 
 def plain_field(schema: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
     """Return the *schema* of one field of a server's form, without what could take a worker's time."""
-    found = dict(schema)
+    reduced = dict(schema)
     for keyword in (*_UNCHECKED, "$ref", "$dynamicRef"):
-        if keyword == "patternProperties" and b'"patternProperties"' in canonical(found):
-            found = without("additionalProperties", found)  # What they allow cannot be told without them.
-        found = without(keyword, found)
-    return found
+        if keyword == "patternProperties" and b'"patternProperties"' in canonical(reduced):
+            reduced = without("additionalProperties", reduced)  # What they allow cannot be told without them.
+        reduced = without(keyword, reduced)
+    return reduced
 
 
 @cache

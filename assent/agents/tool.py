@@ -261,7 +261,7 @@ class Tool(Generic[P, R]):
         shapes: object = self.input_schema.parameters["properties"]
         named: dict[str, Any] = shapes if isinstance(shapes, dict) else {}
         definitions = self.input_schema.parameters.get("$defs")
-        found: list[InputField] = []
+        fields: list[InputField] = []
         for each in self.input_schema.fields.values():
             shape: dict[str, JsonValue] = dict(named[each.name])
             description = shape.pop("description", None)
@@ -269,7 +269,7 @@ class Tool(Generic[P, R]):
                 shape["$defs"] = definitions
             if choices is not None:
                 shape = {"enum": list(choices)}
-            found.append(
+            fields.append(
                 InputField(
                     name=each.name,
                     type=shape,
@@ -277,7 +277,7 @@ class Tool(Generic[P, R]):
                     required=each.default is EMPTY,
                 )
             )
-        return found
+        return fields
 
     def validate_input(self, raw: str, values: Mapping[str, JsonValue]) -> dict[str, object]:
         """The Python values of what a person filled in, by parameter name; *raw* are the model's own arguments.

@@ -148,16 +148,16 @@ def _common_length(file: IO[bytes], again: IO[bytes]) -> int:
     again.seek(0)
     at = 0
     while True:
-        found, expected = file.read(_BLOCK), again.read(_BLOCK)
-        if found != expected:
-            pairs = enumerate(zip(found, expected, strict=False))
-            differs = next((i for i, (one, other) in pairs if one != other), min(len(found), len(expected)))
+        block, expected = file.read(_BLOCK), again.read(_BLOCK)
+        if block != expected:
+            pairs = enumerate(zip(block, expected, strict=False))
+            differs = next((i for i, (one, other) in pairs if one != other), min(len(block), len(expected)))
             raise BundleError(
                 f"byte {at + differs} differs from what Assent writes: the file was changed outside its contents"
             )
-        if not found:
+        if not block:
             return at
-        at += len(found)
+        at += len(block)
 
 
 def _digests(archive: ZipFile, statement: Statement) -> str:
@@ -181,15 +181,17 @@ def _events(archive: ZipFile, claimed: Predicate) -> str:
     contents = HistorySummary(claimed.run_id)
     for line in _lines(archive, EVENTS):
         contents.add(line)
-    found = contents.predicate(claimed.run_id, exported_at=claimed.exported_at, assent_version=claimed.assent_version)
-    if found.chain_head != claimed.chain_head:
-        raise BundleError(f"the chain over the events ends in {found.chain_head}, the statement names another head")
-    if found != claimed:
+    predicate = contents.predicate(
+        claimed.run_id, exported_at=claimed.exported_at, assent_version=claimed.assent_version
+    )
+    if predicate.chain_head != claimed.chain_head:
+        raise BundleError(f"the chain over the events ends in {predicate.chain_head}, the statement names another head")
+    if predicate != claimed:
         raise BundleError("the statement's counts or executions are not those of the events")
-    gone = [execution.execution_id for execution in found.executions if execution.missing]
+    gone = [execution.execution_id for execution in predicate.executions if execution.missing]
     lack = f"; incomplete: {shown(', '.join(gone))} could not be had" if gone else ""
-    of = "1 execution" if len(found.executions) == 1 else f"{len(found.executions)} executions"
-    return f"{found.events} events of {of}, chain head {found.chain_head}{lack}"
+    of = "1 execution" if len(predicate.executions) == 1 else f"{len(predicate.executions)} executions"
+    return f"{predicate.events} events of {of}, chain head {predicate.chain_head}{lack}"
 
 
 def _records(archive: ZipFile, claimed: Predicate, rebuild: Rebuild) -> str:

@@ -152,23 +152,23 @@ def check_tree(folder: Path, *, public_key: Path | None = None, codec: PayloadCo
 
 def _bundles(folder: Path) -> list[Path]:
     try:
-        found = sorted(each for each in folder.iterdir() if each.suffix == SUFFIX)
+        bundles = sorted(each for each in folder.iterdir() if each.suffix == SUFFIX)
     except OSError as error:
         raise BundleError(f"the folder {folder} cannot be read: {error.strerror}") from None
-    if not found:
+    if not bundles:
         raise BundleError(f"{folder} holds no bundle (*{SUFFIX})")
-    return found
+    return bundles
 
 
 def _by_run(bundles: Mapping[Path, BundleResult]) -> dict[str, Path]:
-    found: dict[str, Path] = {}
+    paths: dict[str, Path] = {}
     for path, checked in bundles.items():
         # A bundle that passed its checks has a predicate.
         run_id = checked.report.predicate.run_id if checked.report.predicate else ""
-        if run_id in found:
-            raise BundleError(f"{found[run_id]} and {path} are both of run {run_id!r}: remove one")
-        found[run_id] = path
-    return found
+        if run_id in paths:
+            raise BundleError(f"{paths[run_id]} and {path} are both of run {run_id!r}: remove one")
+        paths[run_id] = path
+    return paths
 
 
 def _roots(folder: Path, paths: Mapping[str, Path], bundles: Mapping[Path, BundleResult]) -> list[str]:

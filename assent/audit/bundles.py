@@ -52,15 +52,15 @@ async def export(
     """
     with new_bundle(path, run_id=run_id, overwrite=overwrite) as bundle:
         verifier = Verifier(run_id, bundle.add_event)
-        found = await audit(verifier)
-        verification = verifier.verification(found)
+        audited = await audit(verifier)
+        verification = verifier.verification(audited)
         predicate = bundle.finish(
-            records=map(line_of, recorded(found)),
+            records=map(line_of, recorded(audited)),
             verification=line_of(verification),
             exported_at=datetime.now(UTC),
             signer=signer,
         )
-    return found, BundleExport(predicate, verification)
+    return audited, BundleExport(predicate, verification)
 
 
 def recorded(audit: Audit) -> Iterator[Record]:
@@ -103,19 +103,19 @@ def check(path: Path, *, public_key: Path | None = None, codec: PayloadCodec | N
     Raises:
         BundleError, ConfigurationError: as `assent.audit.bundle_checker.verify_bundle`.
     """
-    again: list[tuple[Audit, Verification]] = []
+    remade: list[tuple[Audit, Verification]] = []
 
     def rebuild(run_id: str, lines: Iterable[bytes]) -> Iterable[bytes]:
-        again.append(asyncio.run(_audited(run_id, lines, codec)))
-        return map(line_of, recorded(again[0][0]))
+        remade.append(asyncio.run(_audited(run_id, lines, codec)))
+        return map(line_of, recorded(remade[0][0]))
 
     report = verify_bundle(path, public_key=public_key, rebuild=rebuild)
     if report.predicate is None:
         return BundleResult(report, None)
     with ZipFile(path) as archive:
         kept = archive.read(VERIFICATION)
-    checks = tuple(_compared(each, kept, again, codec) for each in report.checks)
-    return BundleResult(replace(report, checks=checks), _read_verification(kept), again[0][0] if again else None)
+    checks = tuple(_compared(each, kept, remade, codec) for each in report.checks)
+    return BundleResult(replace(report, checks=checks), _read_verification(kept), remade[0][0] if remade else None)
 
 
 async def _audited(run_id: str, lines: Iterable[bytes], codec: PayloadCodec | None) -> tuple[Audit, Verification]:
@@ -125,17 +125,17 @@ async def _audited(run_id: str, lines: Iterable[bytes], codec: PayloadCodec | No
 
 
 def _compared(
-    check: BundleCheck, kept: bytes, again: Sequence[tuple[Audit, Verification]], codec: PayloadCodec | None
+    check: BundleCheck, kept: bytes, remade: Sequence[tuple[Audit, Verification]], codec: PayloadCodec | None
 ) -> BundleCheck:
     """Return the check with its outcome after the events were audited again."""
     if check.name == "records" and check.ok is False:
-        blind = codec is None and bool(again) and not again[0][0].run.agent
+        blind = codec is None and bool(remade) and not remade[0][0].run.agent
         return replace(check, detail=f"{check.detail}; {HINT}") if blind else check
     if check.name != "verification" or not check.ok:
         return check
-    if not again:
+    if not remade:
         return replace(check, ok=None, detail="not compared with what the events give")
-    if kept == line_of(again[0][1]):
+    if kept == line_of(remade[0][1]):
         return replace(check, detail="the findings are what the events give")
     return replace(check, ok=False, detail=f"the findings are not what the events give (this is Assent {__version__})")
 

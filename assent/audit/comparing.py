@@ -29,16 +29,16 @@ def difference(command: RunTool | CallModel | CheckCall | Summarise, arguments: 
     if isinstance(command, RunTool) and command.values is not None:
         return None if list(command.values) == list(arguments) else "input"
     try:
-        found = type(command.input).model_validate((*arguments, None)[0])
+        actual = type(command.input).model_validate((*arguments, None)[0])
     except ValidationError:
         return "input"
     fields = type(command.input).model_fields
-    return next((name for name in fields if getattr(command.input, name) != getattr(found, name)), None)
+    return next((name for name in fields if getattr(command.input, name) != getattr(actual, name)), None)
 
 
-def notices_by_digest(input: NoticesInput) -> frozenset[str]:
+def notices_by_digest(sent: NoticesInput) -> frozenset[str]:
     """Notices by their digests."""
-    return frozenset(text_digest(each.model_dump_json()) for each in input.notices)
+    return frozenset(text_digest(each.model_dump_json()) for each in sent.notices)
 
 
 def result_of(given: object) -> tuple[object, ...] | None:

@@ -117,10 +117,10 @@ def _contains(policy: PermissionPolicy | None, bound: PermissionPolicy | None) -
 
 def _input_of(arguments: str) -> str | None:
     try:
-        found = parse_arguments(arguments).get("input")
+        text = parse_arguments(arguments).get("input")
     except ArgumentsError:
         return None
-    return found if isinstance(found, str) else None
+    return text if isinstance(text, str) else None
 
 
 # -- a history beside that of the parent run --------------------------------------------------------------------------

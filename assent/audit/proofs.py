@@ -48,15 +48,15 @@ def check_proofs(audit: Audit, approvers: Approvers | None = None) -> Check:
     )
 
 
-def with_approvers(found: Verification, audit: Audit, approvers: Approvers) -> Verification:
+def with_approvers(verification: Verification, audit: Audit, approvers: Approvers) -> Verification:
     """Return a verification whose proofs are also checked against an approvers file.
 
     Raises:
         ConfigurationError: as `check_proofs`.
     """
-    again = check_proofs(audit, approvers)
-    checks = [again if each.name == "proofs" else each for each in found.checks]
-    return found.model_copy(update={"checks": checks, "ok": found.ok and again.verdict == "ok"})
+    checked_again = check_proofs(audit, approvers)
+    checks = [checked_again if each.name == "proofs" else each for each in verification.checks]
+    return verification.model_copy(update={"checks": checks, "ok": verification.ok and checked_again.verdict == "ok"})
 
 
 def _problems(record: ApprovalRecord, run: RunState, approvers: Approvers | None) -> Iterator[str]:

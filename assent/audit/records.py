@@ -321,5 +321,5 @@ class Audit(Sequence[ApprovalRecord]):
         """The child runs, in the order of their requests."""
         runs = [run for record in self.approvals for run in record.runs]
         runs += [run for record in self.calls for run in record.runs]
-        found = [run.child for run in runs if run.child is not None]
-        return sorted(found, key=lambda child: child.asked_at or _NEVER)
+        children = [run.child for run in runs if run.child is not None]
+        return sorted(children, key=lambda child: child.asked_at or _NEVER)

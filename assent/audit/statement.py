@@ -97,15 +97,15 @@ def read_statement(data: bytes) -> Statement:
     value = read_canonical(data, "the statement")
     try:
         # From text, because strict mode takes tuples and times only from JSON.
-        found = _Statement.model_validate_json(json.dumps(value), strict=True)
+        statement = _Statement.model_validate_json(json.dumps(value), strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
         where = ".".join(str(part) for part in first["loc"])
         raise BundleError(f"the statement is not one of {PREDICATE_TYPE}: {where!r}: {first['msg']}") from None
-    digests = {subject.name: subject.digest.sha256 for subject in found.subject}
-    if len(digests) != len(found.subject):
+    digests = {subject.name: subject.digest.sha256 for subject in statement.subject}
+    if len(digests) != len(statement.subject):
         raise BundleError("the statement names a file twice")
-    return Statement(digests, found.predicate)
+    return Statement(digests, statement.predicate)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,14 +139,14 @@ def read_envelope(data: bytes) -> Envelope:
     """
     match read_canonical(data, "the envelope"):
         case {"payload": str(payload), "signatures": [{"keyid": str(keyid), "sig": str(signature)}]}:
-            found = Envelope(_decoded(payload), keyid, _decoded(signature))
+            envelope = Envelope(_decoded(payload), keyid, _decoded(signature))
         case _:
             raise BundleError("the envelope is not a DSSE envelope with exactly one signature")
-    if found.to_bytes() != data:
+    if envelope.to_bytes() != data:
         raise BundleError(
             "the envelope is not as Assent writes it: another payload type, another field or other base64"
         )
-    return found
+    return envelope
 
 
 def _decoded(text: str) -> bytes:

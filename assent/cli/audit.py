@@ -144,10 +144,10 @@ def _people(approvers: Path | None, *, require_names: bool, verify: bool) -> App
 
 async def _audit_one(read: AuditReader, run_id: str, *, verify: bool) -> AsyncIterator[AuditedRun]:
     verifier = Verifier(run_id) if verify else None
-    found = await read(run_id, verifier)
-    if not found.run.agent and configured_codec() is None:
+    audited = await read(run_id, verifier)
+    if not audited.run.agent and configured_codec() is None:
         warn(f"the prompt of run {run_id!r} cannot be read; {HINT}")
-    yield AuditedRun(run_id, (), found, verifier.verification(found) if verifier is not None else None)
+    yield AuditedRun(run_id, (), audited, verifier.verification(audited) if verifier is not None else None)
 
 
 def _check_approvers(each: AuditedRun, people: Approvers | None) -> AuditedRun:

@@ -69,13 +69,13 @@ class Page:
         """Print a command to copy, in one line."""
         print_field(self.console, label, text)
 
-    def digest(self, label: str, found: TextDigest, *, limit: int | None = None) -> None:
+    def digest(self, label: str, text: TextDigest, *, limit: int | None = None) -> None:
         """Print the beginning of a text, or all of it, with its size and digest."""
-        shown = found.text if limit is None else bounded(found.text, limit)
+        shown = text.text if limit is None else bounded(text.text, limit)
         self.quote(label, shown)
-        whole = found.size == len(shown.encode("utf-8", "surrogatepass"))
-        self.say("", f"{found.size:,} bytes{'' if whole else f' {ALL}'}")
-        self.say("sha256", found.sha256)
+        whole = text.size == len(shown.encode("utf-8", "surrogatepass"))
+        self.say("", f"{text.size:,} bytes{'' if whole else f' {ALL}'}")
+        self.say("sha256", text.sha256)
 
     def cited(self, events: Iterable[Citation]) -> str:
         """Return the numbers of events."""

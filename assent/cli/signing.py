@@ -82,8 +82,8 @@ def ssh_signature(data: bytes, namespace: str, key: Path | None) -> str:
     except subprocess.TimeoutExpired:
         raise ConfigurationError(f"ssh-keygen did not sign within {_PATIENCE:g} s") from None
     if made.returncode:
-        said = one_line(made.stderr.decode("utf-8", "replace").strip()) or f"exit code {made.returncode}"
-        raise ConfigurationError(f"ssh-keygen does not sign with {path}: {said}; name your key with --key")
+        reason = one_line(made.stderr.decode("utf-8", "replace").strip()) or f"exit code {made.returncode}"
+        raise ConfigurationError(f"ssh-keygen does not sign with {path}: {reason}; name your key with --key")
     return made.stdout.decode("ascii")
 
 

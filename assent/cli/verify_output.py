@@ -25,12 +25,12 @@ _VERDICTS = {True: ("ok", "green"), False: ("FAILED", "bold red"), None: ("unche
 
 
 def print_verification(
-    console: Console, found: Verification, executions: Sequence[str], *, again: bool = False
+    console: Console, verification: Verification, executions: Sequence[str], *, again: bool = False
 ) -> None:
     """Print each check with its problems, the chain head, and what no check can show unless printed *again*."""
     page = Page(console, executions)
     console.print()
-    for check in found.checks:
+    for check in verification.checks:
         known = check.verdict in {"ok", "unverified"}
         style = "bold red" if check.verdict == "failed" else STYLES.get(check.verdict, "")
         label = check.verdict if known else check.verdict.upper()
@@ -40,31 +40,33 @@ def print_verification(
             page.quote("", f"{problem.text}{events}")
         if check.more:
             page.say("", f"and {check.more:,} more")
-    page.say("chain head", found.head, f"over {found.events:,} events")
-    for number, text in enumerate(() if again else found.not_proven):
+    page.say("chain head", verification.head, f"over {verification.events:,} events")
+    for number, text in enumerate(() if again else verification.not_proven):
         page.say("" if number else "not proven", f"- {text}")
-    verdict, style = verdict_of(found)
+    verdict, style = verdict_of(verification)
     page.say("verdict", verdict, style=style)
 
 
-def verdict_of(found: Verification) -> tuple[str, str]:
+def verdict_of(verification: Verification) -> tuple[str, str]:
     """Return the verdict over all checks in one line, and its style."""
-    failed = [check.name for check in found.checks if check.verdict in {"failed", "differs"}]
+    failed = [check.name for check in verification.checks if check.verdict in {"failed", "differs"}]
     gap = (
-        "" if found.complete else "INCOMPLETE: a part of the history is missing, so it is not known what happened there"
+        ""
+        if verification.complete
+        else "INCOMPLETE: a part of the history is missing, so it is not known what happened there"
     )
-    if not found.ok:
+    if not verification.ok:
         return f"NOT VERIFIED: {', '.join(failed)}{f'; {gap}' if gap else ''}", "bold red"
     if gap:
         return f"{gap}; the rest passes the checks", "bold red"
     passed = "every check passed, as far as a history can show"
-    if _has_unverified_names(found):
+    if _has_unverified_names(verification):
         return f"{passed}; UNVERIFIED: the names of who decided, which are claims", "bold yellow"
     return passed, "bold green"
 
 
-def _has_unverified_names(found: Verification) -> bool:
-    return any(check.name == "names" and check.verdict != "ok" for check in found.checks)
+def _has_unverified_names(verification: Verification) -> bool:
+    return any(check.name == "names" and check.verdict != "ok" for check in verification.checks)
 
 
 def exit_code(verification: Verification, *, require_names: bool = False) -> int:

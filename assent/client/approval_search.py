@@ -88,9 +88,9 @@ class ApprovalReader:
         """Return the first of these runs with an approval whose id begins with *approval_id*."""
         for begin in range(0, len(runs), SIDE_BY_SIDE):
             records = await self.read(runs[begin : begin + SIDE_BY_SIDE])
-            found = _matching(((each.run_id, each.id) for each in records), approval_id)
-            if found is not None:
-                return found
+            matches = _matching(((each.run_id, each.id) for each in records), approval_id)
+            if matches is not None:
+                return matches
         return None
 
     async def _of(self, run: ListedRun) -> Sequence[Approval]:

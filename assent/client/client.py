@@ -399,18 +399,20 @@ class AgentClient:
         if status not in {"approved", "rejected"} or expected_status != "pending":
             raise MessageError(f"an approval that is pending becomes 'approved' or 'rejected', not {status!r}")
         wanted = approval_prefix(approval_id)
-        found = run_id if run_id is not None else await self._find_run(wanted)
-        if found is None:
+        found_id = run_id if run_id is not None else await self._find_run(wanted)
+        if found_id is None:
             return None
         approved = status == "approved"
-        outcome = await approve_or_reject(self.get_run(found), wanted, approved=approved, by=resolved_by, reason=reason)
+        outcome = await approve_or_reject(
+            self.get_run(found_id), wanted, approved=approved, by=resolved_by, reason=reason
+        )
         if outcome.status == "refused":
             raise DecisionError(outcome.detail, outcome)
         if outcome.status == "sent":
-            raise NoWorkerError(f"{outcome.tool} in run {found!r}: {outcome.detail}")
+            raise NoWorkerError(f"{outcome.tool} in run {found_id!r}: {outcome.detail}")
         if not outcome.counted:
             return None
-        return next(record for record in await self._approvals(found) if record.id == outcome.requirement_id)
+        return next(record for record in await self._approvals(found_id) if record.id == outcome.requirement_id)
 
     async def audit(self, run_id: str) -> Audit:
         """Return the record of each requirement of a run, from its history.
@@ -511,24 +513,24 @@ class AgentClient:
     async def _runs_with_approvals(
         self, agent: str | None = None, requested_by: str | None = None, *, most: int | None = None
     ) -> list[inbox.ListedRun]:
-        found: list[inbox.ListedRun] = []
+        runs: list[inbox.ListedRun] = []
         with _translate_errors():
             registered = await self._registered()
             async for run in inbox.runs_with_approvals(self.temporal, agent, requested_by, registered=registered):
-                found.append(run)
-                if len(found) == most:
+                runs.append(run)
+                if len(runs) == most:
                     break
-        return found
+        return runs
 
     async def _find_run(self, approval_id: str) -> str | None:
         # Visibility follows the runs by some milliseconds, on a busy server by more.
         end = time.monotonic() + LOOK_FOR
         while True:
-            found = run_of_approval(await self.pending(), approval_id)
-            if found is None:
-                found = await self._histories.find(await self._runs_with_approvals(most=SEARCHED), approval_id)
-            if found is not None or time.monotonic() > end:
-                return found
+            found_id = run_of_approval(await self.pending(), approval_id)
+            if found_id is None:
+                found_id = await self._histories.find(await self._runs_with_approvals(most=SEARCHED), approval_id)
+            if found_id is not None or time.monotonic() > end:
+                return found_id
             await asyncio.sleep(LOOK_AGAIN)
 
 

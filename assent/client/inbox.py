@@ -91,7 +91,7 @@ async def page(
     If search attributes alone select them, that is one page of the server. Otherwise its pages are read until this one
     is full, and the last is read again with the size that ends at the last run. Raises as `pending`.
     """
-    now, found = datetime.now(UTC), dict[str, list[Approval]]()
+    now, approvals = datetime.now(UTC), dict[str, list[Approval]]()
     query = await _query(client, wanted, registered=registered)
     size = min(limit, PAGE) if registered and wanted.by_server else PAGE
     while True:
@@ -99,15 +99,15 @@ async def page(
         runs = await _runs(client, executions, unreadable)
         kept = [(index, [each for each in run if matches(each, wanted, now)]) for index, run in enumerate(runs)]
         left = [(index, run) for index, run in kept if run]
-        room = limit - len(found)
+        room = limit - len(approvals)
         if len(left) > room:
             size = left[room - 1][0] + 1
             continue
         for _, one in left:
-            found.setdefault(one[0].run_id, one)
+            approvals.setdefault(one[0].run_id, one)
         position, size = after, PAGE
-        if not position or len(found) >= limit:
-            return list(found.values()), position
+        if not position or len(approvals) >= limit:
+            return list(approvals.values()), position
 
 
 async def total(client: Client, wanted: Wanted, *, registered: bool) -> int | None:

@@ -131,9 +131,9 @@ class PauseWatcher:
                     if run_id == self._run_id:
                         return
                     continue
-                found = [(page.execution_id, each) for each in followed.add(page)]
+                events = [(page.execution_id, each) for each in followed.add(page)]
                 self._follow_children()
-                yield found if run_id == self._run_id else []
+                yield events if run_id == self._run_id else []
         finally:
             await cancel_all(each.task for each in self._followed.values())
 
@@ -165,13 +165,13 @@ class PauseWatcher:
 
     def _awaited_runs(self) -> list[str]:
         """Return the run, the child runs that it waits for, those that these wait for, and so on."""
-        found = [self._run_id]
-        for run_id in found:
+        run_ids = [self._run_id]
+        for run_id in run_ids:
             followed = self._followed.get(run_id)
             if followed is not None and followed.only_children_move:
                 children = (child.run_id for child in children_of(followed.fold.run))
-                found += [each for each in children if each not in found]
-        return found
+                run_ids += [each for each in children if each not in run_ids]
+        return run_ids
 
     def _follow_children(self) -> None:
         reached = self._awaited_runs()

@@ -125,9 +125,9 @@ def describe_progress(progress: Progress, *, moving: bool = True) -> Iterator[st
 def _describe_activity(activity: ActivityProgress, task_queue: str) -> str:
     name = one_line(activity.activity)
     if activity.running:
-        again = f", attempt {activity.attempt} after: {activity.failure}" if activity.failure else ""
+        attempts = f", attempt {activity.attempt} after: {activity.failure}" if activity.failure else ""
         since = f" since {activity.since:%Y-%m-%d %H:%M:%SZ}" if activity.since else ""
-        return f"{name} runs{since}{again}{_live_text(activity.live)}{_blocked(activity.blocked)}"
+        return f"{name} runs{since}{attempts}{_live_text(activity.live)}{_blocked(activity.blocked)}"
     if activity.failure is None:
         return f"{name} waits for a worker on task queue {one_line(activity.task_queue or task_queue)!r}"
     when = f" at {activity.next_at:%H:%M:%SZ}" if activity.next_at else ""
@@ -138,9 +138,9 @@ def _live_text(live: LiveText | None) -> str:
     if live is None:
         return ""
     called = f", calls {', '.join(map(one_line, live.calls))}" if live.calls else ""
-    said = one_line(live.text[-SHOWN:])
+    text = one_line(live.text[-SHOWN:])
     more = "…" if live.characters > SHOWN else ""
-    return f", {live.characters} characters so far{called}" + (f": {more}{said}" if said else "")
+    return f", {live.characters} characters so far{called}" + (f": {more}{text}" if text else "")
 
 
 def _blocked(blocked: BlockedLoop | None) -> str:

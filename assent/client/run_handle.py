@@ -190,12 +190,12 @@ class RunHandle:
         Example:
             `waiting = await run.pending()`
         """
-        found: list[Approval] = []
+        approvals: list[Approval] = []
         for branch in (await self.tree()).runs():
             if branch.error is not None:
                 raise HistoryError(branch.error)
-            found += branch.pending
-        return found
+            approvals += branch.pending
+        return approvals
 
     async def tree(self) -> RunTree:
         """Return the run with the child runs that it waits for, as they were at one moment; needs no worker.

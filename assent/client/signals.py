@@ -43,11 +43,11 @@ def locate(state: RunState, wanted: str) -> Requirement:
     Raises:
         RequirementNotFoundError: none, or more than one.
     """
-    found = find_requirement(state.requirements, wanted)
-    if isinstance(found, str):
-        message = f"{with_dropped(found, state.requirements_dropped)}; see: assent show {state.id}"
+    requirement = find_requirement(state.requirements, wanted)
+    if isinstance(requirement, str):
+        message = f"{with_dropped(requirement, state.requirements_dropped)}; see: assent show {state.id}"
         raise RequirementNotFoundError(message)
-    return found
+    return requirement
 
 
 def locate_grant(state: RunState, wanted: str) -> Grant:
@@ -57,15 +57,15 @@ def locate_grant(state: RunState, wanted: str) -> Grant:
         RequirementNotFoundError: none, or more than one.
     """
     prefix = wanted.strip().lower()
-    found = [grant for grant in state.grants if grant.id.startswith(prefix)] if len(prefix) >= SHORTEST_PREFIX else []
-    if len(found) == 1:
-        return found[0]
-    raise RequirementNotFoundError(f"{_grant_problem(state.grants, wanted, len(found))}; see: assent show {state.id}")
+    matches = [grant for grant in state.grants if grant.id.startswith(prefix)] if len(prefix) >= SHORTEST_PREFIX else []
+    if len(matches) == 1:
+        return matches[0]
+    raise RequirementNotFoundError(f"{_grant_problem(state.grants, wanted, len(matches))}; see: assent show {state.id}")
 
 
-def _grant_problem(grants: Sequence[Grant], wanted: str, found: int) -> str:
-    if found:
-        return f"the id {wanted!r} matches {found} grants; give more digits"
+def _grant_problem(grants: Sequence[Grant], wanted: str, count: int) -> str:
+    if count:
+        return f"the id {wanted!r} matches {count} grants; give more digits"
     if len(wanted.strip()) < SHORTEST_PREFIX:
         return f"the id {wanted!r} is too short; give at least {SHORTEST_PREFIX} digits"
     return f"no grant of this run has the id {wanted!r}" + ("" if grants else ": it has none")
@@ -157,10 +157,10 @@ async def find_requirement_of_run(client: Client, state: RunState, wanted: str, 
     try:
         return locate(state, wanted)
     except RequirementNotFoundError:
-        found = find_in_children(await read_tree(client, state.id), wanted, signal) if state.children else None
-        if found is None:
+        hint = find_in_children(await read_tree(client, state.id), wanted, signal) if state.children else None
+        if hint is None:
             raise
-        raise RequirementNotFoundError(found) from None
+        raise RequirementNotFoundError(hint) from None
 
 
 async def _result(

@@ -114,8 +114,8 @@ class RunsWatcher:
             await asyncio.sleep(max(INTERVAL, time.monotonic() - begun))
 
     async def _find_new(self, since: datetime, *, first: bool, running: bool) -> None:
-        found = inbox.changed(self.client, self.agent, since, registered=await self.registered(), running=running)
-        listed = [run async for run in found]
+        runs = inbox.changed(self.client, self.agent, since, registered=await self.registered(), running=running)
+        listed = [run async for run in runs]
         now, unsure = time.monotonic(), list[ListedRun]()
         for run in listed:
             known = self._other_agents if not run.is_marked and run.execution_id in self._other_agents else self._known

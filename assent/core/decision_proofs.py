@@ -97,9 +97,9 @@ def proof_to_check(run: Run, message: Provable, target: Requirement | Grant, at:
     return ProofToCheck(statement=statement, proof=proof, at=at, self_approval=allowed)
 
 
-def checked_proof(asked: ProofToCheck | None, found: VerifiedProof | None) -> DecisionProof | None:
+def checked_proof(asked: ProofToCheck | None, verified: VerifiedProof | None) -> DecisionProof | None:
     """Return a proof that a worker has checked, to be kept with the vote."""
-    if asked is None or found is None:
+    if asked is None or verified is None:
         return None
-    statement = asked.statement.model_copy(update={"namespace": found.namespace})
-    return DecisionProof(statement=statement, proof=asked.proof, at=asked.at, verified=found)
+    statement = asked.statement.model_copy(update={"namespace": verified.namespace})
+    return DecisionProof(statement=statement, proof=asked.proof, at=asked.at, verified=verified)

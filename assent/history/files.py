@@ -55,9 +55,9 @@ async def from_files(
         if isinstance(file, MissingExecution):
             yield file
             continue
-        found = _read_events(file.path)
-        for start in range(0, len(found), BATCH):
-            stored = _events(file.path, found[start : start + BATCH])
+        events = _read_events(file.path)
+        for start in range(0, len(events), BATCH):
+            stored = _events(file.path, events[start : start + BATCH])
             yield Page(file.execution_id, await decoded_events(codec, stored), stored)
 
 
@@ -83,26 +83,26 @@ def by_run(paths: Sequence[Path], run_id: str = "") -> tuple[str, dict[str, list
     Raises:
         HistoryError: as `from_files`; a file has no run id; there is not exactly one root.
     """
-    found: dict[str, list[Path]] = {}
+    files: dict[str, list[Path]] = {}
     parents: dict[str, str] = {}
     for file in map(_read_file, paths):
         if not file.run_id:
             raise HistoryError(f"{file.path}: the run id is missing")
-        found.setdefault(file.run_id, []).append(file.path)
+        files.setdefault(file.run_id, []).append(file.path)
         parents[file.run_id] = file.parent
-    roots = [run_id] if run_id else [each for each, parent in parents.items() if parent not in found]
-    if len(roots) != 1 or roots[0] not in found:
-        raise HistoryError(f"the files are of {', '.join(map(repr, found))}; name the RUN that is the root of the tree")
-    return roots[0], found
+    roots = [run_id] if run_id else [each for each, parent in parents.items() if parent not in files]
+    if len(roots) != 1 or roots[0] not in files:
+        raise HistoryError(f"the files are of {', '.join(map(repr, files))}; name the RUN that is the root of the tree")
+    return roots[0], files
 
 
 def _read_file(path: Path) -> _File:
-    found = _read_events(path)
-    if not found:
+    events = _read_events(path)
+    if not events:
         raise HistoryError(f"{path}: it has no events")
-    if _is_human_readable(found[0]):
+    if _is_human_readable(events[0]):
         raise HistoryError(f"{path}: it is the Web UI's download 'Human Readable', which lacks bytes; choose 'Encoded'")
-    [first] = _events(path, found[:1])
+    [first] = _events(path, events[:1])
     if first.event_type != event_types.STARTED or first.event_id != 1:
         message = f"{path}: it begins with event {first.event_id} instead of the start of a workflow: it is cut"
         raise HistoryError(message)
@@ -112,7 +112,7 @@ def _read_file(path: Path) -> _File:
             f"{path}: it is the history of a workflow of type {begun.workflow_type.name!r}, not of a run of Assent"
         )
     execution_id = begun.original_execution_run_id
-    for each in found:
+    for each in events:
         if "workflowTaskFailedEventAttributes" in each:
             for reset in resets_of(_events(path, [each])):  # It made this execution, and names it here.
                 execution_id = reset.execution_id or execution_id
@@ -150,9 +150,9 @@ def _read_events(path: Path) -> list[Mapping[str, Any]]:
     return cast("list[Mapping[str, Any]]", events)
 
 
-def _events(path: Path, found: Sequence[Mapping[str, Any]]) -> Sequence[HistoryEvent]:
+def _events(path: Path, documents: Sequence[Mapping[str, Any]]) -> Sequence[HistoryEvent]:
     try:
-        return WorkflowHistory.from_json("", {"events": list(found)}).events
+        return WorkflowHistory.from_json("", {"events": list(documents)}).events
     except _UNREADABLE as error:
         message = f"{path}: an event cannot be read: {str(error).splitlines()[0] if str(error) else 'it has no type'}"
         raise HistoryError(message) from None

@@ -60,8 +60,8 @@ def check_address(address: str) -> None:
     Raises:
         ConfigurationError: it is a URL, or has no host or port.
     """
-    found = _ADDRESS.fullmatch(address)
-    if found is None or not 0 < int(found[2]) < 65_536:
+    match = _ADDRESS.fullmatch(address)
+    if match is None or not 0 < int(match[2]) < 65_536:
         message = f"the address of Temporal, {address!r}, is not HOST:PORT, e.g. localhost:7233; check TEMPORAL_ADDRESS"
         raise ConfigurationError(message)
 
@@ -82,8 +82,8 @@ def unreachable(address: str, error: BaseException, *, tls: bool) -> ServerUnrea
 def _diagnose(text: str, *, tls: bool) -> tuple[str, str]:
     for pattern, cause, check in _WRONG:
         if re.search(pattern, text):
-            said = _SAID.search(text) if "code:" in pattern else None
-            return f"{cause} ({_one_line(said[1])})" if said and said[1] else cause, check
+            match = _SAID.search(text) if "code:" in pattern else None
+            return f"{cause} ({_one_line(match[1])})" if match and match[1] else cause, check
     if _BROKEN.search(text) and tls:
         return "it breaks the TLS connection off", f"{_PORT}; if it asks for a client's certificate, set {_FILES}"
     if _BROKEN.search(text):
@@ -93,18 +93,18 @@ def _diagnose(text: str, *, tls: bool) -> tuple[str, str]:
 
 def fatal_answer(error: RPCError) -> ServerUnreachableError | None:
     """Return what an answer of the server means if it answers nothing at all so; None for other answers."""
-    said = _one_line(error.message)
+    message = _one_line(error.message)
     match error.status:
         case RPCStatusCode.UNAUTHENTICATED:
-            problem = f"the Temporal server does not accept the credentials ({said}); {_CREDENTIALS}"
+            problem = f"the Temporal server does not accept the credentials ({message}); {_CREDENTIALS}"
         case RPCStatusCode.PERMISSION_DENIED:
-            problem = f"the Temporal server does not permit this ({said}); {_CREDENTIALS} and TEMPORAL_NAMESPACE"
+            problem = f"the Temporal server does not permit this ({message}); {_CREDENTIALS} and TEMPORAL_NAMESPACE"
         case RPCStatusCode.NOT_FOUND if error.message.lower().startswith("namespace "):
-            problem = f"{said.rstrip('.')} on the Temporal server; check --namespace or TEMPORAL_NAMESPACE"
+            problem = f"{message.rstrip('.')} on the Temporal server; check --namespace or TEMPORAL_NAMESPACE"
         case RPCStatusCode.UNIMPLEMENTED if "unknown service" in error.message:
-            problem = f"the server is not a Temporal server ({said}); check TEMPORAL_ADDRESS"
+            problem = f"the server is not a Temporal server ({message}); check TEMPORAL_ADDRESS"
         case RPCStatusCode.UNAVAILABLE | RPCStatusCode.DEADLINE_EXCEEDED:
-            problem = f"the Temporal server does not answer: {said}"
+            problem = f"the Temporal server does not answer: {message}"
         case _:
             return None
     return ServerUnreachableError(problem)
@@ -112,10 +112,10 @@ def fatal_answer(error: RPCError) -> ServerUnreachableError | None:
 
 def worker_stopped(error: RuntimeError) -> ServerUnreachableError | None:
     """Return why the server ended a worker, by the SDK's *error*; None if it was not the server."""
-    found = re.search(r"code: (\w+), message: \"([^\"]*)\"", str(error))
-    if found is None:
+    match = re.search(r"code: (\w+), message: \"([^\"]*)\"", str(error))
+    if match is None:
         return None
-    problem = f"the Temporal server no longer answers this worker ({found[1]}: {_one_line(found[2])})"
+    problem = f"the Temporal server no longer answers this worker ({match[1]}: {_one_line(match[2])})"
     return ServerUnreachableError(f"{problem}; check TEMPORAL_NAMESPACE and TEMPORAL_API_KEY")
 
 

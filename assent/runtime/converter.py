@@ -70,8 +70,8 @@ def _decode(value: object) -> object:
         return Undecodable("binary/plain", len(value))
     if not isinstance(value, RawValue):
         return value
-    again = PLAIN.from_payloads([value.payload], None)[0]
-    if not isinstance(again, RawValue):
-        return _decode(again)
+    reread = PLAIN.from_payloads([value.payload], None)[0]
+    if not isinstance(reread, RawValue):
+        return _decode(reread)
     encoding = value.payload.metadata.get("encoding", b"").decode("utf-8", "replace")
     return Undecodable(encoding or "none", len(value.payload.data))

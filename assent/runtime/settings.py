@@ -141,9 +141,9 @@ def _variable(error: ValidationError) -> str:
 
 def _first(error: ValidationError) -> str:
     """Return the first of the errors, without what was given: a URL may hold a token."""
-    found = error.errors(include_url=False, include_input=False, include_context=False)[0]
-    where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in found["loc"]).removeprefix(".")
-    return f"{where}: {found['msg'].removeprefix('Value error, ')}".removeprefix(": ")
+    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"]).removeprefix(".")
+    return f"{where}: {first['msg'].removeprefix('Value error, ')}".removeprefix(": ")
 
 
 def load_agents(modules: Sequence[str]) -> list[Agent]:

@@ -73,10 +73,10 @@ def trace_ids() -> dict[str, str]:
     if trace is None:
         return {}
     current = trace.get_current_span().get_span_context()
-    found = current if current.is_valid else _newest.get()
-    if found is None:
+    span = current if current.is_valid else _newest.get()
+    if span is None:
         return {}
-    return {"trace_id": trace.format_trace_id(found.trace_id), "span_id": trace.format_span_id(found.span_id)}
+    return {"trace_id": trace.format_trace_id(span.trace_id), "span_id": trace.format_span_id(span.span_id)}
 
 
 # -- in activities ----------------------------------------------------------------------------------------------------
@@ -261,9 +261,9 @@ class RunTrace:
 
 def _of_start() -> Context:
     """The trace context that the workflow was started with. Messages bring others, which are those of their senders."""
-    found = context.Context()
+    extracted = context.Context()
     if (payload := workflow.info().headers.get(_HEADER)) is not None:
         carrier: dict[str, str] = PayloadConverter.default.from_payload(payload) or {}
-        found = TraceContextTextMapPropagator().extract(carrier, found)
-        found = W3CBaggagePropagator().extract(carrier, found)
-    return found
+        extracted = TraceContextTextMapPropagator().extract(carrier, extracted)
+        extracted = W3CBaggagePropagator().extract(carrier, extracted)
+    return extracted

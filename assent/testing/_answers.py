@@ -38,9 +38,9 @@ class TurnReply:
     @property
     def tokens(self) -> tuple[int, int, int]:
         """Tokens of the input, of the output, and those of the output that were reasoning; a rough but steady count."""
-        said = sum(len(call.arguments) + len(call.name) for call in self.reply.calls) + len(self.reply.text or "")
+        length = sum(len(call.arguments) + len(call.name) for call in self.reply.calls) + len(self.reply.text or "")
         reasoning = 64 if self.thought else 0
-        return self.size // 4 + 1, said // 4 + 1 + reasoning, reasoning
+        return self.size // 4 + 1, length // 4 + 1 + reasoning, reasoning
 
 
 def response(answered: TurnReply) -> JsonObject:

@@ -122,7 +122,7 @@ def read_responses(body: JsonObject) -> CheckedRequest:
     """
     _check_parameters(body, _RESPONSES)
     text = body.get("input")
-    items: list[Item] = [{"role": "user", "text": text}] if isinstance(text, str) else objects(text, "input")
+    items: list[Item] = [{"role": "user", "content": text}] if isinstance(text, str) else objects(text, "input")
     for index, item in enumerate(items):
         _check_item(item, f"input[{index}]")
     _check_pairs(items)
@@ -170,10 +170,10 @@ def objects(value: JsonValue, param: str) -> list[JsonObject]:
     """
     if value is None:
         raise BadRequestError(f"Missing required parameter: '{param}'.", param=param, code="missing_required_parameter")
-    found = [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else None
-    if found is None or not isinstance(value, list) or len(found) != len(value):
+    entries = [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else None
+    if entries is None or not isinstance(value, list) or len(entries) != len(value):
         raise BadRequestError(f"Invalid type for '{param}': expected an array of objects.", param=param)
-    return found
+    return entries
 
 
 def _string(value: JsonValue) -> str | None:
@@ -273,8 +273,8 @@ def _check_file(part: JsonObject, where: str) -> None:
 
 def _check_data(value: JsonValue, invalid: str, param: str, wanted: str, kinds: frozenset[str] | None) -> None:
     """Check a data URL of one of the media types; of any of them without *kinds*."""
-    found = _DATA_URL.fullmatch(str(value))
-    kind, data = found.groups() if found else (None, "")
+    match = _DATA_URL.fullmatch(str(value))
+    kind, data = match.groups() if match else (None, "")
     if kind is None:
         problem = "got a value without the 'data:' prefix"
     elif not kind or (kinds is not None and kind not in kinds):
@@ -368,8 +368,8 @@ def _items(message: JsonObject, where: str) -> list[Item]:
         content = [_chat_part(part, str(role), where, index) for index, part in enumerate(objects(content, where))]
     if role in {"system", "developer"}:
         return []
-    said: list[Item] = [{"role": role, "content": content}] if content else []
-    return [*said, *calls]
+    items: list[Item] = [{"role": role, "content": content}] if content else []
+    return [*items, *calls]
 
 
 def _chat_part(part: JsonObject, role: str, message: str, index: int) -> JsonValue:

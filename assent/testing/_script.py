@@ -149,8 +149,8 @@ def says(text: str | Mapping[str, JsonValue], *, finish: Finish = "stop", delay:
     Example:
         `model = running.responses(says("Done."))`
     """
-    said = text if isinstance(text, str) else json.dumps(text, ensure_ascii=False)
-    return Reply(text=said, finish=finish, delay=delay)
+    output = text if isinstance(text, str) else json.dumps(text, ensure_ascii=False)
+    return Reply(text=output, finish=finish, delay=delay)
 
 
 def fails(

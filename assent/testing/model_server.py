@@ -330,9 +330,9 @@ def _object(raw: bytes) -> JsonObject:
     return body
 
 
-def _mark(model: str, said: JsonValue) -> str:
+def _mark(model: str, conversation: JsonValue) -> str:
     """What names a point of a conversation: the same for a retry, another one for every other input."""
-    return blake2b(model.encode() + b"\0" + _dumped(said), digest_size=MARK_LENGTH // 2).hexdigest()
+    return blake2b(model.encode() + b"\0" + _dumped(conversation), digest_size=MARK_LENGTH // 2).hexdigest()
 
 
 def _dumped(value: JsonValue) -> bytes:

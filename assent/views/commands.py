@@ -90,8 +90,8 @@ def resolved(schema: dict[str, JsonValue], definitions: JsonValue) -> dict[str, 
     reference = schema.get("$ref")
     if not isinstance(reference, str) or not isinstance(definitions, dict):
         return schema
-    found = definitions.get(reference.rpartition("/")[2])
-    return found if isinstance(found, dict) else schema
+    definition = definitions.get(reference.rpartition("/")[2])
+    return definition if isinstance(definition, dict) else schema
 
 
 # -- the commands -----------------------------------------------------------------------------------------------------

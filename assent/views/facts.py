@@ -102,7 +102,7 @@ def _approvers_text(requirement: Requirement, requested_by: str | None) -> Words
         return ("anyone",)
     if not names:
         return ("no one; anyone can reject it",)
-    said: Words = (UntrustedText(", ".join(names)),)
+    words: Words = (UntrustedText(", ".join(names)),)
     able = fold_names(
         [
             name
@@ -117,11 +117,11 @@ def _approvers_text(requirement: Requirement, requested_by: str | None) -> Words
         ]
     ) - {""}
     if len(able) >= requirement.needed or requirement.escalated < len(requirement.escalations):
-        return said
+        return words
     if requirement.kind in {"external", "outcome"}:  # they may hand a result in
-        return said
+        return words
     return (
-        *said,
+        *words,
         f". {len(able) or 'None'} of them may approve, and it takes {requirement.needed}: \
 it can only be rejected",
     )

@@ -102,13 +102,13 @@ def _misfit(signature: inspect.Signature, args: Sequence[object], options: Mappi
 
 
 def _first_problem(error: ValidationError, signature: inspect.Signature, *, hide: bool) -> str:
-    found = error.errors(include_url=False, include_context=False)[0]
-    path: list[str | int] = list(found["loc"])
+    first = error.errors(include_url=False, include_context=False)[0]
+    path: list[str | int] = list(first["loc"])
     if path[:1] == [0]:  # the first argument of a dataclass, given without its name
         path[0] = next(iter(signature.parameters))
-    message = found["msg"].removeprefix("Value error, ").replace("Input should", "it should")
+    message = first["msg"].removeprefix("Value error, ").replace("Input should", "it should")
     problem = f"{message[:1].lower()}{message[1:]}"
     if not path:
         return problem
     where = ".".join(map(str, path))
-    return f"{where}: {problem}" if hide else f"{where} is {shown(found['input'])}; {problem}"
+    return f"{where}: {problem}" if hide else f"{where} is {shown(first['input'])}; {problem}"

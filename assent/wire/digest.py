@@ -149,12 +149,12 @@ def parse_arguments(raw: str) -> dict[str, JsonValue]:
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    found: dict[str, object] = {}
+    digests: dict[str, object] = {}
     for key, value in pairs:
-        if key in found:
+        if key in digests:
             raise ArgumentsError(f"the arguments name {key!r} twice")
-        found[key] = value
-    return found
+        digests[key] = value
+    return digests
 
 
 def _no_constant(name: str) -> NoReturn:

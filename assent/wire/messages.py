@@ -412,10 +412,10 @@ def _decision(decide: Decide) -> Approve | Reject | Revoke:
 
 def problems(error: ValidationError) -> str:
     """The problems that pydantic found, in one line: each field and what is wrong with it."""
-    found = error.errors(include_url=False, include_input=False, include_context=False)
+    errors = error.errors(include_url=False, include_input=False, include_context=False)
     return "; ".join(
         f"{_field_path(each['loc'])}: {one_line(bounded(each['msg'].removeprefix('Value error, '), 200))}"
-        for each in found[:5]
+        for each in errors[:5]
     )
 
 

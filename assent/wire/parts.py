@@ -312,12 +312,12 @@ def _part_text(part: Mapping[str, JsonValue]) -> str:
     if isinstance(text, str) or kind not in {"image", "file"}:
         return text if isinstance(text, str) else ""
     facts = [part.get("filename"), part.get("media_type"), part.get(f"{kind}_url")]
-    said = [str(each) for each in facts if each is not None]
+    facts_shown = [str(each) for each in facts if each is not None]
     if "file_id" in part:
-        said.append(f"file id {part['file_id']}")
+        facts_shown.append(f"file id {part['file_id']}")
     if "sha256" in part:
-        said += [f"{part.get('size')} bytes", f"SHA-256 {part['sha256']}"]
-    return f"[{kind}: {', '.join(said)}]"
+        facts_shown += [f"{part.get('size')} bytes", f"SHA-256 {part['sha256']}"]
+    return f"[{kind}: {', '.join(facts_shown)}]"
 
 
 def readable(content: str | Sequence[Part]) -> str:
@@ -350,10 +350,10 @@ def _elided(part: object) -> object:
     if not isinstance(data, str):
         return fields
     try:
-        found = base64.b64decode(data, validate=True)
+        decoded = base64.b64decode(data, validate=True)
     except ValueError:
         return {**fields, "data": f"[{len(data)} characters that are no base64]"}
-    return {**fields, "data": f"[{len(found)} bytes, SHA-256 {sha256_hex(found)}]"}
+    return {**fields, "data": f"[{len(decoded)} bytes, SHA-256 {sha256_hex(decoded)}]"}
 
 
 def payload_text(data: bytes) -> bytes:

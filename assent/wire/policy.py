@@ -288,8 +288,8 @@ class PermissionPolicy(_Data):
         try:
             return cls.model_validate(tomllib.loads(text))
         except ValidationError as error:
-            found = error.errors(include_url=False, include_input=False, include_context=False)
-            told = "; ".join(f"{'.'.join(map(str, each['loc'])) or 'policy'}: {each['msg']}" for each in found[:5])
+            errors = error.errors(include_url=False, include_input=False, include_context=False)
+            told = "; ".join(f"{'.'.join(map(str, each['loc'])) or 'policy'}: {each['msg']}" for each in errors[:5])
             message = f"{where}: {one_line(told)}"
         except tomllib.TOMLDecodeError as error:
             message = f"{where}: not TOML: {one_line(str(error))}"
@@ -377,10 +377,10 @@ def strictest_judgement(*judgements: Judgement) -> Judgement:
     def strictness(each: Judgement) -> tuple[int, bool, bool]:
         return _STRICTNESS[each.decision], each.failed, each.decision == "allow" and each.rule is not None
 
-    found = max(judgements, key=strictness, default=Judgement("allow"))
+    strictest = max(judgements, key=strictness, default=Judgement("allow"))
     asked: list[ProofLevel | None] = [each.proof for each in judgements]
     level = stricter_level(*asked)
-    return found if level == found.proof else replace(found, proof=level)
+    return strictest if level == strictest.proof else replace(strictest, proof=level)
 
 
 def combined(*policies: PermissionPolicy | None) -> PermissionPolicy | None:

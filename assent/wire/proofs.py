@@ -203,9 +203,9 @@ class ProofToCheck(BaseModel):
     self_approval: bool = False
 
 
-def satisfies(found: ProofLevel | None, asked: ProofLevel | None) -> bool:
-    """Return whether a proof of the level *found* is enough where *asked* is asked for (None: no proof)."""
-    return asked is None or found in {"person", asked}
+def satisfies(level: ProofLevel | None, asked: ProofLevel | None) -> bool:
+    """Return whether a proof of the level *level* is enough where *asked* is asked for (None: no proof)."""
+    return asked is None or level in {"person", asked}
 
 
 def stricter_level(*levels: ProofLevel | None) -> ProofLevel | None:

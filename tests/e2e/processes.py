@@ -33,7 +33,7 @@ class Running:
     async def until(self, text: str) -> str:
         """Read on until a line holds *text*."""
         assert self.process.stdout is not None
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while line := (await self.process.stdout.readline()).decode():
                 self.lines.append(line.rstrip())
                 if text in line:
