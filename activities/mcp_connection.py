@@ -78,6 +78,7 @@ _BODY_LIMIT: Final = 32 * 1024 * 1024
 """Bytes of an answer."""
 _LINES: Final = "assent_lines"
 """The encoding of a command's output: UTF-8, by `_Lines`."""
+_KINDS: Final = ("application/json", "text/event-stream")
 _RETRY_LISTEN: Final = 5.0
 SETTLED: Final = 2.0
 """Seconds after a connection in which a server may add tools; one that is missing is waited for."""
@@ -488,7 +489,9 @@ class Connection:
         else:
             headers = {name: os.environ[variable] for name, variable in headers.items()}
             async with http_client(headers, server.timeout.total_seconds()) as http:
-                yield self._watched(streamable_http_client(server.url or "", http_client=http))
+                # `_Bounded` has the limit of an answer; the package's is 1 MiB, and ends the connection.
+                way = streamable_http_client(server.url or "", http_client=http, max_sse_event_size=None)
+                yield self._watched(way)
 
     @contextlib.asynccontextmanager
     async def _watched(self, way: Any, *, is_command: bool = False) -> AsyncGenerator[Any]:  # noqa: ANN401 - the package's
@@ -609,7 +612,10 @@ class _Http(httpx2.AsyncClient):
             # 400 is how a server of before 2026-07-28 answers the first request of the package, and no refusal.
             refused = response.status_code in {401, 403, 404, 429, 503}
             return _answer(request, response.status_code, (_NOT_SENT if refused else _LOST) + said)
-        if kind.startswith(("application/json", "text/event-stream")):
+        if response.status_code == 200 and not kind.startswith(_KINDS) and request.method == "POST":
+            await response.aclose()
+            return _answer(request, 502, f"{_LOST}it answered with {one_line(kind[:50]) or 'nothing'}")
+        if kind.startswith(_KINDS):
             response.stream = _Bounded(cast("httpx2.AsyncByteStream", response.stream))
         return response
 

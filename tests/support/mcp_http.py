@@ -7,10 +7,11 @@ import os
 import sys
 from pathlib import Path
 
-from mcp.server import MCPServer
+from mcp.server import MCPServer, _streamable_http_modern
 from mcp.server.mcpserver import Context
 
 server = MCPServer("web", log_level="CRITICAL")
+STREAM_AFTER = 0.2
 LEDGER = Path(sys.argv[2] if len(sys.argv) > 2 else ".") / "ledger"
 
 
@@ -36,10 +37,11 @@ async def hang() -> str:
 
 
 @server.tool()
-def big() -> str:
-    """Say more than an answer may have."""
+async def big(size: int) -> str:
+    """Say as many characters, so late that the answer is a stream of events."""
+    await asyncio.sleep(2 * STREAM_AFTER)
     effect("big")
-    return "x" * 3_000_000
+    return "x" * size
 
 
 @server.tool()
@@ -50,4 +52,5 @@ def die() -> str:
 
 
 if __name__ == "__main__":
+    vars(_streamable_http_modern)["_SSE_PING_INTERVAL"] = STREAM_AFTER  # There is no option for it.
     server.run("streamable-http", port=int(sys.argv[1]))

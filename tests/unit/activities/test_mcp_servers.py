@@ -165,18 +165,27 @@ async def test_no_schema_of_a_server_takes_the_time_of_a_worker(tmp_path: Path) 
         assert time.process_time() - begun < 5
 
 
-async def test_an_answer_that_is_compressed_unasked_is_not_read() -> None:
-    """A small part of it could fill the memory of a worker."""
+@pytest.mark.parametrize(
+    ("headers", "why"),
+    [
+        # A small part of it could fill the memory of a worker.
+        ({"content-encoding": "gzip"}, "it answered in the encoding 'gzip', unasked"),
+        # Of something between the two: the server may have done what it was called for.
+        ({"content-type": "text/html"}, "it answered with text/html"),
+    ],
+)
+async def test_an_answer_that_is_not_read_leaves_the_outcome_open(headers: dict[str, str], why: str) -> None:
     asked = list[str]()
 
     def answer(request: httpx2.Request) -> httpx2.Response:
         asked.append(request.headers["accept-encoding"])
-        return httpx2.Response(200, headers={"content-encoding": "gzip"}, content=gzip.compress(b"{}"))
+        return httpx2.Response(200, headers=headers, content=gzip.compress(b"{}"))
 
     async with mcp_connection.http_client({}, 1.0, httpx2.MockTransport(answer)) as client:
         response = await client.post("http://web.example/mcp", json={})
     assert (asked, response.status_code) == (["identity"], 502)
-    assert "it answered in the encoding 'gzip', unasked" in response.json()["error"]["message"]
+    assert response.json()["error"]["message"].startswith("lost ")
+    assert response.json()["error"]["message"].endswith(why)
 
 
 async def test_a_name_of_the_agents_own_tools_wins_and_a_list_that_is_none_costs_one_line(
@@ -276,7 +285,7 @@ async def test_an_idle_connection_is_closed_and_opened_again_when_it_is_needed(
 
 async def test_over_http_each_request_fails_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One that could not be sent is told apart from one whose answer was lost."""
-    monkeypatch.setattr(mcp_connection, "_BODY_LIMIT", 1_000_000)
+    monkeypatch.setattr(mcp_connection, "_BODY_LIMIT", 5_000_000)
     with socket.create_server(("127.0.0.1", 0)) as held:
         port = held.getsockname()[1]
     agent = of(MCPServer(name="web", url=f"http://127.0.0.1:{port}/mcp"))
@@ -289,10 +298,11 @@ async def test_over_http_each_request_fails_by_itself(tmp_path: Path, monkeypatc
         try:
             await _until_listed(servers, agent)
             assert await called(servers, agent, "web.write") == "written with the-key"
+            assert len(await called(servers, agent, "web.big", size=2_000_000)) == 2_000_000
             with pytest.raises(
-                ConnectionLostError, match="its answer is no JSON-RPC, or has more than 1,000,000 bytes"
+                ConnectionLostError, match="its answer is no JSON-RPC, or has more than 5,000,000 bytes"
             ):
-                await called(servers, agent, "web.big")
+                await called(servers, agent, "web.big", size=6_000_000)
             hanging = asyncio.create_task(called(servers, agent, "web.hang"))
             await asyncio.sleep(0.5)
             with pytest.raises(ConnectionLostError, match="'web': it was lost during the call"):
@@ -305,7 +315,7 @@ async def test_over_http_each_request_fails_by_itself(tmp_path: Path, monkeypatc
             with contextlib.suppress(ProcessLookupError):  # It has ended, where nothing failed before.
                 process.kill()
             await process.wait()
-    assert (tmp_path / "ledger").read_text().splitlines() == ["write", "big", "hang", "die"]
+    assert (tmp_path / "ledger").read_text().splitlines() == ["write", "big", "big", "hang", "die"]
 
 
 async def _until_listed(servers: McpServers, agent: Agent) -> None:
