@@ -36,7 +36,7 @@ async def main() -> None:
         run = await client.start("desk", wish, requested_by="alice")
         state = await run.until_paused()
         [child] = state.children
-        say(f"   {state.status}: nothing waits in {run.id}, and {child.agent} is at work for it in {child.run_id}")
+        say(f"   {state.status}: nothing waits in {run.id}, and {child.agent} works for it in {child.run_id}")
 
         [waiting] = await run.pending()
         say(f"2. What waits below is seen from above: {' > '.join(waiting.path)}: {waiting.tool_name}")

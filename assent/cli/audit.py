@@ -51,7 +51,9 @@ _Files = Annotated[
 
 _Approvers = Annotated[
     Path | None,
-    typer.Option("--approvers", metavar="FILE", help="Whose keys the proofs must be of: an approvers file."),
+    typer.Option(
+        "--approvers", metavar="FILE", help="The approvers file with the keys that the proofs must be made with."
+    ),
 ]
 _RequireNames = Annotated[
     bool,

@@ -273,7 +273,7 @@ def _terms(record: ApprovalRecord) -> Iterator[tuple[str, str]]:
     if record.needed > 1:
         yield "needs", f"{record.needed} people"
     if record.expires_at is not None:
-        yield "until", f"{format_time(record.expires_at)}; after that, silence is a rejection"
+        yield "until", f"{format_time(record.expires_at)}; after that, it counts as rejected"
     if record.grant is not None:
         yield "grant", f"{record.grant[:8]} decided it: it did not wait"
     if record.edited_by is not None:

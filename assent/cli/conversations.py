@@ -30,7 +30,7 @@ def send_message(
     require_answer: RequireAnswer = False,
     as_json: AsJson = False,
 ) -> int:
-    """Send the model a message. It reads it on its next turn; an idle conversation continues at once."""
+    """Send the model a message, which it reads on its next turn. An idle conversation continues at once."""
     report = Report(connection_options(context), as_json, require_answer)
     return _send(report, run, protocol.SEND_MESSAGE, message_of(content_of(text, attach), by))
 

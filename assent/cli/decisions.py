@@ -39,10 +39,10 @@ from assent.wire.requirements import Requirement
 from assent.wire.text import one_line, plain
 
 RememberUses = Annotated[
-    int | None, typer.Option(metavar="N", help="Decide N further calls of the tool in this run so too.")
+    int | None, typer.Option(metavar="N", help="Decide the next N calls of the tool in this run in the same way.")
 ]
 RememberFor = Annotated[
-    str | None, typer.Option(metavar="TIME", help="Decide further calls so for this long: 30m, 2h, 7d.")
+    str | None, typer.Option(metavar="TIME", help="Decide further calls in the same way for this long: 30m, 2h, 7d.")
 ]
 RememberIf = Annotated[
     str | None, typer.Option(metavar="JSON", help='Only calls with such arguments: {"amount": {"below": 100}}.')

@@ -39,7 +39,7 @@ COMMANDS: Final = {
     "send-message": (
         "Runs",
         "conversations:send_message",
-        "Send the model a message. It reads it on its next turn; an idle conversation continues at once.",
+        "Send the model a message, which it reads on its next turn. An idle conversation continues at once.",
     ),
     "close": (
         "Runs",

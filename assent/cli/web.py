@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import typer
 
 from assent.cli import exit_codes
-from assent.cli.common import By, connection_options
+from assent.cli.common import connection_options
 from assent.cli.connect import with_client
 from assent.cli.parsing import seconds_of
 from assent.cli.signing import Key, ssh_signature
@@ -39,7 +39,7 @@ def web(
     ] = None,
     demo_sign_in: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="To try it: everyone on this machine is signed in under this name."),
+        typer.Option(metavar="NAME", help="For a trial: sign in everyone on this machine under this name."),
     ] = None,
 ) -> int:
     """Serve the page on which people decide, in a browser. Needs no worker.
@@ -77,7 +77,7 @@ def invite(
         str, typer.Argument(metavar="NAME", help="The person's name in the approvers file.", show_default=False)
     ],
     *,
-    by: By,
+    by: Annotated[str, typer.Option(metavar="NAME", help="Your name: an administrator of the approvers file.")],
     url: Annotated[
         str, typer.Option(metavar="URL", envvar="ASSENT_WEB_URL", help="The address of the approvals page.")
     ],

@@ -51,7 +51,7 @@ def facts_of(
         yield Fact("proof", "Proof: ", (PROOF_WORDS[requirement.proof],))
     yield from _votes(requirement)
     if requirement.expires_at is not None:
-        until = f"{format_time(requirement.expires_at)}; after that, silence is a rejection"
+        until = f"{format_time(requirement.expires_at)}; after that, it counts as rejected"
         yield Fact("until", "Until ", (until,))
     yield from _scheduled_facts(requirement)
     if requirement.note:

@@ -171,7 +171,7 @@ def _at_work(run: Run) -> str:
     below = len(children_of(run))
     if not below:
         return ""
-    return f" in this run; {'1 agent is' if below == 1 else f'{below} agents are'} at work for it"
+    return f" in this run; {'1 child run is' if below == 1 else f'{below} child runs are'} active"
 
 
 def _parent_path(run: Run) -> list[str]:
@@ -209,7 +209,7 @@ def _child_runs(run: Run) -> list[str]:
         return []
     shown = "\n".join(f"- {line}" for line in [*lines, *hidden])
     where = "What waits in their runs is decided there and nowhere else; the tab **Relationships** leads there."
-    return [f"### Agents at work for it\n\n{where}\n\n{shown}"]
+    return [f"### Child runs\n\n{where}\n\n{shown}"]
 
 
 def _child(run: Run, child: ChildRun) -> str:

@@ -232,7 +232,7 @@ async def test_times_are_the_viewers_own_and_utc_without_javascript(browser: Bro
     for script in (True, False):
         async with opened(browser, served, DESK, script=script) as page:
             await open_request(page, "pay_invoice")
-            until = page.get_by_text("after that, silence is a rejection").locator("time")
+            until = page.get_by_text("after that, it counts as rejected").locator("time")
             at = datetime.fromisoformat(await until.get_attribute("datetime") or "")
             utc, tokyo = at.astimezone(UTC), at.astimezone(ZoneInfo("Asia/Tokyo"))
             local = f"{tokyo.day} {tokyo:%b} {tokyo.year}, {tokyo:%H:%M:%S} GMT+9".replace(" Sep ", " Sept ")

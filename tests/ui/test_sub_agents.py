@@ -35,7 +35,7 @@ async def test_the_details_of_a_run_lead_to_those_at_work_for_it_and_back(
         [(child, requirement, _)] = await pending_with_runs(run)
         await web_ui.open_run(run.id)
         await web_ui.open_tab("user-metadata")
-        await web_ui.until_details("1 agent is at work for it", "Agents at work for it", f"assent show {child.id}")
+        await web_ui.until_details("1 child run is active", "Child runs", f"assent show {child.id}")
         await web_ui.page.screenshot(path=images / "sub-agents.png")
         await web_ui.open_tab("relationships")
         await web_ui.page.get_by_role("main").get_by_role("link", name=child.id).first.click()

@@ -143,7 +143,7 @@ async def test_fields_are_shown_with_a_command_to_paste_and_filled_in(assent_env
             "field      amount, a whole number: how much, in euro.",
             "field      memo, optional, text: what it is for.",
             'field      answer, one of "red", "blue": the answer.',
-            "after that, silence is a rejection",
+            "after that, it counts as rejected",
             f'assent submit-input {run.id} {transfer_id} --by YOUR_NAME --values \'{{"amount":"INTEGER"}}\'',
         ):
             assert part in shown

@@ -160,7 +160,7 @@ async def test_each_field_is_asked_for_and_nothing_skips_only_what_is_optional(
 
 async def test_a_question_goes_away_when_its_time_is_over(assent_environment: Environment) -> None:
     async with sitting(assent_environment, calls(call("hurry", what="x"))) as (_, screen, _):
-        assert "silence is a rejection" in await screen.until("Approve it? [y/n]")
+        assert "it counts as rejected" in await screen.until("Approve it? [y/n]")
         assert "Approve" not in await screen.until("expired")
         await screen.until("no decision in time")
         await screen.until("completed")

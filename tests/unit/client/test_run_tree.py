@@ -144,7 +144,7 @@ def printed(columns: int, write: Callable[[Console], None]) -> str:
 def test_the_details_name_the_runs_at_work_and_lead_to_them() -> None:
     play = asking()
     shown = details(play.run)
-    assert "nothing waits for a person in this run; 1 agent is at work for it" in shown
+    assert "nothing waits for a person in this run; 1 child run is active" in shown
     assert "- `b` in run `run-1.b-0`: `assent show run-1.b-0`, or `temporal workflow metadata" in shown
     play.tell(AgentAnswered(play.at, "run-1.b-0", RunResult(content="x"), Usage()))
     assert "at work" not in details(play.run)
@@ -152,7 +152,7 @@ def test_the_details_name_the_runs_at_work_and_lead_to_them() -> None:
 
 def test_of_more_runs_than_there_is_room_for_the_details_say_how_many() -> None:
     shown = details(asking(number=DETAILS_CHILDREN + 3).run)
-    assert f"{DETAILS_CHILDREN + 3} agents are at work for it" in shown
+    assert f"{DETAILS_CHILDREN + 3} child runs are active" in shown
     assert "- and 3 more" in shown
     assert shown.count("assent show") == DETAILS_CHILDREN
 

@@ -94,7 +94,7 @@ def test_the_details_say_by_when_what_silence_means_and_what_is_to_come() -> Non
     opened = play.requirement.created_at
     shown = details(play.run)
     until = opened + timedelta(hours=2)
-    assert f"Until {until:%Y-%m-%d %H:%M:%S} UTC; after that, silence is a rejection" in shown
+    assert f"Until {until:%Y-%m-%d %H:%M:%S} UTC; after that, it counts as rejected" in shown
     assert f"From {opened + timedelta(minutes=1):%Y-%m-%d %H:%M:%S} UTC, if there is no decision" in shown
     assert "these may decide too: `dave`" in shown
     assert "Reminders every 30 min" in shown
