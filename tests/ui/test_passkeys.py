@@ -189,7 +189,7 @@ async def a_stolen_session_approves_nothing(
             await page.locator("form", has=page.get_by_role("button", name="Approve", exact=True)).evaluate(
                 "form => HTMLFormElement.prototype.submit.call(form)"
             )
-            await expect(page.get_by_text("your passkey signs; nothing was sent")).to_be_visible()
+            await expect(page.get_by_text("that your passkey signs. Nothing was sent.")).to_be_visible()
             if owner is not None:
                 await page.goto(path)
                 await page.locator("form", has=page.get_by_role("button", name="Approve", exact=True)).evaluate(ANY_KEY)
