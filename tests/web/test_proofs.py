@@ -155,7 +155,7 @@ async def test_a_passkey_signs_one_decision_and_the_page_vouches_where_that_is_e
         assert "the approvers file has no passkey of yours" in words(await bob.get(path))
         token = re.search(r'name="token" value="([^"]+)"', (await bob.get(path)).text)
         unsigned = await carol.post(path, action="approve")
-        assert (unsigned.status_code, "your passkey signs; nothing was sent" in words(unsigned)) == (400, True)
+        assert (unsigned.status_code, "your passkey signs. Nothing was sent" in words(unsigned)) == (400, True)
         assert token is None
 
         other = await sign(carol, path, passkey, action="approve", reason="small")
