@@ -104,7 +104,7 @@ def test_a_port_that_is_taken_is_one_line() -> None:
 
 
 def test_the_page_lists_every_metric_with_its_labels() -> None:
-    page = (Path(__file__).parents[3] / "docs" / "guides" / "observability.md").read_text()
+    page = (Path(__file__).parents[3] / "docs" / "reference" / "metrics.md").read_text()
     rows = re.findall(r"^\| `(assent_\w+)` \| (.*?) \|", page, re.MULTILINE)
     listed = {name.removesuffix("_total"): tuple(re.findall(r"`(\w+)`", labels)) for name, labels in rows}
     assert listed == {metric.name: metric.labels for metric in METRICS}
