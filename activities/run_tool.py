@@ -158,7 +158,11 @@ class ToolCalls:
     async def _unapproved(self, agent: Agent, tool: Tool, call: ToolCallInput) -> ToolOutcome | None:
         """Return why a call without an approval may not run. Its recorded gate proves nothing, so it is asked again."""
         context = context_of(call, tool, own_run().run_id)
-        gate = await gate_or_ask(self._users, self.proofs.gatekeeper(agent, call.policy), tool, context, call.arguments)
+        keeper = self.proofs.gatekeeper(agent, call.policy)
+        if tool.definition is None or callable(tool.requires_confirmation) or callable(agent.groups):
+            gate = await gate_or_ask(self._users, keeper, tool, context, call.arguments)
+        else:  # A tool of an MCP server without code of the user's, which might block: no thread is needed.
+            gate = keeper.gate(tool, context, call.arguments)
         return _outcome(agent, call, refuse_unapproved(gate, call))
 
     async def _asking(
