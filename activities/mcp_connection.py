@@ -600,9 +600,8 @@ class _Http(httpx2.AsyncClient):
             return _answer(request, 503, f"{_NOT_SENT}it cannot be reached: {_words(error)}")
         except httpx2.TransportError as error:
             return _answer(request, 502, f"{_LOST}{_words(error)}")
-        if (
-            coding := response.headers.get("content-encoding", "identity")
-        ) != "identity":  # It may be a small part of it.
+        coding = response.headers.get("content-encoding", "identity")
+        if coding != "identity":  # What is read may be a hundred times as large.
             await response.aclose()
             return _answer(request, 502, f"{_LOST}it answered in the encoding {one_line(coding[:50])!r}, unasked")
         kind = response.headers.get("content-type", "")
@@ -612,6 +611,9 @@ class _Http(httpx2.AsyncClient):
             # 400 is how a server of before 2026-07-28 answers the first request of the package, and no refusal.
             refused = response.status_code in {401, 403, 404, 429, 503}
             return _answer(request, response.status_code, (_NOT_SENT if refused else _LOST) + said)
+        if response.status_code in {202, 204} and _is_call(request):
+            await response.aclose()
+            return _answer(request, 502, f"{_LOST}it accepted the call, and gave no answer")
         if response.status_code == 200 and not kind.startswith(_KINDS) and request.method == "POST":
             await response.aclose()
             return _answer(request, 502, f"{_LOST}it answered with {one_line(kind[:50]) or 'nothing'}")
@@ -680,6 +682,12 @@ def _answer(request: httpx2.Request, status: int, message: str) -> httpx2.Respon
     error = {"jsonrpc": "2.0", "id": None, "error": {"code": CONNECTION_CLOSED, "message": message}}
     headers = {"content-type": "application/json"}
     return httpx2.Response(status, headers=headers, content=json.dumps(error).encode(), request=request)
+
+
+def _is_call(request: httpx2.Request) -> bool:
+    """Whether the server owes an answer, and may act before it fails to give one. It owes none to a notice."""
+    message = json.loads(request.content or b"null")
+    return isinstance(message, dict) and {"id", "method"} <= message.keys()
 
 
 def _words(error: BaseException) -> str:

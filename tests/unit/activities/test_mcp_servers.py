@@ -166,23 +166,26 @@ async def test_no_schema_of_a_server_takes_the_time_of_a_worker(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    ("headers", "why"),
+    ("status", "headers", "why"),
     [
         # A small part of it could fill the memory of a worker.
-        ({"content-encoding": "gzip"}, "it answered in the encoding 'gzip', unasked"),
+        (200, {"content-encoding": "gzip"}, "it answered in the encoding 'gzip', unasked"),
         # Of something between the two: the server may have done what it was called for.
-        ({"content-type": "text/html"}, "it answered with text/html"),
+        (200, {"content-type": "text/html"}, "it answered with text/html"),
+        (202, {}, "it accepted the call, and gave no answer"),
     ],
 )
-async def test_an_answer_that_is_not_read_leaves_the_outcome_open(headers: dict[str, str], why: str) -> None:
+async def test_an_answer_that_is_not_read_leaves_the_outcome_open(
+    status: int, headers: dict[str, str], why: str
+) -> None:
     asked = list[str]()
 
     def answer(request: httpx2.Request) -> httpx2.Response:
         asked.append(request.headers["accept-encoding"])
-        return httpx2.Response(200, headers=headers, content=gzip.compress(b"{}"))
+        return httpx2.Response(status, headers=headers, content=gzip.compress(b"{}"))
 
     async with mcp_connection.http_client({}, 1.0, httpx2.MockTransport(answer)) as client:
-        response = await client.post("http://web.example/mcp", json={})
+        response = await client.post("http://web.example/mcp", json={"id": 1, "method": "tools/call"})
     assert (asked, response.status_code) == (["identity"], 502)
     assert response.json()["error"]["message"].startswith("lost ")
     assert response.json()["error"]["message"].endswith(why)
