@@ -52,5 +52,5 @@ def die() -> str:
 
 
 if __name__ == "__main__":
-    _streamable_http_modern.__dict__["_SSE_PING_INTERVAL"] = STREAM_AFTER  # There is no option for it.
+    setattr(_streamable_http_modern, "_SSE_PING_INTERVAL", STREAM_AFTER)  # noqa: B010 - there is no option for it
     server.run("streamable-http", port=int(sys.argv[1]))
