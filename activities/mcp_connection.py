@@ -16,10 +16,12 @@ import time
 from collections.abc import AsyncGenerator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import anyio
 import httpx2
+import mcp
 from anyio.abc import ObjectReceiveStream
 from mcp import Client, MCPError, StdioServerParameters, stdio_client
 from mcp.client.streamable_http import streamable_http_client
@@ -78,6 +80,7 @@ _BODY_LIMIT: Final = 32 * 1024 * 1024
 """Bytes of an answer."""
 _LINES: Final = "assent_lines"
 """The encoding of a command's output: UTF-8, by `_Lines`."""
+_PACKAGE: Final = f"{Path(mcp.__file__).parent}{os.sep}"
 _KINDS: Final = ("application/json", "text/event-stream")
 _RETRY_LISTEN: Final = 5.0
 SETTLED: Final = 2.0
@@ -655,8 +658,11 @@ async def _unchecked(name: str, result: CallToolResult) -> None:
 
 
 def _as_one_line(record: logging.LogRecord) -> bool:
-    """Log what the package says of a server in one line: it has a traceback of each line that is no JSON-RPC."""
-    if record.exc_info and (error := record.exc_info[1]) is not None:
+    """Log what the package says of a server in one line: it has a traceback of each line that is no JSON-RPC.
+
+    One of its loggers is named `client`, as a logger of the application may be.
+    """
+    if record.pathname.startswith(_PACKAGE) and record.exc_info and (error := record.exc_info[1]) is not None:
         record.msg, record.args = f"MCP server: {one_line(record.getMessage())}: {_words(error)}", None
         record.exc_info = None
     return True

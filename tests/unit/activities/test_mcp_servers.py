@@ -154,6 +154,16 @@ async def test_an_answer_that_is_none_and_questions_without_end_lose_their_call_
     assert line.exc_info is None
 
 
+def test_a_logger_of_the_application_keeps_its_tracebacks(caplog: pytest.LogCaptureFixture) -> None:
+    """The package names one of its loggers `client`."""
+    try:
+        int("theirs")
+    except ValueError:
+        logging.getLogger("client").exception("It failed")
+    [record] = caplog.records
+    assert (record.getMessage(), record.exc_info is not None) == ("It failed", True)
+
+
 async def test_no_schema_of_a_server_takes_the_time_of_a_worker(tmp_path: Path) -> None:
     evil = {"type": "object", "properties": {"count": {"$ref": "#/odd"}}, "odd": {"pattern": "^(a+)+$"}}
     agent = of(lists(tmp_path, listed("count", inputSchema=evil, outputSchema=evil)))
