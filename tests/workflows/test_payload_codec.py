@@ -200,11 +200,11 @@ async def test_an_encrypted_run_that_continued_as_new_is_audited_as_one(
         ("tests.support.encrypting_codec:Missing", "module 'tests.support.encrypting_codec' has no 'Missing'"),
         (
             "tests.support.encrypting_codec:NOTHING",
-            "'tests.support.encrypting_codec:NOTHING' is no temporalio.converter.PayloadCodec",
+            "'tests.support.encrypting_codec:NOTHING' is not a temporalio.converter.PayloadCodec",
         ),
         (
             "tests.support.encrypting_codec:KEY",
-            "'tests.support.encrypting_codec:KEY' is no temporalio.converter.PayloadCodec",
+            "'tests.support.encrypting_codec:KEY' is not a temporalio.converter.PayloadCodec",
         ),
         (
             "tests.support.encrypting_codec:broken",
