@@ -181,10 +181,13 @@ async def test_answers_that_the_codec_cannot_encode_are_few_and_counted(
 class Closed(Encrypting):
     """A codec whose key activities cannot have for a while."""
 
-    closed = False
+    def __init__(self) -> None:
+        super().__init__()
+        self.closed, self.refused = True, 0
 
     async def encode(self, payloads: Sequence[Payload]) -> list[Payload]:
         if self.closed and activity.in_activity():
+            self.refused += 1
             message = "the key cannot be had"
             raise ValueError(message)
         return await super().encode(payloads)
@@ -193,13 +196,14 @@ class Closed(Encrypting):
 async def test_no_answer_is_paid_for_while_the_codec_encodes_nothing(assent_environment: Environment) -> None:
     model = assent_environment.chat(says("done"))
     codec = Closed()
-    codec.closed = True
     converter = replace(DataConverter.default, payload_codec=codec)
     temporal = await Client.connect(assent_environment.server.address, data_converter=converter)
     client = AgentClient(temporal, task_queue=f"closed-{model.id}")
     async with Worker(temporal, task_queue=client.task_queue, plugins=[AssentPlugin([Agent(name="ops", model=model)])]):
         run = await client.start("ops", "Go.")
-        await asyncio.sleep(2)
+        async with asyncio.timeout(60):
+            while codec.refused < 2:  # noqa: ASYNC110 - the worker's attempts count it
+                await asyncio.sleep(0.05)
         assert await asked_of(assent_environment, model.id) == 0
         codec.closed = False
         assert (await asyncio.wait_for(run.result(), 60)).content == "done"
