@@ -53,6 +53,7 @@ NOT_RUN = {
     r".* --follow": "it asks at a terminal: tests/workflows/test_terminal_decisions.py",
     r"(?:cd examples/typescript|node )": "`make test-integrations` runs the program",
     r"pip install": "`make dist` installs the package",
+    r"promtool ": "tests/unit/test_deploy.py runs both, where Debian's `prometheus` is installed",
     r"python -m bench|\.venv/bin/python -m bench": "25 minutes; figures are not a test",
 }
 """Commands that are not run here, and why."""
