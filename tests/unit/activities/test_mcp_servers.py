@@ -20,7 +20,7 @@ import httpx2
 import pytest
 
 from assent import Agent, ConfigurationError, MCPServer, OpenAIResponses, ToolContext, tool
-from assent.activities import mcp_connection
+from assent.activities import mcp_connection, mcp_incoming
 from assent.activities.mcp_servers import ConnectionLostError, McpServers, QuestionError, ServerDownError, ToolError
 from assent.agents.mcp_question import answers_of
 from assent.agents.mcp_server import ANSWER, CONTEXT, Answer
@@ -194,7 +194,7 @@ async def test_an_answer_that_is_not_read_leaves_the_outcome_open(
         asked.append(request.headers["accept-encoding"])
         return httpx2.Response(status, headers=headers, content=gzip.compress(b"{}"))
 
-    async with mcp_connection.http_client({}, 1.0, httpx2.MockTransport(answer)) as client:
+    async with mcp_incoming.http_client({}, 1.0, httpx2.MockTransport(answer)) as client:
         response = await client.post("http://web.example/mcp", json={"id": 1, "method": "tools/call"})
     assert (asked, response.status_code) == (["identity"], 502)
     assert response.json()["error"]["message"].startswith("lost ")
@@ -298,7 +298,8 @@ async def test_an_idle_connection_is_closed_and_opened_again_when_it_is_needed(
 
 async def test_over_http_each_request_fails_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One that could not be sent is told apart from one whose answer was lost."""
-    monkeypatch.setattr(mcp_connection, "_BODY_LIMIT", 5_000_000)
+    for module in (mcp_connection, mcp_incoming):
+        monkeypatch.setattr(module, "BODY_LIMIT", 5_000_000)
     with socket.create_server(("127.0.0.1", 0)) as held:
         port = held.getsockname()[1]
     agent = of(MCPServer(name="web", url=f"http://127.0.0.1:{port}/mcp"))
