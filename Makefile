@@ -37,9 +37,8 @@ demo: setup
 demo-web: setup
 	@$(BIN)/python examples/demo_web.py
 
-# Side by side, each with a server of its own: one process more than there are cores, because a test often waits. With
-# still more, the SDK's limit of two seconds for a workflow task comes within reach of the largest tests.
-SIDE_BY_SIDE = $$($(PYTHON) -c 'import os; print(min(4, os.cpu_count() + 1))')
+# Side by side, each with a server of its own: two processes more than there are cores, because a test often waits.
+SIDE_BY_SIDE = $$($(PYTHON) -c 'import os; print(min(4, os.cpu_count() + 2))')
 test: setup
 	$(BIN)/python -m pytest -n $(SIDE_BY_SIDE) --dist worksteal
 

@@ -28,6 +28,10 @@ _CLEANUP: Final = 10
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
+# A Temporal server (Go) that may use both cores of a small machine takes a quarter more CPU for the same runs: its threads
+# wake each other. Several servers stand side by side here anyway.
+os.environ.setdefault("GOMAXPROCS", "1")
+
 # A busy machine takes its time for an example; what hangs has a limit of its own. What is found, the first 40 examples
 # find, and each run of the suite tries others.
 settings.register_profile("assent", deadline=None, max_examples=40)
