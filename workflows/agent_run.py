@@ -15,39 +15,9 @@ from temporalio import workflow
 from temporalio.common import RawValue
 from temporalio.exceptions import ActivityError, ApplicationError
 
-from assent.core import message_handling, sub_agents
+from assent.core import events, message_handling, sub_agents
 from assent.core.compaction_steps import read_summary
 from assent.core.continue_as_new import carry
-from assent.core.events import (
-    AgentAnswered,
-    AgentStarted,
-    AskBudget,
-    BudgetReached,
-    CallModel,
-    Cancel,
-    CancelRequested,
-    Channel,
-    CheckAnswered,
-    CheckCall,
-    Command,
-    Complete,
-    Event,
-    Fail,
-    Failure,
-    MessageReceived,
-    ModelAnswered,
-    ModelFailed,
-    RunTool,
-    SendNotices,
-    StartAgent,
-    Started,
-    Summarise,
-    Summarised,
-    TimeReached,
-    ToolAnswered,
-    ToolLost,
-    WakeAt,
-)
 from assent.core.measurements import measurements
 from assent.core.state_machine import Run, Step, asks_outcome, decide, state_of
 from assent.core.tool_calls import gated_calls, read_check, read_outcome, read_turn
@@ -71,7 +41,7 @@ _SOONEST = timedelta(milliseconds=1)
 LIVE_CALL: Final = "assent_live_call"
 """The extern function that notes a call for the activities of this process, which then need not read the history."""
 
-_Note = Callable[[str, RunTool, datetime], contextlib.AbstractContextManager[None]]
+_Note = Callable[[str, events.RunTool, datetime], contextlib.AbstractContextManager[None]]
 
 
 @workflow.defn(name=protocol.WORKFLOW, sandboxed=False)
@@ -91,11 +61,11 @@ class AgentRun:
         self._run = Run()
         self._trace = tracing.RunTrace(switched_on=tracing.SWITCH in workflow.extern_functions())
         self._record = workflow.extern_functions().get(metrics.SWITCH)
-        self._ending: Complete | Fail | Cancel | None = None
+        self._ending: events.Complete | events.Fail | events.Cancel | None = None
         self._fault: BaseException | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._outbox = notice_queue.NoticeQueue(self._keep_fault)
-        self._pace = task_size.TaskSizeLimiter(self._spawn, lambda: self._apply(TimeReached(now())))
+        self._pace = task_size.TaskSizeLimiter(self._spawn, lambda: self._apply(events.TimeReached(now())))
         self._timer: asyncio.Task[None] | None = None
         self._answers: dict[int, DecisionResult] = {}
         self._publisher = publisher.Publisher()
@@ -114,7 +84,7 @@ class AgentRun:
         try:
             await self._run_until_ending()
         except asyncio.CancelledError:
-            self._apply(CancelRequested(now()))
+            self._apply(events.CancelRequested(now()))
             self._publisher.publish(self._run)
         with contextlib.suppress(asyncio.CancelledError):
             # Who cancels a run that has ended changes nothing but how long it waits for its notices.
@@ -123,7 +93,7 @@ class AgentRun:
 
     def _start(self, arguments: Sequence[object], *, continued: bool = False) -> None:
         info, decoded_arguments = workflow.info(), decoded(arguments)
-        started = Started(
+        started = events.Started(
             at=now(),
             run_id=info.workflow_id,
             execution_id=info.run_id,
@@ -155,12 +125,12 @@ class AgentRun:
         # Notices that take no more than that moment are not sent twice.
         if self._outbox.is_empty:
             await workflow.sleep(_SOONEST, summary=_BEFORE_CONTINUING)
-            self._apply(TimeReached(now()))
+            self._apply(events.TimeReached(now()))
         else:
             try:
                 await workflow.wait_condition(lambda: self._outbox.is_empty, timeout=_NOTICE_MOMENT)
             except TimeoutError:
-                self._apply(TimeReached(now()))
+                self._apply(events.TimeReached(now()))
         self._continuing.settle(self._run)
 
     def _continue_as_new(self) -> None:
@@ -193,9 +163,9 @@ class AgentRun:
         for task in self._tasks:
             task.cancel()
         match self._ending:
-            case Complete(result):
+            case events.Complete(result):
                 return result
-            case Fail(failure):
+            case events.Fail(failure):
                 details = sub_agents.failure_details(self._run)
                 raise ApplicationError(failure.message, *details, type=failure.kind, non_retryable=True)
             case _:
@@ -203,7 +173,7 @@ class AgentRun:
 
     # -- the core, and what it asks for -------------------------------------------------------------------------------
 
-    def _apply(self, event: Event) -> Step:
+    def _apply(self, event: events.Event) -> Step:
         self._continuing.observe(event)
         step = decide(self._run, event)
         self._trace.record(event, self._run, step.run)
@@ -211,33 +181,33 @@ class AgentRun:
         if self._record is not None and not workflow.unsafe.is_replaying():
             self._record(measurements(self._run, event, step))
         self._run = step.run
-        if isinstance(event, CheckAnswered) and step.result is not None:
+        if isinstance(event, events.CheckAnswered) and step.result is not None:
             self._answers[event.number] = step.result
         with self._trace.applied():
             for command in step.commands:
                 self._carry_out(command)
         return step
 
-    def _carry_out(self, command: Command) -> None:
+    def _carry_out(self, command: events.Command) -> None:
         match command:
-            case CallModel():
+            case events.CallModel():
                 self._publisher.show(self._run)
                 if not self._continuing.hold_back(command, self._run):
                     self._spawn(self._call_model(command))
-            case Summarise():
+            case events.Summarise():
                 self._spawn(self._summarise(command))
-            case RunTool():
+            case events.RunTool():
                 self._spawn(self._run_tool(command))
-            case StartAgent():
+            case events.StartAgent():
                 self._spawn(self._run_agent(command))
-            case AskBudget(call_id):
-                self._apply(BudgetReached(now(), {call_id: workflow.uuid4().hex}))
-            case CheckCall():
+            case events.AskBudget(call_id):
+                self._apply(events.BudgetReached(now(), {call_id: workflow.uuid4().hex}))
+            case events.CheckCall():
                 self._continuing.check_history_length(self._run)
                 self._spawn(self._check_call(command))
-            case SendNotices():
+            case events.SendNotices():
                 self._outbox.send(command.input)
-            case WakeAt(at):
+            case events.WakeAt(at):
                 self._set_timer(at)
             case _:
                 self._ending = command
@@ -255,7 +225,7 @@ class AgentRun:
         self._continuing.check_history_length(self._run)
         await workflow.sleep(wait, summary=_TIMER)
         self._timer = None
-        self._apply(TimeReached(now()))
+        self._apply(events.TimeReached(now()))
 
     def _spawn(self, work: Coroutine[object, object, None]) -> None:
         task = asyncio.create_task(work)
@@ -268,28 +238,28 @@ class AgentRun:
             # A fault in workflow code: raised from the main coroutine, so that the workflow task fails where it shows.
             self._fault = error
 
-    async def _call_model(self, command: CallModel) -> None:
+    async def _call_model(self, command: events.CallModel) -> None:
         try:
             result = await self._pace.execute(protocol.CALL_MODEL, command.input, activity_options.for_model(command))
         except ActivityError as error:
-            self._apply_failure(error, lambda failure: ModelFailed(now(), failure))
+            self._apply_failure(error, lambda failure: events.ModelFailed(now(), failure))
             return
         turn = read_turn(*decoded([result]))
-        if isinstance(turn, Failure):
-            self._apply(ModelFailed(now(), turn))
+        if isinstance(turn, events.Failure):
+            self._apply(events.ModelFailed(now(), turn))
         else:
             nonces = {gated.call_id: workflow.uuid4().hex for gated in gated_calls(turn)}
-            self._apply(ModelAnswered(now(), turn, nonces))
+            self._apply(events.ModelAnswered(now(), turn, nonces))
 
-    async def _summarise(self, command: Summarise) -> None:
+    async def _summarise(self, command: events.Summarise) -> None:
         try:
             result = await self._pace.execute(protocol.SUMMARISE, command.input, activity_options.for_summary(command))
         except ActivityError as error:
-            self._apply_failure(error, lambda failure: Summarised(now(), failure))
+            self._apply_failure(error, lambda failure: events.Summarised(now(), failure))
         else:
-            self._apply(Summarised(now(), read_summary(*decoded([result]))))
+            self._apply(events.Summarised(now(), read_summary(*decoded([result]))))
 
-    async def _run_tool(self, command: RunTool) -> None:
+    async def _run_tool(self, command: events.RunTool) -> None:
         try:
             with self._live(command):
                 result = await self._pace.execute(
@@ -297,46 +267,46 @@ class AgentRun:
                 )
         except ActivityError as error:
             nonces = self._nonce(command) if asks_outcome(self._run, command.position) else {}
-            self._apply_failure(error, lambda failure: ToolLost(now(), command.position, failure, nonces))
+            self._apply_failure(error, lambda failure: events.ToolLost(now(), command.position, failure, nonces))
         else:
             outcome = read_outcome(*decoded([result]))
             nonces = self._nonce(command) if outcome.gate is not None else {}
-            self._apply(ToolAnswered(now(), command.position, outcome, nonces))
+            self._apply(events.ToolAnswered(now(), command.position, outcome, nonces))
 
-    def _live(self, command: RunTool) -> contextlib.AbstractContextManager[None]:
+    def _live(self, command: events.RunTool) -> contextlib.AbstractContextManager[None]:
         note = cast("_Note | None", workflow.extern_functions().get(LIVE_CALL))
         if note is None or command.input.authorization is None or workflow.unsafe.is_replaying():
             return contextlib.nullcontext()
         return note(workflow.info().run_id, command, workflow.info().workflow_start_time)
 
-    async def _run_agent(self, command: StartAgent) -> None:
+    async def _run_agent(self, command: events.StartAgent) -> None:
         """Have another agent answer a call, in a run of its own."""
         request = command.request
         await self._pace.admit(request)
         run_id = sub_agents.child_run_id(self._run, request.agent, workflow.uuid4().hex)
-        self._apply(AgentStarted(now(), request.parents[-1].call_id, run_id))
+        self._apply(events.AgentStarted(now(), request.parents[-1].call_id, run_id))
         answer, usage = await child_runs.answer(command, run_id)
-        self._apply(AgentAnswered(now(), run_id, answer, usage))
+        self._apply(events.AgentAnswered(now(), run_id, answer, usage))
 
-    def _nonce(self, command: RunTool) -> dict[str, str]:
+    def _nonce(self, command: events.RunTool) -> dict[str, str]:
         return {command.input.call_id: workflow.uuid4().hex}
 
-    async def _check_call(self, command: CheckCall) -> None:
+    async def _check_call(self, command: events.CheckCall) -> None:
         try:
             result = await self._pace.execute(protocol.CHECK_CALL, command.input, activity_options.for_check(command))
         except ActivityError as error:
-            self._apply_failure(error, lambda failure: CheckAnswered(now(), command.number, failure))
+            self._apply_failure(error, lambda failure: events.CheckAnswered(now(), command.number, failure))
         else:
-            self._apply(CheckAnswered(now(), command.number, read_check(*decoded([result]))))
+            self._apply(events.CheckAnswered(now(), command.number, read_check(*decoded([result]))))
 
-    def _apply_failure(self, error: ActivityError, event: Callable[[Failure], Event]) -> None:
+    def _apply_failure(self, error: ActivityError, event: Callable[[events.Failure], events.Event]) -> None:
         # One that the end of the run cancelled is told too, and changes nothing: the run has ended.
         self._apply(event(activity_options.failure_of(error)))
 
     # -- what arrives -------------------------------------------------------------------------------------------------
 
-    def _receive(self, name: str, arguments: Sequence[object], channel: Channel = "signal") -> Step:
-        return self._apply(MessageReceived(now(), name, decoded(arguments), channel))
+    def _receive(self, name: str, arguments: Sequence[object], channel: events.Channel = "signal") -> Step:
+        return self._apply(events.MessageReceived(now(), name, decoded(arguments), channel))
 
     async def _handle_update(self, name: str, arguments: Sequence[object]) -> dict[str, JsonValue]:
         self._pace.count(decoded(arguments))

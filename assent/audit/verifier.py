@@ -30,20 +30,8 @@ from assent.audit.observer import AuditObserver, SchedulingCommand
 from assent.audit.proofs import check_proofs
 from assent.audit.records import Audit, Citation
 from assent.audit.result_origins import ResultOrigins
-from assent.core import workflow_calls
+from assent.core import events, workflow_calls
 from assent.core.continue_as_new import carry, restore
-from assent.core.events import (
-    CallModel,
-    CheckCall,
-    MessageReceived,
-    ModelAnswered,
-    RunTool,
-    SendNotices,
-    StartAgent,
-    Started,
-    Summarise,
-    ToolAnswered,
-)
 from assent.core.notices import NoticesInput
 from assent.core.state_machine import Run
 from assent.history import child_workflows, event_types
@@ -59,9 +47,9 @@ from assent.wire.protocol import ToolCallInput
 from assent.wire.requirements import PendingRequirement
 
 _ACTIVITY_TYPES: Final = {
-    CallModel: protocol.CALL_MODEL,
-    CheckCall: protocol.CHECK_CALL,
-    Summarise: protocol.SUMMARISE,
+    events.CallModel: protocol.CALL_MODEL,
+    events.CheckCall: protocol.CHECK_CALL,
+    events.Summarise: protocol.SUMMARISE,
 }
 _PATCH: Final = "core_patch"
 """The marker of the SDK's own `workflow.patched`."""
@@ -141,15 +129,15 @@ class Verifier(AuditObserver):
     def on_transition(self, transition: Transition) -> None:
         """Check carried state and other agents; keep who sent what, and what each call's gate was."""
         match transition.event:
-            case Started(continued=True) as started:
+            case events.Started(continued=True) as started:
                 self._restored(transition, started)
-            case Started() as started if (call := transition.step.run.workflow_call) is not None:
+            case events.Started() as started if (call := transition.step.run.workflow_call) is not None:
                 self._authority.add_calls(workflow_calls.as_turn(call, started))
-            case MessageReceived() as message:
+            case events.MessageReceived() as message:
                 self._authority.add_message(message)
-            case ModelAnswered() as answered:
+            case events.ModelAnswered() as answered:
                 self._authority.add_calls(answered)
-            case ToolAnswered() as answered:
+            case events.ToolAnswered() as answered:
                 self._authority.add_new_gate(answered, transition.before)
             case _:
                 pass
@@ -157,7 +145,7 @@ class Verifier(AuditObserver):
             self._examined["agents"] += 1
             self._add("agents", problems, transition.source)
         for command in transition.step.commands:
-            if isinstance(command, SendNotices):
+            if isinstance(command, events.SendNotices):
                 self._notices_due |= notices_by_digest(command.input)
         self._run = transition.step.run
 
@@ -167,12 +155,12 @@ class Verifier(AuditObserver):
         if scheduled is None:
             # In order if the execution ended first. A model call may also be about to start.
             closed = self._last is not None and self._last.event_type in event_types.CLOSING
-            if not closed and not isinstance(command, CallModel):
+            if not closed and not isinstance(command, events.CallModel):
                 self._problem(
                     "activities", f"the rules asked for {_name(command)}, which was not scheduled", self._last
                 )
             return
-        if isinstance(command, StartAgent):
+        if isinstance(command, events.StartAgent):
             problems = lineage.start_problems(command, transition.step.run, scheduled, self._queue)
             self._add("activities", problems, scheduled)
             return
@@ -183,11 +171,11 @@ class Verifier(AuditObserver):
             self._problem("activities", f"{attributes.activity_type.name} ran instead of {name}", scheduled)
         if (field := difference(command, arguments)) is not None:
             self._problem("activities", f"{name} got another {field} than the rules say", scheduled)
-        queue = (None if isinstance(command, CheckCall) else _task_queue(command)) or self._queue
+        queue = (None if isinstance(command, events.CheckCall) else _task_queue(command)) or self._queue
         if attributes.task_queue.name != queue:
             text = f"{name} was given to task queue {attributes.task_queue.name!r}, and not to {queue!r}"
             self._problem("activities", text, scheduled)
-        if isinstance(command, RunTool):
+        if isinstance(command, events.RunTool):
             self._tool(transition, command, arguments, scheduled)
 
     def on_unrequested(self, scheduled: HistoryEvent) -> None:
@@ -224,7 +212,7 @@ class Verifier(AuditObserver):
         if self._lines is not None:
             self._lines(line)
 
-    def _restored(self, transition: Transition, started: Started) -> None:
+    def _restored(self, transition: Transition, started: events.Started) -> None:
         """Compare the state that an execution began with to the state that the previous one ended with."""
         self._examined["continued"] += 1
         if self._previous_run is None:
@@ -241,7 +229,7 @@ class Verifier(AuditObserver):
             self._problem("continued", text, transition.source)
 
     def _tool(
-        self, transition: Transition, command: RunTool, arguments: Sequence[object], scheduled: HistoryEvent
+        self, transition: Transition, command: events.RunTool, arguments: Sequence[object], scheduled: HistoryEvent
     ) -> None:
         self._examined["decisions"] += 1
         attempts = scheduled.activity_task_scheduled_event_attributes.retry_policy.maximum_attempts
@@ -359,13 +347,13 @@ class Verifier(AuditObserver):
 
 def _name(command: SchedulingCommand) -> str:
     match command:
-        case RunTool(tool=tool):
+        case events.RunTool(tool=tool):
             return tool
-        case StartAgent(request=request):
+        case events.StartAgent(request=request):
             return f"agent {request.agent!r}"
         case _:
             return _ACTIVITY_TYPES[type(command)]
 
 
-def _task_queue(command: RunTool | CallModel | Summarise) -> str | None:
-    return command.options.task_queue if isinstance(command, RunTool) else command.task_queue
+def _task_queue(command: events.RunTool | events.CallModel | events.Summarise) -> str | None:
+    return command.options.task_queue if isinstance(command, events.RunTool) else command.task_queue

@@ -10,21 +10,9 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
+from assent.audit import records
 from assent.audit.approval import is_recorded
 from assent.audit.audit_tree import AuditedRun
-from assent.audit.records import (
-    ApprovalRecord,
-    Audit,
-    CallRecord,
-    ChildRecord,
-    Citation,
-    GrantRecord,
-    HandoffRecord,
-    RunRecord,
-    SentMessage,
-    TextDigest,
-    ToolRun,
-)
 from assent.cli.console import LABEL, NARROWEST, format_name, format_time, print_given, quoted, shorten
 from assent.cli.console import field as print_field
 from assent.views.commands import audit_command, format_json
@@ -69,7 +57,7 @@ class Page:
         """Print a command to copy, in one line."""
         print_field(self.console, label, text)
 
-    def digest(self, label: str, text: TextDigest, *, limit: int | None = None) -> None:
+    def digest(self, label: str, text: records.TextDigest, *, limit: int | None = None) -> None:
         """Print the beginning of a text, or all of it, with its size and digest."""
         shown = text.text if limit is None else bounded(text.text, limit)
         self.quote(label, shown)
@@ -77,12 +65,12 @@ class Page:
         self.say("", f"{text.size:,} bytes{'' if whole else f' {ALL}'}")
         self.say("sha256", text.sha256)
 
-    def cited(self, events: Iterable[Citation]) -> str:
+    def cited(self, events: Iterable[records.Citation]) -> str:
         """Return the numbers of events."""
         numbers = [self._cite(each) for each in events]
         return f"event{'s' * (len(numbers) != 1)} {', '.join(numbers)}"
 
-    def _cite(self, event: Citation) -> str:
+    def _cite(self, event: records.Citation) -> str:
         if len(self.executions) < 2:
             return str(event.event_id)
         known = event.execution_id in self.executions
@@ -101,7 +89,7 @@ def print_path(console: Console, each: AuditedRun, missing: str) -> None:
         print_field(console, "MISSING", f"{missing} {one_line(each.run_id)}", style="bold red")
 
 
-def print_audit(console: Console, audit: Audit, program: str = "assent") -> None:
+def print_audit(console: Console, audit: records.Audit, program: str = "assent") -> None:
     """Print an audit: the run, its approvals in order, grants, messages about no call, and calls without approval.
 
     *program* begins the commands that audit its parent runs and child runs.
@@ -135,7 +123,7 @@ def print_audit(console: Console, audit: Audit, program: str = "assent") -> None
 # -- the run ----------------------------------------------------------------------------------------------------------
 
 
-def _print_run(page: Page, run: RunRecord) -> None:
+def _print_run(page: Page, run: records.RunRecord) -> None:
     page.say("run", one_line(run.run_id), style="bold")
     page.say("status", run.status, style=STYLES.get(run.status, "bold yellow"))
     versions = [f"version {one_line(each)}" for each in run.agent_versions]
@@ -170,7 +158,7 @@ def _print_run(page: Page, run: RunRecord) -> None:
         page.quote("error", run.error)
 
 
-def _texts(run: RunRecord) -> Iterator[tuple[str, TextDigest]]:
+def _texts(run: records.RunRecord) -> Iterator[tuple[str, records.TextDigest]]:
     """Yield what the run was given and what it gave, with labels."""
     if run.caller is None:
         yield "prompt", run.input
@@ -181,7 +169,7 @@ def _texts(run: RunRecord) -> Iterator[tuple[str, TextDigest]]:
         yield "answer" if run.caller is None else "decision", run.answer
 
 
-def _print_executions(page: Page, run: RunRecord) -> None:
+def _print_executions(page: Page, run: records.RunRecord) -> None:
     several = len(run.executions) > 1
     page.say("events", f"{run.history_events:,}{', cited as EXECUTION:EVENT' if several else ''}")
     for number, execution in enumerate(run.executions, 1):
@@ -208,7 +196,7 @@ def _sender(identity: str | None, principal: str | None, attribution: str) -> st
 # -- approvals --------------------------------------------------------------------------------------------------------
 
 
-def _print_approval(page: Page, record: ApprovalRecord) -> None:
+def _print_approval(page: Page, record: records.ApprovalRecord) -> None:
     title = Text.assemble(
         (f"{record.short_id:<{LABEL}}", "bold"), (one_line(record.tool), "bold"), f": {record.kind}, "
     )
@@ -250,7 +238,7 @@ def _print_approval(page: Page, record: ApprovalRecord) -> None:
 _PLAIN_KINDS: Final = {"external": "a call made elsewhere", "budget": "an extension of the budget"}
 
 
-def _gate(gate: Gate | None, record: ApprovalRecord) -> Iterator[str]:
+def _gate(gate: Gate | None, record: records.ApprovalRecord) -> Iterator[str]:
     """Describe the gate's verdict on the model's call, and its policy."""
     if gate is not None:
         yield gate.verdict
@@ -266,7 +254,7 @@ def _gate(gate: Gate | None, record: ApprovalRecord) -> Iterator[str]:
         yield f"agent version {one_line(record.agent_version)}"
 
 
-def _terms(record: ApprovalRecord) -> Iterator[tuple[str, str]]:
+def _terms(record: records.ApprovalRecord) -> Iterator[tuple[str, str]]:
     """Describe the approvers, the deadline, and the record that it follows."""
     if record.approvers is not None:
         yield "decides", ", ".join(map(one_line, record.approvers)) or "no one; it can only be rejected"
@@ -282,7 +270,7 @@ def _terms(record: ApprovalRecord) -> Iterator[tuple[str, str]]:
         yield "follows", record.follows[:8]
 
 
-def _print_end(page: Page, record: ApprovalRecord) -> None:
+def _print_end(page: Page, record: records.ApprovalRecord) -> None:
     if record.resolved_at is not None:
         by = f" by {format_name(record.resolved_by)}" if record.resolved_by else ""
         submitted = record.kind == "external" and record.execution is not None
@@ -297,7 +285,7 @@ def _print_end(page: Page, record: ApprovalRecord) -> None:
         page.say("outcome", record.execution)
 
 
-def _print_sent(page: Page, sent: SentMessage, *, content: bool = False) -> None:
+def _print_sent(page: Page, sent: records.SentMessage, *, content: bool = False) -> None:
     """Print a message: its outcome, sender, time, channel and reason."""
     counted = sent.status in COUNTED
     by = f" by {format_name(sent.by)}" if sent.by else ""
@@ -325,7 +313,7 @@ def _handled(sent: datetime, handled: datetime | None) -> str:
 # -- what ran ---------------------------------------------------------------------------------------------------------
 
 
-def _print_tool_run(page: Page, run: ToolRun) -> None:
+def _print_tool_run(page: Page, run: records.ToolRun) -> None:
     attempts = f"attempt {run.attempts}" if run.attempts else "never started"
     took: list[str] = []
     if run.started_at and run.finished_at:
@@ -343,7 +331,7 @@ def _print_tool_run(page: Page, run: ToolRun) -> None:
         page.digest(run.outcome, run.result)
 
 
-def _print_child(page: Page, child: ChildRecord) -> None:
+def _print_child(page: Page, child: records.ChildRecord) -> None:
     """Print which agent answered a call, and the command that audits its child run."""
     usage = child.usage
     used = f"{usage.input_tokens:,} tokens in, {usage.output_tokens:,} out" if usage.requests else "usage not known"
@@ -352,7 +340,7 @@ def _print_child(page: Page, child: ChildRecord) -> None:
         page.command("child run", audit_command(page.program, child.run_id))
 
 
-def _print_handoff(page: Page, handoff: HandoffRecord) -> None:
+def _print_handoff(page: Page, handoff: records.HandoffRecord) -> None:
     """Print a handoff: the agents, the call, when it took effect, and the grants that it ended."""
     page.say("handoff", f"from {format_name(handoff.from_agent)} to {format_name(handoff.to_agent)}", style="bold")
     when = (
@@ -365,7 +353,7 @@ def _print_handoff(page: Page, handoff: HandoffRecord) -> None:
         page.say("ended", *(f"grant {each[:8]}" for each in handoff.grants))
 
 
-def _print_call(page: Page, call: CallRecord) -> None:
+def _print_call(page: Page, call: records.CallRecord) -> None:
     """Print a call in one line that counts hidden characters, with the events at which it was requested and ended."""
     room = page.console.width - LABEL
     outcome = ", ".join(map(_run_outcome, call.runs))
@@ -381,13 +369,13 @@ def _print_call(page: Page, call: CallRecord) -> None:
             _print_child(page, run.child)
 
 
-def _run_outcome(run: ToolRun) -> str:
+def _run_outcome(run: records.ToolRun) -> str:
     size = f" {run.result.size:,} bytes" if run.result else ""
     attempts = f", attempt {run.attempts}" if run.attempts > 1 else ""
     return f"{run.outcome}{size}{attempts}"
 
 
-def _print_grant(page: Page, grant: GrantRecord) -> None:
+def _print_grant(page: Page, grant: records.GrantRecord) -> None:
     page.say(grant.short_id, f"grant {plain(grant_words(grant))}", style="bold")
     page.say("given", f"{format_time(grant.at)} with {grant.requirement_id[:8]}", page.cited([grant.given]))
     used = ", ".join(each[:8] for each in grant.approvals)

@@ -16,6 +16,7 @@ from assent.core import (
     budget_rules,
     compaction,
     compaction_steps,
+    events,
     grants,
     message_handling,
     model_routing,
@@ -27,31 +28,6 @@ from assent.core import (
     workflow_calls,
 )
 from assent.core.continue_as_new import restore, unsent_notices
-from assent.core.events import (
-    AgentAnswered,
-    AgentStarted,
-    AskBudget,
-    BudgetReached,
-    CallModel,
-    Cancel,
-    CancelRequested,
-    CheckAnswered,
-    Command,
-    Complete,
-    Event,
-    Fail,
-    Failure,
-    MessageReceived,
-    ModelAnswered,
-    ModelFailed,
-    SendNotices,
-    Started,
-    Summarised,
-    TimeReached,
-    ToolAnswered,
-    ToolLost,
-    WakeAt,
-)
 from assent.core.notices import BATCH, NoticesInput, notices_of
 from assent.core.run_state import MAX_TURNS, PendingCheck, Run, Step, state_of
 from assent.core.tool_calls import Call
@@ -69,19 +45,19 @@ from assent.wire.visibility import ParentEntry
 __all__ = ["MAX_TURNS", "PendingCheck", "Run", "Step", "asks_outcome", "decide", "state_of"]
 
 
-def decide(run: Run, event: Event) -> Step:
+def decide(run: Run, event: events.Event) -> Step:
     """Return the step that *event* causes in *run*."""
-    if isinstance(event, Started) and event.continued:
+    if isinstance(event, events.Started) and event.continued:
         return _continue_run(event)
     # Deadlines for this instant were applied before the run raised `BudgetReached`.
-    due = Step(run) if isinstance(event, BudgetReached) else timers.apply_due(run, event.at)
-    if isinstance(event, CancelRequested) and due.run.ended:
+    due = Step(run) if isinstance(event, events.BudgetReached) else timers.apply_due(run, event.at)
+    if isinstance(event, events.CancelRequested) and due.run.ended:
         due = Step(run)  # The time budget ended with the cancellation: the run is cancelled.
-    if isinstance(event, TimeReached):
+    if isinstance(event, events.TimeReached):
         step = replace(due, run=replace(due.run, wake_at=None))
     else:
         step = _without_new_work(due.followed_by(_dispatch(due.run, event)))
-    if any(isinstance(command, AskBudget) for command in step.commands):
+    if any(isinstance(command, events.AskBudget) for command in step.commands):
         # `BudgetReached` follows at once and opens the requirement; the timer is set after that.
         return budget_rules.with_one_request(_with_notices(run, _with_status(step), event.at))
     if _is_noop(run, step.run):
@@ -106,33 +82,35 @@ def _without_new_work(step: Step) -> Step:
     if not step.run.ended:
         return step
     run, prefix = step.run, step.run.prefix
-    if any(isinstance(command, CallModel) for command in step.commands):
+    if any(isinstance(command, events.CallModel) for command in step.commands):
         # The model call is not made: its turn does not count, and its items leave the conversation.
         known, digest = (prefix.length, prefix.digest) if prefix else (0, EMPTY_DIGEST)
         run = replace(run, turn=run.turn - 1, conversation=Conversation(run.conversation.items[:known], digest))
-    ends = tuple(command for command in step.commands if isinstance(command, Complete | Fail | Cancel))
+    ends = tuple(
+        command for command in step.commands if isinstance(command, events.Complete | events.Fail | events.Cancel)
+    )
     return replace(step, run=run, commands=ends)
 
 
-def _dispatch(run: Run, event: Event) -> Step:
-    if isinstance(event, MessageReceived):
+def _dispatch(run: Run, event: events.Event) -> Step:
+    if isinstance(event, events.MessageReceived):
         return message_handling.message_received(run, event)
     return Step(run) if run.ended else _dispatch_live(run, event)
 
 
-def _dispatch_live(run: Run, event: Event) -> Step:
+def _dispatch_live(run: Run, event: events.Event) -> Step:
     match event:
-        case Started():
+        case events.Started():
             return _start(run, event)
-        case ModelAnswered() | ModelFailed():
+        case events.ModelAnswered() | events.ModelFailed():
             return _model_ended(run, event)
-        case Summarised():
+        case events.Summarised():
             return _summarised(run, event)
-        case ToolAnswered() | ToolLost() | AgentStarted() | AgentAnswered():
+        case events.ToolAnswered() | events.ToolLost() | events.AgentStarted() | events.AgentAnswered():
             return tool_results.handle(run, event)
-        case CheckAnswered():
+        case events.CheckAnswered():
             return message_handling.check_answered(run, event)
-        case BudgetReached():
+        case events.BudgetReached():
             return budget_rules.open_extension(run, event)
         case _:
             return turns.cancel(run, event.at)
@@ -155,7 +133,7 @@ def _with_timer(step: Step) -> Step:
     run, due = step.run, timers.due_at(step.run)
     if due == run.wake_at or run.ended:
         return step
-    return replace(step, run=replace(run, wake_at=due), commands=(*step.commands, WakeAt(due)))
+    return replace(step, run=replace(run, wake_at=due), commands=(*step.commands, events.WakeAt(due)))
 
 
 def _with_notices(before: Run, step: Step, at: datetime) -> Step:
@@ -175,20 +153,20 @@ def _with_notices(before: Run, step: Step, at: datetime) -> Step:
     ).without_defaults()
     notices = notices_of(before.requirements, run.requirements, at)
     batches = [notices[start : start + BATCH] for start in range(0, len(notices), BATCH)]
-    commands = [SendNotices(given.model_copy(update={"notices": batch})) for batch in batches]
+    commands = [events.SendNotices(given.model_copy(update={"notices": batch})) for batch in batches]
     return replace(step, commands=(*step.commands, *commands))
 
 
 # -- the model --------------------------------------------------------------------------------------------------------
 
 
-def _start(run: Run, event: Started) -> Step:
+def _start(run: Run, event: events.Started) -> Step:
     ids = _ids_of(event)
     try:
         request = messages.read_request(event.arguments)
         sub_agents.check_parents(request, event.parent)
     except MessageError as error:
-        return turns.fail(replace(run, **ids), Failure("InvalidRunRequest", str(error)), event.at)
+        return turns.fail(replace(run, **ids), events.Failure("InvalidRunRequest", str(error)), event.at)
     started = replace(
         run,
         **ids,
@@ -211,7 +189,7 @@ def _start(run: Run, event: Started) -> Step:
     return turns.close(idle, event.at) if idle.closing else Step(idle)
 
 
-def _ask_people(run: Run, call: WorkflowCall, event: Started) -> Step:
+def _ask_people(run: Run, call: WorkflowCall, event: events.Started) -> Step:
     """Open the requirement of a call about which workflow code asks people; no model is called."""
     asking = replace(
         workflow_calls.without_messages(run, event.at),
@@ -225,7 +203,7 @@ def _ask_people(run: Run, call: WorkflowCall, event: Started) -> Step:
     return _start_calls(asking, conversation.tool_calls(answered.turn.items), answered)
 
 
-def _continue_run(event: Started) -> Step:
+def _continue_run(event: events.Started) -> Step:
     """Return the run of the execution before, with the commands that it still had to carry out."""
     ids, carried = _ids_of(event), None
     # Assent carries nothing else, so whatever wrote another input must not use the run's name.
@@ -235,11 +213,11 @@ def _continue_run(event: Started) -> Step:
     except MessageError as error:
         problem = str(error)
     if carried is None:
-        return turns.fail(Run(**ids), Failure("InvalidRunRequest", problem), event.at)
+        return turns.fail(Run(**ids), events.Failure("InvalidRunRequest", problem), event.at)
     run = replace(carried, **ids)
-    commands: list[Command] = [SendNotices(each) for each in unsent_notices(event.arguments)]
+    commands: list[events.Command] = [events.SendNotices(each) for each in unsent_notices(event.arguments)]
     if run.wake_at is not None:
-        commands.append(WakeAt(run.wake_at))
+        commands.append(events.WakeAt(run.wake_at))
     if run.model_running:
         commands.append(turns.model_call(run))
     return Step(run, tuple(commands))
@@ -252,7 +230,7 @@ class _Ids(TypedDict):
     namespace: str
 
 
-def _ids_of(event: Started) -> _Ids:
+def _ids_of(event: events.Started) -> _Ids:
     return _Ids(
         id=event.run_id,
         execution_id=event.execution_id,
@@ -261,20 +239,24 @@ def _ids_of(event: Started) -> _Ids:
     )
 
 
-def _summarised(run: Run, event: Summarised) -> Step:
+def _summarised(run: Run, event: events.Summarised) -> Step:
     if (redirected := compaction_steps.redirect_summary(run, event)) is not None:
         return redirected
     after = compaction_steps.finish_summary(run, event)
     return Step(run) if after is None else turns.call_model(after, [], event.at)
 
 
-def _model_ended(run: Run, event: ModelAnswered | ModelFailed) -> Step:
+def _model_ended(run: Run, event: events.ModelAnswered | events.ModelFailed) -> Step:
     if not run.model_running:
         return Step(run)
-    return turns.fail(run, event.failure, event.at) if isinstance(event, ModelFailed) else _model_answered(run, event)
+    return (
+        turns.fail(run, event.failure, event.at)
+        if isinstance(event, events.ModelFailed)
+        else _model_answered(run, event)
+    )
 
 
-def _model_answered(run: Run, event: ModelAnswered) -> Step:
+def _model_answered(run: Run, event: events.ModelAnswered) -> Step:
     turn, request = event.turn, run.request
     if (queue := model_routing.redirect_queue(run, event)) is not None:
         routed = replace(run, model_task_queue=queue)
@@ -303,14 +285,14 @@ def _model_answered(run: Run, event: ModelAnswered) -> Step:
             allowance=budget,
         )
     if turn.failure is not None:
-        return turns.fail(after, Failure(turn.failure.kind, turn.failure.message), event.at)
+        return turns.fail(after, events.Failure(turn.failure.kind, turn.failure.message), event.at)
     calls = conversation.tool_calls(turn.items)
     if len({call.call_id for call in calls}) != len(calls):
-        failure = Failure("InvalidModelTurn", "the model gave two calls of one turn the same id")
+        failure = events.Failure("InvalidModelTurn", "the model gave two calls of one turn the same id")
         return turns.fail(after, failure, event.at)
     if run.turn == 1 and _lacks_price(after, turn):
         message = f"the run's budget limits its cost, and the worker has no price of its model {turn.model!r}"
-        return turns.fail(after, Failure("NoPrice", f"{message}; see ASSENT_PRICES"), event.at)
+        return turns.fail(after, events.Failure("NoPrice", f"{message}; see ASSENT_PRICES"), event.at)
     if calls:
         return _start_calls(after, calls, event)
     if turn.follow_up is not None:
@@ -351,12 +333,12 @@ class _CallStarter:
     """Starts the calls of a turn, one after the other."""
 
     run: Run
-    event: ModelAnswered
+    event: events.ModelAnswered
     tool_calls: int
     grants: tuple[Grant, ...]
     calls: list[Call] = field(default_factory=list[Call])
     requirements: list[Requirement] = field(default_factory=list[Requirement])
-    commands: list[Command] = field(default_factory=list[Command])
+    commands: list[events.Command] = field(default_factory=list[events.Command])
 
     def start(self, position: int, tool_call: ToolCall) -> None:
         """Answer a call at once, run it, or let it wait."""
@@ -416,7 +398,7 @@ class _CallStarter:
         return approvals.decide_by_grant(opened, grant, self.event.at)
 
 
-def _start_calls(run: Run, calls: list[ToolCall], event: ModelAnswered) -> Step:
+def _start_calls(run: Run, calls: list[ToolCall], event: events.ModelAnswered) -> Step:
     starter = _CallStarter(run, event, run.tool_calls, run.grants)
     for position, call in enumerate(calls):
         starter.start(position, call)

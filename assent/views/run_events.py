@@ -6,28 +6,9 @@ from typing import Literal, cast
 
 from pydantic import Field
 
-from assent.core import handoffs, sub_agents
+from assent.core import events, handoffs, sub_agents
 from assent.core.compaction import Summary
 from assent.core.compaction_steps import is_left_out
-from assent.core.events import (
-    AgentAnswered,
-    AgentStarted,
-    CallModel,
-    CancelRequested,
-    CheckAnswered,
-    Complete,
-    Event,
-    Fail,
-    Failure,
-    MessageReceived,
-    ModelAnswered,
-    RunTool,
-    StartAgent,
-    Started,
-    Summarised,
-    ToolAnswered,
-    ToolLost,
-)
 from assent.core.model_routing import redirect_queue
 from assent.core.state_machine import Run, Step
 from assent.core.tool_calls import gate_of
@@ -90,7 +71,7 @@ class RunEvent(Stored):
     calls: list[str] = Field(default_factory=list[str])
 
 
-def describe(event: Event, before: Run, step: Step) -> Iterator[RunEvent]:
+def describe(event: events.Event, before: Run, step: Step) -> Iterator[RunEvent]:
     """What *event* meant, in the order in which it came about.
 
     After continue-as-new, *before* is the run at the end of the previous execution: no event is repeated.
@@ -98,30 +79,32 @@ def describe(event: Event, before: Run, step: Step) -> Iterator[RunEvent]:
     run, at = step.run, event.at
     yield from _timer_events(before, run, at)
     match event:
-        case Started() if not before.id:
+        case events.Started() if not before.id:
             yield RunEvent(kind="started", at=at, text=_asked(run))
-        case ModelAnswered() | Summarised() if redirect_queue(before, event):
+        case events.ModelAnswered() | events.Summarised() if redirect_queue(before, event):
             pass  # No model was asked; that it is asked was told.
-        case ModelAnswered():
+        case events.ModelAnswered():
             text, called = text_of(event.turn.items), _calls(event.turn)
             yield RunEvent(kind="model_answered", at=at, turn=before.turn, text=text, calls=called)
-        case Summarised() if before.compaction is not None and not before.ended:
+        case events.Summarised() if before.compaction is not None and not before.ended:
             yield RunEvent(kind="summarised", at=at, turn=before.turn, text=_summarised(event, before, run))
-        case ToolAnswered() | ToolLost() | AgentStarted() | AgentAnswered():
+        case events.ToolAnswered() | events.ToolLost() | events.AgentStarted() | events.AgentAnswered():
             yield from _of_a_call(event, before, step)
-        case MessageReceived():
+        case events.MessageReceived():
             yield from _message(event, before, step, at)
-        case CheckAnswered():
+        case events.CheckAnswered():
             yield from _checked(event, before, step)
         case _:
             pass
     yield from _handoff_event(event, before, run)
     yield from _request_events(before, run, at)
-    told_before = before.model_running and (isinstance(event, Started) or redirect_queue(before, event) is not None)
+    told_before = before.model_running and (
+        isinstance(event, events.Started) or redirect_queue(before, event) is not None
+    )
     yield from _commands(step, at, told_before=told_before)
     if run.status == "idle" and before.status != "idle":
         yield RunEvent(kind="idle", at=at, turn=run.turn, text=run.content or "")
-    if isinstance(event, CancelRequested) and run.status == "cancelled":
+    if isinstance(event, events.CancelRequested) and run.status == "cancelled":
         yield RunEvent(kind="cancelled", at=at, turn=run.turn)
 
 
@@ -169,24 +152,24 @@ def _about(requirement: Requirement, kind: RunEventKind, at: datetime, text: str
 
 
 def _of_a_call(
-    event: ToolAnswered | ToolLost | AgentStarted | AgentAnswered, before: Run, step: Step
+    event: events.ToolAnswered | events.ToolLost | events.AgentStarted | events.AgentAnswered, before: Run, step: Step
 ) -> Iterator[RunEvent]:
     """What came of a call, or who answers it."""
     match event:
-        case AgentStarted():
+        case events.AgentStarted():
             yield from _agent_started(event, step.run)
-        case AgentAnswered():
+        case events.AgentAnswered():
             yield from _agent_finished(event, before)
         case _:
             yield from _tool_finished(event, before, step)
 
 
-def _tool_finished(event: ToolAnswered | ToolLost, before: Run, step: Step) -> Iterator[RunEvent]:
-    if event.position >= len(before.calls) or any(isinstance(each, StartAgent) for each in step.commands):
+def _tool_finished(event: events.ToolAnswered | events.ToolLost, before: Run, step: Step) -> Iterator[RunEvent]:
+    if event.position >= len(before.calls) or any(isinstance(each, events.StartAgent) for each in step.commands):
         return  # The child run has the events of a call to another agent.
     call, run = before.calls[event.position], step.run
     asked = call.gate.at_most_once and call.requirement_id is not None
-    lost = isinstance(event, ToolLost) and asked and run is not before
+    lost = isinstance(event, events.ToolLost) and asked and run is not before
     yield RunEvent(
         kind="lost" if lost else "tool_finished",
         at=event.at,
@@ -197,8 +180,8 @@ def _tool_finished(event: ToolAnswered | ToolLost, before: Run, step: Step) -> I
     )
 
 
-def _result(event: ToolAnswered | ToolLost, before: Run) -> str:
-    if isinstance(event, ToolLost):
+def _result(event: events.ToolAnswered | events.ToolLost, before: Run) -> str:
+    if isinstance(event, events.ToolLost):
         return f"no result: {event.failure.message}"
     outcome = event.outcome
     if outcome.delegation is not None:
@@ -210,7 +193,7 @@ def _result(event: ToolAnswered | ToolLost, before: Run) -> str:
     return f"failed: {outcome.error}" if outcome.error is not None else outcome.output or ""
 
 
-def _agent_started(event: AgentStarted, run: Run) -> Iterator[RunEvent]:
+def _agent_started(event: events.AgentStarted, run: Run) -> Iterator[RunEvent]:
     for call in run.calls:
         if call.child is not None and call.child.run_id == event.run_id:
             yield RunEvent(
@@ -224,7 +207,7 @@ def _agent_started(event: AgentStarted, run: Run) -> Iterator[RunEvent]:
             )
 
 
-def _agent_finished(event: AgentAnswered, before: Run) -> Iterator[RunEvent]:
+def _agent_finished(event: events.AgentAnswered, before: Run) -> Iterator[RunEvent]:
     for call in before.calls:
         if call.running and call.child is not None and call.child.run_id == event.run_id:
             answer = event.answer
@@ -240,7 +223,7 @@ def _agent_finished(event: AgentAnswered, before: Run) -> Iterator[RunEvent]:
             )
 
 
-def _handoff_event(event: Event, before: Run, run: Run) -> Iterator[RunEvent]:
+def _handoff_event(event: events.Event, before: Run, run: Run) -> Iterator[RunEvent]:
     to = handoffs.effective_handoff(before, event, run)
     if to is None:
         return
@@ -250,13 +233,13 @@ def _handoff_event(event: Event, before: Run, run: Run) -> Iterator[RunEvent]:
     yield RunEvent(kind="handed_over", at=event.at, turn=before.turn, text=text + more, agent=to.agent)
 
 
-def _summarised(event: Summarised, before: Run, run: Run) -> str:
+def _summarised(event: events.Summarised, before: Run, run: Run) -> str:
     """What came of a summary: how much of the conversation it stands for now."""
     wanted = before.compaction.under_way if before.compaction else None
     old = f"{wanted.replaced if wanted else 0} older items of the conversation"
     if isinstance(event.summary, Summary) and event.summary.summary.strip():
         return f"{old}: {event.summary.summary[:EVENT_TEXT_SHOWN]}"
-    why = event.summary.message if isinstance(event.summary, Failure) else "the model said nothing"
+    why = event.summary.message if isinstance(event.summary, events.Failure) else "the model said nothing"
     left = "are left out" if is_left_out(event, before, run) else "stay"
     return f"{old} {left}, because no summary was made: {why[:TERM_SHOWN]}"
 
@@ -264,7 +247,7 @@ def _summarised(event: Summarised, before: Run, run: Run) -> str:
 # -- people -----------------------------------------------------------------------------------------------------------
 
 
-def _message(event: MessageReceived, before: Run, step: Step, at: datetime) -> Iterator[RunEvent]:
+def _message(event: events.MessageReceived, before: Run, step: Step, at: datetime) -> Iterator[RunEvent]:
     """The outcome of a message at *at*, which is later than its arrival if a worker checked it first."""
     result, run = step.result, step.run
     dropped = run.ignored_messages is not before.ignored_messages
@@ -296,7 +279,7 @@ def _of_grant(grant: Grant, kind: RunEventKind, at: datetime, text: str, by: str
     )
 
 
-def _checked(event: CheckAnswered, before: Run, step: Step) -> Iterator[RunEvent]:
+def _checked(event: events.CheckAnswered, before: Run, step: Step) -> Iterator[RunEvent]:
     """The outcome of a message that a worker has checked."""
     check = next((each for each in before.checks if each.number == event.number), None)
     if check is not None and step.result is not None:
@@ -313,14 +296,14 @@ def _superseded(before: Run, run: Run, at: datetime) -> Iterator[RunEvent]:
             )
 
 
-def _text(event: MessageReceived, step: Step, *, decided: bool) -> str:
+def _text(event: events.MessageReceived, step: Step, *, decided: bool) -> str:
     result = step.result
     if result is None:
         return event.name if step.check is None else f"{event.name}: a worker checks it first"
     return result.detail if decided else f"{event.name}: {result.status}: {result.detail}"
 
 
-def _text_field(event: MessageReceived, name: str) -> str | None:
+def _text_field(event: events.MessageReceived, name: str) -> str | None:
     """The text that a message has in a field, if it has any."""
     body = event.arguments[0] if event.arguments else None
     value = cast("dict[str, object]", body).get(name) if isinstance(body, dict) else None
@@ -362,9 +345,9 @@ def _commands(step: Step, at: datetime, *, told_before: bool) -> Iterator[RunEve
     turn = step.run.turn
     for command in step.commands:
         match command:
-            case CallModel(input=call) if not told_before:
+            case events.CallModel(input=call) if not told_before:
                 yield RunEvent(kind="model_called", at=at, turn=call.turn)
-            case RunTool(tool=tool, input=call):
+            case events.RunTool(tool=tool, input=call):
                 identity = call.authorization.requirement_id if call.authorization else None
                 yield RunEvent(
                     kind="tool_started",
@@ -374,9 +357,9 @@ def _commands(step: Step, at: datetime, *, told_before: bool) -> Iterator[RunEve
                     arguments=call.arguments,
                     requirement_id=identity,
                 )
-            case Complete(result):
+            case events.Complete(result):
                 yield RunEvent(kind="completed", at=at, turn=turn, text=result.content)
-            case Fail(failure):
+            case events.Fail(failure):
                 yield RunEvent(kind="failed", at=at, turn=turn, text=f"{failure.kind}: {failure.message}")
             case _:
                 pass

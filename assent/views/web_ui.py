@@ -30,17 +30,8 @@ from assent.views.facts import (
     path_words,
 )
 from assent.views.json_layout import BROKEN, wrap_json, wrap_text
+from assent.wire import limits
 from assent.wire.digest import canonical, json_size
-from assent.wire.limits import (
-    DETAILS_ARGUMENTS,
-    DETAILS_NAME,
-    DETAILS_TOTAL,
-    DETAILS_WORDS,
-    MEMO_APPROVERS,
-    MEMO_ARGUMENTS,
-    MEMO_TOTAL,
-    SUMMARY_SHOWN,
-)
 from assent.wire.protocol import REVOKE, ChildRun, RequirementKind, RunRequest
 from assent.wire.requirements import Grant, IgnoredMessage, PendingRequirement, Requirement
 from assent.wire.text import bounded, code, fenced, markdown, one_line
@@ -64,12 +55,12 @@ def pending_memo(requirements: Sequence[Requirement]) -> list[PendingRequirement
 
     An entry depends on its requirement and on those before it, so that a decision leaves the others as they are.
     """
-    left, room = MEMO_TOTAL, MEMO_APPROVERS
+    left, room = limits.MEMO_TOTAL, limits.MEMO_APPROVERS
     entries: list[PendingRequirement] = []
     for requirement in requirements:
         size = _size(requirement.arguments)
         shown = size + (json_size(requirement.read_as) if requirement.read_as else 0)
-        fits = shown <= min(MEMO_ARGUMENTS, left)
+        fits = shown <= min(limits.MEMO_ARGUMENTS, left)
         left -= shown if fits else 0
         names = _names_size(requirement.approvers)
         named = names <= room
@@ -114,9 +105,9 @@ def _entry(requirement: Requirement, size: int, *, fits: bool, named: bool) -> P
 
 def call_summary(arguments: str) -> str:
     """One line for the timeline, which names the tool itself: the beginning of the arguments."""
-    text = one_line(arguments[:SUMMARY_SHOWN])
-    whole = len(arguments) <= SUMMARY_SHOWN and len(text) <= SUMMARY_SHOWN
-    return text if whole else f"{text[: SUMMARY_SHOWN - 1]}…"
+    text = one_line(arguments[: limits.SUMMARY_SHOWN])
+    whole = len(arguments) <= limits.SUMMARY_SHOWN and len(text) <= limits.SUMMARY_SHOWN
+    return text if whole else f"{text[: limits.SUMMARY_SHOWN - 1]}…"
 
 
 # -- the details ------------------------------------------------------------------------------------------------------
@@ -130,10 +121,10 @@ def details(run: Run, at: datetime | None = None) -> str:
     The time *at* leaves out the grants that have expired by then.
     """
     pending = run.pending
-    room = min(DETAILS_ARGUMENTS, DETAILS_TOTAL // max(1, min(len(pending), DETAILS_REQUIREMENTS)))
+    room = min(limits.DETAILS_ARGUMENTS, limits.DETAILS_TOTAL // max(1, min(len(pending), DETAILS_REQUIREMENTS)))
     parts = [_headline(run), *_parent_path(run)]
     if pending:
-        parts += _context(run.context, DETAILS_ARGUMENTS)
+        parts += _context(run.context, limits.DETAILS_ARGUMENTS)
     parts += [_waiting(run, requirement, room) for requirement in pending[:DETAILS_REQUIREMENTS]]
     if len(pending) > DETAILS_REQUIREMENTS:
         hidden = len(pending) - DETAILS_REQUIREMENTS
@@ -149,11 +140,17 @@ def details(run: Run, at: datetime | None = None) -> str:
 
 def _headline(run: Run) -> str:
     agent = _name(run.call_context.agent) if run.request else "the agent"
-    asks = None if run.caller is None else markdown(caller_words(run.call_context.agent, run.caller), DETAILS_NAME)
+    asks = (
+        None if run.caller is None else markdown(caller_words(run.call_context.agent, run.caller), limits.DETAILS_NAME)
+    )
     requester = f", requested by {_name(run.request.requested_by)}" if run.request and run.request.requested_by else ""
     if run.ended:
         turns = "1 turn" if run.turn == 1 else f"{run.turn} turns"
-        why = f": {code(bounded(f'{run.failure.kind}: {run.failure.message}', DETAILS_WORDS))}" if run.failure else ""
+        why = (
+            f": {code(bounded(f'{run.failure.kind}: {run.failure.message}', limits.DETAILS_WORDS))}"
+            if run.failure
+            else ""
+        )
         done = f" after {turns} of {agent}" if asks is None else f", asked by {asks}"
         return f"**{run.status.capitalize()}**{done}{requester}{why}"
     waiting = len(run.pending)
@@ -179,7 +176,7 @@ def _parent_path(run: Run) -> list[str]:
     above = run.request.parents if run.request else []
     if not above:
         return []
-    path = markdown(path_words([*(each.agent for each in above), run.call_context.agent]), DETAILS_NAME)
+    path = markdown(path_words([*(each.agent for each in above), run.call_context.agent]), limits.DETAILS_NAME)
     commands = ", ".join(_show_command(each.run_id) for each in above)
     return [f"**Path:** {path}. Parent runs: {commands}"]
 
@@ -226,7 +223,7 @@ def _warning(run: Run) -> str:
 
 
 def _name(name: str) -> str:
-    return code(bounded(name, DETAILS_NAME))
+    return code(bounded(name, limits.DETAILS_NAME))
 
 
 def _show_command(run_id: str) -> str:
@@ -258,7 +255,7 @@ def _waiting(run: Run, requirement: Requirement, room: int) -> str:
 def _terms(run: Run, requirement: Requirement, text: str | None) -> Iterator[str]:
     yield _completeness(run, requirement, text)
     for fact in facts_of(requirement, run.requirements, run.requested_by):
-        yield fact.lead + markdown(fact.words, DETAILS_WORDS)
+        yield fact.lead + markdown(fact.words, limits.DETAILS_WORDS)
     if more := approval_options(requirement, run.caller):
         yield "`approve` may also have " + ", or ".join(more)
     yield "To decide: **More Actions**, **Send a Signal**, choose one, paste its data with your own name for `NAME`, \
@@ -302,7 +299,7 @@ def _grants(run: Run, at: datetime | None) -> list[str]:
 def _grant(run: Run, grant: Grant) -> str:
     data: dict[str, JsonValue] = {"id": grant.short_id, "by": "NAME"}
     command = revoke_command("assent", run.id, grant.short_id)
-    words = markdown(grant_words(grant), DETAILS_NAME)
+    words = markdown(grant_words(grant), limits.DETAILS_NAME)
     return f"{words}. To end it, the signal `{REVOKE}` with {code(format_json(data, ', '))}, or {code(command)}"
 
 
@@ -317,9 +314,9 @@ def _decision(run: Run, requirement: Requirement) -> str:
     by = f" by {_name(requirement.resolved_by)}" if requirement.resolved_by else ""
     granted = f" before, by the grant {code(requirement.grant[:8])}" if requirement.grant else ""
     execution = f", {requirement.execution}" if requirement.execution else ""
-    reason = f": {code(bounded(requirement.reason, DETAILS_NAME))}" if requirement.reason else ""
+    reason = f": {code(bounded(requirement.reason, limits.DETAILS_NAME))}" if requirement.reason else ""
     edit = edit_of(requirement, run.requirements)
-    edited = f"; edited by {markdown(edit.words, DETAILS_NAME)}" if edit else ""
+    edited = f"; edited by {markdown(edit.words, limits.DETAILS_NAME)}" if edit else ""
     name = f"{code(requirement.tool)} {code(requirement.short_id)}"
     return f"{name} **{requirement.status}**{by}{granted}{execution}{reason}{edited}"
 
@@ -347,7 +344,7 @@ def _model_text(run: Run) -> list[str]:
     words = model_words(run)
     if not words:
         return []
-    return [f"### The model's own words (untrusted)\n\n{fenced(wrap_text(bounded(words, DETAILS_WORDS)))}"]
+    return [f"### The model's own words (untrusted)\n\n{fenced(wrap_text(bounded(words, limits.DETAILS_WORDS)))}"]
 
 
 def _section(title: str, lines: Sequence[str], total: int) -> list[str]:
@@ -359,7 +356,7 @@ def _section(title: str, lines: Sequence[str], total: int) -> list[str]:
 
 
 def _bounded_code(text: str) -> str:
-    return code(bounded(text, DETAILS_NAME))
+    return code(bounded(text, limits.DETAILS_NAME))
 
 
 def request_summary(request: RunRequest) -> str:
@@ -376,7 +373,7 @@ def request_details(request: RunRequest) -> str:
     if request.call is not None:
         asks = f"Workflow {code(request.agent)} asks people about {code(request.call.tool)}. {requester}"
         return f"{asks}Arguments:\n\n{fenced(wrap_json(bounded(request.call.arguments, 10_000)), 'json')}"
-    context = "".join(f"\n\n{each}" for each in _context(request.context, DETAILS_WORDS))
+    context = "".join(f"\n\n{each}" for each in _context(request.context, limits.DETAILS_WORDS))
     head = f"Agent {code(request.agent)}. {requester}"
     if not request.prompt.strip():
         return f"{head}A conversation that begins with whatever is sent to it.{context}"

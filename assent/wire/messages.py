@@ -23,41 +23,13 @@ from pydantic import (
 )
 from pydantic_core import to_json
 
+from assent.wire import limits, protocol
 from assent.wire.digest import Json, canonical, json_depth, json_size, parse_arguments
 from assent.wire.duration import Duration
 from assent.wire.errors import ArgumentsError, MessageError
-from assent.wire.limits import (
-    CALL_ARGUMENTS_LIMIT,
-    CONDITIONS_LIMIT,
-    CONTEXT_DEPTH,
-    CONTEXT_LIMIT,
-    EVIDENCE_LIMIT,
-    FIELD_SHOWN,
-    MESSAGE_SHOWN,
-    POLICIES_LIMIT,
-    POLICY_LIMIT,
-    PROMPT_LIMIT,
-    USES_LIMIT,
-)
 from assent.wire.parts import HALF, PARTS, TEXT, Parts, content_problem, kind_of, without_bytes
 from assent.wire.policy import Condition
 from assent.wire.proofs import Proof
-from assent.wire.protocol import (
-    APPROVE,
-    CLOSE,
-    DECIDE,
-    DELIVER,
-    REJECT,
-    RESERVED_TOOL_NAMES,
-    REVOKE,
-    SEND_MESSAGE,
-    SUBMIT_INPUT,
-    SUBMIT_RESULT,
-    Gate,
-    RunRequest,
-    Stored,
-    WorkflowCall,
-)
 from assent.wire.text import bounded, one_line
 
 
@@ -83,7 +55,7 @@ class Remember(Inbound):
     are conditions on the arguments, as in a policy's rules; without them any arguments will do.
     """
 
-    uses: int | None = Field(default=None, ge=1, le=USES_LIMIT)
+    uses: int | None = Field(default=None, ge=1, le=limits.USES_LIMIT)
     expires_after: Duration | None = None
     arguments: dict[str, Condition] | None = Field(default=None, min_length=1, max_length=50)
 
@@ -93,8 +65,8 @@ class Remember(Inbound):
         # The strictness of messages is for what people type; a list is how JSON writes the alternatives of `one_of`.
         if not isinstance(value, dict):
             return value
-        if len(to_json(value)) > CONDITIONS_LIMIT:
-            raise ValueError(f"too long; conditions may have {CONDITIONS_LIMIT} bytes")
+        if len(to_json(value)) > limits.CONDITIONS_LIMIT:
+            raise ValueError(f"too long; conditions may have {limits.CONDITIONS_LIMIT} bytes")
         fields = cast("dict[str, object]", value)
         return {name: Condition.model_validate(each, strict=False) for name, each in fields.items()}
 
@@ -195,24 +167,24 @@ _M = TypeVar("_M", bound=Inbound)
 Message = Approve | Reject | SubmitResult | SubmitInput | SendMessage | Revoke | Close
 
 _KINDS: Final[Mapping[str, type[Message]]] = {
-    APPROVE: Approve,
-    REJECT: Reject,
-    SUBMIT_RESULT: SubmitResult,
-    SUBMIT_INPUT: SubmitInput,
-    SEND_MESSAGE: SendMessage,
-    REVOKE: Revoke,
-    CLOSE: Close,
+    protocol.APPROVE: Approve,
+    protocol.REJECT: Reject,
+    protocol.SUBMIT_RESULT: SubmitResult,
+    protocol.SUBMIT_INPUT: SubmitInput,
+    protocol.SEND_MESSAGE: SendMessage,
+    protocol.REVOKE: Revoke,
+    protocol.CLOSE: Close,
 }
 _EXAMPLE: Final = {
-    APPROVE: '{"id": "…", "by": "YOUR NAME"}',
-    REJECT: '{"id": "…", "by": "YOUR NAME", "reason": "…"}',
-    SUBMIT_RESULT: '{"id": "…", "by": "YOUR NAME", "output": …}',
-    SUBMIT_INPUT: '{"id": "…", "by": "YOUR NAME", "values": {…}}',
-    SEND_MESSAGE: '{"content": "…", "by": "YOUR NAME"}',
-    REVOKE: '{"id": "…", "by": "YOUR NAME"}',
-    CLOSE: '{"by": "YOUR NAME"}',
-    DECIDE: '{"id": "…", "by": "YOUR NAME", "verdict": "approve"}',
-    DELIVER: '{"id": "…", "by": "YOUR NAME", "output": …}',
+    protocol.APPROVE: '{"id": "…", "by": "YOUR NAME"}',
+    protocol.REJECT: '{"id": "…", "by": "YOUR NAME", "reason": "…"}',
+    protocol.SUBMIT_RESULT: '{"id": "…", "by": "YOUR NAME", "output": …}',
+    protocol.SUBMIT_INPUT: '{"id": "…", "by": "YOUR NAME", "values": {…}}',
+    protocol.SEND_MESSAGE: '{"content": "…", "by": "YOUR NAME"}',
+    protocol.REVOKE: '{"id": "…", "by": "YOUR NAME"}',
+    protocol.CLOSE: '{"by": "YOUR NAME"}',
+    protocol.DECIDE: '{"id": "…", "by": "YOUR NAME", "verdict": "approve"}',
+    protocol.DELIVER: '{"id": "…", "by": "YOUR NAME", "output": …}',
 }
 _PLACEHOLDERS: Final = ("NAME", "YOUR NAME")
 """What the commands to copy have in the place of a name."""
@@ -240,7 +212,7 @@ def read(name: str, arguments: Sequence[object]) -> Message:
     return _message(name, fields)
 
 
-def read_request(arguments: tuple[object, ...]) -> RunRequest:
+def read_request(arguments: tuple[object, ...]) -> protocol.RunRequest:
     """The request that a run was started with.
 
     Raises:
@@ -250,7 +222,7 @@ def read_request(arguments: tuple[object, ...]) -> RunRequest:
     if len(arguments) != 1 or not isinstance(arguments[0], dict):
         raise MessageError(f"AgentRun takes one JSON object: {wanted}")
     try:
-        request = RunRequest.model_validate(arguments[0])
+        request = protocol.RunRequest.model_validate(arguments[0])
     except ValidationError as error:
         if "call" in cast("dict[str, object]", arguments[0]):
             wanted = (
@@ -261,7 +233,7 @@ def read_request(arguments: tuple[object, ...]) -> RunRequest:
         raise MessageError(f"AgentRun: {problem}")
     if (problem := _text_problem(request)) is not None:
         raise MessageError(f"AgentRun: {problem}")
-    limit = POLICIES_LIMIT if request.parents else POLICY_LIMIT
+    limit = limits.POLICIES_LIMIT if request.parents else limits.POLICY_LIMIT
     if request.policy is not None and (length := len(request.policy.model_dump_json().encode())) > limit:
         raise MessageError(
             f"AgentRun: policy: it is {length} bytes long; the limit is {limit}, because every call carries it"
@@ -271,7 +243,7 @@ def read_request(arguments: tuple[object, ...]) -> RunRequest:
     return request
 
 
-def _text_problem(request: RunRequest) -> str | None:
+def _text_problem(request: protocol.RunRequest) -> str | None:
     """Return what is wrong with the input or the requester of a request; None if nothing is."""
     if not request.prompt.strip() and not request.conversation and request.call is None:
         return "input: the prompt is empty; say what the agent is to do"
@@ -283,7 +255,11 @@ def _text_problem(request: RunRequest) -> str | None:
     if HALF.search(request.input):
         return "input: the prompt has half a character, which JSON cannot carry"
     size = json_size(request.input)
-    return None if size <= PROMPT_LIMIT else f"input: the prompt is {size} bytes long; the limit is {PROMPT_LIMIT}"
+    return (
+        None
+        if size <= limits.PROMPT_LIMIT
+        else f"input: the prompt is {size} bytes long; the limit is {limits.PROMPT_LIMIT}"
+    )
 
 
 _MODEL_ONLY: Final = ("conversation", "policy", "budget", "max_turns", "max_tool_calls", "parents")
@@ -292,7 +268,7 @@ _TOOL_ONLY: Final = ("agent", "stop", "failed", "read_as", "binding", "checked",
 """What the gate of such a call does not take: it is about the tool of an agent, or follows from the request."""
 
 
-def _call_problem(request: RunRequest, call: WorkflowCall) -> str | None:
+def _call_problem(request: protocol.RunRequest, call: protocol.WorkflowCall) -> str | None:
     """Return what is wrong with a request to ask people about a call; None if nothing is."""
     gate = call.gate
     wrong = _present_fields(request, _MODEL_ONLY)
@@ -306,23 +282,23 @@ def _call_problem(request: RunRequest, call: WorkflowCall) -> str | None:
         return (
             f"call.activity: an activity runs once people approved it: call.gate.verdict is 'ask', not {gate.verdict!r}"
         )
-    if call.activity and call.tool in RESERVED_TOOL_NAMES:
+    if call.activity and call.tool in protocol.RESERVED_TOOL_NAMES:
         return f"call.tool: {call.tool!r} is an activity of Assent itself; name one of your own"
     try:
         parse_arguments(call.arguments)
     except ArgumentsError as error:
         return f"call.arguments: {error}"
-    if (size := len(call.arguments.encode("utf-8", "surrogatepass"))) > CALL_ARGUMENTS_LIMIT:
-        return f"call.arguments: they are {size} bytes long; the limit is {CALL_ARGUMENTS_LIMIT}"
+    if (size := len(call.arguments.encode("utf-8", "surrogatepass"))) > limits.CALL_ARGUMENTS_LIMIT:
+        return f"call.arguments: they are {size} bytes long; the limit is {limits.CALL_ARGUMENTS_LIMIT}"
     return _fields_problem(gate)
 
 
-def _present_fields(stored: Stored, names: Sequence[str]) -> list[str]:
+def _present_fields(stored: protocol.Stored, names: Sequence[str]) -> list[str]:
     """Return those of the fields that say something."""
     return [name for name in names if repr(getattr(stored, name)) not in {"None", "False", "''", "[]"}]
 
 
-def _fields_problem(gate: Gate) -> str | None:
+def _fields_problem(gate: protocol.Gate) -> str | None:
     names = [field.name for field in gate.fields]
     if gate.verdict == "ask" and names:
         return "call.gate.fields: they go with the verdict 'input' or 'external'"
@@ -337,8 +313,8 @@ def _fields_problem(gate: Gate) -> str | None:
 
 def _context_problem(context: Mapping[str, Json]) -> str | None:
     """Return what is wrong with a context that is a JSON object for Python; None if nothing is."""
-    if (depth := json_depth(context)) > CONTEXT_DEPTH:
-        return f"{depth} objects and lists are nested; the limit is {CONTEXT_DEPTH}"
+    if (depth := json_depth(context)) > limits.CONTEXT_DEPTH:
+        return f"{depth} objects and lists are nested; the limit is {limits.CONTEXT_DEPTH}"
     try:
         text = canonical(context)
         text.decode()
@@ -346,7 +322,11 @@ def _context_problem(context: Mapping[str, Json]) -> str | None:
         return "a text in it has half a character, which JSON cannot carry"
     except ValueError:
         return "a number in it is not finite, and JSON has only finite ones"
-    return None if len(text) <= CONTEXT_LIMIT else f"it is {len(text)} bytes long; the limit is {CONTEXT_LIMIT}"
+    return (
+        None
+        if len(text) <= limits.CONTEXT_LIMIT
+        else f"it is {len(text)} bytes long; the limit is {limits.CONTEXT_LIMIT}"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -360,21 +340,23 @@ class Undecodable:
 def _type_hint(value: object) -> str:
     """Return what arrived instead of an object, if that helps its sender."""
     if isinstance(value, Undecodable):
-        encoding = bounded(one_line(value.encoding), FIELD_SHOWN)
+        encoding = bounded(one_line(value.encoding), limits.FIELD_SHOWN)
         return f" of the encoding json/plain, and not {value.size} bytes of {encoding} that are no JSON"
     return ", and not JSON within a text" if isinstance(value, str) and value.lstrip().startswith("{") else ""
 
 
 def _message(name: str, body: dict[str, object]) -> Message:
-    if name == DECIDE:
+    if name == protocol.DECIDE:
         return _decision(_parse(name, Decide, body))
-    if name == DELIVER:
-        name = SUBMIT_INPUT if "values" in body else SUBMIT_RESULT
-    if name == SUBMIT_RESULT and "output" not in body and body.get("error") is None:
-        raise MessageError(f"{SUBMIT_RESULT}: an output or an error is missing: {_EXAMPLE[SUBMIT_RESULT]}")
+    if name == protocol.DELIVER:
+        name = protocol.SUBMIT_INPUT if "values" in body else protocol.SUBMIT_RESULT
+    if name == protocol.SUBMIT_RESULT and "output" not in body and body.get("error") is None:
+        raise MessageError(
+            f"{protocol.SUBMIT_RESULT}: an output or an error is missing: {_EXAMPLE[protocol.SUBMIT_RESULT]}"
+        )
     read_as: Message = _parse(name, _KINDS[name], body)
-    if isinstance(read_as, SubmitResult) and json_size(read_as.evidence) > EVIDENCE_LIMIT:
-        problem = f"{name}: evidence: it is too long; send up to {EVIDENCE_LIMIT} bytes, such as a link to it"
+    if isinstance(read_as, SubmitResult) and json_size(read_as.evidence) > limits.EVIDENCE_LIMIT:
+        problem = f"{name}: evidence: it is too long; send up to {limits.EVIDENCE_LIMIT} bytes, such as a link to it"
         raise MessageError(problem)
     if isinstance(read_as, SendMessage) and (wrong := content_problem(read_as.content)):
         problem = f"{name}: content: {wrong}"
@@ -391,9 +373,9 @@ def _parse(name: str, kind: type[_M], body: dict[str, object]) -> _M:
 
 def _decision(decide: Decide) -> Approve | Reject | Revoke:
     if decide.verdict != "approve" and decide.arguments is not None:
-        raise MessageError(f"{DECIDE}: arguments go with the verdict approve, not {decide.verdict}")
+        raise MessageError(f"{protocol.DECIDE}: arguments go with the verdict approve, not {decide.verdict}")
     if decide.verdict == "revoke" and decide.remember is not None:
-        raise MessageError(f"{DECIDE}: remember goes with the verdict approve or reject, not revoke")
+        raise MessageError(f"{protocol.DECIDE}: remember goes with the verdict approve or reject, not revoke")
     if decide.verdict == "revoke":
         return Revoke(id=decide.id, by=decide.by, reason=decide.reason, proof=decide.proof)
     if decide.verdict == "approve":
@@ -406,7 +388,7 @@ def _decision(decide: Decide) -> Approve | Reject | Revoke:
             proof=decide.proof,
         )
     if not decide.reason:
-        raise MessageError(f"{DECIDE}: a rejection needs a reason, which the model gets")
+        raise MessageError(f"{protocol.DECIDE}: a rejection needs a reason, which the model gets")
     return Reject(id=decide.id, by=decide.by, reason=decide.reason, remember=decide.remember, proof=decide.proof)
 
 
@@ -421,9 +403,9 @@ def problems(error: ValidationError) -> str:
 
 def _field_path(location: tuple[int | str, ...]) -> str:
     named = [str(each) for each in location if each not in {TEXT, PARTS}]
-    return bounded(one_line(".".join(named)), FIELD_SHOWN) or "input"
+    return bounded(one_line(".".join(named)), limits.FIELD_SHOWN) or "input"
 
 
 def shown(arguments: Sequence[object]) -> str:
     """Show what arrived, cut to a limit and without the bytes of images and files, for people who look at the run."""
-    return bounded(", ".join(repr(without_bytes(argument)) for argument in arguments), MESSAGE_SHOWN)
+    return bounded(", ".join(repr(without_bytes(argument)) for argument in arguments), limits.MESSAGE_SHOWN)
