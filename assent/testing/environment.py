@@ -14,7 +14,8 @@ from assent.runtime.connection import connect
 from assent.runtime.embedded_server import EmbeddedServer, embedded_server
 from assent.runtime.settings import Settings
 from assent.runtime.webhooks import Webhook
-from assent.testing.model_server import ModelServer, Step
+from assent.testing._script import Step
+from assent.testing.model_server import ModelServer
 from assent.wire.budget import Price
 from assent.wire.proofs import ProofLevel
 from assent.worker import serving

@@ -42,7 +42,6 @@ from assent.testing._requests import BadRequestError, CheckedRequest, JsonObject
 from assent.testing._script import (
     Alteration,
     BreakOff,
-    Call,
     Conversation,
     Failure,
     Garble,
@@ -52,36 +51,9 @@ from assent.testing._script import (
     Script,
     Step,
     Thought,
-    alters,
-    breaks_off,
-    call,
-    calls,
-    fails,
-    garbles,
-    hangs,
-    says,
-    thinks,
     turns_of,
 )
 from assent.testing._streams import completion_events, response_events, send
-
-__all__ = [
-    "Call",
-    "Conversation",
-    "ModelServer",
-    "RecordedRequest",
-    "Reply",
-    "Step",
-    "alters",
-    "breaks_off",
-    "call",
-    "calls",
-    "fails",
-    "garbles",
-    "hangs",
-    "says",
-    "thinks",
-]
 
 Api = Literal["responses", "chat"]
 
@@ -92,10 +64,7 @@ _RENDERERS: Final[Mapping[Api, Callable[[TurnReply], JsonObject]]] = {"responses
 
 @dataclass(frozen=True)
 class RecordedRequest:
-    """One request that the server got. *headers* are in lower case; *at* is when it came, in UTC.
-
-    Pure; safe in workflow code.
-    """
+    """One request that the server got. *headers* are in lower case; *at* is when it came, in UTC."""
 
     model: str
     api: Api
@@ -125,8 +94,6 @@ class ModelServer:
     *url* is the base URL for a client, with its `/v1`. *requests* is everything that was asked of a model, oldest
     first; `record=False` keeps none, for long benchmarks. *api_key* may be set and changed at any time: a request
     with another key is then refused with 401. *port* 0 takes a free one.
-
-    I/O; not in workflow code.
     """
 
     def __init__(self, *, port: int = 0, api_key: str | None = None, record: bool = True) -> None:

@@ -7,7 +7,8 @@ from typing import cast
 
 from assent.agents.agent import with_their_agents
 from assent.runtime.settings import load_agents, load_module
-from assent.testing.model_server import ModelServer, Step
+from assent.testing._script import Step
+from assent.testing.model_server import ModelServer
 from assent.wire.errors import ConfigurationError
 
 
@@ -16,7 +17,7 @@ def scripted(modules: Sequence[str]) -> Generator[str]:
     """Let the agents of *modules* follow the list `script` of their module while the block runs.
 
     A `ModelServer` on this machine stands in for their models, and the process's `OPENAI_BASE_URL` names it. The value
-    is its address. I/O; not in workflow code.
+    is its address.
 
     Raises:
         ConfigurationError: a module does not import or has no agent or no `script`, or an agent's model has a

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pydantic import TypeAdapter, ValidationError
 
-from assent.testing import Conversation, says
-from assent.testing.model_server import Reply
+from assent.testing import Conversation, Reply, says
 from examples.hackernews import Story
 
 _STORIES = TypeAdapter(list[Story])

@@ -6,8 +6,7 @@ import asyncio
 from typing import Final
 
 from assent import Agent
-from assent.testing import Conversation, Environment, Reply, call, calls, hangs, says
-from assent.testing.model_server import Step
+from assent.testing import Conversation, Environment, Reply, Step, call, calls, hangs, says
 from tests.replay.waiting_runs import Write
 from tests.support import tools
 

@@ -19,7 +19,7 @@ from assent.audit.observer import AuditObserver
 from assent.audit.records import Audit
 from assent.client.client import AgentClient
 from assent.testing import Environment, Step, calls, fails, says
-from assent.testing.model_server import Call
+from assent.testing._script import Call
 from tests.support.random_runs import AGENTS, CALLS, TOOLS, Life, seeded
 
 

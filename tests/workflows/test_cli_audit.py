@@ -21,9 +21,8 @@ import pytest
 from assent import Agent, RunHandle, approval, ask_user, tool
 from assent.client.client import AgentClient
 from assent.runtime.embedded_server import free_port
-from assent.testing import Answered, Approved, Environment, Rejected, call, calls, drive, says
+from assent.testing import Answered, Approved, Environment, Rejected, Reply, call, calls, drive, says
 from assent.testing.approver import Delivered, Ruling
-from assent.testing.model_server import Reply
 from tests.support import tools
 from tests.support.cli_operator import Operator, Ran
 from tests.workflows.test_wire import temporal

@@ -14,8 +14,7 @@ import pytest
 from assent import Agent, Grant, Remember, RequirementNotFoundError, RunHandle, RunState, approval, ask_user, tool
 from assent.cli import main
 from assent.client.signals import locate_grant
-from assent.testing import Answered, Environment, call, calls, drive, says
-from assent.testing.model_server import Reply
+from assent.testing import Answered, Environment, Reply, call, calls, drive, says
 from tests.support.cli_operator import Operator
 from tests.unit.strategies import NOW
 

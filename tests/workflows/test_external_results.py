@@ -17,7 +17,7 @@ from pydantic import AfterValidator, BaseModel, JsonValue
 from assent import Agent, MessageError, Requirement, RunFailedError, RunHandle, RunState, approval, tool
 from assent.client.client import AgentClient
 from assent.testing import Conversation, Environment, Reply, call, calls, check_replay, hangs, says
-from assent.testing.model_server import Call
+from assent.testing._script import Call
 from assent.wire.limits import EVIDENCE_LIMIT
 from tests.support import tools
 

@@ -18,7 +18,7 @@ from assent import Agent, Requirement, RunFailedError, RunHandle, RunNotFoundErr
 from assent.client.client import AgentClient
 from assent.runtime.webhooks import Webhook
 from assent.testing import Approved, Environment, call, calls, check_replay, drive, says
-from assent.testing.model_server import Call
+from assent.testing._script import Call
 from tests.support import tools
 from tests.support.visibility import soon
 

@@ -16,6 +16,7 @@ from pydantic import JsonValue
 from assent.testing import (
     Conversation,
     ModelServer,
+    Reply,
     breaks_off,
     call,
     calls,
@@ -26,7 +27,6 @@ from assent.testing import (
     thinks,
 )
 from assent.testing._requests import BadRequestError, read_responses
-from assent.testing.model_server import Reply
 
 JsonObject = dict[str, JsonValue]
 

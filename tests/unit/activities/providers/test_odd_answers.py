@@ -9,8 +9,7 @@ import pytest
 from pydantic import JsonValue
 
 from assent.activities.providers import Providers, Question
-from assent.testing import ModelServer, alters, call, calls, says
-from assent.testing.model_server import Step
+from assent.testing import ModelServer, Step, alters, call, calls, says
 from assent.wire.conversation import tool_calls
 from tests.unit.activities.providers.provider_calls import Api, both, failure_of, model, question
 
