@@ -83,8 +83,6 @@ class AssentPlugin(SimplePlugin):
             agent's model, or no usable secret for a webhook; and, from the worker or client that it is given to: its
             payload converter cannot stand beside Assent's, it has a second plugin of this kind, or a tool has the name
             of one of its activities; or a group is no list of names.
-
-    I/O; not in workflow code.
     """
 
     def __init__(

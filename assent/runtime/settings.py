@@ -91,7 +91,7 @@ class Settings(BaseSettings):
 
     @classmethod
     def read(cls, **values: object) -> Settings:
-        """The settings of the environment, but for *values* that are not None. I/O; not in workflow code.
+        """The settings of the environment, but for *values* that are not None.
 
         Raises:
             ConfigurationError: a variable cannot be read. One line, which does not repeat its value.
@@ -149,7 +149,7 @@ def _first(error: ValidationError) -> str:
 def load_agents(modules: Sequence[str]) -> list[Agent]:
     """The agents that these modules define at their top level, in order, each once.
 
-    The working directory is searched too, as `python -m` does. I/O; not in workflow code.
+    The working directory is searched too, as `python -m` does.
 
     Raises:
         ConfigurationError: no module was named, one does not import, or one defines no agent. One line each.
@@ -168,7 +168,7 @@ def load_agents(modules: Sequence[str]) -> list[Agent]:
 
 
 def load_module(name: str) -> ModuleType:
-    """Import a module by its name; the working directory is searched too. I/O; not in workflow code.
+    """Import a module by its name; the working directory is searched too.
 
     Raises:
         ConfigurationError: it does not import. One line.

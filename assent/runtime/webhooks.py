@@ -2,8 +2,6 @@
 
 The convention is Standard Webhooks 1.0.0 (https://www.standardwebhooks.com): three headers, an HMAC-SHA256 over
 `id.timestamp.body`, and a body of type, timestamp and data. Secrets are named here, never held.
-
-Pure; safe in workflow code.
 """
 
 import base64

@@ -1,4 +1,4 @@
-"""What the form of a request becomes: a signal and its body. Pure."""
+"""What the form of a request becomes: a signal and its body."""
 
 from __future__ import annotations
 
