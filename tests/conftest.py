@@ -28,8 +28,8 @@ _CLEANUP: Final = 10
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
-# A Temporal server (Go) that may use both cores of a small machine takes a quarter more CPU for the same runs: its threads
-# wake each other. Several servers stand side by side here anyway.
+# A Temporal server (Go) that may use both cores of a small machine takes a quarter more CPU for the same runs: its
+# threads wake each other. Several servers stand side by side here anyway.
 os.environ.setdefault("GOMAXPROCS", "1")
 
 # A busy machine takes its time for an example; what hangs has a limit of its own. What is found, the first 40 examples
