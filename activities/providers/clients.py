@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import ssl
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cache
 from ipaddress import ip_address
@@ -25,11 +26,11 @@ from assent.wire.digest import canonical
 from assent.wire.live_text import TextSoFar
 
 from . import chat, responses
-from .call_ids import with_unique_call_ids
+from .call_ids import call_ids_of, short_id, with_short_ids, with_unique_call_ids
 from .errors import SLOW, CallError, EmptyStreamError, ErrorHandling, not_json, posture
 from .exchange import Answer, Question, without_surrogates
 from .opaque import binding, without_opaque
-from .refusals import Refusable, refused_parameter
+from .refusals import Refusable, refused_parameter, refuses_call_ids
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -66,6 +67,7 @@ class Providers:
         self._uncounted: set[tuple[str, str | None, str]] = set()
         # By item, never by model: one run's data teaches nothing about another run's.
         self._unreadable: LRUCache[tuple[str, str | None, str, str], bool] = LRUCache(_REMEMBERED)
+        self._shortened: LRUCache[tuple[str, str | None, str, str], bool] = LRUCache(_REMEMBERED)
         self._warm = False
 
     async def ask(self, question: Question, so_far: TextSoFar | None = None) -> Answer:
@@ -99,14 +101,17 @@ class Providers:
         ask = responses.ask if isinstance(model, OpenAIResponses) else chat.ask
         known = self._refused.setdefault(_learnt_of(question), set())
         without, whole, empty = set(known), question, False
-        question = self._readable(question)
+        question, short = self._readable(question), self._short(question)
         while True:
             try:
-                answer = await ask(client, question, so_far, without)
+                sent = replace(question, items=with_short_ids(question.items, short))
+                answer = await ask(client, sent, so_far, without)
             except Exception as error:
                 # What models and servers refuse to be asked for is learnt, because no list of names stays right.
                 if (part := refused_parameter(error, question, without)) is not None:
                     without.add(part)
+                elif refuses_call_ids(error) and (named := call_ids_of(question.items)) - short:
+                    short = named
                 elif (bare := self._unbound(question, error)) is not None:
                     question = bare
                 elif isinstance(error, EmptyStreamError):
@@ -118,11 +123,23 @@ class Providers:
                 # A stream that was empty once may not be so again.
                 known |= without - {"stream"} if empty else without
                 self._note_unreadable(whole, question)
+                self._note_short(model, short)
                 self._note_usage(model, answer)
                 return answer
 
+    def _short(self, question: Question) -> set[str]:
+        """Return the ids of calls that were refused before, in this conversation."""
+        if not self._shortened:
+            return set()
+        key = _key_of(question.model)
+        return {each for each in call_ids_of(question.items) if (*key, short_id(each)) in self._shortened}
+
+    def _note_short(self, model: Model, call_ids: Iterable[str]) -> None:
+        for call_id in call_ids:
+            self._shortened[*_key_of(model), short_id(call_id)] = True
+
     def _note_usage(self, model: Model, answer: Answer) -> None:
-        usage, key = answer.usage, (model.api, model.base_url, model.id)
+        usage, key = answer.usage, _key_of(model)
         if usage.input_tokens + usage.output_tokens == 0 and key not in self._uncounted:
             self._uncounted.add(key)
             _logger.warning(
@@ -136,15 +153,15 @@ class Providers:
         model, sent = whole.model, {id(item) for item in asked.items}
         for item in whole.items if asked is not whole else ():
             if id(item) not in sent and (name := binding(item)) is not None:
-                self._unreadable[model.api, model.base_url, model.id, name] = True
+                self._unreadable[*_key_of(model), name] = True
 
     def _readable(self, question: Question) -> Question:
         """*question* without the parts of its items that were refused before, in this conversation."""
-        model, unreadable = question.model, self._unreadable
+        key, unreadable = _key_of(question.model), self._unreadable
         if not unreadable:
             return question
         known = [(item, binding(item)) for item in question.items]
-        lost = {name for _, name in known if (model.api, model.base_url, model.id, name or "") in unreadable}
+        lost = {name for _, name in known if (*key, name or "") in unreadable}
         if not lost:
             return question
         items = [without_opaque(item) if name in lost else item for item, name in known]
@@ -166,6 +183,10 @@ class Providers:
             client = self._clients[address] = _open_client(address, key)
         client.api_key = key  # read at every call, so that a renewed key needs no new worker
         return client
+
+
+def _key_of(model: Model) -> tuple[str, str | None, str]:
+    return model.api, model.base_url, model.id
 
 
 def _learnt_of(question: Question) -> tuple[str, str | None, str, str]:

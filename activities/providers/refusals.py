@@ -4,14 +4,19 @@ No list of providers stays right, so it is learnt: by a worker, for one model at
 without it was answered. Errors come in many envelopes; what is read of them are messages, and names of parameters.
 """
 
+from __future__ import annotations
+
 import re
 from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
-from typing import Final, Literal, cast
+from typing import TYPE_CHECKING, Final, Literal, cast
 
 from assent.agents.models import OpenAIResponses
 
 from .exchange import Question
+
+if TYPE_CHECKING:
+    from openai import APIStatusError
 
 Refusable = Literal[
     "encrypted", "usage", "stream", "tool_choice", "parallel", "strict", "tokens", "json_schema", "json_object"
@@ -19,7 +24,8 @@ Refusable = Literal[
 """Encrypted reasoning, the tokens used in a stream, a stream, `tool_choice`, `parallel_tool_calls`, `strict` of tools,
 the name of the parameter that bounds the answer's tokens, an answer by a schema, and an answer in JSON."""
 
-_STATUSES: Final = frozenset({400, 422})
+_STATUSES: Final = frozenset({400, 404, 422, 501})
+"""404 is OpenRouter's, where no server behind it takes a parameter."""
 _FORMAT: Final = re.compile(r"response_format|json_schema|json_object|text\.format|\btype is unavailable")
 _ABOUT: Final[dict[Refusable, re.Pattern[str]]] = {
     "usage": re.compile(r"stream_options|include_usage"),
@@ -31,6 +37,8 @@ _ABOUT: Final[dict[Refusable, re.Pattern[str]]] = {
     "json_object": _FORMAT,
     "stream": re.compile(r"\bstream"),
 }
+_INCLUDE: Final = re.compile(r"\bbody\.include\b|['\"`]include\b")
+_CALL_ID: Final = re.compile(r"call[_ ]?ids?\b|tool_calls\W*\d+\W*\.id\b|tool_use\.id\b|tool_use_id", re.IGNORECASE)
 _WORDS: Final = ("message", "msg", "detail", "error", "errors", "error_description", "title", "reason")
 _DEPTH: Final = 6
 
@@ -45,7 +53,7 @@ def refused_parameter(error: Exception, question: Question, without: AbstractSet
     if not isinstance(error, APIStatusError):
         return None
     about = error.param or "\n".join(error_messages(error.body)) or str(error)
-    if isinstance(question.model, OpenAIResponses) and error.status_code == 400 and error.param == "include":
+    if isinstance(question.model, OpenAIResponses) and error.status_code in _STATUSES and _names_include(error, about):
         # By the parameter alone: an item whose content cannot be read is that conversation's, and no model's.
         return None if "encrypted" in without else "encrypted"
     for name in _sent(question, without):
@@ -54,6 +62,22 @@ def refused_parameter(error: Exception, question: Question, without: AbstractSet
         if known and _ABOUT[name].search(about):
             return name
     return None
+
+
+def _names_include(error: APIStatusError, about: str) -> bool:
+    return error.param == "include" or (error.param is None and _INCLUDE.search(about) is not None)
+
+
+def refuses_call_ids(error: Exception) -> bool:
+    """Return whether *error* is about the ids of calls in the history: of other characters, or too long.
+
+    Whatever its status: servers answer 500, or 404, to ids that they made themselves.
+    """
+    from openai import APIStatusError
+
+    if not isinstance(error, APIStatusError):
+        return False
+    return _CALL_ID.search("\n".join([error.param or "", *error_messages(error.body)])) is not None
 
 
 def _sent(question: Question, without: AbstractSet[Refusable]) -> Iterator[Refusable]:

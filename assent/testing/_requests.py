@@ -7,6 +7,7 @@ Both APIs are read into one form, the items of a Responses input.
 | a parameter, an item's field or type that the API does not have | OpenAI | its API reference |
 | a call without its output, an output without its call | OpenAI | its API reference |
 | the name of a tool, or of a call in the history, with other characters, empty or too long | OpenAI; Bedrock | NousResearch/hermes-agent#51944; mastra-ai/mastra#13632, anomalyco/opencode#48750 |
+| the id of a call with over 64 characters, over 40 by the Chat Completions API | OpenAI | openai/codex#14355, vercel/ai#5171 |
 | arguments of a call in the history that are not a JSON object | vLLM, SGLang, llama.cpp | vllm-project/vllm#43995, sgl-project/sglang#28035, ggml-org/llama.cpp#25583 |
 | reasoning of another model, or no more to be read (`invalid_encrypted_content`) | OpenAI | openai/codex#8119, openai/codex#17541 |
 | an item without the reasoning that its id names | OpenAI | openai/openai-agents-python#2063 |
@@ -86,6 +87,8 @@ _PART_FIELDS: Final[Mapping[str, frozenset[str]]] = {
     "input_file": _words("type detail file_data file_id file_url filename prompt_cache_breakpoint"),
 }
 _MESSAGE_FIELDS: Final = frozenset({"role", "content", "name", "tool_calls", "tool_call_id", "refusal"})
+_ID_LENGTH: Final = 64
+_CHAT_ID_LENGTH: Final = 40
 _NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _UNSUPPORTED: Final = ("previous_response_id", "conversation", "background", "prompt")
 
@@ -226,11 +229,20 @@ def _check_item(item: Item, where: str) -> None:
         raise BadRequestError(f"Invalid value: '{kind}'.", param=f"{where}.type", code="invalid_value")
     _check_fields(item, _ITEM_FIELDS[kind], where)
     _need(item, _ITEM_NEEDS[kind], where)
+    if "call_id" in item:
+        _check_length(item["call_id"], f"{where}.call_id", _ID_LENGTH)
     if kind == "function_call":
         _check_past_call(item, where)
     content = item.get("content")
     if kind == "message" and isinstance(content, list):
         _check_parts(content, assistant=item["role"] == "assistant", where=where)
+
+
+def _check_length(value: JsonValue, param: str, limit: int) -> None:
+    if isinstance(value, str) and len(value) > limit:
+        wanted = f"Expected a string with maximum length {limit}, but got a string with length {len(value)} instead."
+        message = f"Invalid '{param}': string too long. {wanted}"
+        raise BadRequestError(message, param=param, code="string_above_max_length")
 
 
 def _check_parts(parts: Sequence[JsonValue], *, assistant: bool, where: str) -> None:
@@ -350,6 +362,7 @@ def _items(message: JsonObject, where: str) -> list[Item]:
     role, content = message.get("role"), message.get("content")
     if role == "tool":
         _need(message, ("tool_call_id", "content"), where)
+        _check_length(message["tool_call_id"], f"{where}.tool_call_id", _CHAT_ID_LENGTH)
         return [{"type": "function_call_output", "call_id": message["tool_call_id"], "output": content}]
     if role not in {"system", "developer", "user", "assistant"}:
         raise BadRequestError(f"Invalid value: '{role}'.", param=f"{where}.role", code="invalid_value")
@@ -405,6 +418,7 @@ def _chat_part(part: JsonObject, role: str, message: str, index: int) -> JsonVal
 
 def _call(call: JsonObject, where: str) -> Item:
     _need(call, ("id", "type"), where)
+    _check_length(call["id"], f"{where}.id", _CHAT_ID_LENGTH)
     function = _function(call, where)
     _need(function, ("name", "arguments"), f"{where}.function")
     _check_past_call(function, f"{where}.function")

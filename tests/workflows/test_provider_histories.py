@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 
 import pytest
 from pydantic import JsonValue
 
 from assent import Agent, OpenAIChat
-from assent.testing import Environment, ModelServer, Step, call, calls, says, thinks
+from assent.testing import Conversation, Environment, ModelServer, Reply, Step, call, calls, fails, says, thinks
+from assent.testing._script import Failure
 from assent.wire.conversation import tool_calls
 from tests.support import tools
 from tests.support.run_probes import content, model_turns, until
@@ -60,6 +62,52 @@ async def test_arguments_that_are_no_object_cost_an_answer_and_not_the_run(
         [first, _] = await model_turns(run)
         assert [each.arguments for each in tool_calls(first.items)][1:] == BROKEN
     assert (await run.verify()).ok
+
+
+MISTRAL = re.compile("[a-zA-Z0-9]{9}")
+
+
+def like_mistral(seen: Conversation) -> Reply | Failure:
+    """Refuse the ids of other providers, as Mistral's API does."""
+    for call_id in seen.tool_outputs:
+        if not MISTRAL.fullmatch(call_id):
+            words = f"Tool call id was {call_id} but must be a-z, A-Z, 0-9, with a length of 9."
+            return fails(400, body={"object": "error", "message": words, "code": "3280"}, times=None)
+    return says("done") if len(seen.tool_outputs) > 1 else calls(call("look_up", key="a"))
+
+
+def like_a_small_server(seen: Conversation) -> Reply | Failure:
+    """Refuse an id that it made itself, as servers with Mistral's template do."""
+    if any(len(call_id) != 9 for call_id in seen.tool_outputs):
+        return fails(500, message="Tool call IDs should be alphanumeric strings with length 9!", times=None)
+    return says("done") if len(seen.tool_outputs) > 1 else calls(call("look_up", key="a"))
+
+
+LOOK = calls(call("look_up", key="a"))
+
+
+@both
+@pytest.mark.parametrize(
+    ("identity", "later"),
+    [("x" * 1_324, [LOOK, says("done")]), ("call_a", [like_mistral] * 2), ("call_a", [like_a_small_server] * 2)],
+    ids=["too long", "mistral", "500"],
+)
+async def test_ids_of_calls_that_the_provider_does_not_take_cost_no_run(
+    assent_environment: Environment, api: Api, identity: str, later: list[Step]
+) -> None:
+    agent = agent_of(assent_environment, api, calls(call("pay", to="A", amount=1), ids=[identity]), *later)
+    async with assent_environment.serve(agent) as client:
+        run = await client.start("ops", "Go.")
+        [requirement] = (await run.until_paused()).active_requirements
+        await run.approve(requirement, by="bob")
+        assert await content(run) == "done"
+        assert tools.ran(run.id) == ["pay(A, 1)", "look_up(a)"]
+        [first, *_] = await model_turns(run)
+        assert [each.call_id for each in tool_calls(first.items)] == [identity]
+        assert (await run.verify()).ok
+    # Refused once; of what is known by then, no id is sent as it was.
+    asked = [each for each in assent_environment.models.requests if each.model == agent.model.id]
+    assert sum(identity in json.dumps(each.body) for each in asked) == 1
 
 
 async def test_another_model_reads_no_reasoning_of_the_one_before(assent_environment: Environment) -> None:

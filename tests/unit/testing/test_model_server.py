@@ -177,6 +177,7 @@ OUTPUT: JsonObject = {"type": "function_call_output", "call_id": "a", "output": 
         ([OUTPUT], "No tool call found for function call output with call_id a."),
         ([CALL, OUTPUT, OUTPUT], "No tool call found"),
         ([CALL, CALL, OUTPUT], "Duplicate function call"),
+        ([{**CALL, "call_id": "x" * 65}], "Invalid 'input[0].call_id': string too long."),
         ([{**CALL, "arguments": {}}], "expected a string"),
         ([{"type": "function_call"}], "Missing required parameter: 'input[0].call_id'."),
         ([{**USER, "colour": 1}], "Unknown parameter: 'input[0].colour'."),

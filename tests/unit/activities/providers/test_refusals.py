@@ -32,12 +32,13 @@ ENVELOPES: list[JsonValue] = [
     {"message": "tool_choice: unknown field"},
     {"errors": [{"message": "tool_choice is unknown"}]},
     {"object": "error", "message": "[{'loc': ('body', 'tool_choice'), 'msg': 'extra'}]", "code": 40001},
+    {"error": {"message": "No endpoints found that support the provided 'tool_choice' value.", "code": 404}},
     {"detail": "litellm.UnsupportedParamsError: it does not support parameters: ['tool_choice']"},
 ]
 
 
 @both
-@pytest.mark.parametrize("status", [400, 422])
+@pytest.mark.parametrize("status", [400, 404, 422])
 @pytest.mark.parametrize("body", ENVELOPES)
 async def test_a_refused_parameter_is_left_out_from_then_on(
     server: ModelServer, providers: Providers, api: Api, status: int, body: JsonValue
@@ -59,6 +60,23 @@ async def test_every_parameter_that_was_not_asked_for_may_be_refused(
     assert (await providers.ask(put)).text == "Hi."
     assert [name in request.body for request in server.requests] == [True, False]
     assert ("max_tokens" in server.requests[-1].body) == (name == "max_completion_tokens")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"detail": extra("include", "0")},
+        {"error": {"message": "Unknown field `include`"}},
+        {"error": {"param": "include"}},
+    ],
+)
+async def test_reasoning_is_not_asked_for_where_that_is_refused_in_any_envelope(
+    server: ModelServer, providers: Providers, body: JsonValue
+) -> None:
+    server.script("scripted", fails(422, body=body), says("Hi."))
+    for _ in range(2):
+        assert (await providers.ask(question(model(server, "responses")))).text == "Hi."
+    assert ["include" in request.body for request in server.requests] == [True, False, False]
 
 
 async def test_what_was_no_remedy_is_not_learnt(server: ModelServer, providers: Providers) -> None:
