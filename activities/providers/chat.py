@@ -18,7 +18,7 @@ from assent.wire.text import bounded
 from .chat_stream import Chunks
 from .errors import CallError, in_stream, unreadable
 from .exchange import Answer, JsonObject, Question, ToolSpec
-from .metadata import Ending, calls_in, finish_reason, mapping, mappings, text_or_empty, usage_of
+from .metadata import Ending, begun_only, calls_in, finish_reason, mapping, mappings, read_body, text_or_empty, usage_of
 from .opaque import address, call_fields, fields_of, message_fields, with_fields
 from .parts import chat_content
 from .past_calls import permitted_arguments, raw_arguments
@@ -193,7 +193,7 @@ def answer_of(data: object, by: str = "") -> Answer:
     Raises:
         CallError: it is no completion, or one that ended for another reason than that it was whole.
     """
-    body = mapping(data)
+    body = mapping(read_body(data))
     choice = next(iter(mappings(body.get("choices"))), None)
     if choice is None or not isinstance(choice.get("message"), dict):
         raise _no_completion(body, data)
@@ -205,6 +205,8 @@ def answer_of(data: object, by: str = "") -> Answer:
             paid=usage,
         )
     given = calls_in(message.get("tool_calls"), usage)
+    if given and begun_only(mapping(given[-1].get("function")).get("arguments"), finish_reason(reason)):
+        given = given[:-1]
     calls = [_item(call, mapping(call.get("function"))) for call in given]
     text = _answer_text(message, finish_reason(reason), silent=bool(calls))
     said_items: list[Item] = [{"role": "assistant", "content": text}] if text else []

@@ -53,9 +53,10 @@ class Chunks:
         self._model = text_or_empty(chunk.get("model")) or self._model
         self._usage = chunk.get("usage") or self._usage
         for choice in mappings(chunk.get("choices")):
-            if choice.get("index") in {0, None}:
+            # Some servers count in text.
+            if str(choice.get("index") or 0) == "0":
                 self._finish_reason = text_or_empty(choice.get("finish_reason")) or self._finish_reason
-                self._add(mapping(choice.get("delta")))
+                self._add(mapping(choice.get("delta", choice.get("message"))))
         return False
 
     def whole(self, *, done: bool) -> object | None:

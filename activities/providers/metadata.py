@@ -3,6 +3,7 @@
 An answer is paid for. A token count as text, a model that is null or an empty error is no reason to pay for another.
 """
 
+import json
 import math
 from collections.abc import Mapping
 from typing import Final, Literal, cast
@@ -46,6 +47,16 @@ def text_or_empty(value: object) -> str:
     return value if isinstance(value, str) else ""
 
 
+def read_body(data: object) -> object:
+    """*data*, the body of an answer; read, if it came as text: some servers call their JSON another type."""
+    if not isinstance(data, str):
+        return data
+    try:
+        return cast("object", json.loads(data))
+    except (ValueError, RecursionError):
+        return data
+
+
 def mapping(value: object) -> dict[str, JsonValue]:
     """*value* if it is an object."""
     return cast("dict[str, JsonValue]", value) if isinstance(value, dict) else {}
@@ -70,6 +81,14 @@ def calls_in(value: object, paid: Usage = ONE_ANSWER) -> list[dict[str, JsonValu
     if len(entries) < parts:
         raise unreadable(f"The provider's answer has a part that is no object: {shown}", paid=paid)
     return entries
+
+
+def begun_only(arguments: object, ended: Ending | None) -> bool:
+    """Return whether an answer ended before the model wrote any of the *arguments* of its last call.
+
+    A call without arguments is one with the defaults: of half an answer, nothing that the model did not write runs.
+    """
+    return ended in {"cut", "filtered"} and not str(arguments or "").strip()
 
 
 def usage_of(reported: object) -> Usage:

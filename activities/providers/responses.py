@@ -19,7 +19,7 @@ from assent.wire.protocol import Item, Usage
 
 from .errors import CallError, ErrorHandling, in_stream, unreadable
 from .exchange import Answer, JsonObject, Question, ToolSpec
-from .metadata import Ending, calls_in, finish_reason, mapping, text_or_empty, usage_of
+from .metadata import Ending, begun_only, calls_in, finish_reason, mapping, read_body, text_or_empty, usage_of
 from .opaque import KEY
 from .parts import responses_content
 from .past_calls import permitted_arguments, raw_arguments
@@ -163,7 +163,7 @@ def answer_of(data: object) -> Answer:
     Raises:
         CallError: it is no response, or one that failed.
     """
-    body = mapping(data)
+    body = mapping(read_body(data))
     status, error, usage = text_or_empty(body.get("status")), mapping(body.get("error")), usage_of(body.get("usage"))
     if status == "failed" or error.get("code") or error.get("message"):
         raise _failed(error, usage)
@@ -212,6 +212,9 @@ def _with_ending(items: list[Item], stopped: Ending | None) -> list[Item]:
     Reasoning that nothing follows is dropped: the API refuses it on the next turn ("without its required following
     item").
     """
+    last = items[-1] if items else {}
+    if last.get("type") == "function_call" and begun_only(last.get("arguments"), stopped):
+        items = items[:-1]
     while items and items[-1].get("type") == "reasoning":
         items = items[:-1]
     if stopped in {None, "whole"} or any(item.get("type") == "function_call" for item in items):

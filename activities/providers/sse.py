@@ -62,15 +62,19 @@ async def ask_streamed(client: AsyncOpenAI, path: str, body: JsonObject, assembl
         content_type = stream.response.headers.get("content-type", "")
         if any(each in content_type for each in _NO_STREAM):
             return await _body_of(stream)
-        event = None
-        async for event in stream:
-            if assembler.read(event):
-                await _finish(stream)
-                break
-    done = getattr(stream, _DONE, False) is True
-    if event is None and not done:
+        empty = True
+        try:
+            async for event in stream:
+                empty = False
+                if assembler.read(event):
+                    await _finish(stream)
+                    break
+        except Exception:  # whatever goes wrong behind a whole answer is of no account: that is paid for
+            if assembler.whole(done=False) is None:
+                raise
+    if empty:
         raise EmptyStreamError
-    answer = assembler.whole(done=done)
+    answer = assembler.whole(done=getattr(stream, _DONE, False) is True)
     if answer is None:
         raise unreadable("The provider's stream ended before its answer was whole.")
     return answer

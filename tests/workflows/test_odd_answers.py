@@ -17,7 +17,7 @@ from temporalio.common import RetryPolicy
 from temporalio.converter import DataConverter
 from temporalio.worker import Worker
 
-from assent import Agent, AgentClient, Budget, RunFailedError
+from assent import Agent, AgentClient, Budget, RunFailedError, ToolContext, tool
 from assent.activities.call_model import EMPTY, ModelCalls
 from assent.activities.model_attempts import ANSWERS_LIMIT, SAME_FAILURE_LIMIT
 from assent.core.budget_rules import UNCOUNTED_CALLS
@@ -28,6 +28,7 @@ from tests.support import tools
 from tests.support.encrypting_codec import Encrypting
 from tests.support.run_probes import content
 from tests.support.visibility import soon
+from tests.unit.activities.providers.provider_calls import Api, both
 
 
 def broken_off(body: dict[str, JsonValue]) -> None:
@@ -47,6 +48,43 @@ async def test_no_call_of_an_answer_that_was_broken_off_runs(assent_environment:
         assert tools.ran(run.id) == ["look_up(a)"]
     assert len([each for each in assent_environment.models.requests if each.model == model.id]) == times + 2
     assert (await run.verify()).ok
+
+
+@tool
+def look_around(context: ToolContext, where: str = "everywhere") -> str:
+    """Look around."""
+    tools.note(context, f"look_around({where})")
+    return "seen"
+
+
+@both
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("reason", ["length", "content_filter"])
+async def test_a_call_whose_arguments_were_not_yet_written_does_not_run(
+    assent_environment: Environment, api: Api, reason: str, *, stream: bool
+) -> None:
+    """The answer ended before them. As no arguments they would be the defaults."""
+
+    def ended(body: dict[str, JsonValue]) -> None:
+        if api == "chat":
+            choices = body["choices"]
+            assert isinstance(choices, list)
+            assert isinstance(choices[0], dict)
+            choices[0]["finish_reason"] = reason
+        else:
+            body |= {"status": "incomplete", "incomplete_details": {"reason": reason}}
+
+    make = assent_environment.chat if api == "chat" else assent_environment.responses
+    looks = calls(call("look_around", where="here"), call("look_around", raw=""))
+    model = replace(
+        make(alters(ended), looks, alters(ended), calls(call("look_around", raw="")), says("x")), stream=stream
+    )
+    async with assent_environment.serve(Agent(name="ops", model=model, tools=[look_around])) as client:
+        run = await client.start("ops", "Go.")
+        expected = "cut off" if reason == "length" else "content filter"
+        assert expected in await content(run)
+        assert tools.ran(run.id) == ["look_around(here)"]
+        assert (await run.verify()).ok
 
 
 @pytest.mark.parametrize("api", ["responses", "chat"])

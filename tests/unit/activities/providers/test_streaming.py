@@ -132,10 +132,11 @@ async def test_a_stream_that_is_cut_is_retried(server: ModelServer, providers: P
 
 
 @both
+@pytest.mark.parametrize("empty", ["", sse("[DONE]"), ": ping\n\n"])
 async def test_where_a_stream_is_empty_the_answer_is_had_without_one(
-    server: ModelServer, providers: Providers, api: Api
+    server: ModelServer, providers: Providers, api: Api, empty: str
 ) -> None:
-    server.script("scripted", garbles("", content_type=STREAM), says("Whole."))
+    server.script("scripted", garbles(empty, content_type=STREAM), says("Whole."))
     assert (await providers.ask(question(server, api))).text == "Whole."
     assert [each.body.get("stream") for each in server.requests] == [True, None]
     assert (await providers.ask(question(server, api))).text == "Whole."
@@ -146,7 +147,6 @@ HALVES = [
     sse({"type": "response.output_text.delta", "delta": "Half", "output_index": 0, "content_index": 0}),
     sse({"choices": [{"index": 0, "delta": {"content": "Half"}, "finish_reason": None}]}),
     sse({"choices": [{"index": 0, "delta": {"content": "Half"}}]}, "[DONE]"),
-    sse("[DONE]"),
     sse("{no json"),
 ]
 
@@ -162,13 +162,17 @@ async def test_a_stream_that_ends_too_early_is_no_answer(
     assert (await providers.ask(question(server, api))).text == "Hi."
 
 
+@both
+@pytest.mark.parametrize("behind", ["{no json", "", "null", {"error": {"message": "No."}}])
 async def test_what_goes_wrong_behind_the_whole_answer_is_of_no_account(
-    server: ModelServer, providers: Providers
+    server: ModelServer, providers: Providers, api: Api, behind: JsonValue
 ) -> None:
     message: JsonValue = {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "Hi."}]}
     done: JsonValue = {"type": "response.completed", "response": {"output": [message], "model": "m"}}
-    server.script("scripted", garbles(sse(done, "{no json"), content_type=STREAM, times=None), says("Never."))
-    assert (await providers.ask(question(server, "responses"))).text == "Hi."
+    if api == "chat":
+        done = {"choices": [{"index": 0, "delta": {"content": "Hi."}, "finish_reason": "stop"}]}
+    server.script("scripted", garbles(sse(done, behind), content_type=STREAM, times=None), says("Never."))
+    assert (await providers.ask(question(server, api))).text == "Hi."
 
 
 async def test_a_last_event_that_leaves_out_the_output_is_completed_from_the_others(
@@ -255,6 +259,15 @@ async def test_a_server_that_answers_without_a_stream_all_the_same_is_understood
 
 
 @both
+@pytest.mark.parametrize("stream", [True, False])
+async def test_an_answer_of_another_content_type_is_read(
+    server: ModelServer, providers: Providers, api: Api, *, stream: bool
+) -> None:
+    server.script("scripted", garbles(json.dumps(PLAIN[api]), content_type="text/plain", times=None), says("Never."))
+    assert (await providers.ask(question(server, api, stream=stream))).text == "Hi."
+
+
+@both
 async def test_who_refuses_to_stream_is_not_asked_twice(server: ModelServer, providers: Providers, api: Api) -> None:
     message = "Your organization must be verified to stream this model."
     server.script("scripted", fails(400, message=message, param="stream", code="unsupported_value"), says("Hi."))
@@ -317,6 +330,14 @@ def test_calls_are_put_together_however_a_server_sends_them(
 ) -> None:
     found = tool_calls(of_chunks(*deltas, finish="tool_calls").items)
     assert [(each.call_id, each.tool, each.arguments) for each in found] == expected
+
+
+@pytest.mark.parametrize("index", ["0", 0, None])
+@pytest.mark.parametrize("part", ["delta", "message"])
+def test_the_first_choice_is_read_however_it_is_named(index: JsonValue, part: str) -> None:
+    chunks = Chunks(TextSoFar())
+    chunks.read({"choices": [{"index": index, part: {"content": "Hi."}, "finish_reason": "stop"}, {"index": 1}]})
+    assert answer_of(chunks.whole(done=True)).text == "Hi."
 
 
 def test_content_may_come_in_parts() -> None:
