@@ -68,13 +68,10 @@ def bound_values(tool: Tool, call: ToolCallInput) -> tuple[dict[str, object], st
         return values, None
     if not values_then and not now:
         return values, None  # They were shown as written.
-    parsed = parse_arguments(call.arguments)
-    whole = {**parsed, **(approved.read_as or {})}
-    if only_adds(parsed, read) and only_adds(parsed, whole):
-        revalidated = _revalidate(tool, whole)
-        shown = None if revalidated is None else _told(tool, revalidated)
-        if shown is not None and binding(tool, differences(tool, call.arguments, shown)) == approved.binding:
-            return revalidated or {}, None
+    revalidated = _revalidate(tool, _filled(parse_arguments(call.arguments), approved.read_as or {}))
+    shown = None if revalidated is None else _told(tool, revalidated)
+    if shown is not None and binding(tool, differences(tool, call.arguments, shown)) == approved.binding:
+        return revalidated or {}, None
     return values, _changed(approved.read_as, now)
 
 
@@ -89,6 +86,18 @@ def input_problem(values: Mapping[str, JsonValue], read: Mapping[str, object]) -
     return f"the tool would get {canonical(as_read).decode('utf-8', 'replace')}: send that, or reject"
 
 
+def _filled(written: JsonValue, read: JsonValue) -> JsonValue:
+    """Return what is *written*, with what *read* adds to it.
+
+    What is written stays: *read* may not show it (a `SecretStr`), and a validator may change it a second time.
+    """
+    if isinstance(written, dict) and isinstance(read, dict):
+        return {**read, **{name: _filled(value, read.get(name)) for name, value in written.items()}}
+    if isinstance(written, list) and isinstance(read, list) and len(written) == len(read):
+        return [_filled(*each) for each in zip(written, read, strict=True)]
+    return written
+
+
 def _told(tool: Tool, values: Mapping[str, object]) -> dict[str, JsonValue] | None:
     try:
         return as_json(tool.named_values(values))
@@ -96,7 +105,7 @@ def _told(tool: Tool, values: Mapping[str, object]) -> dict[str, JsonValue] | No
         return None
 
 
-def _revalidate(tool: Tool, whole: Mapping[str, JsonValue]) -> dict[str, object] | None:
+def _revalidate(tool: Tool, whole: JsonValue) -> dict[str, object] | None:
     try:
         return tool.validate(canonical(whole).decode("utf-8", "surrogatepass"))
     except (ArgumentsError, ValueError):

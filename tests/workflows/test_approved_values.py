@@ -146,6 +146,21 @@ def now_within(context: ToolContext, stamp: Stamp) -> str:
     return noted(context, stamp.at.isoformat(), stamp.by)
 
 
+def now_lowered(
+    context: ToolContext,
+    at: Annotated[datetime, Field(default_factory=lambda: datetime.now(UTC))],
+    amount: Annotated[int, AfterValidator(twice)],
+    key: SecretStr,
+) -> str:
+    """Pay."""
+    return noted(context, at.isoformat(), amount, key.get_secret_value())
+
+
+def now_in_list(context: ToolContext, stamps: list[Stamp]) -> str:
+    """Stamp."""
+    return noted(context, *(each.at.isoformat() for each in stamps))
+
+
 def lengthened(context: ToolContext, text: Annotated[str, AfterValidator(longer)]) -> str:
     """Write."""
     return noted(context, len(text))
@@ -235,20 +250,34 @@ async def test_a_person_is_shown_the_values_that_the_tool_gets(
         await check_replay(await run.history())
 
 
-@pytest.mark.parametrize("function", [now, now_within])
+@pytest.mark.parametrize(
+    ("function", "given", "where", "more"),
+    [
+        (now, {}, ["at"], ""),
+        (now_within, {"stamp": {"by": "ann"}}, ["stamp", "at"], ", 'ann'"),
+        (now_in_list, {"stamps": [{"by": "ann"}]}, ["stamps", 0, "at"], ""),
+        (now_lowered, {"amount": 4, "key": "k"}, ["at"], ", 8, 'k'"),
+    ],
+    ids=["by itself", "within", "in a list", "beside others"],
+)
 async def test_a_default_that_is_worked_out_each_time_is_given_as_it_was_approved(
-    assent_environment: Environment, function: Callable[..., str]
+    assent_environment: Environment,
+    function: Callable[..., str],
+    given: dict[str, Any],
+    where: list[str | int],
+    more: str,
 ) -> None:
-    given: dict[str, Any] = {} if function is now else {"stamp": {"by": "ann"}}
     made = maker(assent_environment, call("act", **given))
     async with assent_environment.serve(made(gated(function))) as client:
         run = await client.start("ops", "Go.")
         [asked] = (await run.until_paused()).active_requirements
-        shown = cast("dict[str, Any]", asked.read_as)
-        at = datetime.fromisoformat(shown["at"] if function is now else shown["stamp"]["at"])
+        shown: Any = asked.read_as
+        for name in where:
+            shown = shown[name]
+        at = datetime.fromisoformat(shown)
         await run.approve(asked, by="bob")
         assert (await run.result()).content == "done"
-        assert tools.ran(run.id)[0].startswith(repr(at.isoformat()))
+        assert tools.ran(run.id) == [repr(at.isoformat()) + more]
 
 
 def with_a_required_one(context: ToolContext, to: str, amount: int = 5, cc: str = "eve") -> str:
