@@ -1,6 +1,7 @@
 """The activity `call_model`: one question to the model, and the gate of every call that it answers with."""
 
 import asyncio
+import logging
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import replace
@@ -24,7 +25,7 @@ from assent.wire.errors import HistoryError
 from assent.wire.limits import INSTRUCTIONS_LIMIT, REASON_LIMIT, VALUE_SHOWN
 from assent.wire.messages import problems
 from assent.wire.protocol import RULES_VERSION, Gate, ModelCallInput, ModelTurn, TurnInstructions, Usage
-from assent.wire.text import bounded, error_text, one_line
+from assent.wire.text import bounded, error_text, one_line, stack_text
 
 from . import model_routing, payload_limits, user_code
 from .conversation_cache import ConversationCache
@@ -35,6 +36,8 @@ from .own_run import own_run
 from .proofs import Proofs
 from .providers import Answer, Providers, Question, ToolSpec, portable
 from .user_code import TooSlowError, UserCode, gate_or_ask
+
+_log = logging.getLogger(__name__)
 
 ANSWER_LIMIT: Final = 1_000_000
 """Bytes of one answer of a model."""
@@ -150,6 +153,9 @@ class ModelCalls:
         except TooSlowError as error:
             text, problem = None, str(error)
         except Exception as error:  # whatever a user's function raises: a deployment may mend it
+            _log.warning(
+                "the instructions of agent %r failed: run %s\n%s", agent.name, context.run_id, stack_text(error)
+            )
             text, problem = None, error_text(error, REASON_LIMIT)
         if problem is not None or not isinstance(text, str):
             message = f"the function of the instructions of agent {agent.name!r} failed: {problem}"

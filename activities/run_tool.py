@@ -5,7 +5,6 @@ import contextvars
 import functools
 import inspect
 import logging
-import traceback
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Executor
 from datetime import UTC, datetime, timedelta
@@ -29,7 +28,7 @@ from assent.wire.limits import POLICIES_LIMIT
 from assent.wire.parts import ServerText
 from assent.wire.policy import combined
 from assent.wire.protocol import Delegation, Handoff, ToolCallInput, ToolOutcome
-from assent.wire.text import bounded, visible
+from assent.wire.text import bounded, stack_text
 
 from . import payload_limits
 from .heartbeats import heartbeats
@@ -42,8 +41,6 @@ from .proofs import Proofs
 from .reset_check import opened_before_reset
 from .user_code import UserCode, gate_or_ask
 
-_TRACEBACK: Final = 10_000
-"""Characters of a traceback in the log."""
 _log = logging.getLogger(__name__)
 
 AGAIN: Final = timedelta(minutes=1)
@@ -221,9 +218,7 @@ class ToolCalls:
         except (Exception, SystemExit) as error:
             text = error_text(error)
             where = f"tool {tool.name!r} of agent {call.agent!r} failed: run {activity.info().workflow_id}"
-            # As text: the words of an error may hold what no log can be written in, or be of any length.
-            stack = bounded(visible("".join(traceback.format_exception(error))), _TRACEBACK)
-            _log.warning("%s, call %s\n%s", where, call.call_id, stack)
+            _log.warning("%s, call %s\n%s", where, call.call_id, stack_text(error))
             if activity.info().attempt < _attempts(tool, call):
                 raise ApplicationError(text, type=type(error).__name__) from None
             return ToolOutcome(error=text)

@@ -8,6 +8,7 @@ Pure where the functions that a tool and an agent bring are; not in workflow cod
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
@@ -24,7 +25,9 @@ from assent.wire.limits import DEFINITION_LIMIT, READ_AS_LIMIT, REASON_LIMIT, RE
 from assent.wire.policy import Judgement, PermissionPolicy, strictest_judgement
 from assent.wire.proofs import ProofLevel, stricter_level
 from assent.wire.protocol import Escalation, Gate, InputField, Verdict
-from assent.wire.text import bounded, error_text
+from assent.wire.text import bounded, error_text, stack_text
+
+_log = logging.getLogger(__name__)
 
 FROM_ABOVE: Final = "by the policy of the run's request or of a parent agent"
 _MEMBERS: Final = TypeAdapter(list[Annotated[str, Field(max_length=200)]])
@@ -199,6 +202,7 @@ class Gatekeeper:
                 else function(dict(values))
             )
         except Exception as error:  # a gate that raises means ask, whatever it raises
+            _log_failure(f"requires_confirmation of tool {tool.name!r}", call, error)
             return True, f"requires_confirmation raised {error_text(error, REASON_LIMIT)}"
         if not isinstance(answer, bool):
             return True, f"requires_confirmation answered {bounded(repr(answer), 100)}, which is no boolean"
@@ -222,6 +226,11 @@ def _of_server(tool: Tool, own: Judgement | None) -> Judgement:
 def _copy_for_user_code(call: GateContext) -> GateContext:
     """Return *call* for one function of the user's: what that does to the context, no other function sees."""
     return replace(call, context=deepcopy(call.context))
+
+
+def _log_failure(what: str, call: GateContext, error: Exception) -> None:
+    where = f"run {call.run_id}, call {call.call_id or '-'}"
+    _log.warning("%s of agent %r failed: %s\n%s", what, call.agent, where, stack_text(error))
 
 
 def is_members(members: object) -> bool:
@@ -298,6 +307,7 @@ class _People:
             members = self._group(name)
         except Exception as error:  # groups that cannot be looked up make no approvers
             self.failed = True
+            _log_failure(f"the lookup of group {name!r}", self.call, error)
             self.notes.append(f"the group {name!r} cannot be looked up: {error_text(error, REASON_LIMIT)}")
             return
         yield from [name] if members is None else members

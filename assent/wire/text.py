@@ -5,11 +5,14 @@ and zero-width characters are shown as escapes.)
 """
 
 import re
+import traceback
 import unicodedata
 from dataclasses import dataclass
 from typing import Final
 
 _HIDDEN: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+_STACK_LIMIT: Final = 10_000
+"""Characters of a traceback."""
 _KEPT: Final = frozenset("\n\t")
 # Invisible, though Unicode files them under letters and marks.
 _BLANK: Final = frozenset("\u115f\u1160\u3164\uffa0\u2800\u034f\u17b4\u17b5\u180b\u180c\u180d\u180f")
@@ -54,6 +57,15 @@ def error_text(error: BaseException, limit: int) -> str:
         return bounded(one_line(f"{type(error).__name__}: {error}"), limit)
     except Exception:  # an error whose own words raise
         return type(error).__name__
+
+
+def stack_text(error: BaseException) -> str:
+    """Return the traceback of *error*, which may be a user's own, for a log: nothing hidden in it, and bounded."""
+    # Its words may hold what no log can be written in, or be of any length.
+    try:
+        return bounded(visible("".join(traceback.format_exception(error))), _STACK_LIMIT)
+    except Exception:  # as above
+        return error_text(error, _STACK_LIMIT)
 
 
 def fenced(text: str, language: str = "") -> str:

@@ -9,10 +9,11 @@ from datetime import timedelta
 
 import pytest
 
-from assent import Agent, Tool, ToolContext, tool
+from assent import Agent, RunContext, Tool, ToolContext, approval, tool
 from assent.testing import Approved, Environment, Rejected, call, calls, drive
 from tests.support.run_probes import content, told
 from tests.support.tools import note, ran
+from tests.support.visibility import soon
 
 SECOND = timedelta(seconds=1)
 OVERRUN = "it passed its timeout of 1 s: it may still be running, and may or may not have taken effect"
@@ -118,3 +119,59 @@ async def test_the_traceback_of_a_tool_is_in_the_log_of_its_worker(
     [call_id] = [each.call_id for each in state.requirements] or ["call_"]
     assert f"tool 'divide' of agent 'ops' failed: run {run.id}, call {call_id}" in record.getMessage()
     assert "return 1 / by" in caplog.text
+
+
+def gate_raises(_: dict[str, object]) -> bool:
+    """Fail."""
+    raise LookupError("the ledger \ud83d is away")
+
+
+def group_raises(_: str) -> list[str]:
+    """Fail."""
+    raise LookupError("the directory is away")
+
+
+def instructions_raise(_: RunContext) -> str:
+    """Fail."""
+    raise LookupError("the handbook is away")
+
+
+@approval(approvers=["finance"])
+@tool(name="transfer", requires_confirmation=True)
+def transfer_by_finance() -> str:
+    """Transfer."""
+    return "transferred"
+
+
+@tool(name="transfer", requires_confirmation=gate_raises)
+def transfer() -> str:
+    """Transfer."""
+    return "transferred"
+
+
+@pytest.mark.parametrize("what", ["gate", "group", "instructions"])
+async def test_the_traceback_of_a_users_function_is_in_the_log_of_its_worker(
+    assent_environment: Environment, what: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = assent_environment.responses(calls(call("transfer")), told)
+    agent = Agent(
+        name="ops",
+        model=model,
+        tools=[transfer if what == "gate" else transfer_by_finance],
+        groups=group_raises,
+        instructions=instructions_raise if what == "instructions" else None,
+    )
+    raised = {"gate": "gate_raises", "group": "group_raises", "instructions": "instructions_raise"}[what]
+
+    async def logged() -> list[str]:
+        return [each.getMessage() for each in caplog.records if f"in {raised}" in each.getMessage()]
+
+    with caplog.at_level(logging.WARNING):
+        async with assent_environment.serve(agent) as client:
+            run = await client.start("ops", "Go.")
+            [message, *_] = await soon(logged)
+            await run.cancel()
+    assert "of agent 'ops' failed" in message
+    assert f"run {run.id}" in message
+    assert "LookupError: the " in message
+    assert message.encode()
