@@ -140,11 +140,10 @@ class AgentClient:
         Example:
             `run = await client.start("deployer", "Ship web.", requested_by="alice", id="ship-7")`
         """
-        options: dict[str, object] = {"requested_by": requested_by, "max_turns": max_turns, "policy": policy}
-        options |= {"max_tool_calls": max_tool_calls, "conversation": conversation or None, "budget": budget}
-        options["context"] = context
-        fields = {name: value for name, value in options.items() if value is not None}
-        request = self._request({"agent": agent, "input": content_json(input), **fields})
+        request = self._request(
+            agent, input, requested_by=requested_by, max_turns=max_turns, max_tool_calls=max_tool_calls, policy=policy,
+            conversation=conversation or None, budget=budget, context=context,
+        )  # fmt: skip
         run = self.get_run(id or f"{agent}-{uuid.uuid4().hex[:12]}")
         try:
             with _translate_errors():
@@ -183,10 +182,10 @@ class AgentClient:
         Example:
             `await client.schedule("nightly", "deployer", "Ship.", spec=ScheduleSpec(cron_expressions=["0 3 * * *"]))`
         """
-        options: dict[str, object] = {"requested_by": requested_by, "max_turns": max_turns, "policy": policy}
-        options |= {"max_tool_calls": max_tool_calls, "budget": budget, "context": context}
-        fields = {name: value for name, value in options.items() if value is not None}
-        request = self._request({"agent": agent, "input": content_json(input), **fields})
+        request = self._request(
+            agent, input, requested_by=requested_by, max_turns=max_turns, max_tool_calls=max_tool_calls, policy=policy,
+            budget=budget, context=context,
+        )  # fmt: skip
         attributes = attributes_of(request) if await self._registered() else TypedSearchAttributes.empty
         begins = scheduled(request, id, self.task_queue, attributes, priority_of(request, priority))
         schedule = Schedule(begins, spec, SchedulePolicy(overlap=overlap))
@@ -228,9 +227,7 @@ class AgentClient:
             await run.send_message(content, by=by)
             return run
         body = message_of(content, by)
-        query: dict[str, object] = {"agent": agent, "input": "", "requested_by": requested_by or by.strip()}
-        query |= {"conversation": True} | ({} if context is None else {"context": context})
-        request = read_request((query,))
+        request = self._request(agent, "", requested_by=requested_by or by.strip(), conversation=True, context=context)
         # The server signals whatever has the id, so what that is is asked first.
         if await exists(run):
             await check_own(run)
@@ -486,8 +483,10 @@ class AgentClient:
             attributes = attributes_of(request, message)
         await begin(self.temporal, self.task_queue, request, run_id, attributes, priority, message)
 
-    def _request(self, fields: Mapping[str, object]) -> RunRequest:
-        request = read_request((fields,))
+    def _request(self, agent: str, input: str | Sequence[Part], **options: object) -> RunRequest:
+        """Return the request with those of the *options* that are not None."""
+        fields = {name: value for name, value in options.items() if value is not None}
+        request = read_request(({"agent": agent, "input": content_json(input), **fields},))
         check_inline(self.temporal, "AgentRun: input", content_json(request.input))
         return request
 
