@@ -11,7 +11,7 @@ from assent.core.compaction import Summary
 from assent.core.compaction_steps import is_left_out
 from assent.core.model_routing import redirect_queue
 from assent.core.state_machine import Run, Step
-from assent.core.tool_calls import gate_of
+from assent.core.tool_calls import Call, gate_of
 from assent.views.facts import caller_words, facts_of, grant_words
 from assent.wire.conversation import text_of, tool_calls
 from assent.wire.limits import EVENT_TEXT_SHOWN, TERM_SHOWN
@@ -170,14 +170,15 @@ def _tool_finished(event: events.ToolAnswered | events.ToolLost, before: Run, st
     call, run = before.calls[event.position], step.run
     asked = call.gate.at_most_once and call.requirement_id is not None
     lost = isinstance(event, events.ToolLost) and asked and run is not before
-    yield RunEvent(
-        kind="lost" if lost else "tool_finished",
-        at=event.at,
-        turn=before.turn,
-        tool=call.call.tool,
-        text=(f"outcome unknown: {_result(event, before)}" if lost else _result(event, before))[:EVENT_TEXT_SHOWN],
-        requirement_id=call.requirement_id,
-    )
+    text = f"outcome unknown: {_result(event, before)}" if lost else _result(event, before)
+    yield _call_event(call, "lost" if lost else "tool_finished", event.at, before.turn, text)
+
+
+def _call_event(call: Call, kind: RunEventKind, at: datetime, turn: int, text: str) -> RunEvent:
+    return RunEvent(
+        kind=kind, at=at, turn=turn, text=text[:EVENT_TEXT_SHOWN], tool=call.call.tool,
+        requirement_id=call.requirement_id, child=call.child,
+    )  # fmt: skip
 
 
 def _result(event: events.ToolAnswered | events.ToolLost, before: Run) -> str:
@@ -196,15 +197,8 @@ def _result(event: events.ToolAnswered | events.ToolLost, before: Run) -> str:
 def _agent_started(event: events.AgentStarted, run: Run) -> Iterator[RunEvent]:
     for call in run.calls:
         if call.child is not None and call.child.run_id == event.run_id:
-            yield RunEvent(
-                kind="agent_started",
-                at=event.at,
-                turn=run.turn,
-                text=f"{call.child.agent} answers it, in run {call.child.run_id}",
-                tool=call.call.tool,
-                requirement_id=call.requirement_id,
-                child=call.child,
-            )
+            text = f"{call.child.agent} answers it, in run {call.child.run_id}"
+            yield _call_event(call, "agent_started", event.at, run.turn, text)
 
 
 def _agent_finished(event: events.AgentAnswered, before: Run) -> Iterator[RunEvent]:
@@ -212,15 +206,7 @@ def _agent_finished(event: events.AgentAnswered, before: Run) -> Iterator[RunEve
         if call.running and call.child is not None and call.child.run_id == event.run_id:
             answer = event.answer
             text = answer.content if isinstance(answer, RunResult) else f"failed: {answer.kind}: {answer.message}"
-            yield RunEvent(
-                kind="agent_finished",
-                at=event.at,
-                turn=before.turn,
-                text=text[:EVENT_TEXT_SHOWN],
-                tool=call.call.tool,
-                requirement_id=call.requirement_id,
-                child=call.child,
-            )
+            yield _call_event(call, "agent_finished", event.at, before.turn, text)
 
 
 def _handoff_event(event: events.Event, before: Run, run: Run) -> Iterator[RunEvent]:
