@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -12,7 +12,7 @@ from assent.cli import exit_codes
 from assent.cli.common import connection_options
 from assent.runtime.connection import connect, exit_cleanly
 from assent.runtime.logs import configure_logs
-from assent.runtime.settings import Settings, load_agents
+from assent.runtime.settings import Settings, Versioning, load_agents
 from assent.wire.errors import ConfigurationError
 from assent.worker import run_worker
 
@@ -29,7 +29,7 @@ def worker(
         str | None, typer.Option(metavar="ID", help="The build of this worker in the deployment.")
     ] = None,
     versioning: Annotated[
-        Literal["auto-upgrade", "pinned"] | None,
+        Versioning | None,
         typer.Option(help="What active runs do when another build becomes current."),
     ] = None,
     max_activities_per_second: Annotated[

@@ -47,7 +47,7 @@ def run(folder: Path, *arguments: str, **env: str) -> subprocess.CompletedProces
 
 def one_line(done: subprocess.CompletedProcess[str], code: int = 2) -> str:
     assert done.returncode == code, (done.returncode, done.stdout, done.stderr)
-    assert done.stderr.startswith("worker: ")
+    assert done.stderr.startswith("assent: ")
     assert done.stderr.count("\n") == 1, done.stderr
     return done.stderr
 
