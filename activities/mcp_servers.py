@@ -74,16 +74,22 @@ class ToolError(Exception):
 
 
 @dataclass
-class _Server:
-    """One server, as a worker knows it. *told* are the lines that were logged about it."""
+class _KnownServer:
+    """One server, as a worker knows it. *warned* are the lines that were logged about it."""
 
     server: MCPServer
     connection: Connection | None = None
     tools: Mapping[str, Tool] = field(default_factory=dict[str, Tool])
     made: Made = field(default_factory=Made)
     listed_at: float | None = None
-    told: set[str] = field(default_factory=set[str])
+    warned: set[str] = field(default_factory=set[str])
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def warn_once(self, problem: str) -> None:
+        """Log a problem of the server, the first time."""
+        if problem not in self.warned:
+            self.warned.add(problem)
+            _log.warning("MCP server %r: %s", self.server.name, problem)
 
 
 class McpServers:
@@ -96,16 +102,16 @@ class McpServers:
 
     def __init__(self, agents: Sequence[Agent]) -> None:
         """Nothing is started before a run needs it."""
-        found: dict[str, tuple[MCPServer, str]] = {}
+        owners: dict[str, tuple[MCPServer, str]] = {}
         for agent in agents:
             for server in agent.mcp_servers:
-                other, owner = found.setdefault(server.name, (server, agent.name))
+                other, owner = owners.setdefault(server.name, (server, agent.name))
                 if other != server:
                     message = f"agents {owner!r} and {agent.name!r} have different MCP servers named {server.name!r}"
                     raise ConfigurationError(f"{message}; give one another name")
                 if problem := _problem(server):
                     raise ConfigurationError(f"agent {agent.name!r}: MCP server {server.name!r}: {problem}")
-        self._servers = {name: _Server(server) for name, (server, _) in found.items()}
+        self._servers = {name: _KnownServer(server) for name, (server, _) in owners.items()}
         self.opened: set[Connection] = set()
 
     def warm_up(self) -> None:
@@ -124,17 +130,16 @@ class McpServers:
         Raises:
             ServerDownError: a server cannot be reached, and its tools are not known, or it said that they changed.
         """
-        found = {each.name: each for each in agent.all_tools}
-        taken = {each.model_name for each in agent.all_tools}
+        tools = {tool.name: tool for tool in agent.all_tools}
+        own_names = {tool.model_name for tool in agent.all_tools}
         for server in agent.mcp_servers:
-            for each in (await self._listed(self._servers[server.name])).values():
-                if each.model_name in taken:
-                    self._tell(
-                        self._servers[server.name], f"tool {each.name} is left out: the agent has one of its own"
-                    )
+            known = self._servers[server.name]
+            for tool in (await self._listed(known)).values():
+                if tool.model_name in own_names:
+                    known.warn_once(f"tool {tool.name} is left out: the agent has one of its own")
                 else:
-                    found[each.name] = each
-        return found
+                    tools[tool.name] = tool
+        return tools
 
     def known(self, agent: Agent, name: str) -> Tool | None:
         """Return a tool of *agent*; of a server's, as it was listed last."""
@@ -150,22 +155,22 @@ class McpServers:
         server = self._of(agent, name)
         if server is None:
             return agent.tool(name)
-        found = (await self._listed(server, fresh=fresh)).get(name)
-        if found is None and server.connection is not None:
+        listed = (await self._listed(server, fresh=fresh)).get(name)
+        if listed is None and server.connection is not None:
             await server.connection.changes_soon(_LIST_AGE)
-            found = (await self._listed(server)).get(name)
-        return found
+            listed = (await self._listed(server)).get(name)
+        return listed
 
     async def close(self) -> None:
         """Close all connections, and end all commands."""
         await asyncio.gather(*(each.close() for each in self.opened))
 
-    def _of(self, agent: Agent, name: str) -> _Server | None:
+    def _of(self, agent: Agent, name: str) -> _KnownServer | None:
         """The server of *agent* that a tool of this name is of."""
         server, dot, _ = name.partition(".")
         return self._servers[server] if dot and server in {each.name for each in agent.mcp_servers} else None
 
-    async def _listed(self, known: _Server, *, fresh: bool = False) -> Mapping[str, Tool]:
+    async def _listed(self, known: _KnownServer, *, fresh: bool = False) -> Mapping[str, Tool]:
         async with known.lock:
             old = known.listed_at is None or time.monotonic() - known.listed_at > _LIST_AGE
             changed = known.connection is not None and known.connection.changed
@@ -174,13 +179,13 @@ class McpServers:
             listed = await self._list(known)
             # In a thread: schemas of others may take long to be checked.
             call = partial(self._call, known)
-            found, problems = await asyncio.to_thread(server_tools, known.server, listed, call, known.made)
-            for each in problems:
-                self._tell(known, each)
-            known.tools, known.listed_at = {each.name: each for each in found}, time.monotonic()
+            tools, problems = await asyncio.to_thread(server_tools, known.server, listed, call, known.made)
+            for problem in problems:
+                known.warn_once(problem)
+            known.tools, known.listed_at = {tool.name: tool for tool in tools}, time.monotonic()
             return known.tools
 
-    async def _list(self, known: _Server) -> list[dict[str, JsonValue]]:
+    async def _list(self, known: _KnownServer) -> list[dict[str, JsonValue]]:
         from .mcp_connection import FIRST, SETTLED  # noqa: PLC0415 - the extra `mcp` may not be installed
 
         connection = await self._connected(known)
@@ -192,7 +197,7 @@ class McpServers:
                 return await connection.tools()
         return listed
 
-    async def _connected(self, known: _Server) -> Connection:
+    async def _connected(self, known: _KnownServer) -> Connection:
         """Return the open connection to a server. Raises ServerDownError. Its lock must be held."""
         from .mcp_connection import Connection  # noqa: PLC0415 - the extra `mcp` may not be installed
 
@@ -205,14 +210,9 @@ class McpServers:
             await known.connection.open()
         return known.connection
 
-    def _tell(self, known: _Server, problem: str) -> None:
-        if problem not in known.told:
-            known.told.add(problem)
-            _log.warning("MCP server %r: %s", known.server.name, problem)
-
     async def _call(
         self,
-        known: _Server,
+        known: _KnownServer,
         tool: str,
         arguments: dict[str, JsonValue],
         context: ToolContext,
@@ -226,30 +226,30 @@ class McpServers:
         if known.server.roots:
             stored[ROOTS] = known.server.folders()
         # Each answer is given once in a call: a server that asks the same again gets a new one, of a person.
-        left = dict(stored)
-        asked = None if answer is None or answer[0].held else answer[0]
+        unused = dict(stored)
+        question = None if answer is None or answer[0].held else answer[0]
         for _ in range(_ROUNDS):
             try:
-                if asked is None:
-                    result = await call(answers=left)
+                if question is None:
+                    result = await call(answers=unused)
                 else:
-                    responses = responses_to(asked, left)
-                    for digest in {each.digest for each in asked.requests} - {ROOTS}:
-                        left.pop(digest, None)
-                    result = await call(asked.state, responses)
+                    responses = responses_to(question, unused)
+                    for digest in {each.digest for each in question.requests} - {ROOTS}:
+                        unused.pop(digest, None)
+                    result = await call(question.state, responses)
                 text = text_of_result(result)
                 if isinstance(outputs, dict) and (problem := _problem_of_result(outputs, result)):
                     why = f"it answered with what is no valid result: {problem}"
                     raise ToolError(f"MCP server {known.server.name!r}: {why}")
-                return _seen(text, result, images=known.server.images)
+                return _with_images(text, result, images=known.server.images)
             except StateRefusedError as error:
                 _log.info("%s: the call is made again", error)
-                left, asked = dict(stored), None
+                unused, question = dict(stored), None
             except QuestionError as error:
-                asked = error.question.stored
-                if asked.held or responses_to(asked, left) is None:
+                question = error.question.stored
+                if question.held or responses_to(question, unused) is None:
                     raise
-                if not asked.requests:  # It only wants to be called again.
+                if not question.requests:  # It only wants to be called again.
                     await asyncio.sleep(_AGAIN)
         raise ConnectionLostError(f"MCP server {known.server.name!r}: the call did not end in {_ROUNDS} rounds")
 
@@ -264,19 +264,19 @@ def _problem_of_result(schema: Mapping[str, JsonValue], result: CallToolResult) 
         return f"it cannot be checked: {bounded(one_line(str(error)), _WORDS)}"
 
 
-def _seen(text: str, result: CallToolResult, *, images: bool) -> str:
+def _with_images(text: str, result: CallToolResult, *, images: bool) -> str:
     """Return the text of a result, with its *images* if the model is to see them, and all that it only describes."""
     blocks = [each.model_dump(mode="json", by_alias=True, exclude_none=True) for each in result.content]
     blobs = [each for each in blocks if "data" in each or "blob" in each.get("resource", {})]
     if not blobs:
         return text
-    seen = ServerText(text.encode("utf-8", "backslashreplace").decode())  # Half of a character would be lost later.
-    seen.whole, seen.images = json.dumps(blocks), []
+    shown = ServerText(text.encode("utf-8", "backslashreplace").decode())  # Half of a character would be lost later.
+    shown.whole, shown.images = json.dumps(blocks), []
     for each in blobs if images else ():
         with contextlib.suppress(KeyError, ValidationError):  # What providers do not read stays described.
-            seen.images.append(ImagePart(data=each["data"], media_type=each["mimeType"]))
-    seen.images = seen.images[:PARTS_COUNT]
-    return seen
+            shown.images.append(ImagePart(data=each["data"], media_type=each["mimeType"]))
+    shown.images = shown.images[:PARTS_COUNT]
+    return shown
 
 
 def text_of_result(result: CallToolResult) -> str:

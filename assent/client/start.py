@@ -88,8 +88,7 @@ def scheduled(
 def _check_id(run_id: str) -> None:
     if run_id.startswith("-") or one_line(run_id) != run_id:
         why = "a command would read it as an option" if run_id.startswith("-") else "it has characters that do not show"
-        problem = f"a run cannot have the id {run_id!r}: {why}"
-        raise MessageError(problem)
+        raise MessageError(f"a run cannot have the id {run_id!r}: {why}")
 
 
 async def check_own(run: RunHandle) -> None:

@@ -150,36 +150,38 @@ class Approvers(_Entry):
         """
         try:
             data = Path(path).read_bytes()
-            given = tomllib.loads(data.decode())
-            more = given.get("allowed_signers")
-            signers = (Path(path).parent / more).read_bytes() if isinstance(more, str) else None
+            fields = tomllib.loads(data.decode())
+            signers_path = fields.get("allowed_signers")
+            signers = (Path(path).parent / signers_path).read_bytes() if isinstance(signers_path, str) else None
         except (OSError, ValueError) as error:
             raise ConfigurationError(f"{path}: the approvers file cannot be read: {one_line(str(error))}") from None
-        return cls.of(given, where=str(path), data=data, signers=signers)
+        return cls.of(fields, where=str(path), data=data, signers=signers)
 
     @classmethod
     def from_toml(cls, text: str, *, where: str = "approvers") -> Approvers:
         """As `from_file`, of a text that names no other file."""
         try:
-            given = tomllib.loads(text)
+            fields = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
             raise ConfigurationError(f"{where}: not TOML: {one_line(str(error))}") from None
-        return cls.of(given, where=where, data=text.encode())
+        return cls.of(fields, where=where, data=text.encode())
 
     @classmethod
-    def of(cls, given: Mapping[str, object], *, where: str, data: bytes, signers: bytes | None = None) -> Approvers:
+    def of(cls, fields: Mapping[str, object], *, where: str, data: bytes, signers: bytes | None = None) -> Approvers:
         """The approvers file of these values. *data* are its bytes, *signers* those of an `allowed_signers` file.
 
         Raises:
             ConfigurationError: it does not fit: one line that starts with *where*.
         """
-        if "digest" in given:
+        if "digest" in fields:
             raise ConfigurationError(f"{where}: digest: Assent computes it; leave it out")
         digest = hashlib.sha256(data + (b"" if signers is None else b"\0" + signers)).hexdigest()
         try:
-            found = cls.model_validate({**given, "digest": digest})
+            approvers = cls.model_validate({**fields, "digest": digest})
             if signers is not None:
-                found = found.model_copy(update={"people": tuple(_with_signers(found.people, signers.decode()))})
+                approvers = approvers.model_copy(
+                    update={"people": tuple(_with_signers(approvers.people, signers.decode()))}
+                )
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             place = ".".join(str(part) for part in first["loc"] if part not in {"SshKey", "Passkey"}) or "file"
@@ -187,9 +189,9 @@ class Approvers(_Entry):
             raise ConfigurationError(message) from None
         except ValueError as error:
             raise ConfigurationError(f"{where}: allowed_signers: {one_line(str(error))}") from None
-        if (problem := found.problem) is not None:
+        if (problem := approvers.problem) is not None:
             raise ConfigurationError(f"{where}: {problem}")
-        return found
+        return approvers
 
     @property
     def problem(self) -> str | None:
@@ -258,11 +260,11 @@ class Approvers(_Entry):
     @property
     def groups(self) -> dict[str, list[str]]:
         """The names of the people in each group."""
-        found: dict[str, list[str]] = {}
+        members: dict[str, list[str]] = {}
         for person in self.people:
             for group in person.groups:
-                found.setdefault(group, []).append(person.name)
-        return found
+                members.setdefault(group, []).append(person.name)
+        return members
 
 
 def _with_signers(people: tuple[Person, ...], text: str) -> Iterator[Person]:
@@ -341,11 +343,11 @@ class ApproversFile:
         """What changes with the file, and with the `allowed_signers` file that it names."""
         signers = getattr(self._read, "allowed_signers", None)
         names = [self._path] if signers is None else [self._path, self._path.parent / signers]
-        found: list[tuple[int, int, int]] = []
+        stamps: list[tuple[int, int, int]] = []
         for name in names:
             try:
                 stat = name.stat()
             except OSError:
                 continue
-            found.append((stat.st_ino, stat.st_mtime_ns, stat.st_size))
-        return found
+            stamps.append((stat.st_ino, stat.st_mtime_ns, stat.st_size))
+        return stamps

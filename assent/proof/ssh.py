@@ -101,19 +101,19 @@ def check_signature(text: str, message: bytes, namespace: str) -> str:
 
 
 def _check(key: bytes, signature: bytes, data: bytes) -> None:
-    reader, made = _Reader(key), _Reader(signature)
-    kind, algorithm, value = reader.string(), made.string(), made.string()
+    reader, signed = _Reader(key), _Reader(signature)
+    kind, algorithm, value = reader.string(), signed.string(), signed.string()
     plain = kind.removeprefix(b"sk-").removesuffix(b"@openssh.com")
     verify = _verifier(plain, reader, algorithm)
     if plain != kind:
-        flags, counter = made.take(1), made.take(4)
+        flags, counter = signed.take(1), signed.take(4)
         if flags[0] & _PRESENT_AND_VERIFIED != _PRESENT_AND_VERIFIED:
             raise ValueError(
                 "the security key has not verified its user: make its key with `ssh-keygen -O verify-required`"
             )
         data = hashlib.sha256(reader.string()).digest() + flags + counter + hashlib.sha256(data).digest()
     reader.end()
-    made.end()
+    signed.end()
     if (algorithm not in _RSA if kind == b"ssh-rsa" else algorithm != kind) or kind.decode("ascii") not in KINDS:
         raise ValueError("its algorithm is not that of its key")
     verify(value, data)

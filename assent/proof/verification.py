@@ -2,8 +2,6 @@
 
 Nothing here asks a network or a clock: a proof, the public key and a time are all that it takes. (WebAuthn Level 3,
 section 7.2, by py_webauthn; PROTOCOL.sshsig of OpenSSH; Ed25519, RFC 8032, by cryptography.)
-
-Not in workflow code: signatures are checked in activities.
 """
 
 from __future__ import annotations
@@ -50,12 +48,11 @@ def check_installed() -> None:
         ConfigurationError: the extra `proof` is not installed.
     """
     if not all(find_spec(name) for name in ("cryptography", "sshsig", "webauthn")):
-        message = "proofs of decisions cannot be checked: install assent-agents[proof]"
-        raise ConfigurationError(message)
+        raise ConfigurationError("proofs of decisions cannot be checked: install assent-agents[proof]")
 
 
 def verify(
-    given: ProofToCheck, approvers: Approvers, *, requested_by: str | None, since: datetime | None = None
+    to_check: ProofToCheck, approvers: Approvers, *, requested_by: str | None, since: datetime | None = None
 ) -> VerifiedProof:
     """Return what a proof shows, by an approvers file; the requester of the run may not decide by another name.
 
@@ -64,62 +61,66 @@ def verify(
     Raises:
         ProofError: it does not hold.
     """
-    statement, proof, at = given.statement, given.proof, given.at
+    statement, proof, at = to_check.statement, to_check.proof, to_check.at
     _check_time(statement, at)
     at = max(at, since or at)
     person = approvers.person(statement.by)
     if person is None:
-        message = f"the approvers file has no person named {statement.by!r}"
-        raise ProofError(message)
+        raise ProofError(f"the approvers file has no person named {statement.by!r}")
     if fold_name(person.name) != fold_name(statement.by):
-        message = f"{statement.by!r} is another name of {person.name!r}, who decides as {person.name!r}"
-        raise ProofError(message)
+        raise ProofError(f"{statement.by!r} is another name of {person.name!r}, who decides as {person.name!r}")
     if not person.is_valid(at):
-        message = f"{person.name!r} may not decide any more, by the approvers file"
-        raise ProofError(message)
-    if requested_by is not None and not given.self_approval and person.is_named(requested_by):
-        message = f"{person.name!r} asked for this run, as {requested_by!r}, and may not approve in it"
-        raise ProofError(message)
+        raise ProofError(f"{person.name!r} may not decide any more, by the approvers file")
+    if requested_by is not None and not to_check.self_approval and person.is_named(requested_by):
+        raise ProofError(f"{person.name!r} asked for this run, as {requested_by!r}, and may not approve in it")
+    site = ""
     match proof:
         case WebAuthnProof():
-            return _passkey(statement, proof, approvers, person, at)
+            key, site = _passkey(statement, proof, approvers, person, at)
+            key_id = proof.credential_id
         case SshProof():
-            return _ssh(statement, proof, approvers, person, at)
+            key = _ssh(statement, proof, approvers, person, at)
+            key_id = fingerprint(key)
         case _:
-            return _service(statement, proof, approvers, person, at)
+            key = _service(statement, proof, approvers, person, at)
+            key_id = proof.service
+    return VerifiedProof(
+        namespace=statement.namespace, method=proof.kind, person=person.name, key=key, key_id=key_id, site=site,
+        approvers=approvers.digest,
+    )  # fmt: skip
 
 
-def recheck(given: DecisionProof, approvers: Approvers | None = None, since: datetime | None = None) -> str | None:
+def recheck(recorded: DecisionProof, approvers: Approvers | None = None, since: datetime | None = None) -> str | None:
     """Return what is wrong with a proof that was checked before; None if it still holds.
 
     Everything is worked out again from the proof and the public key that was recorded with it; with *approvers*, also
     whether that key was the person's then, by this file; at the time *since* if it arrived before.
     """
-    statement, verified = given.statement, given.verified
-    if verified.method != given.proof.kind:
+    statement, verified = recorded.statement, recorded.verified
+    if verified.method != recorded.proof.kind:
         return "the record of its check is about another kind of proof"
     if verified.namespace != statement.namespace:
         return "the record of its check is about another namespace"
     if fold_name(verified.person) != fold_name(statement.by):
         return f"it is that of {verified.person!r}, not of {statement.by!r}"
     try:
-        _check_time(statement, given.at)
-        if _key_id(given) != verified.key_id:
+        _check_time(statement, recorded.at)
+        if _key_id(recorded) != verified.key_id:
             return "the record of its check is about another key"
         if approvers is not None:
-            to_check = ProofToCheck(statement=statement, proof=given.proof, at=given.at, self_approval=True)
-            found = verify(to_check, approvers, requested_by=None, since=since)
-            if found.model_copy(update={"approvers": ""}) != verified.model_copy(update={"approvers": ""}):
+            to_check = ProofToCheck(statement=statement, proof=recorded.proof, at=recorded.at, self_approval=True)
+            verified_again = verify(to_check, approvers, requested_by=None, since=since)
+            if verified_again.model_copy(update={"approvers": ""}) != verified.model_copy(update={"approvers": ""}):
                 return "the approvers file has another key for it than was recorded"
     except ProofError as error:
         return str(error)
     return None
 
 
-def _key_id(given: DecisionProof) -> str:
+def _key_id(recorded: DecisionProof) -> str:
     """Check a proof with the public key of the record of its check, and return the id of the key that made it."""
-    statement, verified = given.statement, given.verified
-    match given.proof:
+    statement, verified = recorded.statement, recorded.verified
+    match recorded.proof:
         case WebAuthnProof() as proof:
             _check_passkey(statement, proof, verified.key, verified.site, None)
             return proof.credential_id
@@ -132,7 +133,7 @@ def _key_id(given: DecisionProof) -> str:
 
 
 def covers(
-    given: DecisionProof,
+    recorded: DecisionProof,
     *,
     namespace: str,
     run_id: str,
@@ -148,7 +149,7 @@ def covers(
     names the requirement itself; or one that an edit replaced, with the digest of exactly these arguments; or it gave a
     grant.
     """
-    statement = given.statement
+    statement = recorded.statement
     if (statement.namespace, statement.run, statement.execution) != (namespace, run_id, execution_id):
         return "it is about another run"
     if statement.tool != tool:
@@ -171,34 +172,23 @@ def covers(
 def _check_time(statement: DecisionStatement, at: datetime) -> None:
     issued, expires = datetime.fromisoformat(statement.issued_at), datetime.fromisoformat(statement.expires_at)
     if issued > at + CLOCK_SKEW:
-        message = f"the proof was issued in the future, at {statement.issued_at}; check the clock of its sender"
-        raise ProofError(message)
+        raise ProofError(f"the proof was issued in the future, at {statement.issued_at}; check the clock of its sender")
     if at > expires:
-        message = f"the proof expired at {statement.expires_at}; sign again"
-        raise ProofError(message)
+        raise ProofError(f"the proof expired at {statement.expires_at}; sign again")
     if expires - issued > LONGEST_VALIDITY:
-        message = f"the proof is valid for more than {LONGEST_VALIDITY.days} days; sign again"
-        raise ProofError(message)
+        raise ProofError(f"the proof is valid for more than {LONGEST_VALIDITY.days} days; sign again")
 
 
 def _passkey(
     statement: DecisionStatement, proof: WebAuthnProof, approvers: Approvers, person: Person, at: datetime
-) -> VerifiedProof:
+) -> tuple[str, str]:
+    """Check a passkey's signature, and return its public key and the site that it is for."""
     owned = list(approvers.passkey(proof.credential_id))
     key = _in_force([(owner, each.public_key, each.is_valid(at)) for owner, each in owned], person, "passkey")
     if approvers.site is None:
-        message = "the approvers file names no site for passkeys: [site]"
-        raise ProofError(message)
+        raise ProofError("the approvers file names no site for passkeys: [site]")
     _check_passkey(statement, proof, key, approvers.site.rp_id, list(approvers.site.origins))
-    return VerifiedProof(
-        namespace=statement.namespace,
-        method="webauthn",
-        person=person.name,
-        key=key,
-        key_id=proof.credential_id,
-        site=approvers.site.rp_id,
-        approvers=approvers.digest,
-    )
+    return key, approvers.site.rp_id
 
 
 def _check_passkey(
@@ -238,20 +228,12 @@ def _check_passkey(
     _checked(check, "the passkey's signature")
 
 
-def _ssh(
-    statement: DecisionStatement, proof: SshProof, approvers: Approvers, person: Person, at: datetime
-) -> VerifiedProof:
+def _ssh(statement: DecisionStatement, proof: SshProof, approvers: Approvers, person: Person, at: datetime) -> str:
+    """Check an SSH signature, and return the public key, which is the person's."""
     key = _check_ssh(statement, proof)
     owned = list(approvers.ssh_key(key))
     _in_force([(owner, each.ssh, each.is_valid(at)) for owner, each in owned], person, "SSH key")
-    return VerifiedProof(
-        namespace=statement.namespace,
-        method="sshsig",
-        person=person.name,
-        key=key,
-        key_id=fingerprint(key),
-        approvers=approvers.digest,
-    )
+    return key
 
 
 def _check_ssh(statement: DecisionStatement, proof: SshProof) -> str:
@@ -266,26 +248,17 @@ def fingerprint(key: str) -> str:
 
 def _service(
     statement: DecisionStatement, proof: ServiceProof, approvers: Approvers, person: Person, at: datetime
-) -> VerifiedProof:
+) -> str:
+    """Check the word of a service, and return its public key."""
     service = next((each for each in approvers.services if each.name == proof.service and each.is_valid(at)), None)
     if service is None:
-        message = f"the approvers file has no service named {proof.service!r} that may vouch for people now"
-        raise ProofError(message)
+        raise ProofError(f"the approvers file has no service named {proof.service!r} that may vouch for people now")
     if proof.issuer not in {each.url for each in approvers.issuers}:
-        message = f"the approvers file does not know who signed the person in: {proof.issuer}"
-        raise ProofError(message)
+        raise ProofError(f"the approvers file does not know who signed the person in: {proof.issuer}")
     if approvers.signed_in(proof.issuer, proof.login) is not person:
-        message = f"{proof.issuer} signed in {proof.login!r}, who is not {person.name!r} by the approvers file"
-        raise ProofError(message)
+        raise ProofError(f"{proof.issuer} signed in {proof.login!r}, who is not {person.name!r} by the approvers file")
     _check_service(statement, proof, service.public_key)
-    return VerifiedProof(
-        namespace=statement.namespace,
-        method="oidc",
-        person=person.name,
-        key=service.public_key,
-        key_id=service.name,
-        approvers=approvers.digest,
-    )
+    return service.public_key
 
 
 def _check_service(statement: DecisionStatement, proof: ServiceProof, key: str) -> None:
@@ -302,15 +275,12 @@ def _in_force(owned: list[tuple[Person, str, bool]], person: Person, what: str) 
     """Return the key that is *person*'s and valid. Of several entries of one key, any valid one will do."""
     theirs = [(key, valid) for owner, key, valid in owned if owner is person]
     if owned and not theirs:
-        message = f"the {what} is that of {owned[0][0].name!r}, not of {person.name!r}"
-        raise ProofError(message)
+        raise ProofError(f"the {what} is that of {owned[0][0].name!r}, not of {person.name!r}")
     if not theirs:
-        message = f"the {what} is in no entry of the approvers file"
-        raise ProofError(message)
+        raise ProofError(f"the {what} is in no entry of the approvers file")
     key = next((key for key, valid in theirs if valid), None)
     if key is None:
-        message = f"the {what} of {person.name!r} is not valid now: it was revoked, has expired, or is of later"
-        raise ProofError(message)
+        raise ProofError(f"the {what} of {person.name!r} is not valid now: it was revoked, has expired, or is of later")
     return key
 
 
@@ -321,8 +291,7 @@ def _bytes(text: str) -> bytes:
     except (binascii.Error, ValueError):
         data = b""
     if base64.urlsafe_b64encode(data).decode().rstrip("=") != text:
-        message = "a part of the proof is not base64url without padding"
-        raise ProofError(message)
+        raise ProofError("a part of the proof is not base64url without padding")
     return data
 
 
@@ -333,6 +302,5 @@ def _checked(check: Callable[[], _T], what: str) -> _T:
     except ProofError:
         raise
     except Exception as error:  # whatever a library raises: the proof does not hold
-        said = bounded(one_line(str(error)) or type(error).__name__, _SHOWN)
-        message = f"{what} does not hold: {said}"
-        raise ProofError(message) from None
+        words = bounded(one_line(str(error)) or type(error).__name__, _SHOWN)
+        raise ProofError(f"{what} does not hold: {words}") from None

@@ -158,7 +158,7 @@ class Api:
     async def decide(self, request: Request, person: Person) -> Response:
         """Send a decision under the name of the person who is signed in."""
         view = await self._site.view_of(request, person)
-        body = await _given(request, DecisionDocument) | {"id": view.requirement.id, "by": person.name}
+        body = await _fields_of(request, DecisionDocument) | {"id": view.requirement.id, "by": person.name}
         signal = str(body.pop("signal"))
         outcome = await self._site.send_decision(view, person, signal, body)
         return _answer(outcome, 200 if outcome.counted else 409)
@@ -166,25 +166,25 @@ class Api:
     async def statement(self, request: Request, person: Person) -> Response:
         """Return what a passkey signs to prove a decision; the proof then goes with the decision."""
         view = await self._site.view_of(request, person)
-        body = await _given(request, DecisionDocument) | {"id": view.requirement.id, "by": person.name}
+        body = await _fields_of(request, DecisionDocument) | {"id": view.requirement.id, "by": person.name}
         return await self._to_sign(view.state, person, str(body.pop("signal")), body)
 
     async def revoke(self, request: Request, person: Person) -> Response:
         """End a decision that was remembered."""
-        state, given = await self._runs.state_of(request, person), await _given(request, RevocationDocument)
-        outcome = await self._runs.end_grant(state, request.query_params.get("grant", ""), person, given)
+        state, fields = await self._runs.state_of(request, person), await _fields_of(request, RevocationDocument)
+        outcome = await self._runs.end_grant(state, request.query_params.get("grant", ""), person, fields)
         return _answer(outcome, 200 if outcome.counted else 409)
 
     async def revocation_statement(self, request: Request, person: Person) -> Response:
         """Return what a passkey signs to end a decision that was remembered."""
-        state, given = await self._runs.state_of(request, person), await _given(request, RevocationDocument)
+        state, fields = await self._runs.state_of(request, person), await _fields_of(request, RevocationDocument)
         grant = locate_grant(state, request.query_params.get("grant", ""))
-        return await self._to_sign(state, person, REVOKE, given | {"id": grant.id, "by": person.name})
+        return await self._to_sign(state, person, REVOKE, fields | {"id": grant.id, "by": person.name})
 
     async def _to_sign(self, run: RunState, person: Person, signal: str, body: Mapping[str, JsonValue]) -> Response:
         statement = await self._site.client.get_run(run.id).statement(signal, body)
-        asked = self._site.prover.request(statement, person.name)
-        return _answer(SigningRequest(statement=statement, options=cast("dict[str, JsonValue]", asked["options"])))
+        to_sign = self._site.prover.request(statement, person.name)
+        return _answer(SigningRequest(statement=statement, options=cast("dict[str, JsonValue]", to_sign["options"])))
 
     async def run(self, request: Request, person: Person) -> Response:
         """Return the state of a run."""
@@ -215,7 +215,7 @@ class Api:
         return JSONResponse(openapi())
 
 
-async def _given(request: Request, document: type[BaseModel]) -> dict[str, JsonValue]:
+async def _fields_of(request: Request, document: type[BaseModel]) -> dict[str, JsonValue]:
     """Return what a post says in JSON, without what it leaves out.
 
     Raises:
@@ -225,12 +225,12 @@ async def _given(request: Request, document: type[BaseModel]) -> dict[str, JsonV
     if request.headers.get("content-type", "").partition(";")[0].strip() != _JSON:
         raise HTTPException(415, f"Send {_JSON}. Nothing was done.")
     try:
-        given = document.model_validate_json(await read_body(request))
+        fields = document.model_validate_json(await read_body(request))
     except ValidationError as error:
-        found = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        where = ".".join(str(part) for part in found["loc"])
-        raise HTTPException(422, f"{where}: {found['msg']}. Nothing was done.") from None
-    return given.model_dump(mode="json", exclude_unset=True)
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise HTTPException(422, f"{where}: {first['msg']}. Nothing was done.") from None
+    return fields.model_dump(mode="json", exclude_unset=True)
 
 
 def _answer(document: BaseModel, status: int = 200) -> Response:

@@ -76,11 +76,11 @@ class CodecServer:
         if request.headers.get("x-namespace", namespace) != namespace:
             raise HTTPException(404, f"This codec server is for the namespace {namespace}.")
         try:
-            given = Parse(await read_body(request), Payloads(), ignore_unknown_fields=True)
+            payloads = Parse(await read_body(request), Payloads(), ignore_unknown_fields=True)
         except (ParseError, UnicodeDecodeError):
             raise HTTPException(400, "That is not a list of payloads.") from None
         try:
-            made = await code(list(given.payloads))
+            coded = await code(list(payloads.payloads))
         except Exception:  # a codec may raise anything, and its words may hold what it is to hide
             raise HTTPException(400, "The codec refused these payloads.") from None
-        return Response(MessageToJson(Payloads(payloads=made)), media_type="application/json")
+        return Response(MessageToJson(Payloads(payloads=coded)), media_type="application/json")

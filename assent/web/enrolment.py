@@ -63,8 +63,8 @@ def read_invitation(token: str, approvers: Approvers | None) -> Invitation:
             "This page can make no passkeys: its approvers file names no [site]. Tell the person who invited you."
         )
     try:
-        given: object = json.loads(base64.urlsafe_b64decode(token[:_LONGEST] + "=" * (-len(token) % 4)))
-        fields = {name: str(value) for name, value in cast("Mapping[str, object]", given).items()}
+        decoded: object = json.loads(base64.urlsafe_b64decode(token[:_LONGEST] + "=" * (-len(token) % 4)))
+        fields = {name: str(value) for name, value in cast("Mapping[str, object]", decoded).items()}
         signature = fields.pop("signature")
         invitation = Invitation(**fields)
         expires = datetime.fromisoformat(invitation.expires_at)
@@ -126,7 +126,7 @@ def entry_of(invitation: Invitation, credential: str, approvers: Approvers) -> s
     from webauthn import verify_registration_response  # noqa: PLC0415 - slow to import
 
     try:
-        made = verify_registration_response(
+        passkey = verify_registration_response(
             credential=credential,
             expected_challenge=invitation.challenge,
             expected_rp_id=invitation.site,
@@ -137,7 +137,7 @@ def entry_of(invitation: Invitation, credential: str, approvers: Approvers) -> s
         raise MessageError("The passkey's answer does not belong to this invitation.") from None
     return "\n".join([
         f"[[people.keys]]  # of {json.dumps(invitation.name)}, invited by {json.dumps(invitation.by)}",
-        f'passkey = "{base64url(made.credential_id)}"',
-        f'public_key = "{base64url(made.credential_public_key)}"',
+        f'passkey = "{base64url(passkey.credential_id)}"',
+        f'public_key = "{base64url(passkey.credential_public_key)}"',
         f"valid_from = {instant(datetime.now(UTC))}",
     ])  # fmt: skip

@@ -58,8 +58,8 @@ class Guard:
             await send(message)
 
         # A page of another site whose name leads to this address would be let in by the browser.
-        known = Headers(scope=scope).get("host", "").lower() in self._hosts
-        if known or scope["path"] == "/healthz":
+        is_own_host = Headers(scope=scope).get("host", "").lower() in self._hosts
+        if is_own_host or scope["path"] == "/healthz":
             await self._app(scope, receive, guarded)
         else:
             answer = PlainTextResponse("This page has another address.\n", status_code=421)

@@ -137,8 +137,8 @@ class InboxReader:
         whole = self._reads.get((None, None, None))
         if whole is None or whole.page.next_page_token is not None or query.token is not None:
             return None
-        wanted = [each for each in whole.page if query.agent in {None, each.agent} and query.tool in {None, each.tool}]
-        return Read(Page(wanted, None, None, whole.page.unreadable), whole.at)
+        chosen = [each for each in whole.page if query.agent in {None, each.agent} and query.tool in {None, each.tool}]
+        return Read(Page(chosen, None, None, whole.page.unreadable), whole.at)
 
     async def _read(self, key: _Key) -> Read:
         agent, tool, token = key
@@ -150,9 +150,9 @@ class InboxReader:
     def forget(self, requirement_id: str) -> None:
         """Leave out a request that was decided, until what waits is read again."""
         for key, read in list(self._reads.items()):
-            kept = [each for each in read.page if each.id != requirement_id]
-            if len(kept) < len(read.page):
-                page = Page(kept, read.page.next_page_token, None, read.page.unreadable)
+            others = [each for each in read.page if each.id != requirement_id]
+            if len(others) < len(read.page):
+                page = Page(others, read.page.next_page_token, None, read.page.unreadable)
                 self._reads[key] = Read(page, read.at - FRESH)
                 self._tasks.pop(key, None)  # It may have begun before the decision.
 

@@ -88,9 +88,9 @@ class Site:
         if person.method == "passkey" and person.subject not in self.prover.passkeys(person.name):
             return None  # It was revoked, and with it what it began.
         named = person.method in {"demo", "passkey"}
-        known = approvers.person(person.name) if named else approvers.signed_in(person.issuer, person.name)
-        listed = known is not None and known.is_valid(datetime.now(UTC))
-        return replace(person, login=person.name, name=person.name if known is None else known.name, listed=listed)
+        entry = approvers.person(person.name) if named else approvers.signed_in(person.issuer, person.name)
+        listed = entry is not None and entry.is_valid(datetime.now(UTC))
+        return replace(person, login=person.name, name=person.name if entry is None else entry.name, listed=listed)
 
     def signed_in(self, page: Page) -> Endpoint:
         """Let only those who are signed in see a page, and only pages of this site post to it."""
@@ -239,8 +239,8 @@ class Site:
 
     def with_passkey(self, form: Mapping[str, str], body: dict[str, JsonValue]) -> dict[str, JsonValue]:
         """Return a message with what the script of the page made of a passkey's answer. Raises as `passkey_proof`."""
-        given = form.get("proof")
-        return {**body, "proof": passkey_proof(given).model_dump(mode="json")} if given else body
+        signed = form.get("proof")
+        return {**body, "proof": passkey_proof(signed).model_dump(mode="json")} if signed else body
 
     def must_sign(self, person: Person, level: ProofLevel = "service") -> bool:
         """Return whether a person's passkey signs where a decision takes a proof of this level, and there is one."""
@@ -280,8 +280,8 @@ class Site:
         return self.renderer.page("edit.html", values | {"rows": rows_of(arguments)})
 
     def _after(self, outcome: DecisionOutcome, view: RequestView, person: Person) -> Response:
-        known = _COUNTED if outcome.counted else _NOT_COUNTED
-        lead = known.get(outcome.status, outcome.status)
+        leads = _COUNTED if outcome.counted else _NOT_COUNTED
+        lead = leads.get(outcome.status, outcome.status)
         detail = "" if outcome.status in {"approved", "rejected", "executed"} else bounded(outcome.detail, _LONGEST)
         target = {"run": view.state.id, "id": outcome.requirement_id or view.requirement.id}
         about = link("/request", **target)
@@ -407,12 +407,12 @@ def _own_path(path: str | None) -> str:
 
 def query_of(request: Request) -> Query:
     """Return what a link to the inbox asks for; what does not fit counts as left out."""
-    given = request.query_params
-    show: Show = "all" if given.get("show") == "all" else "mine"
-    sort = cast("Sort", given["sort"]) if given.get("sort") in get_args(Sort) else "age"
-    page = given.get("page", "1")
+    parameters = request.query_params
+    show: Show = "all" if parameters.get("show") == "all" else "mine"
+    sort = cast("Sort", parameters["sort"]) if parameters.get("sort") in get_args(Sort) else "age"
+    page = parameters.get("page", "1")
     number = int(page) if page.isascii() and page.isdigit() and len(page) < 4 else 1
-    agent, tool, token = (_visible(given.get(name, "")) for name in ("agent", "tool", "token"))
+    agent, tool, token = (_visible(parameters.get(name, "")) for name in ("agent", "tool", "token"))
     return Query(show, sort, agent, tool, token, max(1, number))
 
 

@@ -44,8 +44,7 @@ class Prover:
         self._file = ApproversFile(settings.approvers) if settings.approvers else None
         site = self.approvers.site if self.approvers else None
         if settings.passkeys and (site is None or settings.base not in site.origins):
-            message = f"--passkeys: the approvers file has no [site] with the origin {settings.base}"
-            raise ConfigurationError(message)
+            raise ConfigurationError(f"--passkeys: the approvers file has no [site] with the origin {settings.base}")
         self._key = _private_key(settings.signing_key) if settings.signing_key else None
         for issuer in self.approvers.issuers if self.approvers else ():
             if issuer.url == settings.oidc_issuer and issuer.claim != settings.oidc_claim:
@@ -151,8 +150,8 @@ def passkey_proof(text: str) -> WebAuthnProof:
         MessageError: it is none.
     """
     try:
-        given = cast("object", json.loads(text))
-        fields = dict(cast("Mapping[str, object]", given)) if isinstance(given, dict) else {}
+        answer = cast("object", json.loads(text))
+        fields = dict(cast("Mapping[str, object]", answer)) if isinstance(answer, dict) else {}
         return WebAuthnProof.model_validate({**fields, "kind": "webauthn"})
     except (ValueError, RecursionError, ValidationError):
         raise MessageError("The answer of the passkey cannot be read; nothing was sent.") from None

@@ -88,8 +88,8 @@ def _is_urgent(at: datetime) -> bool:
 
 def link(path: str, /, **query: str | int | None) -> str:
     """Return a link within the page. Ids are in the query: a run may have any id, as `..` or `a/b`."""
-    given = "&".join(f"{name}={quote(str(value), safe='')}" for name, value in query.items() if value not in {None, ""})
-    return f"{path}?{given}" if given else path
+    pairs = [f"{name}={quote(str(value), safe='')}" for name, value in query.items() if value not in {None, ""}]
+    return f"{path}?{'&'.join(pairs)}" if pairs else path
 
 
 def _version() -> str:

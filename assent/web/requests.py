@@ -101,8 +101,8 @@ class RequestView:
     @property
     def rows(self) -> tuple[Row, ...]:
         """The arguments, a row each."""
-        shown = self.arguments or {}
-        return rows_of({name: each for name, each in shown.items() if not self.question or name not in _ASKED})
+        arguments = self.arguments or {}
+        return rows_of({name: each for name, each in arguments.items() if not self.question or name not in _ASKED})
 
     @property
     def values(self) -> tuple[Row, ...]:
@@ -193,13 +193,13 @@ class RequestView:
 
     def objection(self, name: str) -> str | None:
         """Return why a person may not approve it, or hand in its result; None if they may."""
-        one = self.requirement
+        requirement = self.requirement
         own = self.state.requested_by is not None and fold_name(self.state.requested_by) == fold_name(name)
         if may_approve(
-            name, kind=one.kind, approvers=one.approvers, self_approval=one.self_approval,
+            name, kind=requirement.kind, approvers=requirement.approvers, self_approval=requirement.self_approval,
             requested_by=self.state.requested_by,
         ):  # fmt: skip
-            return "You have approved it." if is_approver(name, one.approved_by) else None
+            return "You have approved it." if is_approver(name, requirement.approved_by) else None
         return "You asked for this, so another person decides." if own else "You are not among those who may decide it."
 
 

@@ -94,8 +94,8 @@ class RunPages:
         """End a decision that was remembered: further calls wait for people again."""
         form = await self._site.form_of(request, person)
         state = await self.state_of(request, person)
-        given = self._site.with_passkey(form, {})
-        outcome = await self.end_grant(state, form.get("grant", ""), person, given)
+        proof = self._site.with_passkey(form, {})
+        outcome = await self.end_grant(state, form.get("grant", ""), person, proof)
         page = link("/run", id=state.id)
         note = self._site.sign_ins.note(
             person, page, "good" if outcome.counted else "bad", "Revoked." if outcome.counted else "Not revoked.",
@@ -136,9 +136,9 @@ class RunPages:
         return state_of(run)
 
     async def end_grant(
-        self, state: RunState, grant_id: str, person: Person, given: Mapping[str, JsonValue]
+        self, state: RunState, grant_id: str, person: Person, fields: Mapping[str, JsonValue]
     ) -> DecisionOutcome:
-        """End a decision that was remembered; *given* may have the reason and the proof.
+        """End a decision that was remembered; *fields* may have the reason and the proof.
 
         Raises:
             RequirementNotFoundError: the run remembers no such decision.
@@ -146,7 +146,7 @@ class RunPages:
         """
         grant = locate_grant(state, grant_id)
         level: ProofLevel | None = "service" if grant.proof else None
-        return await self._site.send(state.id, level, person, REVOKE, {**given, "id": grant.id, "by": person.name})
+        return await self._site.send(state.id, level, person, REVOKE, {**fields, "id": grant.id, "by": person.name})
 
     async def verification_of(self, state: RunState) -> Verification:
         """Check the history of a run; the result is kept for some seconds, since it takes time that grows with it."""

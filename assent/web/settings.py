@@ -72,8 +72,8 @@ class WebSettings(BaseSettings):
     approvers: str = Field(default="", validation_alias="ASSENT_APPROVERS")
 
     @classmethod
-    def read(cls, **given: object) -> WebSettings:
-        """The settings of the environment, but for what is *given* and not empty, checked. I/O.
+    def read(cls, **options: object) -> WebSettings:
+        """The settings of the environment, but for *options* that are not empty, checked. I/O.
 
         Raises:
             ConfigurationError: a variable cannot be read, or no one could sign in. One line.
@@ -81,13 +81,13 @@ class WebSettings(BaseSettings):
         warn_of_unknown_variables()
         try:
             settings = cls()
-            for name, value in given.items():
+            for name, value in options.items():
                 if value:
                     setattr(settings, name, value)
         except ValidationError as error:
-            found = error.errors(include_url=False, include_input=False, include_context=False)[0]
-            name = str(found["loc"][0]).upper()
-            raise ConfigurationError(f"ASSENT_WEB_{name}: {found['msg'].removeprefix('Value error, ')}") from None
+            first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+            name = str(first["loc"][0]).upper()
+            raise ConfigurationError(f"ASSENT_WEB_{name}: {first['msg'].removeprefix('Value error, ')}") from None
         settings.check()
         return settings
 
@@ -152,9 +152,9 @@ class WebSettings(BaseSettings):
 
     def address_of(self, peer: str, forwarded: Sequence[str]) -> str:
         """Return from where a request comes: the last address in *forwarded* headers that is not a proxy's own."""
-        given = [part.strip() for part in ",".join(forwarded).split(",")] if self.address_header else []
-        while given and self.is_trusted_proxy(peer) and _is_address(given[-1]):
-            peer = given.pop()
+        addresses = [part.strip() for part in ",".join(forwarded).split(",")] if self.address_header else []
+        while addresses and self.is_trusted_proxy(peer) and _is_address(addresses[-1]):
+            peer = addresses.pop()
         return peer
 
     # -- checks -------------------------------------------------------------------------------------------------------

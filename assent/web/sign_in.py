@@ -82,8 +82,8 @@ class SignIn:
         """Return who is signed in; None where no one is."""
         if self._settings.sign_in == "header":
             return self._by_header(request)
-        given = request.cookies.get(self.cookie)
-        person = self._read(given) if given is not None else None
+        cookie = request.cookies.get(self.cookie)
+        person = self._read(cookie) if cookie is not None else None
         if person is None and self._settings.sign_in == "demo":
             return Person(self._settings.demo_sign_in, "demo")
         return person
@@ -119,10 +119,10 @@ class SignIn:
 
     def renew(self, request: HTTPConnection, response: Response, person: Person) -> None:
         """Let a session live on, since the person uses it."""
-        given = request.cookies.get(self.cookie)
-        if not person.session or given is None:
+        cookie = request.cookies.get(self.cookie)
+        if not person.session or cookie is None:
             return
-        _, at = self._sessions.loads(given, return_timestamp=True)
+        _, at = self._sessions.loads(cookie, return_timestamp=True)
         if time.time() - at.timestamp() > _RENEW:
             self._set(response, person)
 
@@ -208,12 +208,12 @@ def person_from(answer: Mapping[str, object], settings: WebSettings) -> Person |
     claims = answer.get("userinfo")
     if not isinstance(claims, Mapping):
         return "the provider sent no identity token"
-    given = cast("Mapping[str, object]", claims)
-    issuer, subject, name = given.get("iss"), given.get("sub"), given.get(settings.oidc_claim)
+    userinfo = cast("Mapping[str, object]", claims)
+    issuer, subject, name = userinfo.get("iss"), userinfo.get("sub"), userinfo.get(settings.oidc_claim)
     if issuer != settings.oidc_issuer and str(issuer).rstrip("/") != settings.oidc_issuer.rstrip("/"):
         return "the identity token is from another issuer"
     if not isinstance(subject, str) or not isinstance(name, str) or not is_usable(name):
         return f"the identity token has no usable claim {settings.oidc_claim!r}, which is to be the name"
-    if settings.oidc_claim == "email" and given.get("email_verified") is not True:
+    if settings.oidc_claim == "email" and userinfo.get("email_verified") is not True:
         return "the provider does not say that it has verified this e-mail address"
     return Person(name, "oidc", str(issuer), subject)

@@ -92,10 +92,10 @@ class Slack:
         self._check(request, body)
         try:
             fields = dict(parse_qsl(body.decode(), strict_parsing=True))
-            pressed = TypeAdapter(_ButtonPress).validate_json(fields.get("payload", ""))
+            press = TypeAdapter(_ButtonPress).validate_json(fields.get("payload", ""))
         except (ValueError, ValidationError):
             raise HTTPException(400, "This is not a button of Slack.") from None
-        return Response(background=BackgroundTask(self._decide, pressed))
+        return Response(background=BackgroundTask(self._decide, press))
 
     def _check(self, request: Request, body: bytes) -> None:
         """Check Slack's signature (version 0: HMAC-SHA256 over time and body).
@@ -103,42 +103,42 @@ class Slack:
         Raises:
             HTTPException: it does not hold, is old, or has been here before.
         """
-        at, given = (request.headers.get(f"x-slack-{name}", "") for name in ("request-timestamp", "signature"))
+        at, signature = (request.headers.get(f"x-slack-{name}", "") for name in ("request-timestamp", "signature"))
         if not at.isascii() or not at.isdigit() or len(at) > 12 or abs(time.time() - int(at)) > OLDEST:
             raise HTTPException(403, "The request is too old.")
-        made = "v0=" + hmac.new(self._secret, b"v0:" + at.encode() + b":" + body, sha256).hexdigest()
-        if not hmac.compare_digest(made.encode(), given.encode()):
+        expected = "v0=" + hmac.new(self._secret, b"v0:" + at.encode() + b":" + body, sha256).hexdigest()
+        if not hmac.compare_digest(expected.encode(), signature.encode()):
             raise HTTPException(403, "The signature is not Slack's.")
-        if made in self._seen:
+        if expected in self._seen:
             raise HTTPException(403, "This request was sent before.")
-        self._seen[made] = True
+        self._seen[expected] = True
 
-    async def _decide(self, pressed: _ButtonPress) -> None:
+    async def _decide(self, press: _ButtonPress) -> None:
         try:
-            text = await self._outcome(pressed)
+            text = await self._outcome(press)
         except AssentError as error:
             text = str(error)
         except Exception:
             _log.exception("a decision from Slack failed")
             text = "An error in Assent itself; nothing may have been done. Decide on the page."
-        if pressed.response_url.startswith(ANSWERS):
+        if press.response_url.startswith(ANSWERS):
             try:
-                await self._post(pressed.response_url, _escaped(text))
+                await self._post(press.response_url, _escaped(text))
             except httpx.HTTPError as error:
                 _log.warning("Slack did not take an answer: %s", type(error).__name__)
 
-    async def _outcome(self, pressed: _ButtonPress) -> str:
-        action = pressed.actions[0]
+    async def _outcome(self, press: _ButtonPress) -> str:
+        action = press.actions[0]
         signal = _SIGNALS.get(action.action_id)
         try:
-            named = TypeAdapter(_Named).validate_json(action.value)
+            request = TypeAdapter(_Named).validate_json(action.value)
         except ValidationError:
-            named = None
-        if signal is None or named is None:
+            request = None
+        if signal is None or request is None:
             return "This button is none of Assent's."
-        person = self._person(pressed)
-        page = f"{self._site.settings.base}{link('/request', run=named.run, id=named.id)}"
-        view = await read_request(self._site.client, named.run, named.id)
+        person = self._person(press)
+        page = f"{self._site.settings.base}{link('/request', run=request.run, id=request.id)}"
+        view = await read_request(self._site.client, request.run, request.id)
         if not may_see(person, view.state) or not self._site.prover.may_vouch(person):
             return f"The approvers file does not know {person.login}. Decide on the page: {page}"
         if view.requirement.proof == "person":
@@ -152,12 +152,12 @@ class Slack:
         what = f"{one_line(view.requirement.tool)}: {outcome.status}"
         return f"{what}: {bounded(one_line(outcome.detail), _SHOWN)} {page}"
 
-    def _person(self, pressed: _ButtonPress) -> Person:
-        issuer, login, approvers = f"slack:{pressed.team.id}", pressed.user.id, self._site.prover.approvers
-        known = approvers.signed_in(issuer, login) if approvers else None
+    def _person(self, press: _ButtonPress) -> Person:
+        issuer, login, approvers = f"slack:{press.team.id}", press.user.id, self._site.prover.approvers
+        entry = approvers.signed_in(issuer, login) if approvers else None
         return Person(
-            known.name if known else login, "oidc", issuer, login, int(time.time()),
-            login=login, listed=known is not None,
+            entry.name if entry else login, "oidc", issuer, login, int(time.time()),
+            login=login, listed=entry is not None,
         )  # fmt: skip
 
 

@@ -92,15 +92,15 @@ def differences(before: JsonValue, after: JsonValue, path: str = "") -> list[tup
         return [each for name, old, new in pairs for each in differences(old, new, _path(path, name))]
     if not isinstance(before, dict) or not isinstance(after, dict):
         return [] if _same(before, after) else [(path, _shown(before), _shown(after))]
-    found: list[tuple[str, str | None, str | None]] = []
+    changed: list[tuple[str, str | None, str | None]] = []
     for name in {**before, **after}:
         inner = _path(path, name)
         if name in before and name in after:
-            found += differences(before[name], after[name], inner)
+            changed += differences(before[name], after[name], inner)
         else:
             old, new = (_shown(each[name]) if name in each else None for each in (before, after))
-            found.append((inner, old, new))
-    return found
+            changed.append((inner, old, new))
+    return changed
 
 
 def _path(path: str, name: str) -> str:

@@ -359,8 +359,7 @@ def _message(name: str, body: dict[str, object]) -> Message:
         problem = f"{name}: evidence: it is too long; send up to {limits.EVIDENCE_LIMIT} bytes, such as a link to it"
         raise MessageError(problem)
     if isinstance(read_as, SendMessage) and (wrong := content_problem(read_as.content)):
-        problem = f"{name}: content: {wrong}"
-        raise MessageError(problem)
+        raise MessageError(f"{name}: content: {wrong}")
     return read_as
 
 
