@@ -24,22 +24,22 @@ class ApprovalContext(Stored):
 
 
 class Approval(Stored):
-    """A requirement as people see it across runs: in the inbox while it waits, as a record once it is decided.
+    """A requirement across runs: in the inbox while it waits, as a record once it is decided. Times are UTC.
 
-    *id* is the requirement's, *run_id* that of its run, *agent* the one that called. *arguments* are the exact
-    bytes that the model produced, None where the inbox's memo could not hold them (*arguments_size* says how many
-    bytes they are, `assent show` has them), or the execution that had them is gone. *status* is the decision,
-    *execution* what an approved call led to, *result* the beginning of its result. *ignored_messages* are messages
-    that had no effect. Times are UTC.
+    *id* is the requirement's, *run_id* its run's, *agent* made the call. *arguments* are the exact bytes of the model.
+    They are None if the inbox's memo cannot hold them (*arguments_size* counts their bytes, `assent show` has them), or
+    if the execution that had them is gone. *read_as* has the values that the tool gets where *arguments* say something
+    else. *status* is the decision, *execution* the outcome of an approved call, *result* the beginning of its result.
 
-    *approvers* may decide (None: anybody but the requester, unless *approvers_left_out* says how many names the memo
-    could not hold), until *expires_at*. *approved_by* are those who approved so far, *needed* is how many must.
-    *note* is a gate's error or a rule's reason. *grant* is the id of the grant that decided it. *follows* is the id
-    of the record before this one for the same call: an edit's (by *edited_by*), a lost call's, or one that a stricter
-    policy did not accept. *values* are what a person filled in, *evidence* came with a result from outside. *parents*
-    are the parent runs of its run, the outermost first. *read_as* has the values that the tool gets where *arguments*
-    say something else; *binding* is the gate's, *proof* the level of proof that a decision needs. *caller* is the id of
-    the workflow whose code asks, in a run without a model (empty: a client asks); *agent* is then its name.
+    *approvers* may decide until *expires_at* (None: anyone but the requester; *approvers_left_out* counts the names
+    that the memo cannot hold). *approved_by* have approved so far, *needed* must. *proof* is the level of proof that a
+    decision needs. *note* is a gate's error or a rule's reason. *grant* is the id of the grant that decided it.
+    *values* are what a person filled in, *evidence* came with a result from outside. *ignored_messages* had no effect.
+
+    *follows* is the id of the previous record of the same call: it was edited by *edited_by*, its outcome is unknown,
+    or a stricter policy did not accept it. *binding* is the gate's. *parents* are the parent runs, the outermost first.
+    In a run without a model, *caller* is the id of the workflow whose code asks (empty: a client asks), and *agent* is
+    its name.
     """
 
     id: str

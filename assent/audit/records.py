@@ -41,9 +41,9 @@ class TextDigest(Stored):
 class SentMessage(Stored):
     """A message to a run, and its outcome.
 
-    *sent_at* is when the server received it, *handled_at* when the run did; None until a worker has read it. *by* is
-    the name in the message, *identity* the free text by which the sending program names itself, *principal* the sender
-    that the server authenticated, if it does so. *attribution* compares *by* and *principal*: `unverified` without a
+    The server received it at *sent_at*, the run handled it at *handled_at* (None: no worker has read it). *by* is the
+    name in the message, *identity* the free text by which the sending program names itself, *principal* the sender that
+    the server authenticated, if it does so. *attribution* compares *by* and *principal*; it is `unverified` without a
     principal. *content* is the message as JSON. *status* is `unread`, `checking` while a worker checks it, else as in
     `DecisionResult`.
     """
@@ -64,11 +64,11 @@ class SentMessage(Stored):
 
 
 class ChildRecord(Stored):
-    """A child run, which answers a call: its own audit is that of *run_id*.
+    """A child run, which answers a call. Its own audit is that of *run_id*.
 
     *outcome* is `answered`, `failed`, `running`, `left` (the parent run ended first, and cancelled it), or `unstarted`
-    (the parent run ended before it started). *answer* is its answer, *error* why there is none, *usage* its usage,
-    which the parent run's usage includes. *events* requested, started and ended it.
+    (the parent run ended before it started). *answer* is its answer, *error* says why there is none. *usage* is its
+    usage, which the parent run's includes. *events* requested, started and ended it.
     """
 
     run_id: str | None
@@ -87,12 +87,13 @@ class ToolRun(Stored):
     """One scheduled activity of a tool.
 
     *attempts* counts its starts. *worker* ran it last, with the code *build*. *outcome*: `executed`, `failed`,
-    `refused` (its worker did not run it), `postponed` (no worker served it; it is tried again), `lost` (without a
-    result: its effect is unknown), `running`, or `unstarted` (its run ended first). *result* is its result or failure,
-    *last_failure* the failure of the previous attempt.
+    `refused` (its worker did not run it), `postponed` (no worker served it; it is tried again), `lost` (it gave no
+    result, so its effect is unknown), `running`, or `unstarted` (its run ended first). *result* is its result or
+    failure, *last_failure* the failure of the previous attempt.
 
-    If a child run answers the call, it is *child*: outcome, result and *finished_at* are its own, and *started_at*,
-    *attempts* and *worker* are those of the activity before it. *handoff* is the agent that gets the conversation.
+    If a child run answers the call, *child* is its record. Outcome, result and *finished_at* are then the child run's;
+    *started_at*, *attempts* and *worker* are those of the activity before it. *handoff* is the agent that gets the
+    conversation.
     """
 
     tool: str
@@ -115,14 +116,15 @@ class ToolRun(Stored):
 class RunRecord(Stored):
     """A run as a whole.
 
-    *executions* are in order; the records lack what happened in those that are *missing*. *agent_versions*,
-    *policy_versions* and *models* are in order of first use. *builds* are those of the workers of its workflow tasks.
-    *started_identity* and *started_principal* name the sender of its start, as in `SentMessage`; *attribution* compares
-    *requested_by*. *agent* is the first agent, also after a handoff. *instructions* are the texts that functions gave
-    as instructions, in order of first use; *agent_versions* digest other ones. *context* is that of the request, as
-    canonical JSON. *parents* are its parent run and the parents of that, the root of the run tree first. *resets* are
-    the workflow resets that made its executions. *caller* is the id of the workflow whose code asks people, in a run
-    without a model (empty: a client asks); *agent* is its name.
+    *executions* are in order; what happened in the *missing* ones is not in the records. *agent* is the first agent,
+    also after a handoff. *agent_versions*, *policy_versions* and *models* are in order of first use. *builds* are those
+    of the workers of its workflow tasks. *started_identity* and *started_principal* name the sender of its start, as in
+    `SentMessage`; *attribution* compares the principal with *requested_by*.
+
+    *instructions* are the texts that functions gave as instructions, in order of first use; *agent_versions* are
+    digests of all others. *context* is the request's, as canonical JSON. *parents* are the parent runs, the root of the
+    run tree first. *resets* are the workflow resets that made its executions. In a run without a model, *caller* is the
+    id of the workflow whose code asks people (empty: a client asks), and *agent* is its name.
     """
 
     record: Literal["run"] = "run"
@@ -157,10 +159,10 @@ class RunRecord(Stored):
 
 
 class SummaryPart(Stored):
-    """What a summary replaced: the number of *items*, in the conversation of that *digest*, and how many were *kept*.
+    """What a summary replaced: so many *items* of the conversation of this *digest*; the newest *kept* items stayed.
 
-    *text* is the summary of the model; None if it failed. *left_out*: it failed too often, so the items were left out,
-    and the model knows it.
+    *text* is the model's summary, None if it failed. *left_out*: it failed too often. Then the items are left out, and
+    the model is told so.
     """
 
     items: int
@@ -173,9 +175,8 @@ class SummaryPart(Stored):
 class TurnRecord(Stored):
     """One model call: agent, model, usage, attempts and worker.
 
-    *instructions_sha256* names those of its run's *instructions* that the model got; empty if no function gave them.
-
-    With *summary*, it was not a turn: after *turn*, it summarised older turns.
+    *instructions_sha256* names the one of the run's *instructions* that the model got; empty if no function gave any.
+    With a *summary*, the call was not a turn: it summarised older turns, after *turn*.
     """
 
     record: Literal["turn"] = "turn"
@@ -199,7 +200,7 @@ class TurnRecord(Stored):
 class CallRecord(Stored):
     """A tool call without a requirement: allowed, denied, or with invalid arguments.
 
-    *told* is the answer to the model for a call that did not run, *agent* the agent that made the call.
+    *told* is the answer to the model for a call that did not run. *agent* made the call.
     """
 
     record: Literal["call"] = "call"
@@ -221,8 +222,8 @@ class ApprovalRecord(Approval):
 
     *gate* is the gate of the model's call, None for a requirement that follows another one. *model* made the call, in
     *context.turn*. *decisions* are all messages about it, ignored ones too, in the order in which the run handled them.
-    *arguments_before* are the arguments that an edit replaced. *opened* and *resolved* cite the events at which it
-    began to be pending, and ended. *arguments_sha256* is empty where the execution that had the arguments is gone.
+    *arguments_before* are the arguments that an edit replaced. *arguments_sha256* is empty if the execution that had
+    the arguments is gone. *opened* and *resolved* cite the events at which it began and ceased to be pending.
     """
 
     record: Literal["approval"] = "approval"
@@ -249,9 +250,9 @@ class GrantRecord(Grant):
 class HandoffRecord(Stored):
     """A handoff of the conversation to another agent, by a call of *tool* in *turn*.
 
-    *at* is when it took effect, at the end of the turn; None if the run ended first. *bounded_by* is the version of the
-    policy that limits the next agent, in addition to its own. *grants* ended with it. *events* are those of the call
-    and of the effect.
+    It took effect *at* the end of the turn; None if the run ended first. *bounded_by* is the version of the policy that
+    limits the next agent, in addition to its own. *grants* ended with it. *events* are those of the call and of the
+    effect.
     """
 
     record: Literal["handoff"] = "handoff"

@@ -31,8 +31,8 @@ class WastedAnswers(Stored):
 class LiveText(Stored):
     """An answer so far. *text* is its end, *left_out* the number of characters before that, *characters* all of them.
 
-    *calls* are the tools that it has begun to call, the newest last. *attempt* is the activity's: the words of an
-    attempt that failed are none of the answer. *wasted* is for the next attempt, which counts on from there.
+    *calls* are the tools that it has begun to call, the newest last. *attempt* is the activity's; the text of a failed
+    attempt is no part of the answer. *wasted* is for the next attempt, which counts on from there.
     """
 
     turn: int

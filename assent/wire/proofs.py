@@ -53,10 +53,10 @@ _Long = Annotated[str, StringConstraints(min_length=1, max_length=1_000)]
 class DecisionStatement(_Exact):
     """What is signed: one decision of one person.
 
-    *run* is the run's id, *execution* Temporal's id of its first execution, so that no other run of that id takes the
-    signature. *tool* names the tool, *requirement* is the whole id of the requirement (with `revoke`: of the grant).
-    *content* is the SHA-256 of what else is sent, as canonical JSON: edited arguments, values, or an object with
-    `output` or `error`, and `evidence`. *remember* and *reason* are digests too; None for what is not sent.
+    *run* is the run's id, *execution* Temporal's id of its first execution: for another run of that id, the signature
+    does not count. *tool* names the tool. *requirement* is the whole id of the requirement (with `revoke`: of the
+    grant). *content* is the SHA-256 of what else is sent, as canonical JSON: edited arguments, values, or an object
+    with `output` or `error`, and `evidence`. *remember* and *reason* are digests too. None: it was not sent.
     """
 
     type: Literal["assent.decision.v1"] = STATEMENT
@@ -144,9 +144,9 @@ def service_bytes(statement: DecisionStatement, proof: ServiceProof) -> bytes:
 
 
 class VerifiedProof(BaseModel):
-    """What a check of a proof found: whose it is, by which key of which approvers file.
+    """What a check of a proof found: the person, the key, and the approvers file.
 
-    *person* is the name in the file. *key* is the public key as the file has it, *key_id* what people see of it: an SSH
+    *person* is the name in the file. *key* is the public key in the file. *key_id* is what people see of it: an SSH
     fingerprint, the id of a passkey, or the name of a service. *site* is the relying party of a passkey. *approvers* is
     the SHA-256 of the file, in hex. *namespace* is the Temporal namespace of the run.
     """

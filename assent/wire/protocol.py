@@ -113,10 +113,10 @@ class ChildRun(Stored):
 
 
 class ToolOptions(Stored):
-    """How a tool's activity is scheduled. Times in seconds. *attempts* counts runs, the first included.
+    """How a tool's activity is scheduled. Times are in seconds.
 
-    *attempts* None means: again while its worker is lost, unless its gate says *at_most_once*; never again after the
-    tool itself failed.
+    *attempts* limits its starts, the first included. None: it starts again while its worker is lost, unless its gate
+    says *at_most_once*, and never after the tool itself failed.
     """
 
     timeout: Seconds = 600.0
@@ -142,10 +142,10 @@ class InputField(Stored):
 
 
 class ServerRequest(Stored):
-    """One thing that an MCP server asks for; the answer goes back under *key*.
+    """One thing that an MCP server asks for. The answer goes back under *key*.
 
-    *digest* is that of the question itself: a stored answer is given to an equal question only. The names of its fields
-    begin with *prefix*, for a person. *url*: it is answered elsewhere, at a URL.
+    *digest* is the question's own: a stored answer is given to an equal question only. *prefix* begins the names of its
+    fields, for a person. *url*: it is answered elsewhere, at a URL.
     """
 
     key: str
@@ -155,10 +155,10 @@ class ServerRequest(Stored):
 
 
 class ServerQuestion(Stored):
-    """What an MCP server asks in the middle of a call; the answers go there with *state*.
+    """What an MCP server asks in the middle of a call. The answers go back with *state*.
 
-    *held*: the server held the call meanwhile, which was ended, and is made again. *earlier* are the answers to what
-    it asked before in this call, by their digests.
+    *held*: the server held the call meanwhile. That call was ended, and is made again. *earlier* are the answers to its
+    earlier questions in this call, by digest.
     """
 
     requests: list[ServerRequest]
@@ -168,21 +168,24 @@ class ServerQuestion(Stored):
 
 
 class Gate(Stored):
-    """What one tool call needs before it may run, worked out on the worker when the model asked for it.
+    """What one tool call needs before it may run. The worker decides it when the model makes the call.
 
-    *reason* explains a `deny` or `invalid` to the model, or carries the words of a rule or the error of a gate that
-    raised (then the verdict is `ask`) to the approver. *needed* is how many distinct people must approve,
-    *approvers* who they may be (None: anybody; groups are resolved). Times in seconds from when the call begins to
-    wait: *expires_after* is a deadline, *remind_every* sends notices. *approval_type* is what `@approval` says.
-    *fields* are what a person fills in, or the `output` of a call that is made elsewhere. *checked* says that the
-    result from outside is checked against the tool's return annotation, *failed* that something about the gate could
-    not be worked out (no grant lets such a call through), *stop* that the run ends once the call was executed,
-    *at_most_once* that the tool is not started again after a timeout or the loss of its worker.
-    *read_as* has the values that the tool gets where they are not what the arguments say, by parameter: defaults filled
-    in, validators applied. *binding* is the digest of the tool, "-", and the digest of all its values (empty where they
-    cannot be told). *proof* is the level of proof that a decision needs. *output_limit* is how many bytes of its result
-    are kept, *agent* who answers it. *definition* is the beginning of what an MCP server says of its tool, of a call
-    that waits; *question* is what that server asks in the middle of the call. Defaults are left out.
+    *reason* explains a `deny` or `invalid` to the model. With `ask` it is for the approver: a rule's words, or the
+    error of a gate that raised. *needed* distinct people must approve. *approvers* may decide (None: anyone); groups
+    are resolved. Times are in seconds from when the call begins to wait: *expires_after* is the deadline,
+    *remind_every* sends notices. *approval_type* is that of `@approval`. *proof* is the level of proof that a decision
+    needs.
+
+    *fields* are what a person fills in, or the `output` of a call that is made elsewhere. *checked*: a result from
+    outside is checked against the tool's return annotation. *failed*: a part of the gate could not be decided, so no
+    grant lets the call through. *stop*: the run ends once the call was executed. *at_most_once*: the tool does not
+    start again after a timeout or the loss of its worker.
+
+    *read_as* has, by parameter, the values that the tool gets where the arguments say something else: defaults filled
+    in, validators applied. *binding* is the digest of the tool, "-", and the digest of those values (empty if unknown).
+    *output_limit* is the number of bytes of the result that are kept. *agent* answers the call. *definition* is the
+    beginning of an MCP server's description of the tool, if the call waits. *question* is what that server asks in the
+    middle of the call. Defaults are left out.
     """
 
     verdict: Verdict
@@ -215,10 +218,11 @@ class Gate(Stored):
 class WorkflowCall(Stored):
     """What workflow code asks people about, in a run without a model.
 
-    *tool* names what is to be done, as an activity type does. *arguments* are the raw JSON text of an object:
-    what people see and what is bound. The *gate* says what they send (`ask`, `input` or `external`), and all terms.
-    *activity*: once approved, the activity of type *tool* runs, at most once, with the values of *arguments* in their
-    order. *attributes*, *notices* and *continue_after* are facts of the caller's worker, as in `ModelTurn`.
+    *tool* names what is to be done, as an activity type does. *arguments* are the raw JSON text of an object: people
+    see it, and their decision binds it. The *gate* says what people send (`ask`, `input` or `external`), and has all
+    terms. With *activity*, the activity of type *tool* runs once it is approved, at most once. It gets the values of
+    *arguments* in their order. *attributes*, *notices* and *continue_after* are facts of the caller's worker, as in
+    `ModelTurn`.
     """
 
     tool: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:/-]{0,99}$")
@@ -234,13 +238,14 @@ class RunRequest(Stored):
     """The input of the workflow `AgentRun`. Any language may start a run with this JSON.
 
     *agent* is the agent's name on the worker. *input* is the prompt: text, or a list of text, images and files.
-    *requested_by* is who asked, as a claim of the starter. *max_turns*, *max_tool_calls* and *budget* may lower the
-    agent's own limits, never raise them; *policy* applies in addition to the agent's own, and the stricter of the two
-    wins. A *conversation* stays open after an answer, for the next message, until it is closed; it may begin without an
-    *input*. Its limits are for each answer.
-    *parents* are the parent runs of a child run, the outermost first: Temporal must agree. With a *call*, people are
-    asked about it instead of a model: *agent* is then the name of the workflow that asks, and *input* may be empty.
-    *context* is for tools, gates, policies and people; the model does not get it. It stays the same for the whole run.
+    *requested_by* is the requester, as a claim. *max_turns*, *max_tool_calls* and *budget* can lower the agent's own
+    limits, never raise them. *policy* applies in addition to the agent's own; the stricter one wins.
+
+    A *conversation* stays open after an answer, for the next message, until it is closed. It may begin without an
+    *input*. Its limits are for each answer. *context* is for tools, gates, policies and people; the model does not get
+    it. It never changes. *parents* are the parent runs of a child run, the outermost first; they must be the ones that
+    Temporal names. With a *call*, people are asked about it, and no model. *agent* is then the name of the workflow
+    that asks, and *input* may be empty.
     """
 
     agent: str = Field(min_length=1, max_length=100)
@@ -262,9 +267,10 @@ class RunRequest(Stored):
 
 
 class Usage(Stored):
-    """Tokens and requests of model calls, summed; and what they *cost*, where the worker has a table of prices.
+    """The sums of tokens, requests and *cost* of model calls. There is a cost if the worker has a table of prices.
 
-    *requests* were answered; *failed* ones were not: what they used is not known, and no budget counts them.
+    *requests* counts the answered ones. *failed* counts the others: their tokens are unknown, and no budget counts
+    them.
     """
 
     requests: int = 0
@@ -313,10 +319,12 @@ class Decision(Stored):
     """What people decided about the call of a `WorkflowCall`: the output of its run, as JSON.
 
     *status* is `approved` if they approved it or filled in the *values*, and nothing ran. It is `executed` or `failed`
-    if an activity or another system gave an *output* or an *error*; both, if the output was cut. It is `refused` if the
-    call was approved and did not run: *error* says why. It is `rejected`, with the *reason*, or `expired` if the call
-    is not to be done. *decided_by* are the people whose decision counted. *requirement_id* is what they decided last,
-    *arguments* what they approved, with edits. *evidence* came with a result from outside.
+    if an activity or another system gave an *output* or an *error*. Both are there if the output was cut. `refused`:
+    the call was approved and did not run; *error* says why. `rejected`, with the *reason*, and `expired`: it is not to
+    be done.
+
+    *decided_by* are the people whose decision counted. *requirement_id* is their last decision's. *arguments* are the
+    approved ones, with edits. *evidence* came with a result from outside.
     """
 
     status: Literal["approved", "rejected", "expired", "executed", "failed", "refused"]
@@ -349,9 +357,9 @@ class Prefix(Stored):
 class ModelCallInput(Stored):
     """The input of the activity `call_model`. *delta* is what the conversation gained since the last call.
 
-    *requested_by*, *policy* and *context* are the request's, for its gates. *routed*: it runs where the agent's model
-    is asked. *instructions* is the SHA-256 of the newest instructions from a function that this execution's history
-    has.
+    *requested_by*, *policy* and *context* are the request's, for the gates. *routed*: it runs on the task queue where
+    the agent's model is asked. *instructions* is the SHA-256 of the newest instructions from a function in the history
+    of this execution.
     """
 
     agent: str
@@ -383,19 +391,19 @@ class TurnFailure(Stored):
 
 
 class ModelTurn(Stored):
-    """What `call_model` returns: the new items, and a gate for every tool call among them, by `call_id`.
+    """The result of `call_model`: the new items, and a gate for each tool call among them, by `call_id`.
 
-    A call without a gate is denied. *agent_version* is `Agent.version`, given with the first turn and with each that
-    has calls. *follow_up* is what the model is told where its answer does not fit the output type. *wasted* is what
-    answers used that could not be used; with *failure* no more are asked for, and the run ends. *instructions* are
-    those that the model got, if the agent's are a function.
+    A call without a gate is denied. *agent_version* is `Agent.version`; the first turn has it, and each turn with
+    calls. *follow_up* is the message to the model if its answer does not fit the output type. *wasted* is the usage of
+    answers that could not be used. With a *failure*, no more answers are asked for, and the run ends. *instructions*
+    are the ones that the model got, if the agent's are a function.
 
-    Facts of the worker come with the first turn only: *rules_version* (the rules that the run follows), *max_turns*,
-    *max_tool_calls*, *budget*, *max_context_tokens*, *attributes* (whether the search attributes may be upserted) and
-    *continue_after* (events of a history after which the run continues as new; 0: when the server suggests it) and
-    *proof* (the level of proof that every decision needs).
-    *notices* says, with each turn that has calls, whether any are sent. *task_queue* is where the model is asked from
-    then on (empty: where the run is); without items, it was not.
+    The first turn alone has facts of the worker: *rules_version* (of the rules that the run follows), *max_turns*,
+    *max_tool_calls*, *budget*, *max_context_tokens*, *attributes* (whether search attributes may be upserted), *proof*
+    (the level that every decision needs), and *continue_after* (the history events after which the run continues as
+    new; 0: when the server suggests it). *notices* says, with each turn that has calls, whether notices are sent.
+    *task_queue* is where the model is asked from then on (empty: where the run is). If it has no items, no model was
+    asked.
     """
 
     items: list[Item]
@@ -425,12 +433,12 @@ class ModelTurn(Stored):
 
 
 class Authorization(Stored):
-    """What the tool's activity checks again before it runs an approved call: every part of the requirement's id.
+    """Every part of the requirement's id. The tool's activity checks it again before it runs an approved call.
 
-    *execution_id* is Temporal's id of the run's first execution: in another one, after a workflow reset, an approval of
-    before authorises nothing. *follows* is the requirement that edits replaced by this one. *parent* is the run
-    that it works for, if one, where a reset may have taken that back. *binding* and *read_as* are the gate's.
-    *proof* is the level of proof that it needed, *proofs* are those of its approvals.
+    *execution_id* is Temporal's id of the run's first execution: after a workflow reset it is another one, and earlier
+    approvals authorise nothing. *follows* is the first requirement of a chain of edits. *parent* is the parent run, if
+    any: a reset may have taken its call back. *binding* and *read_as* are the gate's. *proof* is the level of proof
+    that it needed, *proofs* are those of its approvals.
     """
 
     requirement_id: str
@@ -452,7 +460,7 @@ class ToolCallInput(Stored):
     """The input of a tool's activity. *arguments* are the raw bytes (UTF-8 text) that were approved.
 
     They are the model's own, unless a person edited them. *values* are what a person filled in. *policy* and *context*
-    are the request's own, *output_limit* and *question* the gate's.
+    are the request's, *output_limit* and *question* the gate's.
     """
 
     agent: str
@@ -496,12 +504,12 @@ class Handoff(Stored):
 
 
 class ToolOutcome(Stored):
-    """What came of a tool call: one of *output*, *error* (the tool failed), *refused* (it did not run), *delegation*.
+    """The outcome of a tool call: one of *output*, *error* (the tool failed), *refused* (it did not run), *delegation*.
 
-    Where *output* was cut, *size* (bytes) and *sha256* are those of the whole, and *whole* is where that is stored.
-    With *refused*, a *gate* (and its *policy_version*) sends the call to a person again, and *again_after* has it tried
-    again after so many seconds, because this worker does not serve it. A *handoff* comes with an *output*, as do
-    *images* that the model is to see; the output describes them too.
+    If *output* was cut, *size* (bytes) and *sha256* are those of the whole, and *whole* is where it is stored. A
+    refused call with a *gate* (of *policy_version*) goes to a person again. One with *again_after* is tried again after
+    so many seconds, because this worker does not serve it. A *handoff* comes with an *output*. So do *images* for the
+    model; the output describes them.
     """
 
     output: str | None = None
@@ -531,9 +539,9 @@ class BlockedLoop(Stored):
 class CheckInput(Stored):
     """The input of the activity `check_call`: something that a person sent, to be checked where the tool is known.
 
-    *what* says which: edited *arguments* (raw text), *values* for the fields of an `input`, or an *output* from
-    outside. *arguments* are otherwise those of the call. With *fields*, these say what fits, and no tool does.
-    *proof* is checked first; with `proof`, nothing else is.
+    *what* is checked: edited *arguments* (raw text), *values* for the fields of an `input`, or an *output* from
+    outside. Otherwise, *arguments* are those of the call. With *fields*, these say what fits, instead of a tool.
+    *proof* is checked first; for `proof`, alone.
     """
 
     what: Literal["arguments", "values", "output", "proof"]
@@ -551,9 +559,9 @@ class CheckInput(Stored):
 
 
 class Checked(Stored):
-    """The result of `check_call`: a *problem*, in one line for the sender, or none.
+    """The result of `check_call`: a *problem*, in one line for the sender, or None.
 
-    *gate* is that of edited arguments, under *policy_version*. *proof* is what a check of the proof found.
+    *gate* is that of edited arguments, under *policy_version*. *proof* is the result of the check of the proof.
     """
 
     problem: str | None  # Required, so that no answer of another activity is taken for "nothing is wrong".

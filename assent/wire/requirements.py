@@ -43,10 +43,10 @@ class EscalationStep(Stored):
 class Grant(Stored):
     """A remembered decision: further calls of one tool in the same run are approved or rejected without asking.
 
-    *verdict* is the decision. *id* is 64 hex digits, matched by prefix as a requirement's. It holds for at most *uses*
-    calls (None: any number), until *expires_at* (None: until the run ends), for arguments that satisfy *arguments*, and
-    only for the same *policy_version* and *tool_digest*. *used* counts the calls. *by* gave it with the decision on
-    *requirement_id*, and it has the *proof* of that decision.
+    *verdict* is the decision. *id* is 64 hex digits; a unique prefix names it, as for a requirement. It decides at most
+    *uses* calls (None: any number), until *expires_at* (None: the end of the run). It decides only calls whose
+    arguments satisfy *arguments*, under the same *policy_version* and *tool_digest*. *used* counts them. *by* gave it
+    with the decision on *requirement_id*; *proof* is the proof of that decision.
     """
 
     id: str
@@ -99,20 +99,22 @@ Execution = Literal["running", "executed", "failed", "refused", "unknown"]
 
 
 class Requirement(Stored):
-    """What one tool call of a run waits for, and how it was decided.
+    """What one tool call of a run waits for, and how it was decided. Times are UTC.
 
-    *id* is 64 hex digits; its first 8 are what people see, and any unique prefix of at least 6 names it.
-    *arguments* are the exact bytes the model produced. *status* is the decision; *execution* is the result of
-    an approved call. Times are UTC. *nonce* makes two equal calls, and a call before and after a reset, differ.
-    *approvers* are those who may decide (None: anyone; empty: no one can approve); each due step of *escalations*
-    adds some.
-    *fields* are what a person fills in, *values* what one did; *evidence* came with a result from outside. *grant* is
-    the id of the grant that decided it. *follows* is the id of the previous requirement of the same call: an edit (by
-    *edited_by*) replaced it, its outcome is unknown, or today's policy asks for more. *edited_from* is the first one of
-    a chain of edits. *agent* is the agent that made the call, if the conversation was handed over to it. *shortened*:
-    it was decided in an earlier execution, whose history has the whole; here is only who decided what and when.
-    *read_as* has the values that the tool gets where they are not what *arguments* say: defaults filled in, validators
-    applied. *binding* is the gate's. *proof* is the level of proof that a decision needs (None: a name will do).
+    *id* is 64 hex digits. People see its first 8; any unique prefix of at least 6 names it. *arguments* are the exact
+    bytes of the model. *status* is the decision, *execution* the result of an approved call. With a *nonce*, two equal
+    calls differ, as do a call before a reset and one after it. *proof* is the level of proof that a decision needs
+    (None: a name is enough).
+
+    *approvers* may decide (None: anyone; empty: no one can approve). Each due step of *escalations* adds people.
+    *fields* are what a person fills in, *values* what a person filled in. *evidence* came with a result from outside.
+    *grant* is the id of the grant that decided it.
+
+    *follows* is the id of the previous requirement of the same call: an edit by *edited_by* replaced that one, its
+    outcome is unknown, or today's policy asks for more. *edited_from* is the first one of a chain of edits. *agent*
+    made the call, if the conversation was handed over to it. *shortened*: it was decided in an earlier execution, whose
+    history has the rest. *read_as* has the values that the tool gets where *arguments* say something else: defaults
+    filled in, validators applied. *binding* is the gate's.
     """
 
     id: str
@@ -208,17 +210,17 @@ class Requirement(Stored):
 
 
 class RunState(Stored):
-    """What the query `state` answers, and the durable JSON of a paused run.
+    """The answer of the query `state`, and the durable JSON of a paused run.
 
-    *id* is the workflow id, *execution_id* Temporal's id of this execution of it (a workflow reset makes a new one),
-    *first_execution_id* that of its first one.
-    *running* counts the activities under way: tool calls, or the model call. *ignored_messages* are the newest,
-    *ignored_dropped* counts the older ones that are no longer kept; *requirements_dropped* counts the oldest
-    decided requirements, which only the histories of earlier executions have. *tool_calls* counts the calls of the
-    run that were run or waited for, *budget* is what it may use by now. *grants* are the decisions that were
-    remembered, those that ended included. *agent* is the one that answers by now. *context* is the request's.
-    *parents* are the parent runs, the outermost first; *children* are the active child runs. *caller* is the id of the
-    workflow whose code asks people, in a run without a model (empty: a client asks); *agent* is then its name.
+    *id* is the workflow id. *execution_id* is Temporal's id of this execution, *first_execution_id* that of the first
+    one; a workflow reset makes a new execution. *agent* is the current one. *running* counts the current activities:
+    tool calls, or the model call. *tool_calls* counts the calls that ran or waited. *budget* is the current limit.
+    *grants* include those that ended. *context* is the request's.
+
+    *requirements_dropped* counts the oldest decided requirements, which only earlier executions' histories have.
+    *ignored_messages* are the newest, *ignored_dropped* counts older ones that are not kept. *parents* are the parent
+    runs, the outermost first, *children* the active child runs. In a run without a model, *caller* is the id of the
+    workflow whose code asks people (empty: a client asks), and *agent* is its name.
     """
 
     id: str
@@ -270,9 +272,9 @@ class RunState(Stored):
 class PendingRequirement(Stored):
     """The memo of one pending requirement (`assent_pending_0`, …): what the inbox shows without a worker.
 
-    *arguments* is None where they, with *read_as*, are too long for a memo; *arguments_size* is then their number of
-    bytes, and `assent show` has them whole. *approvers* None is anybody, unless *approvers_left_out* says that
-    names were too.
+    *arguments* is None if they, with *read_as*, are too long for a memo. Then *arguments_size* is their number of
+    bytes, and `assent show` has them whole. *approvers* is None for anyone, or if a memo cannot hold the names:
+    *approvers_left_out* then counts them.
     """
 
     id: str
