@@ -133,7 +133,7 @@ class ToolCalls:
         authorization = call.authorization
         if authorization is None:
             return await self._unapproved(agent, tool, call)
-        if (refused := await self._asking(agent, refusal, tool, call)) is not None:
+        if (refused := await self._asking(agent, _refusal_now, tool, call)) is not None:
             return refused
         try:
             since = await requested_since(tool.name, call)
@@ -167,9 +167,9 @@ class ToolCalls:
     ) -> ToolOutcome | None:
         """Return the answer of *question*, for which types, gates and groups of the user's may be asked."""
         keeper = self.proofs.gatekeeper(agent, call.policy)
-        work = functools.partial(_answer, agent, keeper, question, tool, call, own_run().run_id)
+        work = functools.partial(question, tool, call, keeper, run_id=own_run().run_id)
         try:
-            return await self._users.answer(work)
+            return _outcome(agent, call, await self._users.answer(work))
         except Exception as error:  # whatever users' code raises: the call has not started, and does not
             return ToolOutcome(refused=f"it could not be checked: {error_text(error)}")
 
@@ -313,15 +313,8 @@ def _down(error: ServerDownError) -> ToolOutcome:
     return ToolOutcome(refused=str(error), again_after=DOWN.total_seconds())
 
 
-def _answer(
-    agent: Agent,
-    keeper: Gatekeeper,
-    question: Callable[..., Refusal | None],
-    tool: Tool,
-    call: ToolCallInput,
-    run_id: str,
-) -> ToolOutcome | None:
-    return _outcome(agent, call, question(tool, call, keeper, run_id=run_id, now=datetime.now(UTC)))
+def _refusal_now(tool: Tool, call: ToolCallInput, keeper: Gatekeeper, *, run_id: str) -> Refusal | None:
+    return refusal(tool, call, keeper, run_id=run_id, now=datetime.now(UTC))
 
 
 def _outcome(agent: Agent, call: ToolCallInput, why: Refusal | None) -> ToolOutcome | None:

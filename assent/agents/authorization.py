@@ -53,11 +53,8 @@ def refusal(tool: Tool, call: ToolCallInput, keeper: Gatekeeper, *, run_id: str,
     return None if stricter is None else Refusal(stricter, keeper.gate(tool, context, call.arguments))
 
 
-def ask_again(
-    tool: Tool, call: ToolCallInput, keeper: Gatekeeper, *, run_id: str, now: datetime, reason: str = RESET
-) -> Refusal:
+def ask_again(tool: Tool, call: ToolCallInput, keeper: Gatekeeper, *, run_id: str, reason: str = RESET) -> Refusal:
     """The refusal that sends an approved call to a person again for *reason*, under today's gate, whatever that is."""
-    del now
     context = context_of(call, tool, run_id)
     gate = keeper.gate(tool, context, call.arguments)
     if gate.verdict == "allow":

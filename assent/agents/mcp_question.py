@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
 from typing import Final, cast
 
 from pydantic import JsonValue
@@ -145,11 +144,8 @@ def responses_to(question: ServerQuestion, answers: Answers) -> dict[str, JsonVa
     return {each.key: answers[each.digest] for each in question.requests}
 
 
-def question_gate(
-    question: Question, tool: Tool, call: ToolCallInput, keeper: Gatekeeper, *, run_id: str, now: datetime
-) -> Refusal:
+def question_gate(question: Question, tool: Tool, call: ToolCallInput, keeper: Gatekeeper, *, run_id: str) -> Refusal:
     """Return the refusal that puts a server's question to those who may approve the call; a free call's to anyone."""
-    del now
     context = context_of(call, tool, run_id)
     gate = keeper.gate(tool, context, call.arguments)
     if gate.verdict in {"deny", "invalid"}:

@@ -402,7 +402,7 @@ class ModelTurn(Stored):
     *max_tool_calls*, *budget*, *max_context_tokens*, *attributes* (whether search attributes may be upserted), *proof*
     (the level that every decision needs), and *continue_after* (the history events after which the run continues as
     new; 0: when the server suggests it). *notices* says, with each turn that has calls, whether notices are sent.
-    *task_queue* is where the model is asked from then on (empty: where the run is). If it has no items, no model was
+    *task_queue* is where the model is asked from then on (empty: where the run is). Without items, no model was
     asked.
     """
 
