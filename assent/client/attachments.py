@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
+from assent.runtime.files import open_regular
 from assent.wire.errors import MessageError
 from assent.wire.limits import PARTS_LIMIT
 from assent.wire.messages import problems
@@ -43,7 +44,8 @@ def attachment(source: str | Path) -> ImagePart | FilePart:
             raise MessageError(f"{path}: a file to attach ends in one of {' '.join(sorted(_TYPES))}")
         if (size := path.stat().st_size) > PARTS_LIMIT:
             raise MessageError(f"{path}: it has {size} bytes; the limit is {PARTS_LIMIT}")
-        data = path.read_bytes()
+        with open_regular(path, PARTS_LIMIT) as file:
+            data = file.read()
         if is_image:
             return ImagePart(data=data, media_type=media_type)
         return FilePart(data=data, media_type=media_type, name=path.name)

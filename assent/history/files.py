@@ -19,9 +19,12 @@ from assent.history import event_types
 from assent.history.pages import MissingExecution, Page
 from assent.history.payloads import decoded_events
 from assent.history.resets import resets_of
+from assent.runtime.files import open_regular
 from assent.wire import protocol
 from assent.wire.errors import HistoryError
 
+FILE_LIMIT: Final = 1 << 30
+"""Bytes of a file: a history has 50 MiB at most, and is some times as long as JSON."""
 BATCH: Final = 500
 """Events of a page."""
 _PLAIN_ENCODINGS: Final = ("json/", "binary/")
@@ -138,7 +141,8 @@ def _is_human_readable(event: Mapping[str, Any]) -> bool:
 
 def _read_events(path: Path) -> list[Mapping[str, Any]]:
     try:
-        data: object = json.loads(path.read_bytes())
+        with open_regular(path, FILE_LIMIT) as file:
+            data: object = json.load(file)
     except OSError as error:
         raise HistoryError(f"{path}: it cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError) as error:

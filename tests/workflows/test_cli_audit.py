@@ -7,6 +7,7 @@ import copy
 import csv
 import io
 import json
+import os
 import re
 import subprocess
 import uuid
@@ -375,6 +376,10 @@ async def test_wrong_words_are_one_line_and_a_run_may_have_any_name(
         [_, name] = await it.shown(tmp_path)
         file = ("--file", name)
         (tmp_path / "no.json").write_text("{}")
+        os.mkfifo(tmp_path / "waits.json")
+        (tmp_path / "endless.json").symlink_to("/dev/zero")
+        with (tmp_path / "large.json").open("wb") as large:
+            large.truncate(1 << 40)  # it has holes, and takes no room
         for code, words, said in (
             (2, ("audit",), "name a RUN, or files with --file"),
             (2, ("audit", it.run.id, "--json", "--csv"), "give one"),
@@ -386,6 +391,9 @@ async def test_wrong_words_are_one_line_and_a_run_may_have_any_name(
             (3, ("audit", "another", *file), f"it is of run '{it.run.id}', not 'another'"),
             (3, ("audit", "--file", str(tmp_path / "none.json")), "it cannot be read"),
             (3, ("audit", "--file", str(tmp_path / "no.json")), "it is not a history"),
+            (3, ("audit", "--file", str(tmp_path / "waits.json")), "it is no regular file"),
+            (3, ("audit", "--file", str(tmp_path / "endless.json")), "it is no regular file"),
+            (3, ("audit", "--file", str(tmp_path / "large.json")), "it has 1099511627776 bytes"),
             (3, ("audit", *file, *file), "are of the same execution"),
             (2, ("audit", "verify", str(tmp_path / "none.zip")), "cannot be read"),
         ):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,8 @@ def test_a_url_is_left_to_the_provider() -> None:
     [
         ("missing.png", "it cannot be read: No such file"),
         ("folder.pdf", "it cannot be read: Is a directory"),
+        ("waits.png", "it cannot be read: it is no regular file"),
+        ("endless.png", "it cannot be read: it is no regular file"),
         ("empty.png", "data: it has 0 bytes"),
         ("large.pdf", f"it has {PARTS_LIMIT + 1} bytes"),
         ("really.png", "data does not begin as image/png does"),
@@ -43,9 +46,12 @@ def test_a_url_is_left_to_the_provider() -> None:
         ("https://x/ b", "url: it is not a URL"),
     ],
 )
+@pytest.mark.timeout(20)
 def test_what_cannot_be_attached_is_said_in_one_line(tmp_path: Path, name: str, problem: str) -> None:
     (tmp_path / "folder.pdf").mkdir()
     (tmp_path / "empty.png").write_bytes(b"")
+    os.mkfifo(tmp_path / "waits.png")
+    (tmp_path / "endless.png").symlink_to("/dev/zero")
     (tmp_path / "really.png").write_bytes(b"\xff\xd8\xff")
     with (tmp_path / "large.pdf").open("wb") as large:
         large.truncate(PARTS_LIMIT + 1)
