@@ -69,9 +69,7 @@ class IncomingMessages(ObjectReceiveStream[SessionMessage | Exception]):
     """The messages of a server. One of very many values would take the package's memory: it becomes an error."""
 
     def __init__(
-        self,
-        messages: ObjectReceiveStream[SessionMessage | Exception],
-        on_message: Callable[[JSONRPCMessage], None],
+        self, messages: ObjectReceiveStream[SessionMessage | Exception], on_message: Callable[[JSONRPCMessage], None]
     ) -> None:
         """*messages* is the package's stream, one of anyio's or like it. *on_message* is called for each message."""
         self._messages = messages

@@ -33,12 +33,7 @@ SLOW: Final = timedelta(seconds=60)
 ONE_ANSWER: Final = Usage(requests=1)
 """What an answer used at the least, where it does not say."""
 
-_SLOW_KINDS: Final = {
-    401: "AuthenticationFailed",
-    402: "QuotaExceeded",
-    403: "PermissionDenied",
-    404: "ModelNotFound",
-}
+_SLOW_KINDS: Final = {401: "AuthenticationFailed", 402: "QuotaExceeded", 403: "PermissionDenied", 404: "ModelNotFound"}
 _REFUSALS: Final = frozenset({400, 422})
 _QUOTA_CODES: Final = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
 _PROMPT_CODES: Final = frozenset({"invalid_prompt", "content_policy_violation", "content_filter"})

@@ -167,10 +167,7 @@ class Agent:
         """
         target = Target(agent=self.name, served=None if task_queue else self, task_queue=task_queue)
         return agent_tool(
-            target,
-            name=name,
-            description=description or self.description,
-            requires_confirmation=requires_confirmation,
+            target, name=name, description=description or self.description, requires_confirmation=requires_confirmation
         )
 
     def tool(self, name: str) -> Tool | None:
@@ -274,11 +271,7 @@ def _groups_problem(groups: object) -> str | None:
 
 
 def agent_tool(
-    target: Target,
-    *,
-    name: str | None,
-    description: str | None,
-    requires_confirmation: bool | Confirmation = False,
+    target: Target, *, name: str | None, description: str | None, requires_confirmation: bool | Confirmation = False
 ) -> Tool:
     """The tool by which a model asks another agent, in a run of its own.
 

@@ -199,10 +199,7 @@ class Tool(Generic[P, R]):
     @property
     def effects(self) -> frozenset[Effect]:
         """What it declares about itself, for the rules of a policy. A declaration never loosens anything by itself."""
-        declared: tuple[tuple[Effect, bool], ...] = (
-            ("read_only", self.read_only),
-            ("destructive", self.destructive),
-        )
+        declared: tuple[tuple[Effect, bool], ...] = (("read_only", self.read_only), ("destructive", self.destructive))
         return frozenset(effect for effect, said in declared if said)
 
     @property

@@ -41,8 +41,7 @@ if TYPE_CHECKING:  # Typer's own classes of these are not public.
 RECORDS: Final = "records"
 
 _MaybeRun = Annotated[
-    str,
-    typer.Argument(metavar="RUN", help="The run's id; with --file, the id that it must have.", show_default=False),
+    str, typer.Argument(metavar="RUN", help="The run's id; with --file, the id that it must have.", show_default=False)
 ]
 _Files = Annotated[
     list[Path] | None,
@@ -56,8 +55,7 @@ _Approvers = Annotated[
     ),
 ]
 _RequireNames = Annotated[
-    bool,
-    typer.Option("--require-names", help="Exit with 1 if a name in a message is a claim that no server verified."),
+    bool, typer.Option("--require-names", help="Exit with 1 if a name in a message is a claim that no server verified.")
 ]
 
 

@@ -146,12 +146,7 @@ def reject(
     With several calls, all are looked up before anything is sent.
     """
     body = body_of(by=by, reason=reason) | _remember(remember_uses, remember_for, remember_if)
-    return _decide(
-        _report(context, as_json, require_answer, sign, key),
-        calls_of(calls),
-        protocol.REJECT,
-        body,
-    )
+    return _decide(_report(context, as_json, require_answer, sign, key), calls_of(calls), protocol.REJECT, body)
 
 
 def submit_result(
@@ -181,12 +176,7 @@ def submit_result(
         body["output"] = json_value("--output", output)
     if evidence is not None:
         body["evidence"] = json_value("--evidence", evidence)
-    return _decide(
-        _report(context, as_json, require_answer, sign, key),
-        [(run, call)],
-        protocol.SUBMIT_RESULT,
-        body,
-    )
+    return _decide(_report(context, as_json, require_answer, sign, key), [(run, call)], protocol.SUBMIT_RESULT, body)
 
 
 def submit_input(
@@ -203,12 +193,7 @@ def submit_input(
 ) -> int:
     """Submit the values that a tool asks a person for."""
     body = {**body_of(by=by), "values": json_object("--values", values)}
-    return _decide(
-        _report(context, as_json, require_answer, sign, key),
-        [(run, call)],
-        protocol.SUBMIT_INPUT,
-        body,
-    )
+    return _decide(_report(context, as_json, require_answer, sign, key), [(run, call)], protocol.SUBMIT_INPUT, body)
 
 
 def revoke_grant(
@@ -300,11 +285,7 @@ async def _decide_one(
 
 
 async def _decide_several(
-    client: AgentClient,
-    report: Report,
-    calls: Sequence[tuple[str, str]],
-    signal: Signal,
-    body: Mapping[str, JsonValue],
+    client: AgentClient, report: Report, calls: Sequence[tuple[str, str]], signal: Signal, body: Mapping[str, JsonValue]
 ) -> int:
     as_read(signal, body)  # A body that is invalid for one call is invalid for all.
     located = await locate_all(client, calls, signal)

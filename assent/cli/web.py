@@ -34,12 +34,10 @@ def web(
         str | None, typer.Option(metavar="HEADER", help="A proxy signs people in and names them in this header.")
     ] = None,
     trusted_proxy: Annotated[
-        list[str] | None,
-        typer.Option(metavar="ADDRESS", help="An address or network of that proxy (repeatable)."),
+        list[str] | None, typer.Option(metavar="ADDRESS", help="An address or network of that proxy (repeatable).")
     ] = None,
     demo_sign_in: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="For a trial: sign in everyone on this machine under this name."),
+        str | None, typer.Option(metavar="NAME", help="For a trial: sign in everyone on this machine under this name.")
     ] = None,
 ) -> int:
     """Serve the page on which people decide, in a browser. Needs no worker.

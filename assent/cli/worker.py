@@ -29,8 +29,7 @@ def worker(
         str | None, typer.Option(metavar="ID", help="The build of this worker in the deployment.")
     ] = None,
     versioning: Annotated[
-        Versioning | None,
-        typer.Option(help="What active runs do when another build becomes current."),
+        Versioning | None, typer.Option(help="What active runs do when another build becomes current.")
     ] = None,
     max_activities_per_second: Annotated[
         float | None,

@@ -265,12 +265,7 @@ class AgentClient:
     # -- the inbox ----------------------------------------------------------------------------------------------------
 
     async def pending(
-        self,
-        *,
-        sort: Sort = "age",
-        limit: int | None = None,
-        page_token: str | None = None,
-        **filters: Unpack[Filters],
+        self, *, sort: Sort = "age", limit: int | None = None, page_token: str | None = None, **filters: Unpack[Filters]
     ) -> Page[Approval]:
         """List what waits for a person in all runs: the oldest first, or by *sort* the soonest deadline first.
 

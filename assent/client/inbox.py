@@ -132,12 +132,7 @@ async def count_open(client: Client, status: RunStatus, task_queue: str) -> int:
 
 
 async def runs_with_approvals(
-    client: Client,
-    agent: str | None,
-    requested_by: str | None,
-    *,
-    registered: bool,
-    open_since: datetime | None = None,
+    client: Client, agent: str | None, requested_by: str | None, *, registered: bool, open_since: datetime | None = None
 ) -> AsyncIterator[ListedRun]:
     """Yield the runs that have waited, or may have; running ones first, newest first. Raises as `pending`.
 

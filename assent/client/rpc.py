@@ -11,11 +11,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from assent.runtime import connection_errors
 from assent.wire.digest import canonical
-from assent.wire.errors import (
-    MessageError,
-    RunFailedError,
-    RunNotFoundError,
-)
+from assent.wire.errors import MessageError, RunFailedError, RunNotFoundError
 from assent.wire.parts import inline_problem, without_bytes
 
 MESSAGE_LIMIT: Final = 1_000_000

@@ -128,11 +128,7 @@ async def decide(
         return outcome
     opened = result.requirement_id if outcome.grant is None else None
     return outcome.model_copy(
-        update={
-            "status": result.status,
-            "detail": result.detail,
-            "requirement_id": opened or outcome.requirement_id,
-        }
+        update={"status": result.status, "detail": result.detail, "requirement_id": opened or outcome.requirement_id}
     )
 
 

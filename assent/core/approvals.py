@@ -346,10 +346,7 @@ EFFECTS: Final[dict[RequirementKind, dict[str, str]]] = {
         APPROVE: "run it again",
         REJECT: "give up; the outcome is unknown",
     },
-    "budget": {
-        APPROVE: "add the original amount and continue",
-        REJECT: "use no more: the run ends",
-    },
+    "budget": {APPROVE: "add the original amount and continue", REJECT: "use no more: the run ends"},
 }
 """What a decision does, by its signal, for the kinds where the signal's name does not say it."""
 

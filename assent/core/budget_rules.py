@@ -118,11 +118,7 @@ def open_extension(run: Run, event: BudgetReached) -> Step:
         return Step(run)
     used, allowance = usage(run, event.at), run.allowance or run.budget
     arguments = {
-        name: {
-            "limit": run.budget.bounds[name],
-            "used": round(used[name], 6),
-            "extend_by": allowance.bounds[name],
-        }
+        name: {"limit": run.budget.bounds[name], "used": round(used[name], 6), "extend_by": allowance.bounds[name]}
         for name in exhausted(run, event.at)
     }
     approvers = None if run.budget.approvers is None else list(run.budget.approvers)

@@ -13,13 +13,7 @@ from assent.wire.protocol import APPROVE, REJECT, REVOKE, SUBMIT_INPUT, SUBMIT_R
 from assent.wire.requirements import Grant, Requirement
 
 Provable = Approve | Reject | SubmitResult | SubmitInput | Revoke
-_VERDICTS = {
-    Approve: APPROVE,
-    Reject: REJECT,
-    SubmitResult: SUBMIT_RESULT,
-    SubmitInput: SUBMIT_INPUT,
-    Revoke: REVOKE,
-}
+_VERDICTS = {Approve: APPROVE, Reject: REJECT, SubmitResult: SUBMIT_RESULT, SubmitInput: SUBMIT_INPUT, Revoke: REVOKE}
 
 
 def statement_of(

@@ -163,10 +163,7 @@ def _message(item: Item) -> dict[str, object]:
             part = {"type": "tool_call_response", "id": item["call_id"], "response": item["output"]}
             return {"role": "tool", "parts": [part]}
         case _:
-            return {
-                "role": item.get("role", "assistant"),
-                "parts": [_text(content_text(item.get("content")))],
-            }
+            return {"role": item.get("role", "assistant"), "parts": [_text(content_text(item.get("content")))]}
 
 
 def _text(text: str) -> dict[str, object]:

@@ -336,12 +336,7 @@ def _commands(step: Step, at: datetime, *, told_before: bool) -> Iterator[RunEve
             case events.RunTool(tool=tool, input=call):
                 identity = call.authorization.requirement_id if call.authorization else None
                 yield RunEvent(
-                    kind="tool_started",
-                    at=at,
-                    turn=turn,
-                    tool=tool,
-                    arguments=call.arguments,
-                    requirement_id=identity,
+                    kind="tool_started", at=at, turn=turn, tool=tool, arguments=call.arguments, requirement_id=identity
                 )
             case events.Complete(result):
                 yield RunEvent(kind="completed", at=at, turn=turn, text=result.content)

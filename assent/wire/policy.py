@@ -251,12 +251,7 @@ class PermissionPolicy(_Data):
 
     @classmethod
     def of(
-        cls,
-        *,
-        deny: Sequence[str] = (),
-        ask: Sequence[str] = (),
-        allow: Sequence[str] = (),
-        default: Decision = "ask",
+        cls, *, deny: Sequence[str] = (), ask: Sequence[str] = (), allow: Sequence[str] = (), default: Decision = "ask"
     ) -> PermissionPolicy:
         """A policy from lists of globs, the strict ones first: every deny, then every ask, then every allow.
 
