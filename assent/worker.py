@@ -5,6 +5,7 @@ import signal
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Final, cast
 from weakref import WeakKeyDictionary
@@ -104,15 +105,15 @@ class AssentPlugin(SimplePlugin):
         super().__init__("assent.AssentPlugin", nexus_service_handlers=[AssentServiceHandler()] if nexus else None)
         self._proofs = _proofs(approvers, require_proof)
         Activities.check(agents, webhooks, prices, self._proofs)
-        self._agents = agents
+        self._activities = partial(
+            Activities, agents, webhooks=webhooks, prices=prices, prefix_cache=prefix_cache,
+            continue_after=continue_after, requires_requester=requires_requester, proofs=self._proofs,
+        )  # fmt: skip
         for name, members in (groups or {}).items():
             if not is_members(members):
                 raise ConfigurationError(f"AssentPlugin: groups has {members!r} for {name!r}: give a list of names")
         self._groups = {name: list(members) for name, members in (groups or {}).items()}
         self._gated = list(gated_activities)
-        self._webhooks = webhooks
-        self._prices = prices
-        self._prefix_cache = prefix_cache
         self._continue_after = continue_after
         self._requires_requester = requires_requester
         self._trace_content = trace_content
@@ -132,30 +133,17 @@ class AssentPlugin(SimplePlugin):
         workflows = list(config.get("workflows") or ())
         if AgentRun in workflows:
             raise ConfigurationError("the worker has two Assent plugins: give one AssentPlugin all the agents")
-        activities = Activities(
-            self._agents,
-            webhooks=self._webhooks,
-            prices=self._prices,
-            prefix_cache=self._prefix_cache,
-            continue_after=self._continue_after,
-            requires_requester=self._requires_requester,
-            proofs=self._proofs,
-        )
+        activities = self._activities()
         theirs = cast("list[Callable[..., object]]", [*(config.get("activities") or ())])
-        names = [_activity_name(each) for each in theirs]
-        _check_names(activities, [name for name in names if name], self._gated)
-        guard = activities.guard(
-            client, [name for name in names if name], self._gated, trace_content=self._trace_content
-        )
-        own: list[Callable[..., object]] = list(activities.functions)
-        if None not in names:
-            own.append(unknown_activity)
-        config["activities"] = [*theirs, *own]
+        types = [_activity_name(each) for each in theirs]
+        names = [name for name in types if name]
+        _check_names(activities, names, self._gated)
+        guard = activities.guard(client, names, self._gated, trace_content=self._trace_content)
+        config["activities"] = [*theirs, *activities.functions, *([] if None in types else [unknown_activity])]
         config["workflows"] = [*workflows, AgentRun]
         facts: dict[str, Callable[..., object]] = {LIVE_CALL: live_call}
         facts["assent_facts"] = lambda: self._facts(activities, converter)
-        served = activities.agents.values()
-        metrics = Metrics.of(client, config.get("task_queue") or "", served, [*filter(None, names)])
+        metrics = Metrics.of(client, config.get("task_queue") or "", activities.agents.values(), names)
         if metrics is not None:
             facts[SWITCH] = metrics.record
         self._workers[guard] = activities, metrics
@@ -304,9 +292,9 @@ async def serving(
         ) as worker:
             yield worker
     except RuntimeError as error:
-        if (told := worker_stopped(error)) is None:
+        if (stopped := worker_stopped(error)) is None:
             raise
-        raise told from error
+        raise stopped from error
 
 
 async def run_worker(
@@ -353,8 +341,8 @@ async def run_worker(
             say(line)
         if deployment is not None:
             say(f"Build {settings.build_id!r} of deployment {settings.deployment!r}, {settings.versioning}")
-            if (told := await promotion_hint(client, deployment.version)) is not None:
-                say(told)
+            if (hint := await promotion_hint(client, deployment.version)) is not None:
+                say(hint)
         say(f"Web UI: {web_ui or 'of your Temporal server'}; stop with Ctrl-C or SIGTERM")
         await stop.wait()
         say("Stopping: running tools may finish")
