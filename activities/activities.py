@@ -158,12 +158,12 @@ class Activities:
 
 
 def _by_name(agents: Sequence[Agent]) -> Mapping[str, Agent]:
-    found: dict[str, Agent] = {}
+    by_name: dict[str, Agent] = {}
     for agent in agents:
-        if found.get(agent.name, agent) is not agent:
+        if by_name.get(agent.name, agent) is not agent:
             raise ConfigurationError(f"two agents are named {agent.name!r}; give one another name")
-        found[agent.name] = agent
-    return found
+        by_name[agent.name] = agent
+    return by_name
 
 
 def _check_keys(agents: Sequence[Agent]) -> None:

@@ -105,8 +105,8 @@ class _GuardInterceptor(ActivityInboundInterceptor):
 
     async def _of_server(self, name: str, input: ExecuteActivityInput) -> ToolOutcome:
         with_client(self._guard.client)
-        [given] = cast("Sequence[RawValue]", input.args[0])
-        return await self._guard.calls.of_server(name, PLAIN.from_payload(given.payload, ToolCallInput))
+        [argument] = cast("Sequence[RawValue]", input.args[0])
+        return await self._guard.calls.of_server(name, PLAIN.from_payload(argument.payload, ToolCallInput))
 
     def _missing(self, name: str, input: ExecuteActivityInput) -> ToolOutcome:
         agent = _agent_of(cast("Sequence[RawValue]", input.args[0] if input.args else ()))

@@ -128,8 +128,8 @@ class ModelAttempts:
         over = wasted.answers >= ANSWERS_LIMIT or wasted.times >= limit
         if over or (not handling.retry and (wasted.answers or wasted.usage.failed > 1)):
             return self._give_up_error(handling, why)
-        if handling.retry and (told := self.heartbeat_details()) is not None:
-            activity.heartbeat(encoded(told))
+        if handling.retry and (details := self.heartbeat_details()) is not None:
+            activity.heartbeat(encoded(details))
         return to_application_error(handling)
 
     def _give_up_error(self, handling: ErrorHandling, why: str = "") -> GaveUpError:

@@ -70,9 +70,9 @@ def only_inside_a_run(
     kind = next(iter(get_type_hints(function).values()))
 
     @activity.defn(name=name)
-    async def guarded(given: RawValue) -> RawValue:
+    async def guarded(input: RawValue) -> RawValue:
         _ = own_run()
-        argument = cast("Argument", PLAIN.from_payload(given.payload, kind))
+        argument = cast("Argument", PLAIN.from_payload(input.payload, kind))
         return encoded(await function(argument))
 
     return guarded

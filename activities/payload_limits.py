@@ -84,8 +84,8 @@ def _of_whole(text: str, whole: Reference | None) -> dict[str, object]:
 
 
 def _cut(data: bytes, limit: int) -> str:
-    kept = data[:limit].decode("utf-8", "ignore")
-    return f"{kept}\n[cut here: {min(limit, len(data))} of {len(data)} bytes]"
+    beginning = data[:limit].decode("utf-8", "ignore")
+    return f"{beginning}\n[cut here: {min(limit, len(data))} of {len(data)} bytes]"
 
 
 async def _store(text: str) -> Reference | None:

@@ -43,7 +43,7 @@ class Proofs:
         """The groups of the approvers file. Raises ConfigurationError where it cannot be read."""
         return {} if self.approvers is None else self.approvers().groups
 
-    def verify(self, given: ProofToCheck, requested_by: str | None) -> VerifiedProof:
+    def verify(self, to_check: ProofToCheck, requested_by: str | None) -> VerifiedProof:
         """Return what a proof shows.
 
         Raises:
@@ -51,9 +51,9 @@ class Proofs:
         """
         if self.approvers is None:
             raise ProofError("the worker has no approvers file, so it cannot check a proof: set ASSENT_APPROVERS")
-        statement = given.statement.model_copy(update={"namespace": activity.info().namespace})
-        given = given.model_copy(update={"statement": statement})
-        return verify(given, self._known(), requested_by=requested_by)
+        statement = to_check.statement.model_copy(update={"namespace": activity.info().namespace})
+        to_check = to_check.model_copy(update={"statement": statement})
+        return verify(to_check, self._known(), requested_by=requested_by)
 
     def _known(self) -> Approvers:
         try:

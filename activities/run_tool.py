@@ -186,8 +186,8 @@ class ToolCalls:
         if changed is None:
             return arguments
         if changed == TOOL_CHANGED and tool.definition is not None:
-            kept = await requested_call()
-            then = kept.gate.definition if kept is not None and kept.gate is not None else None
+            requested = await requested_call()
+            then = requested.gate.definition if requested is not None and requested.gate is not None else None
             changed = f"the MCP server changed the tool: {definition_change(then, tool.definition.text)}"
         asked_again = await self._asking(agent, functools.partial(ask_again, reason=changed), tool, call)
         return asked_again or ToolOutcome(refused=changed)

@@ -361,7 +361,7 @@ async def _run(request: RunRequest, name: str, task_queue: str | None, *, attrib
     count[name] += 1
     memo = {protocol.MEMO_REQUEST: RawValue(PLAIN.to_payload(visibility.request_memo(request)))}
     # Not a new id after a reset of this execution: the run of before, which may still wait, is then ended.
-    given: RawValue = await workflow.execute_child_workflow(
+    raw: RawValue = await workflow.execute_child_workflow(
         protocol.WORKFLOW,
         RawValue(PLAIN.to_payload(request)),
         id=child_id(info.workflow_id, name, info.original_execution_run_id, count[name]),
@@ -375,7 +375,7 @@ async def _run(request: RunRequest, name: str, task_queue: str | None, *, attrib
         static_summary=web_ui.request_summary(request),
         static_details=web_ui.request_details(request),
     )
-    result: RunResult = PLAIN.from_payload(given.payload, RunResult)
+    result: RunResult = PLAIN.from_payload(raw.payload, RunResult)
     return result
 
 

@@ -42,17 +42,17 @@ class TaskSizeLimiter:
         self._used += size
 
     async def execute(
-        self, activity: str, given: BaseModel, options: Options, values: Sequence[JsonValue] | None = None
+        self, activity: str, argument: BaseModel, options: Options, values: Sequence[JsonValue] | None = None
     ) -> object:
         """What an activity gives, as JSON, once it may be scheduled; with *values*, it is given these instead.
 
         Raises:
             ActivityError: it gives nothing.
         """
-        await self.admit(given)
+        await self.admit(argument)
         # Without a type: a result from an operator could fail to decode, and block the run for ever.
         result: object = await workflow.execute_activity(
-            activity, args=[given] if values is None else values, **options
+            activity, args=[argument] if values is None else values, **options
         )
         return result
 

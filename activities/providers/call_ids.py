@@ -25,10 +25,10 @@ def with_unique_call_ids(items: Sequence[Item], before: Iterable[Item]) -> list[
 
 
 def _with_unique_id(item: Item, taken: set[str]) -> Item:
-    said = item.get("call_id")
-    call_id = _free(said if isinstance(said, str) else "", taken)
+    original = item.get("call_id")
+    call_id = _free(original if isinstance(original, str) else "", taken)
     taken.add(call_id)
-    return item if call_id == said else {**item, "call_id": call_id}
+    return item if call_id == original else {**item, "call_id": call_id}
 
 
 def _free(call_id: str, taken: set[str]) -> str:

@@ -204,13 +204,13 @@ def answer_of(data: object, by: str = "") -> Answer:
             f"The provider stopped in the middle of its answer: finish_reason {str(reason)[:100]!r}. {problem}",
             paid=usage,
         )
-    given = calls_in(message.get("tool_calls"), usage)
-    if given and begun_only(mapping(given[-1].get("function")).get("arguments"), finish_reason(reason)):
-        given = given[:-1]
-    calls = [_item(call, mapping(call.get("function"))) for call in given]
+    raw_calls = calls_in(message.get("tool_calls"), usage)
+    if raw_calls and begun_only(mapping(raw_calls[-1].get("function")).get("arguments"), finish_reason(reason)):
+        raw_calls = raw_calls[:-1]
+    calls = [_item(call, mapping(call.get("function"))) for call in raw_calls]
     text = _answer_text(message, finish_reason(reason), silent=bool(calls))
     said_items: list[Item] = [{"role": "assistant", "content": text}] if text else []
-    items = with_fields([*said_items, *calls], message_fields(message), [call_fields(call) for call in given], by)
+    items = with_fields([*said_items, *calls], message_fields(message), [call_fields(call) for call in raw_calls], by)
     return Answer(items=items, usage=usage, model=text_or_empty(body.get("model")), text=text)
 
 

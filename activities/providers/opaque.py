@@ -50,14 +50,14 @@ def with_fields(items: list[Item], message: JsonObject, calls: list[JsonObject],
     """The *items* of a chat answer with what they do not hold: *calls* are the fields of the calls, the last items."""
     if not message and not any(calls):
         return items
-    found: list[Item] = []
+    extended: list[Item] = []
     for index, item in enumerate(items):
         call = calls[index - len(items)] if index >= len(items) - len(calls) else {}
         fields: JsonObject = {"message": message if index == 0 else {}, "call": call}
         fields = {key: value for key, value in fields.items() if value}
         keep = bool(fields) and json_size(fields) <= _LIMIT
-        found.append({**item, KEY: {"by": by, **fields}} if keep else item)
-    return found
+        extended.append({**item, KEY: {"by": by, **fields}} if keep else item)
+    return extended
 
 
 def fields_of(item: Item, part: str, by: str) -> JsonObject:

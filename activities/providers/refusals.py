@@ -93,7 +93,7 @@ def _sent(question: Question, without: AbstractSet[Refusable]) -> Iterator[Refus
         "json_object": question.output_schema is not None and "json_schema" in without,
         "stream": model.stream,
     }
-    return (name for name, given in parts.items() if given and name not in without)
+    return (name for name, is_sent in parts.items() if is_sent and name not in without)
 
 
 def error_messages(body: object, depth: int = _DEPTH) -> list[str]:

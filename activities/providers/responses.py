@@ -87,8 +87,8 @@ def _tool_choice(choice: str | dict[str, str] | None) -> JsonValue:
 
 
 def _tool(tool: ToolSpec, without: AbstractSet[Refusable]) -> JsonObject:
-    made: JsonObject = {"name": tool.name, "description": tool.description, "parameters": tool.parameters}
-    return {"type": "function", **made, **({} if "strict" in without else {"strict": False})}
+    fields: JsonObject = {"name": tool.name, "description": tool.description, "parameters": tool.parameters}
+    return {"type": "function", **fields, **({} if "strict" in without else {"strict": False})}
 
 
 def _format(question: Question, without: AbstractSet[Refusable]) -> JsonObject:
@@ -129,23 +129,23 @@ class _Stream:
         self._response: JsonObject | None = None
 
     def read(self, event: object) -> bool:
-        told = _object(event)
-        kind = told.get("type")
+        data = _object(event)
+        kind = data.get("type")
         if kind in _WORDS:
-            self._so_far.say(str(told.get("delta") or ""), (told.get("output_index"), told.get("content_index")))
+            self._so_far.say(str(data.get("delta") or ""), (data.get("output_index"), data.get("content_index")))
         elif kind == "response.output_item.added":
-            item = _object(told.get("item"))
+            item = _object(data.get("item"))
             if item.get("type") == "function_call":
                 self._so_far.call(str(item.get("name")))
         elif kind == "response.output_item.done":
-            self._done.append(told.get("item"))
+            self._done.append(data.get("item"))
         elif kind in _ENDS:
             # Some compatible servers leave out of the last event what the others have said.
             before = {"output": self._done, **(_FAILURE if kind == "response.failed" else {})}
-            fields = {key: value for key, value in _object(told.get("response")).items() if value not in (None, [])}
+            fields = {key: value for key, value in _object(data.get("response")).items() if value not in (None, [])}
             self._response = {**before, **fields}
         elif kind == "error":
-            raise CallError(in_stream(told.get("code"), told.get("type"), str(told.get("message") or "")))
+            raise CallError(in_stream(data.get("code"), data.get("type"), str(data.get("message") or "")))
         return self._response is not None
 
     def whole(self, *, done: bool) -> object | None:
@@ -187,15 +187,15 @@ def _failed(error: JsonObject, usage: Usage) -> CallError:
 
 def _minimal_item(item: Item) -> Item:
     """*item* as small as it can be passed back: histories keep every byte of it."""
-    kept: Item = {key: value for key, value in item.items() if value is not None and key != "status"}
-    if kept.get("type") == "function_call":
-        name = kept.get("name")
-        kept["name"] = name if isinstance(name, str) else ""
-        kept["arguments"] = raw_arguments(kept.get("arguments"))
-    content = kept.get("content")
-    if kept.get("type") == "message" and isinstance(content, list):
-        kept["content"] = [_minimal_part(part) for part in content]
-    return kept
+    minimal: Item = {key: value for key, value in item.items() if value is not None and key != "status"}
+    if minimal.get("type") == "function_call":
+        name = minimal.get("name")
+        minimal["name"] = name if isinstance(name, str) else ""
+        minimal["arguments"] = raw_arguments(minimal.get("arguments"))
+    content = minimal.get("content")
+    if minimal.get("type") == "message" and isinstance(content, list):
+        minimal["content"] = [_minimal_part(part) for part in content]
+    return minimal
 
 
 def _minimal_part(part: JsonValue) -> JsonValue:

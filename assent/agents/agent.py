@@ -138,10 +138,10 @@ class Agent:
             return handoff_tool(Target(agent=name, served=to, handoff=True), description=to.description)
         return handoff_tool(Target(agent=name, handoff=True))
 
-    def _add(self, made: Tool) -> None:
-        if made.name in self._tools:
-            refuse(self._label, f"two tools are named {made.name!r}; give one another name, with name=…")
-        self._tools[made.name] = made
+    def _add(self, tool: Tool) -> None:
+        if tool.name in self._tools:
+            refuse(self._label, f"two tools are named {tool.name!r}; give one another name, with name=…")
+        self._tools[tool.name] = tool
 
     def as_tool(
         self,
@@ -197,7 +197,7 @@ class Agent:
         """
         model = {**asdict(self.model), "timeout": self.model.timeout.total_seconds()}
         instructions = ["function"] if callable(self.instructions) else self.instructions
-        made = [self.name, model, instructions, self.policy_version()]
+        parts = [self.name, model, instructions, self.policy_version()]
         budget = None if self.budget is None else self.budget.model_dump(mode="json")
         bounds: list[object] = [self.max_turns, self.max_tool_calls, self.output_schema, budget]
         if self.max_context_tokens is not None:
@@ -206,7 +206,7 @@ class Agent:
             bounds.append("requires_requester")
         if self.mcp_servers:
             bounds.append([each.declared() for each in self.mcp_servers])
-        return sha256_hex(canonical([_VERSION, *made, *bounds, [_declared(each) for each in self.all_tools]]))[:16]
+        return sha256_hex(canonical([_VERSION, *parts, *bounds, [_declared(each) for each in self.all_tools]]))[:16]
 
     @cached_property
     def output_schema(self) -> dict[str, JsonValue] | None:
@@ -339,22 +339,22 @@ def with_their_agents(agents: Iterable[Agent]) -> list[Agent]:
     Raises:
         ConfigurationError: a handoff names an agent that is not among them.
     """
-    found: list[Agent] = []
+    reached: list[Agent] = []
     left = list(agents)
     while left:
         agent = left.pop(0)
-        if any(agent is each for each in found):
+        if any(agent is each for each in reached):
             continue
-        found.append(agent)
+        reached.append(agent)
         targets = [each.target for each in agent.all_tools if each.target is not None]
         left += [target.served for target in targets if isinstance(target.served, Agent)]
-    names = {each.name for each in found}
-    for agent in found:
+    names = {each.name for each in reached}
+    for agent in reached:
         for target in (each.target for each in agent.all_tools):
             if target is not None and target.handoff and target.agent not in names:
                 message = f"agent {agent.name!r}: handoffs names {target.agent!r}; serve that agent with it"
                 raise ConfigurationError(message)
-    return found
+    return reached
 
 
 def _declared(each: Tool) -> list[object]:

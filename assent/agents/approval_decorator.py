@@ -187,19 +187,19 @@ def _approve(options: ApprovalOptions, target: F) -> F:
     return target
 
 
-def marked(made: Tool[P, R], options: ApprovalOptions) -> Tool[P, R]:
+def marked(tool: Tool[P, R], options: ApprovalOptions) -> Tool[P, R]:
     """The tool with what `@approval` said of it.
 
     Raises:
         ConfigurationError: as `approval`.
     """
-    pauses = any(getattr(made, flag) for flag in PAUSES)
-    if problem := options.problem() or _duplicate_problem(made.approval_type):
-        refuse(made.label, problem)
+    pauses = any(getattr(tool, flag) for flag in PAUSES)
+    if problem := options.problem() or _duplicate_problem(tool.approval_type):
+        refuse(tool.label, problem)
     if options.type == "audit" and not pauses:
-        refuse(made.label, '@approval(type="audit") is for a tool that pauses; add requires_confirmation=True')
-    confirmation = True if not pauses else made.requires_confirmation
-    return replace(made, terms=options.terms(), requires_confirmation=confirmation)
+        refuse(tool.label, '@approval(type="audit") is for a tool that pauses; add requires_confirmation=True')
+    confirmation = True if not pauses else tool.requires_confirmation
+    return replace(tool, terms=options.terms(), requires_confirmation=confirmation)
 
 
 def _duplicate_problem(before: object) -> str | None:

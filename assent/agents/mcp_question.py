@@ -95,8 +95,8 @@ def _request(key: str, request: JsonValue, *, prefix: str, roots: bool) -> _Requ
     if not isinstance(request, dict) or method != ELICIT:
         return _REFUSED.get(method, "it asks for what is not known here")
     params = request.get("params")
-    given = params if isinstance(params, dict) else {}
-    message, url, schema = given.get("message"), given.get("url"), given.get("requestedSchema")
+    parameters = params if isinstance(params, dict) else {}
+    message, url, schema = parameters.get("message"), parameters.get("url"), parameters.get("requestedSchema")
     if not isinstance(message, str):
         return "it asks a question without words"
     if isinstance(url, str):
@@ -121,8 +121,8 @@ def _request(key: str, request: JsonValue, *, prefix: str, roots: bool) -> _Requ
 def _field(name: str, schema: JsonValue, *, required: bool) -> InputField:
     kind = plain_field(schema) if isinstance(schema, dict) else {}
     description = kind.pop("description", None)
-    said = description if isinstance(description, str) else None
-    return InputField(name=name, type=kind, description=said, required=required)
+    text = description if isinstance(description, str) else None
+    return InputField(name=name, type=kind, description=text, required=required)
 
 
 def answers_of(question: ServerQuestion, values: Mapping[str, JsonValue]) -> dict[str, JsonValue]:

@@ -138,10 +138,10 @@ class MCPServer:
 
     def _further_problems(self) -> Iterator[str]:
         for glob, gate in self.gates.items():
-            given = approval_options(gate)
-            if given is None or given.type == "audit":
+            approval = approval_options(gate)
+            if approval is None or approval.type == "audit":
                 yield f'gates has {shown(gate)} for {shown(glob)}; give approval(…) with options, and not type="audit"'
-            elif problem := given.problem():
+            elif problem := approval.problem():
                 yield f"the gate of {shown(glob)}: {problem}"
         if isinstance(self.roots, str) or not all(str(each).startswith("/") for each in self.roots):
             yield f'roots is {shown(self.roots)}; give a list of absolute paths, e.g. ["/srv/shared"]'
@@ -149,8 +149,8 @@ class MCPServer:
     @property
     def variables(self) -> dict[str, str]:
         """What each variable for the command, and each header, is taken from: a name of the worker's environment."""
-        given = self.env if isinstance(self.env, Mapping) else {name: name for name in self.env}
-        return {**given, **self.headers}
+        variables = self.env if isinstance(self.env, Mapping) else {name: name for name in self.env}
+        return {**variables, **self.headers}
 
     def missing(self, environment: Mapping[str, str]) -> list[str]:
         """Return the names of the variables that *environment* lacks."""
@@ -244,30 +244,30 @@ def server_tools(
     *call* carries a call out. *made* is of the list before, and then of this one: to check a schema takes a while. At
     most `TOOLS_LIMIT` tools, and `DEFINITIONS_LIMIT` bytes of definitions, are taken.
     """
-    found: dict[str, Tool] = {}
+    tools: dict[str, Tool] = {}
     problems: list[str] = []
     size = 0
     before, new = made or {}, Made()
     wanted = [each for each in listed if server.has(str(each.get("name")))]
     for count, each in enumerate(wanted):
-        if len(found) == TOOLS_LIMIT or size > DEFINITIONS_LIMIT or count == _LOOKED_AT:
+        if len(tools) == TOOLS_LIMIT or size > DEFINITIONS_LIMIT or count == _LOOKED_AT:
             todo = "name those that are needed: MCPServer(tools=[…])"
-            problems.append(f"it lists {len(wanted):,} tools, of which {len(found)} are used; {todo}")
+            problems.append(f"it lists {len(wanted):,} tools, of which {len(tools)} are used; {todo}")
             break
         key = sha256_hex(canonical(each))
         one = new[key] = before.get(key) or _tool(server, each, call)
         named = f"tool {count + 1} ({one_line(bounded(str(each.get('name')), 100))}) is left out"
         if isinstance(one, str):
             problems.append(f"{named}: {one}")
-        elif one.model_name in found:
+        elif one.model_name in tools:
             problems.append(f"{named}: towards the model it would have the name of another, {one.model_name}")
         else:
-            found[one.model_name] = one
+            tools[one.model_name] = one
             size += len(cast("ServerDefinition", one.definition).text)
     if made is not None:
         made.clear()
         made.update(new)
-    return list(found.values()), problems
+    return list(tools.values()), problems
 
 
 def _tool(server: MCPServer, listed: Mapping[str, JsonValue], call: Call) -> Tool | str:
@@ -278,14 +278,14 @@ def _tool(server: MCPServer, listed: Mapping[str, JsonValue], call: Call) -> Too
     if not isinstance(schema, dict) or schema.get("type") != "object":
         return "its input schema is not that of an object"
     description = listed.get("description")
-    told = description if isinstance(description, str) else ""
-    definition: dict[str, JsonValue] = {"description": told, "inputSchema": schema, "outputSchema": outputs}
+    description_text = description if isinstance(description, str) else ""
+    definition: dict[str, JsonValue] = {"description": description_text, "inputSchema": schema, "outputSchema": outputs}
     if (size := json_size(definition)) > DEFINITION_LIMIT:
         return f"its description and schemas have {size:,} bytes; the limit is {DEFINITION_LIMIT:,}"
     if (problem := schema_problem(schema)) or (isinstance(outputs, dict) and (problem := schema_problem(outputs))):
         return problem
-    found = listed.get("annotations")
-    hints = found if isinstance(found, dict) else {}
+    annotations = listed.get("annotations")
+    hints = annotations if isinstance(annotations, dict) else {}
     destructive = hints.get("destructiveHint") is True
 
     async def run(**arguments: object) -> str:
@@ -296,7 +296,7 @@ def _tool(server: MCPServer, listed: Mapping[str, JsonValue], call: Call) -> Too
     options = ToolOptions(timeout=server.timeout.total_seconds())
     made = Tool(
         name=f"{server.name}.{name}",
-        description=bounded(told, DESCRIPTION_LIMIT),
+        description=bounded(description_text, DESCRIPTION_LIMIT),
         schema=_ServerSchema(_for_models(schema), cast("Any", None), {}),
         function=run,
         source=f"MCP server {server.name!r}",
@@ -324,17 +324,17 @@ class _ServerSchema(ArgumentSchema):
 
     def validate(self, raw: str) -> dict[str, object]:
         """See `ArgumentSchema.validate`."""
-        given = parse_arguments(raw)
+        arguments = parse_arguments(raw)
         for name in (CONTEXT, ANSWER):
-            if name in given:
+            if name in arguments:
                 raise ArgumentsError(f"{name}: there is no such parameter")
         try:
-            lines = value_problems(self.parameters, given)
+            lines = value_problems(self.parameters, arguments)
         except Exception as error:  # a reference that leads nowhere, a schema that is too deep
             raise ArgumentsError(f"the arguments could not be checked: {_words(str(error))}") from None
         if lines:
             raise ArgumentsError("\n".join(lines))
-        return cast("dict[str, object]", given)
+        return cast("dict[str, object]", arguments)
 
 
 def _words(message: str) -> str:

@@ -36,21 +36,21 @@ def explain(error: ValidationError, value: object, schema: Mapping[str, JsonValu
     """
     problems: dict[str, list[str]] = {}
     for item in error.errors(include_url=False):
-        found = problems.setdefault(_path(item, value, root), [])
+        messages = problems.setdefault(_path(item, value, root), [])
         problem = _problem_of(item, schema)
-        if problem not in found:
-            found.append(problem)
-    lines = [f"{path}: {', or '.join(found)}" for path, found in problems.items()]
+        if problem not in messages:
+            messages.append(problem)
+    lines = [f"{path}: {', or '.join(messages)}" for path, messages in problems.items()]
     rest = len(lines) - _MAX_LINES
     return "\n".join([*lines[:_MAX_LINES], f"and {rest} more"] if rest > 0 else lines)
 
 
-def _path(item: ErrorDetails, given: object, root: str) -> str:
+def _path(item: ErrorDetails, sent: object, root: str) -> str:
     """Where the error is in what was sent, e.g. `orders[2].amount`.
 
     Pydantic's location also names the branches of unions, which are nowhere in what was sent: they are left out.
     """
-    path, value = "", given
+    path, value = "", sent
     last = len(item["loc"]) - 1
     for index, part in enumerate(item["loc"]):
         if isinstance(value, dict) and part in value:

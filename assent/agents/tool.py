@@ -200,7 +200,7 @@ class Tool(Generic[P, R]):
     def effects(self) -> frozenset[Effect]:
         """What it declares about itself, for the rules of a policy. A declaration never loosens anything by itself."""
         declared: tuple[tuple[Effect, bool], ...] = (("read_only", self.read_only), ("destructive", self.destructive))
-        return frozenset(effect for effect, said in declared if said)
+        return frozenset(effect for effect, is_declared in declared if is_declared)
 
     @property
     def parameters(self) -> dict[str, JsonValue]:
@@ -357,18 +357,18 @@ def permitted_name(name: JsonValue) -> str:
     return _NOT_IN_NAMES.sub("_", name if isinstance(name, str) else "")[:64] or "_"
 
 
-def flag_problem(made: Tool[P, R]) -> str | None:
+def flag_problem(tool: Tool[P, R]) -> str | None:
     """What contradicts itself in what a tool says of itself, and what to do; None if nothing does."""
-    pauses = [flag for flag in PAUSES if getattr(made, flag)]
+    pauses = [flag for flag in PAUSES if getattr(tool, flag)]
     if len(pauses) > 1:
         return f"{' and '.join(pauses)} exclude each other; keep one"
-    if made.read_only and made.destructive:
+    if tool.read_only and tool.destructive:
         return "read_only and destructive exclude each other; keep one"
-    if made.terms.approvals > 1 and not made.requires_confirmation:
-        many = f"approvals={made.terms.approvals}"
+    if tool.terms.approvals > 1 and not tool.requires_confirmation:
+        many = f"approvals={tool.terms.approvals}"
         return f"{many} is for a tool that is approved; one person hands in a result or fills in values"
-    runs = made.requires_confirmation or made.requires_user_input
-    if runs and made.options and made.options.attempts and not made.idempotent:
+    runs = tool.requires_confirmation or tool.requires_user_input
+    if runs and tool.options and tool.options.attempts and not tool.idempotent:
         return "what a person confirms runs at most once; leave retries out, or say idempotent=True"
     return None
 

@@ -117,15 +117,15 @@ def _check(name: str, act: Callable[[], str]) -> BundleCheck:
 
 
 def _check_exact_bytes(file: IO[bytes]) -> str:
-    with tempfile.TemporaryFile() as again:
+    with tempfile.TemporaryFile() as rewritten:
         try:
-            with ZipFile(file) as archive, ZipFile(again, "w", ZIP_STORED) as copy:
+            with ZipFile(file) as archive, ZipFile(rewritten, "w", ZIP_STORED) as copy:
                 _copy(archive, copy)
         except BundleError:
             raise
         except Exception as error:  # For a damaged zip, the library raises a dozen types.
             raise BundleError(f"not a whole bundle: {type(error).__name__}: {shown(str(error))}") from None
-        size = _common_length(file, again)
+        size = _common_length(file, rewritten)
     return f"{size} bytes, each as it is written"
 
 
@@ -143,12 +143,12 @@ def _copy(archive: ZipFile, copy: ZipFile) -> None:
             shutil.copyfileobj(source, target, _BLOCK)
 
 
-def _common_length(file: IO[bytes], again: IO[bytes]) -> int:
+def _common_length(file: IO[bytes], rewritten: IO[bytes]) -> int:
     file.seek(0)
-    again.seek(0)
+    rewritten.seek(0)
     at = 0
     while True:
-        block, expected = file.read(_BLOCK), again.read(_BLOCK)
+        block, expected = file.read(_BLOCK), rewritten.read(_BLOCK)
         if block != expected:
             pairs = enumerate(zip(block, expected, strict=False))
             differs = next((i for i, (one, other) in pairs if one != other), min(len(block), len(expected)))
@@ -211,8 +211,8 @@ def _records(archive: ZipFile, claimed: Predicate, rebuild: Rebuild) -> str:
 def _compared(pairs: Iterable[tuple[bytes | None, bytes | None]]) -> tuple[int, bool]:
     """Return how many pairs there are, or the number of the first unequal pair and True."""
     count = 0
-    for count, (kept, made) in enumerate(pairs, 1):
-        if kept != made:
+    for count, (stored, rebuilt) in enumerate(pairs, 1):
+        if stored != rebuilt:
             return count, True
     return count, False
 

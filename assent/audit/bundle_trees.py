@@ -58,11 +58,11 @@ async def export_tree(read: AuditReader, run_id: str, folder: Path, *, signer: S
         AssentError: as *read*.
     """
     bundles: dict[str, tuple[str, BundleExport]] = {}
-    with _new_folder(folder) as made:
+    with _new_folder(folder) as new_folder:
 
         async def export_one(run_id: str) -> Audit:
             name = f"{len(bundles) + 1:03d}-{_UNSAFE.sub('-', run_id)[:_LONGEST]}{SUFFIX}"
-            audit, exported = await export(run_id, partial(read, run_id), made / name, signer=signer)
+            audit, exported = await export(run_id, partial(read, run_id), new_folder / name, signer=signer)
             bundles[run_id] = name, exported
             return audit
 
@@ -77,17 +77,17 @@ def _new_folder(folder: Path) -> Generator[Path]:
     if folder.exists():
         raise BundleError(f"{folder} exists already: name another folder")
     try:
-        made = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".bundles."))
+        temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".bundles."))
     except OSError as error:
         raise BundleError(f"the folder {folder} cannot be made: {error.strerror}") from None
     try:
-        yield made
+        yield temporary
         try:
-            os.rename(made, folder)  # noqa: PTH104 it never replaces a folder that is not empty
+            os.rename(temporary, folder)  # noqa: PTH104 it never replaces a folder that is not empty
         except OSError as error:
             raise BundleError(f"the folder {folder} cannot be made: {error.strerror}") from None
     finally:
-        shutil.rmtree(made, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 # -- checking ---------------------------------------------------------------------------------------------------------

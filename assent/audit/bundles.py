@@ -113,9 +113,9 @@ def check(path: Path, *, public_key: Path | None = None, codec: PayloadCodec | N
     if report.predicate is None:
         return BundleResult(report, None)
     with ZipFile(path) as archive:
-        kept = archive.read(VERIFICATION)
-    checks = tuple(_compared(each, kept, remade, codec) for each in report.checks)
-    return BundleResult(replace(report, checks=checks), _read_verification(kept), remade[0][0] if remade else None)
+        stored = archive.read(VERIFICATION)
+    checks = tuple(_compared(each, stored, remade, codec) for each in report.checks)
+    return BundleResult(replace(report, checks=checks), _read_verification(stored), remade[0][0] if remade else None)
 
 
 async def _audited(run_id: str, lines: Iterable[bytes], codec: PayloadCodec | None) -> tuple[Audit, Verification]:
@@ -125,7 +125,7 @@ async def _audited(run_id: str, lines: Iterable[bytes], codec: PayloadCodec | No
 
 
 def _compared(
-    check: BundleCheck, kept: bytes, remade: Sequence[tuple[Audit, Verification]], codec: PayloadCodec | None
+    check: BundleCheck, stored: bytes, remade: Sequence[tuple[Audit, Verification]], codec: PayloadCodec | None
 ) -> BundleCheck:
     """Return the check with its outcome after the events were audited again."""
     if check.name == "records" and check.ok is False:
@@ -135,13 +135,13 @@ def _compared(
         return check
     if not remade:
         return replace(check, ok=None, detail="not compared with what the events give")
-    if kept == line_of(remade[0][1]):
+    if stored == line_of(remade[0][1]):
         return replace(check, detail="the findings are what the events give")
     return replace(check, ok=False, detail=f"the findings are not what the events give (this is Assent {__version__})")
 
 
-def _read_verification(kept: bytes) -> Verification | None:
+def _read_verification(stored: bytes) -> Verification | None:
     try:
-        return Verification.model_validate(cast("object", json.loads(kept)))
+        return Verification.model_validate(cast("object", json.loads(stored)))
     except (ValidationError, ValueError, RecursionError):
         return None

@@ -111,8 +111,8 @@ def follow_handoffs(builders: list[HandoffBuilder], transition: Transition, cite
     to = handoffs.handoff_of(before, event)
     if to is not None and isinstance(event, ToolAnswered):
         # A record needs little of the run, so the conversation is not kept.
-        kept = replace(before, conversation=Run().conversation, requirements=(), ignored_messages=())
-        builders.append(HandoffBuilder(kept, event.position, to, time_of(transition.source), [cite]))
+        small = replace(before, conversation=Run().conversation, requirements=(), ignored_messages=())
+        builders.append(HandoffBuilder(small, event.position, to, time_of(transition.source), [cite]))
     if builders and builders[-1].at is None and handoffs.effective_handoff(before, event, run) is not None:
         latest = builders[-1]
         latest.at = event.at

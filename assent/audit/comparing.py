@@ -41,10 +41,10 @@ def notices_by_digest(sent: NoticesInput) -> frozenset[str]:
     return frozenset(text_digest(each.model_dump_json()) for each in sent.notices)
 
 
-def result_of(given: object) -> tuple[object, ...] | None:
+def result_of(value: object) -> tuple[object, ...] | None:
     """What of a run's result its state says too; None where it is none."""
     try:
-        result = RunResult.model_validate(given)
+        result = RunResult.model_validate(value)
     except ValidationError:
         return None
     return result.content, result.output, result.usage, result.turns

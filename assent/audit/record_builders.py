@@ -87,7 +87,7 @@ class ToolRunBuilder:
     def record(self, *, over: bool) -> ToolRun:
         """Return the record; *over* says that the run has ended."""
         begun = (self.started or HistoryEvent()).activity_task_started_event_attributes
-        made = ToolRun(
+        tool_run = ToolRun(
             tool=self.command.tool,
             activity_id=tool_activity_id(self.command.turn, self.command.position),
             arguments_sha256=text_digest(self.command.input.arguments),
@@ -104,16 +104,16 @@ class ToolRunBuilder:
             events=[each for each in (self.cited, *self.cites) if each is not None],
         )
         if self.child is None:
-            return made
+            return tool_run
         child = self.child.record(over=over)
         update: dict[str, object] = {
             "outcome": _CHILD_OUTCOMES[child.outcome],
             "finished_at": child.finished_at,
             "result": self.child.result,
             "child": child,
-            "events": [*made.events, *child.events],
+            "events": [*tool_run.events, *child.events],
         }
-        return made.model_copy(update=update)
+        return tool_run.model_copy(update=update)
 
 
 def _outcome(outcome: ToolOutcome) -> tuple[_Outcome, str]:

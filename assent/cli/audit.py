@@ -136,8 +136,8 @@ def records(
 
 def _people(approvers: Path | None, *, require_names: bool, verify: bool) -> Approvers | None:
     """Return the content of the approvers file; options of --verify go with it alone."""
-    for option, given in (("--require-names", require_names), ("--approvers", approvers is not None)):
-        if given and not verify:
+    for option, is_given in (("--require-names", require_names), ("--approvers", approvers is not None)):
+        if is_given and not verify:
             raise typer.BadParameter(f"{option} needs --verify; give both")
     return None if approvers is None else Approvers.from_file(approvers)
 
@@ -170,12 +170,12 @@ def _print(each: AuditedRun, program: str, *, tree: bool, is_root: bool) -> None
             verify_output.print_verification(console, each.verification, executions, again=not is_root)
 
 
-def _write_csv(found: Audit | None, *, headings: bool) -> None:
+def _write_csv(audit: Audit | None, *, headings: bool) -> None:
     table = csv.writer(sys.stdout, lineterminator="\n")
     if headings:
         table.writerow(COLUMNS)
-    if found is not None:
-        _, *approvals = rows(record for record in found if is_recorded(record))
+    if audit is not None:
+        _, *approvals = rows(record for record in audit if is_recorded(record))
         table.writerows(approvals)
 
 

@@ -79,13 +79,13 @@ def shorten(text: str, width: int) -> str:
     """Shorten *text* to *width* columns, and append the number of hidden characters."""
     if cell_len(text) <= width:
         return text
-    kept = text
-    while kept:
-        suffix = f"… (+{len(text) - len(kept)})"
-        over = cell_len(kept) + len(suffix) - width
-        if over <= 0 and kept != text:
-            return kept + suffix
-        kept = kept[: -max(1, over // 2)]
+    beginning = text
+    while beginning:
+        suffix = f"… (+{len(text) - len(beginning)})"
+        over = cell_len(beginning) + len(suffix) - width
+        if over <= 0 and beginning != text:
+            return beginning + suffix
+        beginning = beginning[: -max(1, over // 2)]
     return f"… (+{len(text)})"
 
 

@@ -103,7 +103,7 @@ def start(
         "approvers": budget_approver or None,
     })  # fmt: skip
     rules = None if policy is None else PermissionPolicy.from_file(policy)
-    given = None if run_context is None else json_object("--context", run_context)
+    context_fields = None if run_context is None else json_object("--context", run_context)
 
     async def work(client: AgentClient) -> int:
         known = run_id is not None and await exists(client.get_run(run_id))
@@ -118,7 +118,7 @@ def start(
             priority=priority,
             conversation=conversation,
             budget=budget,
-            context=given,
+            context=context_fields,
         )
         if as_json:
             emit({"run_id": run.id, "started": not known})

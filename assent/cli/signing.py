@@ -74,17 +74,17 @@ def ssh_signature(data: bytes, namespace: str, key: Path | None) -> str:
     path = (key or DEFAULT_KEY).expanduser()
     command = ["ssh-keygen", "-q", "-Y", "sign", "-n", namespace, "-f", str(path)]
     try:
-        made = subprocess.run(  # noqa: S603 - no shell, and the key is the caller's own file
+        signed = subprocess.run(  # noqa: S603 - no shell, and the key is the caller's own file
             command, input=data, capture_output=True, timeout=_PATIENCE, check=False
         )
     except FileNotFoundError:
         raise ConfigurationError("ssh-keygen is not installed; it signs decisions") from None
     except subprocess.TimeoutExpired:
         raise ConfigurationError(f"ssh-keygen did not sign within {_PATIENCE:g} s") from None
-    if made.returncode:
-        reason = one_line(made.stderr.decode("utf-8", "replace").strip()) or f"exit code {made.returncode}"
+    if signed.returncode:
+        reason = one_line(signed.stderr.decode("utf-8", "replace").strip()) or f"exit code {signed.returncode}"
         raise ConfigurationError(f"ssh-keygen does not sign with {path}: {reason}; name your key with --key")
-    return made.stdout.decode("ascii")
+    return signed.stdout.decode("ascii")
 
 
 def sign(

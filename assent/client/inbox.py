@@ -97,8 +97,8 @@ async def page(
     while True:
         executions, after = await _list_page(client, query, position, size)
         runs = await _runs(client, executions, unreadable)
-        kept = [(index, [each for each in run if matches(each, wanted, now)]) for index, run in enumerate(runs)]
-        left = [(index, run) for index, run in kept if run]
+        matching = [(index, [each for each in run if matches(each, wanted, now)]) for index, run in enumerate(runs)]
+        left = [(index, run) for index, run in matching if run]
         room = limit - len(approvals)
         if len(left) > room:
             size = left[room - 1][0] + 1
@@ -203,12 +203,12 @@ async def _runs(
     memos = [(number, name) for number, each in enumerate(executions) for name in _names_of_memos(each)]
     payloads = [executions[number].memo.fields[name] for number, name in memos]
     values = await _decoded(client, payloads, [_memo_type(name) for _, name in memos])
-    found: list[dict[str, object]] = [{} for _ in executions]
+    memo_values: list[dict[str, object]] = [{} for _ in executions]
     failed: dict[int, list[tuple[str, _Unreadable]]] = {}
     for (number, name), value in zip(memos, values, strict=True):
         if isinstance(value, _Unreadable):
             failed.setdefault(number, []).append((name, value))
-        found[number][name] = value
+        memo_values[number][name] = value
     # One unreadable memo must not hide what all the other runs wait for, and one run not fill the log.
     for number, problems in failed.items():
         run_id, (name, value) = executions[number].execution.workflow_id, problems[0]
@@ -217,7 +217,7 @@ async def _runs(
         if run_id not in unreadable:
             _log.warning("run %r is left out: its memo %s%s cannot be read: %s", run_id, name, others, why)
         unreadable.add(run_id)
-    return [_run(each, memo) for each, memo in zip(executions, found, strict=True)]
+    return [_run(each, memo) for each, memo in zip(executions, memo_values, strict=True)]
 
 
 def _names_of_memos(execution: WorkflowExecutionInfo) -> list[str]:

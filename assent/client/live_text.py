@@ -43,10 +43,10 @@ async def heartbeat_of(info: PendingActivityInfo, converter: DataConverter, kind
     if not running or not info.HasField("heartbeat_details"):
         return None
     try:
-        [said] = await converter.decode(list(info.heartbeat_details.payloads), [kind])
+        [heartbeat] = await converter.decode(list(info.heartbeat_details.payloads), [kind])
     except Exception:  # Written by another version, or by a codec whose key is missing
         return None
-    return said if isinstance(said, kind) else None
+    return heartbeat if isinstance(heartbeat, kind) else None
 
 
 async def with_live_text(events: AsyncGenerator[RunEvent], describe: Describe) -> AsyncGenerator[RunEvent]:

@@ -177,13 +177,13 @@ def _failure(failure: Failure) -> str:
 
 
 def _unread_messages(events: Iterable[HistoryEvent]) -> Iterator[UnreadMessage]:
-    found: list[HistoryEvent] = []
+    unread: list[HistoryEvent] = []
     for event in events:
         if event.event_type == EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED:
-            found.clear()
+            unread.clear()
         elif event.event_type == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED:
-            found.append(event)
-    for event in found:
+            unread.append(event)
+    for event in unread:
         signal = event.workflow_execution_signaled_event_attributes
         arguments = decoded([RawValue(payload) for payload in signal.input.payloads])
         yield UnreadMessage(name=signal.signal_name, text=shown(arguments), at=_time(event.event_time))

@@ -92,8 +92,8 @@ async def _child(client: Client, child: ChildRun, path: tuple[str, ...], above: 
 def find_in_children(tree: RunTree, wanted: str, verb: str) -> str | None:
     """Say where the requirement of this id, or unique prefix of one, is decided if it is a child run's; None if not."""
     below = [branch for each in tree.children for branch in each.runs()]
-    found = [(branch.state.id, find_requirement(branch.state.requirements, wanted)) for branch in below]
-    matches = [(run_id, one) for run_id, one in found if not isinstance(one, str)]
+    candidates = [(branch.state.id, find_requirement(branch.state.requirements, wanted)) for branch in below]
+    matches = [(run_id, one) for run_id, one in candidates if not isinstance(one, str)]
     if len(matches) != 1:
         return None
     [(run_id, one)] = matches

@@ -35,8 +35,8 @@ async def report_waiting(client: Client, task_queue: str, metrics: Metrics, *, r
         waiting: list[Approval] = []
         runs = 0
         try:
-            found = inbox.pending(client, Wanted(), unreadable, registered=registered, task_queue=task_queue)
-            async for run in found:
+            waiting_runs = inbox.pending(client, Wanted(), unreadable, registered=registered, task_queue=task_queue)
+            async for run in waiting_runs:
                 waiting += run
                 runs += 1
             opened = [

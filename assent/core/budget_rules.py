@@ -79,8 +79,8 @@ def remaining(run: Run, at: datetime) -> Budget | None:
     if run.budget is None:
         return None
     used = usage(run, at)
-    for given in (call.budget for call in run.calls if call.running and call.budget is not None):
-        used |= {name: used[name] + bound for name, bound in given.bounds.items() if name != "max_time"}
+    for child_budget in (call.budget for call in run.calls if call.running and call.budget is not None):
+        used |= {name: used[name] + bound for name, bound in child_budget.bounds.items() if name != "max_time"}
     asking = sum(call.gate.agent is not None and call.answer is None and call.delegated is None for call in run.calls)
     left = {
         name: (limit - used[name]) / (1 if name == "max_time" else max(asking, 1))

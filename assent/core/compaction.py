@@ -127,10 +127,10 @@ def _choose(items: Sequence[Item], sizes: Sequence[int], share: int, limit: int)
     cuts = [index for index in boundaries(items) if index > pinned]
     if not cuts:
         return None
-    cut, kept = cuts[-1], sum(sizes[cuts[-1] :])
+    cut, kept_size = cuts[-1], sum(sizes[cuts[-1] :])
     for earlier in reversed(cuts[:-1]):
-        kept += sum(sizes[earlier:cut])
-        if kept > share:
+        kept_size += sum(sizes[earlier:cut])
+        if kept_size > share:
             break
         cut = earlier
     size = sum(sizes[pinned:cut])

@@ -84,8 +84,8 @@ def is_left_out(event: Summarised, before: Run, after: Run) -> bool:
     """Return whether this event leaves out the part to summarise, because its summary failed too often."""
     if before.compaction is None or after.compaction is None or after.compaction.under_way is not None:
         return False
-    made = isinstance(event.summary, Summary) and event.summary.summary.strip()
-    return not made and before.compaction.under_way is not None and after.compaction.failures == 0
+    has_summary = isinstance(event.summary, Summary) and event.summary.summary.strip()
+    return not has_summary and before.compaction.under_way is not None and after.compaction.failures == 0
 
 
 def read_summary(result: object) -> Summary | Failure:

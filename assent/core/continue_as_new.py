@@ -83,8 +83,8 @@ def shortened(run: Run) -> Run:
         return run
     dropped = {each.id for each in [each for each in old if each.kind != "budget"][:-KEPT_DECIDED]}
     short = {each.id: _shorten(each) for each in old}
-    kept = tuple(short.get(each.id, each) for each in run.requirements if each.id not in dropped)
-    return replace(run, requirements=kept, requirements_dropped=run.requirements_dropped + len(dropped))
+    requirements = tuple(short.get(each.id, each) for each in run.requirements if each.id not in dropped)
+    return replace(run, requirements=requirements, requirements_dropped=run.requirements_dropped + len(dropped))
 
 
 def _shorten(requirement: Requirement) -> Requirement:

@@ -102,20 +102,20 @@ def measurements(before: Run, event: Event, step: Step) -> list[Measurement]:
     if isinstance(event, Started) and event.continued:
         return []  # The execution before has counted it.
     after = step.run
-    found = [*_tool_calls(before, event, after)]
+    measured = [*_tool_calls(before, event, after)]
     if isinstance(event, Started):
-        found.append(Measurement(RUNS, 1, (_agent(after), "started")))
+        measured.append(Measurement(RUNS, 1, (_agent(after), "started")))
     if after.ended and not before.ended:
-        found.append(Measurement(RUNS, 1, (_agent(after), after.status)))
+        measured.append(Measurement(RUNS, 1, (_agent(after), after.status)))
     if after.requirements is not before.requirements:
-        found += _approvals(before, after)
+        measured += _approvals(before, after)
     if isinstance(event, MessageReceived | CheckAnswered):
-        found += _decision(step)
+        measured += _decision(step)
     if after.ignored_messages is not before.ignored_messages:
-        found += [each for message in _new_ignored(before, after) for each in _ignored(message, after)]
+        measured += [each for message in _new_ignored(before, after) for each in _ignored(message, after)]
     if after.usage is not before.usage and not isinstance(event, AgentAnswered):  # A child run counts its own.
-        found += _usage(before, after)
-    return [each for each in found if each.value > 0 or each.metric is DECISION_TIME]
+        measured += _usage(before, after)
+    return [each for each in measured if each.value > 0 or each.metric is DECISION_TIME]
 
 
 def zeros(agent: str, tools: Iterable[str], asking: Mapping[str, RequirementKind]) -> list[Measurement]:
@@ -128,17 +128,17 @@ def zeros(agent: str, tools: Iterable[str], asking: Mapping[str, RequirementKind
         MODEL_CALLS: ("answered", "failed"),
         TOKENS: ("input", "output"),
     }
-    found = [Measurement(metric, 0, (agent, value)) for metric, values in of_agent.items() for value in values]
-    found.append(Measurement(COST, 0, (agent,)))
-    found += [
+    measured = [Measurement(metric, 0, (agent, value)) for metric, values in of_agent.items() for value in values]
+    measured.append(Measurement(COST, 0, (agent,)))
+    measured += [
         Measurement(TOOL_CALLS, 0, (agent, tool, outcome)) for tool in tools for outcome in ("executed", "failed")
     ]
-    found += [Measurement(REQUESTED, 0, (agent, tool, kind)) for tool, kind in asking.items()]
+    measured += [Measurement(REQUESTED, 0, (agent, tool, kind)) for tool, kind in asking.items()]
     for tool, kind in asking.items():
         for status in ("approved", "rejected"):
-            found.append(Measurement(CLOSED, 0, (agent, tool, kind, status)))
-            found.append(Measurement(DECISIONS, 0, (agent, tool, status, "person")))
-    return found
+            measured.append(Measurement(CLOSED, 0, (agent, tool, kind, status)))
+            measured.append(Measurement(DECISIONS, 0, (agent, tool, status, "person")))
+    return measured
 
 
 def _agent(run: Run) -> str:

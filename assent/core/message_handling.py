@@ -103,7 +103,7 @@ def _revoke(run: Run, message: Revoke, event: MessageReceived) -> Step:
     if run.ended:
         late = DecisionResult(status="late", detail="the run has ended, and its grants with it")
         return _ignore(run, event, message.by, late)
-    kept, result = grants.revoke(run.grants, message, event.at)
+    remaining, result = grants.revoke(run.grants, message, event.at)
     if result.status != "recorded":
         return _ignore(run, event, message.by, result)
     grant = next(each for each in run.grants if each.id.startswith(message.id.strip().lower()))
@@ -111,7 +111,7 @@ def _revoke(run: Run, message: Revoke, event: MessageReceived) -> Step:
         return _ignore(run, event, message.by, result.model_copy(update={"status": "refused", "detail": unproven}))
     if message.proof is not None:
         return _start_check(run, message, "proof", event, grant)
-    return Step(replace(run, grants=kept), result=result)
+    return Step(replace(run, grants=remaining), result=result)
 
 
 def _unproven_revocation(grant: Grant, message: Revoke, proof: DecisionProof | None, *, checked: bool) -> str | None:
@@ -122,7 +122,7 @@ def _unproven_revocation(grant: Grant, message: Revoke, proof: DecisionProof | N
 def _revocation_checked(
     run: Run, message: Revoke, checked: Checked | Failure, event: MessageReceived, at: datetime
 ) -> Step:
-    kept, result = grants.revoke(run.grants, message, at)
+    remaining, result = grants.revoke(run.grants, message, at)
     if result.status != "recorded":
         return _ignore(run, event, message.by, result)
     grant = next(each for each in run.grants if each.id.startswith(message.id.strip().lower()))
@@ -131,7 +131,7 @@ def _revocation_checked(
         problem = _unproven_revocation(grant, message, _found_proof(run, message, grant, checked, event), checked=True)
     if problem is not None:
         return _ignore(run, event, message.by, result.model_copy(update={"status": "refused", "detail": problem}))
-    return Step(replace(run, grants=kept), result=result)
+    return Step(replace(run, grants=remaining), result=result)
 
 
 # -- decisions --------------------------------------------------------------------------------------------------------
@@ -250,9 +250,9 @@ def _check_objection(run: Run, decision: Message) -> str | None:
     if run.checks_made - run.checks_before >= CHECKS_LIMIT:
         return f"{CHECKS_LIMIT} messages were checked in this execution; decide it as it is, or send it again later"
     # What one workflow task schedules goes to the server at once, and over 4 MiB it terminates the run.
-    kept = [each for call in run.calls if (each := run.requirement(call.requirement_id)) is not None]
-    size = sum(len(each.arguments) for each in kept if each.edited_by)
-    size += sum(json_size(each.values) for each in kept if each.values is not None)
+    waiting = [each for call in run.calls if (each := run.requirement(call.requirement_id)) is not None]
+    size = sum(len(each.arguments) for each in waiting if each.edited_by)
+    size += sum(json_size(each.values) for each in waiting if each.values is not None)
     size += sum(json_size(_content(each)) for each in [*(check.message for check in run.checks), decision])
     if size <= CHECKS_SIZE:
         return None
@@ -361,6 +361,6 @@ def _edit(
     after = run.with_requirement(approvals.supersede(requirement, decision, context))
     after = replace(after, requirements=(*after.requirements, opened))
     # A call runs at most once, and ends the run, if it did so before the edit.
-    kept = {"at_most_once": gate.at_most_once or call.gate.at_most_once, "stop": call.gate.stop}
-    waiting = replace(call, call=edited, gate=gate.model_copy(update=kept), requirement_id=opened.id, edited=True)
+    promises = {"at_most_once": gate.at_most_once or call.gate.at_most_once, "stop": call.gate.stop}
+    waiting = replace(call, call=edited, gate=gate.model_copy(update=promises), requirement_id=opened.id, edited=True)
     return _apply(after.with_call(position, waiting), ruling, plain, event, at)

@@ -141,7 +141,7 @@ def _with_notices(before: Run, step: Step, at: datetime) -> Step:
     run = step.run
     if not run.notices or run.requirements is before.requirements:
         return step
-    given = NoticesInput(
+    common = NoticesInput(
         agent=run.call_context.agent,
         requested_by=run.requested_by,
         context=run.context,
@@ -153,7 +153,7 @@ def _with_notices(before: Run, step: Step, at: datetime) -> Step:
     ).without_defaults()
     notices = notices_of(before.requirements, run.requirements, at)
     batches = [notices[start : start + BATCH] for start in range(0, len(notices), BATCH)]
-    commands = [events.SendNotices(given.model_copy(update={"notices": batch})) for batch in batches]
+    commands = [events.SendNotices(common.model_copy(update={"notices": batch})) for batch in batches]
     return replace(step, commands=(*step.commands, *commands))
 
 

@@ -71,10 +71,10 @@ def named_run(paths: Sequence[Path], run_id: str = "") -> str:
         HistoryError: as `from_files`.
     """
     for path in paths:
-        found = _read_file(path).run_id
-        if run_id and found and found != run_id:
-            raise HistoryError(f"{path}: it is of run {found!r}, not {run_id!r}")
-        run_id = run_id or found
+        file_run_id = _read_file(path).run_id
+        if run_id and file_run_id and file_run_id != run_id:
+            raise HistoryError(f"{path}: it is of run {file_run_id!r}, not {run_id!r}")
+        run_id = run_id or file_run_id
     if not run_id:
         raise HistoryError(f"{', '.join(map(str, paths))}: the run id is missing; name the run")
     return run_id

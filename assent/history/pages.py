@@ -52,7 +52,7 @@ async def executions(client: Client, run_id: str, execution_id: str) -> list[str
     Raises:
         RPCError: as `fetch_history_events`; NOT_FOUND if *execution_id* itself is gone.
     """
-    found: list[str | MissingExecution] = [execution_id]
+    chain: list[str | MissingExecution] = [execution_id]
     before = await _continued_from(client, run_id, execution_id)
     while before:
         try:
@@ -60,11 +60,11 @@ async def executions(client: Client, run_id: str, execution_id: str) -> list[str
         except RPCError as error:
             if error.status not in {RPCStatusCode.NOT_FOUND, RPCStatusCode.INVALID_ARGUMENT}:
                 raise
-            found.append(MissingExecution(before))
+            chain.append(MissingExecution(before))
             break
-        found.append(before)
+        chain.append(before)
         before = earlier
-    return found[::-1]
+    return chain[::-1]
 
 
 async def _continued_from(client: Client, run_id: str, execution_id: str) -> str:

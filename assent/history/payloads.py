@@ -51,8 +51,8 @@ async def _fetched(storage: ExternalStorage | None, stored: HistoryEvent) -> His
     event = HistoryEvent()
     event.CopyFrom(stored)
     try:
-        for found in _encoded(event):
-            for payload in [found] if isinstance(found, Payload) else found.payloads:
+        for encoded in _encoded(event):
+            for payload in [encoded] if isinstance(encoded, Payload) else encoded.payloads:
                 payload.CopyFrom(await retrieved(storage, payload))
     except Exception as error:  # A driver is the user's own, and may raise anything
         reason = str(error) if isinstance(error, HistoryError) else f"{type(error).__name__}: {error}"
@@ -89,14 +89,14 @@ async def _decoded(codec: PayloadCodec, stored: HistoryEvent) -> HistoryEvent:
 
 
 async def _decode(codec: PayloadCodec, message: Message) -> None:
-    for found in _encoded(message):
-        if isinstance(found, Payload):
-            [plain] = await codec.decode([found])
-            found.CopyFrom(plain)
+    for encoded in _encoded(message):
+        if isinstance(encoded, Payload):
+            [plain] = await codec.decode([encoded])
+            encoded.CopyFrom(plain)
         else:
-            several = await codec.decode(list(found.payloads))
-            del found.payloads[:]
-            found.payloads.extend(several)
+            several = await codec.decode(list(encoded.payloads))
+            del encoded.payloads[:]
+            encoded.payloads.extend(several)
 
 
 def _encoded(message: Message) -> Iterator[Payload | Payloads]:

@@ -65,8 +65,8 @@ async def connect(address: str | None = None, *, namespace: str | None = None, p
     try:
         config = ClientConfig.load_client_connect_config(profile=profile)
     except (RuntimeError, ValueError, OSError) as error:
-        told = " ".join(str(error).split())
-        message = f"the Temporal settings cannot be read: {told}; see TEMPORAL_* and TEMPORAL_CONFIG_FILE"
+        words = " ".join(str(error).split())
+        message = f"the Temporal settings cannot be read: {words}; see TEMPORAL_* and TEMPORAL_CONFIG_FILE"
         raise ConfigurationError(message) from error
     target = address or config.get("target_host") or DEFAULT_ADDRESS
     check_address(target)

@@ -139,9 +139,9 @@ async def _started(
     ui: bool,
 ) -> tuple[Process, int, int]:
     printed = ""
-    for again in range(_TRIES):
+    for attempt in range(_TRIES):
         # Another process may take the port before the server listens on it: then the server ends at once.
-        chosen, chosen_ui = free_port(None if again else port), free_port(None if again else ui_port)
+        chosen, chosen_ui = free_port(None if attempt else port), free_port(None if attempt else ui_port)
         command = ["server", "start-dev", "--port", str(chosen), *_FLAGS]
         command += [*_UI_FLAGS, str(chosen_ui)] if ui else ["--headless"]
         command += [*_FILE_FLAGS, "--db-filename", str(database)] if database else []

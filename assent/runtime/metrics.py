@@ -141,10 +141,10 @@ def serve_metrics(address: str) -> str:
     host = host.removeprefix("[").removesuffix("]")
     try:
         # The exporter takes numbers only. Where a name has addresses of both kinds, IPv4 is what others try first.
-        found = socket.getaddrinfo(host or "0.0.0.0", int(port), type=socket.SOCK_STREAM)  # noqa: S104 - as asked for
+        addresses = socket.getaddrinfo(host or "0.0.0.0", int(port), type=socket.SOCK_STREAM)  # noqa: S104 - as asked for
     except (OSError, UnicodeError) as error:
         raise ConfigurationError(f"the host of the metrics address {address!r} is not known: {error}") from None
-    number = str(min(found, key=lambda each: each[0] != socket.AF_INET)[4][0])
+    number = str(min(addresses, key=lambda each: each[0] != socket.AF_INET)[4][0])
     bind = f"[{number}]:{port}" if ":" in number else f"{number}:{port}"
     config = PrometheusConfig(
         bind_address=bind,

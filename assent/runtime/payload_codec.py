@@ -55,12 +55,12 @@ def load_codec(name: str) -> PayloadCodec:
         if not hasattr(target, part):
             raise ConfigurationError(f"{VARIABLE}: module {module!r} has no {attribute!r}")
         target = getattr(target, part)
-    made = target if isinstance(target, PayloadCodec) else _instantiate(name, target)
-    if not isinstance(made, PayloadCodec):
+    codec = target if isinstance(target, PayloadCodec) else _instantiate(name, target)
+    if not isinstance(codec, PayloadCodec):
         raise ConfigurationError(
             f"{VARIABLE}: {name!r} is not a temporalio.converter.PayloadCodec, and does not return one"
         )
-    return made
+    return codec
 
 
 def encoding_problem(error: Exception) -> str | None:

@@ -157,14 +157,14 @@ def load_agents(modules: Sequence[str]) -> list[Agent]:
     if not modules:
         message = "no agents: name the modules that define them with --agents MODULE, or in ASSENT_AGENTS=module,module"
         raise ConfigurationError(message)
-    found: dict[int, Agent] = {}
+    by_id: dict[int, Agent] = {}
     for name in modules:
         agents = [value for value in vars(load_module(name)).values() if isinstance(value, Agent)]
         if not agents:
             message = f"module {name!r} defines no agent: assign an assent.Agent to a name at its top level"
             raise ConfigurationError(message)
-        found |= {id(agent): agent for agent in agents}
-    return list(found.values())
+        by_id |= {id(agent): agent for agent in agents}
+    return list(by_id.values())
 
 
 def load_module(name: str) -> ModuleType:

@@ -85,13 +85,13 @@ class Directory(StorageDriver):
         del context
         return [await self._with_retries(self._read_payload, claim.claim_data.get("sha256", "")) for claim in claims]
 
-    async def _with_retries(self, work: Callable[[_Given], _Found], given: _Given) -> _Found:
+    async def _with_retries(self, work: Callable[[_Given], _Found], argument: _Given) -> _Found:
         for pause in [PAUSE * 2**number for number in range(TRIES - 1)]:
             with contextlib.suppress(OSError):  # A disk of the network comes back.
-                return await asyncio.to_thread(work, given)
+                return await asyncio.to_thread(work, argument)
             await asyncio.sleep(pause)
         try:
-            return await asyncio.to_thread(work, given)
+            return await asyncio.to_thread(work, argument)
         except OSError as error:
             message = f"the storage directory {self._root} cannot be used: {error.strerror or error}"
             raise HistoryError(message) from None
@@ -229,8 +229,8 @@ async def retrieved(storage: ExternalStorage | None, payload: Payload) -> Payloa
     driver = next((each for each in storage.drivers if each.name() == reference.driver_name), None) if storage else None
     if driver is None:
         raise HistoryError(f"it is in the external storage {reference.driver_name!r}: name that storage in {VARIABLE}")
-    [found] = await driver.retrieve(StorageDriverRetrieveContext(), [StorageDriverClaim(dict(reference.claim_data))])
-    return found
+    [whole] = await driver.retrieve(StorageDriverRetrieveContext(), [StorageDriverClaim(dict(reference.claim_data))])
+    return whole
 
 
 async def store_text(converter: DataConverter, text: str) -> Reference | None:

@@ -366,15 +366,15 @@ def _items(message: JsonObject, where: str) -> list[Item]:
         return [{"type": "function_call_output", "call_id": message["tool_call_id"], "output": content}]
     if role not in {"system", "developer", "user", "assistant"}:
         raise BadRequestError(f"Invalid value: '{role}'.", param=f"{where}.role", code="invalid_value")
-    given = objects(message["tool_calls"], f"{where}.tool_calls") if "tool_calls" in message else []
-    calls = [_call(call, f"{where}.tool_calls[{n}]") for n, call in enumerate(given)]
+    raw_calls = objects(message["tool_calls"], f"{where}.tool_calls") if "tool_calls" in message else []
+    calls = [_call(call, f"{where}.tool_calls[{n}]") for n, call in enumerate(raw_calls)]
     if content is None:
         status = 500 if calls else 400
         message_ = f"Invalid value for '{where}.content': expected a string, got null."
         raise BadRequestError(message_, param=where, status=status)
     if problem := check_chat_reasoning(message):
         raise BadRequestError(problem, param=where)
-    thought = any(mark_of(call.get("id")) for call in given)
+    thought = any(mark_of(call.get("id")) for call in raw_calls)
     for name in message.keys() - _MESSAGE_FIELDS - ({"reasoning_content"} if thought else set[str]()):
         raise BadRequestError(f"property '{where}.{name}' is unsupported", param=f"{where}.{name}")
     if isinstance(content, list):

@@ -180,8 +180,8 @@ class ModelServer:
             self._remember(request, api, body)
             asked = _READERS[api](body)
             slot, conversation = self._slot(asked)
-            said = body.get("input" if api == "responses" else "messages")
-            exchange = _Exchange(request, api, asked, len(raw), _mark(asked.model, said))
+            conversation_json = body.get("input" if api == "responses" else "messages")
+            exchange = _Exchange(request, api, asked, len(raw), _mark(asked.model, conversation_json))
             return await self._perform(exchange, slot, conversation)
         except BadRequestError as error:
             return _json({"error": error.error}, status=error.status)

@@ -56,10 +56,10 @@ def unknown_name(name: str, known: Iterable[str]) -> str:
     return f"did you mean {close[0]}?" if close else f"there are: {', '.join(names)}"
 
 
-def unknown_options(given: Iterable[str], known: Iterable[str]) -> str | None:
-    """Return what is wrong with the first option of *given* that is not *known*; None if all are known."""
+def unknown_options(options: Iterable[str], known: Iterable[str]) -> str | None:
+    """Return what is wrong with the first option of *options* that is not *known*; None if all are known."""
     names = list(known)
-    wrong = next((name for name in given if name not in names), None)
+    wrong = next((name for name in options if name not in names), None)
     return None if wrong is None else f"there is no option {wrong!r}; {unknown_name(wrong, names)}"
 
 

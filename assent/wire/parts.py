@@ -271,16 +271,16 @@ def _item_part(part: Part) -> dict[str, JsonValue]:
     if not isinstance(part, _Media):
         raise TypeError(type(part).__name__)
     kind = "file" if isinstance(part, FilePart) else "image"
-    found: dict[str, JsonValue] = {"type": f"input_{kind}"}
+    item: dict[str, JsonValue] = {"type": f"input_{kind}"}
     if part.file_id is not None:
-        found["file_id"] = part.file_id
+        item["file_id"] = part.file_id
     elif part.url is not None:
-        found[f"{kind}_url"] = part.url
+        item[f"{kind}_url"] = part.url
     elif part.data is not None:
-        found |= {"media_type": part.media_type, "size": len(part.data), "sha256": sha256_hex(part.data)}
+        item |= {"media_type": part.media_type, "size": len(part.data), "sha256": sha256_hex(part.data)}
         if isinstance(part, FilePart):
-            found["filename"] = part.name or f"file.{FILE_TYPES[part.media_type or '']}"
-    return found
+            item["filename"] = part.name or f"file.{FILE_TYPES[part.media_type or '']}"
+    return item
 
 
 def attachments_of(content: str | Sequence[Part]) -> dict[str, str]:

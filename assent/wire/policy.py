@@ -284,8 +284,8 @@ class PermissionPolicy(_Data):
             return cls.model_validate(tomllib.loads(text))
         except ValidationError as error:
             errors = error.errors(include_url=False, include_input=False, include_context=False)
-            told = "; ".join(f"{'.'.join(map(str, each['loc'])) or 'policy'}: {each['msg']}" for each in errors[:5])
-            message = f"{where}: {one_line(told)}"
+            words = "; ".join(f"{'.'.join(map(str, each['loc'])) or 'policy'}: {each['msg']}" for each in errors[:5])
+            message = f"{where}: {one_line(words)}"
         except tomllib.TOMLDecodeError as error:
             message = f"{where}: not TOML: {one_line(str(error))}"
         raise ConfigurationError(message)
@@ -380,13 +380,13 @@ def strictest_judgement(*judgements: Judgement) -> Judgement:
 
 def combined(*policies: PermissionPolicy | None) -> PermissionPolicy | None:
     """One policy that asks all of *policies*, each once, the strictest holding; None where there is none to ask."""
-    found: dict[str, PermissionPolicy] = {}
+    by_version: dict[str, PermissionPolicy] = {}
     for policy in policies:
         for each in _single(policy):
-            found.setdefault(each.version, each)
-    if len(found) < 2:
-        return next(iter(found.values()), None)
-    return PermissionPolicy(default="allow", also=tuple(found.values()))
+            by_version.setdefault(each.version, each)
+    if len(by_version) < 2:
+        return next(iter(by_version.values()), None)
+    return PermissionPolicy(default="allow", also=tuple(by_version.values()))
 
 
 def _depth(policy: PermissionPolicy) -> int:

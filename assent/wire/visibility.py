@@ -66,12 +66,12 @@ def read_request_memo(memo: object, parent: str | None = None) -> RequestMemo:
     Parents count as none unless the last one is *parent*, the workflow that started the run according to Temporal. A
     caller is always that one.
     """
-    given = cast("dict[str, object]", memo) if isinstance(memo, dict) else {}
-    fields = {name: given[name] for name in ("agent", "requested_by") if isinstance(given.get(name), str)}
-    if isinstance(given.get("caller"), str):
+    memo_fields = cast("dict[str, object]", memo) if isinstance(memo, dict) else {}
+    fields = {name: memo_fields[name] for name in ("agent", "requested_by") if isinstance(memo_fields.get(name), str)}
+    if isinstance(memo_fields.get("caller"), str):
         fields["caller"] = parent or ""
     try:
-        read = RequestMemo.model_validate({**fields, "parents": given.get("parents", [])})
+        read = RequestMemo.model_validate({**fields, "parents": memo_fields.get("parents", [])})
     except ValidationError:
         return RequestMemo.model_validate(fields)
     genuine = not read.parents or read.parents[-1].run_id == parent

@@ -66,7 +66,7 @@ def described(path: str, *, within: str | None = None) -> Iterator[tuple[str, as
 
 def limits() -> str:
     """Return one table for each section of `assent/wire/limits.py`."""
-    found: list[str] = []
+    sections: list[str] = []
     rows: list[tuple[str, ...]] = []
     values = vars(sys.modules["assent.wire.limits"])
     for name, _, text in [*described("assent/wire/limits.py"), ("", None, "")]:
@@ -74,10 +74,10 @@ def limits() -> str:
             rows.append((f"{values[name]:,}", text, f"`{name}`"))
             continue
         if len(rows) > 1:
-            found.append(table(*rows))
-        found += [f"## {text[:1].upper()}{text[1:]}"] if text else []
+            sections.append(table(*rows))
+        sections += [f"## {text[:1].upper()}{text[1:]}"] if text else []
         rows = [("limit", "of what", "name in `assent.wire.limits`")]
-    return "\n\n".join(found)
+    return "\n\n".join(sections)
 
 
 def settings() -> str:
@@ -96,9 +96,9 @@ def error_table() -> str:
     rows = [("error", "what is wrong", "exit code")]
     for name, value in vars(errors).items():
         if isinstance(value, type) and issubclass(value, errors.AssentError):
-            made = value("", kind="") if value is errors.RunFailedError else value("")
+            error = value("", kind="") if value is errors.RunFailedError else value("")
             public = f"`{name}`" if name in assent.__all__ else f"`{name}` (a kind of `{value.__mro__[1].__name__}`)"
-            rows.append((public, str(value.__doc__).splitlines()[0].replace("*", "`"), str(exit_code(made))))
+            rows.append((public, str(value.__doc__).splitlines()[0].replace("*", "`"), str(exit_code(error))))
     return table(*rows)
 
 
@@ -110,10 +110,10 @@ def exits() -> str:
 def commands() -> str:
     """Return every command with its arguments and options."""
     context = Context(get_command(app), info_name="assent")
-    found = ["## Global options", options(context.command, context)]
+    sections = ["## Global options", options(context.command, context)]
     for name, (panel, _, text) in COMMANDS.items():
-        found += [f"## `assent {name}`", f"*{panel}.* {text}", *command(imported(name), name)]
-    return "\n\n".join(part for part in found if part)
+        sections += [f"## `assent {name}`", f"*{panel}.* {text}", *command(imported(name), name)]
+    return "\n\n".join(part for part in sections if part)
 
 
 def command(it: Command, name: str) -> Iterator[str]:
@@ -143,15 +143,15 @@ def options(it: Command, context: Context) -> str:
 
 def public() -> str:
     """Return a heading for each group of public names, with the mark that mkdocstrings fills."""
-    found: list[str] = []
+    rows: list[str] = []
     for title, names in GROUPS.items():
-        found.append(f"## {title}")
-        found += [f"::: {name}" for name in names]
+        rows.append(f"## {title}")
+        rows += [f"::: {name}" for name in names]
     listed = {name.removeprefix("assent.") for names in GROUPS.values() for name in names}
     rest = [name for name in assent.__all__ if name not in listed and name != "__version__" and name[0].isupper()]
-    found.append("## Values and aliases")
-    found += [f"::: assent.{name}" for name in rest]
-    return "\n\n".join(found)
+    rows.append("## Values and aliases")
+    rows += [f"::: assent.{name}" for name in rest]
+    return "\n\n".join(rows)
 
 
 GROUPS = {
