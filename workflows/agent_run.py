@@ -105,6 +105,10 @@ class AgentRun:
             nonces={CALL_ID: workflow.uuid4().hex} if has_call(decoded_arguments) else {},
         )
         self._apply(started)
+        # The SDK keeps the input for as long as it keeps the execution. The run has all of it.
+        for argument in decoded_arguments:
+            if isinstance(argument, dict):
+                cast("dict[str, object]", argument).clear()
 
     async def _run_until_ending(self) -> None:
         while self._ending is None:
