@@ -225,7 +225,7 @@ def open_requirement(
         agent=context.agent if context.handed_over else None,
         read_as=gate.read_as,
         binding=gate.binding,
-    )
+    ).without_defaults()  # For memory: a run may wait for a year, and each name set counts.
 
 
 def open_outcome(

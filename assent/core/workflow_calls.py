@@ -36,6 +36,8 @@ def has_call(arguments: Sequence[object]) -> bool:
 def gate_of(call: WorkflowCall) -> Gate:
     """Return the gate of a call: its activity runs at most once, and a result is checked where its type is given."""
     checked = call.gate.verdict == "external" and bool(call.gate.fields)
+    if not checked and not call.activity:
+        return call.gate
     return call.gate.model_copy(update={"at_most_once": call.activity, "checked": checked})
 
 

@@ -71,9 +71,12 @@ class Stored(BaseModel):
 
     def without_defaults(self) -> Self:
         """This value, with only those fields set that differ from their default: histories keep every byte."""
-        for name, default in _defaults(type(self)).items():
-            if getattr(self, name) == default:
-                self.model_fields_set.discard(name)
+        defaults = _defaults(type(self))
+        set_fields = {
+            name for name in self.model_fields_set if name not in defaults or getattr(self, name) != defaults[name]
+        }
+        # Another set: one from which names are taken stays as large as it was.
+        object.__setattr__(self, "__pydantic_fields_set__", set_fields)
         return self
 
 
