@@ -5,7 +5,6 @@ A webhook that is down keeps an activity under way for hours, and the server let
 
 import asyncio
 import contextlib
-from collections import deque
 from collections.abc import Callable
 from typing import Final
 
@@ -26,7 +25,7 @@ class NoticeQueue:
 
     def __init__(self, finished: Callable[[asyncio.Task[None]], None]) -> None:
         self._finished = finished
-        self._waiting: deque[Notice] = deque()
+        self._waiting: list[Notice] = []
         self._tasks: dict[asyncio.Task[None], NoticesInput] = {}
         self._given: NoticesInput | None = None
         self._batches = 0
@@ -39,7 +38,7 @@ class NoticeQueue:
     @property
     def unsent(self) -> list[NoticesInput]:
         """Notices that wait to be sent, and active ones, of which it is unknown whether they were sent."""
-        notices = [notice for batch in self._tasks.values() for notice in batch.notices] + list(self._waiting)
+        notices = [notice for batch in self._tasks.values() for notice in batch.notices] + self._waiting
         return [self._given.model_copy(update={"notices": notices})] if self._given and notices else []
 
     def send(self, notices: NoticesInput) -> None:
@@ -50,7 +49,7 @@ class NoticeQueue:
 
     def _send_next(self, notices: NoticesInput) -> None:
         while self._waiting and len(self._tasks) < AT_ONCE:
-            batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
+            batch, self._waiting = self._waiting[:BATCH], self._waiting[BATCH:]
             self._batches += 1
             sent = notices.model_copy(update={"notices": batch})
             task = asyncio.create_task(self._batch(sent, self._batches))

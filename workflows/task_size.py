@@ -5,7 +5,6 @@ What is too much for one workflow task waits for the next, which a timer of a mi
 
 import asyncio
 import json
-from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from datetime import timedelta
 from typing import Final
@@ -34,7 +33,7 @@ class TaskSizeLimiter:
         self._on_timer = on_timer
         self._task = -1
         self._used = 0
-        self._line: deque[tuple[int, asyncio.Event]] = deque()
+        self._line: list[tuple[int, asyncio.Event]] = []
 
     def count(self, value: object) -> None:
         """Count what the server is given back in any case: an accepted update's input."""
@@ -72,7 +71,7 @@ class TaskSizeLimiter:
             await workflow.sleep(_SOONEST, summary=_WHY)
             self._on_timer()
             while self._line and self._fits(self._line[0][0]):
-                size, turn = self._line.popleft()
+                size, turn = self._line.pop(0)
                 self._used += size
                 turn.set()
 
