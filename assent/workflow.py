@@ -231,8 +231,8 @@ async def execute_gated_activity(
     if "activity_task_queue" in terms:
         options["task_queue"] = terms["activity_task_queue"]
     named = dict(zip(names, args, strict=True))
-    call = _call(name, named, "ask", terms, activity=True, options=ToolOptions.model_validate(options))
-    decision = await _decision(call, terms)
+    scheduling = ToolOptions.model_validate(options)
+    decision = await _decision(_call(name, named, "ask", terms, activity=True, options=scheduling), terms)
     payload = PLAIN.to_payload(_output(name, decision, "ActivityFailed"))
     try:
         result: object = workflow.payload_converter().from_payloads([payload], None if kind is None else [kind])[0]
@@ -342,26 +342,30 @@ def _call(
         raise MessageError(f"{tool!r} cannot be asked about: {messages.problems(error)}") from None
 
 
-async def _decision(call: WorkflowCall, terms: Terms) -> Decision:
+def _decision(call: WorkflowCall, terms: Terms) -> Awaitable[Decision]:
+    """Start asking people; what is returned keeps nothing of the request, as it may wait for a year."""
     fields: dict[str, object] = {"agent": workflow.info().workflow_type[:100], "input": "", "call": call}
     if "requested_by" in terms:
         fields["requested_by"] = terms["requested_by"]
     elif _facts().get("requires_requester"):
         raise MessageError(f"{call.tool!r} has no requester, which this worker requires: give requested_by")
     request = RunRequest.model_validate(fields)
-    result = await _run(request, call.tool, terms.get("task_queue"), attributes=call.attributes)
-    return result.output_as(Decision)
+    return _decided(_run(request, call.tool, terms.get("task_queue"), attributes=call.attributes))
 
 
-async def _run(request: RunRequest, name: str, task_queue: str | None, *, attributes: bool) -> RunResult:
-    """Run a child workflow, and return its result."""
+async def _decided(run: Awaitable[RunResult]) -> Decision:
+    return (await run).output_as(Decision)
+
+
+def _run(request: RunRequest, name: str, task_queue: str | None, *, attributes: bool) -> Awaitable[RunResult]:
+    """Run a child workflow; what is returned waits for its result, and keeps nothing of the request."""
     messages.read_request((request.model_dump(mode="json", exclude_unset=True),))
     info = workflow.info()
     count = _calls.setdefault(asyncio.get_running_loop(), Counter())
     count[name] += 1
     memo = {protocol.MEMO_REQUEST: RawValue(PLAIN.to_payload(visibility.request_memo(request)))}
     # Not a new id after a reset of this execution: the run of before, which may still wait, is then ended.
-    raw: RawValue = await workflow.execute_child_workflow(
+    start = workflow.start_child_workflow(
         protocol.WORKFLOW,
         RawValue(PLAIN.to_payload(request)),
         id=child_id(info.workflow_id, name, info.original_execution_run_id, count[name]),
@@ -375,6 +379,11 @@ async def _run(request: RunRequest, name: str, task_queue: str | None, *, attrib
         static_summary=web_ui.request_summary(request),
         static_details=web_ui.request_details(request),
     )
+    return _result(start)
+
+
+async def _result(start: Awaitable[workflow.ChildWorkflowHandle[Any, RawValue]]) -> RunResult:
+    raw = await (await start)
     result: RunResult = PLAIN.from_payload(raw.payload, RunResult)
     return result
 
