@@ -19,8 +19,10 @@ from assent.core import events, message_handling, sub_agents
 from assent.core.compaction_steps import read_summary
 from assent.core.continue_as_new import carry
 from assent.core.measurements import measurements
-from assent.core.state_machine import Run, Step, asks_outcome, decide, state_of
+from assent.core.run_state import Run, Step, state_of
+from assent.core.state_machine import decide
 from assent.core.tool_calls import gated_calls, read_check, read_outcome, read_turn
+from assent.core.tool_results import asks_outcome
 from assent.core.workflow_calls import CALL_ID, has_call
 from assent.runtime import metrics, tracing
 from assent.runtime.converter import decoded

@@ -11,7 +11,7 @@ from typing import Any, Final
 from temporalio import workflow
 from temporalio.common import SearchAttributeKey, SearchAttributePair, SearchAttributeUpdate, TypedSearchAttributes
 
-from assent.core.state_machine import Run
+from assent.core.run_state import Run
 from assent.views.facts import children_of
 from assent.views.web_ui import details, pending_memo
 from assent.wire import protocol, visibility

@@ -18,7 +18,7 @@ from assent.agents.schema import no_schema
 from assent.agents.tool import Confirmation, RunContext, Target, Tool, positional_count
 from assent.agents.tool_decorator import NAME, gate_problem, tool, tool_from
 from assent.core.compaction import LEAST
-from assent.core.state_machine import MAX_TURNS
+from assent.core.run_state import MAX_TURNS
 from assent.core.sub_agents import AGENT_NAME, QUEUE_NAME
 from assent.wire.budget import BOUNDS, Budget
 from assent.wire.declarations import declared, refuse, shown, source_of

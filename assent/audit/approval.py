@@ -6,7 +6,7 @@ from typing import Final
 
 from pydantic import Field, JsonValue
 
-from assent.core.state_machine import Run
+from assent.core.run_state import Run
 from assent.wire.digest import parse_arguments
 from assent.wire.errors import ArgumentsError
 from assent.wire.proofs import ProofLevel

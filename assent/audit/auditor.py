@@ -36,7 +36,7 @@ from assent.core.events import (
     ToolLost,
 )
 from assent.core.model_routing import redirect_queue
-from assent.core.state_machine import Run, state_of
+from assent.core.run_state import Run, state_of
 from assent.core.workflow_calls import gate_of
 from assent.history import event_types
 from assent.history.event_types import time_of

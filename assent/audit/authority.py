@@ -13,7 +13,7 @@ from pydantic import JsonValue
 
 from assent.core.approvals import edited_text, fold_name
 from assent.core.events import MessageReceived, ModelAnswered, RunTool, ToolAnswered
-from assent.core.state_machine import Run
+from assent.core.run_state import Run
 from assent.wire import messages
 from assent.wire.conversation import ToolCall, tool_calls
 from assent.wire.digest import parse_arguments, requirement_id, sorted_lists, split_binding, values_digest

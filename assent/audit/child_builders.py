@@ -12,7 +12,7 @@ from assent.audit.event_fields import time_or_none
 from assent.audit.records import ChildRecord, Citation, HandoffRecord, TextDigest
 from assent.core import handoffs, sub_agents
 from assent.core.events import AgentAnswered, StartAgent, ToolAnswered
-from assent.core.state_machine import Run
+from assent.core.run_state import Run
 from assent.history import child_workflows
 from assent.history.event_types import time_of
 from assent.history.fold import Transition

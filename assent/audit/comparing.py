@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from assent.core.events import CallModel, CheckCall, RunTool, Summarise
 from assent.core.notices import NoticesInput
-from assent.core.state_machine import Run
+from assent.core.run_state import Run
 from assent.wire.digest import text_digest
 from assent.wire.protocol import RunResult
 

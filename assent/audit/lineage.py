@@ -14,7 +14,7 @@ from temporalio.api.history.v1 import HistoryEvent, StartChildWorkflowExecutionI
 from assent.audit.records import Citation
 from assent.core import handoffs, sub_agents
 from assent.core.events import StartAgent, Started, ToolAnswered
-from assent.core.state_machine import Run
+from assent.core.run_state import Run
 from assent.history import child_workflows, event_types
 from assent.history.fold import Transition
 from assent.history.payloads import values_of

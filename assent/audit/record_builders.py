@@ -25,7 +25,7 @@ from assent.audit.records import (
 from assent.core.compaction import Summary
 from assent.core.compaction_steps import is_left_out
 from assent.core.events import Failure, RunTool, Summarised, ToolAnswered, ToolLost
-from assent.core.state_machine import Run
+from assent.core.run_state import Run
 from assent.core.tool_calls import gate_of, immediate_answer
 from assent.history import event_types
 from assent.history.event_types import time_of

@@ -33,7 +33,7 @@ from assent.audit.result_origins import ResultOrigins
 from assent.core import events, workflow_calls
 from assent.core.continue_as_new import carry, restore
 from assent.core.notices import NoticesInput
-from assent.core.state_machine import Run
+from assent.core.run_state import Run
 from assent.history import child_workflows, event_types
 from assent.history.event_types import time_of
 from assent.history.fold import Transition

@@ -32,7 +32,7 @@ from assent.client.paging import Page
 from assent.client.progress import Progress, describe_progress
 from assent.client.run_tree import RunTree
 from assent.core.approvals import EFFECTS
-from assent.core.state_machine import Run
+from assent.core.run_state import Run
 from assent.history.resets import Reset
 from assent.views.commands import assent_command, choices, format_json, show_command
 from assent.views.facts import (

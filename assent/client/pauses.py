@@ -21,7 +21,8 @@ from assent.client.read import (
     wait_until_started,
 )
 from assent.core.events import MessageReceived, ModelAnswered, ToolAnswered
-from assent.core.state_machine import Run, decide
+from assent.core.run_state import Run
+from assent.core.state_machine import decide
 from assent.history.fold import HistoryFold, Transition
 from assent.history.pages import Page
 from assent.views.facts import children_of

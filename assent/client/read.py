@@ -13,7 +13,7 @@ from assent.client.rpc import to_assent_error
 from assent.core.approvals import close_requirement
 from assent.core.continue_as_new import shortened
 from assent.core.events import Failure
-from assent.core.state_machine import Run
+from assent.core.run_state import Run
 from assent.history import pages
 from assent.history.fold import HistoryFold, Transition
 from assent.history.pages import Page

@@ -12,7 +12,7 @@ from temporalio.client import Client
 from assent.audit.approval import Approval, pending_of
 from assent.client.read import HistoryPosition, describe, has_changed, read
 from assent.core.approvals import find_requirement
-from assent.core.state_machine import Run, state_of
+from assent.core.run_state import Run, state_of
 from assent.views.commands import run_command, shell_quoted
 from assent.views.facts import children_of
 from assent.wire.errors import HistoryError, RunNotFoundError

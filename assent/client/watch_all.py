@@ -24,7 +24,7 @@ from assent.client import inbox
 from assent.client.inbox import ListedRun
 from assent.client.read import closing_status_text, describe_transition, drain_queue, fold_for
 from assent.client.run_handle import RunHandle
-from assent.core.state_machine import Run
+from assent.core.run_state import Run
 from assent.history import pages
 from assent.history.fold import HistoryFold
 from assent.views.run_events import RunEvent

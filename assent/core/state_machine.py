@@ -29,9 +29,8 @@ from assent.core import (
 )
 from assent.core.continue_as_new import restore, unsent_notices
 from assent.core.notices import BATCH, NoticesInput, notices_of
-from assent.core.run_state import MAX_TURNS, PendingCheck, Run, Step, state_of
+from assent.core.run_state import MAX_TURNS, Run, Step
 from assent.core.tool_calls import Call
-from assent.core.tool_results import asks_outcome
 from assent.wire import conversation, messages
 from assent.wire.budget import tightened
 from assent.wire.conversation import EMPTY_DIGEST, Conversation, ToolCall, user_message
@@ -41,8 +40,6 @@ from assent.wire.parts import attachments_of
 from assent.wire.protocol import ModelTurn, WorkflowCall
 from assent.wire.requirements import Grant, Requirement
 from assent.wire.visibility import ParentEntry
-
-__all__ = ["MAX_TURNS", "PendingCheck", "Run", "Step", "asks_outcome", "decide", "state_of"]
 
 
 def decide(run: Run, event: events.Event) -> Step:

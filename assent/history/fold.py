@@ -7,7 +7,8 @@ from typing import Final
 from temporalio.api.history.v1 import HistoryEvent
 
 from assent.core.events import AskBudget, BudgetReached, Event, Started
-from assent.core.state_machine import Run, Step, decide
+from assent.core.run_state import Run, Step
+from assent.core.state_machine import decide
 from assent.history import event_types
 from assent.history.event_types import time_of
 from assent.history.reader import SourcedEvent, TaskReader, is_continued, nonces_of

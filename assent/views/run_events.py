@@ -10,7 +10,7 @@ from assent.core import events, handoffs, sub_agents
 from assent.core.compaction import Summary
 from assent.core.compaction_steps import is_left_out
 from assent.core.model_routing import redirect_queue
-from assent.core.state_machine import Run, Step
+from assent.core.run_state import Run, Step
 from assent.core.tool_calls import Call, gate_of
 from assent.views.facts import caller_words, facts_of, grant_words
 from assent.wire.conversation import text_of, tool_calls

@@ -7,7 +7,7 @@ from typing import Final
 
 from pydantic import JsonValue
 
-from assent.core.state_machine import Run
+from assent.core.run_state import Run
 from assent.views.commands import (
     Choice,
     choices,

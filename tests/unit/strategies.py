@@ -37,7 +37,8 @@ from assent.core.events import (
     ToolAnswered,
     ToolLost,
 )
-from assent.core.state_machine import Run, Step, decide
+from assent.core.run_state import Run, Step
+from assent.core.state_machine import decide
 from assent.core.workflow_calls import CALL_ID, has_call
 from assent.wire.conversation import Conversation
 from assent.wire.policy import PermissionPolicy

@@ -12,7 +12,7 @@ import pytest
 
 from assent.audit.checks import Verification
 from assent.core.continue_as_new import carry, restore
-from assent.core.state_machine import Run
+from assent.core.run_state import Run
 from assent.wire.messages import Approve
 from assent.wire.requirements import Vote
 from tests.unit.audit.forged_histories import Event, Forged, attributes, audited, parsed, read

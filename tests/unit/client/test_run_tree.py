@@ -19,7 +19,7 @@ from assent.client.pauses import only_children_move
 from assent.client.read import HistoryPosition
 from assent.client.run_tree import RunTree, find_in_children
 from assent.core.events import AgentAnswered, AgentStarted, Failure
-from assent.core.state_machine import Run, state_of
+from assent.core.run_state import Run, state_of
 from assent.history.fold import HistoryFold
 from assent.views.facts import children_of, newest_calls, path_text, previous_calls
 from assent.views.web_ui import DETAILS_CHILDREN, details

@@ -13,7 +13,7 @@ from hypothesis.stateful import invariant
 from assent.core.budget_rules import UNCOUNTED_CALLS
 from assent.core.continue_as_new import carry, restore, shortened
 from assent.core.events import AskBudget, BudgetReached, CallModel, Command
-from assent.core.state_machine import Run
+from assent.core.run_state import Run
 from assent.wire.budget import BOUNDS, Budget
 from assent.wire.protocol import Usage
 from assent.wire.requirements import Requirement

@@ -45,8 +45,8 @@ from assent.core.measurements import (
     measurements,
 )
 from assent.core.message_handling import CHECKS_OF_ALL
-from assent.core.run_state import KEPT_MESSAGES
-from assent.core.state_machine import MAX_TURNS, Run, Step, decide, state_of
+from assent.core.run_state import KEPT_MESSAGES, MAX_TURNS, Run, Step, state_of
+from assent.core.state_machine import decide
 from assent.wire.digest import parse_arguments, requirement_id
 from assent.wire.messages import SendMessage, read
 from assent.wire.parts import content_text, digests_of, readable

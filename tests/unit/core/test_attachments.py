@@ -10,7 +10,7 @@ import pytest
 from assent import FilePart, ImagePart, TextPart
 from assent.core.continue_as_new import carry, restore
 from assent.core.events import CallModel
-from assent.core.state_machine import state_of
+from assent.core.run_state import state_of
 from assent.wire.digest import sha256_hex
 from assent.wire.errors import MessageError
 from assent.wire.limits import ATTACHED_LIMIT, PARTS_LIMIT, RESULT_IMAGES_LIMIT

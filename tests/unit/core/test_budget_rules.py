@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from assent import Agent, OpenAIResponses
 from assent.core.continue_as_new import carry, restore
 from assent.core.events import AskBudget, CallModel, Fail, TimeReached
-from assent.core.state_machine import state_of
+from assent.core.run_state import state_of
 from assent.wire.budget import BOUNDS, Budget, Price, extended, tightened
 from assent.wire.errors import ConfigurationError
 from assent.wire.protocol import ModelTurn, Usage

@@ -27,7 +27,7 @@ from assent.core.compaction import (
 from assent.core.compaction_steps import read_summary
 from assent.core.continue_as_new import carry, restore
 from assent.core.events import CallModel, CancelRequested, Failure, RunTool, Summarise, Summarised
-from assent.core.state_machine import state_of
+from assent.core.run_state import state_of
 from assent.views.run_events import describe
 from assent.wire.conversation import Conversation, tool_output, user_message
 from assent.wire.digest import canonical

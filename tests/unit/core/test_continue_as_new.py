@@ -18,7 +18,8 @@ from assent.audit.approval import approvals_of
 from assent.core.continue_as_new import KEPT_DECIDED, Carried, carry, fits, restore, shortened, size_of, unsent_notices
 from assent.core.events import CallModel, Event, Fail, MessageReceived, SendNotices, Started, WakeAt
 from assent.core.notices import Notice, NoticesInput
-from assent.core.state_machine import Run, Step, decide, state_of
+from assent.core.run_state import Run, Step, state_of
+from assent.core.state_machine import decide
 from assent.runtime.settings import Settings
 from assent.wire.digest import sha256_hex
 from assent.wire.errors import ConfigurationError, MessageError

@@ -6,7 +6,7 @@ import pytest
 
 from assent.core.continue_as_new import carry, restore
 from assent.core.events import CallModel, Cancel, CancelRequested, Complete, Fail
-from assent.core.state_machine import state_of
+from assent.core.run_state import state_of
 from assent.wire.errors import MessageError
 from assent.wire.messages import read, read_request
 from assent.wire.protocol import DecisionResult

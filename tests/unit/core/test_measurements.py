@@ -8,7 +8,7 @@ import pytest
 
 from assent.core.events import AgentAnswered, AgentStarted, Event, Failure, Started
 from assent.core.measurements import METRICS, measurements
-from assent.core.state_machine import Run, Step
+from assent.core.run_state import Run, Step
 from assent.wire.protocol import ModelTurn, RunResult, Usage
 from tests.unit.strategies import ASK, RUN_ID, Play, turn_of
 from tests.unit.strategies import function_call as asked

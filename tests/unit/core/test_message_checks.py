@@ -9,7 +9,7 @@ import pytest
 
 from assent.core.events import CheckAnswered, Failure
 from assent.core.message_handling import CHECKS_AT_ONCE, CHECKS_LIMIT
-from assent.core.state_machine import state_of
+from assent.core.run_state import state_of
 from assent.wire.limits import EVIDENCE_LIMIT
 from assent.wire.policy import PermissionPolicy
 from assent.wire.protocol import Checked, Gate

@@ -9,7 +9,8 @@ from assent.agents.models import OpenAIChat
 from assent.core.compaction import LEAST, Summary
 from assent.core.continue_as_new import carry, restore
 from assent.core.events import CallModel, Command, Event, Failure, ModelAnswered, Started, Summarise, Summarised
-from assent.core.state_machine import Run, decide
+from assent.core.run_state import Run
+from assent.core.state_machine import decide
 from assent.core.tool_calls import read_turn
 from assent.views.run_events import describe
 from assent.wire.errors import ConfigurationError

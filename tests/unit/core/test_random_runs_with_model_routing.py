@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import invariant, precondition, rule
 
 from assent.core.events import CallModel, ModelAnswered, ModelFailed
-from assent.core.state_machine import MAX_TURNS, Step
+from assent.core.run_state import MAX_TURNS, Step
 from assent.views.run_events import describe
 from assent.wire.protocol import ModelTurn, Usage
 from tests.unit.core import test_random_runs

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from assent.core.events import Cancel, Complete, Fail, WakeAt
 from assent.core.reopening import LONGEST_RETRY
-from assent.core.state_machine import asks_outcome
+from assent.core.tool_results import asks_outcome
 from assent.wire.protocol import Gate, ModelTurn
 from assent.wire.requirements import Requirement
 from tests.unit.strategies import ALLOW, ASK, EXTERNAL, INPUT, ONCE, Play, gate_of, pay, playing, turn_of

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from assent.core.events import Cancel, CancelRequested, MessageReceived
-from assent.core.run_state import KEPT_MESSAGES
-from assent.core.state_machine import Run, decide, state_of
+from assent.core.run_state import KEPT_MESSAGES, Run, state_of
+from assent.core.state_machine import decide
 from assent.wire.digest import canonical
 from assent.wire.limits import QUEUE_LIMIT
 from assent.wire.protocol import Gate

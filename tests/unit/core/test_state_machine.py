@@ -6,7 +6,7 @@ import pytest
 
 from assent.core.events import Complete, Fail, MessageReceived
 from assent.core.notices import NoticesInput
-from assent.core.state_machine import MAX_TURNS, state_of
+from assent.core.run_state import MAX_TURNS, state_of
 from assent.wire.protocol import (
     CheckInput,
     Gate,

@@ -16,7 +16,7 @@ from assent.agents.models import OpenAIResponses
 from assent.agents.tool_decorator import tool
 from assent.core.continue_as_new import carry, restore
 from assent.core.events import AgentAnswered, AgentStarted, Fail, Failure, StartAgent, Started
-from assent.core.state_machine import Run, state_of
+from assent.core.run_state import Run, state_of
 from assent.core.sub_agents import MAX_DEPTH, child_run_id
 from assent.core.tool_calls import read_outcome
 from assent.wire.budget import Budget

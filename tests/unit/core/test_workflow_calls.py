@@ -12,7 +12,8 @@ from pydantic import JsonValue
 from assent.core.approvals import fold_name
 from assent.core.continue_as_new import carry
 from assent.core.events import CancelRequested, Complete, Fail, SendNotices, Started
-from assent.core.state_machine import Run, decide, state_of
+from assent.core.run_state import Run, state_of
+from assent.core.state_machine import decide
 from assent.core.workflow_calls import CALL_ID
 from assent.wire.digest import requirement_id
 from assent.wire.limits import CALL_ARGUMENTS_LIMIT

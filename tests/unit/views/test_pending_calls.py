@@ -13,7 +13,7 @@ from pydantic import JsonValue
 
 from assent.audit.approval import approvals_of, pending_approval
 from assent.core.events import CheckAnswered, MessageReceived, TimeReached
-from assent.core.state_machine import Run, Step
+from assent.core.run_state import Run, Step
 from assent.views.facts import changes
 from assent.views.run_events import RunEvent, describe
 from assent.views.web_ui import details, pending_memo

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from assent.core.state_machine import Run
+from assent.core.run_state import Run
 from assent.views.json_layout import BROKEN
 from assent.views.web_ui import (
     DETAILS_IGNORED,
