@@ -99,7 +99,6 @@ class Connection:
     """A connection to *server*; `open` before anything else."""
 
     def __init__(self, server: MCPServer) -> None:
-        """Nothing is started yet."""
         self._server = server
         self._client: Client | None = None
         self._read: Any = None

@@ -93,7 +93,7 @@ class _KnownServer:
 
 
 class McpServers:
-    """The servers of *agents*, each by its name.
+    """The servers of *agents*, each by its name. None is started before a run needs it.
 
     Raises:
         ConfigurationError: two agents have different servers of one name; the extra `mcp` is not installed; or the
@@ -101,7 +101,6 @@ class McpServers:
     """
 
     def __init__(self, agents: Sequence[Agent]) -> None:
-        """Nothing is started before a run needs it."""
         owners: dict[str, tuple[MCPServer, str]] = {}
         for agent in agents:
             for server in agent.mcp_servers:

@@ -131,7 +131,7 @@ class ApprovalOptions:
         if not _is_count(self.approvals):
             yield f"approvals is {self.approvals!r}; give a whole number from 1 to {MOST_APPROVALS}"
         for option in ("expires_after", "remind_every"):
-            if getattr(self, option) is not None and not _is_time(getattr(self, option)):
+            if getattr(self, option) is not None and not is_time(getattr(self, option)):
                 problem = "give a positive timedelta, up to ten years, e.g. timedelta(hours=4)"
                 yield f"{option} is {getattr(self, option)!r}; {problem}"
         for step in self.escalate if isinstance(self.escalate, list | tuple) else [self.escalate]:
@@ -153,10 +153,11 @@ def _is_count(value: object) -> bool:
 
 def _is_step(step: object) -> bool:
     pair = cast("tuple[object, ...]", step) if isinstance(step, tuple) else ()
-    return len(pair) == 2 and _is_time(pair[0]) and _names_problem(pair[1]) is None
+    return len(pair) == 2 and is_time(pair[0]) and _names_problem(pair[1]) is None
 
 
-def _is_time(value: object) -> bool:
+def is_time(value: object) -> bool:
+    """Return whether a value is a time that an option takes."""
     return isinstance(value, timedelta) and timedelta(0) < value <= LONGEST_TIME
 
 

@@ -12,7 +12,7 @@ from functools import partial
 from types import UnionType
 from typing import Annotated, Final, Union, cast, get_args, get_origin, overload
 
-from assent.agents.approval_decorator import LONGEST_TIME, MARK, ApprovalOptions, marked, refuse_non_function
+from assent.agents.approval_decorator import MARK, ApprovalOptions, is_time, marked, refuse_non_function
 from assent.agents.schema import Parameter, argument_schema, read_docstring, read_signature
 from assent.agents.tool import Confirmation, P, R, Tool, ToolContext, positional_count
 from assent.wire.declarations import refuse, shown, source_of, unknown_options
@@ -270,10 +270,6 @@ def _is_flag(value: object) -> bool:
     return isinstance(value, bool)
 
 
-def _is_time(value: object) -> bool:
-    return isinstance(value, timedelta) and timedelta(0) < value <= LONGEST_TIME
-
-
 def _is_list(value: object) -> bool:
     return value is None or (isinstance(value, Iterable) and not isinstance(value, str))
 
@@ -291,8 +287,8 @@ _CHECKS: Final[tuple[tuple[str, Callable[[object], bool], str], ...]] = (
     ("read_only", _is_flag, "give True or False"),
     ("destructive", _is_flag, "give True or False"),
     ("stop_after_tool_call", _is_flag, "give True or False"),
-    ("timeout", _is_time, "give a positive timedelta, e.g. timedelta(seconds=30)"),
-    ("heartbeat_timeout", _is_time, "give a positive timedelta, e.g. timedelta(seconds=30)"),
+    ("timeout", is_time, "give a positive timedelta, e.g. timedelta(seconds=30)"),
+    ("heartbeat_timeout", is_time, "give a positive timedelta, e.g. timedelta(seconds=30)"),
     ("retries", _is_count, "give a whole number, 0 or more"),
     ("task_queue", _is_text, "give text"),
 )

@@ -139,11 +139,11 @@ def details(run: Run, at: datetime | None = None) -> str:
 
 
 def _headline(run: Run) -> str:
-    agent = _name(run.call_context.agent) if run.request else "the agent"
+    agent = _code(run.call_context.agent) if run.request else "the agent"
     asks = (
         None if run.caller is None else markdown(caller_words(run.call_context.agent, run.caller), limits.DETAILS_NAME)
     )
-    requester = f", requested by {_name(run.request.requested_by)}" if run.request and run.request.requested_by else ""
+    requester = f", requested by {_code(run.request.requested_by)}" if run.request and run.request.requested_by else ""
     if run.ended:
         turns = "1 turn" if run.turn == 1 else f"{run.turn} turns"
         why = (
@@ -211,7 +211,7 @@ def _child_runs(run: Run) -> list[str]:
 
 def _child(run: Run, child: ChildRun) -> str:
     metadata = code(metadata_command(child.run_id, namespace=run.namespace))
-    return f"{_name(child.agent)} in run {code(child.run_id)}: {_show_command(child.run_id)}, or {metadata}"
+    return f"{_code(child.agent)} in run {code(child.run_id)}: {_show_command(child.run_id)}, or {metadata}"
 
 
 def _warning(run: Run) -> str:
@@ -219,11 +219,11 @@ def _warning(run: Run) -> str:
     if not run.ignored_messages:
         return ""
     newest = run.ignored_messages[-1]
-    return f"\n**A message sent at {newest.at:%H:%M:%S} UTC did not count:** {_bounded_code(newest.detail)}"
+    return f"\n**A message sent at {newest.at:%H:%M:%S} UTC did not count:** {_code(newest.detail)}"
 
 
-def _name(name: str) -> str:
-    return code(bounded(name, limits.DETAILS_NAME))
+def _code(text: str) -> str:
+    return code(bounded(text, limits.DETAILS_NAME))
 
 
 def _show_command(run_id: str) -> str:
@@ -311,7 +311,7 @@ def _decided_section(run: Run) -> list[str]:
 
 
 def _decision(run: Run, requirement: Requirement) -> str:
-    by = f" by {_name(requirement.resolved_by)}" if requirement.resolved_by else ""
+    by = f" by {_code(requirement.resolved_by)}" if requirement.resolved_by else ""
     granted = f" before, by the grant {code(requirement.grant[:8])}" if requirement.grant else ""
     execution = f", {requirement.execution}" if requirement.execution else ""
     reason = f": {code(bounded(requirement.reason, limits.DETAILS_NAME))}" if requirement.reason else ""
@@ -323,7 +323,7 @@ def _decision(run: Run, requirement: Requirement) -> str:
 
 def _ignored_messages(run: Run) -> list[str]:
     shown = run.ignored_messages[-DETAILS_IGNORED:]
-    lines = [f"{each.status}: {_bounded_code(each.detail)}; sent: {_bounded_code(_sent(each))}" for each in shown]
+    lines = [f"{each.status}: {_code(each.detail)}; sent: {_code(_sent(each))}" for each in shown]
     return _section("Messages that did not count", lines, len(run.ignored_messages) + run.ignored_dropped)
 
 
@@ -334,9 +334,7 @@ def _sent(message: IgnoredMessage) -> str:
 def _before(run: Run) -> list[str]:
     """What the run did before, by the answers that the model got."""
     past, total = newest_calls(run, DETAILS_BEFORE)
-    shown = [
-        f"{code(f'{call.tool}({call_summary(call.arguments)})')} → {_bounded_code(answer)}" for call, answer in past
-    ]
+    shown = [f"{code(f'{call.tool}({call_summary(call.arguments)})')} → {_code(answer)}" for call, answer in past]
     return _section("Before this", shown, total)
 
 
@@ -353,10 +351,6 @@ def _section(title: str, lines: Sequence[str], total: int) -> list[str]:
     hidden = total - len(lines)
     more = [f"and {hidden} older ones"] if hidden else []
     return [f"### {title}\n\n" + "\n".join(f"- {line}" for line in [*lines, *more])]
-
-
-def _bounded_code(text: str) -> str:
-    return code(bounded(text, limits.DETAILS_NAME))
 
 
 def request_summary(request: RunRequest) -> str:
