@@ -52,8 +52,6 @@ class ConversationCache:
             max(limit, 1), UNUSED, timer, getsizeof=lambda entry: entry.size
         )
         self._enabled = limit > 0
-        self.hits = 0
-        self.misses = 0
 
     async def conversation(self, call: ModelCallInput) -> Conversation:
         """The whole conversation of a model call, what it carries included.
@@ -73,9 +71,7 @@ class ConversationCache:
         """
         entry = self._entries.get(_key(prefix.digest))
         if entry is not None:
-            self.hits += 1
             return entry.conversation.append(delta)
-        self.misses += 1
         return _checked((await self._rebuilt()).conversation, prefix, delta)
 
     async def attachments(self, conversation: Conversation) -> Mapping[str, str]:

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import cast
 
 from pydantic import ValidationError
 
@@ -48,8 +47,3 @@ def result_of(value: object) -> tuple[object, ...] | None:
     except ValidationError:
         return None
     return result.content, result.output, result.usage, result.turns
-
-
-def as_list(value: object) -> list[object]:
-    """What the inbox was told, as a list; anything else is one entry, which will not be readable."""
-    return cast("list[object]", value) if isinstance(value, list) else [value]

@@ -249,21 +249,6 @@ async def store_text(converter: DataConverter, text: str) -> Reference | None:
     return Reference(driver=driver.name(), claim=dict(claim.claim_data))
 
 
-async def stored_text(converter: DataConverter, reference: Reference) -> str:
-    """The text that `store_text` kept.
-
-    Raises:
-        HistoryError: as `retrieved`.
-    """
-    claim = ExternalStorageReference(driver_name=reference.driver, claim_data=reference.claim)
-    [payload] = DataConverter.default.payload_converter.to_payloads([claim])
-    payloads: Sequence[Payload] = [await retrieved(converter.external_storage, payload)]
-    if converter.payload_codec is not None:
-        payloads = await converter.payload_codec.decode(payloads)
-    text: str = converter.payload_converter.from_payloads(payloads, [str])[0]
-    return text
-
-
 def _is_stored(path: Path, digest: str) -> bool:
     """Whether the file exists and its content matches its name; otherwise it is written again."""
     try:

@@ -33,12 +33,13 @@ from assent.runtime.connection import connect
 from assent.runtime.embedded_server import free_port
 from assent.runtime.payload_codec import VARIABLE as CODEC
 from assent.runtime.settings import Settings
-from assent.runtime.storage import THRESHOLD_VARIABLE, VARIABLE, stored_text
+from assent.runtime.storage import THRESHOLD_VARIABLE, VARIABLE
 from assent.testing import Conversation, Environment, Reply, Step, call, calls, says
 from assent.wire.digest import text_digest
 from assent.wire.protocol import ToolOutcome
 from tests.support import encrypting_codec, tools
 from tests.support.cli_operator import Operator
+from tests.support.stored_text import stored_text
 from tests.workflows.test_wire import temporal
 
 KIB = 1024

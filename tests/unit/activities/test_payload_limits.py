@@ -11,9 +11,10 @@ from temporalio.converter import ExternalStorage
 from assent import ImagePart
 from assent.activities import payload_limits
 from assent.runtime.converter import data_converter
-from assent.runtime.storage import Directory, stored_text
+from assent.runtime.storage import Directory
 from assent.wire.digest import text_digest
 from assent.wire.parts import ServerText
+from tests.support.stored_text import stored_text
 
 IMAGE = ImagePart(data=b"\x89PNG\r\n\x1a\n", media_type="image/png")
 WHOLE = '[{"type": "audio", "data": "…"}]'
