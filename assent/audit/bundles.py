@@ -1,12 +1,10 @@
 """Exports the audit of a run as a bundle, and checks a bundle by auditing its events again."""
 
 import asyncio
-import json
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import cast
 from zipfile import ZipFile
 
 from pydantic import BaseModel, ValidationError
@@ -142,6 +140,6 @@ def _compared(
 
 def _read_verification(stored: bytes) -> Verification | None:
     try:
-        return Verification.model_validate(cast("object", json.loads(stored)))
-    except (ValidationError, ValueError, RecursionError):
+        return Verification.model_validate_json(stored)
+    except ValidationError:
         return None
