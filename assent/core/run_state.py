@@ -53,17 +53,18 @@ class Run:
     A tuple whose items stay the same is never rebuilt: code that asks whether requirements, calls or queued messages
     have changed compares the tuples by identity (`is`).
 
-    *turns_before* and *tool_calls_before* count those of earlier answers of a conversation, which the limits leave
-    out; *checks_before* counts the checks of earlier executions. *closing*: the run ends with its next answer.
-    *budget* is what it may use now, *allowance* what it got first.
-    *attachments* are the bytes that the conversation and what is to join it name: base64, by SHA-256.
-    *held* is what the next model call carries once the budget is extended. *prefix* names the items that the newest
-    model call did not carry. *rules_version* is that of its first turn (docs/why/changing-rules.md). *parent* is the
-    parent run. After a handoff, *agent* continues the run, limited by *policy*; *handoff* takes effect with the next
-    turn. *model_task_queue* is where model calls go, if known and not the run's own queue. *continue_after* is the
-    number of history events after which the run continues as new (0: when the server suggests it; None: the first
-    turn has not said it yet). *proof* is the level that every decision needs. *wake_at* is when its timer fires.
-    *instructions* is the SHA-256 of the newest instructions from a function that the history of the execution has.
+    *turns_before* and *tool_calls_before* count those of earlier answers of a conversation: the limits leave them out.
+    *checks_before* counts the checks of earlier executions. *closing*: the run ends with its next answer. *budget* is
+    the current limit, *allowance* the first one. *held* is what the next model call carries once the budget is
+    extended. *attachments* are the bytes that the conversation, or a message for it, names: base64, by SHA-256.
+    *prefix* names the items that the newest model call did not carry. *instructions* is the SHA-256 of the newest
+    instructions from a function in the history of this execution.
+
+    *rules_version* is that of its first turn (docs/why/changing-rules.md). *parent* is the parent run. After a handoff,
+    *agent* continues the run, limited by *policy*; *handoff* takes effect with the next turn. *model_task_queue* is
+    where model calls go, if it is known and not the run's own queue. *continue_after* is the number of history events
+    after which the run continues as new (0: when the server suggests it; None: no turn has said it yet). *proof* is the
+    level that every decision needs. *wake_at* is when its timer fires.
     """
 
     id: str = ""

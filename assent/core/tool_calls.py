@@ -72,11 +72,12 @@ class CallContext:
 class Call:
     """One tool call of the current turn. *answer* is the model's answer; None while the call runs or waits.
 
-    *call* has the arguments that run: a person's, where they were *edited*. *policy_version* is that of the turn.
-    *started_at* is when its activity was scheduled. *executed*: the tool gave a result. *again_at* is when a call
-    that no worker serves is retried, *tries* how often it was. *delegated* is the agent that answers it in the run
-    *child*, which may use *budget*. *submitted* is the output that a person handed in, as JSON. *again_why* is why it
-    is retried. *images* are those of its result, as parts of an item.
+    *call* has the arguments that run: a person's, if they were *edited*. *policy_version* is that of the turn.
+    *started_at* is when its activity was scheduled. *executed*: the tool gave a result. *images* are those of its
+    result, as parts of an item. *submitted* is the output that a person handed in, as JSON.
+
+    A call that could not start is retried at *again_at*. *again_why* says why, *tries* counts the retries. *delegated*
+    is the agent that answers it in the run *child*, which may use *budget*.
     """
 
     call: ToolCall

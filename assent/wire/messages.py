@@ -78,7 +78,7 @@ class Remember(Inbound):
 
 
 class _FromPerson(Inbound):
-    """What a person sends. *by* is their name, as a claim; *ref* is the sender's own mark, to know its answer by."""
+    """What a person sends. *by* is their name, as a claim; by *ref* the sender finds its answer."""
 
     by: _Words = _Name
     ref: _Words | None = Field(default=None, max_length=64)
@@ -91,9 +91,9 @@ class _Proven(_FromPerson):
 
 
 class Approve(_Proven):
-    """The signal `approve`. *arguments* are run in the place of the model's; *remember* is a grant for further calls.
+    """The signal `approve`. *arguments* replace the model's; *remember* is a grant for further calls.
 
-    Of an `outcome` requirement it says: run it again.
+    For an `outcome` requirement it means: run it again.
     """
 
     id: _Words = _Id
@@ -103,9 +103,9 @@ class Approve(_Proven):
 
 
 class Reject(_Proven):
-    """The signal `reject`. *reason* is what the model is told; *remember* rejects further calls too.
+    """The signal `reject`. The model gets the *reason*; *remember* rejects further calls too.
 
-    Of an `outcome` requirement it says: give up.
+    For an `outcome` requirement it means: give up.
     """
 
     id: _Words = _Id
@@ -116,7 +116,7 @@ class Reject(_Proven):
 class SubmitResult(_Proven):
     """The signal `submit_result`: the result of a call that was carried out elsewhere, or its *error*.
 
-    *evidence* is kept with it: a link, a ticket, whatever shows it. Of an `outcome` requirement it says: it happened.
+    The record keeps *evidence*: a link, a ticket. For an `outcome` requirement it means: it happened.
     """
 
     id: _Words = _Id
@@ -133,7 +133,7 @@ class SubmitInput(_Proven):
 
 
 class SendMessage(_FromPerson):
-    """The signal `send_message`: something more for the model to read before its next turn: text, or parts."""
+    """The signal `send_message`: text or parts, which the model reads on its next turn."""
 
     content: Annotated[Annotated[_Words, _Text, Tag(TEXT)] | Parts, Discriminator(kind_of)]
 

@@ -169,8 +169,8 @@ class Rule(_Data):
 
     *tool* is a glob on the tool's name: `*` matches any run of characters, `?` one, `[ab]` one of a set; upper and
     lower case differ. *arguments* are conditions on the arguments, *context* on the context of the run, and *effect*
-    is one that the tool declares: whatever is given must hold. *reason* is told to the model of a denial, and shown to
-    the approver. *require_proof* is what shows who decided: a `person`'s own key, or at least a `service`'s word.
+    is one that the tool declares: whatever is given must hold. The model gets the *reason* of a denial, and the
+    approver sees it. *require_proof* is what shows who decided: a `person`'s own key, or at least a `service`'s word.
 
     Example:
         `Rule(decision="ask", tool="pay", arguments={"amount": {"above": 1000}}, reason="a large sum")`
@@ -213,7 +213,7 @@ class Rule(_Data):
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What a policy says of one call. *reason* is the rule's, or the error where one *failed*: then it is to ask.
+    """The judgement of a policy on one call. *reason* is the rule's, or the error of one that *failed*: it then asks.
 
     *rule* is the one that decided; None where the default did.
     """
