@@ -41,7 +41,7 @@ from assent.client.filters import Filters, Sort, Wanted, sort_approvals
 from assent.client.paging import Page, check_limit, position_of, token_of
 from assent.client.read_statistics import read_statistics
 from assent.client.rpc import check_inline
-from assent.client.run_handle import RunHandle, approve_or_reject, decide_all, message_of
+from assent.client.run_handle import RunHandle, message_of
 from assent.client.start import attributes_of, begin, check_own, exists, priority_of, scheduled
 from assent.client.watch_all import Options, RunsWatcher
 from assent.core.approvals import fold_name
@@ -49,12 +49,12 @@ from assent.runtime import connection
 from assent.runtime.connection_errors import fatal_answer
 from assent.views.run_events import RunEvent
 from assent.wire.budget import Budget
-from assent.wire.errors import DecisionError, MessageError, NoWorkerError, RunNotFoundError
+from assent.wire.errors import DecisionError, MessageError, NoWorkerError, RequirementNotFoundError, RunNotFoundError
 from assent.wire.messages import read_request
 from assent.wire.names import TASK_QUEUE
 from assent.wire.parts import Part, content_json
 from assent.wire.policy import PermissionPolicy
-from assent.wire.protocol import ApprovalType, RunRequest
+from assent.wire.protocol import ApprovalType, DecisionOutcome, RunRequest
 from assent.wire.requirements import RequirementStatus, RunState
 
 LOOK_FOR: Final = 2.0
@@ -260,7 +260,18 @@ class AgentClient:
         Example:
             `await client.resume(await run.state(), approved=True, by="bob")`
         """
-        return await decide_all(self.get_run(state.id), state, approved=approved, by=by, reason=reason)
+        run, problems = self.get_run(state.id), list[str]()
+        for requirement in state.active_requirements:
+            try:
+                outcome = await _approve_or_reject(run, requirement.id, approved=approved, by=by, reason=reason)
+            except RequirementNotFoundError as error:
+                problems.append(f"{requirement.tool}: unknown: {error}")
+            else:
+                if not outcome.counted and outcome.status != "duplicate":
+                    problems.append(f"{requirement.tool}: {outcome.status}: {outcome.detail}")
+        if problems:
+            raise DecisionError(f"run {run.id!r} was not resumed as asked: {'; '.join(problems)}")
+        return run
 
     # -- the inbox ----------------------------------------------------------------------------------------------------
 
@@ -395,7 +406,7 @@ class AgentClient:
         if found_id is None:
             return None
         approved = status == "approved"
-        outcome = await approve_or_reject(
+        outcome = await _approve_or_reject(
             self.get_run(found_id), wanted, approved=approved, by=resolved_by, reason=reason
         )
         if outcome.status == "refused":
@@ -535,3 +546,12 @@ def _translate_errors() -> Generator[None]:
         yield
     except RPCError as error:
         raise (fatal_answer(error) or MessageError(f"the Temporal server refused: {error.message}")) from error
+
+
+async def _approve_or_reject(
+    run: RunHandle, requirement_id: str, *, approved: bool, by: str, reason: str | None
+) -> DecisionOutcome:
+    """Approve, or reject in words that say no more than that; raises as `RunHandle.approve` with `check=False`."""
+    if approved:
+        return await run.approve(requirement_id, by=by, reason=reason, check=False)
+    return await run.reject(requirement_id, by=by, reason=reason or "not approved", check=False)

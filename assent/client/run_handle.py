@@ -34,7 +34,7 @@ from assent.history.pages import MissingExecution, Page
 from assent.history.resets import Reset, resets_of
 from assent.views.run_events import RunEvent
 from assent.wire import messages, protocol
-from assent.wire.errors import DecisionError, HistoryError, MessageError, RequirementNotFoundError
+from assent.wire.errors import DecisionError, HistoryError, MessageError
 from assent.wire.messages import Close, Remember, Revoke, SendMessage
 from assent.wire.parts import Part, content_json
 from assent.wire.proofs import DecisionStatement, Proof, instant
@@ -645,30 +645,3 @@ def _body(
     body |= {} if reason is None else {"reason": reason}
     body |= {} if proof is None else {"proof": proof.model_dump(mode="json")}
     return body if remember is None else {**body, "remember": remember.model_dump(mode="json", exclude_unset=True)}
-
-
-async def approve_or_reject(
-    run: RunHandle, requirement: Target, *, approved: bool, by: str, reason: str | None
-) -> DecisionOutcome:
-    """Approve, or reject in words that say no more than that; raises as `RunHandle.approve` with `check=False`."""
-    if approved:
-        return await run.approve(requirement, by=by, reason=reason, check=False)
-    return await run.reject(requirement, by=by, reason=reason or "not approved", check=False)
-
-
-async def decide_all(
-    run: RunHandle, state: RunState, *, approved: bool, by: str, reason: str | None = None
-) -> RunHandle:
-    """Decide every confirmation that waits in *state* of *run*; see `AgentClient.resume`."""
-    wrong: list[str] = []
-    for requirement in state.active_requirements:
-        try:
-            outcome = await approve_or_reject(run, requirement, approved=approved, by=by, reason=reason)
-        except RequirementNotFoundError as error:
-            wrong.append(f"{requirement.tool}: unknown: {error}")
-        else:
-            if not outcome.counted and outcome.status != "duplicate":
-                wrong.append(f"{requirement.tool}: {outcome.status}: {outcome.detail}")
-    if wrong:
-        raise DecisionError(f"run {run.id!r} was not resumed as asked: {'; '.join(wrong)}")
-    return run
