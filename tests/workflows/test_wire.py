@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from temporalio.api.common.v1 import Payload
@@ -66,6 +68,27 @@ async def test_an_operator_approves_with_the_temporal_command(assent_environment
         assert tools.ran(it.run.id) == ["pay(bob, 5)"]
         [record] = await it.run.audit()
         assert (record.resolved_by, record.votes[0].channel) == ("carol", "signal")
+
+
+async def test_the_documented_query_lists_what_waits_and_no_run_that_was_terminated(
+    assent_environment: Environment,
+) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "wire.md").read_text()
+    [documented] = re.findall(r'temporal workflow list --query "(.*)"', page)
+    async with waiting(assent_environment) as it:
+        ended = await it.client.start("payer", "Pay Bob.")
+        await ended.until_paused()
+
+        async def listed(query: str) -> set[str]:
+            ours = f"({query}) AND WorkflowId IN ('{it.run.id}', '{ended.id}')"
+            return {each.id async for each in it.client.temporal.list_workflows(ours)}
+
+        both = {it.run.id, ended.id}
+        assert await soon(lambda: listed(documented), lambda found: found == both) == both
+        await temporal(assent_environment, "workflow", "terminate", "--workflow-id", ended.id)
+        await soon(lambda: listed("ExecutionStatus = 'Terminated'"))
+        assert await listed("AssentPending > 0") == both  # It keeps the attribute.
+        assert await listed(documented) == {it.run.id}
 
 
 async def test_an_operator_rejects_with_an_update_and_is_answered(assent_environment: Environment) -> None:
