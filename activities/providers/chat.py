@@ -60,13 +60,12 @@ def body_of(question: Question, by: str = "", without: AbstractSet[Refusable] = 
 
     Settings that are None are left to the provider.
     """
-    model = question.model
+    model, messages = question.model, messages_of(question.items, by, question.attachments)
+    if "thoughtless" in without:
+        messages = [_with_reasoning(each, number) for number, each in enumerate(messages)]
     body: dict[str, JsonValue] = {
         "model": model.id,
-        "messages": [
-            *_system(instructions_of(question, without)),
-            *messages_of(question.items, by, question.attachments),
-        ],
+        "messages": [*_system(instructions_of(question, without)), *messages],
         "temperature": model.temperature,
         "top_p": model.top_p,
         _tokens_name(question, without): model.max_output_tokens,
@@ -158,6 +157,14 @@ def messages_of(items: Sequence[Item], by: str = "", attachments: Mapping[str, s
         elif text := _text(item.get("content")):
             turn.texts.append(text)
     return messages + turn.messages()
+
+
+def _with_reasoning(message: JsonObject, number: int) -> JsonObject:
+    """Return *message* with reasoning, if it is the model's: it may come from a model, or a turn, without any."""
+    if message.get("role") != "assistant" or message.get("reasoning_content"):
+        return message
+    # Not empty, which some refuse, and not the same each time, which makes models repeat it.
+    return {**message, "reasoning_content": f"(none is kept of message {number})"}
 
 
 def _said(item: Item, attachments: Mapping[str, str]) -> list[JsonObject]:

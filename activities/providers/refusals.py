@@ -19,15 +19,29 @@ if TYPE_CHECKING:
     from openai import APIStatusError
 
 Refusable = Literal[
-    "encrypted", "usage", "stream", "tool_choice", "parallel", "strict", "tokens", "json_schema", "json_object"
+    "encrypted",
+    "usage",
+    "stream",
+    "tool_choice",
+    "parallel",
+    "strict",
+    "tokens",
+    "json_schema",
+    "json_object",
+    "thoughtless",
 ]
 """Encrypted reasoning, the tokens used in a stream, a stream, `tool_choice`, `parallel_tool_calls`, `strict` of tools,
-the name of the parameter that bounds the answer's tokens, an answer by a schema, and an answer in JSON."""
+the name of the parameter that bounds the answer's tokens, an answer by a schema, an answer in JSON, and messages of the
+model that have no `reasoning_content`."""
 
 _STATUSES: Final = frozenset({400, 404, 422, 501})
 """404 is OpenRouter's, where no server behind it takes a parameter."""
 _FORMAT: Final = re.compile(r"response_format|json_schema|json_object|text\.format|\btype is unavailable")
 _ABOUT: Final[dict[Refusable, re.Pattern[str]]] = {
+    "thoughtless": re.compile(
+        r"reasoning_content\b.{0,80}\b(must be|is|are) (passed|provided|included|missing|required)"
+        r"|\b(missing|requires?)\b.{0,80}\breasoning_content"
+    ),
     "usage": re.compile(r"stream_options|include_usage"),
     "tool_choice": re.compile(r"tool_choice|tool choice"),
     "parallel": re.compile(r"parallel_tool_calls"),
@@ -84,6 +98,7 @@ def _sent(question: Question, without: AbstractSet[Refusable]) -> Iterator[Refus
     """What the request had that may be left out, the plainest first."""
     model = question.model
     parts: dict[Refusable, bool] = {
+        "thoughtless": model.api == "chat" and any(item.get("role") != "user" for item in question.items),
         "usage": model.api == "chat" and model.stream and "stream" not in without,
         "tool_choice": bool(question.tools) and model.tool_choice is not None,
         "parallel": bool(question.tools),

@@ -7,6 +7,8 @@ import re
 from dataclasses import replace
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 from pydantic import JsonValue
 
 from assent import Agent, OpenAIChat
@@ -168,6 +170,44 @@ async def test_another_provider_gets_nothing_that_is_not_its_own(assent_environm
             await run.cancel()  # This provider refuses the history; it would be asked again once a minute.
     sent = json.dumps([each.body for each in elsewhere.requests])
     assert elsewhere.requests
-    assert "reasoning_content" not in sent
+    assert "sealed" not in sent
     assert "thought_signature" not in sent
     assert "opaque" not in sent
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_model_that_wants_reasoning_of_every_message_gets_some_where_none_was_given(
+    assent_environment: Environment, *, stream: bool
+) -> None:
+    """DeepSeek's thinking mode refuses messages of other models, and of its own turns without a thought."""
+    wanted = "The `reasoning_content` in the thinking mode must be passed back to the API."
+
+    async def answer(request: web.Request) -> web.Response:
+        body = await request.json()
+        asked.append(body)
+        given = [each.get("reasoning_content") for each in body["messages"] if each["role"] == "assistant"]
+        if not all(given) or len(set(given)) < len(given):
+            return web.json_response({"error": {"message": wanted, "type": "invalid_request_error"}}, status=400)
+        call = {
+            "id": f"c{len(given)}",
+            "type": "function",
+            "function": {"name": "look_up", "arguments": '{"key": "a"}'},
+        }
+        message = {"content": "done"} if len(given) > 1 else {"content": None, "tool_calls": [call]}
+        return web.json_response({"choices": [{"message": message, "finish_reason": "stop"}]})
+
+    asked: list[dict[str, JsonValue]] = []
+    app = web.Application()
+    app.router.add_post("/v1/chat/completions", answer)
+    before = Agent(name="ops", model=assent_environment.chat(calls(PAY)), tools=tools.ALL)
+    async with assent_environment.serve(before) as client:
+        run = await client.start("ops", "Go.")
+        [requirement] = (await run.until_paused()).active_requirements
+    async with TestServer(app) as server:
+        after = replace(before, model=OpenAIChat("deepseek", base_url=str(server.make_url("/v1")), stream=stream))
+        async with assent_environment.serve(after, task_queue=client.task_queue):
+            await run.approve(requirement, by="bob")
+            assert await content(run) == "done"
+    assert len(asked) == 3, "refused once, and known from then on"
+    assert tools.ran(run.id) == ["pay(A, 1)", "look_up(a)"]
+    assert (await run.verify()).ok
