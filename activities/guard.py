@@ -7,7 +7,7 @@ what was approved, before the activity begins. Its arguments and its result stay
 import asyncio
 import logging
 from collections.abc import Collection, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Final, cast
 
 from temporalio import activity
@@ -178,9 +178,9 @@ def _agent_of(arguments: Sequence[RawValue]) -> str | None:
     return agent if isinstance(agent, str) else None
 
 
-def _refuse_for_now(why: str, after: timedelta = AGAIN) -> ToolOutcome:
+def _refuse_for_now(why: str) -> ToolOutcome:
     # Another worker of this task queue may have it: a rolling deployment, or two teams on one queue.
-    return ToolOutcome(refused=why, again_after=after.total_seconds())
+    return ToolOutcome(refused=why, again_after=AGAIN.total_seconds())
 
 
 def _text(payload: Payload) -> str:

@@ -241,17 +241,17 @@ def print_votes(console: Console, votes: Sequence[Vote]) -> None:
             quoted(console, "reason", vote.reason)
 
 
-def print_grants(console: Console, state: RunState, program: str, now: datetime | None = None) -> None:
+def print_grants(console: Console, state: RunState, program: str) -> None:
     """Print each remembered decision: the calls that it decides, and how to end it, or how it ended."""
-    at = now or datetime.now(UTC)
+    now = datetime.now(UTC)
     for grant in state.grants:
         field(console, grant.short_id, Text.assemble(("grant ", "bold"), plain(grant_words(grant))))
         if grant.reason:
             quoted(console, "reason", grant.reason)
-        if grant.is_active(at) and not state.is_finished:
+        if grant.is_active(now) and not state.is_finished:
             field(console, "revoke", revoke_command(program, state.id, grant.short_id))
         else:
-            field(console, "ended", _end_of(grant, at))
+            field(console, "ended", _end_of(grant, now))
 
 
 def _end_of(grant: Grant, at: datetime) -> str:

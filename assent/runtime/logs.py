@@ -15,7 +15,7 @@ from assent.runtime import tracing
 _QUIET: Final = ("httpx", "httpx2", "httpcore", "openai", "temporalio")
 
 
-def configure_logs(level: int = logging.INFO) -> None:
+def configure_logs() -> None:
     """Send the logs of this process to standard error: readable on a terminal, JSON lines elsewhere."""
     shared: list[structlog.types.Processor] = [
         structlog.stdlib.add_log_level,
@@ -33,7 +33,7 @@ def configure_logs(level: int = logging.INFO) -> None:
         )
     )
     handler.addFilter(_expected)
-    logging.basicConfig(level=level, handlers=[handler], force=True)
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
     structlog.configure(

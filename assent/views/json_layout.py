@@ -15,10 +15,10 @@ BROKEN: Final = "↵"
 """Marks the end of a line that was broken to fit."""
 
 
-def wrap_text(text: str, width: int = WIDTH) -> str:
-    """Prose in lines of at most *width* columns, for a code block."""
+def wrap_text(text: str) -> str:
+    """Prose in lines of at most `WIDTH` columns, for a code block."""
     lines = visible(text).split("\n")
-    return "\n".join(textwrap.fill(line, width, replace_whitespace=False) for line in lines)
+    return "\n".join(textwrap.fill(line, WIDTH, replace_whitespace=False) for line in lines)
 
 
 _TOKEN: Final = re.compile(r'[ \t\r\n]*("(?:[^"\\]|\\.)*(?:"|\\?\Z)|[{}\[\],:]|[^\s{}\[\],:"]+)[ \t\r\n]*', re.DOTALL)
@@ -32,8 +32,8 @@ _DEEPEST: Final = 8
 _BACK: Final = 12
 
 
-def wrap_json(arguments: str, width: int = WIDTH) -> str:
-    """JSON in lines of at most *width* columns: the white space between tokens changes, the tokens do not.
+def wrap_json(arguments: str) -> str:
+    """JSON in lines of at most `WIDTH` columns: the white space between tokens changes, the tokens do not.
 
     A token that is too long is broken, after a line break that it spells out or where the line is full; `BROKEN` then
     ends the line. JSON has no raw line breaks inside a token, so this can be told from what it holds. The last token
@@ -41,11 +41,11 @@ def wrap_json(arguments: str, width: int = WIDTH) -> str:
     """
     parts = _tokens(arguments)
     ends = _closing_positions(parts)
-    page = _LineWriter(width)
+    page = _LineWriter()
     position = 0
     while position < len(parts):
         end = ends.get(position, len(parts))
-        flat = _flat(parts[position : end + 1]) if end - position < width else None
+        flat = _flat(parts[position : end + 1]) if end - position < WIDTH else None
         if position in ends and flat is not None and page.fits(flat):
             page.lines[-1] += flat
             position = end
@@ -96,13 +96,12 @@ def _columns(text: str) -> int:
 class _LineWriter:
     """Lines being written, at a depth of brackets."""
 
-    width: int
     lines: list[str] = field(default_factory=lambda: [""])
     depth: int = 0
 
     def fits(self, text: str) -> bool:
         """Whether *text* fits into the line, with a comma after it."""
-        return len(text) < self.width and _columns(self.lines[-1]) + _columns(text) < self.width
+        return len(text) < WIDTH and _columns(self.lines[-1]) + _columns(text) < WIDTH
 
     def write(self, part: str) -> None:
         """Write one token, and begin a new line where JSON has one."""
@@ -130,13 +129,13 @@ class _LineWriter:
             if position:
                 self.lines[-1] += BROKEN
                 self._begin(further=1)
-            taken = self._fitting(units[position : position + self.width])
+            taken = self._fitting(units[position : position + WIDTH])
             self.lines[-1] += "".join(units[position : position + taken])
             position += taken
 
     def _fitting(self, units: Sequence[str]) -> int:
         """How many of *units* go into the line: up to a line break, or as far as it goes, ending at a space if near."""
-        room = self.width - _columns(self.lines[-1]) - 1
+        room = WIDTH - _columns(self.lines[-1]) - 1
         for index, unit in enumerate(units):
             room -= _columns(unit)
             if room < 0:
