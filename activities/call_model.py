@@ -30,7 +30,8 @@ from assent.wire.text import bounded, error_text, one_line, stack_text
 from . import model_routing, payload_limits, user_code
 from .conversation_cache import ConversationCache
 from .heartbeats import heartbeats
-from .mcp_servers import McpServers, ServerDownError
+from .mcp_errors import ServerDownError
+from .mcp_servers import McpServers
 from .model_attempts import GaveUpError, ModelAttempts
 from .own_run import own_run
 from .proofs import Proofs

@@ -16,7 +16,8 @@ from assent.wire.protocol import Checked, CheckInput
 from assent.wire.text import bounded
 
 from . import payload_limits
-from .mcp_servers import McpServers, ServerDownError
+from .mcp_errors import ServerDownError
+from .mcp_servers import McpServers
 from .own_run import own_run
 from .proofs import Proofs
 from .user_code import TooSlowError, UserCode, gate_or_ask

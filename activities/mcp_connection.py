@@ -46,6 +46,7 @@ from assent.agents.mcp_server import MCPServer
 from assent.wire.digest import json_size
 from assent.wire.text import bounded, one_line
 
+from .mcp_errors import ConnectionLostError, QuestionError, ServerDownError, StateRefusedError, ToolError
 from .mcp_incoming import (
     BODY_LIMIT,
     LINES,
@@ -59,7 +60,6 @@ from .mcp_incoming import (
     is_answer,
     words_of,
 )
-from .mcp_servers import ConnectionLostError, QuestionError, ServerDownError, StateRefusedError, ToolError
 
 CONNECT_LIMIT: Final = 60.0
 """Seconds for a server to start and to answer its first request, and for each list of tools."""

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final
 from pydantic import JsonValue, ValidationError
 
 from assent.agents.agent import Agent
-from assent.agents.mcp_question import ROOTS, Question, answers_of, responses_to
+from assent.agents.mcp_question import ROOTS, answers_of, responses_to
 from assent.agents.mcp_server import Answer, Made, MCPServer, server_tools
 from assent.agents.server_schema import value_problems
 from assent.agents.tool import Tool, ToolContext
@@ -30,6 +30,8 @@ from assent.wire.errors import ConfigurationError
 from assent.wire.limits import PARTS_COUNT
 from assent.wire.parts import ImagePart, ServerText
 from assent.wire.text import bounded, one_line
+
+from .mcp_errors import ConnectionLostError, QuestionError, StateRefusedError, ToolError
 
 if TYPE_CHECKING:
     from mcp_types import CallToolResult
@@ -46,31 +48,6 @@ _AGAIN: Final = 0.5
 _WORDS: Final = 2_000
 """Characters of what a server says of a call that failed."""
 _INSTALL: Final = "it needs the extra `mcp`: pip install 'assent-agents[mcp]'"
-
-
-class ServerDownError(Exception):
-    """An MCP server cannot be reached now: one line. Nothing was called."""
-
-
-class ConnectionLostError(Exception):
-    """A call was sent to an MCP server, and there is no answer: one line. It may or may not have taken effect."""
-
-
-class StateRefusedError(Exception):
-    """An MCP server does not take back the state of its own question: it expired, or the server was restarted."""
-
-
-class QuestionError(Exception):
-    """An MCP server asks a person in the middle of a call."""
-
-    def __init__(self, question: Question) -> None:
-        """*question* is what it asks."""
-        super().__init__(question.words)
-        self.question = question
-
-
-class ToolError(Exception):
-    """An MCP server says that a call failed, in its own words."""
 
 
 @dataclass

@@ -34,7 +34,8 @@ from . import payload_limits
 from .heartbeats import heartbeats
 from .history_check import requested_call, requested_since
 from .loop_watch import LoopWatch
-from .mcp_servers import ConnectionLostError, McpServers, QuestionError, ServerDownError
+from .mcp_errors import ConnectionLostError, QuestionError, ServerDownError
+from .mcp_servers import McpServers
 from .own_run import own_run
 from .parent_check import cancel_own_run, orphaned
 from .proofs import Proofs

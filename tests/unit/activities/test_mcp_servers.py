@@ -21,7 +21,8 @@ import pytest
 
 from assent import Agent, ConfigurationError, MCPServer, OpenAIResponses, ToolContext, tool
 from assent.activities import mcp_connection, mcp_incoming
-from assent.activities.mcp_servers import ConnectionLostError, McpServers, QuestionError, ServerDownError, ToolError
+from assent.activities.mcp_errors import ConnectionLostError, QuestionError, ServerDownError, ToolError
+from assent.activities.mcp_servers import McpServers
 from assent.agents.mcp_question import answers_of
 from assent.agents.mcp_server import ANSWER, CONTEXT, Answer
 from tests.support.mcp_script import SERVER
