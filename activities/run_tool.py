@@ -157,10 +157,7 @@ class ToolCalls:
         """Return why a call without an approval may not run. Its recorded gate proves nothing, so it is asked again."""
         context = context_of(call, tool, own_run().run_id)
         keeper = self.proofs.gatekeeper(agent, call.policy)
-        if tool.definition is None or callable(tool.requires_confirmation) or callable(agent.groups):
-            gate = await gate_or_ask(self._users, keeper, tool, context, call.arguments)
-        else:  # A tool of an MCP server without code of the user's, which might block: no thread is needed.
-            gate = keeper.gate(tool, context, call.arguments)
+        gate = await gate_or_ask(self._users, keeper, tool, context, call.arguments)
         return _outcome(agent, call, refuse_unapproved(gate, call))
 
     async def _asking(
@@ -178,8 +175,7 @@ class ToolCalls:
         """Return what the tool is called with; or why it is not, where that is not what was approved."""
         work = functools.partial(_arguments, tool, call, activity.info())
         try:
-            # A tool of an MCP server has no types of the user's, which might block.
-            arguments, changed = work() if tool.definition is not None else await self._users.answer(work)
+            arguments, changed = await self._users.answer(work) if tool.has_own_types else work()
         except ArgumentsError as error:
             return ToolOutcome(refused=str(error))
         except Exception as error:  # as above

@@ -85,8 +85,13 @@ async def gate_or_ask(
     *,
     end: float | None = None,
 ) -> Gate:
-    """Return the gate of a call. Where users' code raises, or is too slow (*end*: see `UserCode`), it asks a person."""
+    """Return the gate of a call. Where users' code raises, or is too slow (*end*: see `UserCode`), it asks a person.
+
+    Only users' code gets a thread: a change of threads costs more than the gate of a tool without any.
+    """
     try:
+        if tool is None or not (tool.has_own_types or callable(tool.requires_confirmation) or callable(keeper.groups)):
+            return keeper.gate(tool, call, arguments)
         return await users.answer(partial(keeper.gate, tool, call, arguments), end)
     except Exception as error:  # whatever users' code raises where the gatekeeper does not expect it
         problem = error

@@ -8,8 +8,9 @@ import inspect
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import SimpleNamespace
-from typing import Annotated, Any, Final, cast, get_args, get_origin, get_type_hints
+from functools import cached_property
+from types import SimpleNamespace, UnionType
+from typing import Annotated, Any, Final, Union, cast, get_args, get_origin, get_type_hints
 
 from docstring_parser import DocstringStyle, ParseError, parse
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, create_model
@@ -36,6 +37,7 @@ _BY_NAME: Final = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KE
 _NESTED_ONE: Final = frozenset({"items", "additionalProperties", "propertyNames", "contains", "not"})
 _NESTED_LIST: Final = frozenset({"anyOf", "oneOf", "allOf", "prefixItems"})
 _NESTED_NAMED: Final = frozenset({"properties", "patternProperties", "$defs"})
+_PLAIN: Final = frozenset({str, int, float, bool, type(None)})
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,14 @@ class ArgumentSchema:
     model: type[BaseModel]
     fields: Mapping[str, Parameter]
 
+    @cached_property
+    def is_plain(self) -> bool:
+        """Whether it takes text, numbers, booleans and lists of them alone, which no user's code checks or shows."""
+        return all(
+            _is_plain(each.hint) and (each.default is EMPTY or type(each.default) in _PLAIN)
+            for each in self.fields.values()
+        )
+
     def validate(self, raw: str) -> dict[str, object]:
         """The Python values of a model's arguments, by parameter name; what was left out is left out here too.
 
@@ -109,6 +119,12 @@ class ArgumentSchema:
             # A default of the signature is applied by the call itself; one inside `Annotated` only pydantic knows.
             if name in checked.model_fields_set or parameter.default is EMPTY
         }
+
+
+def _is_plain(hint: object) -> bool:
+    if get_origin(hint) in {list, Union, UnionType}:
+        return all(map(_is_plain, get_args(hint)))
+    return isinstance(hint, type) and hint in _PLAIN
 
 
 def read_signature(function: Callable[..., object], *, where: str, known: Mapping[str, object]) -> Signature:

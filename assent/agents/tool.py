@@ -235,6 +235,13 @@ class Tool(Generic[P, R]):
         """Whether a set is somewhere in its parameters."""
         return b'"uniqueItems":true' in canonical(self.parameters)
 
+    @property
+    def has_own_types(self) -> bool:
+        """Whether checking its arguments may run validators of the user's, which may block."""
+        if self.definition is not None:
+            return False
+        return not (self.schema.is_plain and (self.input_schema is None or self.input_schema.is_plain))
+
     def validate(self, raw: str) -> dict[str, object]:
         """The Python values of a model's arguments, by parameter name. See `ArgumentSchema.validate`.
 

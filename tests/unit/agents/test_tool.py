@@ -11,10 +11,35 @@ from typing import Annotated
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import AfterValidator
 
 from assent.agents.tool import Tool, ToolContext
 from assent.agents.tool_decorator import tool, tool_from
 from tests.unit.agents.test_tool_decorator import CONTEXT, Colour, Opaque, Order, Point, add, fetch, refusal, written
+
+# -- whose code checks the arguments ----------------------------------------------------------------------------------
+
+
+def test_only_plain_types_are_checked_without_code_of_the_user() -> None:
+    def none() -> None: ...
+    def plain(a: int, b: list[str | None], c: float | bool = 1.5, d: str | None = None) -> None: ...
+    def with_context(a: int, context: ToolContext) -> None: ...
+
+    assert [tool_from(each).has_own_types for each in (none, plain, with_context)] == [False] * 3
+
+
+def test_a_type_or_default_that_may_run_code_of_the_user_is_its_own() -> None:
+    class Text(str):
+        __slots__ = ()
+
+    def validated(a: Annotated[int, AfterValidator(abs)]) -> None: ...
+    def model(a: Order) -> None: ...
+    def nested(a: list[Order] | None = None) -> None: ...
+    def choice(a: Colour) -> None: ...
+    def shown(a: str = Text("a")) -> None: ...
+
+    assert [tool_from(each).has_own_types for each in (validated, model, nested, choice, shown)] == [True] * 5
+
 
 # -- the context ------------------------------------------------------------------------------------------------------
 
