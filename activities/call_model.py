@@ -25,7 +25,7 @@ from assent.wire.errors import HistoryError
 from assent.wire.limits import INSTRUCTIONS_LIMIT, REASON_LIMIT, VALUE_SHOWN
 from assent.wire.messages import problems
 from assent.wire.protocol import RULES_VERSION, Gate, ModelCallInput, ModelTurn, TurnInstructions, Usage
-from assent.wire.text import bounded, error_text, one_line, stack_text
+from assent.wire.text import bounded, error_text, hidden, one_line, stack_text
 
 from . import model_routing, payload_limits, user_code
 from .conversation_cache import ConversationCache
@@ -221,7 +221,7 @@ class ModelCalls:
             fields |= {"agent_version": agent.version} | await self._gates(agent, call, calls)
         elif agent.output_type is not None:
             fields |= await self._output(agent.output_type, answer.text or "")
-        elif not (answer.text or "").strip():
+        elif all(each == " " or hidden(each) for each in answer.text or ""):
             fields |= _empty(call)
         return ModelTurn.model_validate(fields)
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
 _PATH: Final = "/chat/completions"
+_NO_SIGNATURE: Final = "skip_thought_signature_validator"
 _SHOWN: Final = 500
 """Characters of an answer that is none, in an error."""
 
@@ -63,6 +64,8 @@ def body_of(question: Question, by: str = "", without: AbstractSet[Refusable] = 
     model, messages = question.model, messages_of(question.items, by, question.attachments)
     if "thoughtless" in without:
         messages = [_with_reasoning(each, number) for number, each in enumerate(messages)]
+    if "unsigned" in without:
+        messages = [_with_signature(each) for each in messages]
     body: dict[str, JsonValue] = {
         "model": model.id,
         "messages": [*_system(instructions_of(question, without)), *messages],
@@ -165,6 +168,19 @@ def _with_reasoning(message: JsonObject, number: int) -> JsonObject:
         return message
     # Not empty, which some refuse, and not the same each time, which makes models repeat it.
     return {**message, "reasoning_content": f"(none is kept of message {number})"}
+
+
+def _with_signature(message: JsonObject) -> JsonObject:
+    """Return *message* with a signature of its first call, if it has calls and the first has none.
+
+    Gemini wants one, and says what to send of a call that another model made: ai.google.dev, "Thought signatures".
+    """
+    first, *others = mappings(message.get("tool_calls")) or [{}]
+    google = mapping(mapping(first.get("extra_content")).get("google"))
+    if not first or google.get("thought_signature"):
+        return message
+    signed: JsonObject = {**first, "extra_content": {"google": {**google, "thought_signature": _NO_SIGNATURE}}}
+    return {**message, "tool_calls": [signed, *others]}
 
 
 def _said(item: Item, attachments: Mapping[str, str]) -> list[JsonObject]:

@@ -29,10 +29,11 @@ Refusable = Literal[
     "json_schema",
     "json_object",
     "thoughtless",
+    "unsigned",
 ]
 """Encrypted reasoning, the tokens used in a stream, a stream, `tool_choice`, `parallel_tool_calls`, `strict` of tools,
-the name of the parameter that bounds the answer's tokens, an answer by a schema, an answer in JSON, and messages of the
-model that have no `reasoning_content`."""
+the name of the parameter that bounds the answer's tokens, an answer by a schema, an answer in JSON, messages of the
+model that have no `reasoning_content`, and calls that have no `thought_signature`."""
 
 _STATUSES: Final = frozenset({400, 404, 422, 501})
 """404 is OpenRouter's, where no server behind it takes a parameter."""
@@ -42,6 +43,7 @@ _ABOUT: Final[dict[Refusable, re.Pattern[str]]] = {
         r"reasoning_content\b.{0,80}\b(must be|is|are) (passed|provided|included|missing|required)"
         r"|\b(missing|requires?)\b.{0,80}\breasoning_content"
     ),
+    "unsigned": re.compile(r"\b(missing|requires?)\b.{0,80}\bthought_?signature", re.IGNORECASE),
     "usage": re.compile(r"stream_options|include_usage"),
     "tool_choice": re.compile(r"tool_choice|tool choice"),
     "parallel": re.compile(r"parallel_tool_calls"),
@@ -99,6 +101,7 @@ def _sent(question: Question, without: AbstractSet[Refusable]) -> Iterator[Refus
     model = question.model
     parts: dict[Refusable, bool] = {
         "thoughtless": model.api == "chat" and any(item.get("role") != "user" for item in question.items),
+        "unsigned": model.api == "chat" and any(item.get("type") == "function_call" for item in question.items),
         "usage": model.api == "chat" and model.stream and "stream" not in without,
         "tool_choice": bool(question.tools) and model.tool_choice is not None,
         "parallel": bool(question.tools),

@@ -286,7 +286,7 @@ def empties(api: str) -> list[Callable[[dict[str, JsonValue]], None]]:
         body["output"] = []
 
     if api == "chat":
-        return [message(content=None), message(content=""), message(), message(content=[]), message(content=" \n")]
+        return [message(content=None), message(content=""), message(), message(content=[]), message(content=" \u200b")]
     blank: JsonValue = [{"type": "output_text", "text": " "}]
     return [nothing, message(content=[]), message(content=blank), message(content=""), message(type="reasoning")]
 

@@ -171,7 +171,6 @@ async def test_another_provider_gets_nothing_that_is_not_its_own(assent_environm
     sent = json.dumps([each.body for each in elsewhere.requests])
     assert elsewhere.requests
     assert "sealed" not in sent
-    assert "thought_signature" not in sent
     assert "opaque" not in sent
 
 
@@ -211,3 +210,45 @@ async def test_a_model_that_wants_reasoning_of_every_message_gets_some_where_non
     assert len(asked) == 3, "refused once, and known from then on"
     assert tools.ran(run.id) == ["pay(A, 1)", "look_up(a)"]
     assert (await run.verify()).ok
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_model_that_wants_each_call_signed_takes_the_calls_of_another_model(
+    assent_environment: Environment, *, stream: bool
+) -> None:
+    """Gemini refuses calls of other models, unless their signature says so (docker-agent#2155, pi#1829)."""
+    skipped = "skip_thought_signature_validator"
+
+    async def answer(request: web.Request) -> web.Response:
+        body = await request.json()
+        turns = [each["tool_calls"] for each in body["messages"] if each.get("tool_calls")]
+        signatures: list[str | None] = [
+            each[0].get("extra_content", {}).get("google", {}).get("thought_signature") for each in turns
+        ]
+        asked.append(signatures)
+        if signatures != [skipped, "mine"][: len(turns)]:
+            message = "Function call is missing a thought_signature in functionCall parts. This is required."
+            return web.json_response([{"error": {"code": 400, "message": message}}], status=400)
+        own = {
+            "id": "c1",
+            "type": "function",
+            "function": {"name": "look_up", "arguments": '{"key": "a"}'},
+            "extra_content": {"google": {"thought_signature": "mine"}},
+        }
+        reply = {"content": "done"} if len(turns) > 1 else {"content": None, "tool_calls": [own]}
+        return web.json_response({"choices": [{"message": reply, "finish_reason": "stop"}]})
+
+    asked: list[list[str | None]] = []
+    app = web.Application()
+    app.router.add_post("/v1/chat/completions", answer)
+    before = Agent(name="ops", model=assent_environment.chat(calls(PAY)), tools=tools.ALL)
+    async with assent_environment.serve(before) as client:
+        run = await client.start("ops", "Go.")
+        [requirement] = (await run.until_paused()).active_requirements
+    async with TestServer(app) as server:
+        after = replace(before, model=OpenAIChat("gemini", base_url=str(server.make_url("/v1")), stream=stream))
+        async with assent_environment.serve(after, task_queue=client.task_queue):
+            await run.approve(requirement, by="bob")
+            assert await content(run) == "done"
+    assert asked == [[None], [skipped], [skipped, "mine"]]
+    assert tools.ran(run.id) == ["pay(A, 1)", "look_up(a)"]
