@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 import pytest
@@ -20,6 +21,7 @@ from tests.support.run_probes import content, model_turns, until
 from tests.unit.activities.providers.provider_calls import Api, both
 
 PAY = call("pay", to="A", amount=1)
+Answerer = Callable[[web.Request], Awaitable[web.Response]]
 
 
 def agent_of(environment: Environment, api: Api, *steps: Step) -> Agent:
@@ -174,6 +176,23 @@ async def test_another_provider_gets_nothing_that_is_not_its_own(assent_environm
     assert "opaque" not in sent
 
 
+async def take_over(environment: Environment, model: OpenAIChat, answer: Answerer) -> None:
+    """Have another *model*, for which a server gives each *answer*, take over a run while its gated call waits."""
+    app = web.Application()
+    app.router.add_post("/v1/chat/completions", answer)
+    before = Agent(name="ops", model=environment.chat(calls(PAY)), tools=tools.ALL)
+    async with environment.serve(before) as client:
+        run = await client.start("ops", "Go.")
+        [requirement] = (await run.until_paused()).active_requirements
+    async with TestServer(app) as server:
+        after = replace(before, model=replace(model, base_url=str(server.make_url("/v1"))))
+        async with environment.serve(after, task_queue=client.task_queue):
+            await run.approve(requirement, by="bob")
+            assert await content(run) == "done"
+            assert tools.ran(run.id) == ["pay(A, 1)", "look_up(a)"]
+            assert (await run.verify()).ok
+
+
 @pytest.mark.parametrize("stream", [True, False])
 async def test_a_model_that_wants_reasoning_of_every_message_gets_some_where_none_was_given(
     assent_environment: Environment, *, stream: bool
@@ -196,20 +215,8 @@ async def test_a_model_that_wants_reasoning_of_every_message_gets_some_where_non
         return web.json_response({"choices": [{"message": message, "finish_reason": "stop"}]})
 
     asked: list[dict[str, JsonValue]] = []
-    app = web.Application()
-    app.router.add_post("/v1/chat/completions", answer)
-    before = Agent(name="ops", model=assent_environment.chat(calls(PAY)), tools=tools.ALL)
-    async with assent_environment.serve(before) as client:
-        run = await client.start("ops", "Go.")
-        [requirement] = (await run.until_paused()).active_requirements
-    async with TestServer(app) as server:
-        after = replace(before, model=OpenAIChat("deepseek", base_url=str(server.make_url("/v1")), stream=stream))
-        async with assent_environment.serve(after, task_queue=client.task_queue):
-            await run.approve(requirement, by="bob")
-            assert await content(run) == "done"
+    await take_over(assent_environment, OpenAIChat("deepseek", stream=stream), answer)
     assert len(asked) == 3, "refused once, and known from then on"
-    assert tools.ran(run.id) == ["pay(A, 1)", "look_up(a)"]
-    assert (await run.verify()).ok
 
 
 @pytest.mark.parametrize("stream", [True, False])
@@ -239,16 +246,5 @@ async def test_a_model_that_wants_each_call_signed_takes_the_calls_of_another_mo
         return web.json_response({"choices": [{"message": reply, "finish_reason": "stop"}]})
 
     asked: list[list[str | None]] = []
-    app = web.Application()
-    app.router.add_post("/v1/chat/completions", answer)
-    before = Agent(name="ops", model=assent_environment.chat(calls(PAY)), tools=tools.ALL)
-    async with assent_environment.serve(before) as client:
-        run = await client.start("ops", "Go.")
-        [requirement] = (await run.until_paused()).active_requirements
-    async with TestServer(app) as server:
-        after = replace(before, model=OpenAIChat("gemini", base_url=str(server.make_url("/v1")), stream=stream))
-        async with assent_environment.serve(after, task_queue=client.task_queue):
-            await run.approve(requirement, by="bob")
-            assert await content(run) == "done"
+    await take_over(assent_environment, OpenAIChat("gemini", stream=stream), answer)
     assert asked == [[None], [skipped], [skipped, "mine"]]
-    assert tools.ran(run.id) == ["pay(A, 1)", "look_up(a)"]
