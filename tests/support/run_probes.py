@@ -7,7 +7,7 @@ import dataclasses
 import json
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import WorkflowHistory
 from temporalio.testing import ActivityEnvironment
 
-from assent import Agent, OpenAIResponses, RunHandle, RunState, approval, tool
+from assent import Agent, OpenAIResponses, RunHandle, RunNotFoundError, RunState, approval, tool
 from assent.client.client import AgentClient
 from assent.testing import Approved, Conversation, Reply, drive, says
 from assent.wire.protocol import CALL_MODEL, WORKFLOW, ModelTurn, ToolCallInput
@@ -38,6 +38,13 @@ async def until(run: RunHandle, holds: Callable[[RunState], bool]) -> RunState:
         state = state if holds(state) else await soon(run.state, holds)
     assert holds(state), state
     return state
+
+
+async def at_once(*acts: Awaitable[object]) -> None:
+    """Do all of this at once, one of which ends the run: what comes after that finds none, and is no fault."""
+    for answer in await asyncio.gather(*acts, return_exceptions=True):
+        if isinstance(answer, BaseException) and not isinstance(answer, RunNotFoundError):
+            raise answer
 
 
 async def content(run: RunHandle) -> str:

@@ -27,6 +27,7 @@ from assent import (
 from assent.client.client import AgentClient
 from assent.testing import Environment, call, calls, check_replay, says
 from tests.support import tools
+from tests.support.run_probes import at_once
 from tests.support.updates import by_update
 
 
@@ -269,7 +270,7 @@ async def test_a_run_may_be_cancelled_while_it_continues(assent_environment: Env
         for _ in range(5):
             run = await client.start("ops", "Go.", requested_by="alice")
             await paused(client, run, after=2)
-            await asyncio.gather(run.send("approve", {"id": "ffffffff", "by": "eve"}), run.cancel())
+            await at_once(run.send("approve", {"id": "ffffffff", "by": "eve"}), run.cancel())
             with pytest.raises(RunFailedError):
                 await run.result()
             state = await live(client, run)

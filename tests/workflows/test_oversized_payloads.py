@@ -45,6 +45,7 @@ from assent.wire.digest import text_digest
 from assent.wire.limits import TURN_LIMIT
 from tests.support import tools
 from tests.support.cli_operator import Operator
+from tests.support.run_probes import at_once
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -284,7 +285,7 @@ async def test_a_run_that_is_cancelled_while_its_checks_are_spread_ends_as_its_h
         run = await client.start("j", "Go.")
         [asked] = (await run.until_paused()).active_requirements
         bodies: list[dict[str, JsonValue]] = [{"id": asked.id, "by": f"b{n}", "values": {"note": n}} for n in range(20)]
-        await asyncio.gather(*(run.send("submit_input", each) for each in bodies), run.cancel())
+        await at_once(*(run.send("submit_input", each) for each in bodies), run.cancel())
         with pytest.raises(RunFailedError, match="was cancelled"):
             await asyncio.wait_for(run.result(), 30)
         live = RunState.model_validate(await client.temporal.get_workflow_handle(run.id).query("state"))
