@@ -119,7 +119,7 @@ async def test_what_waits_is_seen_and_approved_and_runs_once(desk: Desk) -> None
     ):
         assert text in audit
     assert "Approved pay payer asked by alice" in words(await bob.get("/mine"))
-    assert "You have decided nothing" in words(await alice.get("/mine"))
+    assert "You have decided nothing" in words(await desk.visitor("newcomer").get("/mine"))
     statistics = words(await bob.get("/statistics"))
     assert re.search(r"Tool Asked Waiting .* pay \d+ ", statistics)
     assert re.search(r"Person Decisions .* bob \d+ ", statistics)

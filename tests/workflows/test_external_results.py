@@ -218,16 +218,17 @@ async def test_a_result_of_the_wrong_type_does_not_consume_the_requirement(
 
 async def test_of_two_results_at_once_for_a_typed_tool_one_counts(assent_environment: Environment) -> None:
     """Two right results that are checked side by side: one counts, the other is recorded."""
-    async with outside(assent_environment, call("stock", order="17")) as it:
-        [requirement] = it.waiting
+    async with outside(assent_environment, call("stock", order="17"), call("ship", order="17")) as it:
+        requirement, keeps_the_run_open = it.waiting
         both = await asyncio.gather(
             *(it.run.submit_result(requirement, by=f"w{each}", output={"screws": each}, check=False) for each in (1, 2))
         )
         assert [each.status for each in both].count("executed") == 1
         assert {each.status for each in both} <= {"executed", "duplicate", "late"}
-        [answer] = await it.answers()
         [attempt] = (await it.agrees()).ignored_messages
-        [record] = await it.run.audit()
+        await it.run.submit_result(keeps_the_run_open, by="warehouse", output="shipped")
+        answer, _ = await it.answers()
+        record, _ = await it.run.audit()
         assert {attempt.by, record.resolved_by} == {"w1", "w2"}
         assert record.resolved_by == f"w{json.loads(answer)['screws']}"
 
