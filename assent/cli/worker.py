@@ -45,6 +45,10 @@ def worker(
 ) -> int:
     """Serve agents until SIGTERM or Ctrl-C. Reads ASSENT_AGENTS=module,module and ASSENT_WEBHOOKS too."""
     place = connection_options(context)
+    elsewhere = {"--address": place.address, "--namespace": place.namespace, "--profile": place.profile}
+    if embedded and (named := ", ".join(option for option, value in elsewhere.items() if value is not None)):
+        message = f"--embedded starts a server of its own, with the namespace 'default': leave out {named}"
+        raise ConfigurationError(message)
     exit_cleanly()
     configure_logs()
     settings = Settings.read(

@@ -15,7 +15,7 @@ from temporalio.client import Client
 from temporalio.envconfig import ClientConfig
 from temporalio.service import RPCError, RPCStatusCode
 
-from assent.runtime.connection_errors import check_address, fatal_answer, unreachable
+from assent.runtime.connection_errors import check_address, check_namespace_name, fatal_answer, unreachable
 from assent.runtime.converter import LenientConverter, data_converter
 from assent.runtime.payload_codec import configured_codec, encoding
 from assent.runtime.settings import warn_of_unknown_variables
@@ -73,6 +73,7 @@ async def connect(address: str | None = None, *, namespace: str | None = None, p
     config["target_host"] = target
     if namespace is not None:
         config["namespace"] = namespace
+    check_namespace_name(config.get("namespace", "default"))
     exit_cleanly()
     converter = dataclasses.replace(encoding(data_converter, configured_codec()), external_storage=configured_storage())
     try:

@@ -177,6 +177,15 @@ async def test_a_server_that_is_not_waited_for_is_stopped(tmp_path: Path) -> Non
         assert await server.client.service_client.check_health()
 
 
+def test_an_embedded_server_is_at_no_other_place(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "assent.cli", "--namespace", "shop", "worker", "--embedded", "--agents", "my_agents"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    told = "--embedded starts a server of its own, with the namespace 'default': leave out --namespace"
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", f"assent: {told}\n")
+
+
 async def test_the_command_of_the_wheel_serves_as_well(tmp_path: Path) -> None:
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-X", "faulthandler", "-m", "assent.cli",

@@ -26,6 +26,12 @@ class Identity:
     certificate: Path
     key: Path
 
+    def locked_key(self) -> bytes:
+        """Return the key as PEM that needs a password."""
+        key = serialization.load_pem_private_key(self.key.read_bytes(), None)
+        encryption = serialization.BestAvailableEncryption(b"secret")
+        return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption)
+
 
 class Authority:
     """An authority that issues certificates, into a folder."""
@@ -40,11 +46,11 @@ class Authority:
         signed = self._issued.sign(self._key, hashes.SHA256())
         self.certificate.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
 
-    def issue(self, name: str, *, host: str = "localhost", days: int = 10) -> Identity:
-        """Issue a certificate for a *host* that is valid for so many days from now, or has not been for as many."""
+    def issue(self, name: str, *, host: str = "localhost", since: int = -30, days: int = 10) -> Identity:
+        """Issue a certificate for a *host* that is valid *since* so many days from now, until so many *days*."""
         key = ec.generate_private_key(ec.SECP256R1())
         hosts = x509.SubjectAlternativeName([x509.DNSName(host)])
-        builder = self._builder(name, key, days=days).add_extension(hosts, critical=False)
+        builder = self._builder(name, key, since=since, days=days).add_extension(hosts, critical=False)
         made = Identity(self._folder / f"{name}.pem", self._folder / f"{name}.key")
         signed = builder.sign(self._key, hashes.SHA256())
         made.certificate.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
@@ -55,7 +61,9 @@ class Authority:
         )
         return made
 
-    def _builder(self, name: str, key: ec.EllipticCurvePrivateKey, *, days: int) -> x509.CertificateBuilder:
+    def _builder(
+        self, name: str, key: ec.EllipticCurvePrivateKey, *, days: int, since: int = -30
+    ) -> x509.CertificateBuilder:
         now = datetime.now(UTC)
         issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, self._name)])
         return (
@@ -64,7 +72,7 @@ class Authority:
             .issuer_name(issuer)
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
-            .not_valid_before(now - timedelta(days=30))
+            .not_valid_before(now + timedelta(days=since))
             .not_valid_after(now + timedelta(days=days))
         )
 

@@ -89,6 +89,8 @@ async def test_a_server_that_says_nothing_is_given_up(monkeypatch: pytest.Monkey
             answering(12, "unknown service temporal.api"),
             "the server is not a Temporal server (unknown service",
         ),
+        (answering(8, "too many"), "cannot be used: it answers ResourceExhausted (too many); try again, or check"),
+        (answering(14, "no hosts"), "cannot be used: it answers Unavailable (no hosts); try again, or check"),
     ],
 )
 async def test_something_else_listens_at_the_port(handler: servers.Handler, told: str) -> None:
@@ -121,11 +123,17 @@ async def test_certificates_that_do_not_fit(
     trusted, mine = {ca: authority.certificate}, {cert: client.certificate, key: client.key}
     garbage = tmp_path / "garbage.pem"
     garbage.write_text("no certificate")
+    locked = tmp_path / "locked.key"
+    locked.write_bytes(client.locked_key())
+    no_http2 = server_side(server)
+    no_http2.set_alpn_protocols([])
     sides = {
         "plain": server_side(server),
         "mutual": server_side(server, authority),
         "other name": server_side(authority.issue("elsewhere", host="elsewhere.test")),
         "expired": server_side(authority.issue("expired", days=-1)),
+        "early": server_side(authority.issue("early", since=1)),
+        "no http2": no_http2,
     }
     cases: list[tuple[str, dict[str, Path], str]] = [
         ("plain", {}, NO_TLS),
@@ -145,6 +153,8 @@ async def test_certificates_that_do_not_fit(
             "its certificate is for another name; check TEMPORAL_ADDRESS and",
         ),
         ("expired", trusted, "its certificate has expired; renew the certificate of the server"),
+        ("early", trusted, "its certificate is not valid yet; check the clocks of this machine and of the server"),
+        ("no http2", trusted, f"it does not speak HTTP/2 over TLS; {PORT}"),
         ("mutual", trusted, BROKEN_OFF),
         ("mutual", {**trusted, cert: stranger.certificate, key: stranger.key}, BROKEN_OFF),
         (
@@ -152,10 +162,9 @@ async def test_certificates_that_do_not_fit(
             {**trusted, **mine, key: stranger.key},
             "the client's certificate and key do not fit each other",
         ),
-        (
-            "mutual",
-            {**trusted, cert: garbage, key: garbage},
-            "the client's certificate and key do not fit each other",
+        *(
+            ("mutual", {**trusted, **mine, **files}, "do not fit each other, or are not PEM without a password; check")
+            for files in ({cert: garbage, key: garbage}, {cert: garbage}, {key: garbage}, {key: locked})
         ),
     ]
     async with AsyncExitStack() as stack:
@@ -206,6 +215,18 @@ async def test_a_client_that_may_not_read_the_namespace_is_told_so_by_its_first_
 async def test_a_namespace_that_is_not_there(assent_environment: Environment) -> None:
     told = "Namespace nowhere is not found on the Temporal server; check --namespace or TEMPORAL_NAMESPACE"
     assert await refused(assent_environment.server.address, namespace="nowhere") == told
+
+
+@pytest.mark.parametrize("namespace", ["", " ", "a\nb", "\x1b[31mred"])
+async def test_what_is_no_name_of_a_namespace_is_refused_before_anything_is_tried(namespace: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        await AgentClient.connect(f"localhost:{free_port()}", namespace=namespace)
+    assert str(caught.value) == f"the namespace {namespace!r} is no name; check --namespace or TEMPORAL_NAMESPACE"
+
+
+async def test_a_namespace_whose_name_the_server_does_not_take(assent_environment: Environment) -> None:
+    told = "does not accept the namespace (Namespace length exceeds limit.); check --namespace or TEMPORAL_NAMESPACE"
+    assert told in await refused(assent_environment.server.address, namespace="n" * 2_000)
 
 
 async def test_a_worker_finds_out_before_it_says_that_it_serves() -> None:
