@@ -20,7 +20,7 @@ from .check_call import Checks
 from .conversation_cache import ConversationCache
 from .guard import Guard
 from .mcp_servers import McpServers
-from .own_run import only_inside_a_run
+from .own_run import as_activity
 from .proofs import Proofs
 from .providers import Providers, missing_key, warm_up
 from .run_tool import ToolCalls
@@ -140,11 +140,11 @@ class Activities:
     def functions(self) -> list[Callable[..., object]]:
         """Every activity, ready for a worker."""
         return [
-            only_inside_a_run(self._models.call_model, protocol.CALL_MODEL),
-            only_inside_a_run(self._summaries.summarise_conversation, protocol.SUMMARISE),
-            only_inside_a_run(self._checks.check_call, protocol.CHECK_CALL),
-            *(only_inside_a_run(self._calls.running(each), each.name) for each in self.tools),
-            only_inside_a_run(self._notices.send_notices, protocol.SEND_NOTICES),
+            as_activity(self._models.call_model, protocol.CALL_MODEL),
+            as_activity(self._summaries.summarise_conversation, protocol.SUMMARISE),
+            as_activity(self._checks.check_call, protocol.CHECK_CALL),
+            *(as_activity(self._calls.running(each), each.name) for each in self.tools),
+            as_activity(self._notices.send_notices, protocol.SEND_NOTICES),
         ]
 
     async def close(self) -> None:

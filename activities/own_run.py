@@ -60,10 +60,10 @@ def run_of_activity() -> Execution | None:
     return Execution(run_id=info.workflow_id, execution_id=info.workflow_run_id)
 
 
-def only_inside_a_run(
+def as_activity(
     function: Callable[[Argument], Coroutine[object, object, object]], name: str
 ) -> Callable[[RawValue], Coroutine[object, object, RawValue]]:
-    """Return the activity *name* that runs *function*, and refuses to outside a run.
+    """Return the activity *name* that runs *function*.
 
     Its input and result are encoded by Assent's own payload converter, whatever the worker's is.
     """
@@ -71,7 +71,6 @@ def only_inside_a_run(
 
     @activity.defn(name=name)
     async def guarded(input: RawValue) -> RawValue:
-        _ = own_run()
         argument = cast("Argument", PLAIN.from_payload(input.payload, kind))
         return encoded(await function(argument))
 

@@ -89,6 +89,21 @@ class Foreign:
         return await schedule(kind, task_queue, given)
 
 
+@workflow.defn(sandboxed=False)
+class Counting:
+    """A workflow that calls an activity with a number of arguments, for as long as it may be tried again."""
+
+    @workflow.run
+    async def run(self, kind: str, task_queue: str, count: int) -> str:
+        try:
+            await workflow.execute_activity(
+                kind, args=[{}] * count, task_queue=task_queue, start_to_close_timeout=timedelta(seconds=10)
+            )
+        except ActivityError as error:
+            return str(error.cause)
+        return "it ran"
+
+
 @workflow.defn(name=protocol.WORKFLOW, sandboxed=False)
 class Impostor:
     """A workflow that is called as a run is, and asks nobody."""
@@ -199,6 +214,17 @@ async def test_an_activity_of_ours_does_nothing_outside_a_run(served: Served, do
     assert "final: True" in said or door is standalone
     assert tools.ran(served.run_id) + tools.ran("") == []
     assert (served.asked, served.receiver.came) == (0, [])
+
+
+@pytest.mark.parametrize("kind", ["pay", "look_up", protocol.CALL_MODEL])
+@pytest.mark.parametrize("count", [0, 2])
+async def test_an_activity_of_ours_refuses_any_number_of_arguments(served: Served, kind: str, count: int) -> None:
+    client, own = served.running.server.client, f"own-{uuid.uuid4().hex[:8]}"
+    async with Worker(client, task_queue=own, workflows=[Counting]), asyncio.timeout(LIMIT):
+        said = await client.execute_workflow(
+            Counting.run, args=[kind, served.task_queue, count], id=served.run_id, task_queue=own
+        )
+    assert said.startswith(f"OutsideRun: '{kind}' runs only inside a workflow of type 'AgentRun'; this is in")
 
 
 async def test_an_activity_that_this_worker_lacks_is_left_to_another_worker(served: Served) -> None:
