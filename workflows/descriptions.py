@@ -8,7 +8,7 @@ RESULT: Final = (
     'Hand in the result of a call made elsewhere. Input: {"id": "…", "by": "YOUR NAME", "output": …} or "error"'
 )
 INPUT: Final = 'Fill in what a tool asks of a person. Input: {"id": "…", "by": "YOUR NAME", "values": {…}}'
-REVOKE: Final = 'End an approval that was remembered. Input: {"id": "FIRST 8 DIGITS OF THE GRANT", "by": "YOUR NAME"}'
+REVOKE: Final = 'End a decision that was remembered. Input: {"id": "FIRST 8 DIGITS OF THE GRANT", "by": "YOUR NAME"}'
 MESSAGE: Final = 'Tell the model something more. Input: {"content": "TEXT", "by": "YOUR NAME"}'
 CLOSE: Final = 'End a conversation, with its last answer. Input: {"by": "YOUR NAME"}'
 OTHER: Final = "(Do not choose this.) Signals of any other name: kept and shown in the details, and change nothing."

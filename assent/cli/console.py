@@ -24,7 +24,16 @@ from assent.views.commands import (
     talking_commands,
     watch_command,
 )
-from assent.views.facts import Fact, approval_options, changes, edit_of, facts_of, grant_words, read_as
+from assent.views.facts import (
+    Fact,
+    approval_options,
+    changes,
+    edit_of,
+    facts_of,
+    grant_words,
+    may_reject_further,
+    read_as,
+)
 from assent.views.run_events import RunEvent, RunEventKind, event_text
 from assent.wire.conversation import ToolCall
 from assent.wire.duration import largest_unit
@@ -146,6 +155,8 @@ def print_commands(console: Console, state: RunState, requirement: Requirement, 
         field(console, choice.label, assent_command(program, state.id, requirement.short_id, choice))
     for option in _OPTIONS[: len(approval_options(requirement, state.caller))]:
         field(console, "", f"approve also takes {option}")
+    if may_reject_further(requirement, state.caller):
+        field(console, "", "reject also takes --remember-uses N, --remember-for 2h, to reject further calls too")
 
 
 def print_requirement(console: Console, state: RunState, requirement: Requirement, program: str | None) -> None:

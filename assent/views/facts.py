@@ -19,6 +19,9 @@ from assent.wire.protocol import ChildRun, InputField, Item
 from assent.wire.requirements import Grant, Requirement
 from assent.wire.text import UntrustedText, Words, one_line
 
+REMEMBER: Final = '`"remember": {"uses": 2}`, or `{"expires_after": 3600}`'
+"""What a decision has that is remembered, in Markdown."""
+
 
 @dataclass(frozen=True, slots=True)
 class Fact:
@@ -177,9 +180,14 @@ def approval_options(requirement: Requirement, caller: str | None) -> list[str]:
     if requirement.kind != "confirmation":
         return []
     edit = '`"arguments": {…}`, all of them, which run instead'
-    grant = '`"remember": {"uses": 2}`, or `{"expires_after": 3600}`, which lets further calls of the tool through'
+    grant = f"{REMEMBER}, which lets further calls of the tool through"
     # One person cannot let through what takes several, and a workflow asks about one call.
     return [edit] if requirement.needed > 1 or caller is not None else [edit, grant]
+
+
+def may_reject_further(requirement: Requirement, caller: str | None) -> bool:
+    """Whether a rejection may be remembered for further calls of the tool. *caller* is `Run.caller`."""
+    return requirement.kind not in {"outcome", "budget"} and caller is None
 
 
 # -- child runs --------------------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from assent.views.commands import (
     signal_command,
 )
 from assent.views.facts import (
+    REMEMBER,
     active_grants,
     approval_options,
     caller_words,
@@ -25,6 +26,7 @@ from assent.views.facts import (
     edit_of,
     facts_of,
     grant_words,
+    may_reject_further,
     model_words,
     newest_calls,
     path_words,
@@ -258,6 +260,8 @@ def _terms(run: Run, requirement: Requirement, text: str | None) -> Iterator[str
         yield fact.lead + markdown(fact.words, limits.DETAILS_WORDS)
     if more := approval_options(requirement, run.caller):
         yield "`approve` may also have " + ", or ".join(more)
+    if may_reject_further(requirement, run.caller):
+        yield f"`reject` may also have {REMEMBER}, which rejects further calls of the tool"
     yield "To decide: **More Actions**, **Send a Signal**, choose one, paste its data with your own name for `NAME`, \
 and **Submit** (again, if the dialog stays)"
 

@@ -14,7 +14,17 @@ from assent.client.signals import locate
 from assent.core.approvals import fold_name, is_approver, may_approve
 from assent.core.run_state import Run, state_of
 from assent.views.commands import Choice, assent_command, choices, format_json
-from assent.views.facts import Fact, approval_options, choices_of, earlier, facts_of, model_words, newest_calls, read_as
+from assent.views.facts import (
+    Fact,
+    approval_options,
+    choices_of,
+    earlier,
+    facts_of,
+    may_reject_further,
+    model_words,
+    newest_calls,
+    read_as,
+)
 from assent.views.field_values import schema_of
 from assent.views.json_layout import wrap_json
 from assent.views.web_ui import ASKS
@@ -147,6 +157,11 @@ class RequestView:
     def may_remember(self) -> bool:
         """Whether an approval may let further calls through."""
         return len(approval_options(self.requirement, self.run.caller)) > 1
+
+    @property
+    def may_reject_further(self) -> bool:
+        """Whether a rejection may reject further calls too."""
+        return may_reject_further(self.requirement, self.run.caller)
 
     @property
     def facts(self) -> list[Fact]:

@@ -67,6 +67,7 @@ async def desk(assent_environment: Environment) -> AsyncGenerator[Desk]:
 
     agents = [
         agent("payer", calls(call("pay", to="bob's bakery", amount=12), text="It is due."), lambda it: says(last(it))),
+        agent("insister", *[calls(call("pay", to="bob", amount=1))] * 3, lambda it: says(last(it))),
         agent("buyer", calls(call("order", item="desk")), lambda it: says(last(it))),
         agent(
             "planner",
@@ -133,6 +134,18 @@ async def test_a_rejection_needs_a_reason_and_the_model_gets_it(desk: Desk) -> N
     assert "Rejected." in await bob.decide(path, action="reject", reason="not on a Friday")
     assert (await run.result()).content == "Rejected: not on a Friday"
     assert run.id not in RAN
+
+
+async def test_a_rejection_rejects_further_calls_too(desk: Desk) -> None:
+    run, path = await desk.ask("insister")
+    bob = desk.visitor("bob")
+    assert "Further calls of pay in this run are then rejected without asking" in words(await bob.get(path))
+    assert "Rejected." in await bob.decide(path, action="reject", reason="never", remember_uses="2")
+    assert (await run.result()).content == "Rejected again, without asking: never"
+    assert run.id not in RAN
+    bought, order_path = await desk.ask("buyer")
+    assert "Further calls of order in this run are then rejected" in words(await bob.get(order_path))
+    await bought.cancel()
 
 
 async def test_changed_arguments_are_shown_before_they_are_approved(desk: Desk) -> None:

@@ -119,6 +119,7 @@ async def test_an_edit_is_taken_shown_before_and_after_and_waits_for_the_others(
             "if there is no decision, these may decide too: ceo",
             f"assent approve {run.id} {new} --by YOUR_NAME",
             "approve also takes --arguments JSON",
+            "reject also takes --remember-uses N, --remember-for 2h, to reject further calls too",
         ):
             assert part in waiting
         taken = await at.assent("approve", run.id, new, "--by", "dana", "--json")

@@ -168,6 +168,8 @@ def test_an_edit_is_shown_before_and_after_with_who_made_it() -> None:
     shown = details(play.run)
     changed = 'Edited by `bob`; `amount`: `5` → `3`; before: `{"to": "A", "amount": 5}`'
     assert changed in shown
+    remembered = '`"remember": {"uses": 2}`, or `{"expires_after": 3600}`'
+    assert f"`reject` may also have {remembered}, which rejects further calls of the tool" in shown
     assert "2 people must approve; so far: `bob`" in shown
     assert "**superseded** by `bob`" in shown
     play.approve(by="carol", position=1)
@@ -175,8 +177,9 @@ def test_an_edit_is_shown_before_and_after_with_who_made_it() -> None:
 
 
 def test_a_call_that_takes_several_people_is_not_offered_a_grant() -> None:
-    assert '`"remember"' in details(waiting(ASK).run)
-    assert '`"remember"' not in details(waiting(Gate(verdict="ask", needed=2)).run)
+    offered = "which lets further calls of the tool through"
+    assert offered in details(waiting(ASK).run)
+    assert offered not in details(waiting(Gate(verdict="ask", needed=2)).run)
 
 
 # -- grants -----------------------------------------------------------------------------------------------------------
