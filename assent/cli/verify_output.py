@@ -175,10 +175,16 @@ def judge_bundle(bundle: Path, result: BundleResult, *, require_names: bool = Fa
     """Return the exit code, and print to standard error what must not be missed. *require_names*: as `exit_code`."""
     code = exit_codes.DONE if result.ok else exit_codes.NO_EFFECT
     if not result.report.ok:
-        warn(f"{bundle}: NOT VERIFIED: its bytes are not as they were exported")
+        _warn_failed(bundle, result.report)
     elif result.verification is not None:
         return max(code, exit_code(result.verification, require_names=require_names))
     return code
+
+
+def _warn_failed(bundle: Path, report: BundleReport) -> None:
+    """Print to standard error which check of a bundle failed first. It need not be a change: a codec may be missing."""
+    first = next(check for check in report.checks if check.ok is False)
+    warn(f"{bundle}: NOT VERIFIED: {one_line(f'{first.name}: {first.detail}')}")
 
 
 def print_tree(console: Console, result: BundleTreeResult) -> None:
@@ -225,7 +231,7 @@ def judge_tree(result: BundleTreeResult, *, require_names: bool = False) -> int:
     code = exit_codes.DONE if result.ok else exit_codes.NO_EFFECT
     for path, bundle in result.bundles.items():
         if not bundle.report.ok:
-            warn(f"{path}: NOT VERIFIED: its bytes are not as they were exported")
+            _warn_failed(path, bundle.report)
     for run_id in result.strays:
         warn(f"run {run_id!r}: NOT VERIFIED: its parent run never started it")
     for run_id in result.detached:

@@ -156,6 +156,8 @@ async def without_the_key(offline: Keyed, plain: Operator, history: Path, bundle
         assert "cut, or was changed" not in ran.err
     ran = await plain.assent("audit", "verify", bundle)
     assert (ran.code, "name their codec in ASSENT_PAYLOAD_CODEC" in " ".join(ran.out.split())) == (1, True)
+    assert "NOT VERIFIED: records: the records cannot be rebuilt" in ran.err
+    assert "name their codec in ASSENT_PAYLOAD_CODEC" in ran.err
 
 
 async def test_why_a_model_call_fails_is_shown_to_whoever_has_the_codec_alone(
