@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
 
-from temporalio.api.enums.v1 import EventType
+from temporalio.api.enums.v1 import EventType, WorkflowTaskFailedCause
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import WorkflowHistory
 from temporalio.testing import ActivityEnvironment
@@ -89,6 +89,24 @@ def events(history: WorkflowHistory, kind: str) -> list[HistoryEvent]:
     """The events of a kind, named as Temporal names them."""
     wanted = EventType.Value(f"EVENT_TYPE_{kind}")
     return [event for event in history.events if event.event_type == wanted]
+
+
+def task_faults(*histories: WorkflowHistory) -> list[str]:
+    """How workflow tasks failed by what the run's code did.
+
+    A task also fails if a message arrives as it ends the run, and if the machine is so busy that the SDK gives it up.
+    """
+    failed = [
+        event.workflow_task_failed_event_attributes
+        for history in histories
+        for event in events(history, "WORKFLOW_TASK_FAILED")
+    ]
+    return [
+        f"{WorkflowTaskFailedCause.Name(each.cause)}: {each.failure.message}"
+        for each in failed
+        if each.cause != WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_UNHANDLED_COMMAND
+        and "TMPRL1101" not in each.failure.message
+    ]
 
 
 def activity_of(client: AgentClient, run_id: str, call: ToolCallInput) -> ActivityEnvironment:

@@ -11,11 +11,12 @@ import pytest_asyncio
 from httpx import Response
 from starlette.types import ASGIApp
 
-from assent import Agent, AgentClient, RunHandle, ToolContext, ask_user, tool
+from assent import Agent, AgentClient, Approval, RunHandle, ToolContext, ask_user, tool
 from assent.testing import Environment, Step, call, calls, says
 from assent.web.app import application
 from assent.web.rendering import link
 from assent.web.settings import WebSettings
+from tests.support.visibility import soon
 from tests.web.visitor import ORIGIN, PROXY, Visitor, words
 
 RAN: dict[str, list[str]] = {}
@@ -46,8 +47,11 @@ class Desk:
     async def ask(self, name: str, *, by: str = "alice", input: str = "Do it.") -> tuple[RunHandle, str]:
         """Start a run, and return it with the path of the page of its request."""
         run = await self.client.start(name, input, requested_by=by)
-        state = await run.until_paused()
-        return run, link("/request", run=run.id, id=state.active_requirements[0].id)
+        [asked] = await soon(lambda: self._listed(run, name))
+        return run, link("/request", run=run.id, id=asked.id)
+
+    async def _listed(self, run: RunHandle, agent: str) -> list[Approval]:
+        return [each for each in await self.client.pending(agent=agent) if each.run_id == run.id]
 
     def visitor(self, name: str) -> Visitor:
         return Visitor.at(self.app, name)

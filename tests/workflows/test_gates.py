@@ -365,14 +365,14 @@ async def test_the_loser_of_a_race_gets_none_and_is_recorded(assent_environment:
 
 async def test_audit_approvals_have_no_record_until_they_are_decided(assent_environment: Environment) -> None:
     model = assent_environment.responses(calls(call("wipe", user="u1")), says("wiped"))
-    async with assent_environment.serve(Agent(name="wiper", model=model, tools=[wipe])) as client:
-        run = await client.start("wiper", "Wipe.", requested_by="alice")
+    async with assent_environment.serve(Agent(name="wiper-on-record", model=model, tools=[wipe])) as client:
+        run = await client.start("wiper-on-record", "Wipe.", requested_by="alice")
         await run.until_paused()
-        assert len(await soon(lambda: client.pending(agent="wiper"))) == 1
-        assert await client.get_approvals(agent="wiper") == ([], 0)
-        assert await client.get_approvals(status="pending", agent="wiper") == ([], 0)
+        assert len(await soon(lambda: client.pending(agent="wiper-on-record"))) == 1
+        assert await client.get_approvals(agent="wiper-on-record") == ([], 0)
+        assert await client.get_approvals(status="pending", agent="wiper-on-record") == ([], 0)
         await drive(run, lambda _: Approved("asked for by the user"), by="bob")
-        [record], total = await client.get_approvals(approval_type="audit", agent="wiper")
+        [record], total = await client.get_approvals(approval_type="audit", agent="wiper-on-record")
         assert total == 1
         assert (record.status, record.resolved_by, record.reason) == ("approved", "bob", "asked for by the user")
         assert (record.result, record.requested_by) == ("wiped u1", "alice")

@@ -158,6 +158,10 @@ async def test_a_model_that_says_too_much_fails_the_run_once(assent_environment:
         assert states[2].output == [1.0]
 
 
+async def listed(client: AgentClient, run: RunHandle) -> bool:
+    return run.id in [each.run_id for each in await client.pending(agent="ops")]
+
+
 async def test_a_poisoned_memo_hides_nobody_elses_run(assent_environment: Environment) -> None:
     model = assent_environment.responses(calls(call("pay", to="a", amount=1)), says("done"))
     async with assent_environment.serve(Agent(name="ops", model=model, tools=tools.ALL)) as client:
@@ -171,8 +175,7 @@ async def test_a_poisoned_memo_hides_nobody_elses_run(assent_environment: Enviro
             {"assent_request": ["no"]},
         ]  # fmt: skip
         foreign = [await _start_foreign(client, f"{run.id}-foreign-{index}", memo) for index, memo in enumerate(memos)]
-        found = await soon(lambda: client.pending(agent="ops"))
-        assert run.id in [each.run_id for each in found]
+        assert await soon(lambda: listed(client, run))
         assert await client.get_pending_approval_count() >= 1
         approvals, _ = await client.get_approvals(agent="ops")
         assert run.id in [approval.run_id for approval in approvals]

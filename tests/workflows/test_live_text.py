@@ -103,11 +103,10 @@ async def test_describe_and_show_have_the_text_and_no_argument(assent_environmen
 
 
 async def test_half_an_answer_is_neither_kept_nor_told_once_it_failed(assent_environment: Environment) -> None:
-    answers = iter([says("half " * 40, delay=DELAY), says(WORDS, delay=DELAY)])
+    answers = iter([says("half " * 80, delay=DELAY), says(WORDS, delay=DELAY)])
     model = assent_environment.responses(breaks_off(), lambda _: next(answers))
     async with assent_environment.serve(Agent(name="ops", model=model)) as client:
         run = await client.start("ops", "Go.")
-        await grown(run)
         seen: list[RunEvent] = []
         async for event in run.watch():
             seen.append(event)

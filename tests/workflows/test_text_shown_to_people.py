@@ -16,6 +16,7 @@ from assent.testing import Environment, call, calls, says
 from assent.views.json_layout import BROKEN
 from assent.wire.text import one_line
 from tests.support.cli_operator import Operator
+from tests.support.visibility import soon
 
 BIDI, ZERO, ANSI = "\u202e", "\u200b", "\x1b"
 EVIL = f"{BIDI}drop{ZERO}{ANSI}[2J{ANSI}]0;owned\x07\u2066\ufeff\u00ad\x9b"
@@ -45,6 +46,7 @@ async def operated(environment: Environment, raw: str, prompt: str) -> AsyncGene
     async with environment.serve(Agent(name=name, model=model, tools=[wipe, look, ask_user])) as client:
         run = await client.start(name, prompt, requested_by=f"alice{EVIL}")
         await run.until_paused()
+        await soon(lambda: client.pending(agent=name))
         yield Operator(environment, client), run
 
 
@@ -109,7 +111,8 @@ async def test_long_arguments_are_never_cut_silently(assent_environment: Environ
         for columns in (60, 100, 240):  # the inbox: the memo has no room for them
             inbox = (await at.assent("pending", "--agent", state.agent, columns=columns)).out
             assert f"({size} bytes: assent show {run.id})" in inbox
-        [entry] = [each for each in (await at.assent("pending", "--json")).json if each["tool"] == "wipe"]
+        listed = (await at.assent("pending", "--agent", state.agent, "--json")).json
+        [entry] = [each for each in listed if each["tool"] == "wipe"]
         assert (entry["arguments"], entry["arguments_size"]) == (None, size)
 
         details = await details_of(at, run)
@@ -141,7 +144,8 @@ async def test_arguments_that_just_fit_are_whole_everywhere(assent_environment: 
     raw = json.dumps({"target": f"BEGIN {'0123456789 ' * 150}END"})
     async with operated(assent_environment, raw, "Wipe it.") as (at, run):
         details = await details_of(at, run)
-        [entry] = [each for each in (await at.assent("pending", "--json")).json if each["tool"] == "wipe"]
+        listed = (await at.assent("pending", "--agent", (await run.state()).agent, "--json")).json
+        [entry] = [each for each in listed if each["tool"] == "wipe"]
         table = (await at.assent("pending", columns=3_000)).out
     assert "Cut:" not in details
     assert f"Exact arguments ({len(raw):,} bytes" in details

@@ -34,7 +34,6 @@ def lease(months: int) -> str:
 
 TOOLS: list[Callable[..., object]] = [*tools.ALL, lease, ask_user]
 TIMERS = EventType.EVENT_TYPE_TIMER_STARTED
-FAILED_TASKS = EventType.EVENT_TYPE_WORKFLOW_TASK_FAILED
 SCHEDULED = EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED
 
 
