@@ -50,7 +50,7 @@ def pending(
         str | None, typer.Option(metavar=_TIME, help="Only calls with a deadline within this time, or past.")
     ] = None,
     tree: Annotated[
-        str | None, typer.Option(metavar="RUN", help="Only calls of this run and its child runs, or of this workflow.")
+        str | None, typer.Option(metavar="RUN", help="Only calls of this run or workflow, and of its child runs.")
     ] = None,
     sort: Annotated[Sort, typer.Option(help="Oldest first, or nearest deadline first.")] = "age",
     limit: Annotated[

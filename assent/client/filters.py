@@ -1,6 +1,6 @@
 """Filters and sort orders of the inbox."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final, Literal, TypedDict
@@ -19,7 +19,7 @@ class Filters(TypedDict, total=False):
     *agent*, *tool*, *requested_by* and *kind* are compared exactly. *approver* selects what this person may decide and
     has not approved yet; names are compared as the run compares them. *older_than* selects what has waited at least
     this long, *due_within* what has a deadline within this time, past deadlines included. *tree* is the id of a run,
-    and selects it and its child runs; or the id of a workflow, and selects what it asks.
+    and selects it and its child runs; or the id of a workflow, and selects what it asks and the agents that it runs.
     """
 
     agent: str | None
@@ -52,16 +52,16 @@ class Wanted:
         return all(each is None for each in others)
 
 
-def _tree_of(each: Approval) -> set[str | None]:
-    return {each.run_id, each.caller, *(parent.run_id for parent in each.parents)}
+def _tree_of(each: Approval) -> set[str]:
+    return {each.run_id, *(parent.run_id for parent in each.parents)}
 
 
-def matches(each: Approval, wanted: Wanted, now: datetime) -> bool:
-    """Return whether a pending approval passes the filters."""
+def matches(each: Approval, wanted: Wanted, now: datetime, workflows: Collection[str] = ()) -> bool:
+    """Return whether a pending approval passes the filters. *workflows* started its run, or are above that."""
     return (
         wanted.agent in {None, each.agent}
         and wanted.requested_by in {None, each.requested_by}
-        and (wanted.tree is None or wanted.tree in _tree_of(each))
+        and (wanted.tree is None or wanted.tree in workflows or wanted.tree in _tree_of(each))
         and wanted.tool in {None, each.tool}
         and wanted.kind in {None, each.kind}
         and (wanted.older_than is None or now - each.created_at >= wanted.older_than)

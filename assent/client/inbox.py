@@ -73,9 +73,9 @@ async def pending(
         query += f" AND TaskQueue = {_quoted(task_queue)}"
     while True:
         executions, token = await _list_page(client, query, token, PAGE)
-        for run in await _runs(client, executions, unreadable):
+        for run in _matching(executions, await _runs(client, executions, unreadable), wanted, now):
             # A run that continues as new may be listed twice for a moment; the newer execution comes first.
-            left = [each for each in run if each.run_id not in seen and matches(each, wanted, now)]
+            left = [each for each in run if each.run_id not in seen]
             if left:
                 seen.add(left[0].run_id)
                 yield left
@@ -96,9 +96,8 @@ async def page(
     size = min(limit, PAGE) if registered and wanted.by_server else PAGE
     while True:
         executions, after = await _list_page(client, query, position, size)
-        runs = await _runs(client, executions, unreadable)
-        matching = [(index, [each for each in run if matches(each, wanted, now)]) for index, run in enumerate(runs)]
-        left = [(index, run) for index, run in matching if run]
+        runs = _matching(executions, await _runs(client, executions, unreadable), wanted, now)
+        left = [(index, run) for index, run in enumerate(runs) if run]
         room = limit - len(approvals)
         if len(left) > room:
             size = left[room - 1][0] + 1
@@ -179,6 +178,17 @@ async def _list_runs(client: Client, query: str) -> AsyncIterator[ListedRun]:
                 yield ListedRun(each.execution.workflow_id, each.execution.run_id, closed, is_marked)
         if not token:
             return
+
+
+def _matching(
+    executions: Sequence[WorkflowExecutionInfo], runs: Sequence[Sequence[Approval]], wanted: Wanted, now: datetime
+) -> list[list[Approval]]:
+    """Return what passes *wanted* of each execution. A workflow that runs an agent is known to the server alone."""
+    above = [{each.parent_execution.workflow_id, each.root_execution.workflow_id} for each in executions]
+    return [
+        [each for each in run if matches(each, wanted, now, workflows)]
+        for run, workflows in zip(runs, above, strict=True)
+    ]
 
 
 async def _list_page(

@@ -205,4 +205,5 @@ def _check_type(run_id: str, first: HistoryEvent) -> None:
         return
     kind = first.workflow_execution_started_event_attributes.workflow_type.name
     if kind != protocol.WORKFLOW:
-        raise HistoryError(f"workflow {run_id!r} is of type {kind!r}, not a run of Assent")
+        hint = f"; see: assent pending --tree {run_id}"
+        raise HistoryError(f"workflow {run_id!r} is of type {kind!r}, not a run of Assent{hint}")

@@ -34,6 +34,7 @@ from assent.workflow import request_approval
 from tests.support.encrypting_codec import Encrypting
 from tests.support.payout import Payout, UnsandboxedPayout, boast, fail, wire
 from tests.support.tools import pay
+from tests.support.visibility import soon
 
 
 @asynccontextmanager
@@ -242,6 +243,9 @@ async def test_a_workflow_runs_an_agent(assent_environment: Environment) -> None
     async with payouts(assent_environment.server.client, [agent]) as agents:
         handle = await begun(agents, "agent")
         run, requirement = await asked(agents, handle)
+        [in_tree] = await soon(lambda: agents.pending(tree=handle.id))
+        [on_page] = await agents.pending(tree=handle.id, limit=5)
+        assert in_tree.id == on_page.id == requirement.id
         await run.approve(requirement, by="bob")
         assert await ended(handle) == "refunded"
 
