@@ -38,7 +38,8 @@ def _problem(field: InputField, value: JsonValue) -> str | None:
         Draft202012Validator.check_schema(field.type)
         # A registry of its own: nothing is fetched that a schema refers to.
         validator = Draft202012Validator(field.type, registry=Registry(), format_checker=_FORMATS)
-        return next((f"{each.json_path}: {each.message}" for each in validator.iter_errors(value)), None)
+        error = next(validator.iter_errors(value), None)
+        return None if error is None else f"{error.json_path}: {error.message}".removeprefix("$: ").removeprefix("$.")
     except (SchemaError, Unresolvable, RecursionError) as error:
         return f"its type is no JSON schema that values can be checked against: {error}"
 

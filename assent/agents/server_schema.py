@@ -61,7 +61,7 @@ def value_problems(schema: Mapping[str, JsonValue], value: JsonValue) -> list[st
     _taken.set(count())
     try:
         for error in _validators()(schema, registry=nothing).iter_errors(value):
-            problems.append(f"{error.json_path.removeprefix('$.')}: {_line(error.message)}")
+            problems.append(f"{error.json_path}: {_line(error.message)}".removeprefix("$: ").removeprefix("$."))
             if len(problems) == _PROBLEMS:
                 break
     except _TooManyStepsError:

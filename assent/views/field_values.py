@@ -1,7 +1,7 @@
 """Reads what people type into the fields of a tool: at the terminal and in the approvals page."""
 
 import json
-from typing import NoReturn
+from typing import Final, NoReturn
 
 from pydantic import JsonValue
 
@@ -9,6 +9,9 @@ from assent.views.commands import format_json, resolved
 from assent.views.facts import choices_of
 from assent.wire.protocol import InputField
 from assent.wire.text import one_line
+
+_PLAIN: Final = {"integer": "a whole number", "number": "a number", "boolean": "true or false"}
+"""What a person types for the types of JSON that need no explanation."""
 
 
 def schema_of(field: InputField) -> dict[str, JsonValue]:
@@ -43,7 +46,10 @@ def value_of(field: InputField, text: str) -> JsonValue:
     try:
         return read_json(text)
     except ValueError as error:
-        raise ValueError(f"that is not JSON ({error}); text goes in double quotes") from None
+        wanted = _PLAIN.get(str(schema.get("type")))
+        raise ValueError(
+            f"give {wanted}" if wanted else f"that is not JSON ({error}); text goes in double quotes"
+        ) from None
 
 
 def read_json(text: str) -> JsonValue:

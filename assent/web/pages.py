@@ -366,6 +366,8 @@ class Site:
         """Say in words what went wrong."""
         headers: Mapping[str, str] | None = None
         match error:
+            case HTTPException(status_code=404, detail="Not Found"):  # Starlette's own
+                status, words = 404, "There is nothing at this address."
             case HTTPException():
                 status, words, headers = error.status_code, error.detail, error.headers
             case RunNotFoundError() | RequirementNotFoundError():
@@ -383,7 +385,8 @@ class Site:
         except Exception:  # The page of an error must not fail
             person = None
         if status == 404 and not isinstance(error, HTTPException):  # In words for people who know no runs.
-            words = f"This link leads to no request: it is not whole, or was deleted with its history. ({words})"
+            problem = words.partition("; see: ")[0]  # What follows is for the command line.
+            words = f"This link leads to no request: it is not whole, or was deleted with its history. ({problem})"
         values = self.base(request, person) | {"status": status, "words": bounded(words, _LONGEST)}
         response = self.renderer.page("message.html", values, status)
         response.headers.update(headers or {})

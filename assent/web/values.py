@@ -62,9 +62,9 @@ def _row(name: str, value: JsonValue, depth: int, room: list[int]) -> Row:
 
 
 def brief(value: Mapping[str, JsonValue] | None) -> list[tuple[str, str]]:
-    """Return the first fields of an object that are no objects or lists, in a few words each."""
-    plain = [(name, each) for name, each in (value or {}).items() if not isinstance(each, dict | list)]
-    texts = [(name, each if isinstance(each, str) else json.dumps(each)) for name, each in plain[:_BRIEF]]
+    """Return the first fields of an object, in a few words each."""
+    fields = list((value or {}).items())[:_BRIEF]
+    texts = [(name, each if isinstance(each, str) else json.dumps(each, ensure_ascii=False)) for name, each in fields]
     return [(_short(name, _BRIEF_LENGTH // 2), _short(text, _BRIEF_LENGTH)) for name, text in texts]
 
 

@@ -254,6 +254,7 @@ async def test_what_changes_meanwhile_appears_by_itself(browser: Browser, served
         await run.reject((await run.state()).active_requirements[0], by="carol", reason="The refund is not decided.")
         await expect(inbox.locator(".card", has_text="send_email")).to_be_hidden(timeout=15_000)
         await expect(page.get_by_text("Rejected by carol").first).to_be_visible(timeout=15_000)
+        await expect(page.get_by_role("heading", name="Calls of this run")).to_be_visible(timeout=15_000)
         await expect(page.get_by_role("alert")).to_contain_text("It has just been decided")
         await expect(page.get_by_role("button", name="Approve", exact=True)).to_be_disabled()
 

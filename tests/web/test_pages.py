@@ -105,6 +105,7 @@ async def test_what_waits_is_seen_and_approved_and_runs_once(desk: Desk) -> None
     assert "Approved." in await bob.decide(path, action="approve", reason="the bill is right")
     assert (await run.result()).content == "paid 12 to bob's bakery"
     assert RAN[run.id] == ["bob's bakery 12"]
+    assert "The call was executed" in words(await bob.get(path))
     again = await carol.decide(path, action="reject", reason="no", token=token)
     assert "Too late: your decision changed nothing. the run has ended; this call was approved by bob" in again
     [record] = await desk.client.audit(run.id)
@@ -228,6 +229,8 @@ async def test_other_sites_forms_and_other_peoples_tokens_decide_nothing(desk: D
     assert [each.status for each in (await run.state()).requirements] == ["pending"]
     assert not (await run.state()).ignored_messages
     assert (await bob.get("/request?run=no-such-run&id=abcdef12")).status_code == 404
+    assert "give at least 6 digits)" in words(await bob.get(link("/request", run=run.id, id="abc")))
+    assert "There is nothing at this address." in words(await bob.get("/nothing"))
     assert (await bob.get("/healthz")).text == "ok\n"
     for link_, status in (
         ("/?tool=%00", 200), ("/?path=x&self=y", 200), ("/?show=all&agent=a%E2%80%AE&token=%00", 200),

@@ -101,7 +101,7 @@ async def test_people_decide_for_workflow_code_without_a_model(assent_environmen
         run = await start(client, "input", request("input", fields=fields))
         asked = await pending(run)
         assert (
-            "seat: $: 'top' is not one of ['window', 'aisle']"
+            "seat: 'top' is not one of ['window', 'aisle']"
             in (await run.submit_input(asked, by="bob", values={"seat": "top"}, check=False)).detail
         )
         await run.submit_input(asked, by="bob", values={"seat": "aisle"})

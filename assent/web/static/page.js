@@ -21,22 +21,24 @@ function localize(root) {
   }
 }
 
-// The part of the page that changes by itself. A document parsed by the browser never runs the scripts in it.
+// The parts of the page that change by themselves. A document parsed by the browser never runs the scripts in it.
 function refresh() {
-  const live = document.querySelector("[data-live]");
-  if (!live || document.visibilityState !== "visible") return;
+  const live = [...document.querySelectorAll("[data-live]")];
+  if (!live.length || document.visibilityState !== "visible") return;
   const request = new XMLHttpRequest();
   request.open("GET", location.pathname + location.search);
   request.responseType = "document";
   request.setRequestHeader("If-None-Match", etag || '"new"');
   request.onload = () => {
     if (request.status !== 200 || !request.response) return;
-    const next = request.response.querySelector("[data-live]");
-    if (next) localize(next);
+    const next = [...request.response.querySelectorAll("[data-live]")];
+    next.forEach(localize);
     const first = !etag;
     etag = request.getResponseHeader("ETag") || "";
-    if (first && next && next.textContent === live.textContent) return;
-    if (next && !live.contains(document.activeElement?.closest("select, input"))) show(live, next, request.response.title);
+    live.forEach((part, index) => {
+      if (!next[index] || (first && next[index].textContent === part.textContent)) return;
+      if (!part.contains(document.activeElement?.closest("select, input"))) show(part, next[index], request.response.title);
+    });
   };
   request.send();
 }

@@ -88,7 +88,11 @@ def test_deep_and_long_values_are_bounded() -> None:
     assert (row.shape, row.text[-12:]) == ("json", " characters)")
     [row] = rows_of({"text": "x" * 100_000})
     assert len(row.text) < 7_000
-    assert brief({"a": "x" * 1_000, "b": {"c": 1}, "d": True}) == [("a", "x" * 47 + "…"), ("d", "true")]
+    assert brief({"a": "x" * 1_000, "b": {"c": 1}, "d": True}) == [
+        ("a", "x" * 47 + "…"),
+        ("b", '{"c": 1}'),
+        ("d", "true"),
+    ]
 
 
 def test_a_question_is_its_own_title() -> None:
@@ -171,11 +175,12 @@ def test_a_form_becomes_the_signal_that_it_says(
         ({"action": "result"}, "The result is missing"),
         ({"action": "fill"}, "region is missing"),
         ({"action": "fill", "field-0": "mars"}, "choose one of"),
+        ({"action": "fill", "field-0": "eu", "field-1": "two"}, "count: give a whole number"),
     ],
 )
 def test_a_form_that_cannot_be_read_is_refused_in_words(form: dict[str, str], words: str) -> None:
     with pytest.raises(MessageError) as refused:
-        decision_of(form, requirement("input", REGION))
+        decision_of(form, requirement("input", REGION, COUNT))
     assert words in str(refused.value)
 
 
