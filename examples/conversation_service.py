@@ -92,7 +92,7 @@ async def main() -> None:
         assert heard["status"] == "idle"
         say(f"   {heard['answer']}")
 
-        say("4. alice closes it; who says more is told so:")
+        say("4. alice closes it; a later message is refused:")
         assert (await second.delete("/chat-1", params={"by": "alice"})).status_code == 202
         assert (await first.get("/chat-1")).json()["status"] == "completed"
         late = await first.post("/chat-1", json={"content": "One more thing.", "by": "alice"})

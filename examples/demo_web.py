@@ -130,12 +130,12 @@ async def demo() -> None:
         await look()
         print(f"""
 Open        http://localhost:{PORT}         you are bob
-The run     {running.server.ui_url}        as Temporal's Web UI shows it
+The runs    {running.server.ui_url}        in Temporal's Web UI
 
 The wire transfer wants a passkey. Make one:
 1. open     {invitation}
-2. paste the text that you get at the end of {file}
-3. approve: your passkey signs it. `Audit` on the page of the run shows the proof.
+2. add the text that it shows to {file}, as its last lines
+3. approve the transfer: your passkey signs it. `Audit` on the run's page shows the proof
 """)
         if sys.stdin.isatty():
             print("Ctrl-C ends the demo.")

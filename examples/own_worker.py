@@ -53,7 +53,7 @@ async def main() -> None:
             stored = str(await client.get_workflow_handle(run.id).fetch_history())
             assert "binary/aes" in stored
             assert INVOICE.iban not in stored
-            say("5. Everything of it is encrypted by the team's own codec.")
+            say("5. All of it is encrypted by the team's own codec.")
 
 
 if __name__ == "__main__":

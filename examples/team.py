@@ -31,7 +31,7 @@ def model(seen: Conversation) -> Reply:
 async def main() -> None:
     """Ask for two things, decide each where it waits, and read what the history says of both runs."""
     async with stage(agent, *[model] * 6) as client:
-        say("\n1. alice asks the desk; the desk asks the agent `accounts`, in a run of its own below.")
+        say("\n1. alice asks the desk; the desk asks the agent `accounts`, in a child run.")
         wish = "Delete all data of user-42, and pay back her order-7: 990 cents."
         run = await client.start("desk", wish, requested_by="alice")
         state = await run.until_paused()
@@ -39,7 +39,7 @@ async def main() -> None:
         say(f"   {state.status}: nothing waits in {run.id}, and {child.agent} works for it in {child.run_id}")
 
         [waiting] = await run.pending()
-        say(f"2. What waits below is seen from above: {' > '.join(waiting.path)}: {waiting.tool_name}")
+        say(f"2. The parent run shows what waits in its child: {' > '.join(waiting.path)}: {waiting.tool_name}")
         assert (waiting.run_id, waiting.path) == (child.run_id, ["desk", "accounts"])
         below = client.get_run(waiting.run_id)
 

@@ -11,7 +11,7 @@ INPUT: Final = 'Fill in what a tool asks of a person. Input: {"id": "…", "by":
 REVOKE: Final = 'End a decision that was remembered. Input: {"id": "FIRST 8 DIGITS OF THE GRANT", "by": "YOUR NAME"}'
 MESSAGE: Final = 'Tell the model something more. Input: {"content": "TEXT", "by": "YOUR NAME"}'
 CLOSE: Final = 'End a conversation, with its last answer. Input: {"by": "YOUR NAME"}'
-OTHER: Final = "(Do not choose this.) Signals of any other name: kept and shown in the details, and change nothing."
+OTHER: Final = "Internal: unknown signals, which change nothing. Do not use."
 DECIDE: Final = (
     'Decide, and be answered. Input: {"id": "…", "by": "YOUR NAME", "verdict": "approve"}, or "reject" and "reason". '
     "The Web UI does not show the answer: see the run's details for the outcome"

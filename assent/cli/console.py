@@ -152,7 +152,8 @@ def _barred(console: Console, text: str) -> Iterator[Text]:
 def print_commands(console: Console, state: RunState, requirement: Requirement, program: str) -> None:
     """Print the commands that decide *requirement*, ready to copy."""
     for choice in choices(requirement.kind, requirement.fields):
-        field(console, choice.label, assent_command(program, state.id, requirement.short_id, choice))
+        sign = requirement.proof is not None
+        field(console, choice.label, assent_command(program, state.id, requirement.short_id, choice, sign=sign))
     for option in _OPTIONS[: len(approval_options(requirement, state.caller))]:
         field(console, "", f"approve also takes {option}")
     if may_reject_further(requirement, state.caller):

@@ -65,7 +65,7 @@ def json_object(option: str, text: str) -> dict[str, JsonValue]:
         return parse_arguments(text)
     except ArgumentsError as error:
         why = str(error).removeprefix("the arguments ")
-        raise MessageError(f'{option}: {why}; give a JSON object: {option} \'{{"name": "value"}}\'') from None
+        raise MessageError(f'{option}: {why}; for example: {option} \'{{"name": "value"}}\'') from None
 
 
 def seconds_of(option: str, text: str) -> int:

@@ -123,7 +123,7 @@ def sign(
         handle = client.get_run(run)
         emit(await signed(handle, signal, body, key, valid))
         command = f"temporal workflow signal --workflow-id {shell_quoted(run)} --name {signal} --input-file FILE"
-        warn(f"nothing was sent: {command}")
+        warn(f"nothing was sent; to send it: {command}")
         return exit_codes.DONE
 
     return with_client(connection_options(context), work)

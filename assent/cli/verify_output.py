@@ -61,7 +61,9 @@ def verdict_of(verification: Verification) -> tuple[str, str]:
         return f"{gap}; the rest passes the checks", "bold red"
     passed = "every check passed, as far as a history can show"
     if _has_unverified_names(verification):
-        return f"{passed}; UNVERIFIED: the names of who decided, which are claims", "bold yellow"
+        proven = any(check.name == "proofs" and check.looked_at for check in verification.checks)
+        names = "the names that no proof shows" if proven else "the names of who decided"
+        return f"{passed}; UNVERIFIED: {names}, which are claims", "bold yellow"
     return passed, "bold green"
 
 

@@ -113,11 +113,11 @@ def run_command(begin: str, run_id: str, more: str = "", options: str = "") -> s
     return f"{begin}{options} -- {operands}" if run_id.startswith("-") else f"{begin} {operands}{options}"
 
 
-def assent_command(program: str, run_id: str, short_id: str, choice: Choice) -> str:
-    """The `assent` command of a choice; *program* is how it begins."""
+def assent_command(program: str, run_id: str, short_id: str, choice: Choice, *, sign: bool = False) -> str:
+    """The `assent` command of a choice, which signs it with *sign*; *program* is how it begins."""
     options = "".join(f" --{name} {_value(value)}" for name, value in choice.body.items())
     name = choice.signal.replace("_", "-")
-    return run_command(f"{program} {name}", run_id, f" {short_id}", f" --by YOUR_NAME{options}")
+    return run_command(f"{program} {name}", run_id, f" {short_id}", f" --by YOUR_NAME{options}{' --sign' * sign}")
 
 
 def _value(value: JsonValue) -> str:

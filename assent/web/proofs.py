@@ -160,7 +160,9 @@ def passkey_proof(text: str) -> WebAuthnProof:
 def _private_key(path: str) -> Ed25519PrivateKey:
     try:
         key = load_pem_private_key(Path(path).read_bytes(), None)
-    except (OSError, ValueError, TypeError) as error:
+    except OSError as error:
+        raise ConfigurationError(f"ASSENT_WEB_SIGNING_KEY: {path} cannot be read: {error.strerror}") from None
+    except (ValueError, TypeError) as error:
         raise ConfigurationError(f"ASSENT_WEB_SIGNING_KEY: {path} cannot be read: {error}") from None
     if not isinstance(key, Ed25519PrivateKey):
         message = f"ASSENT_WEB_SIGNING_KEY: {path} is no Ed25519 key: openssl genpkey -algorithm ed25519 -out FILE"

@@ -200,7 +200,7 @@ class RequestView:
     @property
     def command(self) -> str:
         """The command that decides it with an SSH key."""
-        return f"{assent_command('assent', self.state.id, self.requirement.short_id, self.choices[0])} --sign"
+        return assent_command("assent", self.state.id, self.requirement.short_id, self.choices[0], sign=True)
 
     def may_reject(self, name: str) -> bool:
         """Return whether a person may reject it; where no one may approve it, everyone may."""

@@ -302,7 +302,9 @@ class PermissionPolicy(_Data):
         """
         try:
             text = Path(path).read_text(encoding="utf-8")
-        except (OSError, ValueError) as error:
+        except OSError as error:
+            raise ConfigurationError(f"{path}: the policy cannot be read: {error.strerror}") from None
+        except ValueError as error:
             raise ConfigurationError(f"{path}: the policy cannot be read: {one_line(str(error))}") from None
         return cls.from_toml(text, where=str(path))
 

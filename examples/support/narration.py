@@ -14,6 +14,7 @@ from rich.status import Status
 from rich.text import Text
 
 from assent import RunEvent
+from assent.views.run_events import event_text
 from assent.wire.text import bounded, one_line, visible
 
 LABEL: Final = 13
@@ -147,7 +148,7 @@ def _meaning(event: RunEvent) -> str:
         case "model_called":
             return f"turn {event.turn}"
         case "model_answered":
-            return event.text or "no words, only calls"
+            return event_text(event)
         case "waiting" | "tool_started":
             return call
         case "tool_finished":

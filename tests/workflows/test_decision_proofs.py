@@ -235,7 +235,9 @@ async def test_people_sign_with_ssh_keygen_and_an_auditor_checks_years_later(
         assert unsigned.code == 1
         assert "signed by a person's own key" in unsigned.err
         shown = await bob.assent("show", run.id)
-        assert "signed by the person's own key" in " ".join(shown.out.split())
+        printed = " ".join(shown.out.split())
+        assert "signed by the person's own key" in printed
+        assert f"assent approve {run.id} {first.short_id} --by YOUR_NAME --sign" in printed
         wrong = await bob.assent("approve", run.id, first.short_id, "--by", "bob", "--key", str(tmp_path / "none"))
         assert (wrong.code, "name your key with --key" in wrong.err) == (2, True)
         approved = await bob.assent(
@@ -257,6 +259,7 @@ async def test_people_sign_with_ssh_keygen_and_an_auditor_checks_years_later(
         printed = " ".join(audited.out.split())
         assert printed.count("proof signed by bob (SSH key SHA256:") == 2
         assert "2 proven, in namespace default, 0 claimed" in printed
+        assert "UNVERIFIED: the names that no proof shows, which are claims" in printed
         exported = await bob.assent("audit", "export", run.id, "--bundle", str(tmp_path / "run.zip"))
         assert exported.code == 0, exported.err
     checked = await bob.assent("audit", "verify", str(tmp_path / "run.zip"), "--approvers", str(office.path))
