@@ -169,12 +169,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except typer.TyperException as error:
         return _misused(error)
     except (KeyboardInterrupt, typer.Abort):
-        return exit_codes.INTERRUPTED
+        code = exit_codes.INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return exit_codes.BROKEN_PIPE
     except Exception as error:  # One line is more use at a terminal than a traceback, which ASSENT_DEBUG=1 prints.
         return _failed(error)
+    if code == exit_codes.INTERRUPTED and sys.stderr.isatty():
+        sys.stderr.write("\n")  # What the shell prints next gets a line of its own.
     return code if isinstance(code, int) else exit_codes.DONE
 
 

@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import pty
+import signal
 import struct
 import termios
 import uuid
@@ -107,6 +108,11 @@ async def test_a_person_talks_at_a_terminal_and_leaves_the_conversation_open(ass
             await said(screen, "\x04", end="")
             await screen.until("the conversation stays open")
         assert screen.process.returncode == 0
+        async with terminal(at, *arguments) as screen:
+            await screen.until("alice> ")
+            screen.process.send_signal(signal.SIGINT)
+            await screen.until("\n")
+        assert screen.process.returncode == 130
 
 
 async def said(screen: Terminal, text: str, *, end: str = "\n") -> str:
