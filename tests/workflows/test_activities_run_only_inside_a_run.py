@@ -97,7 +97,7 @@ class Counting:
     async def run(self, kind: str, task_queue: str, count: int) -> str:
         try:
             await workflow.execute_activity(
-                kind, args=[{}] * count, task_queue=task_queue, start_to_close_timeout=timedelta(seconds=10)
+                kind, args=["x"] * count, task_queue=task_queue, start_to_close_timeout=timedelta(seconds=10)
             )
         except ActivityError as error:
             return str(error.cause)
