@@ -37,6 +37,7 @@ from assent.core.events import (
 )
 from assent.core.model_routing import redirect_queue
 from assent.core.run_state import Run, state_of
+from assent.core.tool_calls import immediate_answers
 from assent.core.workflow_calls import gate_of
 from assent.history import event_types
 from assent.history.event_types import time_of
@@ -268,11 +269,13 @@ class Auditor:
             self._turns.append(TurnBuilder(before.turn, None, event.failure, events, cites, agent))
         elif isinstance(event, ModelAnswered):
             self._turns.append(TurnBuilder(before.turn, event.turn, None, events, cites, agent))
+            made, limit = before.tool_calls - before.tool_calls_before, transition.step.run.max_tool_calls
+            answers = immediate_answers(event.turn, made=made, limit=limit)
             opened = {each.call_id for each in transition.step.run.requirements[len(before.requirements) :]}
             for call in tool_calls(event.turn.items):
                 if call.call_id not in opened:
                     self._calls[before.turn, call.call_id] = CallBuilder(
-                        before.turn, call, event.turn, cites[-1], agent
+                        before.turn, call, event.turn, answers.get(call.call_id), cites[-1], agent
                     )
         elif isinstance(event, Summarised):
             self._turns.append(SummaryBuilder(before, transition.step.run, event, events, cites))

@@ -26,7 +26,7 @@ from assent.core.compaction import Summary
 from assent.core.compaction_steps import is_left_out
 from assent.core.events import Failure, RunTool, Summarised, ToolAnswered, ToolLost
 from assent.core.run_state import Run
-from assent.core.tool_calls import gate_of, immediate_answer
+from assent.core.tool_calls import gate_of
 from assent.history import event_types
 from assent.history.event_types import time_of
 from assent.history.resets import Reset
@@ -195,28 +195,27 @@ class GrantBuilder:
 
 @dataclass(slots=True)
 class CallBuilder:
-    """A call without a requirement."""
+    """A call without a requirement. *answer* is that to a call that neither ran nor waited."""
 
     turn: int
     call: ToolCall
     model_turn: ModelTurn
+    answer: str | None
     cite: Citation
     agent: str
     runs: list[ToolRunBuilder] = field(default_factory=list[ToolRunBuilder])
 
     def record(self, *, over: bool) -> CallRecord:
         """Return the record; *over* says that the run has ended."""
-        gate = gate_of(self.model_turn, self.call)
-        answer = immediate_answer(gate)
         return CallRecord(
             turn=self.turn,
             call_id=self.call.call_id,
             tool=self.call.tool,
             arguments=self.call.arguments,
             arguments_sha256=text_digest(self.call.arguments),
-            gate=gate,
+            gate=gate_of(self.model_turn, self.call),
             policy_version=self.model_turn.policy_version,
-            told=None if answer is None else event_fields.digest_of(answer),
+            told=None if self.answer is None else event_fields.digest_of(self.answer),
             runs=[each.record(over=over) for each in self.runs],
             agent=self.agent,
             events=[self.cite],

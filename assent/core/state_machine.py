@@ -6,6 +6,7 @@ what people see and what is audited cannot differ. (Decisions as values: Perciva
 with Python*, chapter 3.)
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
@@ -331,6 +332,7 @@ class _CallStarter:
 
     run: Run
     event: events.ModelAnswered
+    answers: Mapping[str, str]
     tool_calls: int
     grants: tuple[Grant, ...]
     calls: list[Call] = field(default_factory=list[Call])
@@ -339,13 +341,9 @@ class _CallStarter:
 
     def start(self, position: int, tool_call: ToolCall) -> None:
         """Answer a call at once, run it, or let it wait."""
-        turn, limit = self.event.turn, self.run.max_tool_calls
-        gate = tool_calls.gate_of(turn, tool_call)
-        call = Call(tool_call, gate, policy_version=turn.policy_version)
-        answer = tool_calls.immediate_answer(gate)
-        if answer is None and limit is not None and self.tool_calls - self.run.tool_calls_before >= limit:
-            answer = f"Denied: the run may make {limit} tool calls, and has made them. Answer with what you have."
-        if answer is not None:
+        gate = tool_calls.gate_of(self.event.turn, tool_call)
+        call = Call(tool_call, gate, policy_version=self.event.turn.policy_version)
+        if (answer := self.answers.get(tool_call.call_id)) is not None:
             self.calls.append(replace(call.on("deny"), answer=answer))
             return
         self.tool_calls += 1
@@ -396,7 +394,9 @@ class _CallStarter:
 
 
 def _start_calls(run: Run, calls: list[ToolCall], event: events.ModelAnswered) -> Step:
-    starter = _CallStarter(run, event, run.tool_calls, run.grants)
+    made = run.tool_calls - run.tool_calls_before
+    answers = tool_calls.immediate_answers(event.turn, made=made, limit=run.max_tool_calls)
+    starter = _CallStarter(run, event, answers, run.tool_calls, run.grants)
     for position, call in enumerate(calls):
         starter.start(position, call)
     after = replace(

@@ -174,6 +174,23 @@ def immediate_answer(gate: Gate) -> str | None:
     return None
 
 
+def immediate_answers(turn: ModelTurn, *, made: int, limit: int | None) -> dict[str, str]:
+    """Return the answers to the calls of a turn that neither run nor wait, by call id.
+
+    *made* calls of the *limit* were made before the turn.
+    """
+    answers: dict[str, str] = {}
+    for call in tool_calls(turn.items):
+        answer = immediate_answer(gate_of(turn, call))
+        if answer is None and limit is not None and made >= limit:
+            answer = f"Denied: the run may make {limit} tool calls, and has made them. Answer with what you have."
+        if answer is None:
+            made += 1
+        else:
+            answers[call.call_id] = answer
+    return answers
+
+
 def open_requirement(
     context: CallContext,
     call: ToolCall,

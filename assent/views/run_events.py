@@ -11,7 +11,7 @@ from assent.core.compaction import Summary
 from assent.core.compaction_steps import is_left_out
 from assent.core.model_routing import redirect_queue
 from assent.core.run_state import Run, Step
-from assent.core.tool_calls import Call, gate_of
+from assent.core.tool_calls import Call, immediate_answers
 from assent.views.facts import caller_words, facts_of, grant_words
 from assent.wire.conversation import text_of, tool_calls
 from assent.wire.limits import EVENT_TEXT_SHOWN, TERM_SHOWN
@@ -34,7 +34,7 @@ class RunEvent(Stored):
     *reason* where they gave one, *status* its outcome, and *grant* (its id) where the event is about an approval that
     was remembered.
 
-    `model_answered`: *calls* are the tools that the model calls, with the reason where a call is denied or invalid.
+    `model_answered`: *calls* are the tools that the model calls, with the answer to a call that neither runs nor waits.
 
     A call that begins to wait is `waiting`: *text* is its kind, *terms* say who may decide it, by when and what else
     it turns on, *fields* are what a person fills in. One that did not wait, because of a grant, is `granted`.
@@ -84,7 +84,7 @@ def describe(event: events.Event, before: Run, step: Step) -> Iterator[RunEvent]
         case events.ModelAnswered() | events.Summarised() if redirect_queue(before, event):
             pass  # No model was asked; that it is asked was told.
         case events.ModelAnswered():
-            text, called = text_of(event.turn.items), _calls(event.turn)
+            text, called = text_of(event.turn.items), _calls(event.turn, before, run)
             yield RunEvent(kind="model_answered", at=at, turn=before.turn, text=text, calls=called)
         case events.Summarised() if before.compaction is not None and not before.ended:
             yield RunEvent(kind="summarised", at=at, turn=before.turn, text=_summarised(event, before, run))
@@ -114,14 +114,15 @@ def _asked(run: Run) -> str:
     return run.request.prompt if run.request else ""
 
 
-def _calls(turn: ModelTurn) -> list[str]:
-    """Return the tools that a turn calls, each with why it does not run where its gate lets nothing happen."""
-    words = {"deny": "denied", "invalid": "invalid"}
+def _calls(turn: ModelTurn, before: Run, run: Run) -> list[str]:
+    """Return the tools that a turn calls, each with its answer where it neither runs nor waits."""
+    made = before.tool_calls - before.tool_calls_before
+    answers = immediate_answers(turn, made=made, limit=run.max_tool_calls)
     called: list[str] = []
     for call in tool_calls(turn.items):
-        gate = gate_of(turn, call)
-        why = f" ({words[gate.verdict]}: {gate.reason or 'no reason given'})" if gate.verdict in words else ""
-        called.append(bounded(f"{call.tool}{why}", TERM_SHOWN))
+        answer = answers.get(call.call_id)
+        tool = call.tool or "(no name)"
+        called.append(bounded(tool if answer is None else f"{tool} ({answer})", TERM_SHOWN))
     return called
 
 

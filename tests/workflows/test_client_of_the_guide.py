@@ -58,14 +58,17 @@ async def test_the_client_of_the_guide_notices_a_decision_that_has_no_effect(
 
 
 async def test_watch_names_the_calls_of_a_turn_and_why_one_does_not_run(assent_environment: Environment) -> None:
-    turn = calls(call("deploy", aim="web"), call("no_such_tool"))
+    turn, none = calls(call("deploy", aim="web"), call("no_such_tool"), call("")), calls(call("deploy", target="web"))
     async with assent_environment.serve(
-        Agent(name="clumsy", model=assent_environment.responses(turn, says("I give up.")), tools=[deploy])
+        Agent(name="clumsy", model=assent_environment.responses(turn, none, says("I give up.")), tools=[deploy])
     ) as client:
-        run = await client.start("clumsy", "Deploy it.")
+        run = await client.start("clumsy", "Deploy it.", max_tool_calls=0)
         await run.result()
         watched = await Operator(assent_environment, client).assent("watch", run.id)
-    [line] = [each for each in watched.out.splitlines() if "calls: " in each]
-    assert "calls: deploy (invalid: " in line
-    assert re.search(r", no_such_tool \((denied|invalid): ", line)
-    assert "only calls" not in watched.out
+        audited = await Operator(assent_environment, client).assent("audit", run.id)
+    first, second = [each for each in watched.out.splitlines() if "calls: " in each]
+    assert "calls: deploy (Error: " in first
+    assert ", no_such_tool (Denied: there is no tool named 'no_such_tool'), (no name) (Denied: " in first
+    assert "calls: deploy (Denied: the run may make 0 tool calls, and has made them" in second
+    assert "it did not run" not in audited.out
+    assert "→ ask: Denied: the run may make 0 tool calls, and has made them" in audited.out
