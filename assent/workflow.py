@@ -334,7 +334,8 @@ def _call(
 ) -> WorkflowCall:
     facts = _facts()
     fields: dict[str, object] = {"tool": tool, "arguments": _text(arguments), "activity": activity or None}
-    fields |= {name: facts.get(name) for name in ("attributes", "notices", "continue_after")}
+    known = ("attributes", "notices", "continue_after", "requires_requester")
+    fields |= {name: facts.get(name) for name in known}
     set_fields = {name: value for name, value in fields.items() if value}
     try:
         return WorkflowCall.model_validate({**set_fields, "gate": _gate(verdict, terms, more)})
@@ -347,8 +348,6 @@ def _decision(call: WorkflowCall, terms: Terms) -> Awaitable[Decision]:
     fields: dict[str, object] = {"agent": workflow.info().workflow_type[:100], "input": "", "call": call}
     if "requested_by" in terms:
         fields["requested_by"] = terms["requested_by"]
-    elif _facts().get("requires_requester"):
-        raise MessageError(f"{call.tool!r} has no requester, which this worker requires: give requested_by")
     request = RunRequest.model_validate(fields)
     return _decided(_run(request, call.tool, terms.get("task_queue"), attributes=call.attributes))
 

@@ -197,6 +197,9 @@ def _ask_people(run: Run, call: WorkflowCall, event: events.Started) -> Step:
     )
     if not event.nonces:
         return Step(asking)  # It was cancelled before it began.
+    if call.requires_requester and run.requested_by is None:
+        message = f"{call.tool!r} has no requester, which the worker of the workflow requires: give requested_by"
+        return turns.fail(asking, events.Failure("NoRequester", message), event.at)
     answered = workflow_calls.as_turn(call, event)
     return _start_calls(asking, conversation.tool_calls(answered.turn.items), answered)
 

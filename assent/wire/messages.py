@@ -30,7 +30,7 @@ from assent.wire.errors import ArgumentsError, MessageError
 from assent.wire.parts import HALF, PARTS, TEXT, Parts, content_problem, kind_of, without_bytes
 from assent.wire.policy import Condition
 from assent.wire.proofs import Proof
-from assent.wire.text import bounded, one_line
+from assent.wire.text import bounded, is_blank, one_line
 
 
 class Inbound(BaseModel):
@@ -247,8 +247,8 @@ def _text_problem(request: protocol.RunRequest) -> str | None:
     """Return what is wrong with the input or the requester of a request; None if nothing is."""
     if not request.prompt.strip() and not request.conversation and request.call is None:
         return "input: the prompt is empty; say what the agent is to do"
-    if request.requested_by is not None and not request.requested_by.strip():
-        return "requested_by: the name is empty; leave it out, or say who asks"
+    if request.requested_by is not None and is_blank(request.requested_by):
+        return "requested_by: the name is empty or invisible; leave it out, or say who asks"
     if not isinstance(request.input, str):
         problem = content_problem(request.input)
         return problem and f"input: {problem}"

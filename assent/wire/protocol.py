@@ -225,7 +225,7 @@ class WorkflowCall(Stored):
     see it, and their decision binds it. The *gate* says what people send (`ask`, `input` or `external`), and has all
     terms. With *activity*, the activity of type *tool* runs once it is approved, at most once. It gets the values of
     *arguments* in their order. *attributes*, *notices* and *continue_after* are facts of the caller's worker, as in
-    `ModelTurn`.
+    `ModelTurn`. With *requires_requester*, the run fails if it has no `requested_by`.
     """
 
     tool: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:/-]{0,99}$")
@@ -235,6 +235,7 @@ class WorkflowCall(Stored):
     attributes: bool = False
     notices: bool = False
     continue_after: int = Field(default=0, ge=0)
+    requires_requester: bool = False
 
 
 class RunRequest(Stored):

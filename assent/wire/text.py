@@ -38,6 +38,11 @@ def hidden(character: str) -> bool:
     return category in _HIDDEN or blank or variation or character in _BLANK
 
 
+def is_blank(text: str) -> bool:
+    """Whether nothing of *text* would show."""
+    return all(character.isspace() or hidden(character) for character in text)
+
+
 def _shown(character: str) -> str:
     if character not in _KEPT and hidden(character):
         return f"\\x{ord(character):02x}" if ord(character) < 0x100 else f"\\u{{{ord(character):x}}}"

@@ -13,6 +13,7 @@ from temporalio.api.enums.v1 import EventType
 
 from assent import (
     Agent,
+    MessageError,
     PermissionPolicy,
     RequirementNotFoundError,
     RunFailedError,
@@ -202,6 +203,9 @@ async def test_a_run_that_names_no_requester_is_refused_where_one_is_required(
     async with assent_environment.serve(agent, requires_requester=whole_worker) as client:
         with pytest.raises(RunFailedError, match="the run has no requester"):
             await (await client.start("ops", "Go.")).result()
+        for nobody in ("", " ", "\u200b", "\u2800 \u3164"):
+            with pytest.raises(MessageError, match="requested_by: the name is empty or invisible"):
+                await client.start("ops", "Go.", requested_by=nobody)
         assert len(assent_environment.models.requests) == asked
         assert (await (await client.start("ops", "Go.", requested_by="alice")).result()).content == "done"
 

@@ -16,6 +16,7 @@ from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
 from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 from temporalio.converter import DataConverter
+from temporalio.exceptions import ApplicationError, ChildWorkflowError
 from temporalio.worker import Replayer, Worker
 
 from assent import (
@@ -28,6 +29,7 @@ from assent import (
     RequirementNotFoundError,
     RunHandle,
 )
+from assent.runtime.connection import connect
 from assent.testing import Environment, call, calls, says
 from assent.worker import AssentPlugin
 from assent.workflow import request_approval
@@ -35,6 +37,8 @@ from tests.support.encrypting_codec import Encrypting
 from tests.support.payout import Payout, UnsandboxedPayout, boast, fail, wire
 from tests.support.tools import pay
 from tests.support.visibility import soon
+
+STRICT = AssentPlugin(requires_requester=True)
 
 
 @asynccontextmanager
@@ -274,6 +278,28 @@ async def test_a_workflow_outside_of_the_sandbox_asks_all_the_same(
         assert await ended(handle) == expected
         history = await handle.fetch_history()
     await Replayer(workflows=[UnsandboxedPayout], plugins=[AssentPlugin()]).replay_workflow(history)
+
+
+async def test_a_workflow_that_waits_outlives_a_worker_that_begins_to_require_a_requester(
+    assent_environment: Environment,
+) -> None:
+    client, queue = assent_environment.server.client, f"payouts-{uuid.uuid4().hex[:8]}"
+    agents = AgentClient(client, task_queue=queue)
+    options: dict[str, Any] = {"task_queue": queue, "workflows": [Payout], "max_cached_workflows": 0}
+    async with Worker(client, plugins=[AssentPlugin()], **options):
+        waiting = await begun(agents, "elsewhere")
+        run, requirement = await asked(agents, waiting)
+    async with Worker(await connect(assent_environment.server.address), plugins=[STRICT], **options):
+        await run.submit_result(requirement, by="bank", output={"iban": "DE12", "country": "DE"})
+        assert "DE12" in await ended(waiting)
+        refused = await begun(agents, "elsewhere")
+        with pytest.raises(WorkflowFailureError) as caught:
+            await ended(refused)
+    child = caught.value.cause
+    assert isinstance(child, ChildWorkflowError)
+    assert isinstance(child.cause, ApplicationError)
+    told = "'open_account' has no requester, which the worker of the workflow requires: give requested_by"
+    assert (child.cause.type, child.cause.message) == ("NoRequester", told)
 
 
 async def test_people_are_asked_from_workflow_code_of_a_worker_with_the_plugin_only(
