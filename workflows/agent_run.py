@@ -17,7 +17,7 @@ from temporalio.exceptions import ActivityError, ApplicationError
 
 from assent.core import events, message_handling, sub_agents
 from assent.core.compaction_steps import read_summary
-from assent.core.continue_as_new import carry
+from assent.core.continue_as_new import carry, shortened_for_query
 from assent.core.measurements import measurements
 from assent.core.run_state import Run, Step, state_of
 from assent.core.state_machine import decide
@@ -397,4 +397,4 @@ class AgentRun:
     @workflow.query(name=protocol.STATE, description=descriptions.STATE)
     def state(self) -> dict[str, JsonValue]:
         """The query `state`: a `RunState` as JSON, every field present."""
-        return state_of(self._run).model_dump(mode="json")
+        return state_of(shortened_for_query(self._run)).model_dump(mode="json")

@@ -31,6 +31,12 @@ from assent.wire.text import bounded
 
 KEPT_DECIDED: Final = 1_000
 """The decided requirements of earlier turns that a new execution still knows."""
+QUERY_LIMIT: Final = 250_000
+"""Characters of decided requirements from which the query `state` has only the newest, and these short."""
+QUERY_DECIDED: Final = 100
+"""How many it then has."""
+_FIELDS: Final = 1_000
+"""Characters of the fields of a requirement, without its arguments and result, at most as a rule."""
 _FORMAT: Final = 1
 _WITHOUT_DEFAULTS: Final = frozenset({"requirements", "ignored_messages", "usage", "failure", "prefix"})
 """The fields that are written without the defaults in them; no activity gets these as they were written."""
@@ -84,6 +90,20 @@ def shortened(run: Run) -> Run:
     dropped = {each.id for each in [each for each in old if each.kind != "budget"][:-KEPT_DECIDED]}
     short = {each.id: _shorten(each) for each in old}
     requirements = tuple(short.get(each.id, each) for each in run.requirements if each.id not in dropped)
+    return replace(run, requirements=requirements, requirements_dropped=run.requirements_dropped + len(dropped))
+
+
+def shortened_for_query(run: Run) -> Run:
+    """Return the run as the query `state` answers: its decided requirements are short and few once they are too large.
+
+    The server takes no answer of over 2 MB. The history has the rest, and `RunHandle.state` reads it.
+    """
+    decided = [each for each in run.requirements if each.status != "pending"]
+    if sum(_FIELDS + len(each.arguments) + len(each.result or "") for each in decided) <= QUERY_LIMIT:
+        return run
+    dropped = {each.id for each in decided[:-QUERY_DECIDED]}
+    left = [each for each in run.requirements if each.id not in dropped]
+    requirements = tuple(each if each.status == "pending" else _shorten(each) for each in left)
     return replace(run, requirements=requirements, requirements_dropped=run.requirements_dropped + len(dropped))
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
-from assent import Agent, AgentClient, RunHandle
+from assent import Agent, AgentClient, Remember, RunHandle
 from assent.testing import Environment, call, calls, says
 from tests.support import tools
 
@@ -34,6 +35,26 @@ async def test_the_history_grows_by_the_same_for_each_decision(assent_environmen
     async with assent_environment.serve(agent("few", 5), agent("many", 40)) as client:
         few, many = await asyncio.gather(decided(client, "few", 5), decided(client, "many", 40))
     assert many < 8 * few * 1.1
+
+
+async def test_the_query_answers_with_little_where_the_decided_calls_are_large(
+    assent_environment: Environment,
+) -> None:
+    letters = calls(*[call("pay", to="x" * 40_000, amount=1)] * 20)
+    turns = [letters] * 3 + [calls(call("pay", to="bob", amount=7)), says("done")]
+    agent = Agent(name="long", model=assent_environment.responses(*turns), tools=tools.ALL)
+    async with assent_environment.serve(agent) as client:
+        run = await client.start("long", "Go.")
+        remembered = Remember.model_validate({"uses": 60, "arguments": {"amount": 1}})
+        while (waiting := (await run.until_paused()).active_requirements[0]).tool_args["amount"] == 1:
+            await run.approve(waiting, by="bob", remember=remembered)
+        answer = await client.temporal.get_workflow_handle(run.id).query("state")
+        pending = [each["arguments"] for each in answer["requirements"] if each["status"] == "pending"]
+        assert pending == [waiting.arguments]
+        assert len(json.dumps(answer)) < 300_000
+        assert len((await run.state()).model_dump_json()) > 900_000, "the history has all"
+        await run.approve(waiting, by="bob")
+        assert (await run.result()).content == "done"
 
 
 async def test_a_decided_call_leaves_the_inbox_and_the_others_stay(assent_environment: Environment) -> None:

@@ -15,7 +15,18 @@ from hypothesis.stateful import invariant
 
 from assent.activities import Activities
 from assent.audit.approval import approvals_of
-from assent.core.continue_as_new import KEPT_DECIDED, Carried, carry, fits, restore, shortened, size_of, unsent_notices
+from assent.core.continue_as_new import (
+    KEPT_DECIDED,
+    QUERY_DECIDED,
+    Carried,
+    carry,
+    fits,
+    restore,
+    shortened,
+    shortened_for_query,
+    size_of,
+    unsent_notices,
+)
 from assent.core.events import CallModel, Event, Fail, MessageReceived, SendNotices, Started, WakeAt
 from assent.core.notices import Notice, NoticesInput
 from assent.core.run_state import Run, Step, state_of
@@ -174,6 +185,15 @@ def test_what_is_carried_of_decided_calls_is_bounded() -> None:
     assert run.pending == runs[10_000].pending, "what waits is whole"
     assert [each.arguments for each in approvals_of(run)] == [None] * KEPT_DECIDED + [run.pending[0].arguments]
     assert shortened(run) == run, "a second time nothing more is left out"
+
+
+def test_the_query_has_the_newest_decided_calls_alone_where_all_are_too_large() -> None:
+    few, many = long_run(10), long_run(2_200)
+    assert shortened_for_query(few) is few
+    run = shortened_for_query(many)
+    assert run.pending == many.pending, "what waits is whole"
+    assert (len(run.requirements), run.requirements_dropped) == (QUERY_DECIDED + 1, 2_200 - QUERY_DECIDED)
+    assert len(state_of(run).model_dump_json()) < 300_000
 
 
 @pytest.mark.parametrize(
