@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import re
+import shutil
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
@@ -56,6 +57,8 @@ NOT_RUN = {
     r"promtool ": "tests/unit/test_deploy.py runs both, where Debian's `prometheus` is installed",
     r"python -m bench|\.venv/bin/python -m bench": "25 minutes; figures are not a test",
 }
+if shutil.which("jq") is None:
+    NOT_RUN[r".*\| jq "] = "jq is not on this machine"
 """Commands that are not run here, and why."""
 
 

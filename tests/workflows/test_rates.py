@@ -16,7 +16,7 @@ from datetime import timedelta
 import pytest
 import pytest_asyncio
 
-from assent import Agent, MessageError, ToolContext, tool
+from assent import Agent, MessageError, RunHandle, ToolContext, tool
 from assent.client.client import AgentClient
 from assent.runtime import embedded_server
 from assent.runtime.connection import connect
@@ -25,6 +25,7 @@ from assent.testing import Conversation, Environment, Reply, call, calls, enviro
 from assent.worker import serving
 from tests.e2e.processes import start
 from tests.support import tools
+from tests.support.run_probes import events
 
 from .test_wire import temporal
 
@@ -62,6 +63,13 @@ class Asked:
         """A worker that limits the queue to *most* activities a second."""
         async with limited(self.environment, [self.agent], self.client.task_queue, most):
             yield
+
+    async def queue(self, runs: Sequence[RunHandle]) -> None:
+        """Bring the model calls of all these runs into the queue, before more than a few are given out."""
+        async with self.served(0.1), asyncio.timeout(40):
+            for run in runs:
+                while not events(await run.history(), "ACTIVITY_TASK_SCHEDULED"):  # noqa: ASYNC110 - the server moves it
+                    await asyncio.sleep(0.05)
 
     async def until(self, number: int) -> None:
         """Wait until so many calls were made."""
@@ -190,21 +198,21 @@ async def test_a_limit_that_an_operator_sets_holds_instead_of_that_of_the_worker
 
 async def test_where_workers_are_behind_urgent_runs_come_first(fair: Environment) -> None:
     asked = Asked(fair)
-    for priority in (5, None, 1):
-        for _ in range(5):
-            await asked.client.start("ops", f"priority {priority}", priority=priority)
+    order = (1, None, 5)
+    given = [each for each in reversed(order) for _ in range(5)]
+    await asked.queue([await asked.client.start("ops", f"priority {each}", priority=each) for each in given])
+    early = len(asked.prompts)
     async with asked.served(5):
         await asked.until(15)
-    # The first calls are given out before those of the other runs are there.
-    late = asked.prompts[5:]
-    assert late.index("priority None") < late.index("priority 5")
-    assert asked.prompts[-5:] == ["priority 5"] * 5
+    late = asked.prompts[early:]
+    assert early < 5
+    assert late == sorted(late, key=[f"priority {priority}" for priority in order].index)
 
 
 async def test_who_asks_for_much_does_not_keep_others_waiting_where_the_server_is_fair(fair: Environment) -> None:
     asked = Asked(fair)
-    for name in ["alice"] * 30 + ["bob"] * 5:
-        await asked.client.start("ops", f"for {name}", requested_by=name)
+    names = ["alice"] * 30 + ["bob"] * 5
+    await asked.queue([await asked.client.start("ops", f"for {name}", requested_by=name) for name in names])
     async with asked.served(10):
         await asked.until(20)
     assert asked.prompts[:20].count("for bob") == 5
