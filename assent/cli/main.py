@@ -151,7 +151,10 @@ def imported(name: str) -> Command:
         return get_command(command)
     single = typer.Typer(add_completion=False, rich_markup_mode="rich")
     single.command(name)(cast("Callable[..., int]", command))
-    return get_command(single)
+    made = get_command(single)
+    # Typer keeps the line breaks of all paragraphs but the first, which a narrower console would break once more.
+    made.help = "\n\n".join(" ".join(each.split()) for each in (made.help or "").split("\n\n"))
+    return made
 
 
 for _name, (_panel, _, _help) in COMMANDS.items():

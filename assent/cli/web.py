@@ -47,6 +47,7 @@ def web(
     ASSENT_WEB_URL, …
     """
     try:
+        from assent.web.app import listen as listen_at
         from assent.web.app import serve
         from assent.web.settings import WebSettings
     except ModuleNotFoundError as error:
@@ -63,8 +64,9 @@ def web(
     )
 
     async def work(client: AgentClient) -> int:
+        listening = listen_at(settings)
         print(f"Approvals at {settings.base}", flush=True)
-        await serve(client, settings)
+        await serve(client, settings, listening)
         return exit_codes.DONE
 
     return with_client(connection_options(context), work)

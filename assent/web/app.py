@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from datetime import timedelta
 
@@ -29,7 +30,7 @@ from assent.web.rendering import STATIC
 from assent.web.run_pages import RunPages
 from assent.web.settings import WebSettings
 from assent.web.slack import Slack
-from assent.wire.errors import AssentError
+from assent.wire.errors import AssentError, ConfigurationError
 
 
 class _Files(StaticFiles):
@@ -107,16 +108,35 @@ def _health(client: AgentClient) -> Callable[[Request], Awaitable[Response]]:
     return health
 
 
-async def serve(client: AgentClient, settings: WebSettings, *, grace: int = 5) -> None:
-    """Serve the page until SIGTERM, Ctrl-C or a cancellation; requests under way get *grace* seconds. I/O."""
+def listen(settings: WebSettings) -> socket.socket:
+    """Listen where the settings say. I/O.
+
+    Raises:
+        ConfigurationError: the address is not HOST:PORT, not one of this machine, or taken.
+    """
     host, port = settings.address
+    try:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        why = (error.strerror or str(error)).partition(" (")[0]
+        raise ConfigurationError(f"the page cannot listen on {settings.listen}: {why}; see --listen") from None
+
+
+async def serve(
+    client: AgentClient, settings: WebSettings, listening: socket.socket | None = None, *, grace: int = 5
+) -> None:
+    """Serve the page until SIGTERM, Ctrl-C or a cancellation; requests under way get *grace* seconds. I/O.
+
+    Raises:
+        ConfigurationError: as `listen`, which made *listening*.
+    """
     config = uvicorn.Config(
-        application(client, settings), host=host, port=port, log_config=None, access_log=False, server_header=False,
+        application(client, settings), log_config=None, access_log=False, server_header=False,
         proxy_headers=False, lifespan="on", timeout_graceful_shutdown=grace, ws="none",
     )  # fmt: skip
     server = uvicorn.Server(config)
     try:
-        await server.serve()
+        await server.serve([listening or listen(settings)])
     except asyncio.CancelledError:
         # uvicorn itself leaves its tasks to the end of the process, which logs their tracebacks.
         if server.started:

@@ -15,6 +15,11 @@ def test_the_list_of_commands_says_what_each_command_says_of_itself(name: str) -
     assert COMMANDS[name][2] == " ".join(described.splitlines())
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_paragraph_of_help_is_folded_by_the_console_alone(name: str) -> None:
+    assert all("\n" not in each for each in (imported(name).help or "").split("\n\n"))
+
+
 def test_the_help_groups_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     printed = capsys.readouterr().out

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import socket
+
 import pytest
 
+from assent.web.app import listen
 from assent.web.settings import WebSettings
 from assent.wire.errors import ConfigurationError
 
@@ -79,3 +82,13 @@ def test_the_demo_has_the_names_of_this_machine_as_origins() -> None:
     settings = WebSettings.read(demo_sign_in="bob", listen="127.0.0.1:9000")
     assert settings.origins == {"http://localhost:9000", "http://127.0.0.1:9000", "http://[::1]:9000"}
     assert not settings.secure
+
+
+def test_an_address_that_is_taken_is_refused_in_one_line() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        settings = WebSettings.read(demo_sign_in="bob", listen=address)
+        with pytest.raises(
+            ConfigurationError, match=f"cannot listen on {address}: Address already in use; see --listen$"
+        ):
+            listen(settings)
