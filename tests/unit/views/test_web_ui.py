@@ -7,7 +7,7 @@ import subprocess
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
@@ -27,7 +27,7 @@ from assent.views.web_ui import (
 from assent.wire.digest import requirement_id
 from assent.wire.limits import MEMO_ARGUMENTS, MEMO_TOTAL
 from assent.wire.protocol import Execution, Gate, ModelTurn
-from assent.wire.text import one_line, visible
+from assent.wire.text import is_blank, one_line, visible
 from tests.unit.strategies import (
     ALLOW,
     ASK,
@@ -47,7 +47,7 @@ hostile = st.sampled_from(HOSTILE) | st.text(st.characters(exclude_categories=["
 def play_of(text: str) -> Play:
     """A run where everything that a model or a person may write is *text*."""
     play = Play(run=Run())
-    play.start(agent=text, requested_by=text if text.strip() else "alice", context={text: [text]})
+    play.start(agent=text, requested_by="alice" if is_blank(text) else text, context={text: [text]})
     gate = Gate(verdict="ask", needed=2, approvers=["bob", text], reason=text)
     call, other = function_call("c", text, text), function_call("d", text, text)
     play.model(ModelTurn(items=[said(text), call, other], gates={"c": gate, "d": EXTERNAL}))
@@ -67,6 +67,7 @@ def shape(markdown: str) -> list[str]:
 
 
 @given(hostile)
+@example("\x1b")  # no name of a requester: nobody would see it
 def test_markdown_cannot_be_broken_out_of(text: str) -> None:
     assert shape(details(play_of(text).run)) == shape(details(play_of("plain").run))
 
