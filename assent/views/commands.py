@@ -68,7 +68,7 @@ def blank_values(fields: Sequence[InputField]) -> dict[str, JsonValue]:
 
 def _blank(schema: dict[str, JsonValue], definitions: JsonValue = None, depth: int = 0) -> JsonValue:
     definitions = schema.get("$defs", definitions)
-    schema = resolved(schema, definitions)
+    schema = resolved(_first_choice(schema), definitions)
     if "enum" in schema or "const" in schema:
         return "ONE OF THE CHOICES"
     kind, properties, items = schema.get("type"), schema.get("properties"), schema.get("items")
@@ -80,9 +80,19 @@ def _blank(schema: dict[str, JsonValue], definitions: JsonValue = None, depth: i
             name: _blank(each, definitions, depth + 1) if isinstance(each, dict) else "VALUE"
             for name, each in named.items()
         }
-    if depth < _BLANK_DEPTH and kind == "array" and isinstance(items, dict):
-        return [_blank(items, definitions, depth + 1)]
+    if depth < _BLANK_DEPTH and kind == "array":
+        each_of = schema.get("prefixItems") or [items]
+        if isinstance(each_of, list) and each_of[0] is not None:
+            return [_blank(each, definitions, depth + 1) if isinstance(each, dict) else "VALUE" for each in each_of]
     return _BLANKS.get(str(kind), "VALUE")
+
+
+def _first_choice(schema: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    """Return the first of the schemas between which a person may choose, null left out; other schemas as they are."""
+    choices_of_type = schema.get("anyOf") or schema.get("oneOf")
+    if not isinstance(choices_of_type, list):
+        return schema
+    return next((each for each in choices_of_type if isinstance(each, dict) and each.get("type") != "null"), schema)
 
 
 def resolved(schema: dict[str, JsonValue], definitions: JsonValue) -> dict[str, JsonValue]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -54,6 +55,12 @@ def external_gate(returned: Any) -> Gate:
     [
         (Shipped, {"tracking": "TEXT", "parcels": [{"grams": "INTEGER", "fragile": "TRUE OR FALSE"}]}),
         (list[int], ["INTEGER"]),
+        (int | None, "INTEGER"),
+        (Parcel | None, {"grams": "INTEGER", "fragile": "TRUE OR FALSE"}),
+        (Parcel | str, {"grams": "INTEGER", "fragile": "TRUE OR FALSE"}),
+        (tuple[int, list[bool]], ["INTEGER", ["TRUE OR FALSE"]]),
+        (list[Any], ["VALUE"]),
+        (Decimal, "NUMBER"),
         (bool, "TRUE OR FALSE"),
         (Any, "THE RESULT"),
         (Tree, {"left": {"left": {"left": {"OBJECT": ""}}}}),
