@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import shutil
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import cbor2
+import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.asymmetric.ec import ECDSA
@@ -43,6 +45,11 @@ def times(at: datetime, valid: timedelta = timedelta(minutes=10)) -> dict[str, s
     return {"issued_at": instant(at), "expires_at": instant(at + valid)}
 
 
+def ssh_keygen() -> str:
+    """The path of OpenSSH's program; a test that needs it is skipped on a machine that does not have it."""
+    return shutil.which("ssh-keygen") or pytest.skip("ssh-keygen is not on this machine")
+
+
 @dataclass(frozen=True)
 class SshSigner:
     """A key of ssh-keygen's, in a file."""
@@ -53,7 +60,7 @@ class SshSigner:
     def make(cls, folder: Path, name: str, *kind: str) -> SshSigner:
         path = folder / name
         subprocess.run(
-            ["ssh-keygen", "-q", "-t", *(kind or ["ed25519"]), "-N", "", "-C", name, "-f", str(path)],
+            [ssh_keygen(), "-q", "-t", *(kind or ["ed25519"]), "-N", "", "-C", name, "-f", str(path)],
             check=True,
             timeout=60,
         )
@@ -107,7 +114,7 @@ class SecurityKeySigner:
         # That the format is right, OpenSSH itself says.
         path = self._folder / "sk.sig"
         path.write_text(text + "\n")
-        command = ["ssh-keygen", "-Y", "check-novalidate", "-n", namespace, "-s", str(path)]
+        command = [ssh_keygen(), "-Y", "check-novalidate", "-n", namespace, "-s", str(path)]
         subprocess.run(command, input=data, check=True, capture_output=True, timeout=60)
         return text
 

@@ -28,6 +28,7 @@ from assent.wire.budget import Price
 from assent.wire.names import TASK_QUEUE
 from tests.support.page_programs import define, execute, waits
 from tests.support.page_shell import Shell, shell
+from tests.support.signing import ssh_keygen
 from tests.support.transcripts import Command, Python, Step, alike, ids, steps
 
 ROOT = Path(__file__).parents[2]
@@ -238,7 +239,7 @@ async def key_of_bob(home: Path) -> Path:
     """The approvers file, and the SSH key, of bob and of alice, who may invite him."""
     key = home / ".ssh" / "id_ed25519"
     key.parent.mkdir()
-    made = await asyncio.create_subprocess_exec("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key))
+    made = await asyncio.create_subprocess_exec(ssh_keygen(), "-q", "-t", "ed25519", "-N", "", "-f", str(key))
     assert await made.wait() == 0
     for suffix in ("", ".pub"):
         key.with_name(f"work{suffix}").write_bytes(key.with_name(f"id_ed25519{suffix}").read_bytes())
