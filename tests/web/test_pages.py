@@ -90,8 +90,9 @@ async def test_what_waits_is_seen_and_approved_and_runs_once(desk: Desk) -> None
     run, path = await desk.ask("payer")
     bob, alice, carol = desk.visitor("bob"), desk.visitor("alice"), desk.visitor("carol")
     token = token_of(await carol.get(path))
-    inbox = await bob.get("/?show=all&agent=payer")
-    assert link("/request", run=run.id, id=path.rpartition("=")[2]).replace("&", "&amp;") in inbox.text
+    address = link("/request", run=run.id, id=path.rpartition("=")[2]).replace("&", "&amp;")
+    # The page reads what waits once a second.
+    assert address in (await soon(lambda: bob.get("/?show=all&agent=payer"), lambda page: address in page.text)).text
     shown = words(await bob.get(path))
     for text in ("Approve or reject pay payer asked by alice", "to bob's bakery amount 12", "It is due.", "Do it."):
         assert text in shown

@@ -18,6 +18,7 @@ from assent.wire.visibility import pending_key
 from tests.support import memo_only_runs, tools
 from tests.support.cli_operator import Operator
 from tests.support.pending import pending_with_runs
+from tests.support.run_probes import until
 from tests.support.visibility import soon
 from tests.support.webhook_receiver import NAME, SECRET, receiving
 from tests.workflows.test_continue_as_new import executions, live, replay
@@ -367,7 +368,7 @@ async def test_to_cancel_a_run_says_that_those_below_are_cancelled_with_it(assen
             f"requested  a worker cancels the run, as soon as one is there\nchild run  {child.id} is cancelled too\n"
         )
         assert (await paused(run)).status == "cancelled"
-        assert (await paused(child)).status == "cancelled"
+        await until(child, lambda state: state.status == "cancelled")
         other = await client.start("boss", "Go.")
         state = await paused(other)
         ran = await at.assent("cancel", other.id, "--json")
