@@ -132,6 +132,8 @@ async def test_start_prints_the_next_commands_and_show_that_no_requester_is_name
     started = await at.assent("start", "deployer", "Deploy it.", "--id", run_id)
     commands = [f"watch      assent watch {run_id}", f"pending    assent pending --tree {run_id}"]
     assert started.out.splitlines() == [f"run        {run_id}", *commands]
+    description = await at.client.get_run(run_id).description()
+    assert await description.static_summary() == "`deployer`: `Deploy it.`"  # on the run's page in Temporal's Web UI
     again = await at.assent("start", "deployer", "Deploy it.", "--id", run_id)
     assert "a run with this id exists already; nothing was started" in again.out
     shown = (await at.assent("show", run_id)).out

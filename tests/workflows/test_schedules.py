@@ -45,6 +45,7 @@ async def test_a_schedule_starts_runs_beside_those_that_wait(assent_environment:
             found = await waiting(client, nightly, count)
             await asyncio.sleep(1.1)  # The ids of the runs are of a second each.
         assert {(each.requested_by, each.agent) for each in found} == {("alice", "ops")}
+        assert await (await client.get_run(found[0].run_id).description()).static_summary() == "`ops`: `Pay.`"
         await client.get_run(found[0].run_id).approve(found[0].id, by="bob")
         assert (await client.get_run(found[0].run_id).until_paused()).content == "paid"
         await schedule.delete()

@@ -107,6 +107,7 @@ async def test_a_workflow_waits_for_two_of_its_approvers(assent_environment: Env
         assert run.id.startswith(f"{handle.id}.wire_transfer-")
         assert (requirement.tool, requirement.needed, requirement.note) == ("wire_transfer", 2, "invoice 4711")
         assert requirement.approvers == ["bob", "dora", "carol"]
+        assert await (await run.description()).static_summary() == "`Payout` asks: `wire_transfer`"
         for name in ("clerk", "mallory"):
             with pytest.raises(DecisionError):
                 await run.approve(requirement, by=name)
