@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 FRAMEWORKS := openai_agents pydantic_ai langgraph
 
 .DEFAULT_GOAL := help
-.PHONY: help setup docs demo demo-web check test test-llm test-integrations mcp-proof test-deploy test-lowest test-newest lint format bench test-ui soak histories lock dist clean
+.PHONY: help setup docs demo demo-web check test test-delays test-llm test-integrations mcp-proof test-deploy test-lowest test-newest lint format bench test-ui soak histories lock dist clean
 
 help:
 	@echo "make demo     an agent asks, waits, is approved and finishes, on a real Temporal server"
@@ -14,6 +14,7 @@ help:
 	@echo "make check    before a commit: lint, unit tests, replay, in about a minute"
 	@echo "make test     the tests          make lint     ruff, mypy strict, pyright strict"
 	@echo "make bench    the benchmarks     make test-ui  approve by clicking in the Temporal Web UI"
+	@echo "make test-delays                 the tests with a server, with calls delayed at random"
 	@echo "make soak     long runs          make test-llm a real language model, and LiteLLM's proxy"
 	@echo "make test-integrations           a program in TypeScript, agents of other frameworks"
 	@echo "make mcp-proof                   MCP servers of others, killed in every gap; needs node and npm"
@@ -41,6 +42,11 @@ demo-web: setup
 SIDE_BY_SIDE = $$($(PYTHON) -c 'import os; print(min(4, os.cpu_count() + 2))')
 test: setup
 	$(BIN)/python -m pytest -n $(SIDE_BY_SIDE) --dist worksteal
+
+# The tests with a server, with calls delayed at random and in random order: half an hour.
+test-delays: setup
+	$(BIN)/python -m pytest -p tests.support.delays -p randomly -n $(SIDE_BY_SIDE) --dist worksteal --timeout 240 \
+		tests/workflows tests/e2e tests/web
 
 # What a commit needs: quick, and without a server. The slow state machines and sandboxes are left to `make test`.
 check: setup
