@@ -87,7 +87,7 @@ class _GuardInterceptor(ActivityInboundInterceptor):
         name, guard = activity.info().activity_type, self._guard
         tracing.with_content(switched_on=guard.trace_content)
         if name in guard.own:
-            _ = own_run()  # Here already: a workflow of another kind may give it any number of arguments.
+            _ = own_run()  # Before the call: another workflow may give it any number of arguments.
             return await self._next(input)
         if run_of_activity() is None:
             if name in guard.gated:
